@@ -1,0 +1,142 @@
+//! From bytes to pixels.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use turbojpeg::{Decompressor, PixelFormat, ScalingFactor};
+
+use crate::{
+    exif,
+    limits::{self, ALLOC_MAX, Format, PhotoError, SCANS_MAX},
+    orientation::Orientation,
+    picture::{Frame, Picture},
+};
+
+/// The long side, in pixels, at which a photo is looked at, at least. Bib numbers of runners in the second row are
+/// lost below it; faces and crowds gain nothing above.
+const WORKING_SIDE: u32 = 1600;
+
+/// A photo that passed the limits and is not decoded yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Photo<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// What the bytes say it is.
+    pub format: Format,
+    /// As stored, in pixels, before any orientation.
+    pub stored_width: u32,
+    /// As stored, in pixels, before any orientation.
+    pub stored_height: u32,
+    /// What EXIF says has to be done to see it upright.
+    pub orientation: Orientation,
+    components: u8,
+}
+
+impl<'a> Photo<'a> {
+    /// Looks at the head of the file: format, size and orientation, within the limits of this crate.
+    ///
+    /// # Errors
+    /// Every [`PhotoError`] but `Truncated` and `Vision`.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, PhotoError> {
+        let format = limits::sniff(bytes)?;
+        let (stored_width, stored_height, components) = match format {
+            Format::Jpeg => limits::scan_jpeg(bytes)?,
+            Format::Png | Format::WebP | Format::Gif | Format::Tiff => {
+                let (width, height) = decoder(bytes)?.dimensions();
+                limits::check_size(width, height)?;
+                (width, height, 0)
+            }
+        };
+        let orientation = exif::orientation(bytes, format);
+        Ok(Self { bytes, format, stored_width, stored_height, orientation, components })
+    }
+
+    /// Width and height, in pixels, once it is upright as EXIF says.
+    pub fn upright_size(&self) -> (u32, u32) {
+        if self.orientation.swaps_sides() {
+            (self.stored_height, self.stored_width)
+        } else {
+            (self.stored_width, self.stored_height)
+        }
+    }
+
+    /// Decodes at working size: scaled while decoding where the format can.
+    ///
+    /// # Errors
+    /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`].
+    pub fn picture(&self) -> Result<Picture, PhotoError> {
+        let frame = if self.is_plain_jpeg() { self.scaled_jpeg()? } else { Frame::new(self.decode()?).fit(WORKING_SIDE) };
+        let (width, height) = self.upright_size();
+        Ok(Picture { frame: frame.oriented(self.orientation), width, height })
+    }
+
+    /// All pixels as stored, in the pixel type of the file.
+    pub(crate) fn decode(&self) -> Result<DynamicImage, PhotoError> {
+        DynamicImage::from_decoder(decoder(self.bytes)?).map_err(decode_error)
+    }
+
+    /// turbojpeg has no RGB for CMYK: those go the slow way.
+    pub(crate) fn is_plain_jpeg(&self) -> bool {
+        self.format == Format::Jpeg && self.components != 4
+    }
+
+    fn scaled_jpeg(&self) -> Result<Frame, PhotoError> {
+        let long = u64::from(self.stored_width.max(self.stored_height));
+        let eighths = (1..8).find(|eighths| long * eighths / 8 >= u64::from(WORKING_SIDE)).unwrap_or(8);
+        self.jpeg_pixels(ScalingFactor::new(usize::try_from(eighths).unwrap_or(8), 8))
+    }
+
+    /// The pixels of a plain JPEG as stored, scaled while decoding.
+    pub(crate) fn jpeg_pixels(&self, factor: ScalingFactor) -> Result<Frame, PhotoError> {
+        let corrupt = |error: turbojpeg::Error| PhotoError::Corrupt(error.to_string());
+        let mut decompressor = Decompressor::new().map_err(corrupt)?;
+        decompressor.set_scan_limit(u32::try_from(SCANS_MAX).unwrap_or(u32::MAX)).map_err(corrupt)?;
+        let header = decompressor.read_header(self.bytes).map_err(corrupt)?;
+        decompressor.set_scaling_factor(factor).map_err(corrupt)?;
+        let size = header.scaled(factor);
+        let mut pixels = vec![0; size.width * size.height * 3];
+        let output = turbojpeg::Image {
+            pixels: &mut pixels[..],
+            width: size.width,
+            pitch: size.width * 3,
+            height: size.height,
+            format: PixelFormat::RGB,
+        };
+        decompressor.decompress(self.bytes, output).or_else(forgive)?;
+        let sides = (u32::try_from(size.width).ok(), u32::try_from(size.height).ok());
+        let (Some(width), Some(height)) = sides else { return Err(PhotoError::Corrupt("impossible size".into())) };
+        let image = image::RgbImage::from_raw(width, height, pixels);
+        image.map(Frame).ok_or_else(|| PhotoError::Corrupt("impossible size".into()))
+    }
+}
+
+/// libjpeg warns about odd bytes and goes on, with every pixel decoded; turbojpeg reports warnings as errors.
+fn forgive(error: turbojpeg::Error) -> Result<(), PhotoError> {
+    let message = error.to_string();
+    let harmless = ["extraneous bytes before marker", "Unknown Adobe color transform", "Invalid SOS parameters", "Inconsistent progression sequence"];
+    if harmless.iter().any(|warning| message.contains(warning)) {
+        return Ok(());
+    }
+    if message.contains("Premature end") || message.contains("premature end") {
+        return Err(PhotoError::Truncated(message));
+    }
+    Err(PhotoError::Corrupt(message))
+}
+
+/// The image crate's decoder for these bytes, with bounded memory.
+pub(crate) fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder + '_, PhotoError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes));
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(ALLOC_MAX);
+    reader.limits(limits);
+    let reader = reader.with_guessed_format().map_err(|error| PhotoError::Corrupt(error.to_string()))?;
+    reader.into_decoder().map_err(decode_error)
+}
+
+fn decode_error(error: image::ImageError) -> PhotoError {
+    use image::ImageError as E;
+    match error {
+        E::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => PhotoError::Truncated(error.to_string()),
+        E::Unsupported(_) => PhotoError::UnsupportedFormat("this variant of the format"),
+        E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::Limits(_) | E::IoError(_) => PhotoError::Corrupt(error.to_string()),
+    }
+}

@@ -1,0 +1,134 @@
+//! What EXIF says about orientation, and putting it right after a turn.
+
+use std::io::Cursor;
+
+use exif::{In, Reader, Tag};
+use img_parts::{ImageEXIF, webp::WebP};
+
+use crate::{limits::Format, orientation::Orientation};
+
+/// The orientation that the file states. A file without EXIF, or with EXIF nobody can read, is upright.
+pub(crate) fn orientation(bytes: &[u8], format: Format) -> Orientation {
+    let mut reader = Reader::new();
+    reader.continue_on_error(true);
+    let read = match format {
+        Format::Gif => return Orientation::default(),
+        // Some writers begin the chunk with JPEG's "Exif\0\0", which no reader expects.
+        Format::WebP => match webp_exif(bytes) {
+            Some(raw) => reader.read_raw(raw),
+            None => return Orientation::default(),
+        },
+        Format::Jpeg | Format::Png | Format::Tiff => reader.read_from_container(&mut Cursor::new(bytes)),
+    };
+    let read = read.or_else(|error| error.distill_partial_result(|_| ()));
+    let value = read.ok().and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0));
+    Orientation::from_exif(value.unwrap_or(1))
+}
+
+fn webp_exif(bytes: &[u8]) -> Option<Vec<u8>> {
+    let raw = WebP::from_bytes(bytes.to_vec().into()).ok()?.exif()?;
+    Some(raw.strip_prefix(b"Exif\0\0").unwrap_or(&raw).to_vec())
+}
+
+/// Puts a TIFF structure right for pixels that are upright now, in place: Orientation 1, the pixel dimensions as they
+/// are, and no thumbnail (it would still lie on its side). Everything else stays, maker notes included. Tags that are
+/// missing or damaged are left alone.
+pub(crate) fn set_upright(tiff: &mut [u8], width: u32, height: u32) {
+    let Some(order) = Order::of(tiff) else { return };
+    let Some(ifd0) = order.u32(tiff, 4) else { return };
+    let mut details = None;
+    let Some(end) = order.each_entry(tiff, ifd0, |tiff, entry| match order.u16(tiff, entry) {
+        Some(0x0112) => order.write(tiff, entry, 1),
+        Some(0x0100) => order.write(tiff, entry, width),
+        Some(0x0101) => order.write(tiff, entry, height),
+        Some(0x8769) => details = order.u32(tiff, entry + 8),
+        _ => {}
+    }) else {
+        return;
+    };
+    // The link to the thumbnail's directory.
+    if let Some(link) = tiff.get_mut(end..end + 4) {
+        link.fill(0);
+    }
+    if let Some(details) = details {
+        order.each_entry(tiff, details, |tiff, entry| match order.u16(tiff, entry) {
+            Some(0xA002) => order.write(tiff, entry, width),
+            Some(0xA003) => order.write(tiff, entry, height),
+            _ => {}
+        });
+    }
+}
+
+/// The TIFF structure within a JPEG's first EXIF segment, if there is one before the first scan.
+pub(crate) fn jpeg_tiff(bytes: &mut [u8]) -> Option<&mut [u8]> {
+    let mut at = 2;
+    loop {
+        let header: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        match header {
+            [0xFF, 0xE1, ..] if bytes.get(at + 4..at + 10) == Some(b"Exif\0\0") => return bytes.get_mut(at + 10..at + 2 + length),
+            [0xFF, 0xDA | 0xD9, ..] => return None,
+            [0xFF, ..] if length >= 2 => at += 2 + length,
+            _ => return None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    fn of(tiff: &[u8]) -> Option<Self> {
+        match tiff.get(..4)? {
+            b"II*\0" => Some(Self::Little),
+            b"MM\0*" => Some(Self::Big),
+            _ => None,
+        }
+    }
+
+    fn u16(self, tiff: &[u8], at: usize) -> Option<u16> {
+        let bytes = tiff.get(at..at + 2)?.try_into().ok()?;
+        Some(match self {
+            Self::Little => u16::from_le_bytes(bytes),
+            Self::Big => u16::from_be_bytes(bytes),
+        })
+    }
+
+    fn u32(self, tiff: &[u8], at: usize) -> Option<usize> {
+        let bytes = tiff.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        usize::try_from(match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        })
+        .ok()
+    }
+
+    /// Calls `visit` with the offset of each of a directory's entries and returns the offset behind them. A directory
+    /// has at most 65535 entries, and none is followed to another directory here: this ends, whatever the bytes say.
+    fn each_entry(self, tiff: &mut [u8], directory: usize, mut visit: impl FnMut(&mut [u8], usize)) -> Option<usize> {
+        let entries = usize::from(self.u16(tiff, directory)?);
+        let end = directory + 2 + 12 * entries;
+        if end > tiff.len() {
+            return None;
+        }
+        (0..entries).for_each(|entry| visit(tiff, directory + 2 + 12 * entry));
+        Some(end)
+    }
+
+    /// Writes a single SHORT or LONG into an entry; another type is left alone.
+    fn write(self, tiff: &mut [u8], entry: usize, value: u32) {
+        let kind = self.u16(tiff, entry + 2);
+        let short = u16::try_from(value).unwrap_or(u16::MAX);
+        let Some(slot) = tiff.get_mut(entry + 8..entry + 12) else { return };
+        match (kind, self) {
+            (Some(3), Self::Little) => slot[..2].copy_from_slice(&short.to_le_bytes()),
+            (Some(3), Self::Big) => slot[..2].copy_from_slice(&short.to_be_bytes()),
+            (Some(4), Self::Little) => slot.copy_from_slice(&value.to_le_bytes()),
+            (Some(4), Self::Big) => slot.copy_from_slice(&value.to_be_bytes()),
+            _ => {}
+        }
+    }
+}

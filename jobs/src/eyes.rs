@@ -1,0 +1,120 @@
+//! The models, loaded: one set for each thread that looks at photos.
+
+use std::path::{Path, PathBuf};
+
+use ort::{
+    ep,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::Tensor,
+};
+
+use crate::{limits::PhotoError, picture::vision};
+
+/// ONNX Runtime, as the models directory names it.
+pub const RUNTIME: &str = "libonnxruntime.so";
+
+/// The models' files: faces, embeddings, text detection, text recognition.
+pub const MODELS: [&str; 4] = ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
+
+/// The models could not be loaded: a matter of set-up, not of a photo.
+#[derive(Debug, thiserror::Error)]
+pub enum EyesError {
+    /// A file is not where it should be.
+    #[error("{0} is missing: run `make models` (or set models_dir to where the models are)")]
+    Missing(PathBuf),
+    /// A file is there, but is not what it should be.
+    #[error("{path} cannot be loaded ({reason}): run `make models` again")]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// In the words of ONNX Runtime.
+        reason: String,
+    },
+}
+
+/// A full set of models. Single-threaded: for throughput, have one for each core. About 120 MB.
+#[derive(Debug)]
+pub struct Eyes {
+    pub(crate) faces: Model,
+    pub(crate) embedding: Model,
+    pub(crate) text_detection: Model,
+    pub(crate) text_recognition: Model,
+    /// What the classes of the text recognition stand for, from class 1 on.
+    pub(crate) alphabet: Vec<String>,
+}
+
+impl Eyes {
+    /// Loads [`RUNTIME`] and [`MODELS`] from a directory, in a second or less.
+    ///
+    /// # Errors
+    /// When a file is missing or cannot be loaded.
+    pub fn open(directory: &Path) -> Result<Self, EyesError> {
+        let path = |name: &str| {
+            let path = directory.join(name);
+            if path.is_file() { Ok(path) } else { Err(EyesError::Missing(path)) }
+        };
+        let runtime = path(RUNTIME)?;
+        let unusable = |path: PathBuf, reason: String| EyesError::Unusable { path, reason };
+        let environment = ort::init_from(&runtime)
+            .map_err(|error| unusable(runtime.clone(), error.to_string()))?
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| unusable(runtime.clone(), error.to_string()))?;
+        let model = |name: &str| {
+            let path = path(name)?;
+            Model::open(&environment, &path).map_err(|error| unusable(path, error.to_string()))
+        };
+        let [faces, embedding, text_detection, text_recognition] = MODELS;
+        let text_recognition = model(text_recognition)?;
+        let alphabet = text_recognition.alphabet().ok_or_else(|| unusable(directory.join(MODELS[3]), "it has no alphabet".into()))?;
+        Ok(Self { faces: model(faces)?, embedding: model(embedding)?, text_detection: model(text_detection)?, text_recognition, alphabet })
+    }
+}
+
+/// One network: a tensor in, tensors out.
+#[derive(Debug)]
+pub(crate) struct Model {
+    session: Session,
+    input: String,
+}
+
+/// A network's answer: its shape, and its values in row-major order.
+pub(crate) struct Output {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Model {
+    fn open(environment: &ort::environment::Environment, path: &Path) -> ort::Result<Self> {
+        let session = Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            // One thread a set: slots share nothing, and CPU time is that of the calling thread.
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            // Photos come in many shapes; an arena and memory patterns would keep the largest of each.
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+            .with_memory_pattern(false)?
+            .commit_from_file(path)?;
+        let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
+        Ok(Self { session, input })
+    }
+
+    /// The `character` list that PaddleOCR's recognition models carry, and then the space.
+    fn alphabet(&self) -> Option<Vec<String>> {
+        let characters = self.session.metadata().ok()?.custom("character")?;
+        Some(characters.split('\n').map(str::to_owned).chain([" ".to_owned()]).collect())
+    }
+
+    pub(crate) fn run(&mut self, shape: [usize; 4], values: Vec<f32>) -> Result<Vec<Output>, PhotoError> {
+        let tensor = Tensor::from_array((shape, values)).map_err(vision)?;
+        let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(vision)?;
+        outputs
+            .iter()
+            .map(|(_, value)| {
+                let (shape, values) = value.try_extract_tensor::<f32>().map_err(vision)?;
+                let shape = shape.iter().map(|side| usize::try_from(*side).unwrap_or(0)).collect();
+                Ok(Output { shape, values: values.to_vec() })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! What photogate does to a photo. Pure: bytes in, findings out. No runtime, database, network, environment or clock.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut eyes = photogate_jobs::Eyes::open(std::path::Path::new("models"))?;
+//! let bytes = std::fs::read("photo.jpg")?;
+//!
+//! let photo = photogate_jobs::Photo::open(&bytes)?;     // sniffed, within limits, EXIF read
+//! let picture = photo.picture()?;                       // decoded at working size, upright as EXIF says
+//! let faces = eyes.faces(&picture)?;                    // boxes in pixels of the upright full-size photo
+//! let lines = eyes.lines(&picture)?;                    // text, and from it …
+//! let bibs = photogate_jobs::bibs(&lines);              // … the bib numbers
+//! let rotation = eyes.rotation(&picture)?;              // the turn still needed, or an abstention
+//! let upright = photo.upright(rotation.turn)?;          // the photo itself, turned, without loss where possible
+//! # Ok(()) }
+//! ```
+
+mod bibs;
+mod decode;
+mod embedding;
+mod encode;
+mod exif;
+mod eyes;
+mod faces;
+mod limits;
+mod orientation;
+mod picture;
+mod rotate;
+mod text;
+
+pub use bibs::{Bib, bibs};
+pub use decode::Photo;
+pub use embedding::{EMBEDDABLE_WIDTH, Embedding};
+pub use encode::Upright;
+pub use eyes::{Eyes, EyesError, MODELS, RUNTIME};
+pub use faces::Face;
+pub use limits::{BYTES_MAX, Format, PIXELS_MAX, PhotoError, SCANS_MAX};
+pub use orientation::{Orientation, Rotation, Turn};
+pub use picture::{Frame, Picture};
+pub use text::Line;

@@ -1,0 +1,240 @@
+//! Which way is up: what EXIF says, and what the picture itself says.
+
+use image::DynamicImage;
+use serde::Serialize;
+
+use crate::{
+    eyes::Eyes,
+    faces::Face,
+    limits::PhotoError,
+    picture::{Frame, Picture},
+};
+
+/// A clockwise turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Turn {
+    /// As it is.
+    #[default]
+    None,
+    /// A quarter clockwise.
+    Quarter,
+    /// Upside down.
+    Half,
+    /// A quarter counter-clockwise.
+    ThreeQuarters,
+}
+
+impl Turn {
+    /// All four, by growing angle.
+    pub const ALL: [Self; 4] = [Self::None, Self::Quarter, Self::Half, Self::ThreeQuarters];
+
+    /// Degrees clockwise: 0, 90, 180 or 270.
+    pub fn degrees(self) -> u16 {
+        90 * self.quarters()
+    }
+
+    pub(crate) fn quarters(self) -> u16 {
+        match self {
+            Self::None => 0,
+            Self::Quarter => 1,
+            Self::Half => 2,
+            Self::ThreeQuarters => 3,
+        }
+    }
+
+    fn from_quarters(quarters: usize) -> Self {
+        Self::ALL[quarters % 4]
+    }
+}
+
+impl Serialize for Turn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.degrees())
+    }
+}
+
+/// One of the eight ways a rectangle fits itself: first mirrored left to right if `mirrored`, then turned clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Orientation {
+    /// Mirror left to right, before the turn.
+    pub mirrored: bool,
+    /// Then turn.
+    pub turn: Turn,
+}
+
+impl Orientation {
+    /// From the value of the EXIF tag 0x0112. Values that the standard does not know mean "as it is".
+    pub fn from_exif(value: u32) -> Self {
+        let (mirrored, turn) = match value {
+            2 => (true, Turn::None),
+            3 => (false, Turn::Half),
+            4 => (true, Turn::Half),
+            5 => (true, Turn::ThreeQuarters),
+            6 => (false, Turn::Quarter),
+            7 => (true, Turn::Quarter),
+            8 => (false, Turn::ThreeQuarters),
+            _ => (false, Turn::None),
+        };
+        Self { mirrored, turn }
+    }
+
+    /// This orientation, and then one more turn.
+    #[must_use]
+    pub fn then(self, turn: Turn) -> Self {
+        let quarters = self.turn.quarters() + turn.quarters();
+        Self { mirrored: self.mirrored, turn: Turn::from_quarters(usize::from(quarters)) }
+    }
+
+    /// True when nothing has to be done.
+    pub fn is_upright(self) -> bool {
+        self == Self::default()
+    }
+
+    /// True when width and height change places.
+    pub fn swaps_sides(self) -> bool {
+        self.turn.quarters() % 2 == 1
+    }
+
+    pub(crate) fn apply(self, image: DynamicImage) -> DynamicImage {
+        let image = if self.mirrored { image.fliph() } else { image };
+        match self.turn {
+            Turn::None => image,
+            Turn::Quarter => image.rotate90(),
+            Turn::Half => image.rotate180(),
+            Turn::ThreeQuarters => image.rotate270(),
+        }
+    }
+}
+
+/// What the picture says about which way is up, after EXIF was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rotation {
+    /// The clockwise turn still needed; none when abstained.
+    pub turn: Turn,
+    /// 0 to 1: how much of the evidence speaks for this turn.
+    pub confidence: f32,
+    /// Too little evidence, or evidence against evidence: the photo is left as it is.
+    pub abstained: bool,
+}
+
+/// The side, in pixels, of the small picture on which faces vote for a direction.
+const FACE_SIDE: u32 = 640;
+/// The side on which text votes, if faces did not decide.
+const TEXT_SIDE: u32 = 736;
+/// A photo is never turned on less: one clear face of 40 pixels weighs 0.9.
+const FACE_WEIGHT_MIN: f32 = 0.45;
+/// Of the weight of all faces, what the winner must have.
+const FACE_SHARE_MIN: f32 = 0.7;
+/// Characters, weighed by their scores, that text must have in one direction.
+const TEXT_WEIGHT_MIN: f32 = 6.0;
+/// Of the weight of all text, what the winner must have.
+const TEXT_SHARE_MIN: f32 = 0.75;
+
+impl Eyes {
+    /// Decides which way is up, by faces, else by text, else not at all.
+    ///
+    /// The small picture is shown in four turns. A face says by the line from its eyes to its mouth where up is,
+    /// and is seen best when it is upright.
+    ///
+    /// # Errors
+    /// [`PhotoError::Vision`] when a model refuses the picture.
+    pub fn rotation(&mut self, picture: &Picture) -> Result<Rotation, PhotoError> {
+        let small = picture.frame.fit(FACE_SIDE);
+        let mut votes = [0.0; 4];
+        for turn in Turn::ALL {
+            for face in self.detect(&small.turned(turn), FACE_SIDE)? {
+                let up = usize::from(turn.quarters()) + roll(&face);
+                votes[up % 4] += weight(&face);
+            }
+        }
+        if let Some(rotation) = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN) {
+            return Ok(rotation);
+        }
+        let medium = picture.frame.fit(TEXT_SIDE);
+        let mut votes = [0.0; 4];
+        for turn in Turn::ALL {
+            votes[usize::from(turn.quarters())] = self.readable(&medium.turned(turn))?;
+        }
+        Ok(decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN).unwrap_or(Rotation { turn: Turn::None, confidence: 0.0, abstained: true }))
+    }
+
+    /// How much can be read in a frame as it stands: characters, weighed by the square of their scores.
+    fn readable(&mut self, frame: &Frame) -> Result<f32, PhotoError> {
+        let lines = self.read(frame, TEXT_SIDE, 8)?;
+        Ok(lines
+            .iter()
+            .filter(|line| line.score > 0.7 && line.width > line.height)
+            .map(|line| (line.text.chars().filter(char::is_ascii_alphanumeric).count().min(8), line.score))
+            .filter(|(characters, _)| *characters >= 2)
+            .map(|(characters, score)| score * score * f32::from(u8::try_from(characters).unwrap_or(8)))
+            .sum())
+    }
+}
+
+/// The winner among four directions, if it has enough weight and enough of it.
+fn decide(votes: [f32; 4], weight_min: f32, share_min: f32) -> Option<Rotation> {
+    let all: f32 = votes.iter().sum();
+    let best = (0..4).max_by(|a, b| votes[*a].total_cmp(&votes[*b]))?;
+    let share = votes[best] / all.max(f32::EPSILON);
+    (votes[best] >= weight_min && share >= share_min)
+        .then(|| Rotation { turn: Turn::from_quarters(best), confidence: share.clamp(0.0, 1.0), abstained: false })
+}
+
+/// The quarter turns clockwise that would put this face upright.
+fn roll(face: &Face) -> usize {
+    let [right_eye, left_eye, _, right_mouth, left_mouth] = face.landmarks;
+    let dx = right_mouth[0] + left_mouth[0] - right_eye[0] - left_eye[0];
+    let dy = right_mouth[1] + left_mouth[1] - right_eye[1] - left_eye[1];
+    match (dy.abs() >= dx.abs(), dy > 0.0, dx > 0.0) {
+        (true, true, _) => 0,
+        (true, false, _) => 2,
+        (false, _, true) => 1,
+        (false, _, false) => 3,
+    }
+}
+
+/// A sure face weighs more than an unsure one, a large one more than a small one.
+fn weight(face: &Face) -> f32 {
+    (face.score - 0.5).max(0.0) * (face.width * face.height).sqrt().min(80.0) / 20.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, Luma};
+
+    #[test]
+    fn every_exif_orientation_puts_the_marked_corner_on_top_left() {
+        // A 3x2 picture whose top left pixel is marked, stored in each of the eight ways.
+        let mut upright = GrayImage::new(3, 2);
+        upright.put_pixel(0, 0, Luma([255]));
+        upright.put_pixel(1, 0, Luma([128]));
+        let upright = DynamicImage::ImageLuma8(upright);
+        let stored = [
+            (1, upright.clone()),
+            (2, upright.fliph()),
+            (3, upright.rotate180()),
+            (4, upright.flipv()),
+            (5, upright.rotate90().fliph()),
+            (6, upright.rotate270()),
+            (7, upright.rotate270().fliph()),
+            (8, upright.rotate90()),
+        ];
+        for (value, picture) in stored {
+            assert_eq!(Orientation::from_exif(value).apply(picture), upright, "orientation {value}");
+        }
+    }
+
+    #[test]
+    fn a_turn_on_top_of_an_orientation_is_one_orientation() {
+        assert!(Orientation::from_exif(6).then(Turn::ThreeQuarters).is_upright());
+        assert_eq!(Orientation::from_exif(3).then(Turn::Quarter).turn, Turn::ThreeQuarters);
+    }
+
+    #[test]
+    fn little_or_divided_evidence_decides_nothing() {
+        assert_eq!(decide([0.3, 0.0, 0.0, 0.0], 0.45, 0.7), None);
+        assert_eq!(decide([1.0, 0.0, 0.9, 0.0], 0.45, 0.7), None);
+        assert_eq!(decide([0.0, 2.0, 0.1, 0.0], 0.45, 0.7).map(|rotation| rotation.turn), Some(Turn::Quarter));
+    }
+}

@@ -1,0 +1,105 @@
+-- From the queue to the outcome. Only in_flight churns; everything else is written once.
+
+-- One id space for jobs and top-ups: the ledger's transactions.
+CREATE SEQUENCE transaction_id CACHE 64;
+
+-- One enqueue call. The credits that left and came back for its photos are counted here, in the transactions that move
+-- them, so that an organisation's history (a Usage and a Refund row a run) adds up to its balance at every instant.
+CREATE TABLE run (
+    run_id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id  bigint NOT NULL,
+    event_id         bigint NOT NULL,
+    queue_id         bigint NOT NULL REFERENCES queue,
+    actor            text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    retry            boolean NOT NULL,
+    asked            integer NOT NULL,
+    queued           integer NOT NULL,
+    first_position   bigint NOT NULL,                -- its jobs stand in [first_position, first_position + queued)
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    claimed          integer NOT NULL DEFAULT 0,     -- credits that left the balance
+    refunded         integer NOT NULL DEFAULT 0,     -- credits that came back
+    committed        integer NOT NULL DEFAULT 0,
+    first_claimed_at timestamptz,
+    last_refunded_at timestamptz,
+    CHECK (queued BETWEEN 0 AND asked),
+    CHECK (claimed BETWEEN 0 AND queued),
+    CHECK (refunded >= 0 AND committed >= 0 AND refunded + committed <= claimed)
+) WITH (fillfactor = 50);
+CREATE INDEX run_history ON run (organisation_id, run_id);
+CREATE INDEX run_of_queue ON run (queue_id, run_id);
+
+-- Insert-only, so the queue never bloats however old the oldest snapshot is.
+CREATE TABLE job (
+    queue_id bigint NOT NULL,
+    position bigint NOT NULL,
+    job_id   bigint NOT NULL DEFAULT nextval('transaction_id'),
+    photo_id uuid NOT NULL,
+    run_id   bigint NOT NULL,
+    retry    smallint NOT NULL,                      -- 0, and one more for each retry that a person asked for
+    PRIMARY KEY (queue_id, position)
+);
+-- A photo is queued once for an operation; a retry after a refund is a new job.
+CREATE UNIQUE INDEX job_once ON job (photo_id, queue_id, retry);
+
+-- A worker process: one row an incarnation. Neither id nor name is ever used again.
+CREATE TABLE worker (
+    worker_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name        text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 200),
+    slots       integer NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    lease_until timestamptz NOT NULL,
+    gone_at     timestamptz                          -- it left, or it was declared dead; final
+) WITH (fillfactor = 10);
+CREATE INDEX worker_present ON worker (worker_id) WHERE gone_at IS NULL;
+
+-- A photo that is paid for and not settled. worker_id 0: nobody has it, it waits to be adopted.
+CREATE TABLE in_flight (
+    job_id          bigint PRIMARY KEY,
+    organisation_id bigint NOT NULL,
+    queue_id        bigint NOT NULL,
+    run_id          bigint NOT NULL,
+    photo_id        uuid NOT NULL,
+    worker_id       bigint NOT NULL,
+    attempt         integer NOT NULL,                -- the fence: one more with every new owner
+    crashes         smallint NOT NULL DEFAULT 0,     -- workers that died with it in hand
+    retries         smallint NOT NULL DEFAULT 0,     -- transient troubles
+    since           timestamptz NOT NULL,            -- this owner has had it since
+    due_at          timestamptz,                     -- not to be adopted before
+    CHECK ((worker_id = 0) = (due_at IS NOT NULL))
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX in_flight_owner ON in_flight (worker_id, due_at);
+
+-- An attempt that ended without an outcome.
+CREATE TABLE attempt (
+    job_id     bigint NOT NULL,
+    number     integer NOT NULL,
+    worker_id  bigint NOT NULL,
+    started_at timestamptz NOT NULL,
+    ended_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended      text NOT NULL CHECK (ended IN ('handed_back', 'retry', 'crash', 'worker_gone')),
+    reason     text,
+    PRIMARY KEY (job_id, number)
+);
+
+CREATE TYPE outcome_state AS ENUM ('processed', 'failed', 'quarantined');
+
+-- How a job ended: written by the transaction that closes its reservation.
+CREATE TABLE outcome (
+    job_id     bigint PRIMARY KEY,
+    queue_id   bigint NOT NULL,
+    photo_id   uuid NOT NULL,
+    run_id     bigint NOT NULL,
+    state      outcome_state NOT NULL,
+    reason     text CHECK (reason ~ '^[a-z][a-z_]{0,39}$'), -- a stable code
+    detail     text CHECK (length(detail) <= 500),
+    attempt    integer NOT NULL,
+    worker_id  bigint NOT NULL,
+    started_at timestamptz NOT NULL,
+    settled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((state = 'processed') = (reason IS NULL))
+);
+-- A photo is charged at most once for an operation, whatever the code does.
+CREATE UNIQUE INDEX outcome_charged_once ON outcome (photo_id, queue_id) WHERE state = 'processed';
+CREATE INDEX outcome_failures ON outcome (queue_id, reason) WHERE state <> 'processed';
+
+GRANT SELECT ON run, job, worker, in_flight, attempt, outcome TO photogate_app;

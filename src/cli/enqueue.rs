@@ -1,0 +1,68 @@
+//! `photogate enqueue`
+
+use std::io::{self, BufRead};
+
+use anyhow::Context;
+
+use super::{End, Output, say};
+use crate::{
+    config::Config,
+    credits::Credits,
+    database,
+    ids::{EventId, Operation},
+    intake::{self, IntakeError, PHOTOS_MAX, Run},
+    wake::Wake,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  photogate enqueue 1 2026/IMG_0001.jpg 2026/IMG_0002.jpg
+  ls photos | photogate enqueue 1 --operation ai_rotation -
+
+A photo that is queued or done already is skipped and costs nothing: sending twice is safe.")]
+pub(super) struct Enqueue {
+    /// The event
+    event: EventId,
+    /// The photos' keys in the store; `-` reads them from stdin, a line each
+    #[arg(required = true)]
+    photos: Vec<String>,
+    /// What is to be done
+    #[arg(long, value_enum, default_value = "photo_processing")]
+    operation: Operation,
+    /// Who asks, for the books
+    #[arg(long, default_value = "System")]
+    actor: String,
+}
+
+impl Enqueue {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let photos = if self.photos == ["-"] { io::stdin().lock().lines().collect::<Result<_, _>>().context("reading keys from stdin")? } else { self.photos };
+        let pool = database::connect(&config.database_url, 1).await?;
+        let mut db = pool.acquire().await?;
+        let wake = Wake::open(config.redis_url.as_deref())?;
+        let mut runs: Vec<Run> = Vec::new();
+        for part in photos.chunks(PHOTOS_MAX) {
+            match intake::enqueue(&mut db, self.event, self.operation, part, &self.actor).await {
+                Ok(run) => runs.push(run),
+                Err(error @ IntakeError::NoEvent(_)) => {
+                    say!("error: {error}");
+                    return Ok(End::NotFound);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if runs.iter().any(|run| run.woke) {
+            wake.ring_now().await;
+        }
+        output.rows(&runs, &["Run", "Queued", "Queued before", "Done before", "Failed before", "Repeated", "Available", "Shortfall"], |run| {
+            let skipped = run.skipped;
+            let counts = [run.queued, skipped.already_queued, skipped.already_processed, skipped.failed_before, skipped.repeated];
+            let counts = counts.iter().map(u32::to_string);
+            std::iter::once(run.run.to_string()).chain(counts).chain([run.available.to_string(), run.shortfall.to_string()]).collect()
+        })?;
+        if let Some(run) = runs.last().filter(|run| run.shortfall > Credits(0)) {
+            say!("The organisation lacks {} credits to finish: top up, and the rest goes on by itself.", run.shortfall);
+        }
+        Ok(End::Ok)
+    }
+}

@@ -1,0 +1,158 @@
+//! `photogate inspect`
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use nix::time::{ClockId, clock_gettime};
+use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation};
+use serde::Serialize;
+
+use super::{End, Output};
+use crate::{config::Config, work};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  photogate inspect photo.jpg
+  photogate inspect --json *.jpg > findings.ndjson
+  photogate inspect --rotated upright/ sideways.jpg")]
+pub(super) struct Inspect {
+    /// The photos
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Also computes face embeddings, as for an event with face search
+    #[arg(long)]
+    embeddings: bool,
+    /// Also writes upright copies of the photos that are not, into this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    rotated: Option<PathBuf>,
+}
+
+/// A line of the answer. Boxes in pixels of the upright full-size photo.
+#[derive(Debug, Default, Serialize)]
+struct Inspection {
+    file: String,
+    width: Option<u32>,
+    height: Option<u32>,
+    error: Option<Trouble>,
+    faces: Vec<Face>,
+    bibs: Vec<Bib>,
+    rotation: Option<Rotation>,
+    /// CPU time of each stage, in milliseconds.
+    cpu_ms: BTreeMap<&'static str, f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Trouble {
+    code: &'static str,
+    detail: String,
+}
+
+impl Inspect {
+    pub(super) fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let mut eyes = Eyes::open(&config.models_dir)?;
+        if let Some(directory) = &self.rotated {
+            fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        }
+        for file in &self.files {
+            let mut inspection = Inspection { file: file.to_string_lossy().into_owned(), ..Inspection::default() };
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.look(&mut eyes, file, &mut inspection)));
+            inspection.error = match looked {
+                Ok(Ok(())) => None,
+                Ok(Err(trouble)) => Some(trouble),
+                Err(panic) => Some(Trouble { code: "crashed", detail: work::words(&*panic).to_owned() }),
+            };
+            output.one(&inspection, |out| words(&inspection, out))?;
+        }
+        Ok(End::Ok)
+    }
+
+    fn look(&self, eyes: &mut Eyes, file: &Path, inspection: &mut Inspection) -> Result<(), Trouble> {
+        let bytes = read(file)?;
+        let mut watch = Stopwatch(cpu_time());
+        let photo = Photo::open(&bytes)?;
+        let (width, height) = photo.upright_size();
+        (inspection.width, inspection.height) = (Some(width), Some(height));
+        let picture = photo.picture()?;
+        inspection.cpu_ms.insert("decode", watch.lap());
+        inspection.faces = eyes.faces(&picture)?;
+        inspection.cpu_ms.insert("faces", watch.lap());
+        if self.embeddings {
+            for face in &inspection.faces {
+                eyes.embedding(&picture, face)?;
+            }
+            inspection.cpu_ms.insert("embeddings", watch.lap());
+        }
+        inspection.bibs = photogate_jobs::bibs(&eyes.lines(&picture)?);
+        inspection.cpu_ms.insert("bibs", watch.lap());
+        let rotation = eyes.rotation(&picture)?;
+        inspection.rotation = Some(rotation);
+        inspection.cpu_ms.insert("rotation", watch.lap());
+        if let Some(directory) = &self.rotated
+            && !photo.orientation.then(rotation.turn).is_upright()
+        {
+            let upright = photo.upright(rotation.turn)?;
+            inspection.cpu_ms.insert("upright", watch.lap());
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let path = directory.join(format!("{stem}.{}", upright.format.extension()));
+            fs::write(&path, upright.bytes).map_err(|error| Trouble { code: "unwritable_file", detail: format!("{}: {error}", path.display()) })?;
+        }
+        Ok(())
+    }
+}
+
+impl From<PhotoError> for Trouble {
+    fn from(error: PhotoError) -> Self {
+        Self { code: error.code(), detail: error.to_string() }
+    }
+}
+
+/// Reads a file, but never more of it than a photo may have.
+fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|opened| opened.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| Trouble { code: "unreadable_file", detail: error.to_string() })?;
+    Ok(bytes)
+}
+
+struct Stopwatch(Duration);
+
+impl Stopwatch {
+    /// Milliseconds of CPU since the last lap, to a tenth.
+    fn lap(&mut self) -> f64 {
+        let now = cpu_time();
+        let lap = now.saturating_sub(std::mem::replace(&mut self.0, now));
+        (lap.as_secs_f64() * 10_000.0).round() / 10.0
+    }
+}
+
+/// Of this thread: the models run on it too.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+fn words(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+    let Inspection { file, error, faces, bibs, rotation, .. } = inspection;
+    if let Some(error) = error {
+        return writeln!(out, "{file}: {} ({})", error.detail, error.code);
+    }
+    let bibs: Vec<_> = bibs.iter().map(|bib| bib.number.as_str()).collect();
+    let bibs = if bibs.is_empty() { "no bib".into() } else { format!("bib {}", bibs.join(", ")) };
+    let rotation = match rotation {
+        Some(rotation) if rotation.abstained => "which way is up is not clear".into(),
+        Some(rotation) if rotation.turn.degrees() == 0 => "upright".into(),
+        Some(rotation) => format!("to be turned by {} degrees", rotation.turn.degrees()),
+        None => String::new(),
+    };
+    let faces = match faces.len() {
+        1 => "1 face".into(),
+        n => format!("{n} faces"),
+    };
+    writeln!(out, "{file}: {faces}, {bibs}, {rotation}")
+}

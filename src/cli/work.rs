@@ -1,0 +1,68 @@
+//! `photogate work`
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::End;
+use crate::{
+    config::Config,
+    database,
+    photo_store::PhotoStore,
+    work::{Looker, Work},
+    worker::{self, Stop},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "SIGTERM or Ctrl-C: claims no more, finishes what runs, hands back the rest. A second one hands everything back at once.")]
+pub(super) struct Run {
+    /// Photos looked at at once [default: as many as there are cores]
+    #[arg(long)]
+    slots: Option<usize>,
+    /// Photos claimed ahead of the slots [default: as many as slots]
+    #[arg(long)]
+    ahead: Option<usize>,
+    /// Looks at nothing: takes only photos under rehearsal/, for benchmarks and drills
+    #[arg(long, hide = true)]
+    rehearse: bool,
+}
+
+impl Run {
+    pub(super) async fn run(self, mut config: Config) -> anyhow::Result<End> {
+        config.slots = self.slots.unwrap_or(config.slots);
+        config.ahead = self.ahead.unwrap_or(config.ahead);
+        let work = if self.rehearse {
+            Work::Rehearsal
+        } else {
+            Work::Photos(Looker::open(&config, PhotoStore::open(&config.store_url, &config.store_options)?)?)
+        };
+        // One for each of: claims, settles, heartbeats; and one in reserve.
+        let pool = database::connect(&config.database_url, 4).await?;
+        let stop = Stop::default();
+        let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
+        worker::run(&config, pool, Arc::new(work), stop).await?;
+        signals.abort();
+        Ok(End::Ok)
+    }
+}
+
+/// First signal: drain, within a deadline. Second signal, or the deadline: hand everything back.
+async fn obey(stop: Stop, deadline: Duration) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining: what runs is finished, the rest is handed back");
+    stop.drain.cancel();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = tokio::time::sleep(deadline) => {}
+    }
+    tracing::info!("handing everything back at once");
+    stop.now.cancel();
+    Ok(())
+}

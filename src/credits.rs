@@ -1,0 +1,71 @@
+//! Credits: whole, never expiring, never moving between organisations.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use crate::ids::OrganisationId;
+
+/// A number of credits. One credit pays one operation on one photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, sqlx::Type)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct Credits(pub i64);
+
+impl fmt::Display for Credits {
+    /// With thousands separators: `12,480`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.unsigned_abs().to_string();
+        let mut grouped = String::new();
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at) % 3 == 0 {
+                grouped.push(',');
+            }
+            grouped.push(digit);
+        }
+        f.pad_integral(self.0 >= 0, "", &grouped)
+    }
+}
+
+/// An account as it stands: `funded = available + reserved + spent`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Every credit that ever came in.
+    pub funded: Credits,
+    /// To be used.
+    pub available: Credits,
+    /// One for each photo in progress.
+    pub reserved: Credits,
+    /// Earned by processed photos.
+    pub spent: Credits,
+}
+
+/// The balance of an organisation, `None` if there is no such organisation.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn balance(db: &mut PgConnection, organisation: OrganisationId) -> sqlx::Result<Option<Balance>> {
+    sqlx::query_as!(
+        Balance,
+        r#"SELECT funded AS "funded: _", available AS "available: _", reserved AS "reserved: _", spent AS "spent: _"
+           FROM account WHERE organisation_id = $1"#,
+        organisation.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credits_are_written_with_thousands_separators() {
+        assert_eq!(Credits(0).to_string(), "0");
+        assert_eq!(Credits(999).to_string(), "999");
+        assert_eq!(Credits(12_480).to_string(), "12,480");
+        assert_eq!(Credits(-1_000_000).to_string(), "-1,000,000");
+        assert_eq!(format!("{:>+8}", Credits(1000)), "  +1,000");
+    }
+}

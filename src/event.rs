@@ -1,0 +1,148 @@
+//! Events: their settings, and the state of their queues.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::ids::{EventId, Operation, OrganisationId};
+
+/// An event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Its number.
+    pub id: EventId,
+    /// Whose credits pay for it.
+    pub organisation: OrganisationId,
+    /// As people call it.
+    pub name: String,
+    /// Whether bib numbers are read.
+    pub bib_search: bool,
+    /// Whether faces can be searched for, and so embeddings are computed.
+    pub face_search: bool,
+}
+
+/// One queue of an event, in numbers of photos.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueState {
+    /// What it does.
+    pub operation: Operation,
+    /// Every photo that was ever queued, retries included.
+    pub total: i64,
+    /// Not claimed yet.
+    pub waiting: i64,
+    /// Paid for and not settled.
+    pub in_progress: i64,
+    /// Charged.
+    pub processed: i64,
+    /// Failed for good, and refunded; quarantined ones included.
+    pub failed: i64,
+    /// Why it does not run, if it does not.
+    #[serde(flatten)]
+    pub pause: Option<Pause>,
+}
+
+/// Why a queue does not run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case", tag = "paused")]
+pub enum Pause {
+    /// The organisation has no credits. A top-up, or a refund, resumes it by itself.
+    NoCredits {
+        /// Since when; `None` when no worker has noticed yet.
+        since: Option<DateTime<Utc>>,
+    },
+    /// A person holds it, and only lifting the hold resumes it.
+    Held {
+        /// Who.
+        owner: String,
+        /// Why.
+        note: String,
+        /// Since when.
+        since: DateTime<Utc>,
+        /// When it ends by itself.
+        until: Option<DateTime<Utc>>,
+    },
+}
+
+/// Creates an event with a queue for each operation.
+///
+/// # Errors
+/// `PG002` if there is no such organisation, or trouble with the database.
+pub async fn create(db: &mut PgConnection, organisation: OrganisationId, name: &str, bib_search: bool, face_search: bool) -> sqlx::Result<EventId> {
+    sqlx::query_scalar!(
+        r#"SELECT create_event($1, $2, $3, $4) AS "id!: EventId""#,
+        organisation.0,
+        name,
+        bib_search,
+        face_search
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The events of an organisation, or of all, newest first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn list(db: &mut PgConnection, organisation: Option<OrganisationId>) -> sqlx::Result<Vec<Event>> {
+    sqlx::query_as!(
+        Event,
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
+           FROM event WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY event_id DESC"#,
+        organisation.map(|organisation| organisation.0)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// One event, `None` if there is no such event.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Event>> {
+    sqlx::query_as!(
+        Event,
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
+           FROM event WHERE event_id = $1"#,
+        event.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The queues of an event, with counts and what keeps them from running.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<QueueState>> {
+    let rows = sqlx::query!(
+        r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head AS "waiting!",
+                  (SELECT count(*) FROM in_flight f WHERE f.queue_id = q.queue_id) AS "in_progress!",
+                  r.committed AS "processed!", r.refunded AS "failed!",
+                  q.blocked, q.no_credit_since, a.available,
+                  h.owner AS "owner?", h.note AS "note?", h.since AS "since?", h.until AS "until?"
+           FROM queue q JOIN account a USING (organisation_id)
+           CROSS JOIN LATERAL (SELECT coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
+                               FROM run WHERE run.queue_id = q.queue_id) r
+           LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
+           WHERE q.event_id = $1 ORDER BY q.operation"#,
+        event.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let held = row.owner.zip(row.note).zip(row.since).map(|((owner, note), since)| Pause::Held { owner, note, since, until: row.until });
+            let no_credits = row.waiting > 0 && row.available == 0;
+            QueueState {
+                operation: row.operation,
+                total: row.total,
+                waiting: row.waiting,
+                in_progress: row.in_progress,
+                processed: row.processed,
+                failed: row.failed,
+                pause: held.or_else(|| no_credits.then_some(Pause::NoCredits { since: row.no_credit_since })),
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,55 @@
+//! A person keeps a queue from running. A top-up does not lift a hold; lifting one hold does not lift another.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::ids::{EventId, HoldId, Operation};
+
+/// Holds the queue of an event for an operation.
+///
+/// # Errors
+/// `PG002` if there is no such event, or trouble with the database.
+pub async fn hold(db: &mut PgConnection, event: EventId, operation: Operation, owner: &str, note: &str, until: Option<DateTime<Utc>>) -> sqlx::Result<HoldId> {
+    sqlx::query_scalar!(
+        r#"SELECT hold_queue($1, $2, $3, $4, $5) AS "id!: HoldId""#,
+        event.0,
+        operation as Operation,
+        owner,
+        note,
+        until
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// What lifting a hold did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifted {
+    /// False: it had been lifted before.
+    pub lifted: bool,
+    /// The queue runs now: workers should be told.
+    pub woke: bool,
+}
+
+/// Lifts one hold.
+///
+/// # Errors
+/// `PG002` if there is no such hold, or trouble with the database.
+pub async fn lift(db: &mut PgConnection, hold: HoldId, actor: &str) -> sqlx::Result<Lifted> {
+    sqlx::query_as!(Lifted, r#"SELECT r_lifted AS "lifted!", r_woke AS "woke!" FROM lift_hold($1, $2)"#, hold.0, actor).fetch_one(db).await
+}
+
+/// The holds that stand on the queues of an event, oldest first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn standing(db: &mut PgConnection, event: EventId, operation: Option<Operation>) -> sqlx::Result<Vec<HoldId>> {
+    sqlx::query_scalar!(
+        r#"SELECT h.hold_id AS "id: _" FROM hold h JOIN queue q USING (queue_id)
+           WHERE q.event_id = $1 AND h.lifted_at IS NULL AND ($2::operation IS NULL OR q.operation = $2) ORDER BY h.hold_id"#,
+        event.0,
+        operation as Option<Operation>
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,39 @@
+//! photogate: a background job worker for event photos, gated by credit.
+//!
+//! In the order a photo travels:
+
+pub mod intake; // a photo is queued
+pub mod gate; // a batch is claimed, and with it paid for
+pub mod queue; // apalis drives the work
+pub mod work; // the photo is looked at
+pub mod settle; // the credit is earned or given back
+pub mod sweep; // what a dead worker left is picked up
+pub mod worker; // all of it, in one process
+
+// The nouns.
+pub mod credits;
+pub mod event;
+pub mod findings;
+pub mod ids;
+pub mod organisation;
+
+// The money, as people see it.
+pub mod ledger;
+pub mod reconcile;
+pub mod top_up;
+
+// The operator's questions.
+pub mod failures;
+pub mod hold;
+
+// The edges.
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod models;
+pub mod photo_store;
+pub mod progress;
+pub mod rehearsal;
+pub mod services;
+pub mod telemetry;
+pub mod wake;

@@ -1,0 +1,118 @@
+//! Live progress of an event, through Redis. Only a hint, as [`wake`](crate::wake) is: whoever watches asks the
+//! database when something is heard, and once a second anyway.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{AsyncCommands, Client, aio::ConnectionManager};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    ids::{EventId, JobId, Operation, PhotoId},
+    wake,
+};
+
+/// Steps that wait for Redis, at most; more are dropped.
+const BACKLOG_MAX: usize = 1024;
+
+/// A photo went on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    /// The job.
+    pub job: JobId,
+    /// The photo.
+    pub photo: PhotoId,
+    /// What was done.
+    pub operation: Operation,
+    /// `processed`, `failed`, or `waiting` to be tried again.
+    pub state: String,
+}
+
+/// Tells what goes on. Cheap to clone; never waits, never fails.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    steps: Option<mpsc::Sender<(EventId, Step)>>,
+}
+
+impl Progress {
+    /// Without Redis: nobody is told, everybody asks.
+    pub fn silent() -> Self {
+        Self { steps: None }
+    }
+
+    /// Nothing is connected yet: Redis may come, go and come back.
+    ///
+    /// # Errors
+    /// When the address is no Redis address.
+    pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
+        let Some(url) = url else { return Ok(Self::silent()) };
+        let redis = wake::connection(url)?;
+        let (steps, told) = mpsc::channel(BACKLOG_MAX);
+        tokio::spawn(publish(redis, told));
+        Ok(Self { steps: Some(steps) })
+    }
+
+    /// Tells a step of an event; forgets it when Redis is too slow.
+    pub fn tell(&self, event: EventId, step: Step) {
+        if let Some(steps) = &self.steps {
+            let _ = steps.try_send((event, step));
+        }
+    }
+}
+
+async fn publish(mut redis: ConnectionManager, mut told: mpsc::Receiver<(EventId, Step)>) {
+    let mut batch = Vec::new();
+    while told.recv_many(&mut batch, BACKLOG_MAX).await > 0 {
+        for (event, steps) in by_event(batch.drain(..)) {
+            let Ok(message) = serde_json::to_string(&steps) else { continue };
+            if let Err(error) = redis.publish::<_, _, ()>(channel(event), message).await {
+                tracing::debug!(%error, "progress was not published");
+                break;
+            }
+        }
+    }
+}
+
+fn by_event(steps: impl Iterator<Item = (EventId, Step)>) -> Vec<(EventId, Vec<Step>)> {
+    let mut events: Vec<(EventId, Vec<Step>)> = Vec::new();
+    for (event, step) in steps {
+        match events.iter_mut().find(|(known, _)| *known == event) {
+            Some((_, steps)) => steps.push(step),
+            None => events.push((event, vec![step])),
+        }
+    }
+    events
+}
+
+fn channel(event: EventId) -> String {
+    format!("photogate:progress:{event}")
+}
+
+/// Watches an event, for as long as it is kept.
+#[derive(Debug)]
+pub struct Watch {
+    bell: Arc<Notify>,
+    _task: Option<AbortOnDropHandle<()>>,
+}
+
+impl Watch {
+    /// Starts to watch an event; without an address, [`changed`](Self::changed) is a timer.
+    ///
+    /// # Errors
+    /// When the address is no Redis address.
+    pub fn open(url: Option<&str>, event: EventId) -> redis::RedisResult<Self> {
+        let bell = Arc::new(Notify::new());
+        let listen = |client: Client| {
+            let bell = bell.clone();
+            AbortOnDropHandle::new(tokio::spawn(wake::subscribe(client, channel(event), move |_| bell.notify_one())))
+        };
+        let task = url.map(Client::open).transpose()?.map(listen);
+        Ok(Self { bell, _task: task })
+    }
+
+    /// Returns when the event may have gone on: at the next step, or after a second.
+    pub async fn changed(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.bell.notified()).await;
+    }
+}

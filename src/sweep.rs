@@ -1,0 +1,38 @@
+//! The worker's pulse, and what others left: heartbeats, holds whose time is over. (What dead workers left is taken up
+//! by the claiming task itself, with [`gate::adopt`](crate::gate::adopt): there is one place where photos come in.)
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gate::{GateError, interval},
+    ids::WorkerId,
+};
+
+/// Extends the worker's lease, five times in its length, until stopped. Ends with an error when it is gone.
+///
+/// # Errors
+/// [`GateError::LeaseLost`] only: trouble with the database is waited out, as long as nobody takes the lease away.
+pub async fn keep_alive(pool: PgPool, worker: WorkerId, lease: Duration, stop: CancellationToken) -> Result<(), GateError> {
+    let mut beat = tokio::time::interval(lease / 5);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(beat.tick()).await.is_some() {
+        match sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease)).fetch_one(&pool).await {
+            Ok(true) => {}
+            Ok(false) => return Err(GateError::LeaseLost),
+            Err(error) => tracing::warn!(%error, "a heartbeat was missed"),
+        }
+        match expire_holds(&pool).await {
+            Ok(0) => {}
+            Ok(holds) => tracing::info!(holds, "holds whose time was over were lifted"),
+            Err(error) => tracing::warn!(%error, "holds could not be checked"),
+        }
+    }
+    Ok(())
+}
+
+async fn expire_holds(pool: &PgPool) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"SELECT expire_holds() AS "lifted!""#).fetch_one(pool).await
+}

@@ -1,0 +1,117 @@
+//! A bell in Redis: there may be work. Only a hint. Whoever waits for it also polls, so that an absent, stopped or
+//! emptied Redis makes things slower, never wrong.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use redis::{AsyncCommands, Client, aio::{ConnectionManager, ConnectionManagerConfig}};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+const CHANNEL: &str = "photogate:wake";
+/// A hint that takes longer is not worth it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries to reach Redis.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Rings the bell. Cheap to clone; never waits, never fails.
+#[derive(Clone)]
+pub struct Wake {
+    redis: Option<ConnectionManager>,
+}
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wake").field("redis", &self.redis.is_some()).finish()
+    }
+}
+
+impl Wake {
+    /// A bell without Redis: everybody polls.
+    pub fn silent() -> Self {
+        Self { redis: None }
+    }
+
+    /// Nothing is connected yet: Redis may come, go and come back.
+    ///
+    /// # Errors
+    /// When the address is no Redis address.
+    pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
+        Ok(Self { redis: url.map(connection).transpose()? })
+    }
+
+    /// Tells every worker that there may be work.
+    pub fn ring(&self) {
+        let Some(mut redis) = self.redis.clone() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = redis.publish::<_, _, ()>(CHANNEL, "").await {
+                tracing::debug!(%error, "nobody was woken: workers find the work by polling");
+            }
+        });
+    }
+
+    /// Like [`ring`](Self::ring), and waits until Redis has it or a second has passed: for programs that end afterwards.
+    pub async fn ring_now(&self) {
+        if let Some(mut redis) = self.redis.clone() {
+            let _ = tokio::time::timeout(PATIENCE, redis.publish::<_, _, ()>(CHANNEL, "")).await;
+        }
+    }
+}
+
+/// A connection that is made when it is first used, and made again when it is lost.
+pub(crate) fn connection(url: &str) -> redis::RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    Client::open(url)?.get_connection_manager_lazy(config)
+}
+
+/// Hears the bell, for as long as it is kept.
+#[derive(Debug)]
+pub struct Ear {
+    bell: Arc<Notify>,
+    _task: Option<AbortOnDropHandle<()>>,
+}
+
+impl Ear {
+    /// Starts to listen to a bell; without an address it hears nothing.
+    ///
+    /// # Errors
+    /// When the address is no Redis address.
+    pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
+        let bell = Arc::new(Notify::new());
+        let listen = |client: Client| {
+            let bell = bell.clone();
+            AbortOnDropHandle::new(tokio::spawn(subscribe(client, CHANNEL.to_owned(), move |_| bell.notify_one())))
+        };
+        let task = url.map(Client::open).transpose()?.map(listen);
+        Ok(Self { bell, _task: task })
+    }
+
+    /// Waits for the bell, for `at_most` this long, or until stopped.
+    pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.bell.notified() => {}
+            () = tokio::time::sleep(at_most) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Calls `heard` for every message of a channel, for ever: connects again when the connection is lost.
+pub(crate) async fn subscribe(client: Client, channel: String, heard: impl Fn(&[u8])) {
+    loop {
+        if let Ok(mut subscription) = client.get_async_pubsub().await
+            && subscription.subscribe(&channel).await.is_ok()
+        {
+            // Something may have been said while nobody listened.
+            heard(&[]);
+            let mut messages = subscription.on_message();
+            while let Some(message) = messages.next().await {
+                heard(message.get_payload_bytes());
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

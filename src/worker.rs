@@ -1,0 +1,270 @@
+//! One worker process: it claims ahead of its slots by a little, works, settles, and picks up what others left.
+
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use sqlx::PgPool;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    gate::{self, GateError, Reservation},
+    ids::{OrganisationId, WorkerId},
+    progress::Progress,
+    queue,
+    settle::{Settler, Verdict},
+    sweep,
+    wake::{Ear, Wake},
+    work::{self, Work},
+};
+
+/// Photos in one claim, at most.
+const BATCH_MAX: usize = 256;
+/// What nobody has is asked for this often.
+const ADOPT_EVERY: Duration = Duration::from_secs(1);
+/// A photo that was in hand when its worker died this often is quarantined and refunded.
+pub const CRASHES_MAX: i16 = 3;
+
+/// How a worker is told to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Claim no more, finish what runs, hand the rest back.
+    pub drain: CancellationToken,
+    /// Hand everything back at once.
+    pub now: CancellationToken,
+}
+
+impl Stop {
+    fn child(&self) -> Self {
+        Self { drain: self.drain.child_token(), now: self.now.child_token() }
+    }
+
+    fn at_once(&self) {
+        self.drain.cancel();
+        self.now.cancel();
+    }
+}
+
+/// Why a worker ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerTrouble {
+    /// apalis gave up.
+    #[error("the worker's queue broke: {0}")]
+    Queue(String),
+    /// The address of Redis is no address.
+    #[error("redis_url is not usable: {0}")]
+    Redis(#[from] redis::RedisError),
+}
+
+/// A claimed photo on its way through this process, with the room it takes.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    reservation: Reservation,
+    _room: Option<OwnedSemaphorePermit>,
+    _alone: Option<OwnedSemaphorePermit>,
+}
+
+/// Works until told to stop. A worker that loses its lease (a database away for longer than the lease, a machine that
+/// slept) begins anew, as another incarnation; what it had in hand is somebody else's by then.
+///
+/// # Errors
+/// See [`WorkerTrouble`]. Trouble with the database or Redis is waited out.
+pub async fn run(config: &Config, pool: PgPool, work: Arc<Work>, stop: Stop) -> Result<(), WorkerTrouble> {
+    let wake = Wake::open(config.redis_url.as_deref())?;
+    let progress = Progress::open(config.redis_url.as_deref())?;
+    let ear = Arc::new(Ear::open(config.redis_url.as_deref())?);
+    while !stop.drain.is_cancelled() {
+        let name = incarnation_name();
+        let Some(worker) = register(&pool, &name, config, &stop).await else { break };
+        tracing::info!(%worker, name, slots = config.slots(), "the worker is ready");
+        let shift = Arc::new(Shift {
+            pool: pool.clone(),
+            worker,
+            stop: stop.child(),
+            ear: ear.clone(),
+            room: Arc::new(Semaphore::new(config.slots() + config.ahead())),
+            alone: Arc::new(Semaphore::new(1)),
+            in_hand: Mutex::default(),
+            poll: Duration::from_millis(config.poll_milliseconds),
+            async_commit: config.claim_async_commit,
+        });
+        let (settler, settling) = Settler::start(pool.clone(), worker, wake.clone(), progress.clone());
+        let pulse_stop = CancellationToken::new();
+        let pulse = tokio::spawn(watch(sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()), shift.clone()));
+        let settling = tokio::spawn(watch(async { settling.await.unwrap_or(Err(GateError::LeaseLost)) }, shift.clone()));
+        let (claimed, stream) = mpsc::channel(config.slots() + config.ahead());
+        let feeding = tokio::spawn(watch(feed(shift.clone(), claimed), shift.clone()));
+
+        let hand = {
+            let (shift, work) = (shift.clone(), work.clone());
+            move |claimed| handle(shift.clone(), work.clone(), settler.clone(), claimed)
+        };
+        // The settler lives in the handler: when the stream has ended and all is handled, the settling task ends too.
+        queue::drive(&name, stream, hand).await.map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
+        let _ = tokio::join!(feeding, settling);
+        pulse_stop.cancel();
+        let _ = pulse.await;
+        if let Ok(mut db) = pool.acquire().await
+            && let Err(error) = gate::retire(&mut db, worker).await
+        {
+            tracing::warn!(%worker, %error, "the worker could not say goodbye: its lease runs out by itself");
+        }
+        tracing::info!(%worker, "the worker has left");
+    }
+    Ok(())
+}
+
+/// What the tasks of one incarnation share.
+#[derive(Debug)]
+struct Shift {
+    pool: PgPool,
+    worker: WorkerId,
+    stop: Stop,
+    ear: Arc<Ear>,
+    /// Claimed and not settled, at most: the slots, and a little ahead.
+    room: Arc<Semaphore>,
+    /// Photos whose worker died are worked one at a time: the one that kills does not take another suspect along.
+    alone: Arc<Semaphore>,
+    in_hand: Mutex<HashSet<(i64, i32)>>,
+    poll: Duration,
+    async_commit: bool,
+}
+
+impl Shift {
+    fn in_hand(&self) -> std::sync::MutexGuard<'_, HashSet<(i64, i32)>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task whose end by a lost lease ends the whole incarnation.
+async fn watch(task: impl Future<Output = Result<(), GateError>>, shift: Arc<Shift>) {
+    if let Err(error) = task.await {
+        tracing::error!(worker = %shift.worker, %error, "this incarnation of the worker is over");
+        shift.stop.at_once();
+    }
+}
+
+/// The one task that claims. It ends when the worker drains, and with it the stream.
+async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), GateError> {
+    let mut turn = Turn { cursor: OrganisationId(0), adopted: None, unsure: false };
+    while let Some(room) = shift.stop.drain.run_until_cancelled(shift.room.clone().acquire_owned()).await {
+        let Ok(mut room) = room else { break };
+        let more = shift.room.available_permits().min(BATCH_MAX - 1);
+        if more > 0
+            && let Ok(more) = shift.room.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0))
+        {
+            room.merge(more);
+        }
+        match turn.take(&shift, room.num_permits()).await {
+            Ok(batch) if batch.is_empty() => {
+                drop(room);
+                shift.ear.wait(shift.poll, &shift.stop.drain).await;
+            }
+            Ok(batch) => {
+                for reservation in batch {
+                    let alone = if reservation.is_suspect() { shift.alone.clone().try_acquire_owned().ok() } else { None };
+                    let on_its_way = Claimed { reservation, _room: room.split(1), _alone: alone };
+                    if claimed.send(on_its_way).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
+            Err(GateError::Database(error)) => {
+                tracing::warn!(%error, "claiming will be tried again");
+                turn.unsure = true;
+                drop(room);
+                shift.stop.drain.run_until_cancelled(tokio::time::sleep(shift.poll)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the claiming task stands.
+struct Turn {
+    cursor: OrganisationId,
+    adopted: Option<Instant>,
+    /// The last answer was lost: photos may have been claimed that nobody here knows of.
+    unsure: bool,
+}
+
+impl Turn {
+    async fn take(&mut self, shift: &Shift, most: usize) -> Result<Vec<Reservation>, GateError> {
+        let mut db = shift.pool.acquire().await?;
+        if self.unsure {
+            let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
+            let photos = gate::hand_back_unknown(&mut db, shift.worker, &known).await?;
+            tracing::warn!(photos, "an answer of the gate was lost; what it held was handed back");
+            self.unsure = false;
+            self.adopted = None;
+        }
+        let mut batch = Vec::new();
+        if self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY) {
+            let suspects = shift.alone.available_permits();
+            batch = gate::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
+            self.adopted = Some(Instant::now());
+            // Known from here on, whatever becomes of the claim.
+            shift.in_hand().extend(batch.iter().map(Reservation::fence));
+        }
+        if batch.len() < most {
+            let claimed = match gate::claim(&mut db, shift.worker, most - batch.len(), self.cursor, shift.async_commit).await {
+                Ok(claimed) => claimed,
+                // What was adopted is in hand: work on it, and ask again later.
+                Err(GateError::Database(error)) if !batch.is_empty() => {
+                    tracing::warn!(%error, "claiming will be tried again");
+                    self.unsure = true;
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            };
+            shift.in_hand().extend(claimed.iter().map(Reservation::fence));
+            self.cursor = claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
+            batch.extend(claimed);
+        }
+        Ok(batch)
+    }
+}
+
+/// One photo: worked on, settled, forgotten.
+async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: Claimed) {
+    let Claimed { reservation, .. } = &claimed;
+    let fence = reservation.fence();
+    let verdict = tokio::select! {
+        biased;
+        () = shift.stop.now.cancelled() => Verdict::HandedBack,
+        done = AssertUnwindSafe(work.on(reservation, &shift.stop.drain)).catch_unwind() => {
+            done.unwrap_or_else(|panic| Verdict::Crashed { detail: work::words(&*panic).to_owned() })
+        }
+    };
+    let Claimed { reservation, _room, _alone } = claimed;
+    settler.settle(reservation, verdict).await;
+    shift.in_hand().remove(&fence);
+}
+
+/// Registers as often as it takes; `None` when the worker was stopped meanwhile.
+async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<WorkerId> {
+    loop {
+        let registered = async { gate::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await };
+        match stop.drain.run_until_cancelled(registered).await? {
+            Ok(worker) => return Some(worker),
+            Err(error) => tracing::warn!(%error, "the worker could not register yet"),
+        }
+        stop.drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+    }
+}
+
+/// Host, process, and something never used before.
+fn incarnation_name() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_else(|| "worker".into());
+    format!("{}-{}-{:08x}", host.chars().take(150).collect::<String>(), std::process::id(), rand::random::<u32>())
+}
