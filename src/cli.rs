@@ -122,7 +122,13 @@ pub fn run() -> ExitCode {
     match end {
         Ok(end) => end.into(),
         // Whoever read our output has gone: that is no trouble.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error)
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             say!("error: {error:#}");
             ExitCode::FAILURE
@@ -137,6 +143,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         return Ok(End::Ok);
     }
     let config = match Config::read(&cli.flags) {
+        // The demo tells its own story.
+        Ok(config) if matches!(cli.command, Command::Demo(_)) && cli.flags.log.is_none() => {
+            Config { log: "warn".into(), ..config }
+        }
         Ok(config) => config,
         Err(error) => {
             say!("error: {error}");
@@ -164,7 +174,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
 /// A "no" of the gate, in its own words; anything else as it is.
 fn sentence(error: sqlx::Error) -> anyhow::Error {
     match error.as_database_error() {
-        Some(said) if database::is_code(&error, database::NOT_FOUND) || database::is_code(&error, database::BAD_ARGUMENT) => {
+        Some(said)
+            if database::is_code(&error, database::NOT_FOUND)
+                || database::is_code(&error, database::BAD_ARGUMENT) =>
+        {
             anyhow::anyhow!("{}", said.message())
         }
         _ => error.into(),
@@ -174,7 +187,10 @@ fn sentence(error: sqlx::Error) -> anyhow::Error {
 /// Exit code 4 for what is not there.
 fn not_found_or(error: sqlx::Error) -> anyhow::Result<End> {
     if database::is_code(&error, database::NOT_FOUND) {
-        say!("error: there is {}", error.as_database_error().map_or("no such thing", |error| error.message()));
+        say!(
+            "error: there is {}",
+            error.as_database_error().map_or("no such thing", |error| error.message())
+        );
         return Ok(End::NotFound);
     }
     Err(error.into())

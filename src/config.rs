@@ -81,7 +81,9 @@ impl Default for Config {
 
 /// The settings that are flags too.
 #[derive(Debug, Clone, Default, Args, Serialize)]
-#[command(next_help_heading = "Settings (also in the environment, as PHOTOGATE_…, and in the file)")]
+#[command(
+    next_help_heading = "Settings (also in the environment, as PHOTOGATE_…, and in the file)"
+)]
 pub struct Flags {
     /// A file of settings, in TOML [default: photogate.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
@@ -138,7 +140,8 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(flags: &Flags) -> Result<Self, ConfigError> {
-        let named = flags.config.clone().or_else(|| Env::var("PHOTOGATE_CONFIG").map(PathBuf::from));
+        let named =
+            flags.config.clone().or_else(|| Env::var("PHOTOGATE_CONFIG").map(PathBuf::from));
         if let Some(file) = named.as_ref().filter(|file| !file.is_file()) {
             return Err(ConfigError::NoFile(file.clone()));
         }
@@ -170,14 +173,20 @@ impl Config {
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
         match bounds.into_iter().find(|(_, found, least, most)| !(least..=most).contains(&found)) {
-            Some((name, found, least, most)) => Err(ConfigError::OutOfBounds { name, least, most, found }),
+            Some((name, found, least, most)) => {
+                Err(ConfigError::OutOfBounds { name, least, most, found })
+            }
             None => Ok(self),
         }
     }
 
     /// Photos looked at at once.
     pub fn slots(&self) -> usize {
-        if self.slots > 0 { self.slots } else { std::thread::available_parallelism().map_or(1, NonZeroUsize::get) }
+        if self.slots > 0 {
+            self.slots
+        } else {
+            std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+        }
     }
 
     /// Photos claimed ahead of the slots.
@@ -205,7 +214,12 @@ fn redact(address: &str) -> String {
         let _ = url.set_password(Some("***"));
     }
     let secret = |name: &str| name.contains("password") || name.contains("key");
-    let pairs: Vec<_> = url.query_pairs().map(|(name, value)| (name.to_string(), if secret(&name) { "***".into() } else { value.to_string() })).collect();
+    let pairs: Vec<_> = url
+        .query_pairs()
+        .map(|(name, value)| {
+            (name.to_string(), if secret(&name) { "***".into() } else { value.to_string() })
+        })
+        .collect();
     if !pairs.is_empty() {
         url.query_pairs_mut().clear().extend_pairs(pairs);
     }
@@ -219,7 +233,8 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         let config = Config {
-            database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim".into(),
+            database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim"
+                .into(),
             redis_url: Some("redis://:geheim@cache".into()),
             ..Config::default()
         };
@@ -233,6 +248,9 @@ mod tests {
     fn a_number_out_of_bounds_is_told_with_its_name() {
         let error = Config { lease_seconds: 0, ..Config::default() }.check().unwrap_err();
 
-        assert_eq!(error.to_string(), "a setting is wrong: lease_seconds must be between 1 and 3600, and is 0");
+        assert_eq!(
+            error.to_string(),
+            "a setting is wrong: lease_seconds must be between 1 and 3600, and is 0"
+        );
     }
 }

@@ -8,7 +8,20 @@ use sqlx::PgConnection;
 use crate::ids::OrganisationId;
 
 /// A number of credits. One credit pays one operation on one photo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, sqlx::Type)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+)]
 #[sqlx(transparent)]
 #[serde(transparent)]
 pub struct Credits(pub i64);
@@ -45,7 +58,10 @@ pub struct Balance {
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn balance(db: &mut PgConnection, organisation: OrganisationId) -> sqlx::Result<Option<Balance>> {
+pub async fn balance(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<Option<Balance>> {
     sqlx::query_as!(
         Balance,
         r#"SELECT funded AS "funded: _", available AS "available: _", reserved AS "reserved: _", spent AS "spent: _"

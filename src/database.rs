@@ -25,13 +25,17 @@ pub enum DatabaseError {
     #[error("database_url is not usable ({0}): write postgres://user@host/database")]
     Address(sqlx::Error),
     /// Nobody answers, or not to us.
-    #[error("the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?")]
+    #[error(
+        "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
+    )]
     Unreachable(sqlx::Error),
     /// Too old.
     #[error("PostgreSQL 14 or later is needed; this is {0}")]
     TooOld(String),
     /// Not ours, or not migrated.
-    #[error("this database has no photogate schema, or not for this user: run `photogate migrate` first (or set database_url to the right one)")]
+    #[error(
+        "this database has no photogate schema, or not for this user: run `photogate migrate` first (or set database_url to the right one)"
+    )]
     NotMigrated,
     /// Behind, or ahead.
     #[error("the database is at migration {found} and this photogate needs {needed}: {advice}")]
@@ -44,7 +48,9 @@ pub enum DatabaseError {
         advice: &'static str,
     },
     /// The roles could not be made.
-    #[error("the roles and the schema could not be made ({0}): migrate as a user who may, or have migrations/roles.sql run by one")]
+    #[error(
+        "the roles and the schema could not be made ({0}): migrate as a user who may, or have migrations/roles.sql run by one"
+    )]
     Roles(sqlx::Error),
     /// A migration failed; nothing of it remains.
     #[error("a migration failed: {0}")]
@@ -65,7 +71,8 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
     let mut first = options.connect().await.map_err(refused)?;
     check_version(&mut first).await?;
     first.close().await?;
-    let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+    let pool =
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
     Ok(pool.connect_lazy_with(options))
 }
 
@@ -82,14 +89,19 @@ fn refused(error: sqlx::Error) -> DatabaseError {
 /// # Errors
 /// See [`DatabaseError`].
 pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
-    let mut db = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?.connect().await.map_err(DatabaseError::Unreachable)?;
+    let mut db = PgConnectOptions::from_str(url)
+        .map_err(DatabaseError::Address)?
+        .connect()
+        .await
+        .map_err(DatabaseError::Unreachable)?;
     let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await?;
     if db.server_version_num().is_some_and(|number| number < 140_000) {
         return Err(DatabaseError::TooOld(version));
     }
     sqlx::raw_sql(ROLES).execute(&mut db).await.map_err(DatabaseError::Roles)?;
     db.close().await?;
-    let mut db = options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
+    let mut db =
+        options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
     MIGRATIONS.run(&mut db).await?;
     sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_app").execute(&mut db).await?;
     db.close().await?;
@@ -98,25 +110,33 @@ pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
 
 fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
-    Ok(options.application_name("photogate").log_statements(tracing::log::LevelFilter::Trace).options([
-        ("role", role),
-        ("search_path", "photogate"),
-        // Nothing here takes long: what does is stuck, and must not hold locks.
-        ("statement_timeout", "60s"),
-        ("idle_in_transaction_session_timeout", "10s"),
-    ]))
+    Ok(options
+        .application_name("photogate")
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .options([
+            ("role", role),
+            ("search_path", "photogate"),
+            // Nothing here takes long: what does is stuck, and must not hold locks.
+            ("statement_timeout", "60s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ]))
 }
 
 async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
     // Not `query!`: the table belongs to sqlx, and may not be there at all.
-    let found: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM photogate._sqlx_migrations WHERE success")
-        .fetch_one(db)
-        .await
-        .map_err(|_| DatabaseError::NotMigrated)?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM photogate._sqlx_migrations WHERE success")
+            .fetch_one(db)
+            .await
+            .map_err(|_| DatabaseError::NotMigrated)?;
     let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     match found.unwrap_or(0) {
-        found if found < needed => Err(DatabaseError::WrongVersion { found, needed, advice: "run `photogate migrate`" }),
-        found if found > needed => Err(DatabaseError::WrongVersion { found, needed, advice: "install a newer photogate" }),
+        found if found < needed => {
+            Err(DatabaseError::WrongVersion { found, needed, advice: "run `photogate migrate`" })
+        }
+        found if found > needed => {
+            Err(DatabaseError::WrongVersion { found, needed, advice: "install a newer photogate" })
+        }
         _ => Ok(()),
     }
 }
@@ -128,5 +148,8 @@ pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
 
 /// True when the database will refuse the same thing again: bad data (class 22) or a broken constraint (class 23).
 pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }

@@ -67,7 +67,13 @@ pub enum Pause {
 ///
 /// # Errors
 /// `PG002` if there is no such organisation, or trouble with the database.
-pub async fn create(db: &mut PgConnection, organisation: OrganisationId, name: &str, bib_search: bool, face_search: bool) -> sqlx::Result<EventId> {
+pub async fn create(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    name: &str,
+    bib_search: bool,
+    face_search: bool,
+) -> sqlx::Result<EventId> {
     sqlx::query_scalar!(
         r#"SELECT create_event($1, $2, $3, $4) AS "id!: EventId""#,
         organisation.0,
@@ -83,7 +89,10 @@ pub async fn create(db: &mut PgConnection, organisation: OrganisationId, name: &
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn list(db: &mut PgConnection, organisation: Option<OrganisationId>) -> sqlx::Result<Vec<Event>> {
+pub async fn list(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+) -> sqlx::Result<Vec<Event>> {
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
@@ -132,7 +141,11 @@ pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Q
     Ok(rows
         .into_iter()
         .map(|row| {
-            let held = row.owner.zip(row.note).zip(row.since).map(|((owner, note), since)| Pause::Held { owner, note, since, until: row.until });
+            let held = row
+                .owner
+                .zip(row.note)
+                .zip(row.since)
+                .map(|((owner, note), since)| Pause::Held { owner, note, since, until: row.until });
             let no_credits = row.waiting > 0 && row.available == 0;
             QueueState {
                 operation: row.operation,
@@ -141,7 +154,9 @@ pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Q
                 in_progress: row.in_progress,
                 processed: row.processed,
                 failed: row.failed,
-                pause: held.or_else(|| no_credits.then_some(Pause::NoCredits { since: row.no_credit_since })),
+                pause: held.or_else(|| {
+                    no_credits.then_some(Pause::NoCredits { since: row.no_credit_since })
+                }),
             }
         })
         .collect())

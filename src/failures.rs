@@ -36,7 +36,12 @@ pub struct Filter<'a> {
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn list(db: &mut PgConnection, event: EventId, filter: Filter<'_>, most: i64) -> sqlx::Result<Vec<Failure>> {
+pub async fn list(
+    db: &mut PgConnection,
+    event: EventId,
+    filter: Filter<'_>,
+    most: i64,
+) -> sqlx::Result<Vec<Failure>> {
     sqlx::query_as!(
         Failure,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", o.reason AS "reason!", o.detail, o.settled_at AS at

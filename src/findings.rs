@@ -4,7 +4,7 @@ use photogate_jobs::{Bib, Embedding, Face, Rotation};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::ids::PhotoId;
+use crate::ids::{EventId, Operation, PhotoId};
 
 /// What an operation found. Nothing found is a finding too.
 #[derive(Debug, Clone)]
@@ -32,7 +32,10 @@ pub enum Findings {
 }
 
 /// Writes the findings of many photos, replacing what stood there. Part of the settling transaction.
-pub(crate) async fn write(tx: &mut PgConnection, found: &[(PhotoId, &Findings)]) -> sqlx::Result<()> {
+pub(crate) async fn write(
+    tx: &mut PgConnection,
+    found: &[(PhotoId, &Findings)],
+) -> sqlx::Result<()> {
     write_processing(tx, found).await?;
     write_rotations(tx, found).await
 }
@@ -58,9 +61,13 @@ impl Boxes {
     }
 }
 
-async fn write_processing(tx: &mut PgConnection, found: &[(PhotoId, &Findings)]) -> sqlx::Result<()> {
+async fn write_processing(
+    tx: &mut PgConnection,
+    found: &[(PhotoId, &Findings)],
+) -> sqlx::Result<()> {
     let (mut photos, mut widths, mut heights) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut face_boxes, mut face_numbers, mut landmarks, mut embeddings) = (Boxes::default(), Vec::new(), Vec::new(), Vec::new());
+    let (mut face_boxes, mut face_numbers, mut landmarks, mut embeddings) =
+        (Boxes::default(), Vec::new(), Vec::new(), Vec::new());
     let (mut bib_boxes, mut bib_numbers) = (Boxes::default(), Vec::new());
     for (photo, findings) in found {
         let Findings::Processing { width, height, faces, bibs } = findings else { continue };
@@ -71,7 +78,11 @@ async fn write_processing(tx: &mut PgConnection, found: &[(PhotoId, &Findings)])
             face_boxes.push(*photo, [face.x, face.y, face.width, face.height, face.score]);
             face_numbers.push(i16::try_from(number).unwrap_or(i16::MAX));
             landmarks.push(serde_json::json!(face.landmarks.as_flattened()));
-            embeddings.push(embedding.as_ref().map_or(serde_json::Value::Null, |embedding| serde_json::json!(embedding)));
+            embeddings.push(
+                embedding
+                    .as_ref()
+                    .map_or(serde_json::Value::Null, |embedding| serde_json::json!(embedding)),
+            );
         }
         for bib in bibs {
             bib_boxes.push(*photo, [bib.x, bib.y, bib.width, bib.height, bib.score]);
@@ -81,7 +92,9 @@ async fn write_processing(tx: &mut PgConnection, found: &[(PhotoId, &Findings)])
     if photos.is_empty() {
         return Ok(());
     }
-    sqlx::query!("DELETE FROM looked_at WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM looked_at WHERE photo_id = ANY($1)", &photos)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query!("DELETE FROM face WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM bib WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
     sqlx::query!(
@@ -129,8 +142,12 @@ async fn write_processing(tx: &mut PgConnection, found: &[(PhotoId, &Findings)])
     Ok(())
 }
 
-async fn write_rotations(tx: &mut PgConnection, found: &[(PhotoId, &Findings)]) -> sqlx::Result<()> {
-    let (mut photos, mut turns, mut confidences, mut abstained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+async fn write_rotations(
+    tx: &mut PgConnection,
+    found: &[(PhotoId, &Findings)],
+) -> sqlx::Result<()> {
+    let (mut photos, mut turns, mut confidences, mut abstained) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut keys, mut lossless) = (Vec::new(), Vec::new());
     for (photo, findings) in found {
         let Findings::Rotation { rotation, upright } = findings else { continue };
@@ -144,7 +161,9 @@ async fn write_rotations(tx: &mut PgConnection, found: &[(PhotoId, &Findings)]) 
     if photos.is_empty() {
         return Ok(());
     }
-    sqlx::query!("DELETE FROM rotation WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM rotation WHERE photo_id = ANY($1)", &photos)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query!(
         "INSERT INTO rotation (photo_id, turn, confidence, abstained, upright_key, lossless)
          SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::real[], $4::boolean[], $5::text[], $6::boolean[])",
@@ -158,4 +177,47 @@ async fn write_rotations(tx: &mut PgConnection, found: &[(PhotoId, &Findings)]) 
     .execute(&mut *tx)
     .await?;
     Ok(())
+}
+
+/// What became of a photo, for people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Found {
+    /// The photo.
+    pub photo: PhotoId,
+    /// Where it is in the store.
+    pub key: String,
+    /// What was done.
+    pub operation: Operation,
+    /// Why it failed, if it did; a stable code.
+    pub reason: Option<String>,
+    /// Faces, by photo processing.
+    pub faces: i64,
+    /// Bib numbers, by photo processing.
+    pub bibs: Vec<String>,
+    /// The clockwise turn that was needed, in degrees, by AI rotation; `None`: it could not tell.
+    pub turn: Option<i16>,
+    /// The upright copy, if one was needed.
+    pub upright_key: Option<String>,
+}
+
+/// What became of the photos of an event whose latest job has ended, in the order they ended.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Found>> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", o.reason,
+                  (SELECT count(*) FROM face f WHERE f.photo_id = o.photo_id) AS "faces!",
+                  ARRAY(SELECT b.number FROM bib b WHERE b.photo_id = o.photo_id ORDER BY b.number) AS "bibs!",
+                  CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
+           FROM outcome o JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
+           LEFT JOIN rotation r ON r.photo_id = o.photo_id AND q.operation = 'ai_rotation'
+           WHERE q.event_id = $1
+             AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
+           ORDER BY o.settled_at, o.job_id"#,
+        event.0
+    )
+    .fetch_all(db)
+    .await
 }

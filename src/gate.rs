@@ -97,7 +97,11 @@ pub enum GateError {
 
 impl From<sqlx::Error> for GateError {
     fn from(error: sqlx::Error) -> Self {
-        if database::is_code(&error, database::LEASE_LOST) { Self::LeaseLost } else { Self::Database(error) }
+        if database::is_code(&error, database::LEASE_LOST) {
+            Self::LeaseLost
+        } else {
+            Self::Database(error)
+        }
     }
 }
 
@@ -108,7 +112,13 @@ impl From<sqlx::Error> for GateError {
 ///
 /// # Errors
 /// See [`GateError`].
-pub async fn claim(db: &mut PgConnection, worker: WorkerId, most: usize, cursor: OrganisationId, async_commit: bool) -> Result<Vec<Reservation>, GateError> {
+pub async fn claim(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    most: usize,
+    cursor: OrganisationId,
+    async_commit: bool,
+) -> Result<Vec<Reservation>, GateError> {
     sqlx::query_as!(
         Reservation,
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _", r_organisation AS "organisation!: _", r_event AS "event!: _",
@@ -131,7 +141,13 @@ pub async fn claim(db: &mut PgConnection, worker: WorkerId, most: usize, cursor:
 ///
 /// # Errors
 /// See [`GateError`].
-pub async fn adopt(db: &mut PgConnection, worker: WorkerId, most: usize, suspects: usize, crashes_max: i16) -> Result<Vec<Reservation>, GateError> {
+pub async fn adopt(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    most: usize,
+    suspects: usize,
+    crashes_max: i16,
+) -> Result<Vec<Reservation>, GateError> {
     sqlx::query_as!(
         Reservation,
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _", r_organisation AS "organisation!: _", r_event AS "event!: _",
@@ -152,7 +168,12 @@ pub async fn adopt(db: &mut PgConnection, worker: WorkerId, most: usize, suspect
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn register(db: &mut PgConnection, name: &str, slots: usize, lease: Duration) -> sqlx::Result<WorkerId> {
+pub async fn register(
+    db: &mut PgConnection,
+    name: &str,
+    slots: usize,
+    lease: Duration,
+) -> sqlx::Result<WorkerId> {
     sqlx::query_scalar!(
         r#"SELECT register_worker($1, $2, $3) AS "id!: WorkerId""#,
         name,
@@ -168,8 +189,14 @@ pub async fn register(db: &mut PgConnection, name: &str, slots: usize, lease: Du
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn hand_back_unknown(db: &mut PgConnection, worker: WorkerId, known: &[i64]) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"SELECT hand_back_unknown($1, $2) AS "photos!""#, worker.0, known).fetch_one(db).await
+pub async fn hand_back_unknown(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    known: &[i64],
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"SELECT hand_back_unknown($1, $2) AS "photos!""#, worker.0, known)
+        .fetch_one(db)
+        .await
 }
 
 /// Ends an incarnation; whatever it still has is handed back.
@@ -181,5 +208,9 @@ pub async fn retire(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()>
 }
 
 pub(crate) fn interval(duration: Duration) -> PgInterval {
-    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
 }

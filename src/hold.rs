@@ -9,7 +9,14 @@ use crate::ids::{EventId, HoldId, Operation};
 ///
 /// # Errors
 /// `PG002` if there is no such event, or trouble with the database.
-pub async fn hold(db: &mut PgConnection, event: EventId, operation: Operation, owner: &str, note: &str, until: Option<DateTime<Utc>>) -> sqlx::Result<HoldId> {
+pub async fn hold(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    owner: &str,
+    note: &str,
+    until: Option<DateTime<Utc>>,
+) -> sqlx::Result<HoldId> {
     sqlx::query_scalar!(
         r#"SELECT hold_queue($1, $2, $3, $4, $5) AS "id!: HoldId""#,
         event.0,
@@ -36,14 +43,25 @@ pub struct Lifted {
 /// # Errors
 /// `PG002` if there is no such hold, or trouble with the database.
 pub async fn lift(db: &mut PgConnection, hold: HoldId, actor: &str) -> sqlx::Result<Lifted> {
-    sqlx::query_as!(Lifted, r#"SELECT r_lifted AS "lifted!", r_woke AS "woke!" FROM lift_hold($1, $2)"#, hold.0, actor).fetch_one(db).await
+    sqlx::query_as!(
+        Lifted,
+        r#"SELECT r_lifted AS "lifted!", r_woke AS "woke!" FROM lift_hold($1, $2)"#,
+        hold.0,
+        actor
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// The holds that stand on the queues of an event, oldest first.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn standing(db: &mut PgConnection, event: EventId, operation: Option<Operation>) -> sqlx::Result<Vec<HoldId>> {
+pub async fn standing(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Option<Operation>,
+) -> sqlx::Result<Vec<HoldId>> {
     sqlx::query_scalar!(
         r#"SELECT h.hold_id AS "id: _" FROM hold h JOIN queue q USING (queue_id)
            WHERE q.event_id = $1 AND h.lifted_at IS NULL AND ($2::operation IS NULL OR q.operation = $2) ORDER BY h.hold_id"#,

@@ -62,7 +62,9 @@ id!(
 );
 
 /// What can be done to a photo. Each costs one credit a photo, and has a queue of its own in every event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, clap::ValueEnum,
+)]
 #[sqlx(type_name = "operation", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]

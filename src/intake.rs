@@ -70,7 +70,13 @@ pub enum IntakeError {
 ///
 /// # Errors
 /// See [`IntakeError`]; nothing is queued then.
-pub async fn enqueue(db: &mut PgConnection, event: EventId, operation: Operation, keys: &[String], actor: &str) -> Result<Run, IntakeError> {
+pub async fn enqueue(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    keys: &[String],
+    actor: &str,
+) -> Result<Run, IntakeError> {
     if keys.len() > PHOTOS_MAX {
         return Err(IntakeError::TooMany(keys.len()));
     }
@@ -128,7 +134,13 @@ pub struct Retry {
 ///
 /// # Errors
 /// See [`IntakeError`]; nothing is queued then.
-pub async fn retry(db: &mut PgConnection, event: EventId, operation: Operation, photos: &[PhotoId], actor: &str) -> Result<Retry, IntakeError> {
+pub async fn retry(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    photos: &[PhotoId],
+    actor: &str,
+) -> Result<Retry, IntakeError> {
     if photos.len() > PHOTOS_MAX {
         return Err(IntakeError::TooMany(photos.len()));
     }
@@ -155,5 +167,9 @@ pub async fn retry(db: &mut PgConnection, event: EventId, operation: Operation, 
 }
 
 fn no_event(error: sqlx::Error, event: EventId) -> IntakeError {
-    if crate::database::is_code(&error, crate::database::NOT_FOUND) { IntakeError::NoEvent(event) } else { error.into() }
+    if crate::database::is_code(&error, crate::database::NOT_FOUND) {
+        IntakeError::NoEvent(event)
+    } else {
+        error.into()
+    }
 }

@@ -35,7 +35,11 @@ pub struct Movement {
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn history(db: &mut PgConnection, organisation: OrganisationId, most: i64) -> sqlx::Result<Vec<Movement>> {
+pub async fn history(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    most: i64,
+) -> sqlx::Result<Vec<Movement>> {
     sqlx::query_as!(
         Movement,
         r#"SELECT m.kind AS "kind!", m.credits AS "credits!: _", m.event_id AS "event: _", e.name AS "event_name?", q.operation AS "operation?: _",

@@ -41,7 +41,9 @@ pub fn check(directory: &Path) -> io::Result<Vec<ModelFile>> {
     PINNED
         .lines()
         .filter_map(|line| line.split_once("  "))
-        .map(|(pinned, name)| Ok(ModelFile { file: name.to_owned(), state: state(&directory.join(name), pinned)? }))
+        .map(|(pinned, name)| {
+            Ok(ModelFile { file: name.to_owned(), state: state(&directory.join(name), pinned)? })
+        })
         .collect()
 }
 

@@ -20,8 +20,18 @@ pub struct Organisation {
 ///
 /// # Errors
 /// `PG006` for a time zone that does not exist, or trouble with the database.
-pub async fn create(db: &mut PgConnection, name: &str, time_zone: &str) -> sqlx::Result<OrganisationId> {
-    sqlx::query_scalar!(r#"SELECT create_organisation($1, $2) AS "id!: OrganisationId""#, name, time_zone).fetch_one(db).await
+pub async fn create(
+    db: &mut PgConnection,
+    name: &str,
+    time_zone: &str,
+) -> sqlx::Result<OrganisationId> {
+    sqlx::query_scalar!(
+        r#"SELECT create_organisation($1, $2) AS "id!: OrganisationId""#,
+        name,
+        time_zone
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// All organisations, by number.

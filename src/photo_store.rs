@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore};
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
+    local::LocalFileSystem, path::Path, prefix::PrefixStore,
+};
 use url::Url;
 
 /// Keys that photogate writes begin with this, and no others do: an upright copy never replaces an original.
@@ -48,7 +51,9 @@ impl Key {
         if key.starts_with(DERIVED) {
             return Err(KeyError::Reserved);
         }
-        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key && !key.contains('\\') && !key.chars().any(char::is_control));
+        let path = Path::parse(key).ok().filter(|path| {
+            path.as_ref() == key && !key.contains('\\') && !key.chars().any(char::is_control)
+        });
         path.map(Self).ok_or_else(|| KeyError::NotPlain(key.to_owned()))
     }
 
@@ -68,7 +73,9 @@ impl std::fmt::Display for Key {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The store's address is no address.
-    #[error("the store's address {url:?} is not usable ({reason}): write file:///directory or s3://bucket/prefix")]
+    #[error(
+        "the store's address {url:?} is not usable ({reason}): write file:///directory or s3://bucket/prefix"
+    )]
     Address {
         /// As configured.
         url: String,
@@ -113,24 +120,39 @@ impl PhotoStore {
         let parsed = Url::parse(url).map_err(|error| address(error.to_string()))?;
         match parsed.scheme() {
             "file" => {
-                let root = parsed.to_file_path().map_err(|()| address("it names no directory".into()))?;
+                let root =
+                    parsed.to_file_path().map_err(|()| address("it names no directory".into()))?;
                 std::fs::create_dir_all(&root).map_err(|error| address(error.to_string()))?;
                 let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
-                let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| address(error.to_string()))?;
+                let store = LocalFileSystem::new_with_prefix(&root)
+                    .map_err(|error| address(error.to_string()))?;
                 Ok(Self { store: Arc::new(store), root: Some(root) })
             }
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_url(url);
                 for (name, value) in options {
-                    let name = name.parse().map_err(|_| address(format!("{name} is no setting of a store")))?;
+                    let name = name
+                        .parse()
+                        .map_err(|_| address(format!("{name} is no setting of a store")))?;
                     builder = builder.with_config(name, value);
                 }
                 // The worker retries with backoff itself, and gives the slot back meanwhile.
-                let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
-                let limits = ClientOptions::new().with_timeout(Duration::from_secs(60)).with_connect_timeout(Duration::from_secs(5));
+                let retry = RetryConfig {
+                    max_retries: 2,
+                    retry_timeout: Duration::from_secs(10),
+                    ..RetryConfig::default()
+                };
+                let limits = ClientOptions::new()
+                    .with_timeout(Duration::from_secs(60))
+                    .with_connect_timeout(Duration::from_secs(5));
                 let allow_http = options.get("aws_allow_http").is_some_and(|value| value == "true");
-                let store = builder.with_retry(retry).with_client_options(limits.with_allow_http(allow_http)).build().map_err(|error| address(error.to_string()))?;
-                let prefix = Path::from_url_path(parsed.path()).map_err(|error| address(error.to_string()))?;
+                let store = builder
+                    .with_retry(retry)
+                    .with_client_options(limits.with_allow_http(allow_http))
+                    .build()
+                    .map_err(|error| address(error.to_string()))?;
+                let prefix = Path::from_url_path(parsed.path())
+                    .map_err(|error| address(error.to_string()))?;
                 Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), root: None })
             }
             other => Err(address(format!("{other} is not supported"))),
@@ -150,7 +172,9 @@ impl PhotoStore {
             }
         }
         let found = match self.store.get(&key.0).await {
-            Err(object_store::Error::NotFound { .. }) => return Err(StoreError::Missing(key.to_string())),
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(StoreError::Missing(key.to_string()));
+            }
             found => found?,
         };
         let bytes = found.meta.size;
@@ -176,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_key_cannot_lead_out_of_the_store() {
-        for key in ["../secret", "a/../../b", "/etc/passwd", "a//b", "a/", "a\\..\\b", "a\nb", "./a"] {
+        for key in
+            ["../secret", "a/../../b", "/etc/passwd", "a//b", "a/", "a\\..\\b", "a\nb", "./a"]
+        {
             assert!(matches!(Key::parse(key), Err(KeyError::NotPlain(_))), "{key}");
         }
         assert_eq!(Key::parse(""), Err(KeyError::Empty));

@@ -105,7 +105,11 @@ impl Watch {
         let bell = Arc::new(Notify::new());
         let listen = |client: Client| {
             let bell = bell.clone();
-            AbortOnDropHandle::new(tokio::spawn(wake::subscribe(client, channel(event), move |_| bell.notify_one())))
+            AbortOnDropHandle::new(tokio::spawn(wake::subscribe(
+                client,
+                channel(event),
+                move |_| bell.notify_one(),
+            )))
         };
         let task = url.map(Client::open).transpose()?.map(listen);
         Ok(Self { bell, _task: task })

@@ -27,15 +27,31 @@ impl Backend for GatedQueue {
     type Task = Task<Claimed>;
     type Error = Infallible;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
-        self.claimed.poll_recv(cx).map(|next| next.map(|claimed| Ok(TaskBuilder::new(claimed).build())))
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+        self.claimed
+            .poll_recv(cx)
+            .map(|next| next.map(|claimed| Ok(TaskBuilder::new(claimed).build())))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        // apalis does not take the end of its stream for a reason to end: it waits to be stopped.
+        let _ = worker.stop();
         Poll::Ready(Ok(()))
     }
 }
@@ -60,7 +76,11 @@ impl BackendConfig for GatedQueue {
 ///
 /// # Errors
 /// When apalis gives up; nothing in this queue makes it.
-pub(crate) async fn drive<H, F>(name: &str, claimed: mpsc::Receiver<Claimed>, handle: H) -> Result<(), WorkerError>
+pub(crate) async fn drive<H, F>(
+    name: &str,
+    claimed: mpsc::Receiver<Claimed>,
+    handle: H,
+) -> Result<(), WorkerError>
 where
     H: FnMut(Claimed) -> F + Send + Clone + 'static,
     F: Future<Output = ()> + Send + 'static,

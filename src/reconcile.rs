@@ -16,7 +16,11 @@ pub struct Check {
 
 macro_rules! check {
     ($tx:expr, $name:literal, $meaning:literal, $sql:literal) => {
-        Check { invariant: $name, meaning: $meaning, violations: sqlx::query_scalar!($sql).fetch_one(&mut *$tx).await?.unwrap_or(0) }
+        Check {
+            invariant: $name,
+            meaning: $meaning,
+            violations: sqlx::query_scalar!($sql).fetch_one(&mut *$tx).await?.unwrap_or(0),
+        }
     };
 }
 

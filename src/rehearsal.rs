@@ -11,7 +11,10 @@ pub(crate) async fn perform(key: &str) -> Verdict {
     let done = Verdict::Processed(Findings::Nothing);
     let mut parts = key.split('/');
     let (Some("rehearsal"), Some(act)) = (parts.next(), parts.next()) else {
-        return Verdict::Failed { reason: "not_a_rehearsal", detail: "this worker only rehearses; start one without --rehearse".into() };
+        return Verdict::Failed {
+            reason: "not_a_rehearsal",
+            detail: "this worker only rehearses; start one without --rehearse".into(),
+        };
     };
     match act.split_once('-') {
         Some(("slow", milliseconds)) => {
@@ -20,7 +23,11 @@ pub(crate) async fn perform(key: &str) -> Verdict {
         }
         _ => match act {
             "fail" => Verdict::Failed { reason: "corrupt", detail: "rehearsed".into() },
-            "retry" => Verdict::Retry { reason: "store_unavailable", detail: "rehearsed".into(), after: Duration::from_millis(100) },
+            "retry" => Verdict::Retry {
+                reason: "store_unavailable",
+                detail: "rehearsed".into(),
+                after: Duration::from_millis(100),
+            },
             "panic" => panic!("rehearsed"),
             // As a bug in a codec would: no unwinding, no goodbye.
             "crash" => std::process::abort(),

@@ -23,10 +23,14 @@ const START_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ServicesError {
     /// A program is not installed.
-    #[error("{0} is not installed: run `make setup` (on Debian or Ubuntu: apt install postgresql redis-server)")]
+    #[error(
+        "{0} is not installed: run `make setup` (on Debian or Ubuntu: apt install postgresql redis-server)"
+    )]
     NotInstalled(&'static str),
     /// PostgreSQL does not run as root, and there is nobody else.
-    #[error("PostgreSQL does not run as root, and there is no user `postgres` to run it as: run this as an ordinary user")]
+    #[error(
+        "PostgreSQL does not run as root, and there is no user `postgres` to run it as: run this as an ordinary user"
+    )]
     NoUser,
     /// It said no.
     #[error("{program} did not start: {reason}")]
@@ -77,7 +81,8 @@ impl Runner {
         if !geteuid().is_root() {
             return Ok(Self(None));
         }
-        let user = User::from_name("postgres").map_err(io::Error::from)?.ok_or(ServicesError::NoUser)?;
+        let user =
+            User::from_name("postgres").map_err(io::Error::from)?.ok_or(ServicesError::NoUser)?;
         Ok(Self(Some((user.uid, user.gid))))
     }
 
@@ -97,7 +102,9 @@ impl Runner {
     fn give(self, directory: &Path) -> io::Result<()> {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         match self {
-            Self(Some((uid, gid))) => std::os::unix::fs::chown(directory, Some(uid.as_raw()), Some(gid.as_raw())),
+            Self(Some((uid, gid))) => {
+                std::os::unix::fs::chown(directory, Some(uid.as_raw()), Some(gid.as_raw()))
+            }
             Self(None) => Ok(()),
         }
     }
@@ -109,7 +116,11 @@ impl Runner {
         if entered.success() {
             return Ok(made);
         }
-        let elsewhere: String = made.to_string_lossy().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let elsewhere: String = made
+            .to_string_lossy()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
         self.empty(&Path::new("/var/tmp").join(format!("photogate{elsewhere}")))
     }
 
@@ -135,17 +146,34 @@ pub struct Postgres {
 
 impl Postgres {
     async fn start(runner: Runner, data: &Path, sockets: &Path) -> Result<Self, ServicesError> {
-        let programs = postgres_programs().ok_or(ServicesError::NotInstalled("PostgreSQL 14 or later"))?;
+        let programs =
+            postgres_programs().ok_or(ServicesError::NotInstalled("PostgreSQL 14 or later"))?;
         let made = runner
             .command(programs.join("initdb"))
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
             .arg(data)
             .current_dir("/")
             .output()?;
         if !made.status.success() {
-            return Err(ServicesError::Failed { program: "initdb", reason: String::from_utf8_lossy(&made.stderr).into_owned() });
+            return Err(ServicesError::Failed {
+                program: "initdb",
+                reason: String::from_utf8_lossy(&made.stderr).into_owned(),
+            });
         }
-        let mut postgres = Self { runner, programs, data: data.to_owned(), sockets: sockets.to_owned(), server: None };
+        let mut postgres = Self {
+            runner,
+            programs,
+            data: data.to_owned(),
+            sockets: sockets.to_owned(),
+            server: None,
+        };
         postgres.resume().await?;
         Ok(postgres)
     }
@@ -161,10 +189,22 @@ impl Postgres {
         Supervised::prepare(&mut server, "INT", &program);
         server.arg("-D").arg(&self.data);
         // On a socket nobody else may open; durable as a real one, but small.
-        server.args(["-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "max_wal_size=2GB", "-k", &sockets]);
+        server.args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_connections=200",
+            "-c",
+            "shared_buffers=128MB",
+            "-c",
+            "max_wal_size=2GB",
+            "-k",
+            &sockets,
+        ]);
         let log = self.sockets.join("postgres.log");
         let mut server = Supervised::start(server, &log)?;
-        let options: PgConnectOptions = self.url("postgres").parse().map_err(|_| ServicesError::NotInstalled("PostgreSQL"))?;
+        let options: PgConnectOptions =
+            self.url("postgres").parse().map_err(|_| ServicesError::NotInstalled("PostgreSQL"))?;
         let deadline = Instant::now() + START_MAX;
         loop {
             match options.connect().await {
@@ -173,15 +213,24 @@ impl Postgres {
                     self.server = Some(server);
                     return Ok(());
                 }
-                Err(_) if server.is_running() && Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
-                Err(error) => return Err(ServicesError::Failed { program: "PostgreSQL", reason: last_words(&log, &error) }),
+                Err(_) if server.is_running() && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await
+                }
+                Err(error) => {
+                    return Err(ServicesError::Failed {
+                        program: "PostgreSQL",
+                        reason: last_words(&log, &error),
+                    });
+                }
             }
         }
     }
 
     /// The address of a database on it.
     pub fn url(&self, database: &str) -> String {
-        let sockets: String = url::form_urlencoded::byte_serialize(self.sockets.to_string_lossy().as_bytes()).collect();
+        let sockets: String =
+            url::form_urlencoded::byte_serialize(self.sockets.to_string_lossy().as_bytes())
+                .collect();
         format!("postgres:///{database}?host={sockets}&user=postgres")
     }
 
@@ -190,9 +239,19 @@ impl Postgres {
     /// # Errors
     /// When it cannot be told.
     pub fn pull_the_plug(&mut self) -> io::Result<()> {
-        let stopped = self.runner.command(self.programs.join("pg_ctl")).args(["-m", "immediate", "-w", "stop", "-D"]).arg(&self.data).current_dir("/").output()?;
+        let stopped = self
+            .runner
+            .command(self.programs.join("pg_ctl"))
+            .args(["-m", "immediate", "-w", "stop", "-D"])
+            .arg(&self.data)
+            .current_dir("/")
+            .output()?;
         self.server = None;
-        if stopped.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&stopped.stderr).into_owned())) }
+        if stopped.status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(String::from_utf8_lossy(&stopped.stderr).into_owned()))
+        }
     }
 }
 
@@ -218,10 +277,25 @@ impl Redis {
         let program = on_path("redis-server").ok_or(ServicesError::NotInstalled("redis-server"))?;
         let mut server = Command::new("sh");
         Supervised::prepare(&mut server, "TERM", &program);
-        server.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocketperm", "700", "--unixsocket"]).arg(&self.socket);
+        server
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--unixsocketperm",
+                "700",
+                "--unixsocket",
+            ])
+            .arg(&self.socket);
         let log = self.socket.with_extension("log");
         let mut server = Supervised::start(server, &log)?;
-        let client = redis::Client::open(self.url()).map_err(|error| ServicesError::Failed { program: "Redis", reason: error.to_string() })?;
+        let client = redis::Client::open(self.url()).map_err(|error| ServicesError::Failed {
+            program: "Redis",
+            reason: error.to_string(),
+        })?;
         let deadline = Instant::now() + START_MAX;
         loop {
             match client.get_multiplexed_async_connection().await {
@@ -229,8 +303,15 @@ impl Redis {
                     self.server = Some(server);
                     return Ok(());
                 }
-                Err(_) if server.is_running() && Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(error) => return Err(ServicesError::Failed { program: "Redis", reason: last_words(&log, &error) }),
+                Err(_) if server.is_running() && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
+                Err(error) => {
+                    return Err(ServicesError::Failed {
+                        program: "Redis",
+                        reason: last_words(&log, &error),
+                    });
+                }
             }
         }
     }
@@ -253,13 +334,23 @@ struct Supervised(Child);
 
 impl Supervised {
     fn prepare(shell: &mut Command, signal: &str, program: &Path) {
-        shell.arg("-c").arg(format!("\"$0\" \"$@\" </dev/null & read _; kill -{signal} $! 2>/dev/null; wait $!")).arg(program);
+        shell
+            .arg("-c")
+            .arg(format!(
+                "\"$0\" \"$@\" </dev/null & read _; kill -{signal} $! 2>/dev/null; wait $!"
+            ))
+            .arg(program);
     }
 
     fn start(mut shell: Command, log: &Path) -> io::Result<Self> {
         let log = fs::File::create(log)?;
         // A group of its own: Ctrl-C at the keyboard is for us, and we stop the server when we are done with it.
-        shell.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        shell
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         Ok(Self(shell.spawn()?))
     }
 
@@ -285,21 +376,34 @@ impl Drop for Supervised {
 fn postgres_programs() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<(u32, PathBuf)> = debian
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
+        })
         .filter(|(version, programs)| *version >= 14 && programs.join("initdb").is_file())
         .collect();
     versions.sort();
-    let on_path = || on_path("initdb").and_then(|initdb| initdb.canonicalize().ok()?.parent().map(Path::to_owned));
+    let on_path = || {
+        on_path("initdb")
+            .and_then(|initdb| initdb.canonicalize().ok()?.parent().map(Path::to_owned))
+    };
     versions.pop().map(|(_, programs)| programs).or_else(on_path)
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output().ok().filter(|found| found.status.success())?;
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$0\"", program])
+        .output()
+        .ok()
+        .filter(|found| found.status.success())?;
     Some(PathBuf::from(String::from_utf8(found.stdout).ok()?.trim()))
 }
 
 fn last_words(log: &Path, error: &dyn std::fmt::Display) -> String {
     let said = fs::read_to_string(log).unwrap_or_default();
     let last: Vec<_> = said.lines().rev().take(3).collect();
-    if last.is_empty() { error.to_string() } else { last.into_iter().rev().collect::<Vec<_>>().join(" / ") }
+    if last.is_empty() {
+        error.to_string()
+    } else {
+        last.into_iter().rev().collect::<Vec<_>>().join(" / ")
+    }
 }

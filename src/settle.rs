@@ -63,7 +63,12 @@ struct Settlement {
 impl Settler {
     /// Starts the settling task of a worker. It ends when all its settlers are dropped and everything is settled, or
     /// with an error when the worker's lease is gone.
-    pub fn start(pool: PgPool, worker: WorkerId, wake: Wake, progress: Progress) -> (Self, tokio::task::JoinHandle<Result<(), GateError>>) {
+    pub fn start(
+        pool: PgPool,
+        worker: WorkerId,
+        wake: Wake,
+        progress: Progress,
+    ) -> (Self, tokio::task::JoinHandle<Result<(), GateError>>) {
         let (inbox, outbox) = mpsc::unbounded_channel();
         (Self { inbox }, tokio::spawn(run(pool, worker, wake, progress, outbox)))
     }
@@ -72,11 +77,18 @@ impl Settler {
     pub async fn settle(&self, reservation: Reservation, verdict: Verdict) -> bool {
         let (settled, answer) = oneshot::channel();
         // If the settling task has ended, the lease is gone: nothing is this worker's any more.
-        self.inbox.send(Settlement { reservation, verdict, settled }).is_ok() && answer.await.unwrap_or(false)
+        self.inbox.send(Settlement { reservation, verdict, settled }).is_ok()
+            && answer.await.unwrap_or(false)
     }
 }
 
-async fn run(pool: PgPool, worker: WorkerId, wake: Wake, progress: Progress, mut outbox: mpsc::UnboundedReceiver<Settlement>) -> Result<(), GateError> {
+async fn run(
+    pool: PgPool,
+    worker: WorkerId,
+    wake: Wake,
+    progress: Progress,
+    mut outbox: mpsc::UnboundedReceiver<Settlement>,
+) -> Result<(), GateError> {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     // While one transaction is on its way to the disk, the next batch piles up by itself.
     while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -113,7 +125,11 @@ impl Landed {
 }
 
 /// Settles a batch, however long the database is away. Only a lost lease is an error.
-async fn settle_batch(pool: &PgPool, worker: WorkerId, batch: &[Settlement]) -> Result<Landed, GateError> {
+async fn settle_batch(
+    pool: &PgPool,
+    worker: WorkerId,
+    batch: &[Settlement],
+) -> Result<Landed, GateError> {
     let mut earlier = Landed::default();
     let mut pause = Duration::from_millis(50);
     loop {
@@ -143,7 +159,11 @@ async fn settle_batch(pool: &PgPool, worker: WorkerId, batch: &[Settlement]) -> 
     }
 }
 
-async fn try_batch(pool: &PgPool, worker: WorkerId, batch: &[Settlement]) -> Result<Landed, GateError> {
+async fn try_batch(
+    pool: &PgPool,
+    worker: WorkerId,
+    batch: &[Settlement],
+) -> Result<Landed, GateError> {
     let (back, closed): (Vec<_>, Vec<_>) = batch.iter().partition(|one| one.verdict.goes_back());
     let mut landed = Landed::default();
     if !closed.is_empty() {
@@ -151,17 +171,24 @@ async fn try_batch(pool: &PgPool, worker: WorkerId, batch: &[Settlement]) -> Res
     }
     if !back.is_empty() {
         let mut db = pool.acquire().await?;
-        landed = landed.and(Landed { jobs: release(&mut db, worker, &back).await?, resumed: false });
+        landed =
+            landed.and(Landed { jobs: release(&mut db, worker, &back).await?, resumed: false });
     }
     Ok(landed)
 }
 
 /// Commits and refunds, with the findings, in one transaction.
-async fn close(pool: &PgPool, worker: WorkerId, batch: &[&Settlement]) -> Result<Landed, GateError> {
+async fn close(
+    pool: &PgPool,
+    worker: WorkerId,
+    batch: &[&Settlement],
+) -> Result<Landed, GateError> {
     let found: Vec<_> = batch
         .iter()
         .filter_map(|one| match &one.verdict {
-            Verdict::Processed(findings @ (Findings::Processing { .. } | Findings::Rotation { .. })) => Some((one.reservation.job, one.reservation.photo(), findings)),
+            Verdict::Processed(
+                findings @ (Findings::Processing { .. } | Findings::Rotation { .. }),
+            ) => Some((one.reservation.job, one.reservation.photo(), findings)),
             _ => None,
         })
         .collect();
@@ -170,15 +197,29 @@ async fn close(pool: &PgPool, worker: WorkerId, batch: &[&Settlement]) -> Result
     }
     let mut tx = pool.begin().await?;
     let landed = settle(&mut tx, worker, batch).await?;
-    let ours: Vec<_> = found.iter().filter(|(job, ..)| landed.jobs.binary_search(&job.0).is_ok()).map(|(_, photo, findings)| (*photo, *findings)).collect();
+    let ours: Vec<_> = found
+        .iter()
+        .filter(|(job, ..)| landed.jobs.binary_search(&job.0).is_ok())
+        .map(|(_, photo, findings)| (*photo, *findings))
+        .collect();
     findings::write(&mut tx, &ours).await?;
     tx.commit().await?;
     Ok(landed)
 }
 
-async fn settle(db: &mut PgConnection, worker: WorkerId, batch: &[&Settlement]) -> Result<Landed, GateError> {
+async fn settle(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    batch: &[&Settlement],
+) -> Result<Landed, GateError> {
     let (jobs, attempts) = fences(batch);
-    let states: Vec<_> = batch.iter().map(|one| if matches!(one.verdict, Verdict::Processed(_)) { "processed" } else { "failed" }.to_owned()).collect();
+    let states: Vec<_> = batch
+        .iter()
+        .map(|one| {
+            if matches!(one.verdict, Verdict::Processed(_)) { "processed" } else { "failed" }
+                .to_owned()
+        })
+        .collect();
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
     let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(str::to_owned)).collect();
     let row = sqlx::query!(
@@ -197,7 +238,11 @@ async fn settle(db: &mut PgConnection, worker: WorkerId, batch: &[&Settlement]) 
 }
 
 /// Gives photos back under their reservations.
-async fn release(db: &mut PgConnection, worker: WorkerId, batch: &[&Settlement]) -> Result<Vec<i64>, GateError> {
+async fn release(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    batch: &[&Settlement],
+) -> Result<Vec<i64>, GateError> {
     let (jobs, attempts) = fences(batch);
     let ends: Vec<_> = batch
         .iter()
@@ -213,7 +258,10 @@ async fn release(db: &mut PgConnection, worker: WorkerId, batch: &[&Settlement])
         .iter()
         .map(|one| match one.verdict {
             Verdict::Retry { after, .. } => interval(after),
-            Verdict::Crashed { .. } | Verdict::HandedBack | Verdict::Processed(_) | Verdict::Failed { .. } => interval(Duration::ZERO),
+            Verdict::Crashed { .. }
+            | Verdict::HandedBack
+            | Verdict::Processed(_)
+            | Verdict::Failed { .. } => interval(Duration::ZERO),
         })
         .collect();
     let released = sqlx::query_scalar!(
@@ -232,7 +280,12 @@ async fn release(db: &mut PgConnection, worker: WorkerId, batch: &[&Settlement])
 
 /// A verdict that the database will never take (findings that break a constraint, say) is a failure of ours: the photo
 /// is refunded and the trouble logged, instead of trying for ever.
-async fn refused(pool: &PgPool, worker: WorkerId, one: &Settlement, error: &sqlx::Error) -> Result<Landed, GateError> {
+async fn refused(
+    pool: &PgPool,
+    worker: WorkerId,
+    one: &Settlement,
+    error: &sqlx::Error,
+) -> Result<Landed, GateError> {
     tracing::error!(job = %one.reservation.job, %error, "the database refused a verdict; the photo is refunded");
     let fence = (vec![one.reservation.job.0], vec![one.reservation.attempt.0]);
     let row = sqlx::query!(
@@ -247,9 +300,19 @@ async fn refused(pool: &PgPool, worker: WorkerId, one: &Settlement, error: &sqlx
     Ok(Landed { jobs: row.settled, resumed: row.resumed })
 }
 
-async fn settled_before(pool: &PgPool, worker: WorkerId, batch: &[Settlement]) -> sqlx::Result<Vec<i64>> {
+async fn settled_before(
+    pool: &PgPool,
+    worker: WorkerId,
+    batch: &[Settlement],
+) -> sqlx::Result<Vec<i64>> {
     let jobs: Vec<_> = batch.iter().map(|one| one.reservation.job.0).collect();
-    sqlx::query_scalar!("SELECT job_id FROM outcome WHERE job_id = ANY($1) AND worker_id = $2 ORDER BY job_id", &jobs, worker.0).fetch_all(pool).await
+    sqlx::query_scalar!(
+        "SELECT job_id FROM outcome WHERE job_id = ANY($1) AND worker_id = $2 ORDER BY job_id",
+        &jobs,
+        worker.0
+    )
+    .fetch_all(pool)
+    .await
 }
 
 fn fences(batch: &[&Settlement]) -> (Vec<i64>, Vec<i32>) {
@@ -286,7 +349,9 @@ impl Verdict {
 
     fn detail(&self) -> Option<&str> {
         match self {
-            Self::Failed { detail, .. } | Self::Retry { detail, .. } | Self::Crashed { detail } => Some(detail),
+            Self::Failed { detail, .. } | Self::Retry { detail, .. } | Self::Crashed { detail } => {
+                Some(detail)
+            }
             Self::Processed(_) | Self::HandedBack => None,
         }
     }

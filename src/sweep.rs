@@ -15,11 +15,23 @@ use crate::{
 ///
 /// # Errors
 /// [`GateError::LeaseLost`] only: trouble with the database is waited out, as long as nobody takes the lease away.
-pub async fn keep_alive(pool: PgPool, worker: WorkerId, lease: Duration, stop: CancellationToken) -> Result<(), GateError> {
+pub async fn keep_alive(
+    pool: PgPool,
+    worker: WorkerId,
+    lease: Duration,
+    stop: CancellationToken,
+) -> Result<(), GateError> {
     let mut beat = tokio::time::interval(lease / 5);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
-        match sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease)).fetch_one(&pool).await {
+        match sqlx::query_scalar!(
+            r#"SELECT heartbeat($1, $2) AS "alive!""#,
+            worker.0,
+            interval(lease)
+        )
+        .fetch_one(&pool)
+        .await
+        {
             Ok(true) => {}
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat was missed"),

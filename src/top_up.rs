@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// Why credit comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum,
+)]
 #[sqlx(type_name = "top_up_kind", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
@@ -68,7 +70,9 @@ pub enum TopUpError {
     #[error("{0}: an adjustment cannot take more")]
     NotEnoughCredits(String),
     /// Not an amount, or not for this kind.
-    #[error("{0} credits cannot be topped up as {1:?}: only a refund may be negative, and none may be 0 or above 1,000,000,000")]
+    #[error(
+        "{0} credits cannot be topped up as {1:?}: only a refund may be negative, and none may be 0 or above 1,000,000,000"
+    )]
     BadAmount(Credits, TopUpKind),
     /// The database has trouble.
     #[error(transparent)]

@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use redis::{AsyncCommands, Client, aio::{ConnectionManager, ConnectionManagerConfig}};
+use redis::{
+    AsyncCommands, Client,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -83,7 +86,9 @@ impl Ear {
         let bell = Arc::new(Notify::new());
         let listen = |client: Client| {
             let bell = bell.clone();
-            AbortOnDropHandle::new(tokio::spawn(subscribe(client, CHANNEL.to_owned(), move |_| bell.notify_one())))
+            AbortOnDropHandle::new(tokio::spawn(subscribe(client, CHANNEL.to_owned(), move |_| {
+                bell.notify_one()
+            })))
         };
         let task = url.map(Client::open).transpose()?.map(listen);
         Ok(Self { bell, _task: task })

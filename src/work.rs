@@ -58,7 +58,9 @@ impl Looker {
     /// # Errors
     /// When they cannot be loaded.
     pub fn open(config: &Config, store: PhotoStore) -> Result<Self, EyesError> {
-        let eyes: Vec<_> = (0..config.slots()).map(|_| Eyes::open(&config.models_dir)).collect::<Result<_, _>>()?;
+        let eyes: Vec<_> = (0..config.slots())
+            .map(|_| Eyes::open(&config.models_dir))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             store,
             slots: Arc::new(Semaphore::new(eyes.len())),
@@ -82,13 +84,21 @@ impl Looker {
             () = drain.cancelled() => return Verdict::HandedBack,
             slot = self.slots.clone().acquire_owned() => slot,
         };
-        let wants = Wants { operation: reservation.operation(), bibs: reservation.bib_search(), embeddings: reservation.face_search() };
+        let wants = Wants {
+            operation: reservation.operation(),
+            bibs: reservation.bib_search(),
+            embeddings: reservation.face_search(),
+        };
         let lent = self.eyes.clone();
         let seen = tokio::task::spawn_blocking(move || {
             // The slot stays taken for as long as the work goes on, even if nobody waits for it any more.
             let _slot = slot;
-            let Some(mut eyes) = lent.lock().ok().and_then(|mut eyes| eyes.pop()) else { return Ok(None) };
-            let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wants.look(&mut eyes, &bytes)));
+            let Some(mut eyes) = lent.lock().ok().and_then(|mut eyes| eyes.pop()) else {
+                return Ok(None);
+            };
+            let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                wants.look(&mut eyes, &bytes)
+            }));
             if let Ok(mut lent) = lent.lock() {
                 lent.push(eyes);
             }
@@ -97,7 +107,9 @@ impl Looker {
         .await;
         match seen {
             Ok(Ok(Some(Ok(seen)))) => self.keep(reservation, seen).await,
-            Ok(Ok(Some(Err(error)))) => Verdict::Failed { reason: error.code(), detail: error.to_string() },
+            Ok(Ok(Some(Err(error)))) => {
+                Verdict::Failed { reason: error.code(), detail: error.to_string() }
+            }
             Ok(Err(panic)) => Verdict::Crashed { detail: words(&*panic).to_owned() },
             // The runtime stops, or the eyes are lent out: neither is the photo's fault.
             Ok(Ok(None)) | Err(_) => Verdict::HandedBack,
@@ -106,7 +118,9 @@ impl Looker {
 
     /// Writes the upright photo, if there is one, before the findings that name it are settled.
     async fn keep(&self, reservation: &Reservation, seen: Seen) -> Verdict {
-        let Some((extension, bytes)) = seen.upright else { return Verdict::Processed(seen.findings) };
+        let Some((extension, bytes)) = seen.upright else {
+            return Verdict::Processed(seen.findings);
+        };
         let key = Key::derived(&format!("upright/{}.{extension}", reservation.photo()));
         match (self.store.put(&key, bytes).await, seen.findings) {
             (Ok(()), Findings::Rotation { rotation, upright }) => {
@@ -133,7 +147,8 @@ impl Looker {
         if reservation.retries() >= self.retries_max {
             return Verdict::Failed { reason, detail };
         }
-        let after = self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
+        let after =
+            self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
         // Jitter: photos that failed together need not come back together.
         Verdict::Retry { reason, detail, after: after.mul_f64(rand::random_range(0.75..1.25)) }
     }
@@ -159,16 +174,34 @@ impl Wants {
             Operation::PhotoProcessing => {
                 let mut faces = Vec::new();
                 for face in eyes.faces(&picture)? {
-                    let embedding = if self.embeddings { eyes.embedding(&picture, &face)? } else { None };
+                    let embedding =
+                        if self.embeddings { eyes.embedding(&picture, &face)? } else { None };
                     faces.push((face, embedding));
                 }
-                let bibs = if self.bibs { photogate_jobs::bibs(&eyes.lines(&picture)?) } else { Vec::new() };
-                Ok(Seen { findings: Findings::Processing { width: picture.width, height: picture.height, faces, bibs }, upright: None })
+                let bibs = if self.bibs {
+                    photogate_jobs::bibs(&eyes.lines(&picture)?)
+                } else {
+                    Vec::new()
+                };
+                Ok(Seen {
+                    findings: Findings::Processing {
+                        width: picture.width,
+                        height: picture.height,
+                        faces,
+                        bibs,
+                    },
+                    upright: None,
+                })
             }
             Operation::AiRotation => {
                 let rotation = eyes.rotation(&picture)?;
                 // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags.
-                let upright = if rotation.abstained || photo.orientation.then(rotation.turn).is_upright() { None } else { Some(photo.upright(rotation.turn)?) };
+                let upright =
+                    if rotation.abstained || photo.orientation.then(rotation.turn).is_upright() {
+                        None
+                    } else {
+                        Some(photo.upright(rotation.turn)?)
+                    };
                 let lossless = upright.as_ref().map(|upright| (String::new(), upright.lossless));
                 Ok(Seen {
                     findings: Findings::Rotation { rotation, upright: lossless },
@@ -181,5 +214,9 @@ impl Wants {
 
 /// What a panic said.
 pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("the work panicked")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("the work panicked")
 }

@@ -78,7 +78,12 @@ pub(crate) struct Claimed {
 ///
 /// # Errors
 /// See [`WorkerTrouble`]. Trouble with the database or Redis is waited out.
-pub async fn run(config: &Config, pool: PgPool, work: Arc<Work>, stop: Stop) -> Result<(), WorkerTrouble> {
+pub async fn run(
+    config: &Config,
+    pool: PgPool,
+    work: Arc<Work>,
+    stop: Stop,
+) -> Result<(), WorkerTrouble> {
     let wake = Wake::open(config.redis_url.as_deref())?;
     let progress = Progress::open(config.redis_url.as_deref())?;
     let ear = Arc::new(Ear::open(config.redis_url.as_deref())?);
@@ -97,10 +102,17 @@ pub async fn run(config: &Config, pool: PgPool, work: Arc<Work>, stop: Stop) -> 
             poll: Duration::from_millis(config.poll_milliseconds),
             async_commit: config.claim_async_commit,
         });
-        let (settler, settling) = Settler::start(pool.clone(), worker, wake.clone(), progress.clone());
+        let (settler, settling) =
+            Settler::start(pool.clone(), worker, wake.clone(), progress.clone());
         let pulse_stop = CancellationToken::new();
-        let pulse = tokio::spawn(watch(sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()), shift.clone()));
-        let settling = tokio::spawn(watch(async { settling.await.unwrap_or(Err(GateError::LeaseLost)) }, shift.clone()));
+        let pulse = tokio::spawn(watch(
+            sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
+            shift.clone(),
+        ));
+        let settling = tokio::spawn(watch(
+            async { settling.await.unwrap_or(Err(GateError::LeaseLost)) },
+            shift.clone(),
+        ));
         let (claimed, stream) = mpsc::channel(config.slots() + config.ahead());
         let feeding = tokio::spawn(watch(feed(shift.clone(), claimed), shift.clone()));
 
@@ -109,7 +121,9 @@ pub async fn run(config: &Config, pool: PgPool, work: Arc<Work>, stop: Stop) -> 
             move |claimed| handle(shift.clone(), work.clone(), settler.clone(), claimed)
         };
         // The settler lives in the handler: when the stream has ended and all is handled, the settling task ends too.
-        queue::drive(&name, stream, hand).await.map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
+        queue::drive(&name, stream, hand)
+            .await
+            .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
         let _ = tokio::join!(feeding, settling);
         pulse_stop.cancel();
         let _ = pulse.await;
@@ -156,11 +170,14 @@ async fn watch(task: impl Future<Output = Result<(), GateError>>, shift: Arc<Shi
 /// The one task that claims. It ends when the worker drains, and with it the stream.
 async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), GateError> {
     let mut turn = Turn { cursor: OrganisationId(0), adopted: None, unsure: false };
-    while let Some(room) = shift.stop.drain.run_until_cancelled(shift.room.clone().acquire_owned()).await {
+    while let Some(room) =
+        shift.stop.drain.run_until_cancelled(shift.room.clone().acquire_owned()).await
+    {
         let Ok(mut room) = room else { break };
         let more = shift.room.available_permits().min(BATCH_MAX - 1);
         if more > 0
-            && let Ok(more) = shift.room.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0))
+            && let Ok(more) =
+                shift.room.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0))
         {
             room.merge(more);
         }
@@ -171,7 +188,11 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             }
             Ok(batch) => {
                 for reservation in batch {
-                    let alone = if reservation.is_suspect() { shift.alone.clone().try_acquire_owned().ok() } else { None };
+                    let alone = if reservation.is_suspect() {
+                        shift.alone.clone().try_acquire_owned().ok()
+                    } else {
+                        None
+                    };
                     let on_its_way = Claimed { reservation, _room: room.split(1), _alone: alone };
                     if claimed.send(on_its_way).await.is_err() {
                         return Ok(());
@@ -217,7 +238,15 @@ impl Turn {
             shift.in_hand().extend(batch.iter().map(Reservation::fence));
         }
         if batch.len() < most {
-            let claimed = match gate::claim(&mut db, shift.worker, most - batch.len(), self.cursor, shift.async_commit).await {
+            let claimed = match gate::claim(
+                &mut db,
+                shift.worker,
+                most - batch.len(),
+                self.cursor,
+                shift.async_commit,
+            )
+            .await
+            {
                 Ok(claimed) => claimed,
                 // What was adopted is in hand: work on it, and ask again later.
                 Err(GateError::Database(error)) if !batch.is_empty() => {
@@ -228,7 +257,8 @@ impl Turn {
                 Err(error) => return Err(error),
             };
             shift.in_hand().extend(claimed.iter().map(Reservation::fence));
-            self.cursor = claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
+            self.cursor =
+                claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
             batch.extend(claimed);
         }
         Ok(batch)
@@ -254,7 +284,9 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
 /// Registers as often as it takes; `None` when the worker was stopped meanwhile.
 async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<WorkerId> {
     loop {
-        let registered = async { gate::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await };
+        let registered = async {
+            gate::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
+        };
         match stop.drain.run_until_cancelled(registered).await? {
             Ok(worker) => return Some(worker),
             Err(error) => tracing::warn!(%error, "the worker could not register yet"),
@@ -265,6 +297,14 @@ async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Op
 
 /// Host, process, and something never used before.
 fn incarnation_name() -> String {
-    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_else(|| "worker".into());
-    format!("{}-{}-{:08x}", host.chars().take(150).collect::<String>(), std::process::id(), rand::random::<u32>())
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|host| host.into_string().ok())
+        .unwrap_or_else(|| "worker".into());
+    format!(
+        "{}-{}-{:08x}",
+        host.chars().take(150).collect::<String>(),
+        std::process::id(),
+        rand::random::<u32>()
+    )
 }

@@ -51,7 +51,8 @@ fn number(text: &str) -> Option<String> {
     if is_clock(text) {
         return None;
     }
-    let number: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
+    let number: String =
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
     if !number.is_ascii() || number.len() < 2 {
         return None;
     }
@@ -59,7 +60,10 @@ fn number(text: &str) -> Option<String> {
     let before = number.len() - rest.len();
     let tail = rest.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = rest.len() - tail.len();
-    let plausible = before <= 2 && (1..=6).contains(&digits) && tail.len() <= 2 && tail.chars().all(|c| c.is_ascii_alphabetic());
+    let plausible = before <= 2
+        && (1..=6).contains(&digits)
+        && tail.len() <= 2
+        && tail.chars().all(|c| c.is_ascii_alphabetic());
     (plausible && !is_year(&number) && !is_distance(rest, tail, before)).then_some(number)
 }
 
@@ -96,14 +100,28 @@ mod tests {
 
     #[test]
     fn years_clocks_distances_and_sponsors_are_none() {
-        for other in ["2019", "10:15", "1:23:45", "5K", "10KM", "7", "Marathon", "RUN4FUN", "1234567", "0800 123 456 789", "ABC12", "١٢"] {
+        for other in [
+            "2019",
+            "10:15",
+            "1:23:45",
+            "5K",
+            "10KM",
+            "7",
+            "Marathon",
+            "RUN4FUN",
+            "1234567",
+            "0800 123 456 789",
+            "ABC12",
+            "١٢",
+        ] {
             assert_eq!(read(other), None, "{other}");
         }
     }
 
     #[test]
     fn a_number_seen_twice_is_one_bib_with_its_better_score() {
-        let line = |score| Line { text: "12".into(), score, x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
+        let line =
+            |score| Line { text: "12".into(), score, x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
 
         let bibs = bibs(&[line(0.91), line(0.99), line(0.5)]);
 

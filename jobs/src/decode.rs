@@ -64,7 +64,15 @@ impl<'a> Photo<'a> {
     /// # Errors
     /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`].
     pub fn picture(&self) -> Result<Picture, PhotoError> {
-        let frame = if self.is_plain_jpeg() { self.scaled_jpeg()? } else { Frame::new(self.decode()?).fit(WORKING_SIDE) };
+        let frame = match self.is_plain_jpeg().then(|| self.scaled_jpeg()) {
+            Some(Ok(frame)) => frame,
+            // turbojpeg takes a warning about the header for an error; the other decoder reads on.
+            Some(Err(PhotoError::Corrupt(warning))) if is_harmless(&warning) => {
+                Frame::new(self.decode()?).fit(WORKING_SIDE)
+            }
+            Some(Err(error)) => return Err(error),
+            None => Frame::new(self.decode()?).fit(WORKING_SIDE),
+        };
         let (width, height) = self.upright_size();
         Ok(Picture { frame: frame.oriented(self.orientation), width, height })
     }
@@ -81,7 +89,8 @@ impl<'a> Photo<'a> {
 
     fn scaled_jpeg(&self) -> Result<Frame, PhotoError> {
         let long = u64::from(self.stored_width.max(self.stored_height));
-        let eighths = (1..8).find(|eighths| long * eighths / 8 >= u64::from(WORKING_SIDE)).unwrap_or(8);
+        let eighths =
+            (1..8).find(|eighths| long * eighths / 8 >= u64::from(WORKING_SIDE)).unwrap_or(8);
         self.jpeg_pixels(ScalingFactor::new(usize::try_from(eighths).unwrap_or(8), 8))
     }
 
@@ -89,7 +98,9 @@ impl<'a> Photo<'a> {
     pub(crate) fn jpeg_pixels(&self, factor: ScalingFactor) -> Result<Frame, PhotoError> {
         let corrupt = |error: turbojpeg::Error| PhotoError::Corrupt(error.to_string());
         let mut decompressor = Decompressor::new().map_err(corrupt)?;
-        decompressor.set_scan_limit(u32::try_from(SCANS_MAX).unwrap_or(u32::MAX)).map_err(corrupt)?;
+        decompressor
+            .set_scan_limit(u32::try_from(SCANS_MAX).unwrap_or(u32::MAX))
+            .map_err(corrupt)?;
         let header = decompressor.read_header(self.bytes).map_err(corrupt)?;
         decompressor.set_scaling_factor(factor).map_err(corrupt)?;
         let size = header.scaled(factor);
@@ -103,7 +114,9 @@ impl<'a> Photo<'a> {
         };
         decompressor.decompress(self.bytes, output).or_else(forgive)?;
         let sides = (u32::try_from(size.width).ok(), u32::try_from(size.height).ok());
-        let (Some(width), Some(height)) = sides else { return Err(PhotoError::Corrupt("impossible size".into())) };
+        let (Some(width), Some(height)) = sides else {
+            return Err(PhotoError::Corrupt("impossible size".into()));
+        };
         let image = image::RgbImage::from_raw(width, height, pixels);
         image.map(Frame).ok_or_else(|| PhotoError::Corrupt("impossible size".into()))
     }
@@ -112,8 +125,7 @@ impl<'a> Photo<'a> {
 /// libjpeg warns about odd bytes and goes on, with every pixel decoded; turbojpeg reports warnings as errors.
 fn forgive(error: turbojpeg::Error) -> Result<(), PhotoError> {
     let message = error.to_string();
-    let harmless = ["extraneous bytes before marker", "Unknown Adobe color transform", "Invalid SOS parameters", "Inconsistent progression sequence"];
-    if harmless.iter().any(|warning| message.contains(warning)) {
+    if is_harmless(&message) {
         return Ok(());
     }
     if message.contains("Premature end") || message.contains("premature end") {
@@ -122,21 +134,37 @@ fn forgive(error: turbojpeg::Error) -> Result<(), PhotoError> {
     Err(PhotoError::Corrupt(message))
 }
 
+fn is_harmless(message: &str) -> bool {
+    let warnings = [
+        "extraneous bytes before marker",
+        "bad ICC marker",
+        "Unknown Adobe color transform",
+        "Invalid SOS parameters",
+        "Inconsistent progression sequence",
+    ];
+    warnings.iter().any(|warning| message.contains(warning))
+}
+
 /// The image crate's decoder for these bytes, with bounded memory.
 pub(crate) fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder + '_, PhotoError> {
     let mut reader = ImageReader::new(Cursor::new(bytes));
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(ALLOC_MAX);
     reader.limits(limits);
-    let reader = reader.with_guessed_format().map_err(|error| PhotoError::Corrupt(error.to_string()))?;
+    let reader =
+        reader.with_guessed_format().map_err(|error| PhotoError::Corrupt(error.to_string()))?;
     reader.into_decoder().map_err(decode_error)
 }
 
 fn decode_error(error: image::ImageError) -> PhotoError {
     use image::ImageError as E;
     match error {
-        E::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => PhotoError::Truncated(error.to_string()),
+        E::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            PhotoError::Truncated(error.to_string())
+        }
         E::Unsupported(_) => PhotoError::UnsupportedFormat("this variant of the format"),
-        E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::Limits(_) | E::IoError(_) => PhotoError::Corrupt(error.to_string()),
+        E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::Limits(_) | E::IoError(_) => {
+            PhotoError::Corrupt(error.to_string())
+        }
     }
 }

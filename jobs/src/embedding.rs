@@ -14,19 +14,33 @@ pub type Embedding = Vec<f32>;
 pub const EMBEDDABLE_WIDTH: f32 = 40.0;
 
 /// Where the landmarks stand in the 112 x 112 pixels that the model was trained on.
-const TEMPLATE: [[f32; 2]; 5] = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
+const TEMPLATE: [[f32; 2]; 5] = [
+    [38.2946, 51.6963],
+    [73.5318, 51.5014],
+    [56.0252, 71.7366],
+    [41.5493, 92.3655],
+    [70.7299, 92.2041],
+];
 
 impl Eyes {
     /// The embedding of a face of this picture; `None` for a face narrower than [`EMBEDDABLE_WIDTH`].
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when the model refuses the face.
-    pub fn embedding(&mut self, picture: &Picture, face: &Face) -> Result<Option<Embedding>, PhotoError> {
+    pub fn embedding(
+        &mut self,
+        picture: &Picture,
+        face: &Face,
+    ) -> Result<Option<Embedding>, PhotoError> {
         if face.width < EMBEDDABLE_WIDTH {
             return Ok(None);
         }
         let scale = picture.scale();
-        let aligned = picture.frame.warp(similarity(face.landmarks.map(|point| point.map(|value| value / scale))), 112, 112);
+        let aligned = picture.frame.warp(
+            similarity(face.landmarks.map(|point| point.map(|value| value / scale))),
+            112,
+            112,
+        );
         let input = aligned.planes(ChannelOrder::Rgb, 112, 112, 0.0, 1.0);
         let outputs = self.embedding.run([1, 3, 112, 112], input)?;
         let values = outputs.into_iter().next().map(|output| output.values).unwrap_or_default();
@@ -40,7 +54,9 @@ impl Eyes {
 
 /// The similarity (scale, turn, shift) that takes the template to these landmarks, by least squares.
 fn similarity(landmarks: [[f32; 2]; 5]) -> [[f32; 3]; 2] {
-    let mean = |points: &[[f32; 2]; 5], axis: usize| points.iter().map(|point| point[axis]).sum::<f32>() / 5.0;
+    let mean = |points: &[[f32; 2]; 5], axis: usize| {
+        points.iter().map(|point| point[axis]).sum::<f32>() / 5.0
+    };
     let from = [mean(&TEMPLATE, 0), mean(&TEMPLATE, 1)];
     let to = [mean(&landmarks, 0), mean(&landmarks, 1)];
     let (mut along, mut across, mut spread) = (0.0, 0.0, 0.0);

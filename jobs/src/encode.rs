@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageEncoder, codecs::{png::PngEncoder, webp::WebPEncoder}};
+use image::{
+    DynamicImage, ImageDecoder, ImageEncoder,
+    codecs::{png::PngEncoder, webp::WebPEncoder},
+};
 use img_parts::{ImageEXIF, ImageICC, jpeg::Jpeg};
 use turbojpeg::{Compressor, PixelFormat, ScalingFactor, Subsamp};
 
@@ -61,14 +64,20 @@ impl Photo<'_> {
         });
         drop(kept);
         if self.format == Format::Jpeg {
-            let pixels = if self.is_plain_jpeg() { self.jpeg_pixels(ScalingFactor::ONE)? } else { Frame::new(self.decode()?) };
+            let pixels = if self.is_plain_jpeg() {
+                self.jpeg_pixels(ScalingFactor::ONE)?
+            } else {
+                Frame::new(self.decode()?)
+            };
             let bytes = with_metadata(jpeg(&pixels.oriented(orientation))?, icc, tiff)?;
             return Ok(Upright { bytes, format: Format::Jpeg, lossless: false });
         }
         let image = orientation.apply(self.decode()?);
         let (bytes, format) = match self.format {
             Format::WebP => (webp(image, icc, tiff)?, Format::WebP),
-            Format::Jpeg | Format::Png | Format::Gif | Format::Tiff => (png(image, icc, tiff)?, Format::Png),
+            Format::Jpeg | Format::Png | Format::Gif | Format::Tiff => {
+                (png(image, icc, tiff)?, Format::Png)
+            }
         };
         // A lossy WebP is written without loss too: the pixels are those of the original.
         Ok(Upright { bytes, format, lossless: true })
@@ -84,11 +93,21 @@ fn jpeg(frame: &Frame) -> Result<Vec<u8>, PhotoError> {
     compressor.set_quality(QUALITY).map_err(corrupt)?;
     compressor.set_subsamp(Subsamp::None).map_err(corrupt)?;
     let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let image = turbojpeg::Image { pixels: &frame.0.as_raw()[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
+    let image = turbojpeg::Image {
+        pixels: &frame.0.as_raw()[..],
+        width,
+        pitch: 3 * width,
+        height,
+        format: PixelFormat::RGB,
+    };
     compressor.compress_to_vec(image).map_err(corrupt)
 }
 
-fn with_metadata(bytes: Vec<u8>, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) -> Result<Vec<u8>, PhotoError> {
+fn with_metadata(
+    bytes: Vec<u8>,
+    icc: Option<Vec<u8>>,
+    tiff: Option<Vec<u8>>,
+) -> Result<Vec<u8>, PhotoError> {
     let mut jpeg = Jpeg::from_bytes(bytes.into()).map_err(corrupt)?;
     jpeg.set_icc_profile(icc.map(Into::into));
     jpeg.set_exif(tiff.map(Into::into));
@@ -97,7 +116,11 @@ fn with_metadata(bytes: Vec<u8>, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) ->
     Ok(bytes)
 }
 
-fn png(image: DynamicImage, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) -> Result<Vec<u8>, PhotoError> {
+fn png(
+    image: DynamicImage,
+    icc: Option<Vec<u8>>,
+    tiff: Option<Vec<u8>>,
+) -> Result<Vec<u8>, PhotoError> {
     let mut bytes = Vec::new();
     let mut encoder = PngEncoder::new(Cursor::new(&mut bytes));
     keep(&mut encoder, icc, tiff);
@@ -105,7 +128,11 @@ fn png(image: DynamicImage, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) -> Resu
     Ok(bytes)
 }
 
-fn webp(image: DynamicImage, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) -> Result<Vec<u8>, PhotoError> {
+fn webp(
+    image: DynamicImage,
+    icc: Option<Vec<u8>>,
+    tiff: Option<Vec<u8>>,
+) -> Result<Vec<u8>, PhotoError> {
     let mut bytes = Vec::new();
     let mut encoder = WebPEncoder::new_lossless(Cursor::new(&mut bytes));
     keep(&mut encoder, icc, tiff);

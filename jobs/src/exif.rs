@@ -18,10 +18,13 @@ pub(crate) fn orientation(bytes: &[u8], format: Format) -> Orientation {
             Some(raw) => reader.read_raw(raw),
             None => return Orientation::default(),
         },
-        Format::Jpeg | Format::Png | Format::Tiff => reader.read_from_container(&mut Cursor::new(bytes)),
+        Format::Jpeg | Format::Png | Format::Tiff => {
+            reader.read_from_container(&mut Cursor::new(bytes))
+        }
     };
     let read = read.or_else(|error| error.distill_partial_result(|_| ()));
-    let value = read.ok().and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0));
+    let value =
+        read.ok().and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0));
     Orientation::from_exif(value.unwrap_or(1))
 }
 
@@ -66,7 +69,9 @@ pub(crate) fn jpeg_tiff(bytes: &mut [u8]) -> Option<&mut [u8]> {
         let header: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         match header {
-            [0xFF, 0xE1, ..] if bytes.get(at + 4..at + 10) == Some(b"Exif\0\0") => return bytes.get_mut(at + 10..at + 2 + length),
+            [0xFF, 0xE1, ..] if bytes.get(at + 4..at + 10) == Some(b"Exif\0\0") => {
+                return bytes.get_mut(at + 10..at + 2 + length);
+            }
             [0xFF, 0xDA | 0xD9, ..] => return None,
             [0xFF, ..] if length >= 2 => at += 2 + length,
             _ => return None,
@@ -108,7 +113,12 @@ impl Order {
 
     /// Calls `visit` with the offset of each of a directory's entries and returns the offset behind them. A directory
     /// has at most 65535 entries, and none is followed to another directory here: this ends, whatever the bytes say.
-    fn each_entry(self, tiff: &mut [u8], directory: usize, mut visit: impl FnMut(&mut [u8], usize)) -> Option<usize> {
+    fn each_entry(
+        self,
+        tiff: &mut [u8],
+        directory: usize,
+        mut visit: impl FnMut(&mut [u8], usize),
+    ) -> Option<usize> {
         let entries = usize::from(self.u16(tiff, directory)?);
         let end = directory + 2 + 12 * entries;
         if end > tiff.len() {

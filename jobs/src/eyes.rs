@@ -1,8 +1,12 @@
 //! The models, loaded: one set for each thread that looks at photos.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use ort::{
+    environment::Environment,
     ep,
     session::{Session, builder::GraphOptimizationLevel},
     value::Tensor,
@@ -14,7 +18,8 @@ use crate::{limits::PhotoError, picture::vision};
 pub const RUNTIME: &str = "libonnxruntime.so";
 
 /// The models' files: faces, embeddings, text detection, text recognition.
-pub const MODELS: [&str; 4] = ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
+pub const MODELS: [&str; 4] =
+    ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
 
 /// The models could not be loaded: a matter of set-up, not of a photo.
 #[derive(Debug, thiserror::Error)]
@@ -55,20 +60,37 @@ impl Eyes {
         };
         let runtime = path(RUNTIME)?;
         let unusable = |path: PathBuf, reason: String| EyesError::Unusable { path, reason };
-        let environment = ort::init_from(&runtime)
-            .map_err(|error| unusable(runtime.clone(), error.to_string()))?
-            .with_telemetry(false)
-            .build()
-            .map_err(|error| unusable(runtime.clone(), error.to_string()))?;
+        let environment = environment(&runtime).map_err(|reason| unusable(runtime, reason))?;
         let model = |name: &str| {
             let path = path(name)?;
             Model::open(&environment, &path).map_err(|error| unusable(path, error.to_string()))
         };
         let [faces, embedding, text_detection, text_recognition] = MODELS;
         let text_recognition = model(text_recognition)?;
-        let alphabet = text_recognition.alphabet().ok_or_else(|| unusable(directory.join(MODELS[3]), "it has no alphabet".into()))?;
-        Ok(Self { faces: model(faces)?, embedding: model(embedding)?, text_detection: model(text_detection)?, text_recognition, alphabet })
+        let alphabet = text_recognition
+            .alphabet()
+            .ok_or_else(|| unusable(directory.join(MODELS[3]), "it has no alphabet".into()))?;
+        Ok(Self {
+            faces: model(faces)?,
+            embedding: model(embedding)?,
+            text_detection: model(text_detection)?,
+            text_recognition,
+            alphabet,
+        })
     }
+}
+
+/// ONNX Runtime allows one environment a process; all sets of models share it.
+fn environment(runtime: &Path) -> Result<Environment, String> {
+    static SHARED: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut shared = SHARED.lock().map_err(|error| error.to_string())?;
+    if let Some(environment) = &*shared {
+        return Ok(environment.clone());
+    }
+    let builder = ort::init_from(runtime).map_err(|error| error.to_string())?;
+    let environment = builder.with_telemetry(false).build().map_err(|error| error.to_string())?;
+    *shared = Some(environment.clone());
+    Ok(environment)
 }
 
 /// One network: a tensor in, tensors out.
@@ -85,17 +107,18 @@ pub(crate) struct Output {
 }
 
 impl Model {
-    fn open(environment: &ort::environment::Environment, path: &Path) -> ort::Result<Self> {
+    fn open(environment: &Environment, path: &Path) -> ort::Result<Self> {
         let session = Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             // One thread a set: slots share nothing, and CPU time is that of the calling thread.
             .with_intra_threads(1)?
             .with_inter_threads(1)?
             // Photos come in many shapes; an arena and memory patterns would keep the largest of each.
-            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?
             .with_memory_pattern(false)?
             .commit_from_file(path)?;
-        let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
+        let input =
+            session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
         Ok(Self { session, input })
     }
 
@@ -105,9 +128,14 @@ impl Model {
         Some(characters.split('\n').map(str::to_owned).chain([" ".to_owned()]).collect())
     }
 
-    pub(crate) fn run(&mut self, shape: [usize; 4], values: Vec<f32>) -> Result<Vec<Output>, PhotoError> {
+    pub(crate) fn run(
+        &mut self,
+        shape: [usize; 4],
+        values: Vec<f32>,
+    ) -> Result<Vec<Output>, PhotoError> {
         let tensor = Tensor::from_array((shape, values)).map_err(vision)?;
-        let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(vision)?;
+        let outputs =
+            self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(vision)?;
         outputs
             .iter()
             .map(|(_, value)| {

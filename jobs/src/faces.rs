@@ -51,10 +51,12 @@ impl Eyes {
     pub(crate) fn detect(&mut self, frame: &Frame, side: u32) -> Result<Vec<Face>, PhotoError> {
         let small = frame.fit(side);
         let scale = to_f32(frame.long_side()) / to_f32(small.long_side());
-        let (width, height) = (small.width().next_multiple_of(32), small.height().next_multiple_of(32));
+        let (width, height) =
+            (small.width().next_multiple_of(32), small.height().next_multiple_of(32));
         let input = small.planes(ChannelOrder::Bgr, width, height, 0.0, 1.0);
         let outputs = self.faces.run([1, 3, height as usize, width as usize], input)?;
-        let [class, object, boxes, points] = [0, 3, 6, 9].map(|first| outputs.get(first..first + 3).unwrap_or_default());
+        let [class, object, boxes, points] =
+            [0, 3, 6, 9].map(|first| outputs.get(first..first + 3).unwrap_or_default());
         let mut found = Vec::new();
         for (level, stride) in STRIDES.iter().enumerate().take(class.len().min(points.len())) {
             let columns = width as usize / usize::from(*stride);
@@ -64,7 +66,10 @@ impl Eyes {
                 if score < SCORE_MIN {
                     continue;
                 }
-                let (Some(values), Some(marks)) = (boxes[level].values.get(4 * cell..4 * cell + 4), points[level].values.get(10 * cell..10 * cell + 10)) else {
+                let (Some(values), Some(marks)) = (
+                    boxes[level].values.get(4 * cell..4 * cell + 4),
+                    points[level].values.get(10 * cell..10 * cell + 10),
+                ) else {
                     continue;
                 };
                 let stride = f32::from(*stride);
@@ -77,7 +82,9 @@ impl Eyes {
                     width,
                     height,
                     score,
-                    landmarks: std::array::from_fn(|mark| [(column + marks[2 * mark]) * stride, (row + marks[2 * mark + 1]) * stride]),
+                    landmarks: std::array::from_fn(|mark| {
+                        [(column + marks[2 * mark]) * stride, (row + marks[2 * mark + 1]) * stride]
+                    }),
                 };
                 found.push(face.scaled(scale));
             }

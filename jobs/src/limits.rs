@@ -115,21 +115,22 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, PhotoError> {
     if at(0, b"II*\0") || at(0, b"MM\0*") {
         return Ok(Format::Tiff);
     }
-    let name = if at(4, b"ftypheic") || at(4, b"ftypheix") || at(4, b"ftypmif1") || at(4, b"ftypmsf1") {
-        "HEIC"
-    } else if at(4, b"ftypavif") || at(4, b"ftypavis") {
-        "AVIF"
-    } else if at(0, b"BM") {
-        "BMP"
-    } else if at(0, b"8BPS") {
-        "PSD"
-    } else if at(0, b"\0\0\x01\0") {
-        "ICO"
-    } else if at(0, b"<svg") || at(0, b"<?xml") {
-        "SVG"
-    } else {
-        "this kind of file"
-    };
+    let name =
+        if at(4, b"ftypheic") || at(4, b"ftypheix") || at(4, b"ftypmif1") || at(4, b"ftypmsf1") {
+            "HEIC"
+        } else if at(4, b"ftypavif") || at(4, b"ftypavis") {
+            "AVIF"
+        } else if at(0, b"BM") {
+            "BMP"
+        } else if at(0, b"8BPS") {
+            "PSD"
+        } else if at(0, b"\0\0\x01\0") {
+            "ICO"
+        } else if at(0, b"<svg") || at(0, b"<?xml") {
+            "SVG"
+        } else {
+            "this kind of file"
+        };
     Err(PhotoError::UnsupportedFormat(name))
 }
 
@@ -161,8 +162,13 @@ pub(crate) fn scan_jpeg(bytes: &[u8]) -> Result<(u32, u32, u8), PhotoError> {
                 match marker {
                     // SOF0-15, without DHT (C4), JPG (C8) and DAC (CC).
                     0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
-                        if let (Some(height), Some(width), Some(components)) = (be16(body, 1), be16(body, 3), body.get(5)) {
-                            let size = (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
+                        if let (Some(height), Some(width), Some(components)) =
+                            (be16(body, 1), be16(body, 3), body.get(5))
+                        {
+                            let size = (
+                                u32::try_from(width).unwrap_or(0),
+                                u32::try_from(height).unwrap_or(0),
+                            );
                             check_size(size.0, size.1)?;
                             frame.get_or_insert((size.0, size.1, *components));
                         }

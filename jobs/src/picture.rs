@@ -56,7 +56,11 @@ impl Frame {
     }
 
     pub(crate) fn oriented(self, orientation: Orientation) -> Self {
-        if orientation.is_upright() { self } else { Self::new(orientation.apply(DynamicImage::ImageRgb8(self.0))) }
+        if orientation.is_upright() {
+            self
+        } else {
+            Self::new(orientation.apply(DynamicImage::ImageRgb8(self.0)))
+        }
     }
 
     /// The same picture with a long side of at most `side` pixels; never enlarged.
@@ -65,7 +69,8 @@ impl Frame {
             return self.clone();
         }
         let part = |length: u32| {
-            let scaled = (u64::from(length) * u64::from(side) + u64::from(self.long_side()) / 2) / u64::from(self.long_side());
+            let scaled = (u64::from(length) * u64::from(side) + u64::from(self.long_side()) / 2)
+                / u64::from(self.long_side());
             u32::try_from(scaled).unwrap_or(side).max(1)
         };
         self.resized(part(self.width()), part(self.height()))
@@ -76,17 +81,32 @@ impl Frame {
         if (width, height) == (self.width(), self.height()) {
             return self.clone();
         }
-        let source = fr::images::ImageRef::new(self.width(), self.height(), self.0.as_raw(), fr::PixelType::U8x3);
+        let source = fr::images::ImageRef::new(
+            self.width(),
+            self.height(),
+            self.0.as_raw(),
+            fr::PixelType::U8x3,
+        );
         let mut target = fr::images::Image::new(width, height, fr::PixelType::U8x3);
-        let options = fr::ResizeOptions::new().resize_alg(fr::ResizeAlg::Convolution(fr::FilterType::Bilinear));
-        let resized = source.ok().and_then(|source| fr::Resizer::new().resize(&source, &mut target, &options).ok());
+        let options = fr::ResizeOptions::new()
+            .resize_alg(fr::ResizeAlg::Convolution(fr::FilterType::Bilinear));
+        let resized = source
+            .ok()
+            .and_then(|source| fr::Resizer::new().resize(&source, &mut target, &options).ok());
         let pixels = resized.and_then(|()| RgbImage::from_raw(width, height, target.into_vec()));
         // Both are same-typed 8-bit RGB of non-zero size, so the resizer has nothing to refuse; a black frame finds nothing.
         Self(pixels.unwrap_or_else(|| RgbImage::new(width, height)))
     }
 
     /// The channels as planes of floats, `(value - mean) * factor`, padded to `width` x `height` with black pixels.
-    pub(crate) fn planes(&self, order: ChannelOrder, width: u32, height: u32, mean: f32, factor: f32) -> Vec<f32> {
+    pub(crate) fn planes(
+        &self,
+        order: ChannelOrder,
+        width: u32,
+        height: u32,
+        mean: f32,
+        factor: f32,
+    ) -> Vec<f32> {
         let (width, height) = (width as usize, height as usize);
         let (own_width, plane) = (self.width() as usize, width * height);
         let mut planes = vec![(0.0 - mean) * factor; 3 * plane];
@@ -97,7 +117,9 @@ impl Frame {
                     ChannelOrder::Bgr => 2 - channel,
                 };
                 let start = channel * plane + y * width;
-                for (value, pixel) in planes[start..start + width.min(own_width)].iter_mut().zip(row.chunks_exact(3)) {
+                for (value, pixel) in
+                    planes[start..start + width.min(own_width)].iter_mut().zip(row.chunks_exact(3))
+                {
                     *value = (f32::from(pixel[from]) - mean) * factor;
                 }
             }
@@ -115,12 +137,19 @@ impl Frame {
             let [source_x, source_y] = matrix.map(|[a, b, c]| a * x + b * y + c);
             let (source_x, source_y) = (source_x.clamp(0.0, most_x), source_y.clamp(0.0, most_y));
             let (left, top) = (floor(source_x), floor(source_y));
-            let (right, bottom) = ((left + 1).min(self.width() as usize - 1), (top + 1).min(self.height() as usize - 1));
+            let (right, bottom) = (
+                (left + 1).min(self.width() as usize - 1),
+                (top + 1).min(self.height() as usize - 1),
+            );
             let (part_x, part_y) = (source_x.fract(), source_y.fract());
-            let at = |x: usize, y: usize, channel: usize| f32::from(pixels[y * stride + 3 * x + channel]);
+            let at = |x: usize, y: usize, channel: usize| {
+                f32::from(pixels[y * stride + 3 * x + channel])
+            };
             image::Rgb(std::array::from_fn(|channel| {
-                let above = at(left, top, channel) * (1.0 - part_x) + at(right, top, channel) * part_x;
-                let below = at(left, bottom, channel) * (1.0 - part_x) + at(right, bottom, channel) * part_x;
+                let above =
+                    at(left, top, channel) * (1.0 - part_x) + at(right, top, channel) * part_x;
+                let below = at(left, bottom, channel) * (1.0 - part_x)
+                    + at(right, bottom, channel) * part_x;
                 to_u8(above * (1.0 - part_y) + below * part_y)
             }))
         }))
@@ -140,13 +169,21 @@ pub(crate) fn to_f32(pixels: u32) -> f32 {
 }
 
 /// The whole pixel at or before a coordinate that was clamped to be in the picture.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a picture's size by the caller")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to a picture's size by the caller"
+)]
 pub(crate) fn floor(coordinate: f32) -> usize {
     coordinate.max(0.0) as usize
 }
 
 /// The nearest whole number of pixels, at least 1.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float casts saturating; sizes are bounded by the callers")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float casts saturating; sizes are bounded by the callers"
+)]
 pub(crate) fn to_pixels(length: f32) -> u32 {
     length.round().max(1.0) as u32
 }

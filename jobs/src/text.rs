@@ -27,12 +27,15 @@ pub struct Line {
     pub height: f32,
 }
 
-/// The long side, in pixels, at which text is looked for.
-const SIDE: u32 = 1280;
+/// The long side, in pixels, at which text is looked for: finding it is most of what a photo costs, and grows with the
+/// square of it. Of 640 to 1280, this read most bib numbers; see docs/benchmarks.md.
+const SIDE: u32 = 896;
 /// Smaller photos are enlarged until their short side has this many pixels, as the model was trained.
 const SHORT_SIDE_MIN: u32 = 736;
 /// Lines read of one photo, largest first: a wall of posters does not hold up the queue.
-const LINES_MAX: usize = 48;
+const LINES_MAX: usize = 32;
+/// What is ten times as long as high, or stands on end, is no bib number and need not be read.
+const RATIO: std::ops::RangeInclusive<f32> = 0.5..=8.0;
 
 /// Above it, a pixel is text.
 const PIXEL_MIN: f32 = 0.3;
@@ -65,8 +68,14 @@ impl Eyes {
     }
 
     /// Finds text at a long side of `side`, and reads the `most` largest lines from the frame itself; in its pixels.
-    pub(crate) fn read(&mut self, frame: &Frame, side: u32, most: usize) -> Result<Vec<Line>, PhotoError> {
+    pub(crate) fn read(
+        &mut self,
+        frame: &Frame,
+        side: u32,
+        most: usize,
+    ) -> Result<Vec<Line>, PhotoError> {
         let mut slants = self.find(frame, side)?;
+        slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)));
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
         slants.truncate(most);
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()
@@ -75,11 +84,22 @@ impl Eyes {
     /// Where text is.
     fn find(&mut self, frame: &Frame, side: u32) -> Result<Vec<Slant>, PhotoError> {
         let (width, height) = detection_size(frame, side);
-        let input = frame.resized(width, height).planes(ChannelOrder::Bgr, width, height, 127.5, 1.0 / 127.5);
+        let input = frame.resized(width, height).planes(
+            ChannelOrder::Bgr,
+            width,
+            height,
+            127.5,
+            1.0 / 127.5,
+        );
         let outputs = self.text_detection.run([1, 3, height as usize, width as usize], input)?;
         let map = outputs.into_iter().next().map(|output| output.values).unwrap_or_default();
-        let (scale_x, scale_y) = (to_f32(frame.width()) / to_f32(width), to_f32(frame.height()) / to_f32(height));
-        Ok(blobs(&map, width as usize).into_iter().filter_map(slant).map(|slant| slant.scaled(scale_x, scale_y)).collect())
+        let (scale_x, scale_y) =
+            (to_f32(frame.width()) / to_f32(width), to_f32(frame.height()) / to_f32(height));
+        Ok(blobs(&map, width as usize)
+            .into_iter()
+            .filter_map(slant)
+            .map(|slant| slant.scaled(scale_x, scale_y))
+            .collect())
     }
 
     fn recognise(&mut self, frame: &Frame, slant: &Slant) -> Result<Line, PhotoError> {
@@ -88,10 +108,13 @@ impl Eyes {
         // Behind the line, the neutral grey that the model was trained with.
         let mut input = vec![0.0; 3 * (LINE_HEIGHT * width) as usize];
         let planes = crop.planes(ChannelOrder::Bgr, crop.width(), LINE_HEIGHT, 127.5, 1.0 / 127.5);
-        for (to, from) in input.chunks_exact_mut(width as usize).zip(planes.chunks_exact(crop.width() as usize)) {
+        for (to, from) in
+            input.chunks_exact_mut(width as usize).zip(planes.chunks_exact(crop.width() as usize))
+        {
             to[..from.len()].copy_from_slice(from);
         }
-        let outputs = self.text_recognition.run([1, 3, LINE_HEIGHT as usize, width as usize], input)?;
+        let outputs =
+            self.text_recognition.run([1, 3, LINE_HEIGHT as usize, width as usize], input)?;
         let (text, score) = outputs.first().map(|output| self.spell(output)).unwrap_or_default();
         let [x, y, width, height] = slant.bounds();
         Ok(Line { text, score, x, y, width, height })
@@ -166,8 +189,12 @@ impl Slant {
         let finer = to_pixels(scale.floor().clamp(1.0, 4.0));
         let step = [self.width / to_f32(width * finer), scale / to_f32(finer)];
         let (along, across) = (self.along, self.across());
-        let corner: [f32; 2] = std::array::from_fn(|axis| self.centre[axis] - along[axis] * self.width / 2.0 - across[axis] * self.height / 2.0);
-        let matrix = std::array::from_fn(|axis| [along[axis] * step[0], across[axis] * step[1], corner[axis]]);
+        let corner: [f32; 2] = std::array::from_fn(|axis| {
+            self.centre[axis] - along[axis] * self.width / 2.0 - across[axis] * self.height / 2.0
+        });
+        let matrix = std::array::from_fn(|axis| {
+            [along[axis] * step[0], across[axis] * step[1], corner[axis]]
+        });
         frame.warp(matrix, width * finer, LINE_HEIGHT * finer).resized(width, LINE_HEIGHT)
     }
 }
@@ -238,7 +265,11 @@ impl Slant {
         } else {
             self
         };
-        if flat.along[0] < 0.0 { Self { along: flat.along.map(|part| -part), ..flat } } else { flat }
+        if flat.along[0] < 0.0 {
+            Self { along: flat.along.map(|part| -part), ..flat }
+        } else {
+            flat
+        }
     }
 }
 
@@ -251,7 +282,9 @@ fn around(hull: &[(i32, i32)], from: (i32, i32), to: (i32, i32)) -> Slant {
     let (mut most, mut least) = ([f32::MIN; 2], [f32::MAX; 2]);
     for corner in hull {
         let [x, y] = point(*corner);
-        for (axis, value) in [x * along[0] + y * along[1], y * along[0] - x * along[1]].into_iter().enumerate() {
+        for (axis, value) in
+            [x * along[0] + y * along[1], y * along[0] - x * along[1]].into_iter().enumerate()
+        {
             most[axis] = most[axis].max(value);
             least[axis] = least[axis].min(value);
         }
@@ -281,10 +314,12 @@ fn hull(mut points: Vec<(i32, i32)>) -> Vec<(i32, i32)> {
     let turn = |a: (i32, i32), b: (i32, i32), c: (i32, i32)| {
         i64::from(b.0 - a.0) * i64::from(c.1 - a.1) - i64::from(b.1 - a.1) * i64::from(c.0 - a.0)
     };
-    let mut half = |points: &mut dyn Iterator<Item = (i32, i32)>| {
+    let half = |points: &mut dyn Iterator<Item = (i32, i32)>| {
         let mut chain: Vec<(i32, i32)> = Vec::new();
         for point in points {
-            while chain.len() >= 2 && turn(chain[chain.len() - 2], chain[chain.len() - 1], point) <= 0 {
+            while chain.len() >= 2
+                && turn(chain[chain.len() - 2], chain[chain.len() - 1], point) <= 0
+            {
                 chain.pop();
             }
             chain.push(point);

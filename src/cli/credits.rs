@@ -67,26 +67,45 @@ impl Credits {
         let mut db = pool.acquire().await?;
         match self {
             Self::Balance { organisation } => balance(&mut db, organisation, output).await,
-            Self::TopUp(amount) => amount.credit(&mut db, TopUpKind::Purchase, config, output).await,
-            Self::Grant { kind: TopUpKind::Purchase, .. } => bail!("a purchase is no grant: use `photogate credits top-up`"),
+            Self::TopUp(amount) => {
+                amount.credit(&mut db, TopUpKind::Purchase, config, output).await
+            }
+            Self::Grant { kind: TopUpKind::Purchase, .. } => {
+                bail!("a purchase is no grant: use `photogate credits top-up`")
+            }
             Self::Grant { amount, kind } => amount.credit(&mut db, kind, config, output).await,
-            Self::History { organisation, limit } => history(&mut db, organisation, limit, output).await,
+            Self::History { organisation, limit } => {
+                history(&mut db, organisation, limit, output).await
+            }
         }
     }
 }
 
-async fn balance(db: &mut PgConnection, organisation: OrganisationId, output: Output) -> anyhow::Result<End> {
+async fn balance(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    output: Output,
+) -> anyhow::Result<End> {
     let Some(balance) = credits::balance(db, organisation).await? else {
         say!("error: there is no organisation {organisation}");
         return Ok(End::NotFound);
     };
     output.one(&balance, |out| {
-        writeln!(out, "{} credits available, {} reserved for photos in progress, {} spent", balance.available, balance.reserved, balance.spent)
+        writeln!(
+            out,
+            "{} credits available, {} reserved for photos in progress, {} spent",
+            balance.available, balance.reserved, balance.spent
+        )
     })?;
     Ok(End::Ok)
 }
 
-async fn history(db: &mut PgConnection, organisation: OrganisationId, limit: i64, output: Output) -> anyhow::Result<End> {
+async fn history(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    limit: i64,
+    output: Output,
+) -> anyhow::Result<End> {
     if credits::balance(db, organisation).await?.is_none() {
         say!("error: there is no organisation {organisation}");
         return Ok(End::NotFound);
@@ -96,7 +115,8 @@ async fn history(db: &mut PgConnection, organisation: OrganisationId, limit: i64
     Ok(End::Ok)
 }
 
-pub(super) const HISTORY: &[&str] = &["Type", "Credits", "Event", "Event ID", "Operation", "User", "Date"];
+pub(super) const HISTORY: &[&str] =
+    &["Type", "Credits", "Event", "Event ID", "Operation", "User", "Date"];
 
 pub(super) fn history_row(row: &ledger::Movement) -> Vec<String> {
     let dash = || "—".to_owned();
@@ -120,10 +140,23 @@ pub(super) fn history_row(row: &ledger::Movement) -> Vec<String> {
 }
 
 impl Amount {
-    async fn credit(self, db: &mut PgConnection, kind: TopUpKind, config: &Config, output: Output) -> anyhow::Result<End> {
+    async fn credit(
+        self,
+        db: &mut PgConnection,
+        kind: TopUpKind,
+        config: &Config,
+        output: Output,
+    ) -> anyhow::Result<End> {
         let wake = Wake::open(config.redis_url.as_deref())?;
         let amount = crate::credits::Credits(self.amount);
-        let asked = TopUp { organisation: self.organisation, kind, amount, actor: &self.actor, note: &self.note, idempotency_key: &self.key };
+        let asked = TopUp {
+            organisation: self.organisation,
+            kind,
+            amount,
+            actor: &self.actor,
+            note: &self.note,
+            idempotency_key: &self.key,
+        };
         let credited = match top_up::top_up(db, asked).await {
             Ok(credited) => credited,
             Err(error @ TopUpError::NoOrganisation(_)) => {
@@ -136,7 +169,11 @@ impl Amount {
             wake.ring_now().await;
         }
         output.one(&credited, |out| {
-            let what = if credited.credited { format!("{amount} credits were added") } else { "This was credited before, nothing changed".into() };
+            let what = if credited.credited {
+                format!("{amount} credits were added")
+            } else {
+                "This was credited before, nothing changed".into()
+            };
             let then = if credited.resumed { "; paused queues go on" } else { "" };
             writeln!(out, "{what}: {} available{then}.", credited.available)
         })?;

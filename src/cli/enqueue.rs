@@ -36,7 +36,15 @@ pub(super) struct Enqueue {
 
 impl Enqueue {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
-        let photos = if self.photos == ["-"] { io::stdin().lock().lines().collect::<Result<_, _>>().context("reading keys from stdin")? } else { self.photos };
+        let photos = if self.photos == ["-"] {
+            io::stdin()
+                .lock()
+                .lines()
+                .collect::<Result<_, _>>()
+                .context("reading keys from stdin")?
+        } else {
+            self.photos
+        };
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         let wake = Wake::open(config.redis_url.as_deref())?;
@@ -54,14 +62,39 @@ impl Enqueue {
         if runs.iter().any(|run| run.woke) {
             wake.ring_now().await;
         }
-        output.rows(&runs, &["Run", "Queued", "Queued before", "Done before", "Failed before", "Repeated", "Available", "Shortfall"], |run| {
-            let skipped = run.skipped;
-            let counts = [run.queued, skipped.already_queued, skipped.already_processed, skipped.failed_before, skipped.repeated];
-            let counts = counts.iter().map(u32::to_string);
-            std::iter::once(run.run.to_string()).chain(counts).chain([run.available.to_string(), run.shortfall.to_string()]).collect()
-        })?;
+        output.rows(
+            &runs,
+            &[
+                "Run",
+                "Queued",
+                "Queued before",
+                "Done before",
+                "Failed before",
+                "Repeated",
+                "Available",
+                "Shortfall",
+            ],
+            |run| {
+                let skipped = run.skipped;
+                let counts = [
+                    run.queued,
+                    skipped.already_queued,
+                    skipped.already_processed,
+                    skipped.failed_before,
+                    skipped.repeated,
+                ];
+                let counts = counts.iter().map(u32::to_string);
+                std::iter::once(run.run.to_string())
+                    .chain(counts)
+                    .chain([run.available.to_string(), run.shortfall.to_string()])
+                    .collect()
+            },
+        )?;
         if let Some(run) = runs.last().filter(|run| run.shortfall > Credits(0)) {
-            say!("The organisation lacks {} credits to finish: top up, and the rest goes on by itself.", run.shortfall);
+            say!(
+                "The organisation lacks {} credits to finish: top up, and the rest goes on by itself.",
+                run.shortfall
+            );
         }
         Ok(End::Ok)
     }

@@ -44,7 +44,9 @@ pub(super) enum Events {
         event: EventId,
     },
     /// Holds the queues of an event; no top-up lifts that
-    #[command(after_help = "Example:\n  photogate events pause 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90")]
+    #[command(
+        after_help = "Example:\n  photogate events pause 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90"
+    )]
     Pause {
         /// Which
         event: EventId,
@@ -87,23 +89,37 @@ impl Events {
         let mut db = pool.acquire().await?;
         match self {
             Self::Create { organisation, name, no_bib_search, face_search } => {
-                match event::create(&mut db, organisation, &name, !no_bib_search, face_search).await {
-                    Ok(id) => output.one(&json!({ "event": id }), |out| writeln!(out, "Event {id} was created."))?,
+                match event::create(&mut db, organisation, &name, !no_bib_search, face_search).await
+                {
+                    Ok(id) => output.one(&json!({ "event": id }), |out| {
+                        writeln!(out, "Event {id} was created.")
+                    })?,
                     Err(error) => return super::not_found_or(error),
                 }
                 Ok(End::Ok)
             }
             Self::List { organisation } => {
                 let events = event::list(&mut db, organisation).await?;
-                output.rows(&events, &["Event", "Organisation", "Name", "Bib search", "Face search"], |event| {
-                    let on = |setting| if setting { "on" } else { "off" }.to_owned();
-                    vec![event.id.to_string(), event.organisation.to_string(), event.name.clone(), on(event.bib_search), on(event.face_search)]
-                })?;
+                output.rows(
+                    &events,
+                    &["Event", "Organisation", "Name", "Bib search", "Face search"],
+                    |event| {
+                        let on = |setting| if setting { "on" } else { "off" }.to_owned();
+                        vec![
+                            event.id.to_string(),
+                            event.organisation.to_string(),
+                            event.name.clone(),
+                            on(event.bib_search),
+                            on(event.face_search),
+                        ]
+                    },
+                )?;
                 Ok(End::Ok)
             }
             Self::Show { event } => show(&mut db, event, output).await,
             Self::Pause { event, operation, owner, note, for_minutes } => {
-                let until = for_minutes.map(|minutes| Utc::now() + Duration::from_secs(60 * minutes));
+                let until =
+                    for_minutes.map(|minutes| Utc::now() + Duration::from_secs(60 * minutes));
                 let mut holds = Vec::new();
                 for operation in operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
                     match hold::hold(&mut db, event, operation, &owner, &note, until).await {
@@ -111,7 +127,9 @@ impl Events {
                         Err(error) => return super::not_found_or(error),
                     }
                 }
-                output.one(&json!({ "event": event, "holds": holds, "until": until }), |out| writeln!(out, "Event {event} is held; photos in progress are finished."))?;
+                output.one(&json!({ "event": event, "holds": holds, "until": until }), |out| {
+                    writeln!(out, "Event {event} is held; photos in progress are finished.")
+                })?;
                 Ok(End::Ok)
             }
             Self::Resume { event, operation, actor } => {
@@ -127,7 +145,9 @@ impl Events {
                 if woke {
                     Wake::open(config.redis_url.as_deref())?.ring_now().await;
                 }
-                output.one(&json!({ "event": event, "lifted": holds }), |out| writeln!(out, "{} holds on event {event} were lifted.", holds.len()))?;
+                output.one(&json!({ "event": event, "lifted": holds }), |out| {
+                    writeln!(out, "{} holds on event {event} were lifted.", holds.len())
+                })?;
                 Ok(End::Ok)
             }
         }
@@ -141,26 +161,41 @@ async fn show(db: &mut PgConnection, event: EventId, output: Output) -> anyhow::
     };
     let queues = event::queues(db, event).await?;
     output.one(&Shown { event: &found, queues: &queues }, |out| {
-        writeln!(out, "{} · event {} of organisation {}\n", found.name, found.id, found.organisation)?;
-        write!(out, "{}", super::output::table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>()))
+        writeln!(
+            out,
+            "{} · event {} of organisation {}\n",
+            found.name, found.id, found.organisation
+        )?;
+        write!(
+            out,
+            "{}",
+            super::output::table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>())
+        )
     })?;
     Ok(End::Ok)
 }
 
-pub(super) const QUEUES: &[&str] = &["Queue", "Total", "Processed", "In Progress", "Failed", "Waiting", "State"];
+pub(super) const QUEUES: &[&str] =
+    &["Queue", "Total", "Processed", "In Progress", "Failed", "Waiting", "State"];
 
 pub(super) fn queue_row(queue: &QueueState) -> Vec<String> {
     let since = |at: &DateTime<Utc>| at.format("%H:%M:%S UTC").to_string();
     let state = match &queue.pause {
-        Some(Pause::NoCredits { since: Some(at) }) => format!("Paused: no credits since {}. Add credits, and it goes on by itself", since(at)),
-        Some(Pause::NoCredits { since: None }) => "Paused: no credits. Add credits, and it goes on by itself".into(),
+        Some(Pause::NoCredits { since: Some(at) }) => {
+            format!("Paused: no credits since {}. Add credits, and it goes on by itself", since(at))
+        }
+        Some(Pause::NoCredits { since: None }) => {
+            "Paused: no credits. Add credits, and it goes on by itself".into()
+        }
         Some(Pause::Held { owner, note, since: at, until }) => {
-            let until = until.as_ref().map(|until| format!(" until {}", since(until))).unwrap_or_default();
+            let until =
+                until.as_ref().map(|until| format!(" until {}", since(until))).unwrap_or_default();
             format!("Held by {owner} since {}{until} {note:?}", since(at))
         }
         None if queue.waiting + queue.in_progress > 0 => "Running".into(),
         None => "Drained".into(),
     };
-    let counts = [queue.total, queue.processed, queue.in_progress, queue.failed, queue.waiting].map(|count| count.to_string());
+    let counts = [queue.total, queue.processed, queue.in_progress, queue.failed, queue.waiting]
+        .map(|count| count.to_string());
     std::iter::once(queue.operation.to_string()).chain(counts).chain([state]).collect()
 }

@@ -57,22 +57,33 @@ impl Inspect {
     pub(super) fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let mut eyes = Eyes::open(&config.models_dir)?;
         if let Some(directory) = &self.rotated {
-            fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+            fs::create_dir_all(directory)
+                .with_context(|| format!("making {}", directory.display()))?;
         }
         for file in &self.files {
-            let mut inspection = Inspection { file: file.to_string_lossy().into_owned(), ..Inspection::default() };
-            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.look(&mut eyes, file, &mut inspection)));
+            let mut inspection =
+                Inspection { file: file.to_string_lossy().into_owned(), ..Inspection::default() };
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                self.look(&mut eyes, file, &mut inspection)
+            }));
             inspection.error = match looked {
                 Ok(Ok(())) => None,
                 Ok(Err(trouble)) => Some(trouble),
-                Err(panic) => Some(Trouble { code: "crashed", detail: work::words(&*panic).to_owned() }),
+                Err(panic) => {
+                    Some(Trouble { code: "crashed", detail: work::words(&*panic).to_owned() })
+                }
             };
             output.one(&inspection, |out| words(&inspection, out))?;
         }
         Ok(End::Ok)
     }
 
-    fn look(&self, eyes: &mut Eyes, file: &Path, inspection: &mut Inspection) -> Result<(), Trouble> {
+    fn look(
+        &self,
+        eyes: &mut Eyes,
+        file: &Path,
+        inspection: &mut Inspection,
+    ) -> Result<(), Trouble> {
         let bytes = read(file)?;
         let mut watch = Stopwatch(cpu_time());
         let photo = Photo::open(&bytes)?;
@@ -100,7 +111,10 @@ impl Inspect {
             inspection.cpu_ms.insert("upright", watch.lap());
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let path = directory.join(format!("{stem}.{}", upright.format.extension()));
-            fs::write(&path, upright.bytes).map_err(|error| Trouble { code: "unwritable_file", detail: format!("{}: {error}", path.display()) })?;
+            fs::write(&path, upright.bytes).map_err(|error| Trouble {
+                code: "unwritable_file",
+                detail: format!("{}: {error}", path.display()),
+            })?;
         }
         Ok(())
     }

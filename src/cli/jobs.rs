@@ -64,21 +64,38 @@ impl Jobs {
             Self::Failures { limit, .. } => {
                 let failures = failures::list(&mut db, event, filter, *limit).await?;
                 output.rows(&failures, &["Photo", "Operation", "Reason", "Detail"], |failure| {
-                    vec![failure.key.clone(), failure.operation.to_string(), failure.reason.clone(), failure.detail.clone().unwrap_or_default()]
+                    vec![
+                        failure.key.clone(),
+                        failure.operation.to_string(),
+                        failure.reason.clone(),
+                        failure.detail.clone().unwrap_or_default(),
+                    ]
                 })?;
             }
             Self::Retry { dry_run, actor, .. } => {
                 let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
                 let failures = failures::list(&mut db, event, filter, most).await?;
                 if *dry_run {
-                    let available = crate::credits::balance(&mut db, found.organisation).await?.map_or(Credits(0), |balance| balance.available);
+                    let available = crate::credits::balance(&mut db, found.organisation)
+                        .await?
+                        .map_or(Credits(0), |balance| balance.available);
                     let plan = serde_json::json!({ "photos": failures.len(), "credits": failures.len(), "available": available });
-                    output.one(&plan, |out| writeln!(out, "Retry {0} photos: {0} credits, {available} available.", failures.len()))?;
+                    output.one(&plan, |out| {
+                        writeln!(
+                            out,
+                            "Retry {0} photos: {0} credits, {available} available.",
+                            failures.len()
+                        )
+                    })?;
                     return Ok(End::Ok);
                 }
                 let mut runs = Vec::new();
                 for operation in Operation::ALL {
-                    let photos: Vec<PhotoId> = failures.iter().filter(|failure| failure.operation == operation).map(|failure| failure.photo).collect();
+                    let photos: Vec<PhotoId> = failures
+                        .iter()
+                        .filter(|failure| failure.operation == operation)
+                        .map(|failure| failure.photo)
+                        .collect();
                     if !photos.is_empty() {
                         runs.push(intake::retry(&mut db, event, operation, &photos, actor).await?);
                     }
@@ -86,9 +103,19 @@ impl Jobs {
                 if runs.iter().any(|run| run.woke) {
                     Wake::open(config.redis_url.as_deref())?.ring_now().await;
                 }
-                output.rows(&runs, &["Run", "Queued", "Skipped", "Available", "Shortfall"], |run| {
-                    vec![run.run.to_string(), run.queued.to_string(), run.skipped.to_string(), run.available.to_string(), run.shortfall.to_string()]
-                })?;
+                output.rows(
+                    &runs,
+                    &["Run", "Queued", "Skipped", "Available", "Shortfall"],
+                    |run| {
+                        vec![
+                            run.run.to_string(),
+                            run.queued.to_string(),
+                            run.skipped.to_string(),
+                            run.available.to_string(),
+                            run.shortfall.to_string(),
+                        ]
+                    },
+                )?;
             }
         }
         Ok(End::Ok)

@@ -25,12 +25,18 @@ impl Organisations {
         let mut db = pool.acquire().await?;
         match self {
             Self::Create { name, time_zone } => {
-                let id = organisation::create(&mut db, &name, &time_zone).await.map_err(super::sentence)?;
-                output.one(&json!({ "organisation": id }), |out| writeln!(out, "Organisation {id} was created."))?;
+                let id = organisation::create(&mut db, &name, &time_zone)
+                    .await
+                    .map_err(super::sentence)?;
+                output.one(&json!({ "organisation": id }), |out| {
+                    writeln!(out, "Organisation {id} was created.")
+                })?;
             }
             Self::List => {
                 let all = organisation::list(&mut db).await?;
-                output.rows(&all, &["Organisation", "Name", "Time zone"], |one| vec![one.id.to_string(), one.name.clone(), one.time_zone.clone()])?;
+                output.rows(&all, &["Organisation", "Name", "Time zone"], |one| {
+                    vec![one.id.to_string(), one.name.clone(), one.time_zone.clone()]
+                })?;
             }
         }
         Ok(End::Ok)

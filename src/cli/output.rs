@@ -21,13 +21,22 @@ pub(crate) struct Output {
 
 impl Output {
     /// One thing: an object, or the lines that `words` writes.
-    pub(crate) fn one<T: Serialize>(self, thing: &T, words: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn one<T: Serialize>(
+        self,
+        thing: &T,
+        words: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.json { writeln!(out, "{}", serde_json::to_string(thing)?) } else { words(&mut out) }
     }
 
     /// A table: an array, or a line a row under a header, columns aligned.
-    pub(crate) fn rows<T: Serialize>(self, things: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>) -> io::Result<()> {
+    pub(crate) fn rows<T: Serialize>(
+        self,
+        things: &[T],
+        header: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.json {
             return writeln!(out, "{}", serde_json::to_string(things)?);
@@ -46,9 +55,12 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: Vec<&str>| {
-        let padded: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<_> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", padded.join("  ").trim_end())
     };
     let head = line(header.to_vec());
-    std::iter::once(head).chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect()))).collect()
+    std::iter::once(head)
+        .chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())))
+        .collect()
 }

@@ -15,7 +15,9 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "SIGTERM or Ctrl-C: claims no more, finishes what runs, hands back the rest. A second one hands everything back at once.")]
+#[command(
+    after_help = "SIGTERM or Ctrl-C: claims no more, finishes what runs, hands back the rest. A second one hands everything back at once."
+)]
 pub(super) struct Run {
     /// Photos looked at at once [default: as many as there are cores]
     #[arg(long)]
@@ -35,7 +37,10 @@ impl Run {
         let work = if self.rehearse {
             Work::Rehearsal
         } else {
-            Work::Photos(Looker::open(&config, PhotoStore::open(&config.store_url, &config.store_options)?)?)
+            Work::Photos(Looker::open(
+                &config,
+                PhotoStore::open(&config.store_url, &config.store_options)?,
+            )?)
         };
         // One for each of: claims, settles, heartbeats; and one in reserve.
         let pool = database::connect(&config.database_url, 4).await?;

