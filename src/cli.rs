@@ -52,7 +52,7 @@ enum Command {
     /// Shows the whole service at work, on sample photos, with a PostgreSQL and a Redis of its own
     Demo(demo::Demo),
     /// Brings the database up to date
-    Migrate,
+    Migrate(migrate::Migrate),
     /// Runs a worker until SIGTERM
     Work(work::Run),
     /// Queues photos of an event
@@ -156,7 +156,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     telemetry::start(&config)?;
     match cli.command {
         Command::Demo(demo) => demo.run(config).await,
-        Command::Migrate => migrate::run(&config, output).await,
+        Command::Migrate(migrate) => migrate.run(&config, output).await,
         Command::Work(work) => work.run(config).await,
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,
@@ -194,4 +194,9 @@ fn not_found_or(error: sqlx::Error) -> anyhow::Result<End> {
         return Ok(End::NotFound);
     }
     Err(error.into())
+}
+
+/// True when these words make a command line: what the documents show is checked with it.
+pub fn understands<'a>(words: impl Iterator<Item = &'a str>) -> bool {
+    Cli::try_parse_from(std::iter::once("photogate").chain(words)).is_ok()
 }

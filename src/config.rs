@@ -42,7 +42,10 @@ pub struct Config {
     pub log: String,
     /// `text` or `json`.
     pub log_format: LogFormat,
-    /// `AWS_…` of the environment, in lower case.
+    /// For `photogate migrate --app-login`; never shown.
+    #[serde(default, skip_serializing)]
+    pub app_password: Option<String>,
+    /// `AWS_…` of the environment, in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             claim_async_commit: false,
             log: "info".into(),
             log_format: LogFormat::Text,
+            app_password: None,
             store_options: BTreeMap::new(),
         }
     }
@@ -89,15 +93,15 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// PostgreSQL, as postgres://user@host/database
+    /// PostgreSQL, as `postgres://user@host/database`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<String>,
-    /// Redis, as redis://host
+    /// Redis, as `redis://host`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<String>,
-    /// The photos, as file:///directory or s3://bucket/prefix
+    /// The photos, as `file:///directory` or `s3://bucket/prefix`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_url: Option<String>,
@@ -158,6 +162,8 @@ impl Config {
             .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
             .iter()
             .map(|(name, value)| (name.as_str().to_ascii_lowercase(), value))
+            // As compose passes what is not set.
+            .filter(|(_, value)| !value.is_empty())
             .collect();
         config.check()
     }
@@ -204,6 +210,8 @@ impl Config {
     pub fn redacted(mut self) -> Self {
         self.database_url = redact(&self.database_url);
         self.redis_url = self.redis_url.as_deref().map(redact);
+        self.app_password = None;
+        self.store_options.clear();
         self
     }
 }

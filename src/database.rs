@@ -77,7 +77,7 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
 }
 
 fn refused(error: sqlx::Error) -> DatabaseError {
-    match error.as_database_error().and_then(|error| error.code()).as_deref() {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
         // The role does not exist, or the login is no member of it.
         Some("22023" | "42501" | "42704") => DatabaseError::NotMigrated,
         _ => DatabaseError::Unreachable(error),
@@ -104,6 +104,40 @@ pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
         options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
     MIGRATIONS.run(&mut db).await?;
     sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_app").execute(&mut db).await?;
+    db.close().await?;
+    Ok(())
+}
+
+/// Makes (or changes the password of) a login that may be the application, and nothing else.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub async fn make_login(url: &str, login: &str, password: &str) -> Result<(), DatabaseError> {
+    let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
+    let mut db = address.connect().await.map_err(DatabaseError::Unreachable)?;
+    // Names and passwords cannot be parameters of these statements: the server itself quotes them. Not `query!`, for
+    // what is asked for is the text of the next statement.
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(login)
+        .fetch_one(&mut db)
+        .await?;
+    let make = if known { "ALTER" } else { "CREATE" };
+    for (template, value) in
+        [("ROLE %I LOGIN NOINHERIT PASSWORD %L", password), ("GRANT photogate_app TO %I", "")]
+    {
+        let template =
+            if value.is_empty() { template.to_owned() } else { format!("{make} {template}") };
+        let statement: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(template)
+            .bind(login)
+            .bind(value)
+            .fetch_one(&mut db)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut db)
+            .await
+            .map_err(DatabaseError::Roles)?;
+    }
     db.close().await?;
     Ok(())
 }
@@ -143,13 +177,16 @@ async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
 
 /// True for this SQLSTATE.
 pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|found| found == code)
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|found| found == code)
 }
 
 /// True when the database will refuse the same thing again: bad data (class 22) or a broken constraint (class 23).
 pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }

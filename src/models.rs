@@ -54,6 +54,9 @@ fn state(path: &PathBuf, pinned: &str) -> io::Result<ModelState> {
     };
     let mut digest = Sha256::new();
     io::copy(&mut file, &mut digest)?;
-    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(if found == pinned { ModelState::Ok } else { ModelState::Different })
+    Ok(if format!("{:x}", digest.finalize()) == pinned {
+        ModelState::Ok
+    } else {
+        ModelState::Different
+    })
 }

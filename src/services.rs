@@ -214,7 +214,7 @@ impl Postgres {
                     return Ok(());
                 }
                 Err(_) if server.is_running() && Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => {
                     return Err(ServicesError::Failed {
@@ -304,7 +304,7 @@ impl Redis {
                     return Ok(());
                 }
                 Err(_) if server.is_running() && Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
                     return Err(ServicesError::Failed {

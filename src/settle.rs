@@ -189,7 +189,11 @@ async fn close(
             Verdict::Processed(
                 findings @ (Findings::Processing { .. } | Findings::Rotation { .. }),
             ) => Some((one.reservation.job, one.reservation.photo(), findings)),
-            _ => None,
+            Verdict::Processed(Findings::Nothing)
+            | Verdict::Failed { .. }
+            | Verdict::Retry { .. }
+            | Verdict::Crashed { .. }
+            | Verdict::HandedBack => None,
         })
         .collect();
     if found.is_empty() {

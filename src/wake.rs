@@ -87,7 +87,7 @@ impl Ear {
         let listen = |client: Client| {
             let bell = bell.clone();
             AbortOnDropHandle::new(tokio::spawn(subscribe(client, CHANNEL.to_owned(), move |_| {
-                bell.notify_one()
+                bell.notify_one();
             })))
         };
         let task = url.map(Client::open).transpose()?.map(listen);

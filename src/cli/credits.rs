@@ -49,7 +49,7 @@ pub(super) struct Amount {
     /// Whose account
     organisation: OrganisationId,
     /// How many credits
-    amount: i64,
+    credits: i64,
     /// The idempotency key: the same for every try of the same top-up, such as the number of an order
     #[arg(long)]
     key: String,
@@ -148,7 +148,7 @@ impl Amount {
         output: Output,
     ) -> anyhow::Result<End> {
         let wake = Wake::open(config.redis_url.as_deref())?;
-        let amount = crate::credits::Credits(self.amount);
+        let amount = crate::credits::Credits(self.credits);
         let asked = TopUp {
             organisation: self.organisation,
             kind,

@@ -115,7 +115,7 @@ impl Demo {
             promises: Vec::new(),
         };
         let held = tokio::select! {
-            played = show.play() => { played?; show.conclude().await? }
+            played = show.play() => { played?; show.conclude() }
             _ = tokio::signal::ctrl_c() => bail!("interrupted; nothing of it remains running"),
         };
         if !self.exit {
@@ -337,7 +337,7 @@ impl Show {
         self.promises.push((held, what));
     }
 
-    async fn conclude(&mut self) -> anyhow::Result<bool> {
+    fn conclude(&self) -> bool {
         let broken: Vec<_> = self.promises.iter().filter(|(held, _)| !held).collect();
         tell!(self.bar);
         for (_, what) in &broken {
@@ -350,7 +350,7 @@ impl Show {
             mark(broken.is_empty()),
             all - broken.len()
         );
-        Ok(broken.is_empty())
+        broken.is_empty()
     }
 
     async fn stay_up(&self) -> anyhow::Result<()> {

@@ -1,1 +1,20 @@
-//! x
+//! Every promise, as a sentence, against a real PostgreSQL, a real Redis and real models.
+
+#![allow(unreachable_pub, reason = "the words of the tests are for all of them")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::disallowed_methods, reason = "a child process gets the PATH of its parent")]
+#![allow(clippy::redundant_closure_for_method_calls, reason = "a closure names what it looks at")]
+
+mod support;
+
+mod architecture;
+mod cli;
+mod compose;
+mod gate;
+mod intake;
+mod ledger;
+mod pause;
+mod photo_store;
+mod photos;
+mod settle;
+mod worker;

@@ -1,0 +1,274 @@
+//! The command line, as people and programs use it.
+
+use std::{path::Path, process::Output};
+
+use photogate::config::Config;
+use serde_json::Value;
+use sqlx::Connection;
+
+use crate::support::{App, photogate, place};
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_run_from_the_command_line_alone() {
+    let app = App::new().await;
+    let run =
+        |arguments: &[&str]| json(&photogate(&app.config, &[&["--json"], arguments].concat()));
+
+    let organisation = run(&["organisations", "create", "Club"])["organisation"].to_string();
+    let event = run(&["events", "create", &organisation, "Marathon"])["event"].to_string();
+    assert_eq!(run(&["credits", "top-up", &organisation, "2", "--key", "order-1"])["available"], 2);
+    assert_eq!(
+        run(&["credits", "top-up", &organisation, "2", "--key", "order-1"])["credited"],
+        false
+    );
+    let queued = run(&[
+        "enqueue",
+        &event,
+        "rehearsal/ok/1",
+        "rehearsal/fail/2",
+        "rehearsal/ok/3",
+        "rehearsal/ok/4",
+    ]);
+    assert_eq!((&queued[0]["queued"], &queued[0]["shortfall"]), (&4.into(), &2.into()));
+    let worker = app.start_worker();
+    let shown = || run(&["events", "show", &event])["queues"][0].clone();
+    app.until("the credits are used up", async || shown()["processed"] == 2).await;
+    assert_eq!(shown()["paused"], "no_credits");
+
+    assert_eq!(
+        run(&["credits", "grant", &organisation, "5", "--key", "gift", "--kind", "free_credits"])["resumed"],
+        true
+    );
+    app.until("the rest is done", async || shown()["processed"] == 3).await;
+    assert_eq!(run(&["jobs", "failures", &event])[0]["reason"], "corrupt");
+    assert_eq!(run(&["jobs", "retry", &event, "--dry-run"])["credits"], 1);
+    assert_eq!(
+        run(&["events", "pause", &event, "--owner", "ops"])["holds"].as_array().map(Vec::len),
+        Some(2)
+    );
+    assert_eq!(run(&["jobs", "retry", &event])[0]["queued"], 1);
+    assert_eq!(shown()["paused"], "held");
+    assert_eq!(run(&["events", "resume", &event])["lifted"].as_array().map(Vec::len), Some(2));
+    app.until("the retry has failed again", async || shown()["failed"] == 2).await;
+
+    let history = run(&["credits", "history", &organisation]);
+    let sum: i64 =
+        history.as_array().unwrap().iter().map(|row| row["credits"].as_i64().unwrap()).sum();
+    assert_eq!(run(&["credits", "balance", &organisation])["available"], sum);
+    assert!(run(&["reconcile"]).as_array().unwrap().iter().all(|check| check["violations"] == 0));
+    worker.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_do_not_balance_are_exit_code_3() {
+    let mut app = App::new().await;
+    app.an_organisation_with(5).await;
+    app.audited = false;
+    let mut owner = sqlx::PgConnection::connect(&app.owner).await.unwrap();
+    sqlx::query("UPDATE photogate.account SET available = 4, spent = 1")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+
+    let output = photogate(&app.config, &["reconcile", "--json"]);
+
+    assert_eq!(output.status.code(), Some(3));
+    let checks: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let broken: Vec<_> = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["violations"] != 0)
+        .map(|check| check["invariant"].clone())
+        .collect();
+    assert_eq!(broken, ["ledger_adds_up"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_exit_code_4_and_what_is_wrong_is_told_in_a_line() {
+    let app = App::new().await;
+    app.an_organisation_with(5).await;
+    for (arguments, code, words) in [
+        (["credits", "balance", "99"].as_slice(), 4, "no organisation 99"),
+        (&["events", "show", "99"], 4, "no event 99"),
+        (&["enqueue", "99", "a.jpg"], 4, "no event 99"),
+        (&["credits", "top-up", "1", "0", "--key", "k"], 1, "none may be 0"),
+        (&["credits", "balance", "club"], 2, "invalid value"),
+        (&["frobnicate"], 2, "unrecognized subcommand"),
+        (&["organisations", "create", "Club", "--time-zone", "Mars/Olympus"], 1, "no time zone"),
+        (&["work", "--models-dir", "/nowhere"], 1, "make models"),
+        (&["models", "check", "--models-dir", "/nowhere"], 1, "make models"),
+        (
+            &["credits", "balance", "1", "--database-url", "postgres:///photogate?host=/nowhere"],
+            1,
+            "is PostgreSQL running",
+        ),
+        (&["credits", "balance", "1", "--database-url", "mysql://x"], 1, "database_url"),
+        (&["credits", "balance", "1", "--config", "/nowhere.toml"], 1, "no file /nowhere.toml"),
+        (&["credits", "balance", "1", "--log", "a=b=c"], 1, "log"),
+    ] {
+        let output = photogate(&app.config, arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
+        assert!(
+            code == 2 || said(&output).trim().lines().count() == 1,
+            "{arguments:?}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_photogates_is_told_apart() {
+    let config = Config {
+        database_url: crate::support::a_database_of_somebody_else().await,
+        ..Config::default()
+    };
+
+    let output = photogate(&config, &["credits", "balance", "1"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("photogate migrate"), "{}", said(&output));
+}
+
+#[test]
+fn a_misspelt_setting_is_an_error_not_a_surprise() {
+    let mut program = crate::support::program(&Config::default());
+    let output = program.args(["config", "show"]).env("PHOTOGATE_SLOTZ", "4").output().unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("slotz"), "{}", said(&output));
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_the_default() {
+    let file = place("photogate.toml");
+    std::fs::write(&file, "slots = 7\nahead = 9\nlog = \"debug\"\n").unwrap();
+    let mut program = crate::support::program(&Config::default());
+    program
+        .env_remove("PHOTOGATE_LOG")
+        .env_remove("PHOTOGATE_AHEAD")
+        .env("PHOTOGATE_SLOTS", "3")
+        .env("DATABASE_URL", "postgres://anna:geheim@db/photogate")
+        .env("PHOTOGATE_APP_PASSWORD", "geheim");
+
+    let output = program
+        .args(["config", "show", "--json", "--log", "error", "--config"])
+        .arg(file)
+        .output()
+        .unwrap();
+
+    let shown = json(&output);
+    assert_eq!(
+        (&shown["slots"], &shown["ahead"], &shown["log"]),
+        (&3.into(), &9.into(), &"error".into())
+    );
+    assert_eq!(shown["database_url"], "postgres://anna:***@db/photogate");
+}
+
+#[test]
+fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
+    let files = [
+        "samples/marathon/IMG_0008.jpg",
+        "samples/marathon/IMG_0004.jpg",
+        "nowhere.jpg",
+        "samples/marathon/IMG_0001.jpg",
+    ];
+    let upright = place("upright");
+
+    let output = photogate(
+        &Config {
+            models_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("models"),
+            ..Config::default()
+        },
+        &[&["inspect", "--json", "--rotated", upright.to_str().unwrap()], &files[..]].concat(),
+    );
+
+    assert!(output.status.success(), "{}", said(&output));
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.iter().map(|line| line["file"].as_str().unwrap()).collect::<Vec<_>>(), files);
+    assert_eq!(lines[0]["error"]["code"], "truncated");
+    assert_eq!(
+        (&lines[1]["rotation"]["turn"], &lines[1]["rotation"]["abstained"]),
+        (&270.into(), &false.into())
+    );
+    assert_eq!(lines[2]["error"]["code"], "unreadable_file");
+    assert_eq!(lines[3]["bibs"][0]["number"], "1482");
+    assert_eq!(
+        (&lines[3]["width"], &lines[3]["height"], &lines[3]["error"]),
+        (&900.into(), &900.into(), &Value::Null)
+    );
+    assert!(lines[3]["cpu_ms"]["faces"].as_f64().unwrap() > 0.0);
+    assert!(upright.join("IMG_0004.jpg").is_file() && !upright.join("IMG_0001.jpg").exists());
+}
+
+#[test]
+fn every_command_of_the_readme_is_one() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let commands: Vec<_> =
+        readme.lines().filter_map(|line| line.trim().strip_prefix("photogate ")).collect();
+
+    assert!(commands.len() > 8, "the README shows commands");
+    for command in commands {
+        let words = command.split('#').next().unwrap_or_default().split_whitespace();
+        assert!(photogate::cli::understands(words), "photogate {command}");
+    }
+}
+
+#[test]
+fn every_make_target_of_the_readme_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
+    for document in ["README.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for target in text
+            .split("make ")
+            .skip(1)
+            .filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next())
+        {
+            let known = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+            assert!(
+                known
+                    || !["demo", "test", "check", "bench", "sqlx", "models", "setup"]
+                        .contains(&target),
+                "{document}: make {target}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_tells_every_setting() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let settings = serde_json::to_value(Config::default()).unwrap();
+
+    for (name, default) in settings.as_object().unwrap() {
+        let row = readme
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}`")))
+            .unwrap_or_else(|| panic!("the README does not tell of {name}"));
+        let shown = default
+            .as_str()
+            .map_or_else(|| default.to_string().replace("null", "none"), str::to_owned);
+        assert!(
+            row.contains(&format!("`{shown}`")),
+            "the README's default of {name} is not {shown}: {row}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! The claim is the reservation.
+
+use std::{collections::HashMap, sync::Arc};
+
+use photogate::{gate, ids::OrganisationId};
+use sqlx::Connection;
+
+use crate::support::App;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_credit_pays_for_one_photo_and_no_more() {
+    let app = Arc::new(App::new().await);
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 50).await;
+
+    let claims = (0..16).map(|_| {
+        let app = app.clone();
+        tokio::spawn(async move { app.a_worker().await.claim(8).await.len() })
+    });
+    let claimed: usize = futures::future::join_all(claims)
+        .await
+        .into_iter()
+        .map(|claimed| claimed.expect("no panic"))
+        .sum();
+
+    assert_eq!(claimed, 1);
+    assert_eq!(app.credits(organisation).await, (0, 1, 0));
+}
+
+#[tokio::test]
+async fn claim_and_reservation_are_one() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 5).await;
+    let hand = app.a_worker().await;
+
+    // A worker that dies before its claim is committed has claimed nothing and reserved nothing.
+    let mut db = app.db().await;
+    let mut tx = db.begin().await.unwrap();
+    let seen = gate::claim(&mut tx, hand.worker, 3, OrganisationId(0), false).await.unwrap();
+    assert_eq!(seen.len(), 3);
+    tx.rollback().await.unwrap();
+    assert_eq!(app.credits(organisation).await, (5, 0, 0));
+    assert_eq!(app.count("SELECT count(*) FROM in_flight").await, 0);
+
+    let claimed = hand.claim(3).await;
+
+    assert_eq!(claimed.len(), 3);
+    assert_eq!(app.credits(organisation).await, (2, 3, 0));
+    assert_eq!(app.count("SELECT count(*) FROM in_flight").await, 3);
+    assert_eq!(app.count("SELECT count(*) FROM ledger WHERE movement = 'reserve'").await, 3);
+}
+
+#[tokio::test]
+async fn a_claim_is_shared_fairly_and_never_larger_than_asked() {
+    let app = App::new().await;
+    let mut organisations = Vec::new();
+    for _ in 0..5 {
+        let organisation = app.an_organisation_with(100).await;
+        let event = app.an_event_of(organisation).await;
+        app.queue(event, "ok", 40).await;
+        organisations.push(organisation);
+    }
+    let hand = app.a_worker().await;
+
+    let claimed = hand.claim(12).await;
+
+    let mut shares: HashMap<_, usize> = HashMap::new();
+    for reservation in &claimed {
+        *shares.entry(reservation.organisation()).or_default() += 1;
+    }
+    let mut shares: Vec<_> = shares.into_values().collect();
+    shares.sort_unstable();
+    assert_eq!(shares, [2, 2, 2, 3, 3]);
+    assert_eq!(hand.claim(3).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_organisation_with_a_large_backlog_does_not_keep_a_small_one_waiting() {
+    let app = App::new().await;
+    let large = app.an_organisation_with(1000).await;
+    let event = app.an_event_of(large).await;
+    app.queue(event, "ok", 900).await;
+    let small = app.an_organisation_with(10).await;
+    let event = app.an_event_of(small).await;
+    app.queue(event, "ok", 2).await;
+
+    let claimed = app.a_worker().await.claim(4).await;
+
+    assert_eq!(claimed.iter().filter(|reservation| reservation.organisation() == small).count(), 2);
+}
+
+#[tokio::test]
+async fn the_events_of_an_organisation_take_turns() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1000).await;
+    let mut events = Vec::new();
+    for _ in 0..6 {
+        let event = app.an_event_of(organisation).await;
+        app.queue(event, "ok", 50).await;
+        events.push(event);
+    }
+    let hand = app.a_worker().await;
+
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.extend(hand.claim(1).await.iter().map(|reservation| reservation.event()));
+    }
+
+    seen.sort_unstable();
+    assert_eq!(seen, events);
+}
+
+#[tokio::test]
+async fn every_photo_is_claimed_once_by_many_workers_at_once() {
+    let app = Arc::new(App::new().await);
+    let organisation = app.an_organisation_with(2000).await;
+    for _ in 0..4 {
+        let event = app.an_event_of(organisation).await;
+        app.queue(event, "ok", 250).await;
+    }
+
+    let workers = (0..8).map(|_| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let hand = app.a_worker().await;
+            let mut jobs = Vec::new();
+            // An empty claim may only mean that everything was locked by the others: ask again.
+            while app.count("SELECT sum(tail - head)::bigint FROM queue").await > 0 {
+                for reservation in hand.claim(16).await {
+                    jobs.push(reservation.job());
+                    assert!(hand.succeed(reservation).await);
+                }
+            }
+            jobs
+        })
+    });
+    let mut jobs: Vec<_> = futures::future::join_all(workers)
+        .await
+        .into_iter()
+        .flat_map(|jobs| jobs.expect("no panic"))
+        .collect();
+
+    assert_eq!(jobs.len(), 1000);
+    jobs.sort_unstable();
+    jobs.dedup();
+    assert_eq!(jobs.len(), 1000);
+    assert_eq!(app.credits(organisation).await, (1000, 0, 1000));
+}

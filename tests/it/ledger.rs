@@ -1,0 +1,175 @@
+//! The money, and who may touch it.
+
+use photogate::{database, ledger, top_up::TopUpError};
+use sqlx::{Connection, PgConnection};
+
+use crate::support::App;
+
+#[tokio::test]
+async fn a_top_up_that_arrives_twice_is_credited_once() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+
+    let first = app.top_up_with(organisation, 100, "order-1").await.unwrap();
+    let again = app.top_up_with(organisation, 100, "order-1").await.unwrap();
+
+    assert!(first.credited && !again.credited);
+    assert_eq!(first.transaction, again.transaction);
+    assert_eq!(app.credits(organisation).await, (100, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_top_up_that_arrives_ten_times_at_once_is_credited_once() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+
+    let tries =
+        futures::future::join_all((0..10).map(|_| app.top_up_with(organisation, 7, "order-1")))
+            .await;
+
+    assert_eq!(
+        tries
+            .into_iter()
+            .filter(|credited| credited.as_ref().is_ok_and(|credited| credited.credited))
+            .count(),
+        1
+    );
+    assert_eq!(app.credits(organisation).await, (7, 0, 0));
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_amount_is_an_error() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.top_up_with(organisation, 100, "order-1").await.unwrap();
+
+    let refused = app.top_up_with(organisation, 101, "order-1").await;
+
+    assert!(matches!(refused, Err(TopUpError::KeyReused(_))), "{refused:?}");
+    assert_eq!(app.credits(organisation).await, (100, 0, 0));
+}
+
+#[tokio::test]
+async fn an_adjustment_takes_what_is_available_and_no_more() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 5).await;
+    let hand = app.a_worker().await;
+    let held = hand.claim(4).await;
+
+    assert!(matches!(
+        app.top_up_with(organisation, -7, "t-1").await,
+        Err(TopUpError::NotEnoughCredits(_))
+    ));
+    app.top_up_with(organisation, -6, "t-2").await.unwrap();
+
+    assert_eq!(app.credits(organisation).await, (0, 4, 0));
+    assert!(app.processing(event).await.pause.is_some(), "an adjustment to zero pauses too");
+    for reservation in held {
+        hand.succeed(reservation).await;
+    }
+}
+
+#[tokio::test]
+async fn the_history_adds_up_to_the_balance_at_every_step() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(6).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 8).await;
+    let hand = app.a_worker().await;
+    let adds_up = async |step: &str| {
+        let mut db = app.db().await;
+        let history = ledger::history(&mut db, organisation, 200).await.unwrap();
+        let sum: i64 = history.iter().map(|row| row.credits.0).sum();
+        drop(db);
+        assert_eq!(sum, app.balance(organisation).await.available.0, "{step}");
+    };
+
+    adds_up("topped up").await;
+    let mut claimed = hand.claim(4).await;
+    adds_up("claimed").await;
+    hand.fail(claimed.remove(0)).await;
+    adds_up("refunded").await;
+    for reservation in claimed {
+        hand.succeed(reservation).await;
+    }
+    adds_up("committed").await;
+}
+
+#[tokio::test]
+async fn the_application_can_write_no_money() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let mut db = app.db().await;
+
+    for write in [
+        "INSERT INTO ledger VALUES (1000000, 0, 'top_up', 1, 99, 5, NULL)",
+        "UPDATE ledger SET amount = 100",
+        "DELETE FROM ledger",
+        "TRUNCATE ledger",
+        "UPDATE account SET available = 100, funded = 100",
+        "INSERT INTO top_up VALUES (1000000, 1, 'purchase', 5, 'x', '', 'k')",
+        "UPDATE outcome SET state = 'processed'",
+        "DELETE FROM in_flight",
+        "UPDATE queue SET blocked = 0",
+        "SELECT close_reservations(0, 1, '{}', '{}', '{}', '{}', '{}')",
+        "SELECT resume_queues('{1}')",
+    ] {
+        let refused = sqlx::query(write).execute(&mut *db).await.expect_err(write);
+        let code = refused
+            .as_database_error()
+            .and_then(|error| error.code())
+            .map(|code| code.into_owned());
+        assert_eq!(code.as_deref(), Some("42501"), "{write}: {refused}");
+    }
+
+    assert_eq!(app.credits(organisation).await, (5, 0, 0));
+}
+
+#[tokio::test]
+async fn the_ledger_refuses_even_its_owner() {
+    let app = App::new().await;
+    app.an_organisation_with(5).await;
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+
+    for write in [
+        "UPDATE photogate.ledger SET amount = 100",
+        "DELETE FROM photogate.ledger",
+        "TRUNCATE photogate.ledger",
+        "DELETE FROM photogate.top_up",
+    ] {
+        let refused = sqlx::query(write).execute(&mut owner).await.expect_err(write);
+        assert!(refused.to_string().contains("append-only"), "{write}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn migrating_again_changes_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+
+    database::migrate(&app.owner).await.unwrap();
+
+    assert_eq!(app.credits(organisation).await, (5, 0, 0));
+}
+
+#[tokio::test]
+async fn a_login_made_for_workers_may_be_the_application_and_nothing_else() {
+    let app = App::new().await;
+    for password in ["pass'word", "another"] {
+        database::make_login(&app.owner, "photogate_test_worker", password).await.unwrap();
+    }
+    let url = app.owner.replace("user=postgres", "user=photogate_test_worker");
+
+    let pool = database::connect(&url, 1).await.unwrap();
+    assert!(database::migrate(&url).await.is_err());
+
+    let mut db = pool.acquire().await.unwrap();
+    sqlx::query("SELECT count(*) FROM ledger").execute(&mut *db).await.unwrap();
+    for role in ["postgres", "photogate_owner"] {
+        let refused =
+            sqlx::query(sqlx::AssertSqlSafe(format!("SET ROLE {role}"))).execute(&mut *db).await;
+        assert!(refused.is_err(), "it can become {role}");
+    }
+}

@@ -1,0 +1,145 @@
+//! The store: a directory, and a real S3 endpoint.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use photogate::photo_store::{Key, PhotoStore, StoreError};
+
+use crate::support::place;
+
+#[tokio::test]
+async fn a_directory_is_a_store() {
+    let directory = place("a-store");
+    let url = url::Url::from_directory_path(&directory).unwrap();
+
+    behaves_as_a_store(&PhotoStore::open(url.as_str(), &BTreeMap::new()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_link_does_not_lead_out_of_the_store() {
+    let directory = place("a-store-with-a-link");
+    fs::create_dir_all(&directory).unwrap();
+    let _ = fs::remove_file(directory.join("link.jpg"));
+    std::os::unix::fs::symlink("/etc/passwd", directory.join("link.jpg")).unwrap();
+    let url = url::Url::from_directory_path(&directory).unwrap();
+    let store = PhotoStore::open(url.as_str(), &BTreeMap::new()).unwrap();
+
+    let refused = store.get(&Key::parse("link.jpg").unwrap(), 1 << 20).await;
+
+    assert!(matches!(refused, Err(StoreError::Outside(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_s3_bucket_is_a_store() {
+    let s3 = S3::start();
+
+    behaves_as_a_store(&PhotoStore::open("s3://photos/club-1", &s3.options()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_down_is_trouble_not_absence() {
+    let options = S3 { server: None, port: 1 }.options();
+    let store = PhotoStore::open("s3://photos", &options).unwrap();
+
+    let trouble = store.get(&Key::parse("a.jpg").unwrap(), 1 << 20).await;
+
+    assert!(matches!(trouble, Err(StoreError::Trouble(_))), "{trouble:?}");
+}
+
+#[test]
+fn an_address_that_is_none_says_what_to_write() {
+    let refused = PhotoStore::open("ftp://photos", &BTreeMap::new()).unwrap_err();
+
+    assert!(refused.to_string().contains("s3://bucket/prefix"), "{refused}");
+}
+
+async fn behaves_as_a_store(store: &PhotoStore) {
+    let key = Key::parse("2026/Köln Marathon/IMG 0001.JPG").unwrap();
+
+    store.put(&key, b"first".to_vec()).await.unwrap();
+    store.put(&key, b"second".to_vec()).await.unwrap();
+
+    assert_eq!(store.get(&key, 100).await.unwrap().as_ref(), b"second");
+    assert!(matches!(store.get(&key, 3).await, Err(StoreError::TooLarge { bytes: 6, .. })));
+    assert!(matches!(
+        store.get(&Key::parse("nowhere.jpg").unwrap(), 100).await,
+        Err(StoreError::Missing(_))
+    ));
+}
+
+/// moto, as `scripts/test` installs it.
+struct S3 {
+    server: Option<Child>,
+    port: u16,
+}
+
+impl S3 {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".photogate/moto/bin/moto_server");
+        let server = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{} does not start ({error}): run the tests with scripts/test",
+                    program.display()
+                )
+            });
+        let s3 = Self { server: Some(server), port };
+        let made = Command::new(program.with_file_name("python"))
+            .args(["-c", MAKE_BUCKET, &s3.endpoint()])
+            .status()
+            .expect("python runs");
+        assert!(made.success(), "the bucket was made");
+        s3
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn options(&self) -> BTreeMap<String, String> {
+        [
+            ("aws_endpoint", self.endpoint().as_str()),
+            ("aws_access_key_id", "test"),
+            ("aws_secret_access_key", "test"),
+            ("aws_region", "us-east-1"),
+            ("aws_allow_http", "true"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// Waits for the server, too.
+const MAKE_BUCKET: &str = "
+import boto3, botocore, sys
+config = botocore.config.Config(retries={'max_attempts': 60, 'mode': 'standard'}, connect_timeout=2)
+s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='test', aws_secret_access_key='test', config=config)
+import time
+for _ in range(200):
+    try:
+        s3.create_bucket(Bucket='photos')
+        break
+    except Exception:
+        time.sleep(0.1)
+else:
+    sys.exit(1)
+";

@@ -1,0 +1,192 @@
+//! Real photos, real models: what is found, what is refunded, what is written.
+
+use std::{fs, path::Path, sync::Arc};
+
+use photogate::{
+    findings::{self, Found},
+    ids::{EventId, Operation, OrganisationId},
+    photo_store::PhotoStore,
+    work::{Looker, Work},
+    worker::{self, Stop},
+};
+use photogate_jobs::Photo;
+
+use crate::support::App;
+
+/// The samples of the demo, in the app's store.
+fn samples(app: &App) -> std::path::PathBuf {
+    let store = url::Url::parse(&app.config.store_url).unwrap().to_file_path().unwrap();
+    for folder in ["marathon", "gala"] {
+        fs::create_dir_all(store.join(folder)).unwrap();
+        for sample in
+            fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(folder))
+                .unwrap()
+        {
+            let sample = sample.unwrap();
+            fs::copy(sample.path(), store.join(folder).join(sample.file_name())).unwrap();
+        }
+    }
+    store
+}
+
+async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&str]) -> Vec<Found> {
+    let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+    app.queue_keys(event, operation, &keys).await;
+    let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
+    let work = Arc::new(Work::Photos(Looker::open(&app.config, store).unwrap()));
+    let stop = Stop::default();
+    let (config, pool, told) = (app.config.clone(), app.pool.clone(), stop.clone());
+    let worker = tokio::spawn(async move { worker::run(&config, pool, work, told).await.unwrap() });
+    app.until_done(event).await;
+    stop.drain.cancel();
+    worker.await.unwrap();
+    findings::of_event(&mut *app.db().await, event).await.unwrap()
+}
+
+async fn an_event(app: &App) -> (OrganisationId, EventId) {
+    let organisation = app.an_organisation_with(10).await;
+    (organisation, app.an_event_of(organisation).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_photo_is_refunded_with_its_reason() {
+    let app = App::new().await;
+    samples(&app);
+    let (organisation, event) = an_event(&app).await;
+
+    let mut found = work_on(
+        &app,
+        event,
+        Operation::PhotoProcessing,
+        &["marathon/IMG_0008.jpg", "gala/DSC_0003.jpg"],
+    )
+    .await;
+
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    let reasons: Vec<_> =
+        found.iter().map(|found| found.reason.as_deref().unwrap_or("none")).collect();
+    assert_eq!(reasons, ["unsupported_format", "truncated"]);
+    assert_eq!(app.credits(organisation).await, (10, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faces_and_bib_numbers_are_found_and_nobody_is_a_success_too() {
+    let app = App::new().await;
+    samples(&app);
+    let (organisation, event) = an_event(&app).await;
+
+    let mut found = work_on(
+        &app,
+        event,
+        Operation::PhotoProcessing,
+        &["marathon/IMG_0003.jpg", "marathon/IMG_0007.jpg"],
+    )
+    .await;
+
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(
+        (found[0].faces, found[0].bibs.as_slice()),
+        (2, ["338", "871"].map(String::from).as_slice())
+    );
+    assert_eq!((found[1].faces, found[1].bibs.len(), found[1].reason.as_deref()), (0, 0, None));
+    assert_eq!(app.credits(organisation).await, (8, 0, 2));
+    assert_eq!(
+        app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await,
+        0,
+        "face search is off"
+    );
+    assert_eq!(app.count("SELECT count(*) FROM bib b JOIN looked_at l USING (photo_id) WHERE x < 0 OR y < 0 OR x + b.width > l.width OR y + b.height > l.height").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embeddings_are_computed_only_where_face_search_is_on() {
+    let app = App::new().await;
+    samples(&app);
+    let organisation = app.an_organisation_with(10).await;
+    let event = photogate::event::create(&mut *app.db().await, organisation, "Gala", false, true)
+        .await
+        .unwrap();
+
+    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
+
+    assert_eq!((found[0].faces, found[0].bibs.len()), (1, 0), "bib search is off");
+    assert_eq!(app.count("SELECT count(*) FROM face WHERE cardinality(embedding) = 128").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_writes_an_upright_copy_and_keeps_the_original() {
+    let app = App::new().await;
+    let store = samples(&app);
+    let (_, event) = an_event(&app).await;
+    let original = fs::read(store.join("marathon/IMG_0005.jpg")).unwrap();
+
+    let found = work_on(
+        &app,
+        event,
+        Operation::AiRotation,
+        &["marathon/IMG_0005.jpg", "marathon/IMG_0001.jpg"],
+    )
+    .await;
+
+    let turned = found.iter().find(|found| found.key.ends_with("5.jpg")).unwrap();
+    let upright = found.iter().find(|found| found.key.ends_with("1.jpg")).unwrap();
+    assert_eq!(
+        (turned.turn, upright.turn, upright.upright_key.as_deref()),
+        (Some(180), Some(0), None)
+    );
+    let copy = fs::read(store.join(turned.upright_key.as_ref().unwrap())).unwrap();
+    let photo = Photo::open(&copy).unwrap();
+    assert!(photo.orientation.is_upright());
+    assert_eq!((photo.stored_width, photo.stored_height), (900, 900));
+    assert_eq!(fs::read(store.join("marathon/IMG_0005.jpg")).unwrap(), original);
+    assert_eq!(
+        app.queue_keys(event, Operation::AiRotation, &["marathon/IMG_0005.jpg".into()])
+            .await
+            .queued,
+        0,
+        "never turned twice"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_photo_is_retried_then_failed_and_refunded() {
+    let app = App::new().await;
+    let (organisation, event) = an_event(&app).await;
+
+    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/nowhere.jpg"]).await;
+
+    assert_eq!(found[0].reason.as_deref(), Some("photo_missing"));
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM attempt WHERE ended = 'retry' AND reason = 'photo_missing'"
+        )
+        .await,
+        2
+    );
+    assert_eq!(app.credits(organisation).await, (10, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_that_arrives_late_is_processed() {
+    let app = App::new().await;
+    let (organisation, event) = an_event(&app).await;
+    let mut config = app.config.clone();
+    config.retries_max = 100;
+    let store = PhotoStore::open(&config.store_url, &config.store_options).unwrap();
+    let work = Arc::new(Work::Photos(Looker::open(&config, store).unwrap()));
+    let stop = Stop::default();
+    let (pool, told) = (app.pool.clone(), stop.clone());
+    app.queue_keys(event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg".into()]).await;
+    let worker = tokio::spawn(async move { worker::run(&config, pool, work, told).await.unwrap() });
+    app.until("it was missed", async || {
+        app.count("SELECT count(*) FROM attempt WHERE ended = 'retry'").await > 0
+    })
+    .await;
+
+    samples(&app);
+    app.until_done(event).await;
+
+    assert_eq!(app.credits(organisation).await, (9, 0, 1));
+    stop.drain.cancel();
+    worker.await.unwrap();
+}

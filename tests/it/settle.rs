@@ -1,0 +1,187 @@
+//! The credit is earned or given back, once.
+
+use std::time::Duration;
+
+use photogate::{gate::GateError, settle::Verdict};
+
+use crate::support::App;
+
+#[tokio::test]
+async fn a_failed_photo_costs_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(2).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 2).await;
+    let hand = app.a_worker().await;
+    let mut claimed = hand.claim(2).await;
+
+    assert!(hand.fail(claimed.remove(0)).await);
+    assert!(hand.succeed(claimed.remove(0)).await);
+
+    assert_eq!(app.credits(organisation).await, (1, 0, 1));
+    assert_eq!(
+        app.count("SELECT count(*) FROM outcome WHERE state = 'failed' AND reason = 'corrupt'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_late_worker_is_refused_and_pays_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(3).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let late = app.a_worker_with_a_lease_of(Duration::from_millis(50)).await;
+    let mut held = late.claim(1).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let other = app.a_worker().await;
+
+    let mut adopted = other.adopt(4).await;
+    assert_eq!(adopted.len(), 1);
+    assert!(!late.succeed(held.remove(0)).await, "the photo has another owner");
+    assert!(matches!(late.try_claim(1).await, Err(GateError::LeaseLost)));
+    assert_eq!(app.credits(organisation).await, (2, 1, 0));
+
+    assert!(other.fail(adopted.remove(0)).await);
+    assert_eq!(app.credits(organisation).await, (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_settle_after_the_lease_ran_out_changes_nothing_even_if_nobody_noticed() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(3).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let late = app.a_worker_with_a_lease_of(Duration::from_millis(50)).await;
+    let mut held = late.claim(1).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+
+    assert!(!late.succeed(held.remove(0)).await);
+
+    assert_eq!(app.credits(organisation).await, (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_settle_that_arrives_twice_changes_nothing_the_second_time() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(3).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    let claimed = hand.claim(1).await;
+    let settle = async || {
+        let settled: Vec<i64> = sqlx::query_scalar("SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])")
+            .bind(hand.worker.0)
+            .bind(claimed[0].job().0)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        settled.len()
+    };
+
+    assert_eq!(settle().await, 1);
+    assert_eq!(settle().await, 0);
+
+    assert_eq!(app.credits(organisation).await, (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_back_keeps_its_reservation_and_gets_a_new_fence() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    for reservation in hand.claim(1).await {
+        assert!(
+            hand.give_back(
+                reservation,
+                Verdict::Retry {
+                    reason: "photo_missing",
+                    detail: String::new(),
+                    after: Duration::ZERO
+                }
+            )
+            .await
+        );
+    }
+    assert_eq!(app.credits(organisation).await, (0, 1, 0));
+
+    let mut adopted = hand.adopt(1).await;
+
+    assert_eq!(adopted.iter().map(|reservation| reservation.retries()).collect::<Vec<_>>(), [1]);
+    assert!(!adopted[0].is_suspect());
+    assert!(hand.succeed(adopted.remove(0)).await);
+    assert_eq!(app.credits(organisation).await, (0, 0, 1));
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_time() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    for reservation in hand.claim(1).await {
+        hand.give_back(
+            reservation,
+            Verdict::Retry {
+                reason: "photo_missing",
+                detail: String::new(),
+                after: Duration::from_secs(3600),
+            },
+        )
+        .await;
+    }
+
+    assert!(hand.adopt(4).await.is_empty());
+    assert!(hand.claim(4).await.is_empty(), "a retry does not come back through the queue");
+}
+
+#[tokio::test]
+async fn three_crashes_of_a_photo_end_in_quarantine_and_refund() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    let mut held = hand.claim(1).await;
+    for crash in 1..=3 {
+        assert_eq!(held.len(), 1, "crash {crash}");
+        hand.give_back(held.remove(0), Verdict::Crashed { detail: "as the test wants it".into() })
+            .await;
+        held = hand.adopt(1).await;
+    }
+
+    assert!(held.is_empty());
+    assert_eq!(app.credits(organisation).await, (1, 0, 0));
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM outcome WHERE state = 'quarantined' AND reason = 'crashed'"
+        )
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(4).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    let known = hand.claim(1).await;
+    let _lost_on_its_way = hand.claim(3).await;
+
+    let photos =
+        photogate::gate::hand_back_unknown(&mut *app.db().await, hand.worker, &[known[0].job().0])
+            .await
+            .unwrap();
+
+    assert_eq!(photos, 3);
+    let adopted = hand.adopt(8).await;
+    assert_eq!(adopted.len(), 3);
+    assert!(adopted.iter().all(|reservation| !reservation.is_suspect()), "nobody crashed");
+}

@@ -1,0 +1,377 @@
+//! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
+
+mod process;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use photogate::{
+    config::Config,
+    credits::{self, Balance, Credits},
+    database, event,
+    gate::{self, Reservation},
+    hold,
+    ids::{EventId, HoldId, Operation, OrganisationId, WorkerId},
+    intake::{self, Run},
+    organisation,
+    progress::Progress,
+    reconcile,
+    services::Services,
+    settle::{Settler, Verdict},
+    top_up::{self, Credited, TopUp, TopUpKind},
+    wake::Wake,
+    work::Work,
+    worker::{self, Stop},
+};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::{sync::Mutex, task::JoinHandle};
+
+pub use process::{Process, photogate, program};
+
+/// How long a test waits for what must happen by itself. Generous: a busy machine is no broken promise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The servers that all tests share; they stop when the test process ends.
+static SHARED: tokio::sync::OnceCell<Services> = tokio::sync::OnceCell::const_new();
+static MAKING: Mutex<()> = Mutex::const_new(());
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+async fn shared() -> &'static Services {
+    SHARED
+        .get_or_init(|| async {
+            let services = Services::start(&place("shared")).await.expect("the services start");
+            run(&services.postgres.url("postgres"), "CREATE DATABASE photogate_template").await;
+            database::migrate(&services.postgres.url("photogate_template"))
+                .await
+                .expect("the migrations run");
+            services
+        })
+        .await
+}
+
+/// On the same server, and not photogate's.
+pub async fn a_database_of_somebody_else() -> String {
+    shared().await.postgres.url("postgres")
+}
+
+/// A directory for a test's own files.
+pub fn place(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+async fn run(url: &str, sql: &'static str) {
+    let mut db = PgConnection::connect(url).await.expect("the server answers");
+    sqlx::raw_sql(sql).execute(&mut db).await.expect("the server does as it is told");
+}
+
+/// A photogate of the test's own.
+pub struct App {
+    pub config: Config,
+    /// As the application role.
+    pub pool: PgPool,
+    /// As the owner of the server.
+    pub owner: String,
+    /// Checked at the end; a test that breaks the books on purpose says so.
+    pub audited: bool,
+    keys: AtomicUsize,
+}
+
+impl App {
+    /// A fresh database, and a Redis shared with the other tests.
+    pub async fn new() -> Self {
+        let services = shared().await;
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        {
+            let _one_at_a_time = MAKING.lock().await;
+            let mut db = PgConnection::connect(&services.postgres.url("postgres"))
+                .await
+                .expect("the server answers");
+            let create = format!("CREATE DATABASE {name} TEMPLATE photogate_template");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(create))
+                .execute(&mut db)
+                .await
+                .expect("a database is made");
+        }
+        Self::on(services.postgres.url(&name), Some(services.redis.url())).await
+    }
+
+    /// On a server of its own, for tests that pull its plug.
+    pub async fn with_services(name: &str) -> (Self, Services) {
+        let services = Services::start(&place(name)).await.expect("the services start");
+        run(&services.postgres.url("postgres"), "CREATE DATABASE photogate").await;
+        let url = services.postgres.url("photogate");
+        database::migrate(&url).await.expect("the migrations run");
+        (Self::on(url, Some(services.redis.url())).await, services)
+    }
+
+    async fn on(owner: String, redis_url: Option<String>) -> Self {
+        let pool = database::connect(&owner, 24).await.expect("the database is ready");
+        let photos = place(&format!(
+            "photos-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
+        let config = Config {
+            database_url: owner.clone(),
+            redis_url,
+            store_url: url::Url::from_directory_path(&photos).expect("an absolute path").into(),
+            models_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("models"),
+            slots: 2,
+            ahead: 2,
+            lease_seconds: 2,
+            poll_milliseconds: 200,
+            retries_max: 2,
+            retry_base_milliseconds: 50,
+            ..Config::default()
+        };
+        Self { config, pool, owner, audited: true, keys: AtomicUsize::new(1) }
+    }
+
+    /// The same without Redis: everybody polls.
+    pub fn without_redis(mut self) -> Self {
+        self.config.redis_url = None;
+        self
+    }
+
+    pub async fn db(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+        self.pool.acquire().await.expect("a connection")
+    }
+
+    pub async fn an_organisation_with(&self, credits: i64) -> OrganisationId {
+        let organisation = organisation::create(&mut *self.db().await, "Club", "Europe/Berlin")
+            .await
+            .expect("it is created");
+        if credits > 0 {
+            self.top_up(organisation, credits).await;
+        }
+        organisation
+    }
+
+    pub async fn an_event_of(&self, organisation: OrganisationId) -> EventId {
+        event::create(&mut *self.db().await, organisation, "Marathon", true, false)
+            .await
+            .expect("it is created")
+    }
+
+    pub async fn top_up(&self, organisation: OrganisationId, amount: i64) -> Credited {
+        let key = format!("test-{}", self.keys.fetch_add(1, Ordering::Relaxed));
+        self.top_up_with(organisation, amount, &key).await.expect("it is credited")
+    }
+
+    pub async fn top_up_with(
+        &self,
+        organisation: OrganisationId,
+        amount: i64,
+        key: &str,
+    ) -> Result<Credited, top_up::TopUpError> {
+        let kind = if amount > 0 { TopUpKind::Purchase } else { TopUpKind::Refund };
+        let top_up = TopUp {
+            organisation,
+            kind,
+            amount: Credits(amount),
+            actor: "anna@club.example",
+            note: "",
+            idempotency_key: key,
+        };
+        let credited = top_up::top_up(&mut *self.db().await, top_up).await?;
+        Wake::open(self.config.redis_url.as_deref()).expect("an address").ring_now().await;
+        Ok(credited)
+    }
+
+    /// Queues `rehearsal/{act}/1` to `n` for photo processing.
+    pub async fn queue(&self, event: EventId, act: &str, n: usize) -> Run {
+        let keys: Vec<_> = (1..=n).map(|i| format!("rehearsal/{act}/{i}")).collect();
+        self.queue_keys(event, Operation::PhotoProcessing, &keys).await
+    }
+
+    pub async fn queue_keys(&self, event: EventId, operation: Operation, keys: &[String]) -> Run {
+        let run =
+            intake::enqueue(&mut *self.db().await, event, operation, keys, "pipeline@club.example")
+                .await
+                .expect("they are queued");
+        if run.woke {
+            Wake::open(self.config.redis_url.as_deref()).expect("an address").ring_now().await;
+        }
+        run
+    }
+
+    /// A worker's incarnation without a process: the test claims and settles by hand.
+    pub async fn a_worker(&self) -> Hand<'_> {
+        self.a_worker_with_a_lease_of(Duration::from_secs(60)).await
+    }
+
+    pub async fn a_worker_with_a_lease_of(&self, lease: Duration) -> Hand<'_> {
+        let name = format!("hand-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let worker =
+            gate::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
+        let (settler, _) =
+            Settler::start(self.pool.clone(), worker, Wake::silent(), Progress::silent());
+        Hand { app: self, worker, settler }
+    }
+
+    /// A real worker within this process, that rehearses.
+    pub fn start_worker(&self) -> Running {
+        let stop = Stop::default();
+        let (config, pool, told) = (self.config.clone(), self.pool.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            worker::run(&config, pool, Arc::new(Work::Rehearsal), told).await.expect("it works");
+        });
+        Running { stop, task }
+    }
+
+    /// A real worker process, that rehearses.
+    pub fn start_process(&self) -> Process {
+        Process::work(&self.config, &["--rehearse"])
+    }
+
+    pub async fn balance(&self, organisation: OrganisationId) -> Balance {
+        credits::balance(&mut *self.db().await, organisation)
+            .await
+            .expect("it is asked")
+            .expect("it exists")
+    }
+
+    /// (available, reserved, spent)
+    pub async fn credits(&self, organisation: OrganisationId) -> (i64, i64, i64) {
+        let balance = self.balance(organisation).await;
+        (balance.available.0, balance.reserved.0, balance.spent.0)
+    }
+
+    pub async fn queues(&self, event: EventId) -> Vec<event::QueueState> {
+        event::queues(&mut *self.db().await, event).await.expect("it is asked")
+    }
+
+    /// The photo-processing queue.
+    pub async fn processing(&self, event: EventId) -> event::QueueState {
+        self.queues(event)
+            .await
+            .into_iter()
+            .find(|queue| queue.operation == Operation::PhotoProcessing)
+            .expect("there is one")
+    }
+
+    pub async fn hold(&self, event: EventId, owner: &str) -> HoldId {
+        hold::hold(&mut *self.db().await, event, Operation::PhotoProcessing, owner, "", None)
+            .await
+            .expect("it is held")
+    }
+
+    /// One number, asked of the database as its owner.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        sqlx::query("SET search_path = photogate").execute(&mut db).await.expect("it is set");
+        sqlx::query_scalar(sql).fetch_one(&mut db).await.expect("a number")
+    }
+
+    /// Waits until an event's photos have come to an end.
+    pub async fn until_done(&self, event: EventId) {
+        self.until("all photos are done", async || {
+            self.queues(event)
+                .await
+                .iter()
+                .all(|queue| queue.waiting == 0 && queue.in_progress == 0)
+        })
+        .await;
+    }
+
+    pub async fn until(&self, what: &str, there: impl AsyncFn() -> bool) {
+        let began = tokio::time::Instant::now();
+        while !there().await {
+            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+}
+
+impl Drop for App {
+    /// Every test is a test of the books.
+    fn drop(&mut self) {
+        if !self.audited || std::thread::panicking() {
+            return;
+        }
+        let url = self.owner.clone();
+        let audit = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let pool = database::connect(&url, 1).await.expect("the database is ready");
+                let mut db = pool.acquire().await.expect("a connection");
+                reconcile::reconcile(&mut db).await.expect("the books can be read")
+            })
+        });
+        let broken: Vec<_> = audit
+            .join()
+            .expect("the audit ends")
+            .into_iter()
+            .filter(|check| check.violations != 0)
+            .collect();
+        assert!(broken.is_empty(), "the books do not balance: {broken:#?}");
+    }
+}
+
+/// A worker by hand.
+pub struct Hand<'a> {
+    app: &'a App,
+    pub worker: WorkerId,
+    settler: Settler,
+}
+
+impl Hand<'_> {
+    pub async fn claim(&self, most: usize) -> Vec<Reservation> {
+        self.try_claim(most).await.expect("it claims")
+    }
+
+    pub async fn try_claim(&self, most: usize) -> Result<Vec<Reservation>, gate::GateError> {
+        gate::claim(&mut *self.app.db().await, self.worker, most, OrganisationId(0), false).await
+    }
+
+    pub async fn adopt(&self, most: usize) -> Vec<Reservation> {
+        gate::adopt(&mut *self.app.db().await, self.worker, most, most, worker::CRASHES_MAX)
+            .await
+            .expect("it adopts")
+    }
+
+    pub async fn succeed(&self, reservation: Reservation) -> bool {
+        self.settler
+            .settle(reservation, Verdict::Processed(photogate::findings::Findings::Nothing))
+            .await
+    }
+
+    pub async fn fail(&self, reservation: Reservation) -> bool {
+        self.settler
+            .settle(
+                reservation,
+                Verdict::Failed { reason: "corrupt", detail: "as the test wants it".into() },
+            )
+            .await
+    }
+
+    pub async fn give_back(&self, reservation: Reservation, verdict: Verdict) -> bool {
+        self.settler.settle(reservation, verdict).await
+    }
+}
+
+/// A worker within this process.
+pub struct Running {
+    pub stop: Stop,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Drains it, and waits until it has left.
+    pub async fn drain(self) {
+        self.stop.drain.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it leaves in time")
+            .expect("it leaves in peace");
+    }
+}

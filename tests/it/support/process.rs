@@ -1,0 +1,87 @@
+//! The `photogate` program, as a process that can be killed.
+
+use std::{
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use photogate::config::Config;
+
+use super::PATIENCE;
+
+/// A running program; killed when dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// `photogate work`, with these settings.
+    pub fn work(config: &Config, arguments: &[&str]) -> Self {
+        let mut command = program(config);
+        command.arg("work").args(arguments);
+        Self(command.stdin(Stdio::null()).spawn().expect("photogate starts"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().expect("a process id")), signal)
+            .expect("the process is there");
+    }
+
+    /// As the kernel does it when memory is out: no goodbye.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it is gone");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it can be asked").is_none()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("it can be asked") {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "the process does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `photogate`, with these settings and no others.
+pub fn program(config: &Config) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_photogate"));
+    command
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"));
+    command
+        .env("DATABASE_URL", &config.database_url)
+        .env("REDIS_URL", config.redis_url.as_deref().unwrap_or_default())
+        .env("PHOTOGATE_STORE_URL", &config.store_url)
+        .env("PHOTOGATE_MODELS_DIR", &config.models_dir)
+        .env("PHOTOGATE_SLOTS", config.slots.to_string())
+        .env("PHOTOGATE_AHEAD", config.ahead.to_string())
+        .env("PHOTOGATE_LEASE_SECONDS", config.lease_seconds.to_string())
+        .env("PHOTOGATE_POLL_MILLISECONDS", config.poll_milliseconds.to_string())
+        .env("PHOTOGATE_RETRIES_MAX", config.retries_max.to_string())
+        .env("PHOTOGATE_RETRY_BASE_MILLISECONDS", config.retry_base_milliseconds.to_string())
+        .env("PHOTOGATE_LOG", "warn");
+    command
+}
+
+/// Runs a command to its end.
+pub fn photogate(config: &Config, arguments: &[&str]) -> Output {
+    program(config).args(arguments).stdin(Stdio::null()).output().expect("photogate runs")
+}
