@@ -35,7 +35,9 @@ const SHORT_SIDE_MIN: u32 = 736;
 /// Lines read of one photo, largest first: a wall of posters does not hold up the queue.
 const LINES_MAX: usize = 32;
 /// What is ten times as long as high, or stands on end, is no bib number and need not be read.
-const RATIO: std::ops::RangeInclusive<f32> = 0.5..=8.0;
+const RATIO: std::ops::RangeInclusive<f32> = 0.5..=6.0;
+/// What is lower than this where it was found, in pixels, cannot be read with any certainty.
+const HEIGHT_MIN: f32 = 10.0;
 
 /// Above it, a pixel is text.
 const PIXEL_MIN: f32 = 0.3;
@@ -75,7 +77,8 @@ impl Eyes {
         most: usize,
     ) -> Result<Vec<Line>, PhotoError> {
         let mut slants = self.find(frame, side)?;
-        slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)));
+        let lowest = HEIGHT_MIN * to_f32(frame.long_side()) / to_f32(side);
+        slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)) && slant.height >= lowest);
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
         slants.truncate(most);
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()
