@@ -78,7 +78,9 @@ impl Eyes {
     ) -> Result<Vec<Line>, PhotoError> {
         let mut slants = self.find(frame, side)?;
         let lowest = HEIGHT_MIN * to_f32(frame.long_side()) / to_f32(side);
-        slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)) && slant.height >= lowest);
+        slants.retain(|slant| {
+            RATIO.contains(&(slant.width / slant.height)) && slant.height >= lowest
+        });
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
         slants.truncate(most);
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()

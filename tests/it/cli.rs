@@ -225,7 +225,13 @@ fn every_command_of_the_readme_is_one() {
 
     assert!(commands.len() > 8, "the README shows commands");
     for command in commands {
-        let words = command.split('#').next().unwrap_or_default().split_whitespace();
+        // As a shell splits them, quotes and comments included.
+        let split = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '%s\\n' {command}")])
+            .output()
+            .unwrap();
+        let words = String::from_utf8(split.stdout).unwrap();
+        let words = words.lines();
         assert!(photogate::cli::understands(words), "photogate {command}");
     }
 }
