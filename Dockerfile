@@ -11,6 +11,7 @@ COPY jobs jobs
 COPY migrations migrations
 COPY src src
 COPY tests tests
+COPY benches benches
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim

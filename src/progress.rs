@@ -1,4 +1,4 @@
-//! Live progress of an event, through Redis. Only a hint, as [`wake`](crate::wake) is: whoever watches asks the
+//! Live progress of an event, through Redis. Only a hint, as [`wake`] is: whoever watches asks the
 //! database when something is heard, and once a second anyway.
 
 use std::{sync::Arc, time::Duration};

@@ -94,6 +94,25 @@ fn the_dockerfile_copies_what_is_there_and_runs_what_is_built() {
             "the Dockerfile copies {source}"
         );
     }
+    // Cargo wants to see every target that Cargo.toml names, and the build reads these.
+    for needed in [
+        "src",
+        "jobs",
+        "tests",
+        "benches",
+        "migrations",
+        "scripts",
+        ".sqlx",
+        ".cargo",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
+        let copied = dockerfile.lines().any(|line| {
+            line.starts_with("COPY ")
+                && line.split_whitespace().any(|word| word.trim_end_matches('/') == needed)
+        });
+        assert!(copied, "the Dockerfile does not copy {needed}");
+    }
     for stage in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
         assert!(stage.contains(':'), "{stage} is not pinned");
     }
