@@ -178,7 +178,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Starts it again after [`stop`](Self::stop).
+    /// Starts it again after [`pull_the_plug`](Self::pull_the_plug).
     ///
     /// # Errors
     /// See [`ServicesError`].
