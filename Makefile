@@ -2,7 +2,7 @@
 .PHONY: demo test check bench setup models sqlx samples
 
 demo: setup models      ## the whole service at work: make demo ARGS=--exit
-	cargo build --release --locked && ./target/release/photogate demo $(ARGS)
+	cargo run --release --locked -- demo $(ARGS)
 
 test: setup models      ## all tests, against a real PostgreSQL, Redis and S3 endpoint of their own
 	scripts/test $(ARGS)

@@ -68,6 +68,7 @@ CREATE TABLE in_flight (
     CHECK ((worker_id = 0) = (due_at IS NOT NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX in_flight_owner ON in_flight (worker_id, due_at);
+CREATE INDEX in_flight_suspect ON in_flight (crashes, due_at) WHERE worker_id = 0 AND crashes > 1;
 
 -- An attempt that ended without an outcome.
 CREATE TABLE attempt (
@@ -103,3 +104,4 @@ CREATE UNIQUE INDEX outcome_charged_once ON outcome (photo_id, queue_id) WHERE s
 CREATE INDEX outcome_failures ON outcome (queue_id, reason) WHERE state <> 'processed';
 
 GRANT SELECT ON run, job, worker, in_flight, attempt, outcome TO photogate_app;
+GRANT SELECT ON outcome TO photogate_worker;

@@ -39,4 +39,4 @@ CREATE TABLE rotation (
     CHECK ((upright_key IS NULL) = (lossless IS NULL))
 );
 
-GRANT SELECT, INSERT, DELETE ON looked_at, face, bib, rotation TO photogate_app;
+GRANT SELECT, INSERT, DELETE ON looked_at, face, bib, rotation TO photogate_worker;

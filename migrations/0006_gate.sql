@@ -193,7 +193,7 @@ DECLARE
     c_queues constant integer := 4;                        -- of an organisation, in one claim
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
     v_next   bigint[]; v_more bigint[]; v_zero bigint[];
-    v_organisation bigint[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[];
+    v_organisation bigint[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_quota bigint[]; v_queue bigint[];
 BEGIN
     -- Whoever declares this worker dead cannot pass until we commit.
     PERFORM 1 FROM worker WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
@@ -232,26 +232,32 @@ BEGIN
             SELECT * FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE) s;
     END IF;
 
-    -- 3. In one statement: choose queues, cap by credit, move offsets, open reservations.
-    RETURN QUERY
-    WITH o AS MATERIALIZED (
-        SELECT u.organisation_id, u.cursor, u.entries,
-               least(u.available, p_n / count(*) OVER () + (row_number() OVER (ORDER BY u.organisation_id) <= p_n % count(*) OVER ())::int) AS quota
-        FROM unnest(v_organisation, v_available, v_cursor, v_entries) AS u (organisation_id, available, cursor, entries)
-        WHERE u.available > 0),
-    chosen AS MATERIALIZED (
-        SELECT o.organisation_id, o.quota, c.queue_id FROM o CROSS JOIN LATERAL (
+    -- 3. Each one's share of the batch, its queues in turn, and their locks. A statement of its own: the next one must
+    -- see every job that was committed before the lock was ours, or a claim that meets an enqueue moves the offset over
+    -- jobs that its snapshot does not have.
+    SELECT array_agg(least(u.available, p_n / n + (i <= p_n % n)::int) ORDER BY u.organisation_id) INTO v_quota FROM (
+        SELECT x.*, count(*) OVER () AS n, row_number() OVER (ORDER BY x.organisation_id) AS i
+        FROM unnest(v_organisation, v_available) x (organisation_id, available)) u;
+    SELECT array_agg(queue_id) INTO v_queue FROM (
+        SELECT q.queue_id FROM unnest(v_organisation, v_quota, v_cursor) o (organisation_id, quota, cursor)
+        CROSS JOIN LATERAL (
             SELECT * FROM (
                 (SELECT q.queue_id FROM queue q WHERE q.organisation_id = o.organisation_id AND q.blocked = 0 AND q.queue_id > o.cursor
                  ORDER BY q.queue_id LIMIT c_queues)
                 UNION ALL
                 (SELECT q.queue_id FROM queue q WHERE q.organisation_id = o.organisation_id AND q.blocked = 0 AND q.queue_id <= o.cursor
-                 ORDER BY q.queue_id LIMIT c_queues)) w LIMIT least(c_queues, o.quota)) c),
-    locked AS MATERIALIZED (
-        SELECT c.organisation_id, c.quota, q.queue_id, q.event_id, q.operation, q.head, q.tail
-        FROM chosen c JOIN queue q USING (queue_id) WHERE q.blocked = 0 FOR NO KEY UPDATE OF q SKIP LOCKED),
+                 ORDER BY q.queue_id LIMIT c_queues)) w LIMIT least(c_queues, o.quota)) c
+        JOIN queue q ON q.queue_id = c.queue_id AND q.blocked = 0
+        FOR NO KEY UPDATE OF q SKIP LOCKED) s;
+
+    -- 4. In one statement: move offsets, open reservations.
+    RETURN QUERY
+    WITH o AS MATERIALIZED (
+        SELECT * FROM unnest(v_organisation, v_quota, v_entries) AS u (organisation_id, quota, entries)),
     wanted AS (
-        SELECT *, least(tail - head, ceil(quota::numeric / count(*) OVER (PARTITION BY organisation_id))::bigint) AS want FROM locked),
+        SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, q.head, q.tail,
+               least(q.tail - q.head, ceil(o.quota::numeric / count(*) OVER (PARTITION BY o.organisation_id))::bigint) AS want
+        FROM queue q JOIN o USING (organisation_id) WHERE q.queue_id = ANY (v_queue)),
     taken AS MATERIALIZED (
         SELECT *, greatest(0, least(want, quota - (sum(want) OVER (PARTITION BY organisation_id ORDER BY queue_id) - want)))::bigint AS take
         FROM wanted),
@@ -282,7 +288,7 @@ BEGIN
     SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, e.bib_search, e.face_search
     FROM jobs j JOIN photo p USING (photo_id) JOIN event e ON e.event_id = j.event_id;
 
-    -- 4. Still under the account's lock: who has spent the last credit is paused, in this same transaction.
+    -- 5. Still under the account's lock: who has spent the last credit is paused, in this same transaction.
     SELECT array_agg(organisation_id) INTO v_zero FROM account WHERE organisation_id = ANY (v_organisation) AND available = 0;
     IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
 END $$;
@@ -365,8 +371,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 
 -- Declares workers dead whose lease ran out, and takes what nobody has and is due: the same reservation, the next
--- attempt. Jobs that were in hand when a worker died are suspects: at most p_suspects of them, so that the one that
--- kills does not take its neighbours along. What has crashed p_crashes times is quarantined and refunded.
+-- attempt. What was in hand when two workers died is suspect: at most p_suspects of those, so that the one that kills
+-- does not take its neighbours along a third time. What has crashed p_crashes times is quarantined and refunded.
 CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashes smallint)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation, r_photo uuid,
                r_key text, r_bib_search boolean, r_face_search boolean, r_retries smallint, r_crashes smallint)
@@ -376,19 +382,26 @@ DECLARE v_jobs bigint[]; v_attempts integer[];
 BEGIN
     PERFORM 1 FROM worker WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
     IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
-    -- FOR UPDATE, not less: it must wait out, or skip, a claim that holds the lease's KEY SHARE.
+    -- FOR UPDATE, not less: it must wait out, or skip, a claim that holds the lease's KEY SHARE. After a restart of the
+    -- server nobody could say that he lives: everybody gets the time to.
     WITH dead AS (
-        SELECT worker_id FROM worker WHERE gone_at IS NULL AND lease_until < clock_timestamp() ORDER BY worker_id FOR UPDATE SKIP LOCKED),
-    gone AS (
-        UPDATE worker w SET gone_at = clock_timestamp() FROM dead WHERE w.worker_id = dead.worker_id RETURNING w.worker_id),
+        SELECT worker_id FROM worker WHERE gone_at IS NULL AND worker_id <> p_worker AND lease_until < clock_timestamp()
+            AND pg_postmaster_start_time() + interval '5 s' < clock_timestamp()
+        ORDER BY worker_id FOR UPDATE SKIP LOCKED)
+    UPDATE worker w SET gone_at = clock_timestamp() FROM dead WHERE w.worker_id = dead.worker_id;
+    -- A later statement than the lock: it sees what the dead claimed last. And whatever else belongs to the gone.
+    WITH lost AS (
+        SELECT f.job_id FROM in_flight f JOIN worker w USING (worker_id) WHERE w.gone_at IS NOT NULL
+        ORDER BY f.job_id FOR UPDATE OF f SKIP LOCKED),
     orphaned AS (
         UPDATE in_flight f SET worker_id = 0, due_at = clock_timestamp(), crashes = f.crashes + 1
-        FROM gone WHERE f.worker_id = gone.worker_id RETURNING f.job_id, f.attempt, f.since, gone.worker_id)
+        FROM lost, in_flight was WHERE f.job_id = lost.job_id AND was.job_id = f.job_id
+        RETURNING f.job_id, f.attempt, f.since, was.worker_id)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended)
     SELECT job_id, attempt, worker_id, since, 'worker_gone' FROM orphaned;
 
     SELECT array_agg(job_id), array_agg(attempt) INTO v_jobs, v_attempts FROM (
-        SELECT job_id, attempt FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes >= p_crashes
+        SELECT job_id, attempt FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes >= p_crashes
         ORDER BY job_id LIMIT greatest(p_n, 1) FOR UPDATE SKIP LOCKED) s;
     IF v_jobs IS NOT NULL THEN
         PERFORM close_reservations(0, p_worker, v_jobs, v_attempts, array_fill('quarantined'::outcome_state, ARRAY[cardinality(v_jobs)]),
@@ -398,10 +411,10 @@ BEGIN
 
     RETURN QUERY
     WITH clean AS MATERIALIZED (
-        SELECT job_id FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes = 0
+        SELECT job_id FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes < least(2, p_crashes)
         ORDER BY due_at LIMIT p_n FOR UPDATE SKIP LOCKED),
     suspect AS MATERIALIZED (
-        SELECT job_id FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes BETWEEN 1 AND p_crashes - 1
+        SELECT job_id FROM in_flight WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes < p_crashes
         ORDER BY due_at LIMIT greatest(0, least(p_suspects, p_n - (SELECT count(*) FROM clean))) FOR UPDATE SKIP LOCKED),
     taken AS (
         UPDATE in_flight f SET worker_id = p_worker, attempt = f.attempt + 1, due_at = NULL, since = clock_timestamp()
@@ -445,6 +458,8 @@ END $$;
 CREATE FUNCTION retire_worker(p_worker bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
+    -- Waits for a claim of ours whose connection was cut, and whose answer nobody will read.
+    PERFORM 1 FROM worker WHERE worker_id = p_worker FOR UPDATE;
     PERFORM hand_back_unknown(p_worker, '{}');
     UPDATE worker SET gone_at = clock_timestamp() WHERE worker_id = p_worker AND gone_at IS NULL;
 END $$;
@@ -483,12 +498,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_hold bigint; v_n integer := 0;
 BEGIN
     FOR v_hold IN SELECT h.hold_id FROM hold h WHERE h.lifted_at IS NULL AND h.until <= clock_timestamp() ORDER BY h.queue_id, h.hold_id LOOP
+        -- Never waits: whoever has the queue now is followed by another look in a second.
+        PERFORM 1 FROM queue q JOIN hold h USING (queue_id) WHERE h.hold_id = v_hold FOR NO KEY UPDATE OF q SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
         IF (SELECT r_lifted FROM lift_hold(v_hold, 'expired')) THEN v_n := v_n + 1; END IF;
     END LOOP;
     RETURN v_n;
 END $$;
 
-GRANT EXECUTE ON FUNCTION
-    create_organisation, create_event, enqueue, retry, top_up, claim, settle, release, adopt,
-    register_worker, heartbeat, hand_back_unknown, retire_worker, hold_queue, lift_hold, expire_holds
-TO photogate_app;
+-- A worker looks at photos of strangers: it may do a worker's work, and bring in no credit.
+GRANT EXECUTE ON FUNCTION claim, settle, release, adopt, register_worker, heartbeat, hand_back_unknown, retire_worker, expire_holds
+TO photogate_worker;
+GRANT EXECUTE ON FUNCTION create_organisation, create_event, enqueue, retry, top_up, hold_queue, lift_hold TO photogate_app;

@@ -1,31 +1,43 @@
 -- Who may do what. `photogate migrate` runs this before the migrations, as whoever connects; running it again changes nothing.
--- Two roles without a login: the owner of every table and function, and the application, which may read, call the
--- functions and write findings, and nothing else. A login of your own becomes one of them: GRANT photogate_app TO my_login.
+-- Roles without a login: the owner of every table and function; the worker, which may claim, settle and write findings;
+-- and the application, which may that, read everything, and call the functions that queue photos and move credits.
+-- Nobody but the owner's functions writes money. A login of your own becomes one: GRANT photogate_worker TO my_login.
+
+-- One migration at a time: this is before the migrations' own lock.
+SELECT pg_advisory_xact_lock(7236410915);
+
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_owner') THEN
         CREATE ROLE photogate_owner NOLOGIN;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_worker') THEN
+        CREATE ROLE photogate_worker NOLOGIN;
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_app') THEN
         CREATE ROLE photogate_app NOLOGIN;
+        GRANT photogate_worker TO photogate_app;
     END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL; -- roles belong to the cluster: another database's migration was a moment faster
 END $$;
 
+-- Whoever connects must be able to act as both. From version 16 on, being a member is not enough for that.
 DO $$
+DECLARE
+    v_right text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
+    v_role  text;
 BEGIN
-    IF NOT pg_has_role(current_user, 'photogate_owner', 'MEMBER') THEN
-        EXECUTE format('GRANT photogate_owner TO %I', current_user);
-    END IF;
-    IF NOT pg_has_role(current_user, 'photogate_app', 'MEMBER') THEN
-        EXECUTE format('GRANT photogate_app TO %I', current_user);
-    END IF;
+    FOREACH v_role IN ARRAY ARRAY['photogate_owner', 'photogate_worker', 'photogate_app'] LOOP
+        IF NOT pg_has_role(current_user, v_role, v_right) THEN
+            EXECUTE format('GRANT %I TO %I', v_role, current_user);
+        END IF;
+    END LOOP;
 END $$;
 
 CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
-GRANT USAGE ON SCHEMA photogate TO photogate_app;
+GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app;
 
 -- A function is for nobody until it is granted.
 ALTER DEFAULT PRIVILEGES FOR ROLE photogate_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

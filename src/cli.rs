@@ -72,6 +72,9 @@ enum Command {
     /// Looks at photos, without a database
     Inspect(inspect::Inspect),
     /// Proves the books; exits with 3 if they do not balance
+    #[command(
+        after_help = "Example:\n  photogate reconcile --json | jq '.[] | select(.violations > 0)'"
+    )]
     Reconcile,
     /// Shows the settings in force
     #[command(subcommand)]
@@ -80,6 +83,9 @@ enum Command {
     #[command(subcommand)]
     Models(models::Models),
     /// Prints a completion script for a shell
+    #[command(
+        after_help = "Example:\n  photogate completions bash > ~/.local/share/bash-completion/completions/photogate"
+    )]
     Completions {
         /// For which shell
         shell: clap_complete::Shell,

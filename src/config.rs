@@ -22,7 +22,7 @@ pub struct Config {
     pub store_url: String,
     /// Where the models are.
     pub models_dir: PathBuf,
-    /// Photos looked at at once; each takes a core and about 150 MB. 0: as many as there are cores.
+    /// Photos looked at at once; each takes a core and about 300 MB. 0: as many as there are cores.
     pub slots: usize,
     /// Photos claimed ahead of the slots, so that none waits for the database or the store. 0: as many as slots.
     pub ahead: usize,
@@ -42,9 +42,9 @@ pub struct Config {
     pub log: String,
     /// `text` or `json`.
     pub log_format: LogFormat,
-    /// For `photogate migrate --app-login`; never shown.
+    /// For `photogate migrate --worker-login`; never shown.
     #[serde(default, skip_serializing)]
-    pub app_password: Option<String>,
+    pub worker_password: Option<String>,
     /// `AWS_…` of the environment, in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
@@ -77,7 +77,7 @@ impl Default for Config {
             claim_async_commit: false,
             log: "info".into(),
             log_format: LogFormat::Text,
-            app_password: None,
+            worker_password: None,
             store_options: BTreeMap::new(),
         }
     }
@@ -152,10 +152,12 @@ impl Config {
         let mut config: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::file(named.unwrap_or_else(|| "photogate.toml".into())))
             .merge(Env::raw().only(&["DATABASE_URL", "REDIS_URL"]))
-            .merge(Env::prefixed("PHOTOGATE_").ignore(&["config"]))
+            .merge(Env::prefixed("PHOTOGATE_").ignore(&["config", "worker_password"]))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(Box::new)?;
+        // Read as it stands: a password of digits is no number.
+        config.worker_password = Env::var("PHOTOGATE_WORKER_PASSWORD");
         // An empty address is none: REDIS_URL= switches Redis off.
         config.redis_url = config.redis_url.filter(|url| !url.is_empty());
         config.store_options = Env::raw()
@@ -210,7 +212,7 @@ impl Config {
     pub fn redacted(mut self) -> Self {
         self.database_url = redact(&self.database_url);
         self.redis_url = self.redis_url.as_deref().map(redact);
-        self.app_password = None;
+        self.worker_password = None;
         self.store_options.clear();
         self
     }
@@ -221,7 +223,7 @@ fn redact(address: &str) -> String {
     if url.password().is_some() {
         let _ = url.set_password(Some("***"));
     }
-    let secret = |name: &str| name.contains("password") || name.contains("key");
+    let secret = |name: &str| ["pass", "key", "secret"].iter().any(|word| name.contains(word));
     let pairs: Vec<_> = url
         .query_pairs()
         .map(|(name, value)| {

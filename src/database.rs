@@ -60,13 +60,29 @@ pub enum DatabaseError {
     Other(#[from] sqlx::Error),
 }
 
-/// Connects as the application role: it may read, call the gate's functions and write findings. The login may be any
-/// member of that role.
+/// Connects as the application: it may read everything, and call the gate's functions. The login may be any member of
+/// that role.
 ///
 /// # Errors
 /// See [`DatabaseError`]: the database must be there, and migrated to what this program was built for.
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
-    let options = options(url, "photogate_app")?;
+    connect_as(url, "photogate_app", connections).await
+}
+
+/// Connects as a worker: it may claim, settle and write findings, and nothing else.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_worker(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    connect_as(url, "photogate_worker", connections).await
+}
+
+async fn connect_as(
+    url: &str,
+    role: &'static str,
+    connections: u32,
+) -> Result<PgPool, DatabaseError> {
+    let options = options(url, role)?;
     // Errors of the first connection are told apart from those of a pool that waits.
     let mut first = options.connect().await.map_err(refused)?;
     check_version(&mut first).await?;
@@ -103,18 +119,22 @@ pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
     let mut db =
         options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
     MIGRATIONS.run(&mut db).await?;
-    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_app").execute(&mut db).await?;
+    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_worker, photogate_app")
+        .execute(&mut db)
+        .await?;
     db.close().await?;
     Ok(())
 }
 
-/// Makes (or changes the password of) a login that may be the application, and nothing else.
+/// Makes (or changes the password of) a login for workers, and for nothing else.
 ///
 /// # Errors
 /// See [`DatabaseError`].
 pub async fn make_login(url: &str, login: &str, password: &str) -> Result<(), DatabaseError> {
     let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
-    let mut db = address.connect().await.map_err(DatabaseError::Unreachable)?;
+    // What goes over this connection is a password: it is not logged, however long it takes.
+    let mut db =
+        address.disable_statement_logging().connect().await.map_err(DatabaseError::Unreachable)?;
     // Names and passwords cannot be parameters of these statements: the server itself quotes them. Not `query!`, for
     // what is asked for is the text of the next statement.
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
@@ -123,7 +143,7 @@ pub async fn make_login(url: &str, login: &str, password: &str) -> Result<(), Da
         .await?;
     let make = if known { "ALTER" } else { "CREATE" };
     for (template, value) in
-        [("ROLE %I LOGIN NOINHERIT PASSWORD %L", password), ("GRANT photogate_app TO %I", "")]
+        [("ROLE %I LOGIN NOINHERIT PASSWORD %L", password), ("GRANT photogate_worker TO %I", "")]
     {
         let template =
             if value.is_empty() { template.to_owned() } else { format!("{make} {template}") };
@@ -174,6 +194,20 @@ async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
         _ => Ok(()),
     }
 }
+
+/// Waits for the database for so long at most. A server that vanished without a word would be waited for for ever:
+/// nothing is on its way that the kernel could give up on.
+pub(crate) async fn in_time<T>(
+    most: Duration,
+    asked: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    tokio::time::timeout(most, asked)
+        .await
+        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+}
+
+/// Longer than the server's own limit for a statement.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
 
 /// True for this SQLSTATE.
 pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {

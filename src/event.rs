@@ -146,7 +146,8 @@ pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Q
                 .zip(row.note)
                 .zip(row.since)
                 .map(|((owner, note), since)| Pause::Held { owner, note, since, until: row.until });
-            let no_credits = row.waiting > 0 && row.available == 0;
+            let out_of_credit = row.waiting > 0 && row.available == 0;
+            let no_credits = row.no_credit_since.is_some() || out_of_credit;
             QueueState {
                 operation: row.operation,
                 total: row.total,

@@ -78,9 +78,9 @@ impl Reservation {
         (self.job.0, self.attempt.0)
     }
 
-    /// A worker died with it in hand before.
+    /// Two workers died with it in hand: it is worked on while no other such photo is.
     pub fn is_suspect(&self) -> bool {
-        self.crashes > 0
+        self.crashes > 1
     }
 }
 
@@ -137,7 +137,7 @@ pub async fn claim(
 
 /// Declares dead the workers whose lease ran out, refunds what has crashed `crashes_max` times, and takes up to `most`
 /// of the photos that nobody has and that are due: the same reservation, the next attempt. Of those that were in hand
-/// when a worker died, at most `suspects`.
+/// when two workers died, at most `suspects`.
 ///
 /// # Errors
 /// See [`GateError`].

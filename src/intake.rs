@@ -66,6 +66,17 @@ pub enum IntakeError {
     Database(#[from] sqlx::Error),
 }
 
+/// Checks keys that came from outside, however many.
+///
+/// # Errors
+/// [`IntakeError::Key`] for the first that is none.
+pub fn check_keys(keys: &[String]) -> Result<(), IntakeError> {
+    for (at, key) in keys.iter().enumerate() {
+        Key::parse(key).map_err(|error| IntakeError::Key { number: at + 1, error })?;
+    }
+    Ok(())
+}
+
 /// Queues photos of an event for an operation: one transaction, whatever their number.
 ///
 /// # Errors
@@ -80,9 +91,7 @@ pub async fn enqueue(
     if keys.len() > PHOTOS_MAX {
         return Err(IntakeError::TooMany(keys.len()));
     }
-    for (at, key) in keys.iter().enumerate() {
-        Key::parse(key).map_err(|error| IntakeError::Key { number: at + 1, error })?;
-    }
+    check_keys(keys)?;
     let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!",

@@ -115,6 +115,11 @@ impl Watch {
         Ok(Self { bell, _task: task })
     }
 
+    /// Returns when something was heard: for as long as it takes, and without Redis never.
+    pub async fn heard(&self) {
+        self.bell.notified().await;
+    }
+
     /// Returns when the event may have gone on: at the next step, or after a second.
     pub async fn changed(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.bell.notified()).await;

@@ -120,6 +120,12 @@ pub async fn reconcile(db: &mut PgConnection) -> sqlx::Result<Vec<Check>> {
         ),
         check!(
             tx,
+            "the_gone_hold_nothing",
+            "no photo in flight belongs to a worker that is gone",
+            "SELECT count(*) FROM in_flight f JOIN worker w USING (worker_id) WHERE w.gone_at IS NOT NULL"
+        ),
+        check!(
+            tx,
             "history_adds_up",
             "the runs' counts are those of the ledger, so that the history adds up to the balance",
             "SELECT count(*) FROM run r LEFT JOIN (
@@ -133,7 +139,9 @@ pub async fn reconcile(db: &mut PgConnection) -> sqlx::Result<Vec<Check>> {
             "ledger_is_append_only",
             "the application can write no money, and nobody can change the ledger",
             "SELECT (SELECT count(*) FROM unnest(ARRAY['account', 'ledger', 'top_up', 'outcome', 'in_flight', 'job', 'queue', 'run', 'hold', 'worker']) t
-                     WHERE has_table_privilege('photogate_app', 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+                     WHERE has_table_privilege('photogate_app', 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
+                        OR has_table_privilege('photogate_worker', 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+                  + has_function_privilege('photogate_worker', 'photogate.top_up(bigint, photogate.top_up_kind, bigint, text, text, text)', 'EXECUTE')::int
                   + (SELECT 2 - count(*) FROM pg_trigger WHERE tgname IN ('ledger_is_append_only', 'top_up_is_append_only') AND tgenabled = 'O')"
         ),
     ];

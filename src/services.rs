@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{self, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{Gid, Uid, User, geteuid};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::{Gid, Uid, User, geteuid},
+};
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -40,12 +43,23 @@ pub enum ServicesError {
         /// Its last words.
         reason: String,
     },
+    /// Somebody's demo is still up, or somebody's tests run.
+    #[error("{0} is in use by another photogate: end that one first, or choose another place")]
+    InUse(PathBuf),
+    /// Not ours to write, most likely.
+    #[error("{path} cannot be used ({error}): remove it, or choose another place")]
+    Place {
+        /// What was asked for.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// Files and processes.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A private PostgreSQL and Redis. Dropping it stops them and removes what they kept, unless the place was given.
+/// A private PostgreSQL and Redis. Dropping it stops them and removes what they kept.
 #[derive(Debug)]
 pub struct Services {
     /// The database server.
@@ -54,6 +68,7 @@ pub struct Services {
     pub redis: Redis,
     /// Short: a socket's path has 107 bytes at most.
     _sockets: TempDir,
+    place: Place,
 }
 
 impl Services {
@@ -63,12 +78,43 @@ impl Services {
     /// See [`ServicesError`].
     pub async fn start(place: &Path) -> Result<Self, ServicesError> {
         let runner = Runner::choose()?;
-        let place = runner.reachable(place)?;
-        let sockets = tempfile::Builder::new().prefix("photogate-").tempdir()?;
+        let place = Place::take(runner, place)?;
+        let sockets = tempfile::Builder::new().prefix("photogate-").tempdir_in("/tmp")?;
         runner.give(sockets.path())?;
-        let postgres = Postgres::start(runner, &place.join("postgres"), sockets.path()).await?;
+        let postgres =
+            Postgres::start(runner, &place.path.join("postgres"), sockets.path()).await?;
         let redis = Redis::start(sockets.path()).await?;
-        Ok(Self { postgres, redis, _sockets: sockets })
+        Ok(Self { postgres, redis, _sockets: sockets, place })
+    }
+
+    /// Where they keep what they keep: the place that was asked for, or one that the user `postgres` can reach.
+    pub fn place(&self) -> &Path {
+        &self.place.path
+    }
+}
+
+/// A directory while it is used: nobody else's at the same time, and gone afterwards.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Place {
+    fn take(runner: Runner, wanted: &Path) -> Result<Self, ServicesError> {
+        let unusable = |error| ServicesError::Place { path: wanted.to_owned(), error };
+        fs::create_dir_all(wanted.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
+        let lock = File::create(wanted.with_extension("lock")).map_err(unusable)?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| ServicesError::InUse(wanted.to_owned()))?;
+        Ok(Self { path: runner.reachable(wanted).map_err(unusable)?, _lock: lock })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whoever comes next empties it anyway.
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -231,7 +277,7 @@ impl Postgres {
         let sockets: String =
             url::form_urlencoded::byte_serialize(self.sockets.to_string_lossy().as_bytes())
                 .collect();
-        format!("postgres:///{database}?host={sockets}&user=postgres")
+        format!("postgres:///{database}?host={sockets}&user=postgres&port=5432&sslmode=disable")
     }
 
     /// Pulls the plug, as `pg_ctl -m immediate stop` does: no checkpoint, recovery at the next start.
@@ -334,12 +380,11 @@ struct Supervised(Child);
 
 impl Supervised {
     fn prepare(shell: &mut Command, signal: &str, program: &Path) {
-        shell
-            .arg("-c")
-            .arg(format!(
-                "\"$0\" \"$@\" </dev/null & read _; kill -{signal} $! 2>/dev/null; wait $!"
-            ))
-            .arg(program);
+        let script = format!(
+            "exec 3<&0; \"$0\" \"$@\" </dev/null 3<&- & server=$!; \
+             {{ read _ <&3; kill -{signal} $server; }} & watch=$!; wait $server; kill $watch 2>/dev/null"
+        );
+        shell.arg("-c").arg(script).arg(program);
     }
 
     fn start(mut shell: Command, log: &Path) -> io::Result<Self> {

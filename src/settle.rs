@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     database,
@@ -11,11 +15,14 @@ use crate::{
     gate::{GateError, Reservation, interval},
     ids::{JobId, WorkerId},
     progress::{Progress, Step},
+    sweep,
     wake::Wake,
 };
 
 /// Photos settled in one transaction, at most.
 const BATCH_MAX: usize = 512;
+/// A worker that was told to stop at once waits for a database that is away for so long.
+const STOPPING_MAX: Duration = Duration::from_secs(5);
 
 /// What became of a photo in the hands of a worker.
 #[derive(Debug, Clone)]
@@ -60,17 +67,29 @@ struct Settlement {
     settled: oneshot::Sender<bool>,
 }
 
+/// The worker whose photos are settled, and its way to the books.
+#[derive(Debug, Clone)]
+pub struct Settling {
+    /// To the database.
+    pub pool: PgPool,
+    /// Who settles.
+    pub worker: WorkerId,
+    /// How long its lease is.
+    pub lease: Duration,
+    /// When the worker has to stop at once, a database that is away is not waited for any more.
+    pub now: CancellationToken,
+}
+
 impl Settler {
     /// Starts the settling task of a worker. It ends when all its settlers are dropped and everything is settled, or
     /// with an error when the worker's lease is gone.
     pub fn start(
-        pool: PgPool,
-        worker: WorkerId,
+        settling: Settling,
         wake: Wake,
         progress: Progress,
     ) -> (Self, tokio::task::JoinHandle<Result<(), GateError>>) {
         let (inbox, outbox) = mpsc::unbounded_channel();
-        (Self { inbox }, tokio::spawn(run(pool, worker, wake, progress, outbox)))
+        (Self { inbox }, tokio::spawn(settling.run(wake, progress, outbox)))
     }
 
     /// Settles one photo, and returns when that is on disk. False: it was not this worker's any more, nothing changed.
@@ -80,33 +99,6 @@ impl Settler {
         self.inbox.send(Settlement { reservation, verdict, settled }).is_ok()
             && answer.await.unwrap_or(false)
     }
-}
-
-async fn run(
-    pool: PgPool,
-    worker: WorkerId,
-    wake: Wake,
-    progress: Progress,
-    mut outbox: mpsc::UnboundedReceiver<Settlement>,
-) -> Result<(), GateError> {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    // While one transaction is on its way to the disk, the next batch piles up by itself.
-    while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let landed = settle_batch(&pool, worker, &batch).await?;
-        if landed.resumed {
-            wake.ring();
-        }
-        for Settlement { reservation, verdict, settled } in batch.drain(..) {
-            let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();
-            if ours {
-                progress.tell(reservation.event(), step(&reservation, &verdict));
-            } else {
-                tracing::warn!(job = %reservation.job, attempt = %reservation.attempt, "a late settle was refused: the photo has another owner");
-            }
-            let _ = settled.send(ours);
-        }
-    }
-    Ok(())
 }
 
 /// Jobs that were the worker's to settle, sorted.
@@ -124,57 +116,119 @@ impl Landed {
     }
 }
 
-/// Settles a batch, however long the database is away. Only a lost lease is an error.
-async fn settle_batch(
-    pool: &PgPool,
-    worker: WorkerId,
-    batch: &[Settlement],
-) -> Result<Landed, GateError> {
-    let mut earlier = Landed::default();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match try_batch(pool, worker, batch).await {
-            Ok(landed) => return Ok(landed.and(earlier)),
-            Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
-            // The database refuses the batch itself: find the one it refuses, and let the others through.
-            Err(GateError::Database(error)) if database::is_refusal(&error) => match batch {
-                [one] => return refused(pool, worker, one, &error).await,
-                _ => {
+impl Settling {
+    async fn run(
+        self,
+        wake: Wake,
+        progress: Progress,
+        mut outbox: mpsc::UnboundedReceiver<Settlement>,
+    ) -> Result<(), GateError> {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        // While one transaction is on its way to the disk, the next batch piles up by itself.
+        while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let landed = self.settle_batch(&batch).await?;
+            if landed.resumed {
+                wake.ring();
+            }
+            for Settlement { reservation, verdict, settled } in batch.drain(..) {
+                let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();
+                if ours {
+                    progress.tell(reservation.event(), step(&reservation, &verdict));
+                } else {
+                    tracing::warn!(job = %reservation.job, attempt = %reservation.attempt, "a late settle was refused: the photo has another owner");
+                }
+                let _ = settled.send(ours);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles a batch, however long the database is away. Only a lease that is gone is an error.
+    async fn settle_batch(&self, batch: &[Settlement]) -> Result<Landed, GateError> {
+        let mut earlier = Landed::default();
+        let mut pause = Duration::from_millis(50);
+        let mut told_to_stop = None;
+        loop {
+            let error = match self.try_batch(batch).await {
+                Ok(landed) => return Ok(landed.and(earlier)),
+                Err(GateError::LeaseLost) => {
+                    // It ran out while nobody could say that we live. If nobody took it away, it is ours still.
+                    match sweep::heartbeat(&self.pool, self.worker, self.lease).await {
+                        Ok(true) => continue,
+                        Ok(false) => return Err(GateError::LeaseLost),
+                        Err(error) => error,
+                    }
+                }
+                // The database refuses the batch itself: find the one it refuses, and let the others through.
+                Err(GateError::Database(error))
+                    if database::is_refusal(&error) && batch.len() > 1 =>
+                {
                     for one in batch.chunks(1) {
-                        earlier = earlier.and(Box::pin(settle_batch(pool, worker, one)).await?);
+                        earlier = earlier.and(Box::pin(self.settle_batch(one)).await?);
                     }
                     return Ok(earlier);
                 }
-            },
-            Err(GateError::Database(error)) => {
-                tracing::warn!(%error, photos = batch.len(), "settling will be tried again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-                // The answer may have been lost after the commit: what the books say is ours was settled then.
-                if let Ok(jobs) = settled_before(pool, worker, batch).await {
-                    earlier.jobs = jobs;
+                Err(GateError::Database(error)) if database::is_refusal(&error) => {
+                    match self.refuse(&batch[0], &error).await {
+                        Ok(landed) => return Ok(landed.and(earlier)),
+                        Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
+                        Err(GateError::Database(error)) => error,
+                    }
                 }
+                Err(GateError::Database(error)) => error,
+            };
+            tracing::warn!(%error, photos = batch.len(), "settling will be tried again");
+            if self.now.is_cancelled()
+                && told_to_stop.get_or_insert_with(Instant::now).elapsed() > STOPPING_MAX
+            {
+                // Our lease runs out, and somebody else takes over: nothing is lost but the work.
+                return Err(GateError::LeaseLost);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            // The answer may have been lost after the commit: what the books say is ours was settled then.
+            if let Ok(jobs) = settled_before(&self.pool, self.worker, batch).await {
+                earlier.jobs = jobs;
             }
         }
     }
-}
 
-async fn try_batch(
-    pool: &PgPool,
-    worker: WorkerId,
-    batch: &[Settlement],
-) -> Result<Landed, GateError> {
-    let (back, closed): (Vec<_>, Vec<_>) = batch.iter().partition(|one| one.verdict.goes_back());
-    let mut landed = Landed::default();
-    if !closed.is_empty() {
-        landed = landed.and(close(pool, worker, &closed).await?);
+    async fn try_batch(&self, batch: &[Settlement]) -> Result<Landed, GateError> {
+        let (back, closed): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|one| one.verdict.goes_back());
+        let mut landed = Landed::default();
+        if !closed.is_empty() {
+            landed = landed.and(self.in_time(close(&self.pool, self.worker, &closed)).await?);
+        }
+        if !back.is_empty() {
+            landed = landed.and(self.in_time(release(&self.pool, self.worker, &back)).await?);
+        }
+        Ok(landed)
     }
-    if !back.is_empty() {
-        let mut db = pool.acquire().await?;
-        landed =
-            landed.and(Landed { jobs: release(&mut db, worker, &back).await?, resumed: false });
+
+    /// A verdict that the database will never take (findings that break a constraint, say) is a failure of ours: the
+    /// photo is refunded and the trouble logged, instead of trying for ever.
+    async fn refuse(&self, one: &Settlement, error: &sqlx::Error) -> Result<Landed, GateError> {
+        tracing::error!(job = %one.reservation.job, %error, "the database refused a verdict; the photo is refunded");
+        let row = sqlx::query!(
+            r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!" FROM settle($1, $2, $3, ARRAY['failed']::outcome_state[], ARRAY['verdict_refused'], ARRAY[$4::text])"#,
+            self.worker.0,
+            &[one.reservation.job.0],
+            &[one.reservation.attempt.0],
+            error.to_string()
+        );
+        let row = database::in_time(database::PATIENCE, row.fetch_one(&self.pool)).await?;
+        Ok(Landed { jobs: row.settled, resumed: row.resumed })
     }
-    Ok(landed)
+
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, GateError>>,
+    ) -> Result<T, GateError> {
+        let late =
+            || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        tokio::time::timeout(database::PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
+    }
 }
 
 /// Commits and refunds, with the findings, in one transaction.
@@ -243,10 +297,10 @@ async fn settle(
 
 /// Gives photos back under their reservations.
 async fn release(
-    db: &mut PgConnection,
+    pool: &PgPool,
     worker: WorkerId,
     batch: &[&Settlement],
-) -> Result<Vec<i64>, GateError> {
+) -> Result<Landed, GateError> {
     let (jobs, attempts) = fences(batch);
     let ends: Vec<_> = batch
         .iter()
@@ -277,31 +331,9 @@ async fn release(
         &reasons as &[Option<String>],
         &delays
     )
-    .fetch_all(db)
+    .fetch_all(pool)
     .await?;
-    Ok(released)
-}
-
-/// A verdict that the database will never take (findings that break a constraint, say) is a failure of ours: the photo
-/// is refunded and the trouble logged, instead of trying for ever.
-async fn refused(
-    pool: &PgPool,
-    worker: WorkerId,
-    one: &Settlement,
-    error: &sqlx::Error,
-) -> Result<Landed, GateError> {
-    tracing::error!(job = %one.reservation.job, %error, "the database refused a verdict; the photo is refunded");
-    let fence = (vec![one.reservation.job.0], vec![one.reservation.attempt.0]);
-    let row = sqlx::query!(
-        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!" FROM settle($1, $2, $3, ARRAY['failed']::outcome_state[], ARRAY['verdict_refused'], ARRAY[$4::text])"#,
-        worker.0,
-        &fence.0,
-        &fence.1,
-        error.to_string()
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(Landed { jobs: row.settled, resumed: row.resumed })
+    Ok(Landed { jobs: released, resumed: false })
 }
 
 async fn settled_before(

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    database,
     gate::{GateError, interval},
     ids::WorkerId,
 };
@@ -24,14 +25,7 @@ pub async fn keep_alive(
     let mut beat = tokio::time::interval(lease / 5);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
-        match sqlx::query_scalar!(
-            r#"SELECT heartbeat($1, $2) AS "alive!""#,
-            worker.0,
-            interval(lease)
-        )
-        .fetch_one(&pool)
-        .await
-        {
+        match heartbeat(&pool, worker, lease).await {
             Ok(true) => {}
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat was missed"),
@@ -45,6 +39,18 @@ pub async fn keep_alive(
     Ok(())
 }
 
+/// Extends the lease. False: it was taken away, for good.
+pub(crate) async fn heartbeat(
+    pool: &PgPool,
+    worker: WorkerId,
+    lease: Duration,
+) -> sqlx::Result<bool> {
+    let beat =
+        sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease));
+    database::in_time(lease, beat.fetch_one(pool)).await
+}
+
 async fn expire_holds(pool: &PgPool) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"SELECT expire_holds() AS "lifted!""#).fetch_one(pool).await
+    let expired = sqlx::query_scalar!(r#"SELECT expire_holds() AS "lifted!""#);
+    database::in_time(Duration::from_secs(1), expired.fetch_one(pool)).await
 }

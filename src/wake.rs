@@ -94,6 +94,11 @@ impl Ear {
         Ok(Self { bell, _task: task })
     }
 
+    /// Wakes who waits here, without Redis.
+    pub(crate) fn nudge(&self) {
+        self.bell.notify_one();
+    }
+
     /// Waits for the bell, for `at_most` this long, or until stopped.
     pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) {
         tokio::select! {

@@ -49,6 +49,13 @@ pub struct Looker {
     retry_base: Duration,
 }
 
+/// The store does not answer, or not with a photo.
+pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
+
+/// A store that is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an
+/// hour.
+const STORE_PATIENCE: u32 = 4;
+
 /// Retries wait for at most this long.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -142,9 +149,15 @@ impl Looker {
             }
             StoreError::Outside(_) => return Verdict::Failed { reason: "bad_key", detail },
             StoreError::Missing(_) => "photo_missing",
-            StoreError::Trouble(_) | StoreError::Address { .. } => "store_unavailable",
+            StoreError::Trouble(_) | StoreError::Address { .. } => STORE_UNAVAILABLE,
         };
-        if reservation.retries() >= self.retries_max {
+        // A photo that is missing soon stays missing; a store comes back.
+        let most = if reason == STORE_UNAVAILABLE {
+            STORE_PATIENCE * self.retries_max
+        } else {
+            self.retries_max
+        };
+        if reservation.retries() >= most {
             return Verdict::Failed { reason, detail };
         }
         let after =

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    database,
     gate::{self, GateError, Reservation},
     ids::{OrganisationId, WorkerId},
     progress::Progress,
     queue,
-    settle::{Settler, Verdict},
+    settle::{Settler, Settling, Verdict},
     sweep,
     wake::{Ear, Wake},
     work::{self, Work},
@@ -69,8 +70,8 @@ pub enum WorkerTrouble {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     reservation: Reservation,
-    _room: Option<OwnedSemaphorePermit>,
-    _alone: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
+    alone: Option<OwnedSemaphorePermit>,
 }
 
 /// Works until told to stop. A worker that loses its lease (a database away for longer than the lease, a machine that
@@ -99,11 +100,17 @@ pub async fn run(
             room: Arc::new(Semaphore::new(config.slots() + config.ahead())),
             alone: Arc::new(Semaphore::new(1)),
             in_hand: Mutex::default(),
+            lease: config.lease(),
             poll: Duration::from_millis(config.poll_milliseconds),
             async_commit: config.claim_async_commit,
         });
-        let (settler, settling) =
-            Settler::start(pool.clone(), worker, wake.clone(), progress.clone());
+        let books = Settling {
+            pool: pool.clone(),
+            worker,
+            lease: config.lease(),
+            now: shift.stop.now.clone(),
+        };
+        let (settler, settling) = Settler::start(books, wake.clone(), progress.clone());
         let pulse_stop = CancellationToken::new();
         let pulse = tokio::spawn(watch(
             sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
@@ -146,9 +153,10 @@ struct Shift {
     ear: Arc<Ear>,
     /// Claimed and not settled, at most: the slots, and a little ahead.
     room: Arc<Semaphore>,
-    /// Photos whose worker died are worked one at a time: the one that kills does not take another suspect along.
+    /// Photos with which two workers died are worked one at a time: the one that kills does not take another along.
     alone: Arc<Semaphore>,
     in_hand: Mutex<HashSet<(i64, i32)>>,
+    lease: Duration,
     poll: Duration,
     async_commit: bool,
 }
@@ -169,7 +177,8 @@ async fn watch(task: impl Future<Output = Result<(), GateError>>, shift: Arc<Shi
 
 /// The one task that claims. It ends when the worker drains, and with it the stream.
 async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), GateError> {
-    let mut turn = Turn { cursor: OrganisationId(0), adopted: None, unsure: false };
+    let mut turn =
+        Turn { cursor: OrganisationId(0), adopted: None, suspects: false, unsure_until: None };
     while let Some(room) =
         shift.stop.drain.run_until_cancelled(shift.room.clone().acquire_owned()).await
     {
@@ -181,7 +190,11 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
         {
             room.merge(more);
         }
-        match turn.take(&shift, room.num_permits()).await {
+        let taken = turn.take(&shift, room.num_permits());
+        let late =
+            || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        match tokio::time::timeout(database::PATIENCE, taken).await.unwrap_or_else(|_| Err(late()))
+        {
             Ok(batch) if batch.is_empty() => {
                 drop(room);
                 shift.ear.wait(shift.poll, &shift.stop.drain).await;
@@ -193,16 +206,23 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
                     } else {
                         None
                     };
-                    let on_its_way = Claimed { reservation, _room: room.split(1), _alone: alone };
+                    let on_its_way = Claimed { reservation, room: room.split(1), alone };
                     if claimed.send(on_its_way).await.is_err() {
                         return Ok(());
                     }
                 }
             }
-            Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
+            Err(GateError::LeaseLost) => {
+                // It ran out while nobody could say that we live. If nobody took it away, it is ours still.
+                if let Ok(false) = sweep::heartbeat(&shift.pool, shift.worker, shift.lease).await {
+                    return Err(GateError::LeaseLost);
+                }
+                drop(room);
+                shift.stop.drain.run_until_cancelled(tokio::time::sleep(shift.lease / 10)).await;
+            }
             Err(GateError::Database(error)) => {
                 tracing::warn!(%error, "claiming will be tried again");
-                turn.unsure = true;
+                turn.doubt();
                 drop(room);
                 shift.stop.drain.run_until_cancelled(tokio::time::sleep(shift.poll)).await;
             }
@@ -215,25 +235,33 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
 struct Turn {
     cursor: OrganisationId,
     adopted: Option<Instant>,
-    /// The last answer was lost: photos may have been claimed that nobody here knows of.
-    unsure: bool,
+    /// There was a suspect last time, and there may be more.
+    suspects: bool,
+    /// An answer was lost, and until then photos may turn up that nobody here knows of: a claim whose connection was
+    /// cut may still wait for a lock, and commit when it gets it.
+    unsure_until: Option<Instant>,
 }
 
 impl Turn {
+    fn doubt(&mut self) {
+        self.unsure_until = Some(Instant::now() + database::PATIENCE);
+        self.adopted = None;
+    }
+
     async fn take(&mut self, shift: &Shift, most: usize) -> Result<Vec<Reservation>, GateError> {
         let mut db = shift.pool.acquire().await?;
-        if self.unsure {
-            let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
-            let photos = gate::hand_back_unknown(&mut db, shift.worker, &known).await?;
-            tracing::warn!(photos, "an answer of the gate was lost; what it held was handed back");
-            self.unsure = false;
-            self.adopted = None;
-        }
+        let suspects = shift.alone.available_permits();
         let mut batch = Vec::new();
-        if self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY) {
-            let suspects = shift.alone.available_permits();
+        if self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY)
+            || (self.suspects && suspects > 0)
+        {
+            if self.unsure_until.is_some() {
+                self.settle_doubts(&mut db, shift).await?;
+            }
             batch = gate::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
-            self.adopted = Some(Instant::now());
+            // As long as there is more of it, what was paid for earlier comes before what is waiting.
+            self.adopted = (batch.len() < most).then(Instant::now);
+            self.suspects = batch.iter().any(Reservation::is_suspect);
             // Known from here on, whatever becomes of the claim.
             shift.in_hand().extend(batch.iter().map(Reservation::fence));
         }
@@ -249,9 +277,9 @@ impl Turn {
             {
                 Ok(claimed) => claimed,
                 // What was adopted is in hand: work on it, and ask again later.
-                Err(GateError::Database(error)) if !batch.is_empty() => {
+                Err(error) if !batch.is_empty() => {
                     tracing::warn!(%error, "claiming will be tried again");
-                    self.unsure = true;
+                    self.doubt();
                     Vec::new()
                 }
                 Err(error) => return Err(error),
@@ -262,6 +290,17 @@ impl Turn {
             batch.extend(claimed);
         }
         Ok(batch)
+    }
+
+    /// Hands back what the books say is ours and nobody here knows of.
+    async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
+        let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
+        let photos = gate::hand_back_unknown(db, shift.worker, &known).await?;
+        if photos > 0 {
+            tracing::warn!(photos, "an answer of the gate was lost; what it held was handed back");
+        }
+        self.unsure_until = self.unsure_until.filter(|until| Instant::now() < *until);
+        Ok(())
     }
 }
 
@@ -276,9 +315,26 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
             done.unwrap_or_else(|panic| Verdict::Crashed { detail: work::words(&*panic).to_owned() })
         }
     };
-    let Claimed { reservation, _room, _alone } = claimed;
+    let Claimed { reservation, room: _room, alone } = claimed;
+    let store_down = match &verdict {
+        Verdict::Retry { reason: work::STORE_UNAVAILABLE, after, .. } => Some(*after),
+        Verdict::Processed(_)
+        | Verdict::Failed { .. }
+        | Verdict::Retry { .. }
+        | Verdict::Crashed { .. }
+        | Verdict::HandedBack => None,
+    };
     settler.settle(reservation, verdict).await;
     shift.in_hand().remove(&fence);
+    if let Some(after) = store_down {
+        // No photo can be fetched: do not claim, and so reserve, the whole backlog meanwhile.
+        shift.stop.drain.run_until_cancelled(tokio::time::sleep(after)).await;
+    }
+    if alone.is_some() {
+        // The next suspect need not wait for the next look around.
+        drop(alone);
+        shift.ear.nudge();
+    }
 }
 
 /// Registers as often as it takes; `None` when the worker was stopped meanwhile.

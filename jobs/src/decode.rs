@@ -162,8 +162,9 @@ fn decode_error(error: image::ImageError) -> PhotoError {
         E::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             PhotoError::Truncated(error.to_string())
         }
+        E::Limits(_) => PhotoError::TooMuchMemory,
         E::Unsupported(_) => PhotoError::UnsupportedFormat("this variant of the format"),
-        E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::Limits(_) | E::IoError(_) => {
+        E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::IoError(_) => {
             PhotoError::Corrupt(error.to_string())
         }
     }

@@ -37,7 +37,7 @@ pub enum EyesError {
     },
 }
 
-/// A full set of models. Single-threaded: for throughput, have one for each core. About 120 MB.
+/// A full set of models. Single-threaded: for throughput, have one for each core. About 300 MB at work.
 #[derive(Debug)]
 pub struct Eyes {
     pub(crate) faces: Model,

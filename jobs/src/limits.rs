@@ -33,6 +33,9 @@ pub enum PhotoError {
     /// More than [`SCANS_MAX`].
     #[error("more than {SCANS_MAX} scans, which only a hostile JPEG has")]
     TooManyScans,
+    /// Within [`PIXELS_MAX`], but with more or deeper channels than a photo has.
+    #[error("decoding it takes more than the 512 MB of memory allowed")]
+    TooMuchMemory,
     /// Not one of [`Format`].
     #[error("{0} is not supported: send JPEG, PNG, WebP, GIF or TIFF")]
     UnsupportedFormat(&'static str),
@@ -55,6 +58,7 @@ impl PhotoError {
             Self::FileTooLarge(_) => "file_too_large",
             Self::TooManyPixels { .. } => "too_many_pixels",
             Self::TooManyScans => "too_many_scans",
+            Self::TooMuchMemory => "too_much_memory",
             Self::UnsupportedFormat(_) => "unsupported_format",
             Self::Truncated(_) => "truncated",
             Self::Corrupt(_) => "corrupt",

@@ -35,6 +35,7 @@ pub(super) enum Credits {
         kind: TopUpKind,
     },
     /// Shows what came in and went out, newest first
+    #[command(after_help = "Example:\n  photogate credits history 1 --limit 200 --json")]
     History {
         /// Whose
         organisation: OrganisationId,

@@ -195,7 +195,7 @@ impl Show {
         let paused = paused
             .iter()
             .filter(|queue| queue.waiting > 0)
-            .all(|queue| matches!(queue.pause, Some(Pause::NoCredits { .. })));
+            .all(|queue| matches!(queue.pause, Some(Pause::NoCredits { since: Some(_) })));
         self.promise(
             paused,
             "at zero every queue with photos left is paused for want of credit".into(),
@@ -361,10 +361,10 @@ impl Show {
             "  export REDIS_URL='{}'",
             self.config.redis_url.as_deref().unwrap_or_default()
         );
-        tell!(
-            self.bar,
-            "  photogate events show 1\n  photogate credits history 1\n  photogate jobs failures 1\n  photogate reconcile"
-        );
+        let photogate = std::env::current_exe()?;
+        for command in ["events show 1", "credits history 1", "jobs failures 1", "reconcile"] {
+            tell!(self.bar, "  {} {command}", photogate.display());
+        }
         tell!(self.bar, "\nThe upright photos are in {}.", self.config.store_url);
         tokio::signal::ctrl_c().await?;
         Ok(())

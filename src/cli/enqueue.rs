@@ -45,6 +45,7 @@ impl Enqueue {
         } else {
             self.photos
         };
+        intake::check_keys(&photos)?;
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         let wake = Wake::open(config.redis_url.as_deref())?;

@@ -20,6 +20,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Events {
     /// Creates an event with a queue for each operation
+    #[command(after_help = "Example:\n  photogate events create 1 'City Marathon' --face-search")]
     Create {
         /// Whose credits pay for it
         organisation: OrganisationId,

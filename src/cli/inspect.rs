@@ -105,13 +105,17 @@ impl Inspect {
         inspection.rotation = Some(rotation);
         inspection.cpu_ms.insert("rotation", watch.lap());
         if let Some(directory) = &self.rotated
+            && !rotation.abstained
             && !photo.orientation.then(rotation.turn).is_upright()
         {
             let upright = photo.upright(rotation.turn)?;
             inspection.cpu_ms.insert("upright", watch.lap());
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let path = directory.join(format!("{stem}.{}", upright.format.extension()));
-            fs::write(&path, upright.bytes).map_err(|error| Trouble {
+            // Never over a file that is there: it may be the original.
+            let written =
+                File::create_new(&path).and_then(|mut file| file.write_all(&upright.bytes));
+            written.map_err(|error| Trouble {
                 code: "unwritable_file",
                 detail: format!("{}: {error}", path.display()),
             })?;

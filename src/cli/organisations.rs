@@ -8,6 +8,9 @@ use crate::{config::Config, database, organisation};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Organisations {
     /// Creates an organisation with an empty account
+    #[command(
+        after_help = "Example:\n  photogate organisations create 'Athletics Club' --time-zone Europe/Berlin"
+    )]
     Create {
         /// As it calls itself
         name: String,

@@ -43,7 +43,7 @@ impl Run {
             )?)
         };
         // One for each of: claims, settles, heartbeats; and one in reserve.
-        let pool = database::connect(&config.database_url, 4).await?;
+        let pool = database::connect_worker(&config.database_url, 4).await?;
         let stop = Stop::default();
         let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
         worker::run(&config, pool, Arc::new(work), stop).await?;
@@ -69,5 +69,10 @@ async fn obey(stop: Stop, deadline: Duration) -> anyhow::Result<()> {
     }
     tracing::info!("handing everything back at once");
     stop.now.cancel();
-    Ok(())
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whatever is left is taken over when the lease runs out.
+    std::process::exit(130)
 }

@@ -160,7 +160,7 @@ fn flags_win_over_the_environment_over_the_file_over_the_default() {
         .env_remove("PHOTOGATE_AHEAD")
         .env("PHOTOGATE_SLOTS", "3")
         .env("DATABASE_URL", "postgres://anna:geheim@db/photogate")
-        .env("PHOTOGATE_APP_PASSWORD", "geheim");
+        .env("PHOTOGATE_WORKER_PASSWORD", "geheim");
 
     let output = program
         .args(["config", "show", "--json", "--log", "error", "--config"])
@@ -220,8 +220,14 @@ fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
 fn every_command_of_the_readme_is_one() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let commands: Vec<_> =
-        readme.lines().filter_map(|line| line.trim().strip_prefix("photogate ")).collect();
+    let commands: Vec<_> = readme
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("photogate ")
+                .or_else(|| line.trim().strip_prefix("docker compose run --rm migrate "))
+        })
+        .collect();
 
     assert!(commands.len() > 8, "the README shows commands");
     for command in commands {

@@ -58,7 +58,7 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
             environment.filter_map(|(setting, _)| setting.as_str()?.strip_prefix("PHOTOGATE_"))
         {
             assert!(
-                known.get(setting.to_lowercase()).is_some() || setting == "APP_PASSWORD",
+                known.get(setting.to_lowercase()).is_some() || setting == "WORKER_PASSWORD",
                 "{name:?} sets {setting}"
             );
         }

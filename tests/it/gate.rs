@@ -149,3 +149,32 @@ async fn every_photo_is_claimed_once_by_many_workers_at_once() {
     assert_eq!(jobs.len(), 1000);
     assert_eq!(app.credits(organisation).await, (1000, 0, 1000));
 }
+
+/// A claim that meets an enqueue moved the offset over photos that its snapshot did not have yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
+    let app = Arc::new(App::new().await);
+    let organisation = app.an_organisation_with(5000).await;
+    let event = app.an_event_of(organisation).await;
+    let uploads = (0..4).map(|upload| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            for photo in 0..150 {
+                let keys: Vec<_> =
+                    (0..3).map(|i| format!("rehearsal/ok/{upload}/{photo}/{i}")).collect();
+                app.queue_keys(event, photogate::ids::Operation::PhotoProcessing, &keys).await;
+            }
+        })
+    });
+    let uploads = futures::future::join_all(uploads);
+
+    let hand = app.a_worker().await;
+    let claims = app.until("all are processed", async || {
+        let done = hand.claim(64).await.into_iter().map(|reservation| hand.succeed(reservation));
+        futures::future::join_all(done).await;
+        app.processing(event).await.processed == 1800
+    });
+    tokio::join!(uploads, claims);
+
+    assert_eq!(app.credits(organisation).await, (3200, 0, 1800));
+}

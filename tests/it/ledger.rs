@@ -65,7 +65,7 @@ async fn an_adjustment_takes_what_is_available_and_no_more() {
     app.top_up_with(organisation, -6, "t-2").await.unwrap();
 
     assert_eq!(app.credits(organisation).await, (0, 4, 0));
-    assert!(app.processing(event).await.pause.is_some(), "an adjustment to zero pauses too");
+    assert!(app.is_out_of_credit(event).await, "an adjustment to zero pauses too");
     for reservation in held {
         hand.succeed(reservation).await;
     }
@@ -155,19 +155,22 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_login_made_for_workers_may_be_the_application_and_nothing_else() {
+async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
     let app = App::new().await;
     for password in ["pass'word", "another"] {
         database::make_login(&app.owner, "photogate_test_worker", password).await.unwrap();
     }
     let url = app.owner.replace("user=postgres", "user=photogate_test_worker");
 
-    let pool = database::connect(&url, 1).await.unwrap();
+    let pool = database::connect_worker(&url, 1).await.unwrap();
     assert!(database::migrate(&url).await.is_err());
 
     let mut db = pool.acquire().await.unwrap();
-    sqlx::query("SELECT count(*) FROM ledger").execute(&mut *db).await.unwrap();
-    for role in ["postgres", "photogate_owner"] {
+    sqlx::query("SELECT register_worker('w', 1, '5 s')").execute(&mut *db).await.unwrap();
+    let minted =
+        sqlx::query("SELECT top_up(1, 'free_credits', 1000, 'x', '', 'k')").execute(&mut *db).await;
+    assert!(minted.is_err(), "it can mint credits");
+    for role in ["postgres", "photogate_owner", "photogate_app"] {
         let refused =
             sqlx::query(sqlx::AssertSqlSafe(format!("SET ROLE {role}"))).execute(&mut *db).await;
         assert!(refused.is_err(), "it can become {role}");

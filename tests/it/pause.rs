@@ -32,8 +32,7 @@ async fn zero_pauses_all_events_of_the_organisation_in_the_transaction_that_spen
     }
 
     for event in events {
-        let queue = app.processing(event).await;
-        assert!(matches!(queue.pause, Some(Pause::NoCredits { since: Some(_) })), "{queue:?}");
+        assert!(app.is_out_of_credit(event).await);
     }
     assert!(app.processing(unconcerned).await.pause.is_none());
     let paused_with =
@@ -63,8 +62,10 @@ async fn a_paused_queue_hands_out_nothing() {
 }
 
 #[tokio::test]
-async fn a_top_up_resumes_by_itself() {
-    let app = App::new().await;
+async fn a_top_up_resumes_by_itself_and_redis_makes_it_prompt() {
+    let mut app = App::new().await;
+    // Nobody polls within the patience of this test: it is the bell that wakes the worker.
+    app.config.poll_milliseconds = 600_000;
     goes_on_after_a_top_up(app).await;
 }
 
@@ -81,7 +82,7 @@ async fn goes_on_after_a_top_up(app: App) {
     let worker = app.start_worker();
     app.until("the credits are used up", async || app.credits(organisation).await == (0, 0, 4))
         .await;
-    assert!(app.processing(event).await.pause.is_some());
+    assert!(app.is_out_of_credit(event).await);
 
     let credited = app.top_up(organisation, 20).await;
 
@@ -225,11 +226,12 @@ async fn a_hold_ends_by_itself_when_its_time_is_over() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(5).await;
     let event = app.an_event_of(organisation).await;
-    let until = Utc::now() + TimeDelta::milliseconds(300);
+    let until = Utc::now() + TimeDelta::milliseconds(1500);
     hold::hold(&mut *app.db().await, event, Operation::PhotoProcessing, "ops", "", Some(until))
         .await
         .unwrap();
     app.queue(event, "ok", 3).await;
+    assert!(app.a_worker().await.claim(1).await.is_empty(), "it holds");
     let worker = app.start_worker();
 
     app.until_done(event).await;

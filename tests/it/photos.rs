@@ -190,3 +190,46 @@ async fn a_photo_that_arrives_late_is_processed() {
     stop.drain.cancel();
     worker.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_is_retried_then_failed_and_refunded() {
+    let mut app = App::new().await;
+    app.config.store_url = "s3://photos".into();
+    app.config.retry_base_milliseconds = 1;
+    let down = [
+        ("aws_endpoint", "http://127.0.0.1:1"),
+        ("aws_allow_http", "true"),
+        ("aws_access_key_id", "x"),
+        ("aws_secret_access_key", "x"),
+        ("aws_region", "x"),
+    ];
+    app.config.store_options = down.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let (organisation, event) = an_event(&app).await;
+
+    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
+
+    assert_eq!(found[0].reason.as_deref(), Some("store_unavailable"));
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM attempt WHERE ended = 'retry' AND reason = 'store_unavailable'"
+        )
+        .await,
+        8
+    );
+    assert_eq!(app.credits(organisation).await, (10, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_an_event_hears_of_every_photo() {
+    let mut app = App::new().await;
+    samples(&app);
+    let (_, event) = an_event(&app).await;
+    let watch = photogate::progress::Watch::open(app.config.redis_url.as_deref(), event).unwrap();
+    watch.heard().await; // that it is connected
+    app.config.slots = 1;
+
+    let (_, ()) = tokio::join!(
+        work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg"]),
+        watch.heard()
+    );
+}

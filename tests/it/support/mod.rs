@@ -23,7 +23,7 @@ use photogate::{
     progress::Progress,
     reconcile,
     services::Services,
-    settle::{Settler, Verdict},
+    settle::{Settler, Settling, Verdict},
     top_up::{self, Credited, TopUp, TopUpKind},
     wake::Wake,
     work::Work,
@@ -31,6 +31,7 @@ use photogate::{
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 pub use process::{Process, photogate, program};
 
@@ -203,16 +204,21 @@ impl App {
 
     /// A worker's incarnation without a process: the test claims and settles by hand.
     pub async fn a_worker(&self) -> Hand<'_> {
-        self.a_worker_with_a_lease_of(Duration::from_secs(60)).await
-    }
-
-    pub async fn a_worker_with_a_lease_of(&self, lease: Duration) -> Hand<'_> {
         let name = format!("hand-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let lease = Duration::from_secs(300);
         let worker =
             gate::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
-        let (settler, _) =
-            Settler::start(self.pool.clone(), worker, Wake::silent(), Progress::silent());
+        let books =
+            Settling { pool: self.pool.clone(), worker, lease, now: CancellationToken::new() };
+        let (settler, _) = Settler::start(books, Wake::silent(), Progress::silent());
         Hand { app: self, worker, settler }
+    }
+
+    /// As if it had been silent for too long.
+    pub async fn let_the_lease_run_out(&self, worker: WorkerId) {
+        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        let late = "UPDATE photogate.worker SET lease_until = clock_timestamp() - interval '1 ms' WHERE worker_id = $1";
+        sqlx::query(late).bind(worker.0).execute(&mut db).await.expect("it runs out");
     }
 
     /// A real worker within this process, that rehearses.
@@ -254,6 +260,14 @@ impl App {
             .into_iter()
             .find(|queue| queue.operation == Operation::PhotoProcessing)
             .expect("there is one")
+    }
+
+    /// The queue is paused for want of credit, and the database says so.
+    pub async fn is_out_of_credit(&self, event: EventId) -> bool {
+        matches!(
+            self.processing(event).await.pause,
+            Some(event::Pause::NoCredits { since: Some(_) })
+        )
     }
 
     pub async fn hold(&self, event: EventId, owner: &str) -> HoldId {
