@@ -21,6 +21,11 @@ impl Migrate {
             let Some(password) = &config.worker_password else {
                 bail!("there is no password for {login}: set PHOTOGATE_WORKER_PASSWORD");
             };
+            if login.starts_with("photogate_") || login.starts_with("pg_") {
+                bail!(
+                    "{login} is a role, not a login: choose a name that does not begin with photogate_ or pg_"
+                );
+            }
             database::make_login(&config.database_url, login, password).await?;
         }
         let made = json!({ "migrated": true, "worker_login": self.worker_login });

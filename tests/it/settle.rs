@@ -37,7 +37,7 @@ async fn a_late_worker_is_refused_and_pays_nothing() {
     app.let_the_lease_run_out(late.worker).await;
     let other = app.a_worker().await;
 
-    let mut adopted = other.adopt(4).await;
+    let mut adopted = other.adopt_from_the_dead(4).await;
     assert_eq!(adopted.len(), 1);
     assert!(!late.succeed(held.remove(0)).await, "the photo has another owner");
     assert!(matches!(late.try_claim(1).await, Err(GateError::LeaseLost)));
