@@ -45,6 +45,7 @@ async fn main() {
     let services =
         Services::start(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench")).await.unwrap();
     gate(&services).await;
+    recovery(&services).await;
     processing(
         &services,
         &photos.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/marathon")),
@@ -100,6 +101,52 @@ async fn gate(services: &Services) {
             rate(queued)
         );
     }
+}
+
+/// How long the photos of a worker that is killed take, with the default settings: its lease runs out, they are adopted
+/// and done. Each takes 0.4 s of doing nothing.
+async fn recovery(services: &Services) {
+    let (pool, url) = database(services, "recovery").await;
+    let (_, event) = event_with(&pool, 1000).await;
+    let keys: Vec<_> = (0..200).map(|i| format!("rehearsal/slow-400/{i}")).collect();
+    intake::enqueue(
+        &mut pool.acquire().await.unwrap(),
+        event,
+        Operation::PhotoProcessing,
+        &keys,
+        "bench",
+    )
+    .await
+    .unwrap();
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_photogate"))
+            .args(["work", "--rehearse", "--slots", "2", "--log", "warn", "--database-url", &url])
+            .spawn()
+            .unwrap()
+    };
+    let (mut victim, mut other) = (start(), start());
+    while event::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap()[0].in_progress < 8
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    victim.kill().unwrap();
+    let began = Instant::now();
+    loop {
+        let done = "SELECT count(*), count(o.job_id) FROM attempt a LEFT JOIN outcome o USING (job_id) WHERE a.ended = 'worker_gone'";
+        let (gone, done): (i64, i64) = sqlx::query_as(done).fetch_one(&pool).await.unwrap();
+        if gone > 0 && gone == done {
+            println!(
+                "a worker is killed: its {gone} photos are done after {:.1} s",
+                began.elapsed().as_secs_f64()
+            );
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    victim.wait().unwrap();
+    kill(Pid::from_raw(other.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    other.wait().unwrap();
+    audit(&pool).await;
 }
 
 /// A worker process with two slots, on real photos, each three times.

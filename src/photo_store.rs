@@ -7,6 +7,7 @@ use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 /// Keys that photogate writes begin with this, and no others do: an upright copy never replaces an original.
@@ -101,10 +102,29 @@ pub enum StoreError {
     Trouble(#[from] object_store::Error),
 }
 
+/// What was fetched and not let go of, in MiB, at most: many large photos at once do not exhaust the memory.
+const IN_MEMORY_MIB: u32 = 512;
+
+/// A photo's bytes, and the room they take.
+#[derive(Debug)]
+pub struct Fetched {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl std::ops::Deref for Fetched {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PhotoStore {
     store: Arc<dyn ObjectStore>,
+    in_memory: Arc<Semaphore>,
     /// The directory, where the store is one: links are followed only within it.
     root: Option<PathBuf>,
 }
@@ -126,7 +146,7 @@ impl PhotoStore {
                 let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
                 let store = LocalFileSystem::new_with_prefix(&root)
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self { store: Arc::new(store), root: Some(root) })
+                Ok(Self { store: Arc::new(store), in_memory: in_memory(), root: Some(root) })
             }
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_url(url);
@@ -153,17 +173,21 @@ impl PhotoStore {
                     .map_err(|error| address(error.to_string()))?;
                 let prefix = Path::from_url_path(parsed.path())
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), root: None })
+                Ok(Self {
+                    store: Arc::new(PrefixStore::new(store, prefix)),
+                    in_memory: in_memory(),
+                    root: None,
+                })
             }
             other => Err(address(format!("{other} is not supported"))),
         }
     }
 
-    /// Fetches a photo of at most `bytes_max` bytes.
+    /// Fetches a photo of at most `bytes_max` bytes; waits while 512 MiB of others are held.
     ///
     /// # Errors
     /// Every [`StoreError`] but `Address`.
-    pub async fn get(&self, key: &Key, bytes_max: usize) -> Result<Bytes, StoreError> {
+    pub async fn get(&self, key: &Key, bytes_max: usize) -> Result<Fetched, StoreError> {
         if let Some(root) = &self.root {
             let path = root.join(key.0.as_ref());
             // An absent file is told by the store itself.
@@ -181,7 +205,11 @@ impl PhotoStore {
         if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
             return Err(StoreError::TooLarge { key: key.to_string(), bytes });
         }
-        Ok(found.bytes().await?)
+        let mebibytes =
+            u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(IN_MEMORY_MIB).min(IN_MEMORY_MIB);
+        let room = self.in_memory.clone().acquire_many_owned(mebibytes).await;
+        let room = room.map_err(|_| StoreError::Missing(key.to_string()))?;
+        Ok(Fetched { bytes: found.bytes().await?, _room: room })
     }
 
     /// Writes a file, whole or not at all; the same key again is the same write.
@@ -192,6 +220,10 @@ impl PhotoStore {
         self.store.put(&key.0, PutPayload::from(bytes)).await?;
         Ok(())
     }
+}
+
+fn in_memory() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(IN_MEMORY_MIB as usize))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -14,6 +15,7 @@ use crate::{
     event::{self, Event, Pause, QueueState},
     hold,
     ids::{EventId, Operation, OrganisationId},
+    progress::Watch,
     wake::Wake,
 };
 
@@ -43,6 +45,9 @@ pub(super) enum Events {
     Show {
         /// Which
         event: EventId,
+        /// Follows it until nothing is left to do, or everything is paused
+        #[arg(long)]
+        watch: bool,
     },
     /// Holds the queues of an event; no top-up lifts that
     #[command(
@@ -117,7 +122,12 @@ impl Events {
                 )?;
                 Ok(End::Ok)
             }
-            Self::Show { event } => show(&mut db, event, output).await,
+            Self::Show { event, watch } => {
+                if watch {
+                    follow(&mut db, event, config).await?;
+                }
+                show(&mut db, event, output).await
+            }
             Self::Pause { event, operation, owner, note, for_minutes } => {
                 let until =
                     for_minutes.map(|minutes| Utc::now() + Duration::from_secs(60 * minutes));
@@ -152,6 +162,28 @@ impl Events {
                 Ok(End::Ok)
             }
         }
+    }
+}
+
+/// A progress bar of an event, until nothing is left to do, or nothing can be done.
+async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyhow::Result<()> {
+    let watch = Watch::open(config.redis_url.as_deref(), event)?;
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    loop {
+        let queues = event::queues(db, event).await?;
+        let sum = |of: fn(&QueueState) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
+        bar.set_length(sum(|queue| queue.total));
+        bar.set_position(sum(|queue| queue.processed + queue.failed));
+        bar.set_message(format!("{} in progress", sum(|queue| queue.in_progress)));
+        let stands = |queue: &QueueState| {
+            queue.in_progress == 0 && (queue.waiting == 0 || queue.pause.is_some())
+        };
+        if queues.iter().all(stands) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        watch.changed().await;
     }
 }
 

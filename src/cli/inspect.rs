@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
+use indicatif::ProgressBar;
 use nix::time::{ClockId, clock_gettime};
 use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation};
 use serde::Serialize;
@@ -60,6 +61,11 @@ impl Inspect {
             fs::create_dir_all(directory)
                 .with_context(|| format!("making {}", directory.display()))?;
         }
+        let bar = if self.files.len() > 1 && io::stderr().is_terminal() {
+            ProgressBar::new(self.files.len() as u64)
+        } else {
+            ProgressBar::hidden()
+        };
         for file in &self.files {
             let mut inspection =
                 Inspection { file: file.to_string_lossy().into_owned(), ..Inspection::default() };
@@ -73,8 +79,10 @@ impl Inspect {
                     Some(Trouble { code: "crashed", detail: work::words(&*panic).to_owned() })
                 }
             };
-            output.one(&inspection, |out| words(&inspection, out))?;
+            bar.suspend(|| output.one(&inspection, |out| words(&inspection, out)))?;
+            bar.inc(1);
         }
+        bar.finish_and_clear();
         Ok(End::Ok)
     }
 

@@ -42,6 +42,7 @@ async fn an_event_is_run_from_the_command_line_alone() {
     assert_eq!((&queued[0]["queued"], &queued[0]["shortfall"]), (&4.into(), &2.into()));
     let worker = app.start_worker();
     let shown = || run(&["events", "show", &event])["queues"][0].clone();
+    assert_eq!(run(&["events", "show", &event, "--watch"])["queues"][0]["paused"], "no_credits");
     app.until("the credits are used up", async || shown()["processed"] == 2).await;
     assert_eq!(shown()["paused"], "no_credits");
 

@@ -64,7 +64,7 @@ async fn behaves_as_a_store(store: &PhotoStore) {
     store.put(&key, b"first".to_vec()).await.unwrap();
     store.put(&key, b"second".to_vec()).await.unwrap();
 
-    assert_eq!(store.get(&key, 100).await.unwrap().as_ref(), b"second");
+    assert_eq!(&store.get(&key, 100).await.unwrap()[..], b"second");
     assert!(matches!(store.get(&key, 3).await, Err(StoreError::TooLarge { bytes: 6, .. })));
     assert!(matches!(
         store.get(&Key::parse("nowhere.jpg").unwrap(), 100).await,
