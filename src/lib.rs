@@ -2,12 +2,12 @@
 //!
 //! In the order a photo travels:
 
-pub mod gate; // a batch is claimed, and with it paid for
 pub mod intake; // a photo is queued
+pub mod gate; // a batch is claimed, and with it paid for
 pub mod queue; // apalis drives the work
+pub mod work; // the photo is looked at
 pub mod settle; // the credit is earned or given back
 pub mod sweep; // what a dead worker left is picked up
-pub mod work; // the photo is looked at
 pub mod worker; // all of it, in one process
 
 // The nouns.
