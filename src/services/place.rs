@@ -1,0 +1,104 @@
+//! Where the servers keep what they keep, and as whom PostgreSQL runs.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::{Gid, Uid, User, geteuid},
+};
+
+use super::ServicesError;
+
+/// A directory while it is used: nobody else's at the same time, and gone afterwards.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Place {
+    pub(super) fn take(runner: Runner, wanted: &Path) -> Result<Self, ServicesError> {
+        let unusable = |error| ServicesError::Place { path: wanted.to_owned(), error };
+        fs::create_dir_all(wanted.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
+        let lock = File::create(wanted.with_extension("lock")).map_err(unusable)?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| ServicesError::InUse(wanted.to_owned()))?;
+        Ok(Self { path: runner.reachable(wanted).map_err(unusable)?, _lock: lock })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whoever comes next empties it anyway.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Who runs PostgreSQL: we, or the user `postgres` if we are root.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Runner(Option<(Uid, Gid)>);
+
+impl Runner {
+    pub(super) fn choose() -> Result<Self, ServicesError> {
+        if !geteuid().is_root() {
+            return Ok(Self(None));
+        }
+        let user =
+            User::from_name("postgres").map_err(io::Error::from)?.ok_or(ServicesError::NoUser)?;
+        Ok(Self(Some((user.uid, user.gid))))
+    }
+
+    pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        if let Self(Some((uid, gid))) = self {
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+        // Not ours to pass on: a PGDATA or PGHOST of the person at the keyboard means another server.
+        for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGOPTIONS"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Makes a directory his.
+    pub(super) fn give(self, directory: &Path) -> io::Result<()> {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        match self {
+            Self(Some((uid, gid))) => {
+                std::os::unix::fs::chown(directory, Some(uid.as_raw()), Some(gid.as_raw()))
+            }
+            Self(None) => Ok(()),
+        }
+    }
+
+    /// The place itself, empty, or, if he cannot reach it (a clone under root's home), one of its own under /var/tmp.
+    fn reachable(self, place: &Path) -> io::Result<PathBuf> {
+        let made = self.empty(place)?;
+        let entered = self.command("test").args(["-w"]).arg(&made).current_dir("/").status()?;
+        if entered.success() {
+            return Ok(made);
+        }
+        let elsewhere: String = made
+            .to_string_lossy()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        self.empty(&Path::new("/var/tmp").join(format!("photogate{elsewhere}")))
+    }
+
+    fn empty(self, place: &Path) -> io::Result<PathBuf> {
+        match fs::remove_dir_all(place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(place)?,
+        }
+        self.give(place)?;
+        place.canonicalize()
+    }
+}
