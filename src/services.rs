@@ -17,6 +17,9 @@ use place::{Place, Runner};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
+/// A socket's path has 107 bytes at most, and ours end in 35 of their own.
+const SOCKETS_NEAR_MAX: usize = 70;
+
 /// Why the services did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServicesError {
@@ -61,7 +64,6 @@ pub struct Services {
     pub postgres: Postgres,
     /// The bell.
     pub redis: Redis,
-    /// Short: a socket's path has 107 bytes at most.
     _sockets: TempDir,
     place: Place,
 }
@@ -74,7 +76,10 @@ impl Services {
     pub async fn start(place: &Path) -> Result<Self, ServicesError> {
         let runner = Runner::choose()?;
         let place = Place::take(runner, place)?;
-        let sockets = tempfile::Builder::new().prefix("photogate-").tempdir_in("/tmp")?;
+        // In the place, where the next start sweeps up after a process that was killed; or where the path is short.
+        let near = place.path.as_os_str().len() <= SOCKETS_NEAR_MAX;
+        let home = if near { place.path.as_path() } else { Path::new("/tmp") };
+        let sockets = tempfile::Builder::new().prefix("photogate-").tempdir_in(home)?;
         runner.give(sockets.path())?;
         let postgres =
             Postgres::start(runner, &place.path.join("postgres"), sockets.path()).await?;
