@@ -32,7 +32,7 @@ pub struct Config {
     pub poll_milliseconds: u64,
     /// On SIGTERM: how long to finish what runs, before it is handed back.
     pub drain_seconds: u64,
-    /// How often transient trouble (a missing photo, a store that is down) is retried.
+    /// How often a missing photo is tried again; a store that is down, four times as often.
     pub retries_max: u32,
     /// The wait before the first retry; it doubles each time, up to a minute.
     pub retry_base_milliseconds: u64,

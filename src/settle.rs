@@ -172,6 +172,12 @@ impl Settling {
                     match self.refuse(&batch[0], &error).await {
                         Ok(landed) => return Ok(landed.and(earlier)),
                         Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
+                        // Not even that: it must not keep the others from being settled. It stays reserved until
+                        // this worker leaves, and is then handed back.
+                        Err(GateError::Database(error)) if database::is_refusal(&error) => {
+                            tracing::error!(job = %batch[0].reservation.job, %error, "the refund was refused too");
+                            return Ok(earlier);
+                        }
                         Err(GateError::Database(error)) => error,
                     }
                 }

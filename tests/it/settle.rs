@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use photogate::{gate::GateError, settle::Verdict};
+use photogate::{findings::Findings, gate::GateError, settle::Verdict};
+use photogate_jobs::Bib;
 
 use crate::support::App;
 
@@ -193,4 +194,44 @@ async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
     let adopted = hand.adopt(8).await;
     assert_eq!(adopted.len(), 3);
     assert!(adopted.iter().all(|reservation| !reservation.is_suspect()), "nobody crashed");
+}
+
+#[tokio::test]
+async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_settled() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 5).await;
+    let hand = app.a_worker().await;
+    let bib = |number: &str| Bib {
+        number: number.into(),
+        score: 0.9,
+        x: 0.0,
+        y: 0.0,
+        width: 1.0,
+        height: 1.0,
+    };
+    let found = |number| Findings::Processing {
+        width: 10,
+        height: 10,
+        faces: Vec::new(),
+        bibs: vec![bib(number)],
+    };
+
+    let settles = hand.claim(5).await.into_iter().enumerate().map(|(at, reservation)| {
+        let number = if at == 2 { "not a number" } else { "12" };
+        hand.give_back(reservation, Verdict::Processed(found(number)))
+    });
+    let settled = futures::future::join_all(settles).await;
+
+    assert!(settled.into_iter().all(|ours| ours));
+    assert_eq!(app.credits(organisation).await, (1, 0, 4));
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM outcome WHERE state = 'failed' AND reason = 'verdict_refused'"
+        )
+        .await,
+        1
+    );
+    assert_eq!(app.count("SELECT count(*) FROM bib").await, 4, "no findings of what was refunded");
 }
