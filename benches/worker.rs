@@ -21,11 +21,12 @@ use nix::{
     unistd::Pid,
 };
 use photogate::{
+    books::reconcile::{self, Scope},
     config::Config,
     credits::{self, Credits},
     database, event,
     ids::{EventId, Operation, OrganisationId},
-    intake, organisation, reconcile,
+    intake, organisation,
     services::Services,
     top_up::{self, TopUp, TopUpKind},
     work::Work,
@@ -227,7 +228,7 @@ async fn event_with(pool: &PgPool, credits: usize) -> (OrganisationId, EventId) 
     let amount = Credits(credits.try_into().unwrap());
     let top_up = TopUp {
         organisation,
-        kind: TopUpKind::Purchase,
+        kind: TopUpKind::AdminGrant,
         amount,
         actor: "bench",
         note: "",
@@ -248,7 +249,8 @@ async fn until_done(pool: &PgPool, event: EventId) {
 }
 
 async fn audit(pool: &PgPool) {
-    let checks = reconcile::reconcile(&mut pool.acquire().await.unwrap()).await.unwrap();
+    let checks =
+        reconcile::reconcile(&mut pool.acquire().await.unwrap(), Scope::Full).await.unwrap();
     assert!(checks.iter().all(|check| check.violations == 0), "{checks:#?}");
 }
 

@@ -1,6 +1,7 @@
 -- Who may do what. `photogate migrate` runs this before the migrations, as whoever connects; running it again changes nothing.
 -- Roles without a login: the owner of every table and function; the worker, which may claim, settle and write findings;
--- and the application, which may that, read everything, and call the functions that queue photos and move credits.
+-- and the application, which may that, read everything, and call the functions that queue photos and move credits; and
+-- whoever looks at one organisation only, for whom every row of another does not exist (0012).
 -- Nobody but the owner's functions writes money. A login of your own becomes one: GRANT photogate_worker TO my_login.
 
 -- One migration at a time: this is before the migrations' own lock.
@@ -18,6 +19,10 @@ BEGIN
         CREATE ROLE photogate_app NOLOGIN;
         GRANT photogate_worker TO photogate_app;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_organisation') THEN
+        CREATE ROLE photogate_organisation NOLOGIN;
+        GRANT photogate_organisation TO photogate_app;
+    END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL; -- roles belong to the cluster: another database's migration was a moment faster
 END $$;
@@ -28,7 +33,7 @@ DECLARE
     v_right text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
     v_role  text;
 BEGIN
-    FOREACH v_role IN ARRAY ARRAY['photogate_owner', 'photogate_worker', 'photogate_app'] LOOP
+    FOREACH v_role IN ARRAY ARRAY['photogate_owner', 'photogate_worker', 'photogate_app', 'photogate_organisation'] LOOP
         IF NOT pg_has_role(current_user, v_role, v_right) THEN
             EXECUTE format('GRANT %I TO %I', v_role, current_user);
         END IF;
@@ -37,7 +42,7 @@ END $$;
 
 CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
-GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app;
+GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation;
 
 -- A function is for nobody until it is granted.
 ALTER DEFAULT PRIVILEGES FOR ROLE photogate_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

@@ -8,11 +8,15 @@ mod enqueue;
 mod events;
 mod inspect;
 mod jobs;
+mod ledger;
 mod migrate;
 mod models;
 mod organisations;
 mod output;
+mod receipt;
 mod reconcile;
+mod refunds;
+mod statement;
 mod work;
 
 use std::{process::ExitCode, time::Duration};
@@ -71,11 +75,17 @@ enum Command {
     Jobs(jobs::Jobs),
     /// Looks at photos, without a database
     Inspect(inspect::Inspect),
+    /// Shows everything that happened to the credit of a photo
+    Receipt(receipt::Receipt),
+    /// Shows a month of an organisation: opening, every movement, closing
+    Statement(statement::MonthOf),
+    /// Counts the credits that came back, and why
+    Refunds(refunds::Refunds),
+    /// Verifies and exports the ledger's chain
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Proves the books; exits with 3 if they do not balance
-    #[command(
-        after_help = "Example:\n  photogate reconcile --json | jq '.[] | select(.violations > 0)'"
-    )]
-    Reconcile,
+    Reconcile(reconcile::Reconcile),
     /// Shows the settings in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -170,7 +180,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Inspect(inspect) => inspect.run(&config, output),
-        Command::Reconcile => reconcile::run(&config, output).await,
+        Command::Receipt(receipt) => receipt.run(&config, output).await,
+        Command::Statement(month) => month.run(&config, output).await,
+        Command::Refunds(since) => since.run(&config, output).await,
+        Command::Ledger(ledger) => ledger.run(&config, output).await,
+        Command::Reconcile(reconcile) => reconcile.run(&config, output).await,
         Command::Config(config::ConfigCommand::Show) => config::show(config, output),
         Command::Models(models::Models::Check) => models::check(&config, output),
         Command::Completions { .. } => Ok(End::Ok),

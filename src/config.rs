@@ -1,6 +1,8 @@
 //! Every setting, read once: flags over environment over file over default. Nothing else reads the environment.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
+};
 
 use clap::Args;
 use figment::{
@@ -8,6 +10,8 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::books::audit::Every;
 
 /// All settings. In a file and in the environment they have these names (`PHOTOGATE_SLOTS=4`); the addresses of the
 /// services are also found in `DATABASE_URL` and `REDIS_URL`.
@@ -38,6 +42,12 @@ pub struct Config {
     pub retry_base_milliseconds: u64,
     /// Do not wait for the disk when claiming. Safe (see ARCHITECTURE.md), and faster on slow disks.
     pub claim_async_commit: bool,
+    /// Workers take turns in checking the books; this is how often the cheap check runs. 0: never.
+    pub reconcile_seconds: u64,
+    /// How often the full check of the books runs. 0: never.
+    pub reconcile_full_hours: u64,
+    /// Where a worker answers Prometheus, as `127.0.0.1:9464`. None: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// What is logged, as in `info` or `photogate=debug,warn`.
     pub log: String,
     /// `text` or `json`.
@@ -75,6 +85,9 @@ impl Default for Config {
             retries_max: 5,
             retry_base_milliseconds: 1000,
             claim_async_commit: false,
+            reconcile_seconds: 60,
+            reconcile_full_hours: 24,
+            metrics_listen: None,
             log: "info".into(),
             log_format: LogFormat::Text,
             worker_password: None,
@@ -177,6 +190,8 @@ impl Config {
             ("lease_seconds", self.lease_seconds, 1, 3600),
             ("poll_milliseconds", self.poll_milliseconds, 10, 1000),
             ("drain_seconds", self.drain_seconds, 0, 3600),
+            ("reconcile_seconds", self.reconcile_seconds, 0, 86_400),
+            ("reconcile_full_hours", self.reconcile_full_hours, 0, 8760),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
@@ -205,6 +220,14 @@ impl Config {
     /// How long a silent worker lives.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
+    }
+
+    /// How often the books are checked.
+    pub fn reconcile_every(&self) -> Every {
+        Every {
+            incremental: Duration::from_secs(self.reconcile_seconds),
+            full: Duration::from_secs(3600 * self.reconcile_full_hours),
+        }
     }
 
     /// The settings as they may be shown: without passwords.

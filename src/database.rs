@@ -3,20 +3,23 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::ids::OrganisationId;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const ROLES: &str = include_str!("../migrations/roles.sql");
 
-/// The gate's own error codes; see `migrations/0006_gate.sql`.
+/// The gate's own error codes; see `migrations/0006_gate.sql` and `0011_gate.sql`.
 pub(crate) const LEASE_LOST: &str = "PG001";
 pub(crate) const NOT_FOUND: &str = "PG002";
 pub(crate) const KEY_REUSED: &str = "PG003";
 pub(crate) const NOT_ENOUGH_CREDITS: &str = "PG004";
 pub(crate) const BAD_ARGUMENT: &str = "PG006";
+pub(crate) const NO_PRICE: &str = "PG007";
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +108,14 @@ fn refused(error: sqlx::Error) -> DatabaseError {
 /// # Errors
 /// See [`DatabaseError`].
 pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
+    migrate_to(url, i64::MAX).await
+}
+
+/// As [`migrate`], but no further than this version: to prove that a database that has been in use can follow.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub async fn migrate_to(url: &str, newest: i64) -> Result<(), DatabaseError> {
     let mut db = PgConnectOptions::from_str(url)
         .map_err(DatabaseError::Address)?
         .connect()
@@ -118,7 +129,7 @@ pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
     db.close().await?;
     let mut db =
         options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
-    MIGRATIONS.run(&mut db).await?;
+    MIGRATIONS.run_to(newest, &mut db).await?;
     sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_worker, photogate_app")
         .execute(&mut db)
         .await?;
@@ -208,6 +219,25 @@ pub(crate) async fn in_time<T>(
 
 /// Longer than the server's own limit for a statement.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
+
+/// From here to the end of the transaction, the rows of other organisations do not exist.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn become_organisation(
+    tx: &mut Transaction<'_, Postgres>,
+    organisation: OrganisationId,
+) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        "SELECT set_config('photogate.organisation', $1, true)",
+        organisation.to_string()
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    // A role's name is no parameter, and no query has columns to check.
+    sqlx::query("SET LOCAL ROLE photogate_organisation").execute(&mut **tx).await?;
+    Ok(())
+}
 
 /// True for this SQLSTATE.
 pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, Operation, OrganisationId};
+use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
 
 /// An event.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +30,8 @@ pub struct QueueState {
     pub total: i64,
     /// Not claimed yet.
     pub waiting: i64,
+    /// Taken out of the queue by a person; they cost nothing.
+    pub skipped: i64,
     /// Paid for and not settled.
     pub in_progress: i64,
     /// Charged.
@@ -118,20 +120,39 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
     .await
 }
 
+/// The photo with this key in an event, `None` if it was never queued.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn photo(
+    db: &mut PgConnection,
+    event: EventId,
+    key: &str,
+) -> sqlx::Result<Option<PhotoId>> {
+    sqlx::query_scalar!(
+        r#"SELECT photo_id AS "id: PhotoId" FROM photo WHERE event_id = $1 AND key = $2"#,
+        event.0,
+        key
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// The queues of an event, with counts and what keeps them from running.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<QueueState>> {
     let rows = sqlx::query!(
-        r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head AS "waiting!",
+        r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head - q.skipped AS "waiting!",
+                  (SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id) AS "skipped!",
                   (SELECT count(*) FROM in_flight f WHERE f.queue_id = q.queue_id) AS "in_progress!",
                   r.committed AS "processed!", r.refunded AS "failed!",
                   q.blocked, q.no_credit_since, a.available,
                   h.owner AS "owner?", h.note AS "note?", h.since AS "since?", h.until AS "until?"
            FROM queue q JOIN account a USING (organisation_id)
            CROSS JOIN LATERAL (SELECT coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
-                               FROM run WHERE run.queue_id = q.queue_id) r
+                               FROM usage WHERE usage.queue_id = q.queue_id) r
            LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
            WHERE q.event_id = $1 ORDER BY q.operation"#,
         event.0
@@ -152,6 +173,7 @@ pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Q
                 operation: row.operation,
                 total: row.total,
                 waiting: row.waiting,
+                skipped: row.skipped,
                 in_progress: row.in_progress,
                 processed: row.processed,
                 failed: row.failed,

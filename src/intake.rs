@@ -42,6 +42,8 @@ pub struct Skipped {
     pub already_processed: u32,
     /// Failed and refunded: only a person's retry queues them again.
     pub failed_before: u32,
+    /// Taken out of the queue by a person: only a person restores them.
+    pub skipped_before: u32,
 }
 
 /// Why an enqueue call was refused. Nothing was queued.
@@ -95,7 +97,7 @@ pub async fn enqueue(
     let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!",
-                  r_failed AS "failed!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
+                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
            FROM enqueue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
@@ -114,6 +116,7 @@ pub async fn enqueue(
             already_queued: row.waiting.unsigned_abs(),
             already_processed: row.processed.unsigned_abs(),
             failed_before: row.failed.unsigned_abs(),
+            skipped_before: row.skipped.unsigned_abs(),
         },
         available: Credits(row.available),
         shortfall: Credits((row.ahead - row.available).max(0)),
@@ -150,10 +153,7 @@ pub async fn retry(
     photos: &[PhotoId],
     actor: &str,
 ) -> Result<Retry, IntakeError> {
-    if photos.len() > PHOTOS_MAX {
-        return Err(IntakeError::TooMany(photos.len()));
-    }
-    let ids: Vec<Uuid> = photos.iter().map(|photo| photo.0).collect();
+    let ids = ids(photos)?;
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
            FROM retry($1, $2, $3, $4)"#,
@@ -173,6 +173,75 @@ pub async fn retry(
         shortfall: Credits((row.ahead - row.available).max(0)),
         woke: row.woke,
     })
+}
+
+/// Takes waiting photos out of their queue: they are not claimed, and cost nothing. Returns how many; what was claimed
+/// meanwhile, or skipped before, is not among them. At most [`PHOTOS_MAX`] a call.
+///
+/// # Errors
+/// See [`IntakeError`]; nothing is skipped then.
+pub async fn skip(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    photos: &[PhotoId],
+    actor: &str,
+) -> Result<u32, IntakeError> {
+    let ids = ids(photos)?;
+    sqlx::query_scalar!(
+        r#"SELECT skip_photos($1, $2, $3, $4) AS "skipped!""#,
+        event.0,
+        operation as Operation,
+        &ids,
+        actor
+    )
+    .fetch_one(db)
+    .await
+    .map(i32::unsigned_abs)
+    .map_err(|error| no_event(error, event))
+}
+
+/// What became of photos that were to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// Photos that wait again.
+    pub restored: u32,
+    /// The queue was drained before: workers should be told.
+    #[serde(skip)]
+    pub woke: bool,
+}
+
+/// Puts skipped photos back: where they stood, or, if the claims have passed that, at the end. At most [`PHOTOS_MAX`] a
+/// call.
+///
+/// # Errors
+/// See [`IntakeError`]; nothing is restored then.
+pub async fn restore(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    photos: &[PhotoId],
+    actor: &str,
+) -> Result<Restored, IntakeError> {
+    let ids = ids(photos)?;
+    let row = sqlx::query!(
+        r#"SELECT r_restored AS "restored!", r_woke AS "woke!" FROM restore_photos($1, $2, $3, $4)"#,
+        event.0,
+        operation as Operation,
+        &ids,
+        actor
+    )
+    .fetch_one(db)
+    .await
+    .map_err(|error| no_event(error, event))?;
+    Ok(Restored { restored: row.restored.unsigned_abs(), woke: row.woke })
+}
+
+fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, IntakeError> {
+    if photos.len() > PHOTOS_MAX {
+        return Err(IntakeError::TooMany(photos.len()));
+    }
+    Ok(photos.iter().map(|photo| photo.0).collect())
 }
 
 fn no_event(error: sqlx::Error, event: EventId) -> IntakeError {

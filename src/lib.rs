@@ -18,9 +18,8 @@ pub mod ids;
 pub mod organisation;
 
 // The money, as people see it.
-pub mod ledger;
-pub mod reconcile;
-pub mod top_up;
+pub mod top_up; // credit comes in
+pub mod books; // where every credit went
 
 // The operator's questions.
 pub mod failures;

@@ -1,10 +1,45 @@
-//! What is logged, and how: on stderr, so that stdout is data.
+//! What is logged, and how: on stderr, so that stdout is data. And what is counted, for Prometheus.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+};
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Config, LogFormat};
+
+/// Nothing can be answered there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "metrics_listen = {address} cannot be listened to ({reason}): choose another port, or leave it away"
+)]
+pub struct MetricsError {
+    address: SocketAddr,
+    reason: String,
+}
+
+/// Answers Prometheus, over HTTP, with what this process counts.
+///
+/// # Errors
+/// When the address is not to be had.
+pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
+    PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()
+        .map_err(|error| MetricsError { address, reason: error.to_string() })?;
+    metrics::describe_gauge!(
+        "photogate_books_drift",
+        "Rows that break an invariant of the books, by invariant; anything but 0 is an alarm"
+    );
+    metrics::describe_gauge!(
+        "photogate_books_checked_timestamp_seconds",
+        metrics::Unit::Seconds,
+        "When this worker last checked the books"
+    );
+    Ok(())
+}
 
 /// What is wrong with the log settings.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum TopUpKind {
-    /// Bought.
+    /// Bought, at the organisation's price of the moment.
     Purchase,
     /// Granted by staff.
     AdminGrant,
@@ -66,6 +66,11 @@ pub enum TopUpError {
     /// The key stands for something else.
     #[error("the idempotency key {0:?} was used for another top-up: choose a new one")]
     KeyReused(String),
+    /// Custom billing, or none: nothing can be bought.
+    #[error(
+        "organisation {0} has no price per credit: set one with `photogate organisations price`, or grant the credits"
+    )]
+    NoPrice(OrganisationId),
     /// An adjustment of more than there is.
     #[error("{0}: an adjustment cannot take more")]
     NotEnoughCredits(String),
@@ -99,6 +104,7 @@ pub async fn top_up(db: &mut PgConnection, top_up: TopUp<'_>) -> Result<Credited
     .await
     .map_err(|error| match error {
         error if database::is_code(&error, database::NOT_FOUND) => TopUpError::NoOrganisation(top_up.organisation),
+        error if database::is_code(&error, database::NO_PRICE) => TopUpError::NoPrice(top_up.organisation),
         error if database::is_code(&error, database::KEY_REUSED) => TopUpError::KeyReused(top_up.idempotency_key.to_owned()),
         error if database::is_code(&error, database::NOT_ENOUGH_CREDITS) => {
             TopUpError::NotEnoughCredits(error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default())

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    books::audit,
     config::Config,
     database,
     gate::{self, GateError, Reservation},
@@ -116,6 +117,12 @@ pub async fn run(
             sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
             shift.clone(),
         ));
+        let audit = tokio::spawn(audit::watch(
+            pool.clone(),
+            worker,
+            config.reconcile_every(),
+            shift.stop.drain.clone(),
+        ));
         let settling = tokio::spawn(watch(
             async { settling.await.unwrap_or(Err(GateError::LeaseLost)) },
             shift.clone(),
@@ -131,7 +138,7 @@ pub async fn run(
         queue::drive(&name, stream, hand)
             .await
             .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
-        let _ = tokio::join!(feeding, settling);
+        let _ = tokio::join!(feeding, settling, audit);
         pulse_stop.cancel();
         let _ = pulse.await;
         if let Ok(mut db) = pool.acquire().await

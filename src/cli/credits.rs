@@ -5,10 +5,13 @@ use sqlx::PgConnection;
 
 use super::{End, Output, say};
 use crate::{
+    books::{
+        history::{self, Cursor, Kind, Movement, Page, PhotoOfRun},
+        months,
+    },
     config::Config,
     credits, database,
-    ids::OrganisationId,
-    ledger,
+    ids::{EventId, OrganisationId, RunId},
     top_up::{self, TopUp, TopUpError, TopUpKind},
     wake::Wake,
 };
@@ -34,11 +37,44 @@ pub(super) enum Credits {
         #[arg(long, value_enum, default_value = "admin_grant")]
         kind: TopUpKind,
     },
+    /// Shows the current month and those before it
+    #[command(after_help = "Example:\n  photogate credits months 1 --before 11")]
+    Months {
+        /// Whose
+        organisation: OrganisationId,
+        /// Months before the current one
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=120))]
+        before: i32,
+    },
+    /// Shows the photos of a run: what a row of the history is made of
+    #[command(after_help = "Example:\n  photogate credits run 17 --json")]
+    Run {
+        /// As the history names it
+        run: RunId,
+        /// Goes on after this position, the last of the page before
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// Rows, at most
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
     /// Shows what came in and went out, newest first
-    #[command(after_help = "Example:\n  photogate credits history 1 --limit 200 --json")]
+    #[command(after_help = "Examples:
+  photogate credits history 1 --limit 200 --json
+  photogate credits history 1 --kind refund --event 3
+  photogate credits history 1 --after 64420af9c1b7a-2-11      the next page: the last row's cursor")]
     History {
         /// Whose
         organisation: OrganisationId,
+        /// Only of this kind; may be repeated
+        #[arg(long, value_enum)]
+        kind: Vec<Kind>,
+        /// Only what concerns this event
+        #[arg(long)]
+        event: Option<EventId>,
+        /// The next page: the cursor of the last row of the page before
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<Cursor>,
         /// Rows, at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=200))]
         limit: i64,
@@ -75,8 +111,17 @@ impl Credits {
                 bail!("a purchase is no grant: use `photogate credits top-up`")
             }
             Self::Grant { amount, kind } => amount.credit(&mut db, kind, config, output).await,
-            Self::History { organisation, limit } => {
-                history(&mut db, organisation, limit, output).await
+            Self::Months { organisation, before } => {
+                months(&mut db, organisation, before, output).await
+            }
+            Self::Run { run, after, limit } => {
+                let photos = history::photos_of_run(&mut db, run, after, limit).await?;
+                output.rows(&photos, PHOTOS, photo_row)?;
+                Ok(End::Ok)
+            }
+            Self::History { organisation, kind, event, after, limit } => {
+                let page = Page { kinds: &kind, event, after, most: limit, ..Page::default() };
+                history(&mut db, organisation, page, output).await
             }
         }
     }
@@ -104,37 +149,77 @@ async fn balance(
 async fn history(
     db: &mut PgConnection,
     organisation: OrganisationId,
-    limit: i64,
+    page: Page<'_>,
     output: Output,
 ) -> anyhow::Result<End> {
     if credits::balance(db, organisation).await?.is_none() {
         say!("error: there is no organisation {organisation}");
         return Ok(End::NotFound);
     }
-    let rows = ledger::history(db, organisation, limit).await?;
+    let rows = history::history(db, organisation, page).await?;
     output.rows(&rows, HISTORY, history_row)?;
+    if let Some(last) = rows.last().filter(|_| i64::try_from(rows.len()) == Ok(page.most)) {
+        say!("There may be more: --after {}", last.cursor);
+    }
     Ok(End::Ok)
 }
 
-pub(super) const HISTORY: &[&str] =
-    &["Type", "Credits", "Event", "Event ID", "Operation", "User", "Date"];
+async fn months(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    before: i32,
+    output: Output,
+) -> anyhow::Result<End> {
+    let months = months::latest(db, organisation, before).await?;
+    if months.is_empty() {
+        say!("error: there is no organisation {organisation}");
+        return Ok(End::NotFound);
+    }
+    let header = &["Month", "Usage", "Credits added", "Net", "Transactions", "Opening", "Closing"];
+    output.rows(&months, header, |month| {
+        let current = if month.current { " (current)" } else { "" };
+        vec![
+            format!("{}{current}", month.month.format("%Y-%m")),
+            month.usage.to_string(),
+            month.added.to_string(),
+            format!("{:+}", month.net),
+            month.transactions.to_string(),
+            month.opening.to_string(),
+            month.closing.to_string(),
+        ]
+    })?;
+    Ok(End::Ok)
+}
 
-pub(super) fn history_row(row: &ledger::Movement) -> Vec<String> {
-    let dash = || "—".to_owned();
-    let kind = match row.kind.as_str() {
-        "usage" => "Usage",
-        "refund" => "Refund",
-        "purchase" => "Purchase",
-        "admin_grant" => "Admin Grant",
-        "free_credits" => "Free Credits",
-        other => other,
+const PHOTOS: &[&str] = &["Position", "Photo", "Key", "State", "Reason", "Charged", "Refunded"];
+
+fn photo_row(row: &PhotoOfRun) -> Vec<String> {
+    let instant = |at: Option<chrono::DateTime<chrono::Utc>>| {
+        at.map_or_else(|| "—".into(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
     };
     vec![
-        kind.to_owned(),
+        row.position.to_string(),
+        row.photo.to_string(),
+        row.key.clone(),
+        row.state.replace('_', " "),
+        row.reason.clone().unwrap_or_else(|| "—".into()),
+        instant(row.charged_at),
+        instant(row.refunded_at),
+    ]
+}
+
+pub(super) const HISTORY: &[&str] =
+    &["Type", "Credits", "Event", "Event ID", "Operation", "Run", "User", "Date"];
+
+pub(super) fn history_row(row: &Movement) -> Vec<String> {
+    let dash = || "—".to_owned();
+    vec![
+        row.kind.name().to_owned(),
         format!("{:+}", row.credits),
         row.event_name.clone().unwrap_or_else(dash),
         row.event.map_or_else(dash, |event| event.to_string()),
         row.operation.map_or_else(dash, |operation| operation.to_string()),
+        row.run.map_or_else(dash, |run| run.to_string()),
         row.actor.clone(),
         row.at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
     ]

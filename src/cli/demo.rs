@@ -15,16 +15,19 @@ use sqlx::PgPool;
 
 use super::{End, credits, events};
 use crate::{
+    books::{
+        history,
+        reconcile::{self, Check, Scope},
+    },
     config::Config,
     credits::{Balance, Credits},
     database,
     event::{self, Pause},
     findings::{self, Found},
     ids::{EventId, Operation, OrganisationId, PhotoId},
-    intake, ledger, organisation,
+    intake, organisation,
     photo_store::PhotoStore,
     progress::Watch,
-    reconcile::{self, Check},
     services::Services,
     top_up::{self, TopUp, TopUpKind},
     wake::Wake,
@@ -144,6 +147,7 @@ impl Show {
         let wake = Wake::open(self.config.redis_url.as_deref())?;
         let organisation =
             organisation::create(&mut db, "Demo Athletics Club", "Europe/Berlin").await?;
+        organisation::set_price(&mut db, organisation, Some(&"0.05 EUR".parse()?)).await?;
         top_up::top_up(&mut db, purchase(organisation, CREDITS, "demo-1")).await?;
         tell!(
             self.bar,
@@ -288,7 +292,7 @@ impl Show {
     async fn check_books(&mut self, organisation: OrganisationId) -> anyhow::Result<()> {
         let mut db = self.pool.acquire().await?;
         tell!(self.bar, "\nTransaction history\n");
-        let history = ledger::history(&mut db, organisation, 50).await?;
+        let history = history::history(&mut db, organisation, history::Page::default()).await?;
         tell!(
             self.bar,
             "{}",
@@ -308,7 +312,9 @@ impl Show {
         );
 
         tell!(self.bar, "\nReconciliation\n");
-        for Check { invariant, meaning, violations } in reconcile::reconcile(&mut db).await? {
+        for Check { invariant, meaning, violations, .. } in
+            reconcile::reconcile(&mut db, Scope::Full).await?
+        {
             tell!(self.bar, "  {} {meaning}", mark(violations == 0));
             self.promise(violations == 0, format!("the books: {invariant}"));
         }

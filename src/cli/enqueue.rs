@@ -71,6 +71,7 @@ impl Enqueue {
                 "Queued before",
                 "Done before",
                 "Failed before",
+                "Skipped before",
                 "Repeated",
                 "Available",
                 "Shortfall",
@@ -82,6 +83,7 @@ impl Enqueue {
                     skipped.already_queued,
                     skipped.already_processed,
                     skipped.failed_before,
+                    skipped.skipped_before,
                     skipped.repeated,
                 ];
                 let counts = counts.iter().map(u32::to_string);

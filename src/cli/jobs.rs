@@ -1,5 +1,8 @@
 //! `photogate jobs …`
 
+use serde_json::json;
+use sqlx::PgConnection;
+
 use super::{End, Output, say};
 use crate::{
     config::Config,
@@ -35,6 +38,29 @@ pub(super) enum Jobs {
         #[arg(long, default_value = "System")]
         actor: String,
     },
+    /// Takes waiting photos out of their queue; they are not done, and cost nothing
+    #[command(
+        after_help = "Example:\n  photogate jobs skip 1 2026/IMG_0001.jpg --actor anna@club.example"
+    )]
+    Skip(Named),
+    /// Puts skipped photos back
+    #[command(after_help = "Example:\n  photogate jobs restore 1 2026/IMG_0001.jpg")]
+    Restore(Named),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    /// Of which event
+    event: EventId,
+    /// The photos' keys in the store
+    #[arg(required = true)]
+    photos: Vec<String>,
+    /// From which queue
+    #[arg(long, value_enum, default_value = "photo_processing")]
+    operation: Operation,
+    /// Who asks, for the books
+    #[arg(long, default_value = "System")]
+    actor: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,18 +75,66 @@ pub(super) struct Which {
     reason: Option<String>,
 }
 
+impl Named {
+    async fn ids(&self, db: &mut PgConnection) -> sqlx::Result<Vec<PhotoId>> {
+        let mut ids = Vec::new();
+        for key in &self.photos {
+            match event::photo(db, self.event, key).await? {
+                Some(photo) => ids.push(photo),
+                None => say!("{key} is no photo of event {}", self.event),
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn skip(&self, db: &mut PgConnection, output: Output) -> anyhow::Result<()> {
+        let photos = self.ids(db).await?;
+        let skipped = intake::skip(db, self.event, self.operation, &photos, &self.actor).await?;
+        let left = self.photos.len() - skipped as usize;
+        output.one(&json!({ "skipped": skipped, "left_alone": left }), |out| {
+            writeln!(out, "{skipped} photos were taken out of the queue; {left} do not wait in it.")
+        })?;
+        Ok(())
+    }
+
+    async fn restore(
+        &self,
+        db: &mut PgConnection,
+        config: &Config,
+        output: Output,
+    ) -> anyhow::Result<()> {
+        let photos = self.ids(db).await?;
+        let done = intake::restore(db, self.event, self.operation, &photos, &self.actor).await?;
+        if done.woke {
+            Wake::open(config.redis_url.as_deref())?.ring_now().await;
+        }
+        output.one(&done, |out| {
+            let left = self.photos.len() - done.restored as usize;
+            writeln!(out, "{} photos wait again; {left} had not been skipped.", done.restored)
+        })?;
+        Ok(())
+    }
+}
+
 impl Jobs {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
-        let (Self::Failures { which, .. } | Self::Retry { which, .. }) = &self;
-        let event = which.event;
+        let (event, which) = match &self {
+            Self::Failures { which, .. } | Self::Retry { which, .. } => (which.event, Some(which)),
+            Self::Skip(named) | Self::Restore(named) => (named.event, None),
+        };
         let Some(found) = event::find(&mut db, event).await? else {
             say!("error: there is no event {event}");
             return Ok(End::NotFound);
         };
-        let filter = Filter { operation: which.operation, reason: which.reason.as_deref() };
+        let filter = Filter {
+            operation: which.and_then(|which| which.operation),
+            reason: which.and_then(|which| which.reason.as_deref()),
+        };
         match &self {
+            Self::Skip(named) => named.skip(&mut db, output).await?,
+            Self::Restore(named) => named.restore(&mut db, config, output).await?,
             Self::Failures { limit, .. } => {
                 let failures = failures::list(&mut db, event, filter, *limit).await?;
                 output.rows(&failures, &["Photo", "Operation", "Reason", "Detail"], |failure| {

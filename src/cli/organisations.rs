@@ -3,13 +3,18 @@
 use serde_json::json;
 
 use super::{End, Output};
-use crate::{config::Config, database, organisation};
+use crate::{
+    config::Config,
+    database,
+    ids::OrganisationId,
+    organisation::{self, Price},
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Organisations {
     /// Creates an organisation with an empty account
     #[command(
-        after_help = "Example:\n  photogate organisations create 'Athletics Club' --time-zone Europe/Berlin"
+        after_help = "Example:\n  photogate organisations create 'Athletics Club' --time-zone Europe/Berlin --price '0.05 EUR'"
     )]
     Create {
         /// As it calls itself
@@ -17,6 +22,19 @@ pub(super) enum Organisations {
         /// Where its months begin and end
         #[arg(long, default_value = "UTC")]
         time_zone: String,
+        /// What a credit costs it; without, nothing can be bought, and staff grants
+        #[arg(long)]
+        price: Option<Price>,
+    },
+    /// Sets what a credit costs from now on
+    #[command(after_help = "Examples:
+  photogate organisations price 1 '0.05 EUR'
+  photogate organisations price 1 none              custom billing: nothing can be bought")]
+    Price {
+        /// Whose
+        organisation: OrganisationId,
+        /// As '0.05 EUR', or none
+        price: String,
     },
     /// Lists all organisations
     List,
@@ -27,19 +45,43 @@ impl Organisations {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { name, time_zone } => {
+            Self::Create { name, time_zone, price } => {
                 let id = organisation::create(&mut db, &name, &time_zone)
                     .await
                     .map_err(super::sentence)?;
+                if price.is_some() {
+                    organisation::set_price(&mut db, id, price.as_ref()).await?;
+                }
                 output.one(&json!({ "organisation": id }), |out| {
                     writeln!(out, "Organisation {id} was created.")
                 })?;
             }
+            Self::Price { organisation, price } => {
+                let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
+                if let Err(error) =
+                    organisation::set_price(&mut db, organisation, price.as_ref()).await
+                {
+                    return super::not_found_or(error);
+                }
+                output.one(&json!({ "organisation": organisation, "price": price }), |out| {
+                    match &price {
+                        Some(price) => {
+                            writeln!(out, "A credit costs organisation {organisation} {price}.")
+                        }
+                        None => writeln!(out, "Organisation {organisation} cannot buy credits."),
+                    }
+                })?;
+            }
             Self::List => {
                 let all = organisation::list(&mut db).await?;
-                output.rows(&all, &["Organisation", "Name", "Time zone"], |one| {
-                    vec![one.id.to_string(), one.name.clone(), one.time_zone.clone()]
-                })?;
+                output.rows(
+                    &all,
+                    &["Organisation", "Name", "Time zone", "Price per credit"],
+                    |one| {
+                        let price = one.price.as_ref().map_or_else(|| "—".into(), Price::to_string);
+                        vec![one.id.to_string(), one.name.clone(), one.time_zone.clone(), price]
+                    },
+                )?;
             }
         }
         Ok(End::Ok)

@@ -1,19 +1,48 @@
 //! `photogate reconcile`
 
 use super::{End, Output, say};
-use crate::{config::Config, database, reconcile};
+use crate::{
+    books::reconcile::{self, Scope},
+    config::Config,
+    database,
+};
 
-pub(super) async fn run(config: &Config, output: Output) -> anyhow::Result<End> {
-    let pool = database::connect(&config.database_url, 1).await?;
-    let checks = reconcile::reconcile(&mut *pool.acquire().await?).await?;
-    output.rows(&checks, &["Violations", "Invariant", "Meaning"], |check| {
-        vec![check.violations.to_string(), check.invariant.into(), check.meaning.into()]
-    })?;
-    if checks.iter().all(|check| check.violations == 0) {
-        say!("The books balance.");
-        Ok(End::Ok)
-    } else {
-        say!("error: the books do not balance");
-        Ok(End::BooksDoNotBalance)
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  photogate reconcile --json | jq '.[] | select(.violations > 0)'
+  photogate reconcile --incremental                 what the workers check every minute
+
+Workers do this by themselves; see the settings reconcile_seconds and reconcile_full_hours. The hashes of the ledger's
+chain are checked by `photogate ledger verify`.")]
+pub(super) struct Reconcile {
+    /// Only what costs no more with a long ledger
+    #[arg(long)]
+    incremental: bool,
+}
+
+impl Reconcile {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let pool = database::connect(&config.database_url, 1).await?;
+        let scope = if self.incremental { Scope::Incremental } else { Scope::Full };
+        let checks = reconcile::reconcile(&mut *pool.acquire().await?, scope).await?;
+        output.rows(&checks, &["Violations", "Invariant", "Meaning"], |check| {
+            vec![check.violations.to_string(), check.invariant.into(), check.meaning.into()]
+        })?;
+        for check in &checks {
+            for broken in &check.broken {
+                let whose = broken
+                    .organisation
+                    .map(|organisation| format!("organisation {organisation}, "))
+                    .unwrap_or_default();
+                say!("error: {}: {whose}{}", check.invariant, broken.what);
+            }
+        }
+        if checks.iter().all(|check| check.violations == 0) {
+            say!("The books balance.");
+            Ok(End::Ok)
+        } else {
+            say!("error: the books do not balance");
+            Ok(End::BooksDoNotBalance)
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     database,
     photo_store::PhotoStore,
+    telemetry,
     work::{Looker, Work},
     worker::{self, Stop},
 };
@@ -34,6 +35,9 @@ impl Run {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<End> {
         config.slots = self.slots.unwrap_or(config.slots);
         config.ahead = self.ahead.unwrap_or(config.ahead);
+        if let Some(address) = config.metrics_listen {
+            telemetry::answer_prometheus(address)?;
+        }
         let work = if self.rehearse {
             Work::Rehearsal
         } else {
@@ -42,8 +46,8 @@ impl Run {
                 PhotoStore::open(&config.store_url, &config.store_options)?,
             )?)
         };
-        // One for each of: claims, settles, heartbeats; and one in reserve.
-        let pool = database::connect_worker(&config.database_url, 4).await?;
+        // One for each of: claims, settles, heartbeats, checks of the books; and one in reserve.
+        let pool = database::connect_worker(&config.database_url, 5).await?;
         let stop = Stop::default();
         let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
         worker::run(&config, pool, Arc::new(work), stop).await?;

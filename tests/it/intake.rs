@@ -25,7 +25,13 @@ async fn a_second_enqueue_costs_nothing_and_says_so() {
     assert_eq!(again.queued, 0);
     assert_eq!(
         again.skipped,
-        Skipped { repeated: 0, already_queued: 1, already_processed: 1, failed_before: 1 }
+        Skipped {
+            repeated: 0,
+            already_queued: 1,
+            already_processed: 1,
+            failed_before: 1,
+            skipped_before: 0
+        }
     );
     assert_eq!(app.credits(organisation).await, (9, 0, 1));
 }

@@ -1,6 +1,6 @@
 //! The money, and who may touch it.
 
-use photogate::{database, ledger, top_up::TopUpError};
+use photogate::{books::history, database, top_up::TopUpError};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::App;
@@ -80,7 +80,13 @@ async fn the_history_adds_up_to_the_balance_at_every_step() {
     let hand = app.a_worker().await;
     let adds_up = async |step: &str| {
         let mut db = app.db().await;
-        let history = ledger::history(&mut db, organisation, 200).await.unwrap();
+        let history = history::history(
+            &mut db,
+            organisation,
+            history::Page { most: 200, ..history::Page::default() },
+        )
+        .await
+        .unwrap();
         let sum: i64 = history.iter().map(|row| row.credits.0).sum();
         drop(db);
         assert_eq!(sum, app.balance(organisation).await.available.0, "{step}");

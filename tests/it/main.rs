@@ -8,6 +8,8 @@
 mod support;
 
 mod architecture;
+mod books;
+mod chain;
 mod cli;
 mod compose;
 mod gate;

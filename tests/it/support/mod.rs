@@ -12,6 +12,10 @@ use std::{
 };
 
 use photogate::{
+    books::{
+        chain,
+        reconcile::{self, Scope},
+    },
     config::Config,
     credits::{self, Balance, Credits},
     database, event,
@@ -21,7 +25,6 @@ use photogate::{
     intake::{self, Run},
     organisation,
     progress::Progress,
-    reconcile,
     services::Services,
     settle::{Settler, Settling, Verdict},
     top_up::{self, Credited, TopUp, TopUpKind},
@@ -111,6 +114,34 @@ impl App {
         (Self::on(url, Some(services.redis.url())).await, services)
     }
 
+    /// The address of a database of its own, migrated no further than this.
+    pub async fn a_database_at(version: i64) -> String {
+        let services = shared().await;
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        {
+            let _one_at_a_time = MAKING.lock().await;
+            let mut db = PgConnection::connect(&services.postgres.url("postgres"))
+                .await
+                .expect("the server answers");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+                .execute(&mut db)
+                .await
+                .expect("a database is made");
+        }
+        let url = services.postgres.url(&name);
+        database::migrate_to(&url, version).await.expect("the migrations run");
+        url
+    }
+
+    /// The books' clock stands still, at this instant.
+    pub async fn set_the_clock(&self, instant: &str) {
+        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        let set = format!(
+            "CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT timestamptz '{instant}' $$"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut db).await.expect("it is set");
+    }
+
     async fn on(owner: String, redis_url: Option<String>) -> Self {
         let pool = database::connect(&owner, 24).await.expect("the database is ready");
         let photos = place(&format!(
@@ -148,6 +179,10 @@ impl App {
         let organisation = organisation::create(&mut *self.db().await, "Club", "Europe/Berlin")
             .await
             .expect("it is created");
+        let price = "0.05 EUR".parse().expect("a price");
+        organisation::set_price(&mut *self.db().await, organisation, Some(&price))
+            .await
+            .expect("it is set");
         if credits > 0 {
             self.top_up(organisation, credits).await;
         }
@@ -318,7 +353,14 @@ impl Drop for App {
             runtime.block_on(async {
                 let pool = database::connect(&url, 1).await.expect("the database is ready");
                 let mut db = pool.acquire().await.expect("a connection");
-                reconcile::reconcile(&mut db).await.expect("the books can be read")
+                let checks = reconcile::reconcile(&mut db, Scope::Full)
+                    .await
+                    .expect("the books can be read");
+                let chains =
+                    chain::verify(&mut db, None, |_| ()).await.expect("the chains can be read");
+                let broken: Vec<_> = chains.into_iter().filter_map(|one| one.broken).collect();
+                assert!(broken.is_empty(), "the chains do not hold: {broken:#?}");
+                checks
             })
         });
         let broken: Vec<_> = audit

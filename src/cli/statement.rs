@@ -1,0 +1,138 @@
+//! `photogate statement`
+
+use std::io;
+
+use chrono::NaiveDate;
+
+use super::{End, Output, say};
+use crate::{
+    books::statement::{self, Statement, StatementError},
+    config::Config,
+    database,
+    ids::OrganisationId,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  photogate statement --organisation 1 --month 2026-10 > october.csv
+  photogate statement --organisation 1 --month 2026-10 --format json
+
+The closing balance of a month is the opening balance of the next. A month that is over never changes.")]
+pub(super) struct MonthOf {
+    /// Whose
+    #[arg(long)]
+    organisation: OrganisationId,
+    /// Which month of the organisation's time zone, as 2026-10
+    #[arg(long, value_parser = month)]
+    month: NaiveDate,
+    /// As a table for spreadsheets, or as an object for programs [default: csv, or json with --json]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Csv,
+    Json,
+}
+
+fn month(text: &str) -> Result<NaiveDate, String> {
+    NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d")
+        .map_err(|_| "a month is written as 2026-10".to_owned())
+}
+
+impl MonthOf {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let pool = database::connect(&config.database_url, 1).await?;
+        let mut db = pool.acquire().await?;
+        let found = match statement::statement(&mut db, self.organisation, self.month).await {
+            Ok(found) => found,
+            Err(error @ StatementError::NoOrganisation(_)) => {
+                say!("error: {error}");
+                return Ok(End::NotFound);
+            }
+            Err(error @ StatementError::DoesNotAddUp { .. }) => {
+                say!("error: {error}");
+                return Ok(End::BooksDoNotBalance);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match self.format.unwrap_or(if output.json { Format::Json } else { Format::Csv }) {
+            Format::Json => Output { json: true }.one(&found, |_| Ok(()))?,
+            Format::Csv => write_csv(&found)?,
+        }
+        if !found.closed {
+            say!("The month is not over: this is what it is until now.");
+        }
+        Ok(End::Ok)
+    }
+}
+
+/// A row for the opening, one for each movement, one for the closing.
+fn write_csv(found: &Statement) -> anyhow::Result<()> {
+    let mut out = csv::Writer::from_writer(io::stdout().lock());
+    out.write_record([
+        "date",
+        "type",
+        "credits",
+        "balance",
+        "event",
+        "event_id",
+        "operation",
+        "run",
+        "transaction",
+        "user",
+        "note",
+        "price_per_credit",
+        "currency",
+    ])?;
+    let edge = |at: chrono::DateTime<chrono::Utc>, kind: &str, balance: crate::credits::Credits| {
+        let mut row = vec![String::new(); 13];
+        row[0] = at.to_rfc3339();
+        kind.clone_into(&mut row[1]);
+        row[3] = balance.0.to_string();
+        row
+    };
+    out.write_record(edge(found.begins_at, "Opening", found.opening))?;
+    for line in &found.lines {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        out.write_record([
+            line.at.to_rfc3339(),
+            line.kind.name().to_owned(),
+            line.credits.0.to_string(),
+            line.balance.0.to_string(),
+            text(line.event_name.as_deref().map(harmless)),
+            text(line.event.map(|event| event.to_string())),
+            text(line.operation.map(|operation| operation.to_string())),
+            text(line.run.map(|run| run.to_string())),
+            text(line.transaction.map(|transaction| transaction.to_string())),
+            harmless(&line.actor),
+            text(line.note.as_deref().map(harmless)),
+            text(line.price_per_credit.map(|price| price.to_string())),
+            text(line.currency.clone()),
+        ])?;
+    }
+    out.write_record(edge(found.ends_at, "Closing", found.closing))?;
+    out.flush()?;
+    Ok(())
+}
+
+/// What people typed, so that no spreadsheet takes it for a formula.
+fn harmless(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_no_formula() {
+        assert_eq!(harmless("=1+1"), "'=1+1");
+        assert_eq!(harmless("thanks"), "thanks");
+    }
+}

@@ -1,0 +1,317 @@
+//! The chain that seals the ledger, and who sees which rows.
+
+use photogate::{
+    books::{
+        chain::{self, Verified},
+        reconcile::{self, Scope},
+    },
+    database, organisation,
+    settle::Verdict,
+    top_up::{self, TopUp, TopUpKind},
+};
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::{App, photogate, place};
+
+/// Some of everything: top-ups with difficult words, reservations, commits, refunds, by two organisations.
+async fn an_app_with_a_ledger() -> App {
+    let app = App::new().await;
+    for _ in 0..2 {
+        let organisation = app.an_organisation_with(20).await;
+        let event = app.an_event_of(organisation).await;
+        app.queue(event, "ok", 6).await;
+        let top_up = TopUp {
+            organisation,
+            kind: TopUpKind::FreeCredits,
+            amount: photogate::credits::Credits(3),
+            actor: "Zoë \"Z\" O'Neill \\ \u{1}\u{1f}",
+            note: "two\nlines\tand a tab, ünïcödé, 🏃",
+            idempotency_key: "k/1",
+        };
+        top_up::top_up(&mut *app.db().await, top_up).await.unwrap();
+    }
+    let hand = app.a_worker().await;
+    for (number, reservation) in hand.claim(12).await.into_iter().enumerate() {
+        match number % 3 {
+            0 => hand.fail(reservation).await,
+            1 => hand.succeed(reservation).await,
+            _ => hand.give_back(reservation, Verdict::HandedBack).await,
+        };
+    }
+    app
+}
+
+async fn verify(app: &App) -> Vec<Verified> {
+    chain::verify(&mut *app.db().await, None, |_| ()).await.unwrap()
+}
+
+/// As nobody but the owner of the server could.
+async fn tamper(app: &App, sql: &'static str) {
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    owner.execute("SET session_replication_role = replica").await.unwrap();
+    owner.execute("SET search_path = photogate").await.unwrap();
+    let changed = owner.execute(sql).await.unwrap();
+    assert!(changed.rows_affected() > 0, "{sql}");
+}
+
+async fn export(app: &App) -> Vec<u8> {
+    let mut written = Vec::new();
+    chain::export(&mut *app.db().await, None, &mut written).await.unwrap();
+    written
+}
+
+#[tokio::test]
+async fn every_entry_is_sealed_and_every_link_holds_here_and_in_an_export() {
+    let app = an_app_with_a_ledger().await;
+
+    let here = verify(&app).await;
+    let there = chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
+
+    assert_eq!(here.len(), 2);
+    assert!(here.iter().all(|one| one.broken.is_none() && one.head.entries > 10), "{here:#?}");
+    assert_eq!(here, there);
+}
+
+#[tokio::test]
+async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named() {
+    for (change, entry, words) in [
+        ("UPDATE ledger SET amount = 2000 WHERE organisation_id = 2 AND entry = 1", 1, "totals"),
+        (
+            "UPDATE ledger SET movement = 'commit' WHERE organisation_id = 2 AND movement = 'refund'",
+            9,
+            "",
+        ),
+        (
+            "UPDATE ledger SET at = at - interval '1 day' WHERE organisation_id = 2 AND entry = 4",
+            3,
+            "another instant",
+        ),
+        ("UPDATE ledger SET worker_id = 7 WHERE organisation_id = 2 AND entry = 5", 3, "worker"),
+        (
+            "UPDATE top_up SET note = 'nothing' WHERE organisation_id = 2 AND kind = 'free_credits'",
+            2,
+            "hash",
+        ),
+        (
+            "UPDATE top_up SET price_per_credit = 1 WHERE organisation_id = 2 AND kind = 'purchase'",
+            1,
+            "hash",
+        ),
+        (
+            "UPDATE link SET available = available + 1 WHERE organisation_id = 2 AND first_entry = 3",
+            3,
+            "totals",
+        ),
+        (
+            "UPDATE link SET hash = sha256('x') WHERE organisation_id = 2 AND first_entry = 3",
+            3,
+            "hash",
+        ),
+        ("DELETE FROM ledger WHERE organisation_id = 2 AND entry = 5", 3, "are there"),
+        ("DELETE FROM link WHERE organisation_id = 2 AND first_entry = 3", 9, "no link seals"),
+        ("DELETE FROM link WHERE organisation_id = 2 AND first_entry > 8", 9, "the chain seals 8"),
+        (
+            "INSERT INTO ledger SELECT 999999, 0, 'top_up', 2, max(entry) + 1, 1000, NULL FROM ledger WHERE organisation_id = 2",
+            13,
+            "the chain seals",
+        ),
+    ] {
+        let mut app = an_app_with_a_ledger().await;
+        app.audited = false;
+        tamper(&app, change).await;
+
+        let verified = verify(&app).await;
+        let exported = chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
+
+        assert!(verified[0].broken.is_none(), "{change}: the other organisation's chain holds");
+        let broken = verified[1].broken.clone().unwrap_or_else(|| panic!("{change}: not found"));
+        assert_eq!(broken.first_entry, entry, "{change}: {broken}");
+        assert!(broken.what.contains(words), "{change}: {broken}");
+        let unseen = ["SET at =", "SET worker_id"].iter().any(|part| change.contains(part));
+        assert!(unseen || exported[1].broken.is_some(), "{change}: not found in the export");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_was_written_anew_lacks_the_link_that_was_noted() {
+    let mut app = an_app_with_a_ledger().await;
+    let noted = verify(&app).await[1].head.head.clone().unwrap();
+    let run = |arguments: &[&str]| photogate(&app.config, arguments).status.code();
+    assert_eq!(run(&["ledger", "verify", "--anchor", &noted]), Some(0));
+    let file = place("chain.ndjson");
+    std::fs::write(&file, export(&app).await).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    assert_eq!(run(&["ledger", "verify", "--export", &file, "--anchor", &noted]), Some(0));
+
+    // The owner gives himself more, and seals all of it again.
+    tamper(
+        &app,
+        "UPDATE ledger SET amount = amount + 1000 WHERE organisation_id = 2 AND entry = 1",
+    )
+    .await;
+    tamper(
+        &app,
+        "UPDATE top_up SET amount = amount + 1000 WHERE organisation_id = 2 AND kind = 'purchase'",
+    )
+    .await;
+    tamper(&app, "UPDATE account SET funded = funded + 1000, available = available + 1000 WHERE organisation_id = 2").await;
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    owner
+        .execute(
+            "SET search_path = photogate; SET session_replication_role = replica;
+             CREATE TEMPORARY TABLE old AS SELECT * FROM ledger WHERE organisation_id = 2;
+             DELETE FROM ledger WHERE organisation_id = 2; DELETE FROM link WHERE organisation_id = 2;
+             SET session_replication_role = origin;
+             DO $$ DECLARE r ledger; BEGIN FOR r IN SELECT * FROM old ORDER BY entry LOOP INSERT INTO ledger SELECT (r).*; END LOOP; END $$",
+        )
+        .await
+        .unwrap();
+
+    assert_eq!(run(&["ledger", "verify"]), Some(0), "the new chain is a chain");
+    assert_eq!(run(&["ledger", "verify", "--anchor", &noted]), Some(3));
+    app.audited = false; // the openings of its months are not what they were
+}
+
+#[tokio::test]
+async fn an_export_that_is_cut_or_changed_is_found_out() {
+    let app = an_app_with_a_ledger().await;
+    let whole = String::from_utf8(export(&app).await).unwrap();
+    let verify = |text: &str| chain::verify_export(text.as_bytes(), |_| ());
+
+    let cut: String = whole.split_inclusive('\n').take(whole.lines().count() - 1).collect();
+    let changed = whole.replacen("\"amount\":20", "\"amount\":21", 1);
+
+    assert!(verify(&cut).unwrap()[1].broken.is_some());
+    assert!(verify(&changed).unwrap()[0].broken.is_some());
+    let headless: String = whole.split_inclusive('\n').skip(1).collect();
+    assert!(matches!(verify(&headless), Err(chain::ImportError::Headless(1))));
+    assert!(matches!(verify("{}"), Err(chain::ImportError::Line { line: 1, .. })));
+}
+
+#[tokio::test]
+async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
+    let app = an_app_with_a_ledger().await;
+    let tables = [
+        "organisation",
+        "account",
+        "month",
+        "ledger",
+        "link",
+        "top_up",
+        "event",
+        "queue",
+        "run",
+        "usage",
+        "in_flight",
+        "photo",
+        "job",
+        "outcome",
+        "skip",
+        "hold",
+        "looked_at",
+        "face",
+        "bib",
+        "rotation",
+    ];
+    let mut db = app.db().await;
+    // Some of what no rehearsal writes.
+    tamper(&app, "INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1 FROM photo").await;
+    tamper(&app, "INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
+    tamper(&app, "INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
+    tamper(&app, "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) FROM photo").await;
+    tamper(&app, "INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' FROM queue").await;
+    tamper(&app, "INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
+
+    let mut counts = Vec::new();
+    for seen_by in [None, Some(1), Some(2), Some(99)] {
+        let mut tx = db.begin().await.unwrap();
+        if let Some(organisation) = seen_by {
+            database::become_organisation(&mut tx, photogate::ids::OrganisationId(organisation))
+                .await
+                .unwrap();
+        }
+        let mut rows = Vec::new();
+        for table in tables {
+            let count = format!("SELECT count(*) FROM {table}");
+            rows.push(
+                sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(count))
+                    .fetch_one(&mut *tx)
+                    .await
+                    .unwrap(),
+            );
+        }
+        counts.push(rows);
+        tx.rollback().await.unwrap();
+    }
+
+    for (at, table) in tables.iter().enumerate() {
+        assert!(counts[1][at] > 0 && counts[2][at] > 0, "{table}: an organisation sees its own");
+        assert_eq!(counts[0][at], counts[1][at] + counts[2][at], "{table}: and nothing else");
+        assert_eq!(counts[3][at], 0, "{table}: nobody sees nothing");
+    }
+    // Without a name nothing is seen, and nothing can be written in any case.
+    let mut tx = db.begin().await.unwrap();
+    tx.execute("SET LOCAL ROLE photogate_organisation").await.unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(rows, 0);
+    assert!(tx.execute("SELECT close_months(1)").await.is_err());
+    drop(tx);
+    tamper(&app, "DELETE FROM skip").await;
+}
+
+#[tokio::test]
+async fn every_table_is_secured_or_known_not_to_be() {
+    let app = App::new().await;
+
+    let open = app
+        .count(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace AND relkind = 'r' AND NOT relrowsecurity
+             AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation')
+             OR relname IN ('worker', 'attempt', 'reconciliation') AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
+        )
+        .await;
+
+    assert_eq!(open, 0, "a new table needs a policy in a migration, as in 0012_row_security.sql");
+}
+
+#[tokio::test]
+async fn what_was_booked_before_the_chain_is_sealed_by_the_migration() {
+    // A database as it was before months and chains, with a ledger.
+    let url = App::a_database_at(6).await;
+    let mut db = PgConnection::connect(&url).await.unwrap();
+    db.execute(
+        "SET search_path = photogate;
+         SELECT create_organisation('Old', 'Europe/Berlin'); SELECT create_event(1, 'Old', true, false);
+         SELECT top_up(1, 'purchase', 10, 'anna', 'old', 'k-1');
+         SELECT enqueue(1, 'photo_processing', ARRAY['a', 'b', 'c'], ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], 'anna');
+         SELECT register_worker('old', 1, '1 hour'); SELECT count(*) FROM claim(1, 3, 0, false);
+         SELECT settle(1, array_agg(job_id), array_agg(1), '{processed,failed}', '{NULL,corrupt}', '{NULL,NULL}') FROM (SELECT job_id FROM job ORDER BY position LIMIT 2) j",
+    )
+    .await
+    .unwrap();
+    // Part of it last month.
+    db.execute("SET session_replication_role = replica; UPDATE ledger SET at = at - interval '40 days' WHERE entry <= 3").await.unwrap();
+    db.close().await.unwrap();
+
+    database::migrate(&url).await.unwrap();
+
+    let pool = database::connect(&url, 1).await.unwrap();
+    let mut db = pool.acquire().await.unwrap();
+    let checks = reconcile::reconcile(&mut db, Scope::Full).await.unwrap();
+    // The top-up's own instant was not moved along.
+    let broken: Vec<_> =
+        checks.iter().filter(|check| check.violations > 0).map(|check| check.invariant).collect();
+    assert_eq!(broken, ["top_ups_are_booked"]);
+    let verified = chain::verify(&mut db, None, |_| ()).await.unwrap();
+    assert_eq!(
+        (verified[0].head.entries, verified[0].links, verified[0].broken.clone()),
+        (6, 6, None)
+    );
+    let months = photogate::books::months::latest(&mut db, photogate::ids::OrganisationId(1), 3)
+        .await
+        .unwrap();
+    assert_eq!(months.iter().map(|one| one.usage.0).sum::<i64>(), 2);
+    assert_eq!(months[0].closing.0, 8);
+    assert_eq!(organisation::list(&mut db).await.unwrap()[0].price, None);
+}
