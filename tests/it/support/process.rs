@@ -22,7 +22,12 @@ impl Process {
     pub fn work(config: &Config, arguments: &[&str]) -> Self {
         let mut command = program(config);
         command.arg("work").args(arguments);
-        Self(command.stdin(Stdio::null()).spawn().expect("photogate starts"))
+        Self::start(command)
+    }
+
+    /// Any command.
+    pub fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().expect("it starts"))
     }
 
     pub fn signal(&self, signal: Signal) {
