@@ -1,5 +1,5 @@
 # Each target is one line that calls what a person could type.
-.PHONY: demo test check bench setup models sqlx samples
+.PHONY: demo test check drill bench setup models sqlx samples
 
 demo: setup models      ## the whole service at work: make demo ARGS=--exit
 	cargo run --release --locked -- demo $(ARGS)
@@ -9,6 +9,9 @@ test: setup models      ## all tests, against a real PostgreSQL, Redis and S3 en
 
 check: setup            ## format, lints, docs, and that .sqlx/ is what the queries are
 	scripts/check
+
+drill: setup            ## 100,000 photos and 200 killed workers; ends with 0 only if nothing was lost
+	scripts/drill $(ARGS)
 
 bench: setup models     ## what docs/benchmarks.md says, measured here
 	scripts/bench $(ARGS)

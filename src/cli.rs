@@ -4,6 +4,7 @@
 mod config;
 mod credits;
 mod demo;
+mod drill;
 mod enqueue;
 mod events;
 mod inspect;
@@ -86,6 +87,8 @@ enum Command {
     Ledger(ledger::Ledger),
     /// Proves the books; exits with 3 if they do not balance
     Reconcile(reconcile::Reconcile),
+    /// Kills workers, servers and connections while photos are paid for, and counts what came of it
+    Drill(drill::Drill),
     /// Shows the settings in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -160,8 +163,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     }
     let config = match Config::read(&cli.flags) {
         // The demo tells its own story.
-        Ok(config) if matches!(cli.command, Command::Demo(_)) && cli.flags.log.is_none() => {
-            Config { log: "warn".into(), ..config }
+        Ok(config)
+            if matches!(cli.command, Command::Demo(_) | Command::Drill(_))
+                && cli.flags.log.is_none() =>
+        {
+            Config { log: "warn,sqlx=error".into(), ..config }
         }
         Ok(config) => config,
         Err(error) => {
@@ -185,6 +191,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Refunds(since) => since.run(&config, output).await,
         Command::Ledger(ledger) => ledger.run(&config, output).await,
         Command::Reconcile(reconcile) => reconcile.run(&config, output).await,
+        Command::Drill(drill) => drill.run(config, output).await,
         Command::Config(config::ConfigCommand::Show) => config::show(config, output),
         Command::Models(models::Models::Check) => models::check(&config, output),
         Command::Completions { .. } => Ok(End::Ok),

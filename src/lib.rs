@@ -33,6 +33,7 @@ pub mod models;
 pub mod photo_store;
 pub mod progress;
 pub mod rehearsal;
+pub mod drill;
 pub mod services;
 pub mod telemetry;
 pub mod wake;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::{findings::Findings, settle::Verdict};
 
 /// `rehearsal/ok/…` succeeds, `rehearsal/fail/…` fails, `rehearsal/retry/…` has transient trouble for ever,
-/// `rehearsal/panic/…` panics, `rehearsal/crash/…` takes the process down, `rehearsal/slow-500/…` takes half a second.
-pub(crate) async fn perform(key: &str) -> Verdict {
+/// `rehearsal/retry-2/…` twice, `rehearsal/panic/…` panics, `rehearsal/crash/…` takes the process down,
+/// `rehearsal/slow-500/…` takes half a second.
+pub(crate) async fn perform(key: &str, retries: u32) -> Verdict {
     let done = Verdict::Processed(Findings::Nothing);
     let mut parts = key.split('/');
     let (Some("rehearsal"), Some(act)) = (parts.next(), parts.next()) else {
@@ -21,17 +22,23 @@ pub(crate) async fn perform(key: &str) -> Verdict {
             tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(100))).await;
             done
         }
+        Some(("retry", times)) if retries >= times.parse().unwrap_or(1) => done,
+        Some(("retry", _)) => trouble(),
         _ => match act {
             "fail" => Verdict::Failed { reason: "corrupt", detail: "rehearsed".into() },
-            "retry" => Verdict::Retry {
-                reason: "store_unavailable",
-                detail: "rehearsed".into(),
-                after: Duration::from_millis(100),
-            },
+            "retry" => trouble(),
             "panic" => panic!("rehearsed"),
             // As a bug in a codec would: no unwinding, no goodbye.
             "crash" => std::process::abort(),
             _ => done,
         },
+    }
+}
+
+fn trouble() -> Verdict {
+    Verdict::Retry {
+        reason: "store_unavailable",
+        detail: "rehearsed".into(),
+        after: Duration::from_millis(100),
     }
 }

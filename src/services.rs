@@ -87,6 +87,15 @@ impl Services {
         Ok(Self { postgres, redis, _sockets: sockets, place })
     }
 
+    /// Starts a Redis alone, for those who bring a PostgreSQL.
+    ///
+    /// # Errors
+    /// See [`ServicesError`].
+    pub async fn redis_alone() -> Result<(Redis, TempDir), ServicesError> {
+        let sockets = tempfile::Builder::new().prefix("photogate-").tempdir_in("/tmp")?;
+        Ok((Redis::start(sockets.path()).await?, sockets))
+    }
+
     /// Where they keep what they keep: the place that was asked for, or one that the user `postgres` can reach.
     pub fn place(&self) -> &Path {
         &self.place.path

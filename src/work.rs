@@ -33,7 +33,7 @@ impl Work {
     pub async fn on(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
         match self {
             Self::Photos(looker) => looker.look(reservation, drain).await,
-            Self::Rehearsal => rehearsal::perform(reservation.key()).await,
+            Self::Rehearsal => rehearsal::perform(reservation.key(), reservation.retries()).await,
         }
     }
 }

@@ -268,7 +268,9 @@ impl Turn {
             batch = gate::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
             // As long as there is more of it, what was paid for earlier comes before what is waiting.
             self.adopted = (batch.len() < most).then(Instant::now);
-            self.suspects = batch.iter().any(Reservation::is_suspect);
+            // Nothing was learnt of them while one was worked on.
+            self.suspects =
+                batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);
             // Known from here on, whatever becomes of the claim.
             shift.in_hand().extend(batch.iter().map(Reservation::fence));
         }

@@ -82,6 +82,15 @@ impl Redis {
         let _ = fs::remove_file(&self.socket);
     }
 
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn empty(&self) -> redis::RedisResult<()> {
+        let mut db = Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        redis::cmd("FLUSHALL").query_async(&mut db).await
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())

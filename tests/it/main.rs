@@ -12,6 +12,7 @@ mod books;
 mod chain;
 mod cli;
 mod compose;
+mod drill;
 mod gate;
 mod intake;
 mod ledger;

@@ -1,0 +1,110 @@
+//! What goes wrong in a drill.
+
+use std::{fmt, io, time::Duration};
+
+use rand::{Rng, rngs::StdRng};
+use sqlx::{Connection, PgConnection};
+
+use super::{DrillError, Ground, crew::Crew};
+
+/// How often what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Chaos {
+    round: usize,
+    kills: usize,
+    freezes: usize,
+    plugs: usize,
+    cuts: usize,
+    flushes: usize,
+    redis_stops: usize,
+    redis_is_away: bool,
+}
+
+impl fmt::Display for Chaos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} kills, {} freezes, PostgreSQL unplugged {} times and its connections cut {} times, Redis emptied {} times and stopped {} times",
+            self.kills, self.freezes, self.plugs, self.cuts, self.flushes, self.redis_stops
+        )
+    }
+}
+
+impl Chaos {
+    /// One round of it; `left` rounds are left, this one included.
+    pub(super) async fn strike(
+        &mut self,
+        rng: &mut StdRng,
+        ground: &mut Ground,
+        crew: &mut Crew,
+        kills: usize,
+        left: usize,
+    ) -> Result<(), DrillError> {
+        for _ in 0..(kills - self.kills).div_ceil(left) {
+            self.kills += usize::from(crew.kill_one(rng)?);
+        }
+        // Each once early on, so that the shortest drill has it too; then by chance.
+        self.round += 1;
+        let round = self.round;
+        let mut strikes = |first, one_in| round == first || rng.random_ratio(1, one_in);
+        let (freeze, cut, empty) = (strikes(2, 8), strikes(3, 8), strikes(4, 10));
+        let (stop, unplug) = (strikes(5, 12), strikes(6, 16));
+        if freeze {
+            self.freezes += usize::from(crew.freeze_one(rng));
+        }
+        if cut {
+            self.cuts += usize::from(cut_connections(ground).await.is_ok());
+        }
+        if empty {
+            self.flushes += usize::from(ground.redis.empty().await.is_ok());
+        }
+        if self.redis_is_away {
+            ground.redis.resume().await?;
+            self.redis_is_away = false;
+        } else if stop {
+            ground.redis.stop();
+            self.redis_stops += 1;
+            self.redis_is_away = true;
+        }
+        if unplug {
+            self.pull_the_plug(ground).await?;
+        }
+        Ok(())
+    }
+
+    async fn pull_the_plug(&mut self, ground: &mut Ground) -> Result<(), DrillError> {
+        if let Some(own) = &mut ground.own {
+            own.postgres.pull_the_plug()?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            own.postgres.resume().await?;
+            self.plugs += 1;
+        }
+        Ok(())
+    }
+
+    /// Everything is there again.
+    pub(super) async fn end(
+        &mut self,
+        ground: &mut Ground,
+        crew: &mut Crew,
+    ) -> Result<(), DrillError> {
+        crew.thaw_all();
+        if self.redis_is_away {
+            ground.redis.resume().await?;
+            self.redis_is_away = false;
+        }
+        crew.replace_the_dead().map_err(io::Error::into)
+    }
+}
+
+/// Whatever they were doing: before the commit, or after it and before the answer.
+async fn cut_connections(ground: &Ground) -> sqlx::Result<()> {
+    let mut db = PgConnection::connect(&ground.url).await?;
+    // Not `query!`: this is the server's business, not ours.
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .execute(&mut db)
+    .await?;
+    db.close().await
+}

@@ -1,0 +1,143 @@
+//! The drill, in short, and that it would notice.
+
+use photogate::drill::{Drill, Expected, Tally, Told, tally};
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::{App, a_database_of_somebody_else, photogate, place};
+
+fn last_line(output: &std::process::Output) -> Tally {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said
+        .lines()
+        .last()
+        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    serde_json::from_str(line).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_workers_servers_and_connections_die() {
+    let app = App::new().await;
+    let place = place("drill");
+
+    let output = photogate(
+        &app.config,
+        &[
+            "drill",
+            "--jobs",
+            "3000",
+            "--kills",
+            "10",
+            "--seed",
+            "7",
+            "--json",
+            "--place",
+            place.to_str().unwrap(),
+        ],
+    );
+
+    let said = String::from_utf8_lossy(&output.stderr);
+    let tally = last_line(&output);
+    assert!(output.status.success() && tally.is_clean(), "{tally:?}\n{said}");
+    assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
+    for struck in ["10 kills", "PostgreSQL unplugged", "cut", "late settles refused"] {
+        assert!(said.contains(struck), "{said}");
+    }
+    assert!(
+        !said.contains(" 0 freezes") && !said.contains(" 0 times") && !said.contains(" 0 late"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_server_of_somebody_elses_it_makes_a_database_and_drops_it() {
+    let app = App::new().await;
+    let server = a_database_of_somebody_else().await;
+    let place = place("drill-elsewhere");
+
+    let output = photogate(
+        &app.config,
+        &[
+            "drill",
+            "--jobs",
+            "300",
+            "--kills",
+            "2",
+            "--json",
+            "--server",
+            &server,
+            "--place",
+            place.to_str().unwrap(),
+        ],
+    );
+
+    assert!(last_line(&output).is_clean(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left =
+        app.count("SELECT count(*) FROM pg_database WHERE datname LIKE 'photogate_drill%'").await;
+    assert_eq!(left, 0);
+}
+
+/// A drill that went well, in small: four photos, one of each.
+async fn a_calm_app() -> (App, Drill, Told) {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    for (number, reservation) in hand.claim(4).await.into_iter().enumerate() {
+        if number == 0 {
+            hand.fail(reservation).await
+        } else {
+            hand.succeed(reservation).await
+        };
+    }
+    let drill =
+        Drill { jobs: 4, kills: 0, seed: 1, workers: 1, place: place("never"), server: None };
+    let expected = Expected { photos: 4, funded: vec![(organisation, 10)] };
+    (app, drill, Told { expected, ..Told::default() })
+}
+
+#[tokio::test]
+async fn the_tally_sees_each_kind_of_harm() {
+    type Count = fn(&Tally) -> i64;
+    let (app, drill, told) = a_calm_app().await;
+    assert!(tally(&app.owner, &drill, &told).await.unwrap().is_clean());
+
+    let harms: [(&str, Count); 9] = [
+        ("DELETE FROM job WHERE position = 2", |tally| tally.lost),
+        ("DELETE FROM outcome WHERE state = 'failed'", |tally| tally.lost),
+        (
+            "INSERT INTO ledger SELECT transaction_id + 1000000, leg, movement, organisation_id, entry + 1000, amount, worker_id FROM ledger WHERE movement = 'commit';
+             INSERT INTO job SELECT queue_id, position + 1000, job_id + 1000000, photo_id, run_id, 1 FROM job",
+            |tally| tally.charged_twice,
+        ),
+        ("INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() FROM job LIMIT 1", |tally| tally.stuck),
+        ("UPDATE queue SET tail = tail + 1, blocked = 2, no_credit_since = now() WHERE tail > 0", |tally| tally.stranded),
+        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| tally.late_settles_accepted),
+        ("INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' FROM outcome LIMIT 1", |tally| tally.late_settles_accepted),
+        ("UPDATE account SET available = available + 1, funded = funded + 1", |tally| tally.drift),
+        ("UPDATE link SET hash = sha256('x') WHERE first_entry = 1", |tally| tally.drift),
+    ];
+    for (harm, count) in harms {
+        let (mut app, drill, told) = a_calm_app().await;
+        app.audited = false;
+        let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+        owner
+            .execute("SET session_replication_role = replica; SET search_path = photogate")
+            .await
+            .unwrap();
+        owner.execute(harm).await.unwrap();
+
+        let tally = tally(&app.owner, &drill, &told).await.unwrap();
+
+        assert!(count(&tally) > 0, "{harm}: {tally:?}");
+    }
+
+    let funded_twice = Told {
+        expected: Expected { photos: 4, funded: vec![(photogate::ids::OrganisationId(1), 5)] },
+        ..told.clone()
+    };
+    assert_eq!(tally(&app.owner, &drill, &funded_twice).await.unwrap().drift, 1);
+    let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
+    let seen = tally(&app.owner, &drill, &alarmed).await.unwrap();
+    assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));
+}
