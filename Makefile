@@ -1,5 +1,5 @@
 # Each target is one line that calls what a person could type.
-.PHONY: demo test check drill bench setup models sqlx samples
+.PHONY: demo test check drill bench bench-gate setup models sqlx samples
 
 demo: setup models      ## the whole service at work: make demo ARGS=--exit
 	cargo run --release --locked -- demo $(ARGS)
@@ -15,6 +15,9 @@ drill: setup            ## 100,000 photos and 200 killed workers; ends with 0 on
 
 bench: setup models     ## what docs/benchmarks.md says, measured here
 	scripts/bench $(ARGS)
+
+bench-gate: setup       ## the gate beside a naive one, awa and apalis-postgres: ratios of one run
+	scripts/bench-gate $(ARGS)
 
 setup:                  ## installs what is missing, through apt
 	scripts/setup

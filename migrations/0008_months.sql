@@ -101,17 +101,20 @@ CREATE TRIGGER month_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON month
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 CREATE INDEX top_up_at ON top_up (organisation_id, at, transaction_id);
 
--- Begins the month that p_at is in, for those accounts whose month is over. The caller holds their locks.
-CREATE FUNCTION open_months(p_organisations bigint[], p_at timestamptz) RETURNS void
+-- Begins the months that p_ats are in, for those accounts whose month is over. The caller holds their locks. A month that
+-- goes on because its end was moved (the rules of a time zone may change) is not begun again.
+CREATE FUNCTION open_months(p_organisations bigint[], p_ats timestamptz[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     WITH ended AS MATERIALIZED (
-        SELECT a.*, o.time_zone, month_of(p_at, o.time_zone) AS next FROM account a JOIN organisation o USING (organisation_id)
-        WHERE a.organisation_id = ANY (p_organisations) AND a.month_ends_at <= p_at),
+        SELECT a.*, u.at, o.time_zone, greatest(month_of(u.at, o.time_zone), a.month) AS next
+        FROM unnest(p_organisations, p_ats) u (organisation_id, at) JOIN account a USING (organisation_id) JOIN organisation o USING (organisation_id)
+        WHERE a.month_ends_at <= u.at),
     opened AS (
         INSERT INTO month (organisation_id, month, entries, funded, available, reserved, spent)
-        SELECT organisation_id, next, entries, funded, available, reserved, spent FROM ended)
-    UPDATE account a SET month = e.next, month_ends_at = month_begins((e.next + interval '1 month')::date, e.time_zone)
+        SELECT organisation_id, next, entries, funded, available, reserved, spent FROM ended WHERE next > month)
+    -- Nothing is booked before the month that is open, even if the clock steps back.
+    UPDATE account a SET month = e.next, month_ends_at = month_begins((e.next + interval '1 month')::date, e.time_zone), moved_at = greatest(a.moved_at, e.at)
     FROM ended e WHERE a.organisation_id = e.organisation_id;
 END $$;
 
@@ -123,7 +126,7 @@ DECLARE v_at timestamptz; v_month date;
 BEGIN
     SELECT greatest(clock(), moved_at) INTO v_at FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
-    PERFORM open_months(ARRAY[p_organisation], v_at);
+    PERFORM open_months(ARRAY[p_organisation], ARRAY[v_at]);
     UPDATE account SET moved_at = v_at WHERE organisation_id = p_organisation RETURNING month INTO v_month;
     RETURN v_month;
 END $$;

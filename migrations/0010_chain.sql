@@ -59,6 +59,12 @@ DO $$
 DECLARE v_row ledger;
 BEGIN
     IF NOT EXISTS (SELECT FROM ledger) THEN RETURN; END IF;
+    -- Two that waited for one lock may have been booked in the other order: as in 0008, the order of the entries counts.
+    ALTER TABLE top_up DISABLE TRIGGER top_up_is_append_only;
+    UPDATE top_up t SET at = l.ordered_at FROM (
+        SELECT transaction_id, movement, max(at) OVER (PARTITION BY organisation_id ORDER BY entry) AS ordered_at FROM ledger) l
+    WHERE l.movement = 'top_up' AND l.transaction_id = t.transaction_id;
+    ALTER TABLE top_up ENABLE TRIGGER top_up_is_append_only;
     CREATE TEMPORARY TABLE old_ledger ON COMMIT DROP AS SELECT * FROM ledger;
     ALTER TABLE ledger DISABLE TRIGGER ledger_is_append_only;
     DELETE FROM ledger;

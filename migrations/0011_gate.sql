@@ -1,7 +1,8 @@
 -- The gate's functions anew, whole: those of 0006 that now also book in months (0008), price purchases (0009) and pass
 -- over what is skipped (0007). Every rule of 0006 holds here. The ledger's own trigger seals what they write (0010).
 --
--- Every movement of an account is booked at one instant, taken under its lock: the later of now and its last movement.
+-- An account's movements are booked at one instant a call, its own, taken under its lock: the later of now and its last
+-- movement.
 -- Usage rows are counted under the account's lock too, and so in its place in the lock order.
 
 CREATE OR REPLACE FUNCTION create_organisation(p_name text, p_time_zone text) RETURNS bigint
@@ -149,7 +150,7 @@ BEGIN
     IF r_available + p_amount < 0 THEN
         RAISE EXCEPTION 'only % credits are available', r_available USING ERRCODE = 'PG004';
     END IF;
-    IF v_at >= v_ends THEN PERFORM open_months(ARRAY[p_organisation], v_at); END IF;
+    IF v_at >= v_ends THEN PERFORM open_months(ARRAY[p_organisation], ARRAY[v_at]); END IF;
     UPDATE account SET funded = funded + p_amount, available = available + p_amount, entries = entries + 1, moved_at = v_at
     WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, r_available;
     INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, at)
@@ -174,7 +175,7 @@ DECLARE
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
     v_next   bigint[]; v_more bigint[]; v_zero bigint[];
     v_organisation bigint[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_quota bigint[]; v_queue bigint[];
-    v_at     timestamptz; v_ends timestamptz;
+    v_at     timestamptz[]; v_ends timestamptz;
 BEGIN
     -- Whoever declares this worker dead cannot pass until we commit.
     PERFORM 1 FROM worker WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
@@ -204,17 +205,16 @@ BEGIN
     IF v_next IS NULL THEN RETURN; END IF;
 
     -- 2. Their accounts, in id order, without waiting; if all are busy, wait for the first.
-    SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries), max(moved_at), min(month_ends_at)
+    SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries), array_agg(greatest(clock(), moved_at)), min(month_ends_at)
     INTO v_organisation, v_available, v_cursor, v_entries, v_at, v_ends FROM (
         SELECT * FROM account WHERE organisation_id = ANY (v_next) ORDER BY organisation_id FOR NO KEY UPDATE SKIP LOCKED) s;
     IF v_organisation IS NULL THEN
-        SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries), max(moved_at), min(month_ends_at)
+        SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries), array_agg(greatest(clock(), moved_at)), min(month_ends_at)
         INTO v_organisation, v_available, v_cursor, v_entries, v_at, v_ends FROM (
             SELECT * FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE) s;
     END IF;
 
-    v_at := greatest(clock(), v_at);
-    IF v_at >= v_ends THEN PERFORM open_months(v_organisation, v_at); END IF;
+    IF clock() >= v_ends THEN PERFORM open_months(v_organisation, v_at); END IF;
 
     -- 3. Each one's share of the batch, its queues in turn, and their locks. A statement of its own: the next one must
     -- see every job that was committed before the lock was ours, or a claim that meets an enqueue moves the offset over
@@ -237,7 +237,7 @@ BEGIN
     -- 4. In one statement: move offsets, open reservations.
     RETURN QUERY
     WITH o AS MATERIALIZED (
-        SELECT * FROM unnest(v_organisation, v_quota, v_entries) AS u (organisation_id, quota, entries)),
+        SELECT * FROM unnest(v_organisation, v_quota, v_entries, v_at) AS u (organisation_id, quota, entries, at)),
     wanted AS (
         SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, q.head, q.tail, q.skipped,
                least(q.tail - q.head - q.skipped, ceil(o.quota::numeric / count(*) OVER (PARTITION BY o.organisation_id))::bigint) AS want
@@ -266,18 +266,18 @@ BEGIN
     booked AS (
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
         SELECT j.job_id, 0, 'reserve', j.organisation_id,
-               o.entries + row_number() OVER (PARTITION BY j.organisation_id ORDER BY j.job_id), 1, p_worker, v_at
+               o.entries + row_number() OVER (PARTITION BY j.organisation_id ORDER BY j.job_id), 1, p_worker, o.at
         FROM jobs j JOIN o USING (organisation_id)),
     counted AS (SELECT organisation_id, count(*) AS n, max(queue_id) AS cursor FROM jobs GROUP BY organisation_id),
     charged AS (
         UPDATE account a SET available = a.available - c.n, reserved = a.reserved + c.n, entries = a.entries + c.n, queue_cursor = c.cursor,
-            moved_at = v_at
-        FROM counted c WHERE a.organisation_id = c.organisation_id),
+            moved_at = o.at
+        FROM counted c JOIN o USING (organisation_id) WHERE a.organisation_id = c.organisation_id),
     used AS (
         INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at)
-        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.n, v_at, v_at
+        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.n, o.at, o.at
         FROM (SELECT run_id, organisation_id, queue_id, count(*)::integer AS n FROM jobs GROUP BY run_id, organisation_id, queue_id) c
-        JOIN account a USING (organisation_id)
+        JOIN account a USING (organisation_id) JOIN o USING (organisation_id)
         ON CONFLICT (run_id, month) DO UPDATE SET claimed = u.claimed + excluded.claimed,
             first_claimed_at = coalesce(u.first_claimed_at, excluded.first_claimed_at), last_claimed_at = excluded.last_claimed_at)
     SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, e.bib_search, e.face_search
@@ -294,7 +294,7 @@ CREATE OR REPLACE FUNCTION close_reservations(p_fence bigint, p_by bigint, p_job
     p_reasons text[], p_details text[], OUT r_settled bigint[], OUT r_resumed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
-DECLARE v_rows in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[]; v_at timestamptz; v_ends timestamptz;
+DECLARE v_rows in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[]; v_at timestamptz[]; v_ends timestamptz;
 BEGIN
     r_resumed := false;
     -- The fence: a late worker deletes nothing, so it pays nothing.
@@ -309,34 +309,35 @@ BEGIN
         r_settled := '{}';
         RETURN;
     END IF;
-    SELECT greatest(clock(), max(moved_at)), min(month_ends_at) INTO v_at, v_ends FROM (
-        SELECT moved_at, month_ends_at FROM account WHERE organisation_id = ANY (v_organisations) ORDER BY organisation_id FOR NO KEY UPDATE) a;
-    IF v_at >= v_ends THEN PERFORM open_months(v_organisations, v_at); END IF;
+    SELECT array_agg(organisation_id), array_agg(greatest(clock(), moved_at)), min(month_ends_at) INTO v_organisations, v_at, v_ends FROM (
+        SELECT organisation_id, moved_at, month_ends_at FROM account WHERE organisation_id = ANY (v_organisations) ORDER BY organisation_id FOR NO KEY UPDATE) a;
+    IF clock() >= v_ends THEN PERFORM open_months(v_organisations, v_at); END IF;
     -- A later statement than the lock, so that it sees the account as it was locked; runs come after accounts.
     WITH closed AS MATERIALIZED (
         SELECT f.*, p_states[u.n] AS state, p_reasons[u.n] AS reason, p_details[u.n] AS detail
         FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_rows[u.i]).*) f),
+    o AS MATERIALIZED (SELECT * FROM unnest(v_organisations, v_at) AS u (organisation_id, at)),
     told AS (
         INSERT INTO outcome (job_id, queue_id, photo_id, run_id, state, reason, detail, attempt, worker_id, started_at)
         SELECT job_id, queue_id, photo_id, run_id, state, reason, left(detail, 500), attempt, p_by, since FROM closed),
     booked AS (
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
         SELECT c.job_id, 1, CASE WHEN c.state = 'processed' THEN 'commit' ELSE 'refund' END::movement, c.organisation_id,
-               a.entries + row_number() OVER (PARTITION BY c.organisation_id ORDER BY c.job_id), 1, p_by, v_at
-        FROM closed c JOIN account a USING (organisation_id)),
+               a.entries + row_number() OVER (PARTITION BY c.organisation_id ORDER BY c.job_id), 1, p_by, o.at
+        FROM closed c JOIN account a USING (organisation_id) JOIN o USING (organisation_id)),
     counted AS (
         SELECT organisation_id, count(*) AS n, count(*) FILTER (WHERE state = 'processed') AS earned FROM closed GROUP BY organisation_id),
     balanced AS (
         UPDATE account a SET reserved = a.reserved - c.n, spent = a.spent + c.earned, available = a.available + (c.n - c.earned),
-            entries = a.entries + c.n, moved_at = v_at
-        FROM counted c WHERE a.organisation_id = c.organisation_id),
+            entries = a.entries + c.n, moved_at = o.at
+        FROM counted c JOIN o USING (organisation_id) WHERE a.organisation_id = c.organisation_id),
     summed AS (
         INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, committed, refunded, first_refunded_at, last_refunded_at)
-        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.earned, c.back, CASE WHEN c.back > 0 THEN v_at END, CASE WHEN c.back > 0 THEN v_at END
+        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.earned, c.back, CASE WHEN c.back > 0 THEN o.at END, CASE WHEN c.back > 0 THEN o.at END
         FROM (SELECT run_id, organisation_id, queue_id, (count(*) FILTER (WHERE state = 'processed'))::integer AS earned,
                      (count(*) FILTER (WHERE state <> 'processed'))::integer AS back
               FROM closed GROUP BY run_id, organisation_id, queue_id) c
-        JOIN account a USING (organisation_id)
+        JOIN account a USING (organisation_id) JOIN o USING (organisation_id)
         ON CONFLICT (run_id, month) DO UPDATE SET committed = u.committed + excluded.committed, refunded = u.refunded + excluded.refunded,
             first_refunded_at = coalesce(u.first_refunded_at, excluded.first_refunded_at),
             last_refunded_at = coalesce(excluded.last_refunded_at, u.last_refunded_at))

@@ -41,6 +41,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- A worker checks the books as it goes; of top-ups it need not know who and why.
-GRANT SELECT ON account, month, ledger, link, queue, run, usage, job, skip, worker, in_flight, attempt, hold TO photogate_worker;
+-- A worker checks the books as it goes; it need not know who did what, and why.
+GRANT SELECT ON account, month, ledger, link, queue, usage, job, worker, in_flight, attempt TO photogate_worker;
+GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
+GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
+GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
+GRANT EXECUTE ON FUNCTION month_begins TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at) ON top_up TO photogate_worker;

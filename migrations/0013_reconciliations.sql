@@ -19,8 +19,11 @@ CREATE FUNCTION begin_reconciliation(p_worker bigint, p_kind reconciliation_kind
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_id bigint;
 BEGIN
+    IF NOT EXISTS (SELECT FROM worker WHERE worker_id = p_worker AND gone_at IS NULL) THEN RETURN NULL; END IF;
     IF NOT pg_try_advisory_xact_lock(7236410916) THEN RETURN NULL; END IF;
-    IF EXISTS (SELECT FROM reconciliation WHERE kind = p_kind AND started_at > clock_timestamp() - p_every) THEN RETURN NULL; END IF;
+    IF EXISTS (SELECT FROM reconciliation WHERE kind = p_kind AND started_at > clock_timestamp() - p_every
+               -- One that was interrupted is no check.
+               AND (ended_at IS NOT NULL OR started_at > clock_timestamp() - interval '1 hour')) THEN RETURN NULL; END IF;
     -- What found nothing is forgotten after a week; what found something, and every full one, is kept.
     DELETE FROM reconciliation WHERE kind = 'incremental' AND coalesce(violations, 0) = 0 AND started_at < clock_timestamp() - interval '7 days';
     INSERT INTO reconciliation (kind, worker_id) VALUES (p_kind, p_worker) RETURNING reconciliation_id INTO v_id;

@@ -125,6 +125,7 @@ impl Drill {
         Ok(Told {
             expected: traffic.expected(),
             alarms: crew.alarms()?,
+            kills: chaos.kills(),
             late_accepted: late.accepted,
             refused: crew.refused()? + late.tried - late.accepted,
             chaos: chaos.to_string(),

@@ -145,7 +145,8 @@ pub async fn photo(
 pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<QueueState>> {
     let rows = sqlx::query!(
         r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head - q.skipped AS "waiting!",
-                  (SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id) AS "skipped!",
+                  (SELECT count(*) FROM skip s JOIN job j USING (queue_id, position) WHERE s.queue_id = q.queue_id
+                      AND NOT EXISTS (SELECT FROM job k WHERE k.photo_id = j.photo_id AND k.queue_id = j.queue_id AND k.retry > j.retry)) AS "skipped!",
                   (SELECT count(*) FROM in_flight f WHERE f.queue_id = q.queue_id) AS "in_progress!",
                   r.committed AS "processed!", r.refunded AS "failed!",
                   q.blocked, q.no_credit_since, a.available,

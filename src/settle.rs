@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Photos settled in one transaction, at most.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 1024;
 /// A worker that was told to stop at once waits for a database that is away for so long.
 const STOPPING_MAX: Duration = Duration::from_secs(5);
 

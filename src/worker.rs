@@ -29,8 +29,8 @@ use crate::{
     work::{self, Work},
 };
 
-/// Photos in one claim, at most.
-const BATCH_MAX: usize = 256;
+/// Photos in one claim, at most. The more, the fewer commits; the account's lock is held for some 20 ms by this many.
+const BATCH_MAX: usize = 1024;
 /// What nobody has is asked for this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(1);
 /// A photo that was in hand when its worker died this often is quarantined and refunded.

@@ -7,10 +7,13 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::reconcile::{self, Check, Scope};
-use crate::{gate::interval, ids::WorkerId};
+use crate::{database::in_time, gate::interval, ids::WorkerId};
 
 /// How often it is asked whose turn it is; not the interval between two checks, which is a setting.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// A check that takes longer waits for a database that has vanished.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How often the books are checked.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +34,13 @@ pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: Ca
             if every.is_zero() {
                 continue;
             }
-            match stop.run_until_cancelled(take_turn(&pool, worker, scope, every)).await {
+            match stop
+                .run_until_cancelled(in_time(
+                    LONGEST,
+                    Box::pin(take_turn(&pool, worker, scope, every)),
+                ))
+                .await
+            {
                 Some(Err(error)) => tracing::warn!(%error, "the books could not be checked"),
                 Some(Ok(())) => {}
                 None => return,
@@ -57,7 +66,7 @@ async fn take_turn(
     .await?;
     let Some(turn) = turn else { return Ok(()) };
     let checks = reconcile::reconcile(&mut db, scope).await?;
-    tell(&checks);
+    tell(scope, &checks);
     let violations: i64 = checks.iter().map(|check| check.violations).sum();
     let broken: Vec<_> = checks.iter().filter(|check| check.violations > 0).collect();
     sqlx::query!(
@@ -73,7 +82,7 @@ async fn take_turn(
 }
 
 /// In the log, and in the metrics.
-fn tell(checks: &[Check]) {
+fn tell(scope: Scope, checks: &[Check]) {
     for check in checks {
         let violations = u32::try_from(check.violations).unwrap_or(u32::MAX);
         metrics::gauge!("photogate_books_drift", "invariant" => check.invariant)
@@ -92,5 +101,10 @@ fn tell(checks: &[Check]) {
     }
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    metrics::gauge!("photogate_books_checked_timestamp_seconds").set(now.as_secs_f64());
+    let kind = match scope {
+        Scope::Incremental => "incremental",
+        Scope::Full => "full",
+    };
+    metrics::gauge!("photogate_books_checked_timestamp_seconds", "kind" => kind)
+        .set(now.as_secs_f64());
 }

@@ -4,15 +4,14 @@
 use std::{collections::BTreeMap, fmt::Write as _, io};
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
 use crate::{credits::Credits, ids::OrganisationId, top_up::TopUpKind};
 
-/// Links read at once: of 512 entries each, at most.
-const PAGE: i64 = 200;
+/// Links read at once: of 1,024 entries each, at most.
+const PAGE: i64 = 100;
 
 /// What one statement wrote in one organisation's ledger, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +57,8 @@ pub struct Entry {
 pub struct SealedTopUp {
     /// Why.
     pub kind: TopUpKind,
-    /// Of a purchase.
-    pub price_per_credit: Option<Decimal>,
+    /// Of a purchase, with four decimals, as it is sealed.
+    pub price_per_credit: Option<String>,
     /// Of a purchase.
     pub currency: Option<String>,
     /// Who.
@@ -125,8 +124,7 @@ impl Link {
         for entry in &self.entries {
             let _ = write!(text, "\n{} {} {}", entry.transaction, entry.movement, entry.amount);
             if let Some(top_up) = &entry.top_up {
-                let price =
-                    top_up.price_per_credit.map_or_else(|| "-".into(), |price| price.to_string());
+                let price = top_up.price_per_credit.as_deref().unwrap_or("-");
                 let currency = top_up.currency.as_deref().unwrap_or("-");
                 let kind = serde_json::json!(top_up.kind);
                 let _ = write!(text, " {} {price} {currency}", kind.as_str().unwrap_or_default());
@@ -325,6 +323,12 @@ pub enum ImportError {
         /// What is wrong with it.
         error: serde_json::Error,
     },
+    /// No head of a chain: not an export, or an empty one.
+    #[error("there is no chain in it: this is no export of photogate's ledger")]
+    Empty,
+    /// Two chains of one organisation.
+    #[error("line {0} begins a chain a second time")]
+    Repeated(usize),
     /// A link of an organisation whose head was not there before.
     #[error("line {0} is a link without a head: the beginning of the export is missing")]
     Headless(usize),
@@ -355,7 +359,9 @@ pub fn verify_export(
         match line {
             Line::Head(head) => {
                 let follower = Follower::new(head.organisation);
-                chains.insert(head.organisation, (head, follower));
+                if chains.insert(head.organisation, (head, follower)).is_some() {
+                    return Err(ImportError::Repeated(number + 1));
+                }
             }
             Line::Link(link) => {
                 let (_, follower) =
@@ -364,6 +370,9 @@ pub fn verify_export(
                 seen(&link);
             }
         }
+    }
+    if chains.is_empty() {
+        return Err(ImportError::Empty);
     }
     Ok(chains
         .into_values()
@@ -424,7 +433,7 @@ async fn read(
     let last = links.last().map_or(after, |link| link.last_entry);
     let entries = sqlx::query!(
         r#"SELECT l.entry, l.transaction_id, l.leg, l.movement::text AS "movement!", l.amount, l.worker_id, l.at,
-                  t.kind AS "kind?: TopUpKind", t.price_per_credit AS "price_per_credit?", t.currency AS "currency?", t.actor AS "actor?", t.note AS "note?", t.idempotency_key AS "idempotency_key?"
+                  t.kind AS "kind?: TopUpKind", t.price_per_credit::text AS "price_per_credit?", t.currency AS "currency?", t.actor AS "actor?", t.note AS "note?", t.idempotency_key AS "idempotency_key?"
            FROM ledger l LEFT JOIN top_up t ON l.movement = 'top_up' AND t.transaction_id = l.transaction_id
            WHERE l.organisation_id = $1 AND l.entry > $2 AND l.entry <= $3 ORDER BY l.entry"#,
         organisation.0,

@@ -219,11 +219,15 @@ async fn money(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<(
         tx,
         checks,
         "months_add_up",
-        "each month opened with the sums of the ledger before it",
+        "each month opened with the sums of the ledger before it, at its first instant",
         "SELECT m.organisation_id, format('%s: funded %s, available %s, reserved %s, spent %s; ledger: %s, %s, %s', m.month, m.funded, m.available, m.reserved, m.spent, l.available, l.reserved, l.spent)
          FROM month m LEFT JOIN link l ON l.organisation_id = m.organisation_id AND l.last_entry = m.entries
          WHERE (m.available, m.reserved, m.spent, m.funded) IS DISTINCT FROM (coalesce(l.available, 0), coalesce(l.reserved, 0), coalesce(l.spent, 0),
-                coalesce(l.available + l.reserved + l.spent, 0))"
+                coalesce(l.available + l.reserved + l.spent, 0))
+         UNION ALL
+         SELECT m.organisation_id, format('%s began at %s: entry %s is of %s', m.month, month_begins(m.month, o.time_zone), l.entry, l.at)
+         FROM month m JOIN organisation o USING (organisation_id) JOIN ledger l ON l.organisation_id = m.organisation_id AND l.entry IN (m.entries, m.entries + 1)
+         WHERE (l.entry = m.entries) <> (l.at < month_begins(m.month, o.time_zone))"
     );
     check!(
         tx,
@@ -303,8 +307,9 @@ async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<
          SELECT NULL, 'a worker may top up'
          WHERE has_function_privilege('photogate_worker', 'photogate.top_up(bigint, photogate.top_up_kind, bigint, text, text, text)', 'EXECUTE')
          UNION ALL
-         SELECT NULL, format('the trigger %s is not in force', t) FROM unnest(ARRAY['ledger_is_append_only', 'top_up_is_append_only', 'link_is_append_only', 'month_is_append_only', 'ledger_is_sealed']) t
-         WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = t AND tgenabled = 'O')"
+         SELECT NULL, format('the trigger %s of %s is not in force', name, of)
+         FROM (VALUES ('ledger', 'ledger_is_append_only'), ('ledger', 'ledger_is_sealed'), ('top_up', 'top_up_is_append_only'), ('link', 'link_is_append_only'), ('month', 'month_is_append_only')) t (of, name)
+         WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = name AND tgrelid = ('photogate.' || of)::regclass AND tgenabled = 'O')"
     );
     Ok(())
 }

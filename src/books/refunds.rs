@@ -68,7 +68,7 @@ pub async fn count(db: &mut PgConnection, filter: Filter, by: By) -> sqlx::Resul
                       CASE $4 WHEN 'reason' THEN o.reason WHEN 'event' THEN e.name ELSE g.name END AS name, l.at
                FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
                JOIN queue q USING (queue_id) JOIN event e USING (event_id) JOIN organisation g ON g.organisation_id = q.organisation_id
-               WHERE o.state <> 'processed' AND o.settled_at >= $1 AND ($2::timestamptz IS NULL OR o.settled_at < $2)
+               WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
                  AND ($3::bigint IS NULL OR q.organisation_id = $3)) s
            GROUP BY s.of, s.name ORDER BY count(*) DESC, s.of"#,
         filter.since,
@@ -119,12 +119,12 @@ pub async fn list(
     sqlx::query_as!(
         Refund,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", q.event_id AS "event: _", q.organisation_id AS "organisation: _",
-                  o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, o.settled_at AS at
+                  o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
            FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
-           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND ($2::timestamptz IS NULL OR o.settled_at < $2)
-             AND ($3::bigint IS NULL OR q.organisation_id = $3) AND (o.settled_at, o.job_id) > ($4, $5)
-           ORDER BY o.settled_at, o.job_id LIMIT $6"#,
+           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
+             AND ($3::bigint IS NULL OR q.organisation_id = $3) AND (l.at, o.job_id) > ($4, $5)
+           ORDER BY l.at, o.job_id LIMIT $6"#,
         filter.since,
         filter.until,
         filter.organisation.map(|organisation| organisation.0),

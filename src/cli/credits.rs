@@ -116,6 +116,10 @@ impl Credits {
             }
             Self::Run { run, after, limit } => {
                 let photos = history::photos_of_run(&mut db, run, after, limit).await?;
+                if photos.is_empty() && after == 0 {
+                    say!("error: there is no run {run}, or it queued nothing");
+                    return Ok(End::NotFound);
+                }
                 output.rows(&photos, PHOTOS, photo_row)?;
                 Ok(End::Ok)
             }

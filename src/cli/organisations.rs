@@ -1,6 +1,7 @@
 //! `photogate organisations …`
 
 use serde_json::json;
+use sqlx::Connection;
 
 use super::{End, Output};
 use crate::{
@@ -46,12 +47,14 @@ impl Organisations {
         let mut db = pool.acquire().await?;
         match self {
             Self::Create { name, time_zone, price } => {
-                let id = organisation::create(&mut db, &name, &time_zone)
+                let mut tx = db.begin().await?;
+                let id = organisation::create(&mut tx, &name, &time_zone)
                     .await
                     .map_err(super::sentence)?;
                 if price.is_some() {
-                    organisation::set_price(&mut db, id, price.as_ref()).await?;
+                    organisation::set_price(&mut tx, id, price.as_ref()).await?;
                 }
+                tx.commit().await?;
                 output.one(&json!({ "organisation": id }), |out| {
                     writeln!(out, "Organisation {id} was created.")
                 })?;

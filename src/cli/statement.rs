@@ -69,7 +69,7 @@ impl MonthOf {
 }
 
 /// A row for the opening, one for each movement, one for the closing.
-fn write_csv(found: &Statement) -> anyhow::Result<()> {
+fn write_csv(found: &Statement) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(io::stdout().lock());
     out.write_record([
         "date",

@@ -31,6 +31,11 @@ impl fmt::Display for Chaos {
 }
 
 impl Chaos {
+    /// Workers killed until now.
+    pub(super) fn kills(&self) -> usize {
+        self.kills
+    }
+
     /// One round of it; `left` rounds are left, this one included.
     pub(super) async fn strike(
         &mut self,

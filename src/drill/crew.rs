@@ -93,7 +93,11 @@ impl Crew {
 
     /// As the kernel does it when memory is out: no goodbye.
     pub(super) fn kill_one(&mut self, rng: &mut StdRng) -> io::Result<bool> {
-        let Some(worker) = self.workers.iter_mut().choose(rng) else { return Ok(false) };
+        let living = self
+            .workers
+            .iter_mut()
+            .filter_map(|worker| matches!(worker.process.try_wait(), Ok(None)).then_some(worker));
+        let Some(worker) = living.choose(rng) else { return Ok(false) };
         worker.process.kill()?;
         worker.process.wait()?;
         Ok(true)

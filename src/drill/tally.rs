@@ -69,6 +69,8 @@ pub struct Told {
     pub expected: Expected,
     /// How often a worker saw the books out of balance while it all went on.
     pub alarms: usize,
+    /// Workers that were killed.
+    pub kills: usize,
     /// How often one that slept through its lease was told that its late settlement was taken.
     pub late_accepted: usize,
     /// How often a worker came too late with what it had done, and was refused.
@@ -95,8 +97,9 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
                   (SELECT count(*) FROM (SELECT 1 FROM ledger l JOIN job j ON j.job_id = l.transaction_id WHERE l.movement = 'commit'
                                          GROUP BY j.photo_id, j.queue_id HAVING count(*) > 1) twice) AS "charged_twice!",
                   (SELECT count(*) FROM in_flight) AS "stuck!",
-                  (SELECT coalesce(sum(q.tail - q.head - q.skipped), 0)::bigint FROM queue q JOIN account a USING (organisation_id)
-                   WHERE q.blocked & 4 = 0 AND a.available > 0) AS "stranded!""#
+                  -- By now everything is paid for, and nothing is held.
+                  (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue) AS "stranded!",
+                  (SELECT count(*) FILTER (WHERE violations > 0) + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int FROM reconciliation) AS "alarms!""#
     )
     .fetch_one(&mut *db)
     .await?;
@@ -109,7 +112,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
     tell(&checks);
     Ok(Tally {
         jobs: told.expected.photos,
-        kills: drill.kills,
+        kills: told.kills,
         lost: (sent - counts.photos).abs() + broken("no_job_is_lost"),
         charged_twice: counts.charged_twice,
         stuck: counts.stuck,
@@ -117,6 +120,8 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         late_settles_accepted: broken(late)
             .max(i64::try_from(told.late_accepted).unwrap_or(i64::MAX)),
         drift: drift
+            // A worker that never looked would see nothing.
+            + if told.workers > 0 { counts.alarms } else { 0 }
             + i64::try_from(unsealed).unwrap_or(i64::MAX)
             + unfunded(&mut db, &told.expected).await?,
         seed: drill.seed,

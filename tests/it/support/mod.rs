@@ -1,6 +1,7 @@
 //! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
 
 mod process;
+pub mod steps;
 
 use std::{
     path::{Path, PathBuf},
@@ -163,6 +164,12 @@ impl App {
             ..Config::default()
         };
         Self { config, pool, owner, audited: true, keys: AtomicUsize::new(1) }
+    }
+
+    /// The same, with connections of its own that begin now.
+    pub async fn reconnected(mut self) -> Self {
+        self.pool = database::connect(&self.owner, 4).await.expect("the database is ready");
+        self
     }
 
     /// The same without Redis: everybody polls.

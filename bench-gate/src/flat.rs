@@ -1,0 +1,151 @@
+//! What a claim of 64 photos reads, in blocks of the database's cache: it must not grow with what lies around it.
+
+use photogate::ids::{EventId, OrganisationId};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::{
+    Figures,
+    ground::{Ground, club, fund, queue},
+    median, round,
+};
+
+const CLAIMS: usize = 15;
+
+pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
+    println!("\n# Blocks read by a claim of 64\n");
+    println!("| around it | blocks |");
+    println!("|---|---|");
+    let (url, pool) = ground.database(2).await?;
+    let mut owner = PgConnection::connect(&url).await?;
+    let (organisation, event) = club(&pool, 3_000_000).await?;
+    let mut queued = 0;
+    for (name, jobs) in [("1e3", 1_000), ("1e5", 100_000), ("1e6", 1_000_000)] {
+        queue(&pool, event, jobs - queued).await?;
+        queued = jobs;
+        tell(
+            figures,
+            &format!("claim_blocks_{name}"),
+            &format!("{jobs} jobs"),
+            blocks(&pool, &mut owner).await?,
+        );
+        // What was measured with is no longer there.
+        queue(&pool, event, (CLAIMS + 3) * 64).await?;
+    }
+    ledger(&mut owner, organisation, 100_000).await?;
+    tell(figures, "claim_blocks_ledger_1e5", "a ledger of 10^5", blocks(&pool, &mut owner).await?);
+    ledger(&mut owner, organisation, 10_000_000).await?;
+    tell(figures, "claim_blocks_ledger_1e7", "a ledger of 10^7", blocks(&pool, &mut owner).await?);
+    let mut old = PgConnection::connect(&url).await?;
+    let mut snapshot = old.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    sqlx::query("SELECT 1 FROM photogate.account").execute(&mut *snapshot).await?;
+    for _ in 0..4 {
+        blocks(&pool, &mut owner).await?;
+    }
+    tell(
+        figures,
+        "claim_blocks_snapshot_held",
+        "and a snapshot held open for 70 claims",
+        blocks(&pool, &mut owner).await?,
+    );
+    snapshot.rollback().await?;
+
+    let (url, pool) = ground.database(2).await?;
+    let mut owner = PgConnection::connect(&url).await?;
+    let (_, busy) = club(&pool, 1_000_000).await?;
+    queue(&pool, busy, 20_000).await?;
+    tell(figures, "claim_blocks_events_1", "1 event", blocks(&pool, &mut owner).await?);
+    paused_events(&pool, &mut owner, 1_000).await?;
+    tell(
+        figures,
+        "claim_blocks_events_1e3",
+        "1,000 events, all but one paused",
+        blocks(&pool, &mut owner).await?,
+    );
+    paused_events(&pool, &mut owner, 9_000).await?;
+    tell(
+        figures,
+        "claim_blocks_events_1e4",
+        "10,000 events, all but one paused",
+        blocks(&pool, &mut owner).await?,
+    );
+    Ok(())
+}
+
+fn tell(figures: &mut Figures, name: &str, around: &str, blocks: f64) {
+    println!("| {around} | {blocks:.0} |");
+    figures.insert(name.to_owned(), round(blocks));
+}
+
+/// The median over claims, each settled before the next, as `EXPLAIN (ANALYZE, BUFFERS)` counts: with everything that
+/// the function does inside.
+async fn blocks(pool: &PgPool, owner: &mut PgConnection) -> anyhow::Result<f64> {
+    sqlx::raw_sql("SET search_path = photogate").execute(&mut *owner).await?;
+    let vacuum = "VACUUM ANALYZE account, queue, in_flight, link, worker, usage, job, ledger";
+    sqlx::raw_sql(vacuum).execute(&mut *owner).await?;
+    let name = uuid::Uuid::new_v4().to_string();
+    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
+        .bind(name)
+        .fetch_one(pool)
+        .await?;
+    let mut db = pool.acquire().await?;
+    let mut seen = Vec::new();
+    for claim in 0..CLAIMS + 2 {
+        let explain = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM claim({worker}, 64, 0, false)"
+        );
+        let plan: serde_json::Value = {
+            let text: sqlx::types::Json<serde_json::Value> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_one(&mut *db).await?;
+            text.0
+        };
+        let top = &plan[0]["Plan"];
+        anyhow::ensure!(
+            top["Actual Rows"].as_f64() == Some(64.0),
+            "claimed {}",
+            top["Actual Rows"]
+        );
+        let read = |what: &str| top[what].as_f64().unwrap_or_default();
+        // The first ones warm the connection's caches.
+        if claim >= 2 {
+            seen.push(read("Shared Hit Blocks") + read("Shared Read Blocks"));
+        }
+        sqlx::query("SELECT settle($1, j, array_fill(1, ARRAY[64]), array_fill('processed'::outcome_state, ARRAY[64]), array_fill(NULL::text, ARRAY[64]), array_fill(NULL::text, ARRAY[64])) FROM (SELECT array_agg(job_id) AS j FROM in_flight) f")
+            .bind(worker)
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(median(seen))
+}
+
+/// Rows that were booked long ago, up to so many.
+async fn ledger(
+    owner: &mut PgConnection,
+    organisation: OrganisationId,
+    rows: i64,
+) -> anyhow::Result<()> {
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM photogate.ledger WHERE entry < 0")
+        .fetch_one(&mut *owner)
+        .await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "SET session_replication_role = replica; SET synchronous_commit = off;
+         INSERT INTO photogate.ledger SELECT -n, 0, 'top_up', {organisation}, -n, 1, NULL, now() - interval '1 year' FROM generate_series({there} + 1, {rows}) n;
+         SET session_replication_role = origin"
+    )))
+    .execute(&mut *owner)
+    .await?;
+    Ok(())
+}
+
+/// Events of organisations without credit, with photos that wait.
+async fn paused_events(pool: &PgPool, owner: &mut PgConnection, events: i64) -> anyhow::Result<()> {
+    let (poor, _): (OrganisationId, EventId) = club(pool, 1).await?;
+    fund(pool, poor, 1, "2").await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "SET search_path = photogate; SET synchronous_commit = off;
+         SELECT count(create_event({poor}, 'Paused', false, false)) FROM generate_series(1, {events});
+         UPDATE queue SET tail = 1, blocked = 2, no_credit_since = now() WHERE organisation_id = {poor} AND tail = 0"
+    )))
+    .execute(owner)
+    .await?;
+    Ok(())
+}

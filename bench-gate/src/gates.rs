@@ -1,0 +1,226 @@
+//! The gate, as functions of the database, against the naive one: two transactions a photo.
+
+use std::time::{Duration, Instant};
+
+use photogate::ids::OrganisationId;
+use sqlx::{PgConnection, PgPool, Row};
+
+use crate::{
+    Figures,
+    ground::{Cost, Ground, club, fund, queue},
+    median, round,
+};
+
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(2);
+/// As a worker claims, at most.
+const BATCH: i32 = 1024;
+
+pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
+    println!(
+        "\n# The gate against the naive one (SELECT … FOR UPDATE, two transactions a photo), {ROUNDS} rounds of {ROUND:?} each, in turn\n"
+    );
+    println!(
+        "| | naive photos/s | n = 64 | n = {BATCH} | ratio 64 | ratio {BATCH} | server CPU ms per 1,000: naive, 64, {BATCH} | fsyncs a photo: naive, 64, {BATCH} |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for (name, organisations, connections) in
+        [("hot_1", 1, 1), ("hot_8", 1, 8), ("hot_32", 1, 32), ("orgs_1000", 1000, 8)]
+    {
+        let (_, pool) = ground.database(connections + 2).await?;
+        prepare_naive(ground, &pool, organisations).await?;
+        let mut events = Vec::new();
+        for _ in 0..organisations {
+            events.push(club(&pool, 1).await?);
+        }
+        let mut results: [Vec<Cost>; 3] = Default::default();
+        for _ in 0..ROUNDS {
+            // Enough for the fastest, whatever it is.
+            refill(&pool, &events, 2 * 70_000 * ROUND.as_secs() as usize).await?;
+            for (at, batch) in [(0, None), (1, Some(64)), (2, Some(BATCH))] {
+                ground.settle_down().await?;
+                let before = ground.meter().await?;
+                let done = run(&pool, connections, batch, i64::try_from(organisations)?).await?;
+                let after = ground.meter().await?;
+                results[at].push(before.cost_until(&after, done));
+            }
+        }
+        let of = |at: usize, what: fn(&Cost) -> f64| median(results[at].iter().map(what).collect());
+        let rate = [0, 1, 2].map(|at| of(at, |cost| cost.rate));
+        let cpu = [0, 1, 2].map(|at| round(of(at, |cost| cost.server)));
+        let syncs = [0, 1, 2].map(|at| round(of(at, |cost| cost.syncs)));
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.1}x | {:.1}x | {}, {}, {} | {}, {}, {} |",
+            rate[0],
+            rate[1],
+            rate[2],
+            rate[1] / rate[0],
+            rate[2] / rate[0],
+            cpu[0],
+            cpu[1],
+            cpu[2],
+            syncs[0],
+            syncs[1],
+            syncs[2]
+        );
+        figures.insert(format!("{name}_vs_naive"), round(rate[2] / rate[0]));
+        figures.insert(format!("{name}_vs_naive_n64"), round(rate[1] / rate[0]));
+        figures.insert(format!("{name}_cpu_ms_per_1000"), cpu[2]);
+        figures.insert(format!("{name}_cpu_ms_per_1000_naive"), cpu[0]);
+        figures.insert(format!("{name}_fsyncs_per_photo"), syncs[2]);
+    }
+    Ok(())
+}
+
+async fn refill(
+    pool: &PgPool,
+    events: &[(OrganisationId, photogate::ids::EventId)],
+    photos: usize,
+) -> anyhow::Result<()> {
+    let each = photos / events.len();
+    for (organisation, event) in events {
+        let key = format!("{}", uuid::Uuid::new_v4());
+        fund(pool, *organisation, 2 * each, &key).await?;
+        queue(pool, *event, each).await?;
+    }
+    Ok(())
+}
+
+/// The same account, jobs with a state, and a ledger of its own.
+async fn prepare_naive(
+    ground: &mut Ground,
+    pool: &PgPool,
+    organisations: usize,
+) -> anyhow::Result<()> {
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(pool).await?;
+    let mut owner =
+        <PgConnection as sqlx::Connection>::connect(&ground.services.postgres.url(&name)).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "CREATE SCHEMA naive;
+         CREATE TABLE naive.account (organisation_id bigint PRIMARY KEY, available bigint NOT NULL, reserved bigint NOT NULL, spent bigint NOT NULL) WITH (fillfactor = 10);
+         CREATE TABLE naive.job (job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organisation_id bigint NOT NULL, state text NOT NULL DEFAULT 'queued') WITH (fillfactor = 50);
+         CREATE INDEX ON naive.job (job_id) WHERE state = 'queued';
+         CREATE TABLE naive.ledger (job_id bigint, movement text, at timestamptz DEFAULT now(), PRIMARY KEY (job_id, movement));
+         INSERT INTO naive.account SELECT n, 1000000, 0, 0 FROM generate_series(1, {organisations}) n;
+         INSERT INTO naive.job (organisation_id) SELECT 1 + n % {organisations} FROM generate_series(1, 100000) n;
+         GRANT USAGE ON SCHEMA naive TO photogate_app; GRANT ALL ON ALL TABLES IN SCHEMA naive TO photogate_app; ANALYZE naive.job"
+    )))
+    .execute(&mut owner)
+    .await?;
+    Ok(())
+}
+
+/// Works for a round; returns photos settled.
+async fn run(
+    pool: &PgPool,
+    connections: u32,
+    batch: Option<i32>,
+    organisations: i64,
+) -> anyhow::Result<usize> {
+    let until = Instant::now() + ROUND;
+    let tasks = (0..connections).map(|number| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let mut db = pool.acquire().await?;
+            match batch {
+                None => naive(&mut db, until).await,
+                Some(batch) => {
+                    gate(
+                        &mut db,
+                        until,
+                        batch,
+                        i64::from(number) * organisations / i64::from(connections),
+                    )
+                    .await
+                }
+            }
+        })
+    });
+    let mut done = 0;
+    for task in futures::future::join_all(tasks.collect::<Vec<_>>()).await {
+        done += task??;
+    }
+    Ok(done)
+}
+
+async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
+    let mut done = 0;
+    while Instant::now() < until {
+        let mut tx = sqlx::Connection::begin(&mut *db).await?;
+        let job: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT job_id, organisation_id FROM naive.job WHERE state = 'queued' ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED",
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((job, organisation)) = job else { return Ok(done) };
+        let available: i64 = sqlx::query_scalar(
+            "SELECT available FROM naive.account WHERE organisation_id = $1 FOR UPDATE",
+        )
+        .bind(organisation)
+        .fetch_one(&mut *tx)
+        .await?;
+        anyhow::ensure!(available > 0, "out of credit");
+        for write in [
+            "UPDATE naive.account SET available = available - 1, reserved = reserved + 1 WHERE organisation_id = $2 AND $1 > 0",
+            "UPDATE naive.job SET state = 'running' WHERE job_id = $1 AND $2 > 0",
+            "INSERT INTO naive.ledger (job_id, movement) SELECT $1, 'reserve' WHERE $2 > 0",
+        ] {
+            sqlx::query(write).bind(job).bind(organisation).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        let mut tx = sqlx::Connection::begin(&mut *db).await?;
+        // The job before the account, as above, or the two deadlock.
+        sqlx::query("UPDATE naive.job SET state = 'done' WHERE job_id = $1")
+            .bind(job)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("SELECT 1 FROM naive.account WHERE organisation_id = $1 FOR UPDATE")
+            .bind(organisation)
+            .execute(&mut *tx)
+            .await?;
+        for write in [
+            "UPDATE naive.account SET reserved = reserved - 1, spent = spent + 1 WHERE organisation_id = $2 AND $1 > 0",
+            "INSERT INTO naive.ledger (job_id, movement) SELECT $1, 'commit' WHERE $2 > 0",
+        ] {
+            sqlx::query(write).bind(job).bind(organisation).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+async fn gate(
+    db: &mut PgConnection,
+    until: Instant,
+    batch: i32,
+    mut cursor: i64,
+) -> anyhow::Result<usize> {
+    let name = uuid::Uuid::new_v4().to_string();
+    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
+        .bind(name)
+        .fetch_one(&mut *db)
+        .await?;
+    let mut done = 0;
+    while Instant::now() < until {
+        let rows = sqlx::query("SELECT r_job, r_organisation FROM claim($1, $2, $3, false)")
+            .bind(worker)
+            .bind(batch)
+            .bind(cursor)
+            .fetch_all(&mut *db)
+            .await?;
+        cursor = rows.iter().map(|row| row.get::<i64, _>(1)).max().unwrap_or(0);
+        let jobs: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        if jobs.is_empty() {
+            continue;
+        }
+        sqlx::query("SELECT settle($1, $2, array_fill(1, ARRAY[$3]), array_fill('processed'::outcome_state, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]))")
+            .bind(worker)
+            .bind(&jobs)
+            .bind(i32::try_from(jobs.len())?)
+            .execute(&mut *db)
+            .await?;
+        done += jobs.len();
+    }
+    Ok(done)
+}

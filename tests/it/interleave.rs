@@ -1,0 +1,320 @@
+//! The pause protocol, every interleaving of it: two or more transactions of the gate, statement by statement, in every
+//! order that their locks allow. None strands paid work, lets unpaid work run, or lifts what a person holds.
+
+use photogate::{
+    gate,
+    ids::{EventId, OrganisationId, WorkerId},
+};
+
+use crate::support::{
+    App, Hand,
+    steps::{Scheduler, Ways, instrument},
+};
+
+const GATE: [&str; 11] = [
+    "claim",
+    "settle",
+    "close_reservations",
+    "top_up",
+    "enqueue",
+    "append_jobs",
+    "hold_queue",
+    "lift_hold",
+    "resume_queues",
+    "pause_queues",
+    "skip_photos",
+];
+
+/// What a transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// Claims one photo: with one credit, to zero.
+    Claim,
+    TopUp,
+    /// Takes what is available.
+    Adjust,
+    /// A photo in flight fails.
+    Refund,
+    Enqueue,
+    Hold,
+    /// Lifts the hold that stood before.
+    Lift,
+    /// Takes a waiting photo out.
+    Skip,
+}
+
+/// How the queue stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// One credit, two photos wait, one is in flight.
+    Running,
+    /// No credit, and a claim has noticed.
+    Paused,
+    /// As `Running`, and a person holds it.
+    Held,
+    /// As `Paused`, and a person holds it.
+    PausedAndHeld,
+    /// One credit, nothing waits.
+    Drained,
+}
+
+/// An event of its own for each way.
+struct Scene<'a> {
+    app: &'a App,
+    /// Whose claims and refunds are interleaved.
+    hand: &'a Hand<'a>,
+    organisation: OrganisationId,
+    event: EventId,
+    holds: Vec<i64>,
+    in_flight: (i64, i32),
+    number: i64,
+}
+
+impl<'a> Scene<'a> {
+    /// In an organisation of which everything that was ever queued is claimed.
+    async fn set(
+        app: &'a App,
+        hand: &'a Hand<'a>,
+        organisation: OrganisationId,
+        before: Before,
+        number: i64,
+    ) -> Self {
+        let credits = if matches!(before, Before::Paused | Before::PausedAndHeld) { 1 } else { 2 };
+        let left = app.balance(organisation).await.available.0;
+        if left != credits {
+            app.top_up(organisation, credits - left).await;
+        }
+        let event = app.an_event_of(organisation).await;
+        let waiting = if before == Before::Drained { 1 } else { 3 };
+        app.queue(event, "ok", waiting).await;
+        let taken = claim(app, hand.worker, organisation, 1).await;
+        assert_eq!(taken.len(), 1);
+        let in_flight = (taken[0].0, 1);
+        let mut holds = Vec::new();
+        if matches!(before, Before::Held | Before::PausedAndHeld) {
+            holds.push(app.hold(event, "ops").await.0);
+        }
+        Self { app, hand, organisation, event, holds, in_flight, number }
+    }
+
+    fn call(&self, act: Act, nth: usize) -> String {
+        let Self { organisation, event, number, .. } = self;
+        let (worker, after) = (self.hand.worker, organisation.0 - 1);
+        match act {
+            Act::Claim => format!("SELECT count(*) FROM claim({worker}, 1, {after}, false)"),
+            Act::TopUp => format!(
+                "SELECT top_up({organisation}, 'admin_grant', 5, 'anna', '', 'way-{number}-{nth}')"
+            ),
+            // Refused when somebody was faster: then it changes nothing.
+            Act::Adjust => format!(
+                "DO $$ BEGIN PERFORM top_up({organisation}, 'refund', -1, 'anna', '', 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
+            ),
+            Act::Refund => format!(
+                "SELECT settle({worker}, ARRAY[{}], ARRAY[{}], '{{failed}}', '{{corrupt}}', '{{x}}')",
+                self.in_flight.0, self.in_flight.1
+            ),
+            Act::Enqueue => format!(
+                "SELECT enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', ARRAY[gen_random_uuid()], 'anna')"
+            ),
+            Act::Hold => {
+                format!("SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL)")
+            }
+            Act::Lift => {
+                format!("SELECT lift_hold({}, 'ops')", self.holds.first().copied().unwrap_or(0))
+            }
+            Act::Skip => format!(
+                "SELECT skip_photos({event}, 'photo_processing', (SELECT array_agg(photo_id) FROM photo WHERE event_id = {event} AND key = 'rehearsal/ok/3'), 'anna')"
+            ),
+        }
+    }
+
+    /// What must be true whatever the order was.
+    async fn check(self, way: &str) {
+        let app = self.app;
+        let state = async || {
+            sqlx::query_as::<_, (i64, i64, i64, i16, i64)>(
+                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.blocked, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
+                 FROM queue q JOIN account a USING (organisation_id) WHERE q.event_id = $1 AND q.operation = 'photo_processing'",
+            )
+            .bind(self.event.0)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap()
+        };
+        let (available, reserved, waiting, blocked, holds) = state().await;
+        assert_eq!(blocked & 4 != 0, holds > 0, "{way}: held exactly while a hold stands");
+        assert!(blocked & 2 == 0 || available == 0, "{way}: paused with {available} credits");
+        assert_eq!(blocked & 1 != 0, waiting == 0, "{way}: drained exactly when nothing waits");
+        let in_flight: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM in_flight WHERE organisation_id = $1")
+                .bind(self.organisation.0)
+                .fetch_one(&app.pool)
+                .await
+                .unwrap();
+        assert_eq!(reserved, in_flight, "{way}: what runs is paid for");
+
+        // What a worker gets now is exactly what may run.
+        let claimed = claim(app, self.hand.worker, self.organisation, 64).await;
+        let may_run = if holds > 0 { 0 } else { available.min(waiting) };
+        assert_eq!(
+            i64::try_from(claimed.len()).unwrap(),
+            may_run,
+            "{way}: {available} available, {waiting} wait, {holds} holds, blocked {blocked}"
+        );
+        // And with the holds lifted and credit, everything that waits.
+        for hold in photogate::hold::standing(&mut *app.db().await, self.event, None).await.unwrap()
+        {
+            photogate::hold::lift(&mut *app.db().await, hold, "ops").await.unwrap();
+        }
+        app.top_up(self.organisation, 10).await;
+        let rest = claim(app, self.hand.worker, self.organisation, 64).await;
+        assert_eq!(
+            i64::try_from(claimed.len() + rest.len()).unwrap(),
+            waiting,
+            "{way}: everything runs in the end"
+        );
+    }
+}
+
+async fn claim(
+    app: &App,
+    worker: WorkerId,
+    organisation: OrganisationId,
+    most: usize,
+) -> Vec<(i64, OrganisationId)> {
+    let after = OrganisationId(organisation.0 - 1);
+    let claimed = gate::claim(&mut *app.db().await, worker, most, after, false).await.unwrap();
+    claimed
+        .iter()
+        .map(|one| (one.job().0, one.organisation()))
+        .filter(|(_, whose)| *whose == organisation)
+        .collect()
+}
+
+/// Goes every way; returns how many there were.
+async fn every_way(
+    app: &App,
+    scheduler: &mut Scheduler,
+    hand: &Hand<'_>,
+    before: Before,
+    acts: &[Act],
+) -> usize {
+    let mut ways = Ways::default();
+    let mut gone = 0;
+    let organisation = app.an_organisation_with(0).await;
+    loop {
+        let scene = Scene::set(app, hand, organisation, before, gone).await;
+        let calls: Vec<_> =
+            acts.iter().enumerate().map(|(nth, act)| scene.call(*act, nth)).collect();
+        scheduler.run(&calls, |at, of| ways.choose(at, of)).await;
+        scene.check(&format!("{before:?}, {acts:?}, {ways:?}")).await;
+        gone += 1;
+        if !ways.next() {
+            return usize::try_from(gone).unwrap();
+        }
+    }
+}
+
+async fn an_app_in_steps() -> (App, Scheduler) {
+    let app = App::new().await;
+    instrument(&app.owner, &GATE).await;
+    // Connections know of the database's settings from when they begin.
+    let app = app.reconnected().await;
+    let scheduler = Scheduler::new(&app.owner).await;
+    (app, scheduler)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
+    use Act::{Adjust, Claim, Enqueue, Hold, Lift, Refund, Skip, TopUp};
+    use Before::{Drained, Held, Paused, PausedAndHeld, Running};
+    let (app, mut scheduler) = an_app_in_steps().await;
+    let pairs: [(Act, Act, &[Before]); 26] = [
+        (Claim, Claim, &[Running]),
+        (Claim, TopUp, &[Running, Paused]),
+        (Claim, Adjust, &[Running]),
+        (Claim, Refund, &[Running, Paused]),
+        (Claim, Enqueue, &[Running, Drained]),
+        (Claim, Hold, &[Running]),
+        (Claim, Lift, &[Held]),
+        (Claim, Skip, &[Running]),
+        (Enqueue, Skip, &[Running]),
+        (Skip, Skip, &[Running]),
+        (TopUp, TopUp, &[Paused]),
+        (TopUp, Adjust, &[Running, Paused]),
+        (TopUp, Refund, &[Paused]),
+        (TopUp, Enqueue, &[Paused]),
+        (TopUp, Hold, &[Paused]),
+        (TopUp, Lift, &[PausedAndHeld]),
+        (Adjust, Refund, &[Running]),
+        (Adjust, Enqueue, &[Drained]),
+        (Adjust, Lift, &[Held]),
+        (Refund, Enqueue, &[Paused]),
+        (Refund, Hold, &[Paused]),
+        (Refund, Lift, &[PausedAndHeld]),
+        (Enqueue, Enqueue, &[Drained]),
+        (Enqueue, Hold, &[Drained]),
+        (Hold, Lift, &[Held]),
+        (Lift, Lift, &[Held]),
+    ];
+    let (mut ways, mut combinations) = (0, 0);
+    for (one, other, befores) in pairs {
+        for before in befores {
+            let hand = app.a_worker().await;
+            ways += every_way(&app, &mut scheduler, &hand, *before, &[one, other]).await;
+            combinations += 1;
+        }
+    }
+    eprintln!("{combinations} pairs, {ways} interleavings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_work() {
+    let (app, mut scheduler) = an_app_in_steps().await;
+    let hand = app.a_worker().await;
+
+    let ways = every_way(
+        &app,
+        &mut scheduler,
+        &hand,
+        Before::Paused,
+        &[Act::Claim, Act::TopUp, Act::Refund],
+    )
+    .await;
+
+    eprintln!("three at once: {ways} interleavings");
+}
+
+/// The race as it was found, put back: the scheduler must find it, or it would find nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "paused with 5 credits")]
+async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_snapshot() {
+    let mut app = App::new().await;
+    app.audited = false;
+    let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&app.owner).await.unwrap();
+    // The queues to resume are read before the account is locked, as one statement would.
+    sqlx::raw_sql(
+        "CREATE OR REPLACE FUNCTION photogate.top_up(p_organisation bigint, p_kind photogate.top_up_kind, p_amount bigint, p_actor text, p_note text, p_key text,
+             OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
+         LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+         DECLARE v_paused bigint[]; v_entry bigint;
+         BEGIN
+             r_credited := true; r_resumed := false;
+             SELECT array_agg(queue_id) INTO v_paused FROM queue WHERE organisation_id = p_organisation AND blocked & 2 <> 0;
+             UPDATE account SET funded = funded + p_amount, available = available + p_amount, entries = entries + 1
+             WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, r_available;
+             INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, idempotency_key)
+             VALUES (nextval('transaction_id'), p_organisation, p_kind, p_amount, p_actor, p_note, p_key) RETURNING transaction_id INTO r_transaction;
+             INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount);
+             UPDATE queue SET blocked = (blocked & ~2)::smallint, no_credit_since = NULL WHERE queue_id = ANY (v_paused);
+         END $$",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    instrument(&app.owner, &GATE).await;
+    let mut scheduler = Scheduler::new(&app.owner).await;
+    let hand = app.a_worker().await;
+
+    every_way(&app, &mut scheduler, &hand, Before::Running, &[Act::Claim, Act::TopUp]).await;
+}

@@ -1,0 +1,791 @@
+//! The gate against a plain model of it: random sequences of everything that can be asked of it, and after each step
+//! every balance, every job's state and every pause are compared.
+
+use std::collections::BTreeMap;
+
+use photogate::ids::{EventId, OrganisationId};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, RngSeed, TestCaseError, TestRunner},
+};
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use crate::support::App;
+
+const CRASHES_MAX: i16 = 3;
+/// Photos of an event.
+const PHOTOS: usize = 5;
+/// Workers, at a time.
+const WORKERS: usize = 2;
+/// Queues: the first two are of one organisation, the third is of another.
+const OWNER: [usize; 3] = [0, 0, 1];
+
+#[derive(Debug, Clone)]
+enum Ask {
+    Enqueue {
+        queue: usize,
+        photos: Vec<usize>,
+    },
+    Retry {
+        queue: usize,
+        photos: Vec<usize>,
+    },
+    Skip {
+        queue: usize,
+        photos: Vec<usize>,
+    },
+    Restore {
+        queue: usize,
+        photos: Vec<usize>,
+    },
+    Claim {
+        worker: usize,
+        most: i32,
+    },
+    Adopt {
+        worker: usize,
+        most: i32,
+        suspects: i32,
+    },
+    /// Settles a photo that this worker has, or once had.
+    Settle {
+        worker: usize,
+        which: usize,
+        processed: bool,
+    },
+    /// Gives one back.
+    Release {
+        worker: usize,
+        which: usize,
+        end: End,
+    },
+    /// What waits for its time is due.
+    TimePasses,
+    /// A worker falls silent. Another takes its place; what it had is found by whoever adopts.
+    LeaseRunsOut {
+        worker: usize,
+    },
+    Leave {
+        worker: usize,
+    },
+    TopUp {
+        organisation: usize,
+        amount: i64,
+        key: usize,
+    },
+    Hold {
+        queue: usize,
+    },
+    Lift {
+        which: usize,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    HandedBack,
+    Retry,
+    Crash,
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    let photos = || vec(0..PHOTOS, 1..4);
+    prop_oneof![
+        4 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
+        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Retry { queue, photos }),
+        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
+        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
+        8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
+        5 => (0..WORKERS, 1..4i32, 0..2i32).prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
+        8 => (0..WORKERS, 0..8usize, any::<bool>()).prop_map(|(worker, which, processed)| Ask::Settle { worker, which, processed }),
+        4 => (0..WORKERS, 0..8usize, prop_oneof![Just(End::HandedBack), Just(End::Retry), Just(End::Crash)])
+            .prop_map(|(worker, which, end)| Ask::Release { worker, which, end }),
+        1 => Just(Ask::TimePasses),
+        2 => (0..WORKERS).prop_map(|worker| Ask::LeaseRunsOut { worker }),
+        1 => (0..WORKERS).prop_map(|worker| Ask::Leave { worker }),
+        4 => (0..2usize, -3..6i64, 0..12usize).prop_map(|(organisation, amount, key)| Ask::TopUp { organisation, amount, key }),
+        2 => (0..3usize).prop_map(|queue| Ask::Hold { queue }),
+        3 => (0..4usize).prop_map(|which| Ask::Lift { which }),
+    ]
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Skipped,
+    InFlight { owner: Option<i64>, attempt: i32, crashes: i16, retries: i16, due: bool },
+    Processed,
+    Failed,
+    Quarantined,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Job {
+    photo: usize,
+    retry: i16,
+    state: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Account {
+    funded: i64,
+    available: i64,
+    reserved: i64,
+    spent: i64,
+}
+
+/// A queue as a plain list; its pause, and who holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Queue {
+    head: usize,
+    jobs: Vec<Job>,
+    paused: bool,
+    holds: i64,
+}
+
+impl Queue {
+    fn waiting(&self) -> Vec<usize> {
+        (self.head..self.jobs.len()).filter(|at| self.jobs[*at].state == State::Waiting).collect()
+    }
+
+    fn runs(&self) -> bool {
+        !self.waiting().is_empty() && !self.paused && self.holds == 0
+    }
+
+    fn latest(&self, photo: usize) -> Option<usize> {
+        (0..self.jobs.len()).rev().find(|at| self.jobs[*at].photo == photo)
+    }
+
+    /// Nothing but skipped photos left is nothing left.
+    fn drain(&mut self) {
+        if self.waiting().is_empty() {
+            self.head = self.jobs.len();
+        }
+    }
+}
+
+/// What the gate must do.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    accounts: [Account; 2],
+    queues: [Queue; 3],
+    top_ups: BTreeMap<(usize, usize), i64>,
+    /// Holds that were placed: the queue, and whether it stands.
+    holds: Vec<(usize, bool)>,
+    /// Workers whose lease ran out, and who were not found yet.
+    silent: Vec<i64>,
+}
+
+impl Model {
+    fn append(
+        &mut self,
+        queue: usize,
+        photos: &[usize],
+        take: impl Fn(&Queue, Option<usize>) -> bool,
+    ) -> usize {
+        let mut seen = Vec::new();
+        for photo in photos {
+            let latest = self.queues[queue].latest(*photo);
+            if seen.contains(photo) || !take(&self.queues[queue], latest) {
+                continue;
+            }
+            seen.push(*photo);
+        }
+        for photo in &seen {
+            let retry = self.queues[queue]
+                .latest(*photo)
+                .map_or(0, |at| self.queues[queue].jobs[at].retry + 1);
+            self.queues[queue].jobs.push(Job { photo: *photo, retry, state: State::Waiting });
+        }
+        seen.len()
+    }
+
+    fn skip(&mut self, queue: usize, photos: &[usize]) {
+        let queue = &mut self.queues[queue];
+        for at in queue.waiting() {
+            if photos.contains(&queue.jobs[at].photo) {
+                queue.jobs[at].state = State::Skipped;
+            }
+        }
+        queue.drain();
+    }
+
+    fn restore(&mut self, queue: usize, order: &[usize]) {
+        let list = &mut self.queues[queue];
+        for at in list.head..list.jobs.len() {
+            if list.jobs[at].state == State::Skipped && order.contains(&list.jobs[at].photo) {
+                list.jobs[at].state = State::Waiting;
+            }
+        }
+        self.append(queue, order, |queue, latest| {
+            latest.is_some_and(|at| queue.jobs[at].state == State::Skipped && at < queue.head)
+        });
+    }
+
+    /// Shares over organisations, then over their queues.
+    fn claim(&self, most: i32) -> Vec<(usize, usize)> {
+        let most = i64::from(most);
+        let mut organisations: Vec<_> = (0..2)
+            .filter(|organisation| {
+                (0..3).any(|queue| OWNER[queue] == *organisation && self.queues[queue].runs())
+            })
+            .collect();
+        organisations.truncate(usize::try_from(most).unwrap());
+        let shares = i64::try_from(organisations.len()).unwrap();
+        let mut claimed = Vec::new();
+        for (nth, organisation) in organisations.iter().enumerate() {
+            let share = most / shares + i64::from(i64::try_from(nth).unwrap() < most % shares);
+            let quota = share.min(self.accounts[*organisation].available);
+            let running: Vec<_> = (0..3)
+                .filter(|queue| OWNER[*queue] == *organisation && self.queues[*queue].runs())
+                .collect();
+            // At most as many queues as credits, in turn; which of them is the cursor's business: see the comparison.
+            let each = usize::try_from(quota).unwrap().min(running.len());
+            if each > 0 && each < running.len() {
+                claimed.push((*organisation, usize::MAX));
+                continue;
+            }
+            let mut left = quota;
+            for queue in running {
+                let want = (quota + i64::try_from(each).unwrap_or(1).max(1) - 1)
+                    / i64::try_from(each).unwrap_or(1).max(1);
+                let waiting = self.queues[queue].waiting();
+                let take = want.min(left).min(i64::try_from(waiting.len()).unwrap());
+                left -= take;
+                for at in waiting.iter().take(usize::try_from(take).unwrap()) {
+                    claimed.push((queue, *at));
+                }
+            }
+        }
+        claimed
+    }
+
+    /// Books what was claimed; then, of each organisation whose turn it was, what would run without credit is paused.
+    fn take(&mut self, worker: i64, claimed: &[(usize, usize)], turns: &[usize]) {
+        for (queue, at) in claimed {
+            self.queues[*queue].jobs[*at].state = State::InFlight {
+                owner: Some(worker),
+                attempt: 1,
+                crashes: 0,
+                retries: 0,
+                due: true,
+            };
+            self.queues[*queue].head = self.queues[*queue].head.max(at + 1);
+            self.queues[*queue].drain();
+            let account = &mut self.accounts[OWNER[*queue]];
+            (account.available, account.reserved) = (account.available - 1, account.reserved + 1);
+        }
+        for organisation in turns {
+            self.pause_if_empty(*organisation);
+        }
+    }
+
+    fn pause_if_empty(&mut self, organisation: usize) {
+        if self.accounts[organisation].available == 0 {
+            for queue in (0..3).filter(|queue| OWNER[*queue] == organisation) {
+                self.queues[queue].paused |= self.queues[queue].runs();
+            }
+        }
+    }
+
+    fn resume(&mut self, organisation: usize) {
+        for queue in (0..3).filter(|queue| OWNER[*queue] == organisation) {
+            self.queues[queue].paused = false;
+        }
+    }
+
+    fn close(&mut self, queue: usize, at: usize, state: State) {
+        let account = &mut self.accounts[OWNER[queue]];
+        account.reserved -= 1;
+        let refunded = state != State::Processed;
+        if refunded {
+            account.available += 1;
+        } else {
+            account.spent += 1;
+        }
+        self.queues[queue].jobs[at].state = state;
+        if refunded {
+            self.resume(OWNER[queue]);
+        }
+    }
+
+    fn flying(&self, wanted: impl Fn(Option<i64>, i16, bool) -> bool) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (queue, list) in self.queues.iter().enumerate() {
+            for (at, job) in list.jobs.iter().enumerate() {
+                if let State::InFlight { owner, crashes, due, .. } = job.state
+                    && wanted(owner, crashes, due)
+                {
+                    found.push((queue, at));
+                }
+            }
+        }
+        found
+    }
+
+    /// What nobody has, or somebody gone had: with one more crash, if its worker was silent.
+    fn orphan(&mut self, workers: &[i64], crashed: bool) {
+        for (queue, at) in
+            self.flying(|owner, _, _| owner.is_some_and(|owner| workers.contains(&owner)))
+        {
+            if let State::InFlight { owner, crashes, due, .. } =
+                &mut self.queues[queue].jobs[at].state
+            {
+                (*owner, *due) = (None, true);
+                *crashes += i16::from(crashed);
+            }
+        }
+    }
+
+    fn top_up(&mut self, organisation: usize, amount: i64, key: usize) -> bool {
+        let known = self.top_ups.get(&(organisation, key));
+        if amount == 0 || known.is_some() || self.accounts[organisation].available + amount < 0 {
+            return known == Some(&amount);
+        }
+        self.top_ups.insert((organisation, key), amount);
+        let account = &mut self.accounts[organisation];
+        (account.funded, account.available) = (account.funded + amount, account.available + amount);
+        if account.available > 0 {
+            self.resume(organisation);
+        } else {
+            self.pause_if_empty(organisation);
+        }
+        true
+    }
+}
+
+/// The gate, and how its ids are called in the model.
+struct Real {
+    owner: PgConnection,
+    organisations: [OrganisationId; 2],
+    /// The event and operation of each queue.
+    queues: [(EventId, &'static str); 3],
+    workers: [i64; WORKERS],
+    /// Everything that a worker ever had: (worker, job, attempt).
+    had: Vec<(i64, i64, i32)>,
+}
+
+impl Real {
+    async fn new(app: &App) -> Self {
+        let organisations = [app.an_organisation_with(0).await, app.an_organisation_with(0).await];
+        let events =
+            [app.an_event_of(organisations[0]).await, app.an_event_of(organisations[1]).await];
+        let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+        owner.execute("SET search_path = photogate").await.unwrap();
+        let queues = [
+            (events[0], "photo_processing"),
+            (events[0], "ai_rotation"),
+            (events[1], "photo_processing"),
+        ];
+        let mut real =
+            Self { owner, organisations, queues, workers: [0; WORKERS], had: Vec::new() };
+        // Both operations look at the same photos: they are there from the beginning.
+        for event in events {
+            let keys: Vec<_> = (0..PHOTOS).map(|photo| format!("'{photo}'")).collect();
+            real.sql(format!("INSERT INTO photo SELECT gen_random_uuid(), {event}, key FROM unnest(ARRAY[{}]) key", keys.join(","))).await.unwrap();
+        }
+        for worker in 0..WORKERS {
+            real.hire(worker).await;
+        }
+        real
+    }
+
+    async fn sql(&mut self, sql: String) -> sqlx::Result<Vec<sqlx::postgres::PgRow>> {
+        self.owner.fetch_all(sqlx::AssertSqlSafe(sql)).await
+    }
+
+    async fn hire(&mut self, worker: usize) {
+        let name = format!("model-{}-{worker}", rand::random::<u64>());
+        self.workers[worker] =
+            self.sql(format!("SELECT register_worker('{name}', 1, '1 hour')")).await.unwrap()[0]
+                .get(0);
+    }
+
+    fn photos(&self, queue: usize, photos: &[usize]) -> String {
+        let keys: Vec<_> = photos.iter().map(|photo| format!("'{photo}'")).collect();
+        format!(
+            "(SELECT array_agg(p.photo_id ORDER BY n) FROM unnest(ARRAY[{}]) WITH ORDINALITY k (key, n) JOIN photo p ON p.key = k.key AND p.event_id = {})",
+            keys.join(","),
+            self.queues[queue].0
+        )
+    }
+
+    async fn on_photos(&mut self, function: &str, queue: usize, photos: &[usize]) {
+        let (event, operation) = self.queues[queue];
+        let photos = self.photos(queue, photos);
+        self.sql(format!("SELECT {function}({event}, '{operation}', {photos}, 'anna')"))
+            .await
+            .unwrap();
+    }
+
+    /// Everything, as the model calls it.
+    async fn state(&mut self) -> (Vec<Account>, Vec<Queue>) {
+        let (mut accounts, mut queues) = (Vec::new(), Vec::new());
+        for organisation in self.organisations {
+            let row = &self.sql(format!("SELECT funded, available, reserved, spent FROM account WHERE organisation_id = {organisation}")).await.unwrap()[0];
+            accounts.push(Account {
+                funded: row.get(0),
+                available: row.get(1),
+                reserved: row.get(2),
+                spent: row.get(3),
+            });
+        }
+        for (event, operation) in self.queues {
+            let row = &self
+                .sql(format!(
+                    "SELECT q.queue_id, q.head, q.blocked, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND lifted_at IS NULL), q.tail, q.skipped
+                     FROM queue q WHERE event_id = {event} AND operation = '{operation}'"
+                ))
+                .await
+                .unwrap()[0];
+            let (id, head, blocked, holds): (i64, i64, i16, i64) =
+                (row.get(0), row.get(1), row.get(2), row.get(3));
+            let jobs = self
+                .sql(format!(
+                    "SELECT p.key::int, j.retry, o.state::text, s.position IS NOT NULL, f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp()
+                     FROM job j JOIN photo p USING (photo_id) LEFT JOIN outcome o USING (job_id) LEFT JOIN in_flight f USING (job_id)
+                     LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position WHERE j.queue_id = {id} ORDER BY j.position"
+                ))
+                .await
+                .unwrap();
+            let jobs: Vec<_> = jobs
+                .iter()
+                .map(|row| {
+                    let state = match (
+                        row.get::<Option<String>, _>(2).as_deref(),
+                        row.get::<Option<i64>, _>(4),
+                    ) {
+                        (Some("processed"), None) => State::Processed,
+                        (Some("failed"), None) => State::Failed,
+                        (Some("quarantined"), None) => State::Quarantined,
+                        (None, Some(worker)) => State::InFlight {
+                            owner: (worker != 0).then_some(worker),
+                            attempt: row.get(5),
+                            crashes: row.get(6),
+                            retries: row.get(7),
+                            due: row.get::<Option<bool>, _>(8).unwrap_or(true),
+                        },
+                        (None, None) if row.get(3) => State::Skipped,
+                        (None, None) => State::Waiting,
+                        other => panic!("both in flight and done: {other:?}"),
+                    };
+                    Job {
+                        photo: usize::try_from(row.get::<i32, _>(0)).unwrap(),
+                        retry: row.get(1),
+                        state,
+                    }
+                })
+                .collect();
+            let queue = Queue {
+                head: usize::try_from(head).unwrap(),
+                jobs,
+                paused: blocked & 2 != 0,
+                holds,
+            };
+            assert_eq!(blocked & 4 != 0, holds > 0);
+            assert_eq!(blocked & 1 != 0, queue.head == queue.jobs.len());
+            queues.push(queue);
+        }
+        (accounts, queues)
+    }
+
+    /// Which (queue, place) a job is.
+    async fn place(&mut self, job: i64) -> (usize, usize) {
+        let row = &self
+            .sql(format!("SELECT q.event_id, q.operation::text, j.position FROM job j JOIN queue q USING (queue_id) WHERE job_id = {job}"))
+            .await
+            .unwrap()[0];
+        let (event, operation, position): (i64, String, i64) = (row.get(0), row.get(1), row.get(2));
+        let queue =
+            self.queues.iter().position(|(id, name)| id.0 == event && *name == operation).unwrap();
+        (queue, usize::try_from(position).unwrap() - 1)
+    }
+}
+
+#[allow(clippy::too_many_lines, reason = "a list: one arm for what can be asked")]
+async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), TestCaseError> {
+    match ask {
+        Ask::Enqueue { queue, photos } => {
+            let ((event, operation), keys) = (
+                real.queues[*queue],
+                photos.iter().map(|photo| format!("'{photo}'")).collect::<Vec<_>>(),
+            );
+            let ids = vec!["gen_random_uuid()"; keys.len()];
+            let row = &real
+                .sql(format!("SELECT r_queued FROM enqueue({event}, '{operation}', ARRAY[{}], ARRAY[{}], 'anna')", keys.join(","), ids.join(",")))
+                .await
+                .unwrap()[0];
+            let taken = model.append(*queue, photos, |_, latest| latest.is_none());
+            prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
+        }
+        Ask::Retry { queue, photos } => {
+            real.on_photos("retry", *queue, photos).await;
+            model.append(*queue, photos, |queue, latest| {
+                latest.is_some_and(|at| {
+                    matches!(queue.jobs[at].state, State::Failed | State::Quarantined)
+                })
+            });
+        }
+        Ask::Skip { queue, photos } => {
+            real.on_photos("skip_photos", *queue, photos).await;
+            model.skip(*queue, photos);
+        }
+        Ask::Restore { queue, photos } => {
+            // At the end, in the order of their ids.
+            let ids = real.photos(*queue, photos);
+            let rows = real
+                .sql(format!(
+                    "SELECT key::int FROM photo WHERE photo_id = ANY ({ids}::uuid[]) ORDER BY photo_id"
+                ))
+                .await
+                .unwrap();
+            let order: Vec<_> =
+                rows.iter().map(|row| usize::try_from(row.get::<i32, _>(0)).unwrap()).collect();
+            real.on_photos("restore_photos", *queue, photos).await;
+            model.restore(*queue, &order);
+        }
+        Ask::Claim { worker, most } => claim(real, model, real.workers[*worker], *most).await?,
+        Ask::Adopt { worker, most, suspects } => {
+            adopt(real, model, real.workers[*worker], *most, *suspects).await?;
+        }
+        Ask::Settle { worker, which, processed } => {
+            let Some((owner, job, attempt)) = real.had_by(*worker, *which) else { return Ok(()) };
+            let (queue, at) = real.place(job).await;
+            let now = matches!(model.queues[queue].jobs[at].state, State::InFlight { owner: Some(one), attempt: now, .. } if one == owner && now == attempt);
+            let (state, reason) =
+                if *processed { ("processed", "NULL") } else { ("failed", "corrupt") };
+            let rows = real
+                .sql(format!("SELECT cardinality(r_settled) FROM settle({owner}, ARRAY[{job}], ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')"))
+                .await
+                .unwrap();
+            prop_assert_eq!(rows[0].get::<i32, _>(0), i32::from(now), "only who has it settles it");
+            if now {
+                model.close(queue, at, if *processed { State::Processed } else { State::Failed });
+            }
+        }
+        Ask::Release { worker, which, end } => {
+            let Some((owner, job, attempt)) = real.had_by(*worker, *which) else { return Ok(()) };
+            let (queue, at) = real.place(job).await;
+            let (name, delay) = match end {
+                End::HandedBack => ("handed_back", "0"),
+                End::Retry => ("retry", "1 hour"),
+                End::Crash => ("crash", "0"),
+            };
+            let rows = real
+                .sql(format!("SELECT * FROM release({owner}, ARRAY[{job}], ARRAY[{attempt}], ARRAY['{name}'], '{{NULL}}', ARRAY['{delay}'::interval])"))
+                .await
+                .unwrap();
+            let mut ours = 0;
+            if let State::InFlight { owner: one, attempt: now, crashes, retries, due } =
+                &mut model.queues[queue].jobs[at].state
+                && *one == Some(owner)
+                && *now == attempt
+            {
+                ours = 1;
+                *one = None;
+                *due = *end != End::Retry;
+                *crashes += i16::from(*end == End::Crash);
+                *retries += i16::from(*end == End::Retry);
+            }
+            prop_assert_eq!(rows.len(), ours, "only who has it gives it back");
+        }
+        Ask::TimePasses => {
+            real.sql("UPDATE in_flight SET due_at = clock_timestamp() WHERE worker_id = 0".into())
+                .await
+                .unwrap();
+            for (queue, at) in model.flying(|owner, _, _| owner.is_none()) {
+                if let State::InFlight { due, .. } = &mut model.queues[queue].jobs[at].state {
+                    *due = true;
+                }
+            }
+        }
+        Ask::LeaseRunsOut { worker } => {
+            let silent = real.workers[*worker];
+            real.sql(format!("UPDATE worker SET lease_until = clock_timestamp() - interval '1 s' WHERE worker_id = {silent}")).await.unwrap();
+            model.silent.push(silent);
+            real.hire(*worker).await;
+        }
+        Ask::Leave { worker } => {
+            let leaving = real.workers[*worker];
+            real.sql(format!("SELECT retire_worker({leaving})")).await.unwrap();
+            model.orphan(&[leaving], false);
+            real.hire(*worker).await;
+        }
+        Ask::TopUp { organisation, amount, key } => {
+            let kind = if *amount > 0 { "purchase" } else { "refund" };
+            let id = real.organisations[*organisation];
+            let done = real
+                .sql(format!("SELECT top_up({id}, '{kind}', {amount}, 'anna', '', 'key-{key}')"))
+                .await;
+            prop_assert_eq!(
+                done.is_ok(),
+                model.top_up(*organisation, *amount, *key),
+                "{:?}",
+                done.err()
+            );
+        }
+        Ask::Hold { queue } => {
+            let (event, operation) = real.queues[*queue];
+            real.sql(format!("SELECT hold_queue({event}, '{operation}', 'ops', '', NULL)"))
+                .await
+                .unwrap();
+            model.holds.push((*queue, true));
+            model.queues[*queue].holds += 1;
+        }
+        Ask::Lift { which } => {
+            let Some((queue, stands)) = model.holds.get_mut(*which) else { return Ok(()) };
+            let row = &real
+                .sql(format!("SELECT r_lifted FROM lift_hold({}, 'ops')", which + 1))
+                .await
+                .unwrap()[0];
+            prop_assert_eq!(row.get::<bool, _>(0), *stands, "a hold is lifted once");
+            model.queues[*queue].holds -= i64::from(*stands);
+            *stands = false;
+        }
+    }
+    Ok(())
+}
+
+async fn claim(
+    real: &mut Real,
+    model: &mut Model,
+    worker: i64,
+    most: i32,
+) -> Result<(), TestCaseError> {
+    let turns: Vec<_> = (0..2)
+        .filter(|organisation| {
+            (0..3).any(|queue| OWNER[queue] == *organisation && model.queues[queue].runs())
+        })
+        .take(usize::try_from(most).unwrap())
+        .collect();
+    let expected = model.claim(most);
+    let rows = real
+        .sql(format!("SELECT r_job, r_attempt FROM claim({worker}, {most}, 0, false)"))
+        .await
+        .unwrap();
+    let mut claimed = Vec::new();
+    for row in rows {
+        let (job, attempt): (i64, i32) = (row.get(0), row.get(1));
+        real.had.push((worker, job, attempt));
+        claimed.push(real.place(job).await);
+    }
+    claimed.sort_unstable();
+    // One credit and two queues: either may have it, but one of them does, and it is the next in its queue.
+    for (organisation, _) in expected.iter().filter(|(_, at)| *at == usize::MAX) {
+        let theirs: Vec<_> =
+            claimed.iter().filter(|(queue, _)| OWNER[*queue] == *organisation).copied().collect();
+        prop_assert_eq!(theirs.len(), 1, "somebody gets the credit");
+        prop_assert_eq!(
+            theirs[0].1,
+            model.queues[theirs[0].0].waiting()[0],
+            "the next in its queue"
+        );
+    }
+    let undecided: Vec<_> = expected
+        .iter()
+        .filter(|(_, at)| *at == usize::MAX)
+        .map(|(organisation, _)| *organisation)
+        .collect();
+    let decided: Vec<_> =
+        claimed.iter().filter(|(queue, _)| !undecided.contains(&OWNER[*queue])).copied().collect();
+    prop_assert_eq!(
+        &decided,
+        &expected.iter().filter(|(_, at)| *at != usize::MAX).copied().collect::<Vec<_>>()
+    );
+    model.take(worker, &claimed, &turns);
+    Ok(())
+}
+
+async fn adopt(
+    real: &mut Real,
+    model: &mut Model,
+    worker: i64,
+    most: i32,
+    suspects: i32,
+) -> Result<(), TestCaseError> {
+    let rows = real.sql(format!("SELECT r_job, r_attempt FROM adopt({worker}, {most}, {suspects}, {CRASHES_MAX}::smallint)")).await.unwrap();
+    let silent = std::mem::take(&mut model.silent);
+    model.orphan(&silent, true);
+    let (most, suspects) = (usize::try_from(most).unwrap(), usize::try_from(suspects).unwrap());
+    let crashed =
+        model.flying(|owner, crashes, due| owner.is_none() && due && crashes >= CRASHES_MAX);
+    let (_, queues) = real.state().await;
+    let mut quarantined = 0;
+    for (queue, at) in crashed.iter().copied() {
+        if queues[queue].jobs[at].state == State::Quarantined {
+            quarantined += 1;
+            model.close(queue, at, State::Quarantined);
+        }
+    }
+    prop_assert_eq!(quarantined, crashed.len().min(most), "what crashed too often is quarantined");
+    let clean = model.flying(|owner, crashes, due| owner.is_none() && due && crashes < 2);
+    let suspect = model.flying(|owner, crashes, due| owner.is_none() && due && crashes == 2);
+    let (mut cleans, mut suspected) = (0, 0);
+    for row in rows {
+        let (job, attempt): (i64, i32) = (row.get(0), row.get(1));
+        real.had.push((worker, job, attempt));
+        let (queue, at) = real.place(job).await;
+        cleans += usize::from(clean.contains(&(queue, at)));
+        suspected += usize::from(suspect.contains(&(queue, at)));
+        if let State::InFlight { owner, attempt: now, .. } = &mut model.queues[queue].jobs[at].state
+        {
+            prop_assert_eq!(attempt, *now + 1);
+            (*owner, *now) = (Some(worker), attempt);
+        }
+    }
+    prop_assert_eq!(cleans, clean.len().min(most));
+    prop_assert_eq!(suspected, suspect.len().min(suspects).min(most - cleans));
+    Ok(())
+}
+
+impl Real {
+    /// Something that this worker has, or that it or one before it had.
+    fn had_by(&self, worker: usize, which: usize) -> Option<(i64, i64, i32)> {
+        let own = self.had.iter().filter(|had| had.0 == self.workers[worker]);
+        // Those who are gone have no lease: they are refused before anything else, and that is another test's.
+        let others = self
+            .had
+            .iter()
+            .filter(|had| had.0 != self.workers[worker] && self.workers.contains(&had.0));
+        own.chain(others).nth(which).copied()
+    }
+}
+
+async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
+    let app = App::new().await;
+    let mut real = Real::new(&app).await;
+    let mut model = Model::default();
+    for (step, ask) in asks.iter().enumerate() {
+        follow(&mut real, &mut model, ask).await?;
+        let (accounts, queues) = real.state().await;
+        prop_assert_eq!(&accounts[..], &model.accounts[..], "after step {}, {:?}", step, ask);
+        prop_assert_eq!(&queues[..], &model.queues[..], "after step {}, {:?}", step, ask);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gate_does_what_a_plain_model_of_it_does() {
+    let mut runner = TestRunner::new(Config {
+        cases: 24,
+        failure_persistence: None,
+        rng_seed: RngSeed::Random,
+        ..Config::default()
+    });
+    // A server that has just started declares nobody dead: wait that out once.
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    };
+    runtime().block_on(async {
+        let app = App::new().await;
+        app.until("the dead may be declared dead", async || {
+            app.count("SELECT (pg_postmaster_start_time() + interval '5 s' < clock_timestamp())::int::bigint").await == 1
+        })
+        .await;
+    });
+    let done = runner.run(&vec(asks(), 20..70), |asks| runtime().block_on(compare(asks)));
+    if let Err(error) = done {
+        panic!("{error}\n{runner}");
+    }
+}

@@ -1,0 +1,613 @@
+//! An exhaustive model of the gate's protocol: claim, settle, adopt, lease and fence, credit and pause, with everything
+//! that may happen in between. Every state that can be reached is visited.
+//!
+//! Each action is one transaction of the gate (their statements are interleaved, for real, in `it/interleave.rs`), one
+//! message, or one misfortune. Misfortunes and people's doings have budgets and everything else moves forward, so no
+//! history is endless: what holds in every state from which nothing more can happen, always comes to pass.
+
+#![allow(clippy::struct_excessive_bools, reason = "a process is several things at once")]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "as the trait has it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use stateright::{Checker, Expectation, Model, Property};
+
+const JOBS: usize = 2;
+const WORKERS: usize = 2;
+/// Workers that died with a job before it is quarantined.
+const CRASHES_MAX: u8 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Job {
+    Waiting,
+    /// Reserved; `None`: nobody has it, it waits to be adopted.
+    InFlight {
+        owner: Option<u8>,
+        attempt: u8,
+        crashes: u8,
+    },
+    Processed {
+        attempt: u8,
+    },
+    Refunded {
+        attempt: u8,
+    },
+}
+
+/// A worker process. Its memory is its own: it may believe what is not so any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+struct Worker {
+    /// What the books say: declared dead, for good.
+    gone: bool,
+    /// Its lease ran out; nobody noticed yet.
+    late: bool,
+    /// Killed: nothing more comes from it.
+    dead: bool,
+    /// It claims no more, and leaves when its hands are empty.
+    stopping: bool,
+    left: bool,
+    /// It began anew so often: another worker to the books.
+    incarnation: u8,
+    /// Photos in hand, worked on: (job, attempt).
+    hand: Vec<(usize, u8)>,
+    /// Done, and given to the settler: (job, attempt, processed).
+    batch: Vec<(usize, u8, bool)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    jobs: [Job; JOBS],
+    /// Claims move it, over what they claimed.
+    head: usize,
+    funded: u8,
+    available: u8,
+    reserved: u8,
+    spent: u8,
+    paused: bool,
+    holds: [bool; 2],
+    workers: [Worker; WORKERS],
+    /// Budgets.
+    top_ups: u8,
+    expiries: u8,
+    kills: u8,
+    cuts: u8,
+    failures: u8,
+    holds_left: [bool; 2],
+    /// History, to be checked: the last attempt that anybody was given, how often each job was completed and refunded, and what went wrong.
+    given: [u8; JOBS],
+    completions: [u8; JOBS],
+    refunds: [u8; JOBS],
+    quarantined: [bool; JOBS],
+    wrong: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Act {
+    Claim(usize),
+    /// It commits, and the answer is lost on the way.
+    ClaimUnheard(usize),
+    /// What the books say it has and it does not know of goes back.
+    HandBackUnknown(usize),
+    /// The work on what it has in hand ends.
+    Work(usize, usize, bool),
+    /// The settler's transaction: everything that has piled up.
+    Settle(usize),
+    /// It commits, and the answer is lost: the batch is settled again.
+    SettleUnheard(usize),
+    /// The lease runs out while it is away.
+    Expire(usize),
+    Heartbeat(usize),
+    Kill(usize),
+    /// Declares the late dead, and takes up what nobody has.
+    Adopt(usize),
+    Stop(usize),
+    Leave(usize),
+    /// One that is gone and lives begins anew.
+    BeginAnew(usize),
+    TopUp,
+    Hold(usize),
+    Lift(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    top_ups: u8,
+    expiries: u8,
+    kills: u8,
+    cuts: u8,
+    failures: u8,
+    holds: bool,
+}
+
+impl State {
+    fn held(&self) -> bool {
+        self.holds.contains(&true)
+    }
+
+    fn lives(&self, worker: usize) -> bool {
+        let worker = &self.workers[worker];
+        !worker.dead && !worker.left
+    }
+
+    /// As the books call it.
+    fn id(&self, worker: usize) -> u8 {
+        u8::try_from(worker).unwrap() + 2 * self.workers[worker].incarnation
+    }
+
+    /// Whether the books would let it do anything.
+    fn has_lease(&self, worker: usize) -> bool {
+        let worker = &self.workers[worker];
+        !worker.gone && !worker.late
+    }
+
+    /// What the books say it has.
+    fn books(&self, worker: usize) -> Vec<(usize, u8)> {
+        (0..JOBS)
+            .filter_map(|job| match self.jobs[job] {
+                Job::InFlight { owner: Some(owner), attempt, .. } if owner == self.id(worker) => {
+                    Some((job, attempt))
+                }
+                Job::Waiting
+                | Job::InFlight { .. }
+                | Job::Processed { .. }
+                | Job::Refunded { .. } => None,
+            })
+            .collect()
+    }
+
+    fn unknown(&self, worker: usize) -> Vec<(usize, u8)> {
+        let one = &self.workers[worker];
+        let knows = |held: &(usize, u8)| {
+            one.hand.contains(held)
+                || one.batch.iter().any(|(job, attempt, _)| (*job, *attempt) == *held)
+        };
+        self.books(worker).into_iter().filter(|held| !knows(held)).collect()
+    }
+
+    /// One photo, and with it a credit.
+    fn claim(&mut self, worker: usize) -> Option<(usize, u8)> {
+        let (job, me) = (self.head, self.id(worker));
+        if self.available == 0 {
+            wrong(self, "a claim at zero credit");
+            return None;
+        }
+        if self.jobs[job] != Job::Waiting {
+            wrong(self, "claimed twice");
+        }
+        self.jobs[job] = Job::InFlight { owner: Some(me), attempt: 1, crashes: 0 };
+        self.head += 1;
+        (self.available, self.reserved) = (self.available - 1, self.reserved + 1);
+        self.give(job, 1);
+        if self.available == 0 && self.head < JOBS {
+            self.paused = true;
+        }
+        Some((job, 1))
+    }
+
+    /// An attempt is given out once, and each is higher than the one before.
+    fn give(&mut self, job: usize, attempt: u8) {
+        if attempt <= self.given[job] {
+            wrong(self, "an attempt is given twice");
+        }
+        self.given[job] = attempt;
+    }
+
+    /// The fence: only what is still in flight for this worker and attempt.
+    fn settle(&mut self, worker: usize) {
+        for (job, attempt, processed) in self.workers[worker].batch.clone() {
+            match self.jobs[job] {
+                Job::InFlight { owner: Some(owner), attempt: now, .. }
+                    if owner == self.id(worker) && now == attempt =>
+                {
+                    self.close(job, attempt, processed);
+                }
+                Job::Waiting
+                | Job::InFlight { .. }
+                | Job::Processed { .. }
+                | Job::Refunded { .. } => {}
+            }
+        }
+    }
+
+    fn close(&mut self, job: usize, attempt: u8, processed: bool) {
+        self.reserved -= 1;
+        if processed {
+            self.spent += 1;
+            self.completions[job] += 1;
+            self.jobs[job] = Job::Processed { attempt };
+        } else {
+            self.available += 1;
+            self.refunds[job] += 1;
+            self.jobs[job] = Job::Refunded { attempt };
+            // A refund is credit too.
+            self.paused = false;
+        }
+    }
+
+    fn orphan(&mut self, worker: usize, crashed: bool) {
+        for (job, _) in self.books(worker) {
+            if let Job::InFlight { owner, crashes, .. } = &mut self.jobs[job] {
+                (*owner, *crashes) = (None, *crashes + u8::from(crashed));
+            }
+        }
+    }
+}
+
+fn wrong(state: &mut State, what: &'static str) {
+    state.wrong.get_or_insert(what);
+}
+
+impl Model for Gate {
+    type State = State;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            jobs: [Job::Waiting; JOBS],
+            head: 0,
+            funded: 1,
+            available: 1,
+            reserved: 0,
+            spent: 0,
+            paused: false,
+            holds: [false; 2],
+            workers: Default::default(),
+            top_ups: self.top_ups,
+            expiries: self.expiries,
+            kills: self.kills,
+            cuts: self.cuts,
+            failures: self.failures,
+            holds_left: [self.holds; 2],
+            given: [0; JOBS],
+            completions: [0; JOBS],
+            refunds: [0; JOBS],
+            quarantined: [false; JOBS],
+            wrong: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, acts: &mut Vec<Act>) {
+        let runs = state.head < JOBS && !state.paused && !state.held() && state.available > 0;
+        let mut living = 0;
+        for worker in 0..WORKERS {
+            let one = &state.workers[worker];
+            let others_left = (0..WORKERS)
+                .filter(|other| {
+                    *other != worker && state.lives(*other) && !state.workers[*other].stopping
+                })
+                .count();
+            if !state.lives(worker) {
+                continue;
+            }
+            living += 1;
+            if state.has_lease(worker) && !one.stopping {
+                if runs && one.hand.is_empty() {
+                    acts.push(Act::Claim(worker));
+                    if state.cuts > 0 {
+                        acts.push(Act::ClaimUnheard(worker));
+                    }
+                }
+                let orphans =
+                    state.jobs.iter().any(|job| matches!(job, Job::InFlight { owner: None, .. }));
+                let late = (0..WORKERS).any(|other| {
+                    other != worker && state.workers[other].late && !state.workers[other].gone
+                });
+                if orphans || late {
+                    acts.push(Act::Adopt(worker));
+                }
+            }
+            if state.has_lease(worker) && !state.unknown(worker).is_empty() {
+                acts.push(Act::HandBackUnknown(worker));
+            }
+            for at in 0..one.hand.len() {
+                acts.push(Act::Work(worker, at, true));
+                if state.failures > 0 {
+                    acts.push(Act::Work(worker, at, false));
+                }
+            }
+            if !one.batch.is_empty() {
+                acts.push(Act::Settle(worker));
+                if state.cuts > 0 {
+                    acts.push(Act::SettleUnheard(worker));
+                }
+            }
+            if state.has_lease(worker) && state.expiries > 0 {
+                acts.push(Act::Expire(worker));
+            }
+            if one.late && !one.gone {
+                acts.push(Act::Heartbeat(worker));
+            }
+            // Somebody must be there to take over: a cluster without workers does nothing, and that is no fault.
+            if others_left > 0 {
+                if state.kills > 0 {
+                    acts.push(Act::Kill(worker));
+                }
+                if !one.stopping {
+                    acts.push(Act::Stop(worker));
+                }
+            }
+            if one.hand.is_empty() && one.batch.is_empty() {
+                if one.stopping && (one.gone || state.unknown(worker).is_empty()) {
+                    acts.push(Act::Leave(worker));
+                } else if one.gone {
+                    acts.push(Act::BeginAnew(worker));
+                }
+            }
+        }
+        // The kernel's doing: a process that was killed stops to extend its lease.
+        for worker in 0..WORKERS {
+            let one = &state.workers[worker];
+            if one.dead && !one.late && !one.gone {
+                acts.push(Act::Expire(worker));
+            }
+        }
+        assert!(living > 0);
+        if state.top_ups > 0 {
+            acts.push(Act::TopUp);
+        }
+        for hold in 0..2 {
+            if state.holds_left[hold] {
+                acts.push(Act::Hold(hold));
+            }
+            if state.holds[hold] {
+                acts.push(Act::Lift(hold));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, act: Act) -> Option<State> {
+        let mut next = last.clone();
+        match act {
+            Act::Claim(worker) => {
+                let held = next.claim(worker);
+                next.workers[worker].hand.extend(held);
+            }
+            Act::ClaimUnheard(worker) => {
+                next.cuts -= 1;
+                next.claim(worker);
+            }
+            Act::HandBackUnknown(worker) => {
+                for (job, _) in next.unknown(worker) {
+                    if let Job::InFlight { owner, .. } = &mut next.jobs[job] {
+                        *owner = None;
+                    }
+                }
+            }
+            Act::Work(worker, at, processed) => {
+                next.failures -= u8::from(!processed);
+                let (job, attempt) = next.workers[worker].hand.remove(at);
+                next.workers[worker].batch.push((job, attempt, processed));
+            }
+            Act::Settle(worker) => {
+                // The lease is checked first; a late worker asks for it again before it gives up.
+                if next.workers[worker].late && !next.workers[worker].gone {
+                    next.workers[worker].late = false;
+                }
+                // Whoever is gone is refused for that alone. Here it is not: the fence must hold by itself.
+                next.settle(worker);
+                next.workers[worker].batch.clear();
+                if next.workers[worker].gone {
+                    next.workers[worker].hand.clear();
+                }
+            }
+            Act::SettleUnheard(worker) => {
+                next.cuts -= 1;
+                if next.has_lease(worker) {
+                    next.settle(worker);
+                }
+            }
+            Act::Expire(worker) => {
+                next.expiries = next.expiries.saturating_sub(u8::from(!next.workers[worker].dead));
+                next.workers[worker].late = true;
+            }
+            // Revives a lease that nobody took away.
+            Act::Heartbeat(worker) => next.workers[worker].late = false,
+            Act::Kill(worker) => {
+                next.kills -= 1;
+                next.workers[worker].dead = true;
+                next.workers[worker].hand.clear();
+                next.workers[worker].batch.clear();
+            }
+            Act::Adopt(worker) => {
+                for other in (0..WORKERS).filter(|other| *other != worker) {
+                    if next.workers[other].late && !next.workers[other].gone {
+                        next.workers[other].gone = true;
+                        next.orphan(other, true);
+                    }
+                }
+                let me = next.id(worker);
+                for job in 0..JOBS {
+                    if let Job::InFlight { owner: None, attempt, crashes } = next.jobs[job] {
+                        if crashes >= CRASHES_MAX {
+                            next.close(job, attempt, false);
+                            next.quarantined[job] = true;
+                        } else {
+                            next.jobs[job] =
+                                Job::InFlight { owner: Some(me), attempt: attempt + 1, crashes };
+                            next.give(job, attempt + 1);
+                            next.workers[worker].hand.push((job, attempt + 1));
+                        }
+                    }
+                }
+            }
+            Act::BeginAnew(worker) => {
+                let one = &mut next.workers[worker];
+                (one.incarnation, one.gone, one.late) = (one.incarnation + 1, false, false);
+            }
+            Act::Stop(worker) => next.workers[worker].stopping = true,
+            Act::Leave(worker) => {
+                next.orphan(worker, false);
+                (next.workers[worker].left, next.workers[worker].gone) = (true, true);
+            }
+            Act::TopUp => {
+                next.top_ups -= 1;
+                (next.funded, next.available, next.paused) =
+                    (next.funded + 1, next.available + 1, false);
+            }
+            Act::Hold(hold) => (next.holds[hold], next.holds_left[hold]) = (true, false),
+            Act::Lift(hold) => {
+                let other = next.holds[1 - hold];
+                next.holds[hold] = false;
+                if other != next.holds[1 - hold] {
+                    wrong(&mut next, "lifting one hold lifted another");
+                }
+            }
+        }
+        (next != *last).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(
+                "nothing is claimed or given twice, nor claimed at zero credit, nor is another's hold lifted",
+                |_, state: &State| state.wrong.is_none(),
+            ),
+            Property::always(
+                "a photo is completed once at most, a refund comes once at most, and never both",
+                |_, state: &State| {
+                    (0..JOBS).all(|job| state.completions[job] + state.refunds[job] <= 1)
+                },
+            ),
+            Property::always("never by a stale attempt", |_, state: &State| {
+                (0..JOBS).all(|job| match state.jobs[job] {
+                    Job::Processed { attempt } | Job::Refunded { attempt } => {
+                        attempt == state.given[job]
+                    }
+                    Job::Waiting | Job::InFlight { .. } => true,
+                })
+            }),
+            Property::always(
+                "in flight is reserved, and owned by somebody the books know or waiting to be adopted",
+                |_, state: &State| {
+                    let flying: Vec<_> = state
+                        .jobs
+                        .iter()
+                        .filter(|job| matches!(job, Job::InFlight { .. }))
+                        .collect();
+                    flying.len() == usize::from(state.reserved)
+                        && flying.iter().all(|job| match job {
+                            Job::InFlight { owner: Some(owner), .. } => {
+                                (0..WORKERS).any(|worker| {
+                                    state.id(worker) == *owner && !state.workers[worker].gone
+                                })
+                            }
+                            Job::InFlight { owner: None, .. }
+                            | Job::Waiting
+                            | Job::Processed { .. }
+                            | Job::Refunded { .. } => true,
+                        })
+                },
+            ),
+            Property::always(
+                "what is before the head was claimed, what is behind it waits",
+                |_, state: &State| {
+                    (0..JOBS).all(|job| (state.jobs[job] == Job::Waiting) == (job >= state.head))
+                },
+            ),
+            Property::always("funded = available + reserved + spent", |_, state: &State| {
+                state.funded == state.available + state.reserved + state.spent
+            }),
+            Property::always("paused means no credit", |_, state: &State| {
+                !state.paused || state.available == 0
+            }),
+            Property::always(
+                "what a living worker has in hand and still owns, the books say too",
+                |_, state: &State| {
+                    (0..WORKERS).all(|worker| {
+                        let one = &state.workers[worker];
+                        one.gone || one.hand.iter().all(|held| state.books(worker).contains(held))
+                    })
+                },
+            ),
+            // Of states from which nothing more can happen: see the head of this file.
+            Property::always(
+                "in the end everything that is paid for is resolved",
+                |model: &Self, state: &State| {
+                    !is_end(model, state)
+                        || (state.reserved == 0 && (state.available == 0 || state.head == JOBS))
+                },
+            ),
+            Property::always(
+                "in the end a settler that was stopped has lost nothing",
+                |model: &Self, state: &State| {
+                    !is_end(model, state)
+                        || state
+                            .workers
+                            .iter()
+                            .all(|worker| worker.batch.is_empty() && worker.hand.is_empty())
+                },
+            ),
+            Property::sometimes("a photo is quarantined", |_, state: &State| {
+                state.quarantined.contains(&true)
+            }),
+            Property::sometimes(
+                "a late worker settles what somebody else has",
+                |_, state: &State| {
+                    state
+                        .workers
+                        .iter()
+                        .any(|worker| worker.gone && !worker.dead && !worker.batch.is_empty())
+                },
+            ),
+            Property::sometimes(
+                "the queue is paused, and a top-up resumes it",
+                |_, state: &State| state.top_ups == 0 && state.spent == 2,
+            ),
+        ]
+    }
+}
+
+fn is_end(model: &Gate, state: &State) -> bool {
+    let mut acts = Vec::new();
+    model.actions(state, &mut acts);
+    acts.into_iter().all(|act| model.next_state(state, act).is_none())
+}
+
+/// Visits every state; what must always hold does. Returns how many states there are, and what was seen to happen.
+fn visit(gate: Gate) -> (usize, Vec<&'static str>) {
+    let properties = gate.properties();
+    let checked = gate.checker().threads(2).spawn_bfs().join();
+    assert!(checked.is_done());
+    let mut seen = Vec::new();
+    for property in properties {
+        match property.expectation {
+            Expectation::Sometimes if checked.discovery(property.name).is_some() => {
+                seen.push(property.name);
+            }
+            Expectation::Sometimes => {}
+            Expectation::Always | Expectation::Eventually => {
+                checked.assert_no_discovery(property.name);
+            }
+        }
+    }
+    eprintln!(
+        "{} states, {} transitions, {} steps deep at most",
+        checked.unique_state_count(),
+        checked.state_count(),
+        checked.max_depth()
+    );
+    (checked.unique_state_count(), seen)
+}
+
+#[test]
+fn no_history_of_the_protocol_loses_charges_twice_or_strands_a_photo() {
+    let (states, seen) =
+        visit(Gate { top_ups: 1, expiries: 2, kills: 1, cuts: 1, failures: 1, holds: false });
+
+    // The same protocol has the same states: whoever changes one means to change the other.
+    assert_eq!(states, 296_846);
+    for must in [
+        "a photo is quarantined",
+        "a late worker settles what somebody else has",
+        "the queue is paused, and a top-up resumes it",
+    ] {
+        assert!(seen.contains(&must), "{must}");
+    }
+}
+
+#[test]
+fn holds_do_not_touch_each_other_nor_the_pause() {
+    let (states, seen) =
+        visit(Gate { top_ups: 1, expiries: 0, kills: 0, cuts: 0, failures: 1, holds: true });
+
+    assert_eq!((states, seen), (2_538, vec!["the queue is paused, and a top-up resumes it"]));
+}
