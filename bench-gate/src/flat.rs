@@ -9,7 +9,7 @@ use crate::{
     median, round,
 };
 
-const CLAIMS: usize = 15;
+const CLAIMS: usize = 10;
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     println!("\n# Blocks read by a claim of 64\n");
