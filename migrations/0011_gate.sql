@@ -214,7 +214,7 @@ BEGIN
             SELECT * FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE) s;
     END IF;
 
-    IF clock() >= v_ends THEN PERFORM open_months(v_organisation, v_at); END IF;
+    IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
 
     -- 3. Each one's share of the batch, its queues in turn, and their locks. A statement of its own: the next one must
     -- see every job that was committed before the lock was ours, or a claim that meets an enqueue moves the offset over
@@ -312,7 +312,7 @@ BEGIN
     END IF;
     SELECT array_agg(organisation_id), array_agg(greatest(clock(), moved_at)), min(month_ends_at) INTO v_organisations, v_at, v_ends FROM (
         SELECT organisation_id, moved_at, month_ends_at FROM account WHERE organisation_id = ANY (v_organisations) ORDER BY organisation_id FOR NO KEY UPDATE) a;
-    IF clock() >= v_ends THEN PERFORM open_months(v_organisations, v_at); END IF;
+    IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisations, v_at); END IF;
     -- A later statement than the lock, so that it sees the account as it was locked; runs come after accounts.
     WITH closed AS MATERIALIZED (
         SELECT f.*, p_states[u.n] AS state, p_reasons[u.n] AS reason, p_details[u.n] AS detail
