@@ -31,12 +31,12 @@ pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
         .map_err(|error| MetricsError { address, reason: error.to_string() })?;
     metrics::describe_gauge!(
         "photogate_books_drift",
-        "Rows that break an invariant of the books, by invariant; anything but 0 is an alarm"
+        "Rows that broke an invariant of the books at the last check of a kind; anything but 0 is an alarm"
     );
     metrics::describe_gauge!(
         "photogate_books_checked_timestamp_seconds",
         metrics::Unit::Seconds,
-        "When this worker last checked the books"
+        "When the books were last checked, by any worker"
     );
     Ok(())
 }

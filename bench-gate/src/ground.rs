@@ -32,8 +32,10 @@ impl Ground {
         Ok(Self { services, owner, databases: 0 })
     }
 
-    /// The address of an empty database.
+    /// The address of an empty database. The one before is gone: PostgreSQL would go on vacuuming it.
     pub(crate) async fn empty(&mut self) -> anyhow::Result<String> {
+        let before = format!("DROP DATABASE IF EXISTS bench{} WITH (FORCE)", self.databases);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(before)).execute(&mut self.owner).await?;
         self.databases += 1;
         let name = format!("bench{}", self.databases);
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))

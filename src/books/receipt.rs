@@ -146,23 +146,20 @@ pub async fn receipt(
     tx.rollback().await?;
     let jobs = jobs
         .into_iter()
-        .map(|job| {
-            let mut legs = bookings.remove(&job.job.0).unwrap_or_default().into_iter();
-            Job {
-                job: job.job,
-                operation: job.operation,
-                state: job.state,
-                run: job.run,
-                queued_by: job.actor,
-                queued_at: job.created_at,
-                retry: job.retry > 0,
-                skipped: job.skipped_by.zip(job.skipped_at).map(|(by, at)| Skipped { by, at }),
-                reserved: legs.next(),
-                attempts: attempts.remove(&job.job.0).unwrap_or_default(),
-                closed: legs.next(),
-                reason: job.reason,
-                detail: job.detail,
-            }
+        .map(|job| Job {
+            job: job.job,
+            operation: job.operation,
+            state: job.state,
+            run: job.run,
+            queued_by: job.actor,
+            queued_at: job.created_at,
+            retry: job.retry > 0,
+            skipped: job.skipped_by.zip(job.skipped_at).map(|(by, at)| Skipped { by, at }),
+            reserved: bookings.remove(&(job.job.0, OPENS)),
+            attempts: attempts.remove(&job.job.0).unwrap_or_default(),
+            closed: bookings.remove(&(job.job.0, CLOSES)),
+            reason: job.reason,
+            detail: job.detail,
         })
         .collect();
     Ok(Some(Receipt {
@@ -175,14 +172,18 @@ pub async fn receipt(
     }))
 }
 
-/// What the ledger says of each job, in order. The balance at an entry is that of its link, less what came after it in
+/// The leg of a transaction that reserves the credit, and the one that commits or refunds it.
+const OPENS: i16 = 0;
+const CLOSES: i16 = 1;
+
+/// What the ledger says of each job, by leg. The balance at an entry is that of its link, less what came after it in
 /// the same link: no more is read than the link has entries.
 async fn bookings(
     db: &mut PgConnection,
     jobs: &[i64],
-) -> sqlx::Result<BTreeMap<i64, Vec<Booking>>> {
+) -> sqlx::Result<BTreeMap<(i64, i16), Booking>> {
     let rows = sqlx::query!(
-        r#"SELECT l.transaction_id, l.movement::text AS "movement!", l.entry, l.at, w.name AS "worker?", k.available - later.gained AS "after!",
+        r#"SELECT l.transaction_id, l.leg, l.movement::text AS "movement!", l.entry, l.at, w.name AS "worker?", k.available - later.gained AS "after!",
                   k.available - later.gained - CASE l.movement WHEN 'reserve' THEN -1 WHEN 'refund' THEN 1 ELSE 0 END AS "before!", encode(k.hash, 'hex') AS "link!"
            FROM ledger l
            CROSS JOIN LATERAL (SELECT * FROM link k WHERE k.organisation_id = l.organisation_id AND k.last_entry >= l.entry ORDER BY k.last_entry LIMIT 1) k
@@ -190,24 +191,26 @@ async fn bookings(
                SELECT coalesce(sum(CASE x.movement WHEN 'top_up' THEN x.amount WHEN 'reserve' THEN -1 WHEN 'refund' THEN 1 ELSE 0 END), 0)::bigint AS gained
                FROM ledger x WHERE x.organisation_id = l.organisation_id AND x.entry > l.entry AND x.entry <= k.last_entry) later
            LEFT JOIN worker w ON w.worker_id = l.worker_id
-           WHERE l.transaction_id = ANY ($1) ORDER BY l.transaction_id, l.leg"#,
+           WHERE l.transaction_id = ANY ($1)"#,
         jobs
     )
     .fetch_all(db)
     .await?;
-    let mut found: BTreeMap<i64, Vec<Booking>> = BTreeMap::new();
-    for row in rows {
-        found.entry(row.transaction_id).or_default().push(Booking {
-            movement: row.movement,
-            entry: row.entry,
-            at: row.at,
-            worker: row.worker,
-            balance_before: Credits(row.before),
-            balance_after: Credits(row.after),
-            link: row.link,
-        });
-    }
-    Ok(found)
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let booking = Booking {
+                movement: row.movement,
+                entry: row.entry,
+                at: row.at,
+                worker: row.worker,
+                balance_before: Credits(row.before),
+                balance_after: Credits(row.after),
+                link: row.link,
+            };
+            ((row.transaction_id, row.leg), booking)
+        })
+        .collect())
 }
 
 /// Attempts that ended without an outcome, the one that ended with it, and the one that is under way.

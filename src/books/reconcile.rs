@@ -17,6 +17,16 @@ pub enum Scope {
     Full,
 }
 
+impl Scope {
+    /// As it is written in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Incremental => "incremental",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// An invariant and how often it is broken.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {

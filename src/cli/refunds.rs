@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{End, Output};
+use super::{End, Output, say};
 use crate::{
     books::refunds::{self, By, Filter},
     config::Config,
-    database,
+    credits, database,
     ids::OrganisationId,
 };
 
@@ -48,6 +48,12 @@ impl Refunds {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
+        if let Some(organisation) = self.organisation
+            && credits::balance(&mut db, organisation).await?.is_none()
+        {
+            say!("error: there is no organisation {organisation}");
+            return Ok(End::NotFound);
+        }
         let filter =
             Filter { since: self.since, until: self.until, organisation: self.organisation };
         if !self.photos {
