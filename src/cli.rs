@@ -1,6 +1,7 @@
 //! The command line: data on stdout, messages on stderr; exit 0 ok, 1 error, 2 usage, 3 the books do not balance,
 //! 4 not found.
 
+mod annotate;
 mod config;
 mod credits;
 mod demo;
@@ -17,6 +18,7 @@ mod output;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod search;
 mod statement;
 mod work;
 
@@ -74,6 +76,9 @@ enum Command {
     /// Shows failed photos, and queues them again
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Finds photos of an event, by a bib number or a selfie
+    #[command(subcommand)]
+    Search(search::Search),
     /// Looks at photos, without a database
     Inspect(inspect::Inspect),
     /// Shows everything that happened to the credit of a photo
@@ -92,7 +97,7 @@ enum Command {
     /// Shows the settings in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Checks the models
+    /// Fetches and checks the models, and tells their licences
     #[command(subcommand)]
     Models(models::Models),
     /// Prints a completion script for a shell
@@ -185,6 +190,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Credits(credits) => credits.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
+        Command::Search(search) => search.run(config, output).await,
         Command::Inspect(inspect) => inspect.run(&config, output),
         Command::Receipt(receipt) => receipt.run(&config, output).await,
         Command::Statement(month) => month.run(&config, output).await,
@@ -193,7 +199,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Reconcile(reconcile) => reconcile.run(&config, output).await,
         Command::Drill(drill) => drill.run(config, output).await,
         Command::Config(config::ConfigCommand::Show) => config::show(config, output),
-        Command::Models(models::Models::Check) => models::check(&config, output),
+        Command::Models(models) => models.run(&config, output),
         Command::Completions { .. } => Ok(End::Ok),
     }
 }

@@ -11,7 +11,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::books::audit::Every;
+use crate::{books::audit::Every, pool::Limits};
 
 /// All settings. In a file and in the environment they have these names (`PHOTOGATE_SLOTS=4`); the addresses of the
 /// services are also found in `DATABASE_URL` and `REDIS_URL`.
@@ -30,6 +30,10 @@ pub struct Config {
     pub slots: usize,
     /// Photos claimed ahead of the slots, so that none waits for the database or the store. 0: as many as slots.
     pub ahead: usize,
+    /// The memory, in megabytes, of a process that looks at photos, models included; it is ended when it wants more.
+    pub photo_memory_megabytes: u64,
+    /// How long a photo may be looked at until that process is ended, and CPU seconds for it.
+    pub photo_seconds: u64,
     /// A worker that is silent for longer is declared dead, and its photos are taken over.
     pub lease_seconds: u64,
     /// How often to look for work when nobody rings, at least.
@@ -79,6 +83,8 @@ impl Default for Config {
             models_dir: "models".into(),
             slots: 0,
             ahead: 0,
+            photo_memory_megabytes: 1536,
+            photo_seconds: 60,
             lease_seconds: 5,
             poll_milliseconds: 500,
             drain_seconds: 25,
@@ -187,6 +193,8 @@ impl Config {
         let bounds = [
             ("slots", self.slots as u64, 0, 1024),
             ("ahead", self.ahead as u64, 0, 4096),
+            ("photo_memory_megabytes", self.photo_memory_megabytes, 512, 65_536),
+            ("photo_seconds", self.photo_seconds, 1, 3600),
             ("lease_seconds", self.lease_seconds, 1, 3600),
             ("poll_milliseconds", self.poll_milliseconds, 10, 1000),
             ("drain_seconds", self.drain_seconds, 0, 3600),
@@ -215,6 +223,11 @@ impl Config {
     /// Photos claimed ahead of the slots.
     pub fn ahead(&self) -> usize {
         if self.ahead > 0 { self.ahead } else { self.slots() }
+    }
+
+    /// What looking at a photo may take.
+    pub fn photo_limits(&self) -> Limits {
+        Limits { memory_megabytes: self.photo_memory_megabytes, seconds: self.photo_seconds }
     }
 
     /// How long a silent worker lives.

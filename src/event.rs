@@ -87,6 +87,24 @@ pub async fn create(
     .await
 }
 
+/// Switches face search on or off. Off, the embeddings of its faces are deleted; returns of how many.
+///
+/// # Errors
+/// `PG002` if there is no such event, or trouble with the database.
+pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"SELECT set_face_search($1, $2) AS "n!""#, event.0, on)
+        .fetch_one(db)
+        .await
+}
+
+/// Forgets what was seen on its photos, and lets nothing more of it run. The books and the photos stay.
+///
+/// # Errors
+/// `PG002` if there is no such event (any more), or trouble with the database.
+pub async fn delete(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
+}
+
 /// The events of an organisation, or of all, newest first.
 ///
 /// # Errors
@@ -98,7 +116,7 @@ pub async fn list(
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
-           FROM event WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY event_id DESC"#,
+           FROM event WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL ORDER BY event_id DESC"#,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_all(db)
@@ -113,7 +131,7 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
-           FROM event WHERE event_id = $1"#,
+           FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )
     .fetch_optional(db)

@@ -1,5 +1,7 @@
 //! What was seen on a photo, in the database. Keyed by the photo: a second write is the same write.
 
+use std::collections::HashMap;
+
 use photogate_jobs::{Bib, Embedding, Face, Rotation};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -36,8 +38,23 @@ pub(crate) async fn write(
     tx: &mut PgConnection,
     found: &[(PhotoId, &Findings)],
 ) -> sqlx::Result<()> {
-    write_processing(tx, found).await?;
-    write_rotations(tx, found).await
+    let photos: Vec<_> = found.iter().map(|(photo, _)| photo.0).collect();
+    // Of events that were deleted since nothing is kept, and no embedding where face search is off by now.
+    let wanted: HashMap<Uuid, bool> = sqlx::query!(
+        r#"SELECT r_photo AS "photo!", r_embeddings AS "embeddings!" FROM findings_wanted($1)"#,
+        &photos
+    )
+    .fetch_all(&mut *tx)
+    .await?
+    .into_iter()
+    .map(|row| (row.photo, row.embeddings))
+    .collect();
+    let found: Vec<_> = found
+        .iter()
+        .filter_map(|(photo, findings)| Some((*photo, *findings, *wanted.get(&photo.0)?)))
+        .collect();
+    write_processing(tx, &found).await?;
+    write_rotations(tx, &found).await
 }
 
 #[derive(Default)]
@@ -63,13 +80,13 @@ impl Boxes {
 
 async fn write_processing(
     tx: &mut PgConnection,
-    found: &[(PhotoId, &Findings)],
+    found: &[(PhotoId, &Findings, bool)],
 ) -> sqlx::Result<()> {
     let (mut photos, mut widths, mut heights) = (Vec::new(), Vec::new(), Vec::new());
     let (mut face_boxes, mut face_numbers, mut landmarks, mut embeddings) =
         (Boxes::default(), Vec::new(), Vec::new(), Vec::new());
     let (mut bib_boxes, mut bib_numbers) = (Boxes::default(), Vec::new());
-    for (photo, findings) in found {
+    for (photo, findings, keeps_embeddings) in found {
         let Findings::Processing { width, height, faces, bibs } = findings else { continue };
         photos.push(photo.0);
         widths.push(i32::try_from(*width).unwrap_or(i32::MAX));
@@ -81,6 +98,7 @@ async fn write_processing(
             embeddings.push(
                 embedding
                     .as_ref()
+                    .filter(|_| *keeps_embeddings)
                     .map_or(serde_json::Value::Null, |embedding| serde_json::json!(embedding)),
             );
         }
@@ -144,12 +162,12 @@ async fn write_processing(
 
 async fn write_rotations(
     tx: &mut PgConnection,
-    found: &[(PhotoId, &Findings)],
+    found: &[(PhotoId, &Findings, bool)],
 ) -> sqlx::Result<()> {
     let (mut photos, mut turns, mut confidences, mut abstained) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut keys, mut lossless) = (Vec::new(), Vec::new());
-    for (photo, findings) in found {
+    for (photo, findings, _) in found {
         let Findings::Rotation { rotation, upright } = findings else { continue };
         photos.push(photo.0);
         turns.push(i16::try_from(rotation.turn.degrees()).unwrap_or(0));

@@ -6,6 +6,7 @@ pub mod intake; // a photo is queued
 pub mod gate; // a batch is claimed, and with it paid for
 pub mod queue; // apalis drives the work
 pub mod work; // the photo is looked at
+pub mod pool; // in a process that has nothing else
 pub mod settle; // the credit is earned or given back
 pub mod sweep; // what a dead worker left is picked up
 pub mod worker; // all of it, in one process
@@ -16,10 +17,14 @@ pub mod event;
 pub mod findings;
 pub mod ids;
 pub mod organisation;
+pub mod start_list; // who runs
 
 // The money, as people see it.
 pub mod top_up; // credit comes in
 pub mod books; // where every credit went
+
+// The organiser's questions.
+pub mod search;
 
 // The operator's questions.
 pub mod failures;

@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(end) = photogate::pool::child::run(&arguments) {
+        return end;
+    }
     photogate::cli::run()
 }

@@ -1,29 +1,27 @@
-//! The photo is looked at. Outside of any transaction, off the async threads.
+//! The photo is looked at. Outside of any transaction, and outside of this process: see [`crate::pool`].
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use photogate_jobs::{BYTES_MAX, Eyes, EyesError, Photo, PhotoError};
-use tokio::sync::Semaphore;
+use photogate_jobs::{BYTES_MAX, PhotoError};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     findings::Findings,
     gate::Reservation,
-    ids::Operation,
     photo_store::{Key, PhotoStore, StoreError},
+    pool::{Answer, Pool, PoolError, Seen, Trouble, Wants},
     rehearsal,
     settle::Verdict,
+    start_list::StartLists,
 };
 
 /// What is done with a claimed photo.
 #[derive(Debug)]
 pub enum Work {
     /// The real thing.
-    Photos(Looker),
+    Photos(Box<Looker>),
     /// Nothing real: for benchmarks and drills, and only for photos that say so.
     Rehearsal,
 }
@@ -38,13 +36,12 @@ impl Work {
     }
 }
 
-/// Fetches photos and looks at them, as many at once as it has eyes.
+/// Fetches photos and has them looked at, as many at once as the pool has slots.
 #[derive(Debug)]
 pub struct Looker {
     store: PhotoStore,
-    slots: Arc<Semaphore>,
-    /// A set of models for each slot, lent out while it is used.
-    eyes: Arc<Mutex<Vec<Eyes>>>,
+    pool: Pool,
+    start_lists: StartLists,
     retries_max: u32,
     retry_base: Duration,
 }
@@ -52,26 +49,33 @@ pub struct Looker {
 /// The store does not answer, or not with a photo.
 pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
 
-/// A store that is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an
-/// hour.
-const STORE_PATIENCE: u32 = 4;
+/// No process to look at photos could be started: a matter of this machine.
+const POOL_UNAVAILABLE: &str = "pool_unavailable";
+
+/// The start list could not be read: the database is away, and will be back before this can be settled.
+const START_LIST_UNREAD: &str = "start_list_unread";
+
+/// What is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an hour.
+const PATIENCE: u32 = 4;
 
 /// Retries wait for at most this long.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Looker {
-    /// Loads a set of models for each slot.
+    /// Starts a child process for each slot; `program` is photogate itself.
     ///
     /// # Errors
-    /// When they cannot be loaded.
-    pub fn open(config: &Config, store: PhotoStore) -> Result<Self, EyesError> {
-        let eyes: Vec<_> = (0..config.slots())
-            .map(|_| Eyes::open(&config.models_dir))
-            .collect::<Result<_, _>>()?;
+    /// When they do not start, or cannot load the models.
+    pub async fn open(
+        program: &Path,
+        config: &Config,
+        store: PhotoStore,
+        database: PgPool,
+    ) -> Result<Self, PoolError> {
         Ok(Self {
             store,
-            slots: Arc::new(Semaphore::new(eyes.len())),
-            eyes: Arc::new(Mutex::new(eyes)),
+            pool: Pool::open(program, config).await?,
+            start_lists: StartLists::new(database),
             retries_max: config.retries_max,
             retry_base: Duration::from_millis(config.retry_base_milliseconds),
         })
@@ -89,53 +93,55 @@ impl Looker {
         let slot = tokio::select! {
             biased;
             () = drain.cancelled() => return Verdict::HandedBack,
-            slot = self.slots.clone().acquire_owned() => slot,
+            slot = self.pool.slot() => slot,
         };
         let wants = Wants {
             operation: reservation.operation(),
             bibs: reservation.bib_search(),
             embeddings: reservation.face_search(),
         };
-        let lent = self.eyes.clone();
-        let seen = tokio::task::spawn_blocking(move || {
-            // The slot stays taken for as long as the work goes on, even if nobody waits for it any more.
-            let _slot = slot;
-            let Some(mut eyes) = lent.lock().ok().and_then(|mut eyes| eyes.pop()) else {
-                return Ok(None);
-            };
-            let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                wants.look(&mut eyes, &bytes)
-            }));
-            if let Ok(mut lent) = lent.lock() {
-                lent.push(eyes);
-            }
-            seen.map(Some)
-        })
-        .await;
-        match seen {
-            Ok(Ok(Some(Ok(seen)))) => self.keep(reservation, seen).await,
-            Ok(Ok(Some(Err(error)))) => {
+        let answer = self.pool.look(&slot, &wants, bytes).await;
+        drop(slot);
+        match answer {
+            Ok(Answer::Seen(seen)) => self.keep(reservation, seen).await,
+            Ok(Answer::Refused(error)) => {
                 Verdict::Failed { reason: error.code(), detail: error.to_string() }
             }
-            Ok(Err(panic)) => Verdict::Crashed { detail: words(&*panic).to_owned() },
-            // The runtime stops, or the eyes are lent out: neither is the photo's fault.
-            Ok(Ok(None)) | Err(_) => Verdict::HandedBack,
+            Ok(Answer::Panicked(detail)) | Err(Trouble::Crashed(detail)) => {
+                Verdict::Crashed { detail }
+            }
+            Err(Trouble::NoChild(error)) => {
+                tracing::error!(%error, "photos cannot be looked at");
+                self.again(reservation, POOL_UNAVAILABLE, error.to_string())
+            }
         }
     }
 
-    /// Writes the upright photo, if there is one, before the findings that name it are settled.
+    /// What was seen becomes findings. An upright photo is written before the findings that name it are settled.
     async fn keep(&self, reservation: &Reservation, seen: Seen) -> Verdict {
-        let Some((extension, bytes)) = seen.upright else {
-            return Verdict::Processed(seen.findings);
-        };
-        let key = Key::derived(&format!("upright/{}.{extension}", reservation.photo()));
-        match (self.store.put(&key, bytes).await, seen.findings) {
-            (Ok(()), Findings::Rotation { rotation, upright }) => {
-                let upright = upright.map(|(_, lossless)| (key.to_string(), lossless));
+        match seen {
+            Seen::Processing { width, height, faces, lines } => {
+                let list = match self.start_lists.of(reservation.event()).await {
+                    Ok(list) => list,
+                    Err(error) => {
+                        return self.again(reservation, START_LIST_UNREAD, error.to_string());
+                    }
+                };
+                let bibs = photogate_jobs::bibs(&lines, &list);
+                Verdict::Processed(Findings::Processing { width, height, faces, bibs })
+            }
+            Seen::Rotation { rotation, upright: None } => {
+                Verdict::Processed(Findings::Rotation { rotation, upright: None })
+            }
+            Seen::Rotation { rotation, upright: Some(turned) } => {
+                let name = format!("upright/{}.{}", reservation.photo(), turned.extension.name());
+                let key = Key::derived(&name);
+                if let Err(error) = self.store.put(&key, turned.bytes).await {
+                    return self.store_trouble(reservation, error);
+                }
+                let upright = Some((key.to_string(), turned.lossless));
                 Verdict::Processed(Findings::Rotation { rotation, upright })
             }
-            (Ok(()), findings) => Verdict::Processed(findings),
-            (Err(error), _) => self.store_trouble(reservation, error),
         }
     }
 
@@ -151,12 +157,13 @@ impl Looker {
             StoreError::Missing(_) => "photo_missing",
             StoreError::Trouble(_) | StoreError::Address { .. } => STORE_UNAVAILABLE,
         };
-        // A photo that is missing soon stays missing; a store comes back.
-        let most = if reason == STORE_UNAVAILABLE {
-            STORE_PATIENCE * self.retries_max
-        } else {
-            self.retries_max
-        };
+        self.again(reservation, reason, detail)
+    }
+
+    fn again(&self, reservation: &Reservation, reason: &'static str, detail: String) -> Verdict {
+        // A photo that is missing soon stays missing; a store comes back, and so do the models.
+        let most =
+            if reason == "photo_missing" { self.retries_max } else { PATIENCE * self.retries_max };
         if reservation.retries() >= most {
             return Verdict::Failed { reason, detail };
         }
@@ -164,64 +171,6 @@ impl Looker {
             self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
         // Jitter: photos that failed together need not come back together.
         Verdict::Retry { reason, detail, after: after.mul_f64(rand::random_range(0.75..1.25)) }
-    }
-}
-
-struct Wants {
-    operation: Operation,
-    bibs: bool,
-    embeddings: bool,
-}
-
-struct Seen {
-    findings: Findings,
-    /// Extension and bytes.
-    upright: Option<(&'static str, Vec<u8>)>,
-}
-
-impl Wants {
-    fn look(&self, eyes: &mut Eyes, bytes: &[u8]) -> Result<Seen, PhotoError> {
-        let photo = Photo::open(bytes)?;
-        let picture = photo.picture()?;
-        match self.operation {
-            Operation::PhotoProcessing => {
-                let mut faces = Vec::new();
-                for face in eyes.faces(&picture)? {
-                    let embedding =
-                        if self.embeddings { eyes.embedding(&picture, &face)? } else { None };
-                    faces.push((face, embedding));
-                }
-                let bibs = if self.bibs {
-                    photogate_jobs::bibs(&eyes.lines(&picture)?)
-                } else {
-                    Vec::new()
-                };
-                Ok(Seen {
-                    findings: Findings::Processing {
-                        width: picture.width,
-                        height: picture.height,
-                        faces,
-                        bibs,
-                    },
-                    upright: None,
-                })
-            }
-            Operation::AiRotation => {
-                let rotation = eyes.rotation(&picture)?;
-                // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags.
-                let upright =
-                    if rotation.abstained || photo.orientation.then(rotation.turn).is_upright() {
-                        None
-                    } else {
-                        Some(photo.upright(rotation.turn)?)
-                    };
-                let lossless = upright.as_ref().map(|upright| (String::new(), upright.lossless));
-                Ok(Seen {
-                    findings: Findings::Rotation { rotation, upright: lossless },
-                    upright: upright.map(|upright| (upright.format.extension(), upright.bytes)),
-                })
-            }
-        }
     }
 }
 

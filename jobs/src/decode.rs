@@ -163,7 +163,7 @@ fn decode_error(error: image::ImageError) -> PhotoError {
             PhotoError::Truncated(error.to_string())
         }
         E::Limits(_) => PhotoError::TooMuchMemory,
-        E::Unsupported(_) => PhotoError::UnsupportedFormat("this variant of the format"),
+        E::Unsupported(_) => PhotoError::UnsupportedFormat("this variant of the format".into()),
         E::Decoding(_) | E::Encoding(_) | E::Parameter(_) | E::IoError(_) => {
             PhotoError::Corrupt(error.to_string())
         }

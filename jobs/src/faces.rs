@@ -1,6 +1,6 @@
 //! Faces, by YuNet.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     eyes::Eyes,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A face. Lengths and places in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Face {
     /// Left edge.
     pub x: f32,
@@ -22,7 +22,6 @@ pub struct Face {
     /// 0 to 1.
     pub score: f32,
     /// The person's right eye, left eye, nose, right and left corner of the mouth.
-    #[serde(skip)]
     pub landmarks: [[f32; 2]; 5],
 }
 
@@ -94,7 +93,7 @@ impl Eyes {
 }
 
 impl Face {
-    fn scaled(self, scale: f32) -> Self {
+    pub(crate) fn scaled(self, scale: f32) -> Self {
         Self {
             x: self.x * scale,
             y: self.y * scale,

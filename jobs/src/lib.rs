@@ -8,14 +8,15 @@
 //! let photo = photogate_jobs::Photo::open(&bytes)?;     // sniffed, within limits, EXIF read
 //! let picture = photo.picture()?;                       // decoded at working size, upright as EXIF says
 //! let faces = eyes.faces(&picture)?;                    // boxes in pixels of the upright full-size photo
-//! let lines = eyes.lines(&picture)?;                    // text, and from it …
-//! let bibs = photogate_jobs::bibs(&lines);              // … the bib numbers
+//! let lines = eyes.lines(&picture, &faces)?;            // text, and from it …
+//! let bibs = photogate_jobs::bibs(&lines, &photogate_jobs::StartList::default()); // … the bib numbers
 //! let rotation = eyes.rotation(&picture)?;              // the turn still needed, or an abstention
 //! let upright = photo.upright(rotation.turn)?;          // the photo itself, turned, without loss where possible
 //! # Ok(()) }
 //! ```
 
 mod bibs;
+mod bodies;
 mod decode;
 mod embedding;
 mod encode;
@@ -26,6 +27,7 @@ mod limits;
 mod orientation;
 mod picture;
 mod rotate;
+mod start_list;
 mod text;
 
 pub use bibs::{Bib, bibs};
@@ -36,5 +38,6 @@ pub use eyes::{Eyes, EyesError, MODELS, RUNTIME};
 pub use faces::Face;
 pub use limits::{BYTES_MAX, Format, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Rotation, Turn};
-pub use picture::{Frame, Picture};
+pub use picture::{Frame, Picture, turned};
+pub use start_list::StartList;
 pub use text::Line;

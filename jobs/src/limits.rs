@@ -1,5 +1,9 @@
 //! What is let in: decided on the bytes, before any decoder sees them.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 /// 100 MiB a file: the largest JPEG of a 100-megapixel camera is about half of it.
 pub const BYTES_MAX: usize = 100 * 1024 * 1024;
 
@@ -14,7 +18,7 @@ pub const SCANS_MAX: usize = 32;
 pub(crate) const ALLOC_MAX: u64 = 512 * 1024 * 1024;
 
 /// Why a photo cannot be looked at. None of these gets better by trying again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PhotoError {
     /// There are no bytes.
     #[error("the file is empty")]
@@ -38,7 +42,7 @@ pub enum PhotoError {
     TooMuchMemory,
     /// Not one of [`Format`].
     #[error("{0} is not supported: send JPEG, PNG, WebP, GIF or TIFF")]
-    UnsupportedFormat(&'static str),
+    UnsupportedFormat(Cow<'static, str>),
     /// The file ends before the picture does.
     #[error("the file ends before the picture does: {0}")]
     Truncated(String),
@@ -135,7 +139,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, PhotoError> {
         } else {
             "this kind of file"
         };
-    Err(PhotoError::UnsupportedFormat(name))
+    Err(PhotoError::UnsupportedFormat(name.into()))
 }
 
 /// The size of a picture, refused when it is larger than [`PIXELS_MAX`] or has no pixels.

@@ -1,17 +1,21 @@
 //! Which way is up: what EXIF says, and what the picture itself says.
 
 use image::DynamicImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     eyes::Eyes,
     faces::Face,
     limits::PhotoError,
     picture::{Frame, Picture, to_f32},
+    text::detection_size,
 };
 
 /// A clockwise turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(into = "u16", try_from = "u16")]
 pub enum Turn {
     /// As it is.
     #[default]
@@ -47,9 +51,20 @@ impl Turn {
     }
 }
 
-impl Serialize for Turn {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(self.degrees())
+impl From<Turn> for u16 {
+    fn from(turn: Turn) -> Self {
+        turn.degrees()
+    }
+}
+
+impl TryFrom<u16> for Turn {
+    type Error = &'static str;
+
+    fn try_from(degrees: u16) -> Result<Self, Self::Error> {
+        Self::ALL
+            .into_iter()
+            .find(|turn| turn.degrees() == degrees)
+            .ok_or("a turn is by 0, 90, 180 or 270 degrees")
     }
 }
 
@@ -107,7 +122,7 @@ impl Orientation {
 }
 
 /// What the picture says about which way is up, after EXIF was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
     /// The clockwise turn still needed; none when abstained.
     pub turn: Turn,
@@ -182,7 +197,8 @@ impl Eyes {
 
     /// How much can be read in a frame as it stands: characters, weighed by the square of their scores.
     fn readable(&mut self, frame: &Frame) -> Result<f32, PhotoError> {
-        let lines = self.read(frame, TEXT_SIDE, 8)?;
+        let slants = self.find(frame, detection_size(frame, TEXT_SIDE))?;
+        let lines = self.read(frame, slants, 8)?;
         Ok(lines
             .iter()
             .filter(|line| line.score > 0.7 && line.width > line.height)

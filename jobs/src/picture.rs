@@ -19,8 +19,13 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Pixels of the full-size photo for one pixel of the frame.
-    pub(crate) fn scale(&self) -> f32 {
+    /// The pixels themselves: a long side of some 1,600.
+    pub fn image(&self) -> &RgbImage {
+        &self.frame.0
+    }
+
+    /// Pixels of the full-size photo for one pixel of [`Self::image`].
+    pub fn scale(&self) -> f32 {
         to_f32(self.width.max(self.height)) / to_f32(self.frame.long_side())
     }
 }
@@ -47,12 +52,7 @@ impl Frame {
     }
 
     pub(crate) fn turned(&self, turn: Turn) -> Self {
-        match turn {
-            Turn::None => self.clone(),
-            Turn::Quarter => Self(image::imageops::rotate90(&self.0)),
-            Turn::Half => Self(image::imageops::rotate180(&self.0)),
-            Turn::ThreeQuarters => Self(image::imageops::rotate270(&self.0)),
-        }
+        Self(turned(&self.0, turn))
     }
 
     pub(crate) fn oriented(self, orientation: Orientation) -> Self {
@@ -74,6 +74,11 @@ impl Frame {
             u32::try_from(scaled).unwrap_or(side).max(1)
         };
         self.resized(part(self.width()), part(self.height()))
+    }
+
+    /// A part of it, as far as it is inside.
+    pub(crate) fn part(&self, left: u32, top: u32, width: u32, height: u32) -> Self {
+        Self(image::imageops::crop_imm(&self.0, left, top, width, height).to_image())
     }
 
     /// The same picture, stretched to exactly this size.
@@ -153,6 +158,16 @@ impl Frame {
                 to_u8(above * (1.0 - part_y) + below * part_y)
             }))
         }))
+    }
+}
+
+/// A picture, turned clockwise.
+pub fn turned(image: &RgbImage, turn: Turn) -> RgbImage {
+    match turn {
+        Turn::None => image.clone(),
+        Turn::Quarter => image::imageops::rotate90(image),
+        Turn::Half => image::imageops::rotate180(image),
+        Turn::ThreeQuarters => image::imageops::rotate270(image),
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::f32::consts::SQRT_2;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    bodies::{Body, bodies},
     eyes::{Eyes, Output},
+    faces::Face,
     limits::PhotoError,
     picture::{ChannelOrder, Frame, Picture, to_f32, to_pixels},
 };
 
 /// A line of text. The box is axis-parallel, around the line as it stands; pixels of the upright full-size photo.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// As read, untouched.
     pub text: String,
@@ -25,11 +27,14 @@ pub struct Line {
     pub width: f32,
     /// Of the box.
     pub height: f32,
+    /// Where numbers are worn: under a face.
+    pub worn: bool,
 }
 
-/// The long side, in pixels, at which text is looked for: finding it is most of what a photo costs, and grows with the
-/// square of it. Of 640 to 1280, this read most bib numbers; see docs/benchmarks.md.
-const SIDE: u32 = 896;
+/// The long side, in pixels, at which text is looked for in the whole picture. Finding it is most of what a photo costs,
+/// and grows with the square of it: this is enough for whoever runs in front, and whoever does not show a face. The
+/// others are looked at again, closer.
+const SIDE: u32 = 384;
 /// Smaller photos are enlarged until their short side has this many pixels, as the model was trained.
 const SHORT_SIDE_MIN: u32 = 736;
 /// Lines read of one photo, largest first: a wall of posters does not hold up the queue.
@@ -53,13 +58,34 @@ const LINE_HEIGHT: u32 = 48;
 const LINE_WIDTH_MAX: f32 = 960.0;
 
 impl Eyes {
-    /// The lines of text of a picture.
+    /// The lines of text of a picture: of the whole of it, and closer where people are.
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when a model refuses the picture.
-    pub fn lines(&mut self, picture: &Picture) -> Result<Vec<Line>, PhotoError> {
-        let mut lines = self.read(&picture.frame, SIDE, LINES_MAX)?;
-        let scale = picture.scale();
+    pub fn lines(&mut self, picture: &Picture, faces: &[Face]) -> Result<Vec<Line>, PhotoError> {
+        let (frame, scale) = (&picture.frame, picture.scale());
+        let faces: Vec<_> = faces.iter().map(|face| face.scaled(1.0 / scale)).collect();
+        let whole = detection_size(frame, SIDE);
+        let zoom = to_f32(whole.0) / to_f32(frame.width());
+        let mut slants: Vec<Slant> = Vec::new();
+        for body in bodies(frame, &faces, zoom) {
+            let part = frame.part(body.left, body.top, body.width, body.height);
+            let (left, top) = (to_f32(body.left), to_f32(body.top));
+            for slant in self.find(&part, body.size())? {
+                // What is cut off at the edge is seen whole by another look.
+                let slant = Slant { worn: true, ..slant.moved(left, top) };
+                if slant.is_inside(&body) && !slants.iter().any(|seen| seen.is_again(&slant)) {
+                    slants.push(slant);
+                }
+            }
+        }
+        let closer = slants.len();
+        for slant in self.find(frame, whole)? {
+            if !slants[..closer].iter().any(|seen| seen.is_part_of(&slant)) {
+                slants.push(slant);
+            }
+        }
+        let mut lines = self.read(frame, slants, LINES_MAX)?;
         for line in &mut lines {
             line.x *= scale;
             line.y *= scale;
@@ -69,26 +95,24 @@ impl Eyes {
         Ok(lines)
     }
 
-    /// Finds text at a long side of `side`, and reads the `most` largest lines from the frame itself; in its pixels.
+    /// Reads the `most` largest lines of a frame; in its pixels.
     pub(crate) fn read(
         &mut self,
         frame: &Frame,
-        side: u32,
+        mut slants: Vec<Slant>,
         most: usize,
     ) -> Result<Vec<Line>, PhotoError> {
-        let mut slants = self.find(frame, side)?;
-        let lowest = HEIGHT_MIN * to_f32(frame.long_side()) / to_f32(side);
-        slants.retain(|slant| {
-            RATIO.contains(&(slant.width / slant.height)) && slant.height >= lowest
-        });
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
         slants.truncate(most);
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()
     }
 
-    /// Where text is.
-    fn find(&mut self, frame: &Frame, side: u32) -> Result<Vec<Slant>, PhotoError> {
-        let (width, height) = detection_size(frame, side);
+    /// Where text is that can be read, in pixels of the frame; it is looked at in this size.
+    pub(crate) fn find(
+        &mut self,
+        frame: &Frame,
+        (width, height): (u32, u32),
+    ) -> Result<Vec<Slant>, PhotoError> {
         let input = frame.resized(width, height).planes(
             ChannelOrder::Bgr,
             width,
@@ -103,6 +127,9 @@ impl Eyes {
         Ok(blobs(&map, width as usize)
             .into_iter()
             .filter_map(slant)
+            .filter(|slant| {
+                RATIO.contains(&(slant.width / slant.height)) && slant.height >= HEIGHT_MIN
+            })
             .map(|slant| slant.scaled(scale_x, scale_y))
             .collect())
     }
@@ -122,7 +149,7 @@ impl Eyes {
             self.text_recognition.run([1, 3, LINE_HEIGHT as usize, width as usize], input)?;
         let (text, score) = outputs.first().map(|output| self.spell(output)).unwrap_or_default();
         let [x, y, width, height] = slant.bounds();
-        Ok(Line { text, score, x, y, width, height })
+        Ok(Line { text, score, x, y, width, height, worn: slant.worn })
     }
 
     /// Connectionist decoding: class 0 is a blank, and a class that goes on is one character.
@@ -143,7 +170,7 @@ impl Eyes {
 }
 
 /// At most `side` long, at least [`SHORT_SIDE_MIN`] short as long as that allows, whole blocks of 32.
-fn detection_size(frame: &Frame, side: u32) -> (u32, u32) {
+pub(crate) fn detection_size(frame: &Frame, side: u32) -> (u32, u32) {
     let (width, height) = (to_f32(frame.width()), to_f32(frame.height()));
     let grow = to_f32(SHORT_SIDE_MIN.min(side)) / width.min(height);
     let shrink = to_f32(side) / width.max(height);
@@ -154,11 +181,13 @@ fn detection_size(frame: &Frame, side: u32) -> (u32, u32) {
 
 /// A rectangle that may be slanted: `along` is the unit vector of its width.
 #[derive(Debug, Clone, Copy)]
-struct Slant {
+pub(crate) struct Slant {
     centre: [f32; 2],
     along: [f32; 2],
     width: f32,
     height: f32,
+    /// Under a face, where numbers are worn.
+    worn: bool,
 }
 
 impl Slant {
@@ -171,7 +200,46 @@ impl Slant {
             width: self.width * stretch,
             // The two scales differ by the rounding to blocks of 32 only.
             height: self.height * (x * y).sqrt(),
+            worn: self.worn,
         }
+    }
+
+    fn moved(self, x: f32, y: f32) -> Self {
+        Self { centre: [self.centre[0] + x, self.centre[1] + y], ..self }
+    }
+
+    /// Not cut off by the edge of what was looked at.
+    fn is_inside(&self, body: &Body) -> bool {
+        let [x, y, width, height] = self.bounds();
+        let (left, top) = (to_f32(body.left), to_f32(body.top));
+        let (right, bottom) = (left + to_f32(body.width), top + to_f32(body.height));
+        x > left + 1.0 && y > top + 1.0 && x + width < right - 1.0 && y + height < bottom - 1.0
+    }
+
+    /// Another look at the same line.
+    fn is_again(&self, other: &Self) -> bool {
+        let both = self.overlap(other);
+        both > 0.4 * (self.area() + other.area() - both)
+    }
+
+    /// A closer look at (some of) the same.
+    fn is_part_of(&self, other: &Self) -> bool {
+        self.overlap(other) > 0.4 * self.area().min(other.area())
+    }
+
+    /// Pixels of the box around it.
+    fn area(&self) -> f32 {
+        let [.., width, height] = self.bounds();
+        width * height
+    }
+
+    /// Pixels that both have.
+    fn overlap(&self, other: &Self) -> f32 {
+        let (one, two) = (self.bounds(), other.bounds());
+        let [across, down] = [0, 1].map(|axis| {
+            (one[axis] + one[axis + 2]).min(two[axis] + two[axis + 2]) - one[axis].max(two[axis])
+        });
+        across.max(0.0) * down.max(0.0)
     }
 
     /// Across the line, downwards.
@@ -300,6 +368,7 @@ fn around(hull: &[(i32, i32)], from: (i32, i32), to: (i32, i32)) -> Slant {
         along,
         width: most[0] - least[0] + 1.0,
         height: most[1] - least[1] + 1.0,
+        worn: false,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     ids::{EventId, Operation, OrganisationId, PhotoId},
     intake, organisation,
     photo_store::PhotoStore,
+    pool::THIS_PROGRAM,
     progress::Watch,
     services::Services,
     top_up::{self, TopUp, TopUpKind},
@@ -101,7 +102,9 @@ impl Demo {
 
         tell!(bar, "Loading the models …");
         let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-        let work = Work::Photos(Looker::open(&config, store)?);
+        let work = Work::Photos(Box::new(
+            Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone()).await?,
+        ));
         let stop = Stop::default();
         let working = {
             let (config, pool, stop) = (config.clone(), pool.clone(), stop.clone());

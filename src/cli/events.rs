@@ -1,7 +1,13 @@
 //! `photogate events …`
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -16,6 +22,7 @@ use crate::{
     hold,
     ids::{EventId, Operation, OrganisationId},
     progress::Watch,
+    start_list,
     wake::Wake,
 };
 
@@ -34,6 +41,38 @@ pub(super) enum Events {
         /// Compute face embeddings, so that people can be found by a selfie
         #[arg(long)]
         face_search: bool,
+    },
+    /// Tells the numbers that are worn: from then on they decide what a bib number is
+    #[command(
+        after_help = "The file has a number a line, or is CSV with a column called bib or number.
+An empty file name (\"\") takes the start list away.
+
+Example:\n  photogate events start-list 1 runners.csv"
+    )]
+    StartList {
+        /// Of which event
+        event: EventId,
+        /// The start list
+        file: PathBuf,
+    },
+    /// Switches face search on or off; off deletes the embeddings
+    FaceSearch {
+        /// Of which event
+        event: EventId,
+        /// on or off
+        #[arg(value_parser = on_or_off, action = clap::ArgAction::Set)]
+        state: bool,
+    },
+    /// Forgets what was seen on an event's photos, for good; the books and the photos stay
+    Delete {
+        /// Which
+        event: EventId,
+        /// Who deletes it
+        #[arg(long)]
+        actor: String,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Lists events, newest first
     List {
@@ -82,6 +121,23 @@ pub(super) enum Events {
     },
 }
 
+fn on_or_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off"),
+    }
+}
+
+/// A start list, or as much of it as shows that it is none.
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|open| open.take(start_list::FILE_MAX as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("reading {}", file.display()))?;
+    Ok(bytes)
+}
+
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -90,6 +146,7 @@ struct Shown<'a> {
 }
 
 impl Events {
+    #[expect(clippy::too_many_lines, reason = "a list: an arm a command")]
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
@@ -99,6 +156,48 @@ impl Events {
                 {
                     Ok(id) => output.one(&json!({ "event": id }), |out| {
                         writeln!(out, "Event {id} was created.")
+                    })?,
+                    Err(error) => return super::not_found_or(error),
+                }
+                Ok(End::Ok)
+            }
+            Self::StartList { event, file } => {
+                let numbers = if file.as_os_str().is_empty() {
+                    Vec::new()
+                } else {
+                    let text = read(&file)?;
+                    start_list::parse(&text)
+                        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
+                };
+                match start_list::set(&mut db, event, &numbers).await {
+                    Ok(n) => output.one(&json!({ "event": event, "numbers": n }), |out| {
+                        writeln!(out, "Event {event} has a start list of {n} numbers. It decides about photos processed from now on.")
+                    })?,
+                    Err(error) => return super::not_found_or(error),
+                }
+                Ok(End::Ok)
+            }
+            Self::FaceSearch { event, state } => {
+                match event::set_face_search(&mut db, event, state).await {
+                    Ok(n) => output.one(&json!({ "event": event, "face_search": state, "deleted": n }), |out| {
+                        if state {
+                            writeln!(out, "Faces of event {event} can be searched for on photos processed from now on.")
+                        } else {
+                            writeln!(out, "Face search is off for event {event}; the embeddings of {n} faces were deleted.")
+                        }
+                    })?,
+                    Err(error) => return super::not_found_or(error),
+                }
+                Ok(End::Ok)
+            }
+            Self::Delete { event, actor, yes } => {
+                anyhow::ensure!(
+                    yes,
+                    "this forgets faces, numbers and turns of event {event}, and cannot be undone: say so with --yes"
+                );
+                match event::delete(&mut db, event, &actor).await {
+                    Ok(()) => output.one(&json!({ "event": event, "deleted": true }), |out| {
+                        writeln!(out, "Event {event} was deleted; the books and the photos stay.")
                     })?,
                     Err(error) => return super::not_found_or(error),
                 }

@@ -11,16 +11,17 @@ use std::{
 use anyhow::Context;
 use indicatif::ProgressBar;
 use nix::time::{ClockId, clock_gettime};
-use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation};
+use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, StartList};
 use serde::Serialize;
 
-use super::{End, Output};
+use super::{End, Output, annotate};
 use crate::{config::Config, work};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   photogate inspect photo.jpg
   photogate inspect --json *.jpg > findings.ndjson
+  photogate inspect --annotate seen/ *.jpg            boxes, numbers and turns, to look at
   photogate inspect --rotated upright/ sideways.jpg")]
 pub(super) struct Inspect {
     /// The photos
@@ -29,6 +30,9 @@ pub(super) struct Inspect {
     /// Also computes face embeddings, as for an event with face search
     #[arg(long)]
     embeddings: bool,
+    /// Also draws what was found on copies of the photos, in this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    annotate: Option<PathBuf>,
     /// Also writes upright copies of the photos that are not, into this directory
     #[arg(long, value_name = "DIRECTORY")]
     rotated: Option<PathBuf>,
@@ -49,15 +53,15 @@ struct Inspection {
 }
 
 #[derive(Debug, Serialize)]
-struct Trouble {
+pub(super) struct Trouble {
     code: &'static str,
-    detail: String,
+    pub(super) detail: String,
 }
 
 impl Inspect {
     pub(super) fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let mut eyes = Eyes::open(&config.models_dir)?;
-        if let Some(directory) = &self.rotated {
+        for directory in [&self.rotated, &self.annotate].into_iter().flatten() {
             fs::create_dir_all(directory)
                 .with_context(|| format!("making {}", directory.display()))?;
         }
@@ -107,11 +111,23 @@ impl Inspect {
             }
             inspection.cpu_ms.insert("embeddings", watch.lap());
         }
-        inspection.bibs = photogate_jobs::bibs(&eyes.lines(&picture)?);
+        inspection.bibs =
+            photogate_jobs::bibs(&eyes.lines(&picture, &inspection.faces)?, &StartList::default());
         inspection.cpu_ms.insert("bibs", watch.lap());
         let rotation = eyes.rotation(&picture)?;
         inspection.rotation = Some(rotation);
         inspection.cpu_ms.insert("rotation", watch.lap());
+        if let Some(directory) = &self.annotate {
+            let drawn =
+                annotate::draw(&picture, &inspection.faces, &inspection.bibs, Some(rotation));
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let path = directory.join(format!("{stem}.jpg"));
+            annotate::write(&drawn, &path).map_err(|error| Trouble {
+                code: "unwritable_file",
+                detail: format!("{}: {error}", path.display()),
+            })?;
+            watch.lap();
+        }
         if let Some(directory) = &self.rotated
             && !rotation.abstained
             && !photo.orientation.then(rotation.turn).is_upright()
@@ -139,7 +155,7 @@ impl From<PhotoError> for Trouble {
 }
 
 /// Reads a file, but never more of it than a photo may have.
-fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|opened| opened.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes))

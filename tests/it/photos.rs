@@ -13,8 +13,11 @@ use photogate_jobs::Photo;
 
 use crate::support::App;
 
+/// Looks at photos in its children.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_photogate");
+
 /// The samples of the demo, in the app's store.
-fn samples(app: &App) -> std::path::PathBuf {
+pub fn samples(app: &App) -> std::path::PathBuf {
     let store = url::Url::parse(&app.config.store_url).unwrap().to_file_path().unwrap();
     for folder in ["marathon", "gala"] {
         fs::create_dir_all(store.join(folder)).unwrap();
@@ -29,11 +32,13 @@ fn samples(app: &App) -> std::path::PathBuf {
     store
 }
 
-async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&str]) -> Vec<Found> {
+pub async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&str]) -> Vec<Found> {
     let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
     app.queue_keys(event, operation, &keys).await;
     let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
-    let work = Arc::new(Work::Photos(Looker::open(&app.config, store).unwrap()));
+    let work = Arc::new(Work::Photos(Box::new(
+        Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone()).await.unwrap(),
+    )));
     let stop = Stop::default();
     let (config, pool, told) = (app.config.clone(), app.pool.clone(), stop.clone());
     let worker = tokio::spawn(async move { worker::run(&config, pool, work, told).await.unwrap() });
@@ -43,7 +48,7 @@ async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&str])
     findings::of_event(&mut *app.db().await, event).await.unwrap()
 }
 
-async fn an_event(app: &App) -> (OrganisationId, EventId) {
+pub async fn an_event(app: &App) -> (OrganisationId, EventId) {
     let organisation = app.an_organisation_with(10).await;
     (organisation, app.an_event_of(organisation).await)
 }
@@ -173,7 +178,9 @@ async fn a_photo_that_arrives_late_is_processed() {
     let mut config = app.config.clone();
     config.retries_max = 100;
     let store = PhotoStore::open(&config.store_url, &config.store_options).unwrap();
-    let work = Arc::new(Work::Photos(Looker::open(&config, store).unwrap()));
+    let work = Arc::new(Work::Photos(Box::new(
+        Looker::open(Path::new(PROGRAM), &config, store, app.pool.clone()).await.unwrap(),
+    )));
     let stop = Stop::default();
     let (pool, told) = (app.pool.clone(), stop.clone());
     app.queue_keys(event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg".into()]).await;

@@ -1,0 +1,92 @@
+//! Who runs: the numbers that are worn at an event, where somebody has told them.
+
+use std::collections::HashSet;
+
+/// The numbers of an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartList(HashSet<String>);
+
+/// What a start list says of a reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is on the list.
+    Listed,
+    /// One character was misread, and only this runner fits.
+    Misread(String),
+    /// Nobody wears it.
+    Unknown,
+}
+
+/// Characters that are easily read for each other, and in print often the same.
+const ALIKE: [(char, char); 6] =
+    [('0', 'O'), ('1', 'I'), ('1', 'L'), ('5', 'S'), ('8', 'B'), ('2', 'Z')];
+
+impl StartList {
+    /// Of upper-case letters and digits; anything else is never worn.
+    pub fn new(numbers: impl IntoIterator<Item = String>) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+
+    /// True when nobody is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks a reading up.
+    pub(crate) fn look_up(&self, number: &str) -> Entry {
+        if self.0.contains(number) {
+            return Entry::Listed;
+        }
+        let mut fits = HashSet::new();
+        // Alike first: of two runners who fit, the one that takes no real misreading is meant.
+        for alike in [true, false] {
+            for (at, was) in number.char_indices() {
+                for now in ('0'..='9').chain('A'..='Z').filter(|now| *now != was) {
+                    if alike && !is_alike(was, now) {
+                        continue;
+                    }
+                    let other = format!("{}{now}{}", &number[..at], &number[at + was.len_utf8()..]);
+                    if self.0.contains(&other) {
+                        fits.insert(other);
+                    }
+                }
+            }
+            match fits.len() {
+                0 => {}
+                1 => return fits.into_iter().next().map_or(Entry::Unknown, Entry::Misread),
+                _ => return Entry::Unknown,
+            }
+        }
+        Entry::Unknown
+    }
+}
+
+fn is_alike(one: char, other: char) -> bool {
+    ALIKE.contains(&(one, other)) || ALIKE.contains(&(other, one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(numbers: &[&str]) -> StartList {
+        StartList::new(numbers.iter().map(|number| (*number).to_owned()))
+    }
+
+    #[test]
+    fn one_misread_digit_is_corrected_where_only_one_runner_fits() {
+        let list = list(&["1234", "1335", "A77"]);
+
+        assert_eq!(list.look_up("1234"), Entry::Listed);
+        assert_eq!(list.look_up("1274"), Entry::Misread("1234".into()));
+        assert_eq!(list.look_up("B77"), Entry::Misread("A77".into()));
+        assert_eq!(list.look_up("1334"), Entry::Unknown, "1234 and 1335 both fit");
+        assert_eq!(list.look_up("9999"), Entry::Unknown);
+        assert_eq!(list.look_up("123"), Entry::Unknown, "a digit that is missing is no misreading");
+    }
+
+    #[test]
+    fn what_looks_alike_goes_before_what_does_not() {
+        assert_eq!(list(&["O12", "A12"]).look_up("012"), Entry::Misread("O12".into()));
+    }
+}

@@ -1,0 +1,185 @@
+//! Photos are looked at in child processes, kept warm: whatever a hostile photo does to a decoder, it does there. A child
+//! has its photo and its models, loaded, and nothing else: no file, no network, so much memory, so much time. One that
+//! crashes, hangs or is killed costs one photo one attempt, and is replaced.
+
+pub mod child;
+mod sandbox;
+mod wire;
+
+use std::{
+    io,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use wire::Hello;
+pub(crate) use wire::{Answer, Seen, Wants};
+
+use crate::config::Config;
+
+/// The program that runs, also when its file has been replaced since.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// A child loads its models in a second; on a machine that is busy, in many.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// What a child may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of memory, for everything it has.
+    pub memory_megabytes: u64,
+    /// For one photo, until it is killed.
+    pub seconds: u64,
+}
+
+/// The children, as many as there are slots.
+#[derive(Debug)]
+pub struct Pool {
+    program: PathBuf,
+    models: PathBuf,
+    limits: Limits,
+    slots: Arc<Semaphore>,
+    idle: Mutex<Vec<Warm>>,
+}
+
+/// A slot that is ours until it is dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+/// A child that waits for a photo.
+#[derive(Debug)]
+struct Warm {
+    process: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+/// No child could be started: not the photo's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The program could not be run.
+    #[error("{program} cannot be started to look at photos: {error}")]
+    Start {
+        /// This program.
+        program: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It ran, and gave up.
+    #[error("{0}")]
+    GaveUp(String),
+}
+
+/// Why a photo was not looked at to the end.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The photo, most likely: the child is gone.
+    Crashed(String),
+    /// Nobody could look.
+    NoChild(PoolError),
+}
+
+impl Pool {
+    /// Starts a child for each slot. `program` is photogate: [`THIS_PROGRAM`], unless a test says otherwise.
+    ///
+    /// # Errors
+    /// When they do not start, or cannot load the models.
+    pub async fn open(program: &Path, config: &Config) -> Result<Self, PoolError> {
+        let pool = Self {
+            program: program.to_owned(),
+            models: config.models_dir.clone(),
+            limits: config.photo_limits(),
+            slots: Arc::new(Semaphore::new(config.slots())),
+            idle: Mutex::default(),
+        };
+        let first =
+            futures::future::try_join_all((0..config.slots()).map(|_| pool.start())).await?;
+        *pool.idle.lock().unwrap_or_else(PoisonError::into_inner) = first;
+        Ok(pool)
+    }
+
+    /// Waits for a slot.
+    pub async fn slot(&self) -> Slot {
+        match self.slots.clone().acquire_owned().await {
+            Ok(permit) => Slot(permit),
+            // The semaphore is never closed.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
+    /// Has a child look at a photo. When this future is dropped, the child is killed with it.
+    pub(crate) async fn look(
+        &self,
+        _slot: &Slot,
+        wants: &Wants,
+        photo: impl Deref<Target = [u8]> + Send,
+    ) -> Result<Answer, Trouble> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut child = match idle {
+            Some(child) => child,
+            None => self.start().await.map_err(Trouble::NoChild)?,
+        };
+        let asked = tokio::time::timeout(Duration::from_secs(self.limits.seconds), async {
+            wire::send(&mut child.input, wants, &photo).await?;
+            drop(photo);
+            wire::receive::<Answer>(&mut child.output).await
+        });
+        let trouble = match asked.await {
+            Ok(Ok((answer, upright))) => {
+                let answer = answer.with(upright);
+                if !matches!(answer, Answer::Panicked(_)) {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+                }
+                return Ok(answer);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => format!("it took longer than {} s", self.limits.seconds),
+        };
+        // Dead or to be killed; how it died says more than that the pipe broke.
+        let died = tokio::time::timeout(Duration::from_millis(100), child.process.wait()).await;
+        let _ = child.process.start_kill();
+        Err(Trouble::Crashed(match died {
+            Ok(Ok(status)) => format!("the process that looked at it ended with {status}"),
+            _ => trouble,
+        }))
+    }
+
+    /// Starts a child and waits until it is warm and locked in.
+    async fn start(&self) -> Result<Warm, PoolError> {
+        let start = |error| PoolError::Start { program: self.program.clone(), error };
+        let mut process = Command::new(&self.program)
+            .arg0("photogate")
+            .arg(child::COMMAND)
+            .arg(&self.models)
+            .arg(self.limits.memory_megabytes.to_string())
+            .arg(self.limits.seconds.to_string())
+            // No secret of ours is in its memory, and Ctrl-C is for us to handle.
+            .env_clear()
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(start)?;
+        let (Some(input), Some(mut output)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(start(io::Error::other("it has no pipes")));
+        };
+        let hello = tokio::time::timeout(START_MAX, wire::receive::<Hello>(&mut output)).await;
+        match hello.unwrap_or_else(|elapsed| Err(io::Error::other(elapsed))) {
+            Ok((Hello::Ready(sandbox), _)) => {
+                sandbox.tell();
+                Ok(Warm { process, input, output })
+            }
+            Ok((Hello::GaveUp(why), _)) => Err(PoolError::GaveUp(why)),
+            Err(error) => Err(start(error)),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a worker and its children say to each other: a header in JSON and a body of bytes, both with their lengths. What a
+//! child says is not to be trusted: it may be the photo that speaks.
+
+use std::io;
+
+use photogate_jobs::{Embedding, Face, Format, Line, PhotoError, Rotation};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::sandbox::Sandbox;
+use crate::ids::Operation;
+
+/// A photo of a thousand faces with their embeddings has less.
+const HEADER_MAX: u32 = 4 << 20;
+/// A turned photo; a PNG of 120 megapixels may be larger than the file it came from.
+const BODY_MAX: u64 = 512 << 20;
+
+/// The first word of a child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Hello {
+    /// The models are loaded, and the door is shut.
+    Ready(Sandbox),
+    /// It cannot work here.
+    GaveUp(String),
+}
+
+/// What is wanted of a photo.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Wants {
+    pub(crate) operation: Operation,
+    pub(crate) bibs: bool,
+    pub(crate) embeddings: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It was looked at.
+    Seen(Seen),
+    /// It cannot be.
+    Refused(PhotoError),
+    /// The work panicked, in these words; the child ends.
+    Panicked(String),
+}
+
+/// What was seen.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Seen {
+    /// Photo processing.
+    Processing {
+        /// Of the upright photo, in pixels.
+        width: u32,
+        /// Of the upright photo, in pixels.
+        height: u32,
+        /// With embeddings where they are wanted.
+        faces: Vec<(Face, Option<Embedding>)>,
+        /// Of text; which of them are bib numbers, a start list may have a say in.
+        lines: Vec<Line>,
+    },
+    /// AI rotation.
+    Rotation {
+        /// The decision.
+        rotation: Rotation,
+        /// The turned photo, if one was needed. Its bytes are the body of the message.
+        upright: Option<Turned>,
+    },
+}
+
+/// A photo that was turned.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Turned {
+    /// Of its file.
+    pub(crate) extension: Extension,
+    /// Whether every pixel is that of the original.
+    pub(crate) lossless: bool,
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The extensions that our files have: a child cannot make up others.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Extension {
+    Jpg,
+    Png,
+    Webp,
+}
+
+impl Extension {
+    pub(super) fn of(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self::Jpg,
+            Format::WebP => Self::Webp,
+            Format::Png | Format::Gif | Format::Tiff => Self::Png,
+        }
+    }
+
+    /// Without the dot.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Jpg => Format::Jpeg.extension(),
+            Self::Png => Format::Png.extension(),
+            Self::Webp => Format::WebP.extension(),
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn with(mut self, body: Vec<u8>) -> Self {
+        if let Self::Seen(Seen::Rotation { upright: Some(turned), .. }) = &mut self {
+            turned.bytes = body;
+        }
+        self
+    }
+}
+
+/// Writes a message.
+pub(super) async fn send(
+    to: &mut (impl AsyncWrite + Unpin),
+    header: &impl Serialize,
+    body: &[u8],
+) -> io::Result<()> {
+    to.write_all(&head(header, body)?).await?;
+    to.write_all(body).await?;
+    to.flush().await
+}
+
+/// Reads a message.
+pub(super) async fn receive<H: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(H, Vec<u8>)> {
+    let mut lengths = [0; 12];
+    from.read_exact(&mut lengths).await?;
+    let (header, body) = lengths_of(lengths)?;
+    let mut bytes = vec![0; header];
+    from.read_exact(&mut bytes).await?;
+    let header = serde_json::from_slice(&bytes)?;
+    let mut bytes = vec![0; body];
+    from.read_exact(&mut bytes).await?;
+    Ok((header, bytes))
+}
+
+/// The same, for the child: it has no runtime.
+pub(super) mod blocking {
+    use std::io::{self, Read, Write};
+
+    use super::{DeserializeOwned, Serialize, head, lengths_of};
+
+    pub(in crate::pool) fn send(
+        to: &mut impl Write,
+        header: &impl Serialize,
+        body: &[u8],
+    ) -> io::Result<()> {
+        to.write_all(&head(header, body)?)?;
+        to.write_all(body)?;
+        to.flush()
+    }
+
+    pub(in crate::pool) fn receive<H: DeserializeOwned>(
+        from: &mut impl Read,
+    ) -> io::Result<(H, Vec<u8>)> {
+        let mut lengths = [0; 12];
+        from.read_exact(&mut lengths)?;
+        let (header, body) = lengths_of(lengths)?;
+        let mut bytes = vec![0; header];
+        from.read_exact(&mut bytes)?;
+        let header = serde_json::from_slice(&bytes)?;
+        let mut bytes = vec![0; body];
+        from.read_exact(&mut bytes)?;
+        Ok((header, bytes))
+    }
+}
+
+/// Both lengths, and the header.
+fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
+    let header = serde_json::to_vec(header)?;
+    let length = u32::try_from(header.len()).map_err(io::Error::other)?;
+    Ok([&length.to_le_bytes()[..], &(body.len() as u64).to_le_bytes(), &header].concat())
+}
+
+fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
+    let [a, b, c, d, rest @ ..] = bytes;
+    let (header, body) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(rest));
+    if header > HEADER_MAX || body > BODY_MAX {
+        return Err(io::Error::other("the answer is longer than any answer is"));
+    }
+    Ok((header as usize, usize::try_from(body).map_err(io::Error::other)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_is_received() {
+        let mut pipe = Vec::new();
+        send(&mut pipe, &"header", b"body").await.expect("a vector takes all");
+
+        let (header, body): (String, _) = receive(&mut &pipe[..]).await.expect("whole");
+
+        assert_eq!((header.as_str(), &body[..]), ("header", &b"body"[..]));
+        assert!(blocking::receive::<String>(&mut &pipe[..pipe.len() - 1]).is_err(), "cut short");
+    }
+
+    #[tokio::test]
+    async fn a_length_that_cannot_be_is_not_believed() {
+        let lie = [&8u32.to_le_bytes()[..], &u64::MAX.to_le_bytes(), b"12345678"].concat();
+
+        assert!(receive::<u32>(&mut &lie[..]).await.is_err());
+    }
+}

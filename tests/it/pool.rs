@@ -1,0 +1,217 @@
+//! Photos are looked at behind a wall: whatever happens to a photo, happens to that photo.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use photogate::{
+    config::Config,
+    ids::Operation,
+    pool::Pool,
+    search::{self, SelfieError},
+};
+
+use rand::{Rng, SeedableRng};
+
+use crate::{
+    photos::{PROGRAM, an_event, samples, work_on},
+    support::{App, place},
+};
+
+/// The models in a place of their own, by which the processes of one test are told from all others.
+fn models(name: &str) -> PathBuf {
+    let link = place(name);
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &link)
+        .unwrap();
+    link
+}
+
+/// Which processes look at photos with these models, and what the kernel says of each.
+fn lookers(models: &Path) -> Vec<(Pid, String)> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let ours = command.contains("--look\0") && command.contains(models.to_str()?);
+            let status = fs::read_to_string(entry.path().join("status")).ok().filter(|_| ours)?;
+            Some((Pid::from_raw(pid), status))
+        })
+        .collect()
+}
+
+/// Locked in, and at work on a photo.
+fn is_looking(status: &str) -> bool {
+    status.contains("Seccomp:\t2") && status.contains("State:\tR")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_photos_is_locked_in() {
+    let config = Config { models_dir: models("locked-in"), slots: 2, ..Config::default() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+
+    let lookers = lookers(&config.models_dir);
+
+    assert_eq!(lookers.len(), 2, "one for each slot, warm");
+    for (pid, status) in lookers {
+        assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let memory = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+        assert!(memory.contains(&(1536u64 << 20).to_string()), "{memory}");
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(environment.is_empty(), "no secret of ours");
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let open: Vec<_> = open.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+        assert!(
+            open.iter().filter(|what| what.to_string_lossy().starts_with("socket:")).count() == 0,
+            "no connection of ours: {open:?}"
+        );
+    }
+    drop(pool);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_worker_goes_on() {
+    let mut app = App::new().await;
+    samples(&app);
+    app.config.models_dir = models("killed");
+    app.config.slots = 1;
+    let (organisation, event) = an_event(&app).await;
+    let hostile = Arc::new(AtomicBool::new(true));
+    // Kills whoever looks at a photo: what a bug in a decoder would do to them.
+    let killer = {
+        let (models, hostile) = (app.config.models_dir.clone(), hostile.clone());
+        std::thread::spawn(move || {
+            while hostile.load(Ordering::Relaxed) {
+                for (pid, _) in
+                    lookers(&models).into_iter().filter(|(_, status)| is_looking(status))
+                {
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+
+    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0003.jpg"]).await;
+
+    assert_eq!(found[0].reason.as_deref(), Some("crashed"));
+    assert!(app.count("SELECT count(*) FROM attempt WHERE ended = 'crash'").await >= 2);
+    assert_eq!(app.credits(organisation).await, (10, 0, 0), "refunded");
+    hostile.store(false, Ordering::Relaxed);
+    killer.join().unwrap();
+    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
+    let after = found.iter().find(|found| found.key.ends_with("1.jpg")).unwrap();
+    assert_eq!((after.reason.as_deref(), after.faces), (None, 1));
+    assert_eq!(app.credits(organisation).await, (9, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_answer_in_time_is_killed_and_replaced() {
+    let config =
+        Config { models_dir: models("frozen"), slots: 1, photo_seconds: 2, ..Config::default() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let [(frozen, _)] = lookers(&config.models_dir)[..] else { panic!("one slot") };
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    let photo = || {
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg")).unwrap()
+    };
+
+    let answer = search::selfie(&pool, photo()).await;
+
+    assert!(
+        matches!(&answer, Err(SelfieError::Crashed(why)) if why.contains("longer than 2 s")),
+        "{answer:?}"
+    );
+    assert!(search::selfie(&pool, photo()).await.is_ok(), "another one looks");
+    assert!(
+        kill(frozen, None).is_err() || lookers(&config.models_dir).len() == 1,
+        "the frozen one is gone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
+    let config = Config {
+        models_dir: models("memory"),
+        slots: 1,
+        photo_memory_megabytes: 512,
+        ..Config::default()
+    };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    // 110 megapixels of 4 bytes, in a file of 100 KB.
+    let mut large = Vec::new();
+    image::RgbaImage::new(11_000, 10_000)
+        .write_to(&mut std::io::Cursor::new(&mut large), image::ImageFormat::Png)
+        .unwrap();
+
+    let answer = search::selfie(&pool, large).await;
+
+    assert!(
+        matches!(&answer, Err(SelfieError::Crashed(_) | SelfieError::Photo(_))),
+        "{:?}",
+        answer.map(|_| "looked at")
+    );
+    let small = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg"));
+    assert!(search::selfie(&pool, small.unwrap()).await.is_ok(), "the next photo is looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_photos_get_an_answer_and_break_nobody() {
+    let config = Config { models_dir: models("broken"), slots: 2, ..Config::default() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let whole =
+        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let mut webp = Vec::new();
+    image::load_from_memory(&whole[0])
+        .unwrap()
+        .thumbnail(200, 200)
+        .to_rgb8()
+        .write_to(&mut std::io::Cursor::new(&mut webp), image::ImageFormat::WebP)
+        .unwrap();
+    // The same ones each time.
+    let mut random = rand::rngs::StdRng::seed_from_u64(1);
+    let mut answered = 0;
+    for photo in whole.iter().chain([&webp]) {
+        for number in 0..60 {
+            let mut broken = photo.clone();
+            let mut below = |most: usize| random.random_range(0..most.max(1));
+            if number % 3 == 0 {
+                broken.truncate(below(photo.len()));
+            }
+            for _ in 0..number {
+                if !broken.is_empty() {
+                    // Mostly in the head, where the lengths are.
+                    let near = if below(2) == 0 { broken.len().min(1024) } else { broken.len() };
+                    let at = below(near);
+                    broken[at] = u8::try_from(below(256)).unwrap();
+                }
+            }
+
+            let answer = search::selfie(&pool, broken).await;
+
+            assert!(
+                !matches!(&answer, Err(SelfieError::Crashed(_) | SelfieError::Pool(_))),
+                "{number}: {:?}",
+                answer.map(|_| "looked at")
+            );
+            answered += 1;
+        }
+    }
+    assert_eq!(answered, 180);
+    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    assert_eq!(after, before, "nobody was replaced");
+}

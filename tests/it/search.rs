@@ -1,0 +1,203 @@
+//! Photos are found by number and by face, by a start list's leave; and what may not be kept is not kept.
+
+use std::path::Path;
+
+use photogate::{
+    config::Config, event, findings::Findings, ids::Operation, pool::Pool, search, settle::Verdict,
+    start_list,
+};
+use photogate_jobs::Face;
+
+use crate::{
+    photos::{PROGRAM, an_event, samples, work_on},
+    support::{App, photogate},
+};
+
+const PHOTOS: [&str; 4] = [
+    "marathon/IMG_0001.jpg",
+    "marathon/IMG_0002.jpg",
+    "marathon/IMG_0003.jpg",
+    "marathon/IMG_0007.jpg",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_are_found_by_number_and_by_how_it_begins() {
+    let app = App::new().await;
+    samples(&app);
+    let (organisation, event) = an_event(&app).await;
+    let other = app.an_event_of(organisation).await;
+    work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
+    let find = async |event, number: &str, prefix| {
+        let found = search::by_bib(&mut *app.db().await, event, number, prefix).await.unwrap();
+        found.into_iter().map(|found| (found.key, found.number)).collect::<Vec<_>>()
+    };
+    let photo = |key: &str, number: &str| (key.to_owned(), number.to_owned());
+
+    assert_eq!(find(event, "A207", false).await, [photo(PHOTOS[1], "A207")]);
+    assert_eq!(find(event, "A20", false).await, []);
+    assert_eq!(find(event, "A20", true).await, [photo(PHOTOS[1], "A207")]);
+    assert_eq!(find(event, "338", true).await, [photo(PHOTOS[2], "338")]);
+    assert_eq!(find(other, "A207", false).await, [], "another event's photos");
+
+    let said = photogate(&app.config, &["search", "bib", &event.to_string(), "a-207", "--json"]);
+    assert!(
+        String::from_utf8_lossy(&said.stdout).contains(PHOTOS[1]),
+        "as people write it: {said:?}"
+    );
+    let said = photogate(&app.config, &["search", "face", &event.to_string(), "x.jpg"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("face search is off"), "{said:?}");
+    assert_eq!(photogate(&app.config, &["search", "bib", "99", "1"]).status.code(), Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
+    let app = App::new().await;
+    let store = samples(&app);
+    let organisation = app.an_organisation_with(10).await;
+    let event =
+        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
+    let config = Config { slots: 1, ..app.config.clone() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let selfie = std::fs::read(store.join("gala/DSC_0001.jpg")).unwrap();
+    let face = search::selfie(&pool, selfie).await.unwrap();
+    let find = async |score_min| {
+        search::by_face(&mut *app.db().await, event, &face, score_min).await.unwrap()
+    };
+
+    let found = find(search::SAME_PERSON).await;
+    let mut keys: Vec<_> = found.iter().map(|found| found.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, &PHOTOS[..3], "each photo once, with two faces too");
+    assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+    assert_eq!(find(1.01).await, []);
+    let selfie = store.join("gala/DSC_0001.jpg");
+    let said = photogate(
+        &app.config,
+        &["search", "face", &event.to_string(), selfie.to_str().unwrap(), "--json"],
+    );
+    assert!(String::from_utf8_lossy(&said.stdout).contains(PHOTOS[0]), "{said:?}");
+
+    let off = photogate(&app.config, &["events", "face-search", &event.to_string(), "off"]);
+    assert!(
+        String::from_utf8_lossy(&off.stdout).contains("embeddings of 4 faces were deleted"),
+        "{off:?}"
+    );
+    assert_eq!(find(0.0).await, []);
+    assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
+    assert_eq!(app.count("SELECT count(*) FROM face").await, 4, "the boxes stay");
+}
+
+fn a_face() -> Face {
+    Face { x: 1.0, y: 1.0, width: 50.0, height: 60.0, score: 0.9, landmarks: [[2.0, 2.0]; 5] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_switched_off() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event =
+        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    app.queue(event, "ok", 2).await;
+    let hand = app.a_worker().await;
+    let mut held = hand.claim(2).await;
+    assert!(held.iter().all(|reservation| reservation.face_search()), "claimed while it was on");
+    let seen = || {
+        Verdict::Processed(Findings::Processing {
+            width: 100,
+            height: 100,
+            faces: vec![(a_face(), Some(vec![0.1; 128]))],
+            bibs: Vec::new(),
+        })
+    };
+    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+    assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 1);
+
+    assert_eq!(event::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 1);
+    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+
+    assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
+    assert_eq!(app.count("SELECT count(*) FROM face").await, 2);
+    assert_eq!(app.credits(organisation).await, (8, 0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event =
+        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    let mut held = hand.claim(2).await;
+    let seen = || {
+        Verdict::Processed(Findings::Processing {
+            width: 100,
+            height: 100,
+            faces: vec![(a_face(), Some(vec![0.1; 128]))],
+            bibs: Vec::new(),
+        })
+    };
+    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+
+    let said = photogate(&app.config, &["events", "delete", &event.to_string(), "--actor", "anna"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("--yes"), "it asks first: {said:?}");
+    let said = photogate(
+        &app.config,
+        &["events", "delete", &event.to_string(), "--actor", "anna", "--yes"],
+    );
+    assert!(said.status.success(), "{said:?}");
+
+    assert!(
+        hand.give_back(held.pop().unwrap(), seen()).await,
+        "what is in hand is finished and charged"
+    );
+    assert_eq!(
+        app.count("SELECT (SELECT count(*) FROM face) + (SELECT count(*) FROM looked_at)").await,
+        0
+    );
+    assert!(hand.claim(2).await.is_empty(), "nothing more of it runs");
+    assert_eq!(app.credits(organisation).await, (8, 0, 2));
+    assert!(event::find(&mut *app.db().await, event).await.unwrap().is_none());
+    let again = event::delete(&mut *app.db().await, event, "anna").await;
+    let again = again.unwrap_err();
+    assert_eq!(again.as_database_error().unwrap().code().as_deref(), Some("PG002"));
+    let late = photogate(&app.config, &["enqueue", &event.to_string(), "rehearsal/ok/9"]);
+    assert_eq!(late.status.code(), Some(4), "{late:?}");
+    assert_eq!(
+        app.count("SELECT count(*) FROM hold WHERE lifted_at IS NULL AND for_good").await,
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_list_decides_what_a_number_is() {
+    let app = App::new().await;
+    let store = samples(&app);
+    let (_, event) = an_event(&app).await;
+    // Of 338 and 871 on IMG_0003, one runs, and one is a digit off. A207 and 1482 do not run.
+    let file = store.join("runners.csv");
+    std::fs::write(&file, "Name;Bib\nAnna;338\nBo;877\nCem;\n").unwrap();
+    let said = photogate(
+        &app.config,
+        &["events", "start-list", &event.to_string(), file.to_str().unwrap()],
+    );
+    assert!(String::from_utf8_lossy(&said.stdout).contains("2 numbers"), "{said:?}");
+
+    work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
+
+    let find =
+        async |number| search::by_bib(&mut *app.db().await, event, number, false).await.unwrap();
+    let (listed, corrected) = (find("338").await, find("877").await);
+    assert_eq!((listed.len(), corrected.len()), (1, 1));
+    assert!(corrected[0].score < listed[0].score, "a corrected reading is less sure");
+    assert_eq!(app.count("SELECT count(*) FROM bib").await, 2, "nobody else runs");
+    std::fs::write(&file, "Name,Age\nAnna,33\n").unwrap();
+    let said = photogate(
+        &app.config,
+        &["events", "start-list", &event.to_string(), file.to_str().unwrap()],
+    );
+    assert!(!said.status.success());
+    assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2, "a bad file loses nothing");
+    assert_eq!(start_list::set(&mut *app.db().await, event, &[]).await.unwrap(), 0);
+}
