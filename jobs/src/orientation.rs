@@ -135,7 +135,9 @@ pub struct Rotation {
 /// The side, in pixels, of the small picture on which faces vote for a direction.
 const FACE_SIDE: u32 = 640;
 /// The side on which text votes, if faces did not decide.
-const TEXT_SIDE: u32 = 736;
+const TEXT_SIDE: u32 = 512;
+/// Lines that vote, longest first.
+const TEXT_LINES: usize = 6;
 /// What a face that was not found in a turn may have scored, at most.
 const SCORE_UNSEEN: f32 = 0.6;
 /// Less in its best turn, and it may be no face at all.
@@ -183,11 +185,7 @@ impl Eyes {
         if let Some(rotation) = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN) {
             return Ok(rotation);
         }
-        let medium = picture.frame.fit(TEXT_SIDE);
-        let mut votes = [0.0; 4];
-        for turn in Turn::ALL {
-            votes[usize::from(turn.quarters())] = self.readable(&medium.turned(turn))?;
-        }
+        let votes = self.readable(&picture.frame)?;
         Ok(decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN).unwrap_or(Rotation {
             turn: Turn::None,
             confidence: 0.0,
@@ -195,21 +193,25 @@ impl Eyes {
         }))
     }
 
-    /// How much can be read in a frame as it stands: characters, weighed by the square of their scores.
-    fn readable(&mut self, frame: &Frame) -> Result<f32, PhotoError> {
-        let slants = self.find(frame, detection_size(frame, TEXT_SIDE))?;
-        let lines = self.read(frame, slants, 8)?;
-        Ok(lines
-            .iter()
-            .filter(|line| line.score > 0.7 && line.width > line.height)
-            .map(|line| {
-                (line.text.chars().filter(char::is_ascii_alphanumeric).count().min(8), line.score)
-            })
-            .filter(|(characters, _)| *characters >= 2)
-            .map(|(characters, score)| {
-                score * score * f32::from(u8::try_from(characters).unwrap_or(8))
-            })
-            .sum())
+    /// How much can be read in each of the four turns: characters, weighed by the square of their scores.
+    ///
+    /// Text is looked for once: lines that lie are read as they are and upside down, lines that stand both ways up.
+    fn readable(&mut self, frame: &Frame) -> Result<[f32; 4], PhotoError> {
+        let mut votes = [0.0; 4];
+        let mut slants = self.find(frame, detection_size(frame, TEXT_SIDE))?;
+        slants.sort_by(|a, b| b.longest().total_cmp(&a.longest()));
+        for slant in slants.iter().filter(|slant| slant.is_long()).take(TEXT_LINES) {
+            for turn in slant.readings() {
+                let line = self.recognise(frame, &slant.turned(turn))?;
+                let characters =
+                    line.text.chars().filter(char::is_ascii_alphanumeric).count().min(8);
+                if line.score > 0.7 && characters >= 2 {
+                    votes[usize::from(turn.quarters())] +=
+                        line.score * line.score * f32::from(u8::try_from(characters).unwrap_or(8));
+                }
+            }
+        }
+        Ok(votes)
     }
 }
 

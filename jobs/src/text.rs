@@ -9,6 +9,7 @@ use crate::{
     eyes::{Eyes, Output},
     faces::Face,
     limits::PhotoError,
+    orientation::Turn,
     picture::{ChannelOrder, Frame, Picture, to_f32, to_pixels},
 };
 
@@ -102,6 +103,7 @@ impl Eyes {
         mut slants: Vec<Slant>,
         most: usize,
     ) -> Result<Vec<Line>, PhotoError> {
+        slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)));
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
         slants.truncate(most);
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()
@@ -127,14 +129,12 @@ impl Eyes {
         Ok(blobs(&map, width as usize)
             .into_iter()
             .filter_map(slant)
-            .filter(|slant| {
-                RATIO.contains(&(slant.width / slant.height)) && slant.height >= HEIGHT_MIN
-            })
+            .filter(|slant| slant.width.min(slant.height) >= HEIGHT_MIN)
             .map(|slant| slant.scaled(scale_x, scale_y))
             .collect())
     }
 
-    fn recognise(&mut self, frame: &Frame, slant: &Slant) -> Result<Line, PhotoError> {
+    pub(crate) fn recognise(&mut self, frame: &Frame, slant: &Slant) -> Result<Line, PhotoError> {
         let crop = slant.crop(frame);
         let width = crop.width().max(LINE_HEIGHT).next_multiple_of(16);
         // Behind the line, the neutral grey that the model was trained with.
@@ -201,6 +201,38 @@ impl Slant {
             // The two scales differ by the rounding to blocks of 32 only.
             height: self.height * (x * y).sqrt(),
             worn: self.worn,
+        }
+    }
+
+    /// Its longer side.
+    pub(crate) fn longest(&self) -> f32 {
+        self.width.max(self.height)
+    }
+
+    /// Clearly a line, lying or standing; a word of two letters is as high as wide, and may be anything.
+    pub(crate) fn is_long(&self) -> bool {
+        self.longest() >= 1.5 * self.width.min(self.height)
+    }
+
+    /// The turns of the picture after which it can be read.
+    pub(crate) fn readings(&self) -> [Turn; 2] {
+        if self.width >= self.height {
+            [Turn::None, Turn::Half]
+        } else {
+            [Turn::Quarter, Turn::ThreeQuarters]
+        }
+    }
+
+    /// To be read as in a picture that was turned.
+    pub(crate) fn turned(self, turn: Turn) -> Self {
+        let [x, y] = self.along;
+        let standing = Self { width: self.height, height: self.width, ..self };
+        match turn {
+            Turn::None => self,
+            Turn::Half => Self { along: [-x, -y], ..self },
+            // What runs upwards runs to the right after a quarter clockwise.
+            Turn::Quarter => Self { along: [y, -x], ..standing },
+            Turn::ThreeQuarters => Self { along: [-y, x], ..standing },
         }
     }
 

@@ -31,6 +31,8 @@ use crate::{
 /// The models in a place of their own, by which the processes of one test are told from all others.
 fn models(name: &str) -> PathBuf {
     let link = place(name);
+    // From the run before.
+    let _ = fs::remove_file(&link);
     std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &link)
         .unwrap();
     link
