@@ -1,5 +1,5 @@
 # Each target is one line that calls what a person could type.
-.PHONY: demo test check drill bench bench-gate setup models sqlx samples
+.PHONY: demo test check drill bench bench-gate bench-images setup models sqlx samples
 
 demo: setup models      ## the whole service at work: make demo ARGS=--exit
 	cargo run --release --locked -- demo $(ARGS)
@@ -18,6 +18,9 @@ bench: setup models     ## what docs/benchmarks.md says, measured here
 
 bench-gate: setup       ## the gate beside a naive one, awa and apalis-postgres: ratios of one run
 	scripts/bench-gate $(ARGS)
+
+bench-images: setup models ## the image work beside RapidOCR, Pillow, libvips, sharp, jpegtran: ARGS=DIRECTORY of photos
+	scripts/bench-images $(ARGS)
 
 setup:                  ## installs what is missing, through apt
 	scripts/setup

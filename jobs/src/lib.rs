@@ -41,3 +41,12 @@ pub use orientation::{Orientation, Rotation, Turn};
 pub use picture::{Frame, Picture, turned};
 pub use start_list::StartList;
 pub use text::Line;
+
+/// What only the fuzzer calls by itself: a file's EXIF put right after a turn, and the same of bare TIFF.
+#[cfg(fuzzing)]
+pub fn patch(bytes: &mut [u8]) {
+    if let Some(tiff) = exif::jpeg_tiff(bytes) {
+        exif::set_upright(tiff, 4000, 3000);
+    }
+    exif::set_upright(bytes, 4000, 3000);
+}

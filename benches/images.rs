@@ -1,0 +1,121 @@
+//! The image work: CPU of each stage on photos of your own, and of decoding and turning one of 12 megapixels. For
+//! `scripts/bench-images`, which sets the rivals beside it: `images PHOTOS TWELVE`, where TWELVE is written.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and stops where it cannot go on"
+)]
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use image::{DynamicImage, RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
+use nix::time::{ClockId, clock_gettime};
+use photogate_jobs::{Eyes, Photo, StartList, Turn, bibs};
+
+const ROUNDS: u32 = 3;
+
+fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap()
+}
+
+/// CPU of one call, in milliseconds: the middle of eleven.
+fn middle(mut work: impl FnMut()) -> f64 {
+    let mut times: Vec<_> = (0..11)
+        .map(|_| {
+            let before = cpu();
+            work();
+            cpu().saturating_sub(before)
+        })
+        .collect();
+    times.sort();
+    milliseconds(times[5])
+}
+
+/// To a hundredth.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+/// Of this process, until now, in megabytes.
+fn most_memory() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
+fn main() {
+    let arguments: Vec<PathBuf> = std::env::args_os()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .map(PathBuf::from)
+        .collect();
+    let [photos, twelve] = &arguments[..] else { panic!("images PHOTOS TWELVE") };
+    let mut files: Vec<_> =
+        fs::read_dir(photos).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
+    files.sort();
+    let photos: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    let mut eyes = Eyes::open("models".as_ref()).unwrap();
+    eyes.warm_up().unwrap();
+    let mut stages: BTreeMap<&str, Duration> = BTreeMap::new();
+    for bytes in photos.iter().cycle().take(photos.len() * ROUNDS as usize) {
+        let mut last = cpu();
+        let mut lap = |stage| {
+            let now = cpu();
+            *stages.entry(stage).or_default() +=
+                now.saturating_sub(std::mem::replace(&mut last, now));
+        };
+        let picture = Photo::open(bytes).unwrap().picture().unwrap();
+        lap("stage_decode_cpu_ms");
+        let faces = eyes.faces(&picture).unwrap();
+        lap("stage_faces_cpu_ms");
+        bibs(&eyes.lines(&picture, &faces).unwrap(), &StartList::default());
+        lap("stage_bibs_cpu_ms");
+        for face in &faces {
+            eyes.embedding(&picture, face).unwrap();
+        }
+        lap("stage_embeddings_cpu_ms");
+        eyes.rotation(&picture).unwrap();
+        lap("stage_rotation_cpu_ms");
+    }
+    let looks = u32::try_from(photos.len()).unwrap() * ROUNDS;
+    let mut figures: BTreeMap<&str, f64> =
+        stages.iter().map(|(stage, time)| (*stage, milliseconds(*time / looks))).collect();
+    let processing = ["stage_decode_cpu_ms", "stage_faces_cpu_ms", "stage_bibs_cpu_ms"];
+    figures.insert("processing_cpu_ms", processing.map(|stage| figures[stage]).iter().sum());
+    figures.insert("memory_one_slot_mb", most_memory().round());
+
+    // Whole blocks on both sides: it can be turned without loss.
+    let first = image::load_from_memory(&photos[0]).unwrap();
+    let large: RgbImage = first.resize_exact(4032, 3024, FilterType::Triangle).to_rgb8();
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 90)
+        .encode_image(&DynamicImage::ImageRgb8(large))
+        .unwrap();
+    fs::write(twelve, &bytes).unwrap();
+    let photo = Photo::open(&bytes).unwrap();
+    figures.insert("decode_cpu_ms", middle(|| drop(photo.picture().unwrap())));
+    figures.insert(
+        "rotate_cpu_ms",
+        middle(|| assert!(photo.upright(Turn::Quarter).unwrap().lossless)),
+    );
+    figures.insert(
+        "entropy_floor_cpu_ms",
+        middle(|| {
+            let mut floor = turbojpeg::Decompressor::new().unwrap();
+            let eighth = turbojpeg::ScalingFactor::ONE_EIGHTH;
+            floor.set_scaling_factor(eighth).unwrap();
+            let size = floor.read_header(&bytes).unwrap().scaled(eighth);
+            let mut image = turbojpeg::Image {
+                pixels: vec![0; 3 * size.width * size.height],
+                width: size.width,
+                pitch: 3 * size.width,
+                height: size.height,
+                format: turbojpeg::PixelFormat::RGB,
+            };
+            floor.decompress(&bytes, image.as_deref_mut()).unwrap();
+        }),
+    );
+    println!("{}", serde_json::to_string(&figures).unwrap());
+}

@@ -1,0 +1,14 @@
+//! An organiser's file: an error or numbers that can be worn.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|file: &[u8]| {
+    if let Ok(numbers) = photogate::start_list::parse(file) {
+        assert!(!numbers.is_empty() && numbers.len() <= photogate::start_list::NUMBERS_MAX);
+        for number in numbers {
+            assert!((1..=10).contains(&number.len()), "{number:?}");
+            assert!(number.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()), "{number:?}");
+        }
+    }
+});
