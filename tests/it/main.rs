@@ -13,6 +13,7 @@ mod chain;
 mod cli;
 mod compose;
 mod drill;
+mod eyes;
 mod gate;
 mod intake;
 mod interleave;
