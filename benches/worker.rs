@@ -194,7 +194,12 @@ async fn processing(services: &Services, photos: &Path) {
         .spawn()
         .unwrap();
     until_done(&pool, event).await;
-    let (cpu, peak) = (cpu_of(process.id()), peak_of(process.id()));
+    // The worker, and the processes that look at photos for it; what they share is counted in each.
+    let all = with_children(process.id());
+    let (cpu, peak) = (
+        all.iter().map(|id| cpu_of(*id)).sum::<f64>(),
+        all.iter().map(|id| peak_of(*id)).sum::<u64>(),
+    );
     let worked = began.elapsed();
     kill(Pid::from_raw(process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     process.wait().unwrap();
@@ -260,6 +265,17 @@ fn cpu_of(process: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     // User and system time, in ticks of a hundredth of a second.
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn with_children(process: u32) -> Vec<u32> {
+    let ids = fs::read_dir("/proc").unwrap().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let after = stat.rsplit(") ").next().unwrap_or_default();
+        after.split(' ').nth(1) == Some(process.to_string().as_str())
+    };
+    std::iter::once(process).chain(ids.filter(is_child)).collect()
 }
 
 /// The most memory that a process ever had resident, in MB.

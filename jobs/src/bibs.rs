@@ -69,10 +69,13 @@ fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     let read = characters(&line.text).filter(|_| line.score >= SCORE_LISTED_MIN)?;
     match list.look_up(&read) {
         Entry::Listed => Some((read, line.score)),
-        Entry::Misread(meant) if read.len() >= CORRECTED_MIN && number(&line.text).is_some() => {
+        // A word that is a character away from somebody's number is a word.
+        Entry::Misread { meant, alike }
+            if read.len() >= CORRECTED_MIN && (alike || number(&line.text).is_some()) =>
+        {
             Some((meant, CORRECTED * line.score))
         }
-        Entry::Misread(_) | Entry::Unknown => None,
+        Entry::Misread { .. } | Entry::Unknown => None,
     }
 }
 

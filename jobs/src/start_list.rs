@@ -11,8 +11,8 @@ pub struct StartList(HashSet<String>);
 pub(crate) enum Entry {
     /// It is on the list.
     Listed,
-    /// One character was misread, and only this runner fits.
-    Misread(String),
+    /// One character was misread, and only this runner fits; `alike`: for one that looks like it.
+    Misread { meant: String, alike: bool },
     /// Nobody wears it.
     Unknown,
 }
@@ -53,7 +53,10 @@ impl StartList {
             }
             match fits.len() {
                 0 => {}
-                1 => return fits.into_iter().next().map_or(Entry::Unknown, Entry::Misread),
+                1 => {
+                    let meant = fits.into_iter().next();
+                    return meant.map_or(Entry::Unknown, |meant| Entry::Misread { meant, alike });
+                }
                 _ => return Entry::Unknown,
             }
         }
@@ -78,8 +81,9 @@ mod tests {
         let list = list(&["1234", "1335", "A77"]);
 
         assert_eq!(list.look_up("1234"), Entry::Listed);
-        assert_eq!(list.look_up("1274"), Entry::Misread("1234".into()));
-        assert_eq!(list.look_up("B77"), Entry::Misread("A77".into()));
+        let misread = |meant: &str, alike| Entry::Misread { meant: meant.into(), alike };
+        assert_eq!(list.look_up("1274"), misread("1234", false));
+        assert_eq!(list.look_up("B77"), misread("A77", false));
         assert_eq!(list.look_up("1334"), Entry::Unknown, "1234 and 1335 both fit");
         assert_eq!(list.look_up("9999"), Entry::Unknown);
         assert_eq!(list.look_up("123"), Entry::Unknown, "a digit that is missing is no misreading");
@@ -87,6 +91,7 @@ mod tests {
 
     #[test]
     fn what_looks_alike_goes_before_what_does_not() {
-        assert_eq!(list(&["O12", "A12"]).look_up("012"), Entry::Misread("O12".into()));
+        let misread = Entry::Misread { meant: "O12".into(), alike: true };
+        assert_eq!(list(&["O12", "A12"]).look_up("012"), misread);
     }
 }
