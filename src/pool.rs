@@ -119,20 +119,22 @@ impl Pool {
     pub(crate) async fn look(
         &self,
         _slot: &Slot,
-        wants: &Wants,
+        wants: Wants,
         photo: impl Deref<Target = [u8]> + Send,
     ) -> Result<Answer, Trouble> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut child = match idle {
+        let mut child = match self.warm() {
             Some(child) => child,
             None => self.start().await.map_err(Trouble::NoChild)?,
         };
         let asked = tokio::time::timeout(Duration::from_secs(self.limits.seconds), async {
-            wire::send(&mut child.input, wants, &photo).await?;
+            wire::send(&mut child.input, &wants, &photo).await?;
             drop(photo);
             wire::receive::<Answer>(&mut child.output).await
         });
         let trouble = match asked.await {
+            Ok(Ok((answer, body))) if !answer.is_plausible(wants, &body) => {
+                "it was said to have what no photo has".to_owned()
+            }
             Ok(Ok((answer, upright))) => {
                 let answer = answer.with(upright);
                 if !matches!(answer, Answer::Panicked(_)) {
@@ -150,6 +152,16 @@ impl Pool {
             Ok(Ok(status)) => format!("the process that looked at it ended with {status}"),
             _ => trouble,
         }))
+    }
+
+    /// A child that waits. One that has died while it waited, as the kernel ends somebody when memory is short, is not the
+    /// next photo's fault.
+    fn warm(&self) -> Option<Warm> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::from_fn(|| idle.pop()).find_map(|mut child| match child.process.try_wait() {
+            Ok(None) => Some(child),
+            Ok(Some(_)) | Err(_) => None,
+        })
     }
 
     /// Starts a child and waits until it is warm and locked in.

@@ -78,7 +78,7 @@ pub enum SelfieError {
 pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieError> {
     let wants = Wants { operation: Operation::PhotoProcessing, bibs: false, embeddings: true };
     let slot = pool.slot().await;
-    let faces = match pool.look(&slot, &wants, photo).await {
+    let faces = match pool.look(&slot, wants, photo).await {
         Ok(Answer::Seen(Seen::Processing { faces, .. })) => faces,
         Ok(Answer::Seen(Seen::Rotation { .. })) => Vec::new(),
         Ok(Answer::Refused(error)) => return Err(error.into()),

@@ -285,7 +285,7 @@ async fn settle(
         })
         .collect();
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
-    let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(str::to_owned)).collect();
+    let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
     let row = sqlx::query!(
         r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!" FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
         worker.0,
@@ -397,4 +397,10 @@ impl Verdict {
             Self::Processed(_) | Self::HandedBack => None,
         }
     }
+}
+
+/// As it may be stored and shown: a decoder's words may quote the file. PostgreSQL takes no NUL, and one text that it does
+/// not take would keep a whole batch from being settled.
+fn printable(detail: &str) -> String {
+    detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

@@ -16,21 +16,22 @@ pub const FILE_MAX: usize = 16 << 20;
 /// Numbers of an event, at most.
 pub const NUMBERS_MAX: usize = 200_000;
 
-/// Names that the column of the numbers has in people's files, in lower case without spaces and signs.
+/// Names that the column of the numbers has in people's files, in lower case without spaces and signs; the surest first:
+/// a table may have its rows numbered too.
 const COLUMNS: [&str; 13] = [
     "bib",
     "bibnumber",
     "bibno",
-    "number",
-    "no",
-    "nr",
-    "num",
     "startnumber",
     "startnummer",
     "stnr",
     "racenumber",
     "dossard",
     "dorsal",
+    "number",
+    "num",
+    "no",
+    "nr",
 ];
 
 /// What is wrong with a start list.
@@ -73,7 +74,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
     }
     let text = std::str::from_utf8(file).map_err(|_| StartListError::NotText)?;
     let text = text.trim_start_matches('\u{feff}');
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let delimiter = [b';', b'\t', b',']
         .into_iter()
         .max_by_key(|delimiter| first.bytes().filter(|byte| byte == delimiter).count())
@@ -94,8 +95,11 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
         let column = match column {
             Some(column) => column,
             None => {
-                let heading = row.iter().position(is_heading);
-                if heading.is_none() && row.len() > 1 {
+                let heading =
+                    COLUMNS.iter().find_map(|name| row.iter().position(|cell| word(cell) == *name));
+                let is_data = row.len() == 1
+                    && row.iter().any(|cell| cell.contains(|c: char| c.is_ascii_digit()));
+                if heading.is_none() && !is_data {
                     return Err(StartListError::NoColumn);
                 }
                 column = Some(heading.unwrap_or(0));
@@ -121,10 +125,8 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
     if numbers.is_empty() { Err(StartListError::Empty) } else { Ok(numbers) }
 }
 
-fn is_heading(cell: &str) -> bool {
-    let word: String =
-        cell.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    COLUMNS.contains(&word.as_str())
+fn word(cell: &str) -> String {
+    cell.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// As it is read on a photo: upper-case letters and digits.
@@ -201,8 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_numbered_are_not_the_runners() {
+        let file = b"\nNr;Name;Startnummer\n1;Anna;4711\n2;Bo;4712\n";
+
+        assert_eq!(parse(file).as_deref(), Ok(&["4711", "4712"].map(String::from)[..]));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         assert_eq!(parse(b"name,age\nAnna,33\n"), Err(StartListError::NoColumn));
+        assert_eq!(parse(b"Name\nAnna\n"), Err(StartListError::NoColumn));
         assert_eq!(parse(b"\xff\xfe"), Err(StartListError::NotText));
         assert_eq!(parse(b"bib\n"), Err(StartListError::Empty));
         let error = parse(b"bib\n12\nto be announced\n").unwrap_err();

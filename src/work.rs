@@ -50,10 +50,10 @@ pub struct Looker {
 pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
 
 /// No process to look at photos could be started: a matter of this machine.
-const POOL_UNAVAILABLE: &str = "pool_unavailable";
+pub(crate) const POOL_UNAVAILABLE: &str = "pool_unavailable";
 
 /// The start list could not be read: the database is away, and will be back before this can be settled.
-const START_LIST_UNREAD: &str = "start_list_unread";
+pub(crate) const START_LIST_UNREAD: &str = "start_list_unread";
 
 /// What is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an hour.
 const PATIENCE: u32 = 4;
@@ -100,7 +100,7 @@ impl Looker {
             bibs: reservation.bib_search(),
             embeddings: reservation.face_search(),
         };
-        let answer = self.pool.look(&slot, &wants, bytes).await;
+        let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
         match answer {
             Ok(Answer::Seen(seen)) => self.keep(reservation, seen).await,
@@ -121,6 +121,10 @@ impl Looker {
     async fn keep(&self, reservation: &Reservation, seen: Seen) -> Verdict {
         match seen {
             Seen::Processing { width, height, faces, lines } => {
+                if !reservation.bib_search() {
+                    let bibs = Vec::new();
+                    return Verdict::Processed(Findings::Processing { width, height, faces, bibs });
+                }
                 let list = match self.start_lists.of(reservation.event()).await {
                     Ok(list) => list,
                     Err(error) => {

@@ -325,8 +325,12 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
         }
     };
     let Claimed { reservation, room: _room, alone } = claimed;
-    let store_down = match &verdict {
-        Verdict::Retry { reason: work::STORE_UNAVAILABLE, after, .. } => Some(*after),
+    let something_is_down = match &verdict {
+        Verdict::Retry {
+            reason: work::STORE_UNAVAILABLE | work::POOL_UNAVAILABLE | work::START_LIST_UNREAD,
+            after,
+            ..
+        } => Some(*after),
         Verdict::Processed(_)
         | Verdict::Failed { .. }
         | Verdict::Retry { .. }
@@ -335,8 +339,8 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
     };
     settler.settle(reservation, verdict).await;
     shift.in_hand().remove(&fence);
-    if let Some(after) = store_down {
-        // No photo can be fetched: do not claim, and so reserve, the whole backlog meanwhile.
+    if let Some(after) = something_is_down {
+        // No photo can be fetched, or looked at: do not claim, and so reserve, the whole backlog meanwhile.
         shift.stop.drain.run_until_cancelled(tokio::time::sleep(after)).await;
     }
     if alone.is_some() {

@@ -40,7 +40,7 @@ pub use limits::{BYTES_MAX, Format, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Rotation, Turn};
 pub use picture::{Frame, Picture, turned};
 pub use start_list::StartList;
-pub use text::Line;
+pub use text::{LINES_MAX, Line};
 
 /// What only the fuzzer calls by itself: a file's EXIF put right after a turn, and the same of bare TIFF.
 #[cfg(fuzzing)]

@@ -39,7 +39,7 @@ const SIDE: u32 = 384;
 /// Smaller photos are enlarged until their short side has this many pixels, as the model was trained.
 const SHORT_SIDE_MIN: u32 = 736;
 /// Lines read of one photo, largest first: a wall of posters does not hold up the queue.
-const LINES_MAX: usize = 32;
+pub const LINES_MAX: usize = 32;
 /// What is ten times as long as high, or stands on end, is no bib number and need not be read.
 const RATIO: std::ops::RangeInclusive<f32> = 0.5..=6.0;
 /// What is lower than this where it was found, in pixels, cannot be read with any certainty.

@@ -1,6 +1,7 @@
 //! A child of the pool: looks at one photo after the other, and can do nothing else.
 
 use std::{
+    ffi::OsString,
     io::{self, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -20,12 +21,13 @@ use crate::ids::Operation;
 pub const COMMAND: &str = "--look";
 
 /// Does what a child does if these are a child's arguments: models, megabytes, seconds.
-pub fn run(arguments: &[String]) -> Option<ExitCode> {
+pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let [_, command, models, memory, seconds] = arguments else { return None };
     if command != COMMAND {
         return None;
     }
-    let (Ok(memory), Ok(seconds)) = (memory.parse(), seconds.parse()) else { return None };
+    let memory = memory.to_str()?.parse().ok()?;
+    let seconds = seconds.to_str()?.parse().ok()?;
     let mut output = io::stdout().lock();
     Some(match work(Path::new(models), memory, seconds, &mut io::stdin().lock(), &mut output) {
         Ok(()) => ExitCode::SUCCESS,

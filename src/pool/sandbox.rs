@@ -59,6 +59,9 @@ fn landlock() -> Result<(), String> {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
             Err("the kernel has none".into())
         }
+        Ok(status) if status.ruleset == RulesetStatus::PartiallyEnforced => {
+            Err("the kernel's is older: files are out of reach, sockets only by seccomp".into())
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
@@ -106,7 +109,10 @@ fn seccomp() -> Result<(), seccompiler::Error> {
     // Memory, but none to run code from.
     let executable = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
     let no_code = || SeccompCondition::new(2, dword.clone(), executable.clone(), 0);
-    rules.insert(libc::SYS_mmap, rule(vec![no_code()?])?);
+    // The limit on memory does not count what is shared, nor stacks that grow.
+    let flags = u64::from((libc::MAP_SHARED | libc::MAP_GROWSDOWN).unsigned_abs());
+    let counted = SeccompCondition::new(3, dword.clone(), SeccompCmpOp::MaskedEq(flags), 0);
+    rules.insert(libc::SYS_mmap, rule(vec![no_code()?, counted?])?);
     rules.insert(libc::SYS_mprotect, rule(vec![no_code()?])?);
     // Its own limits, nobody else's; and to abort, itself.
     let own = |argument| SeccompCondition::new(argument, dword.clone(), SeccompCmpOp::Eq, 0);
@@ -124,6 +130,6 @@ fn seccomp() -> Result<(), seccompiler::Error> {
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
-    // The filter is for this thread and those it starts: there is no other one.
-    seccompiler::apply_filter(&program)
+    // Also for threads that a library may have started.
+    seccompiler::apply_filter_all_threads(&program)
 }

@@ -3,7 +3,9 @@
 
 use std::io;
 
-use photogate_jobs::{Embedding, Face, Format, Line, PhotoError, Rotation};
+use photogate_jobs::{
+    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, Rotation, Turn,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -14,6 +16,9 @@ use crate::ids::Operation;
 const HEADER_MAX: u32 = 4 << 20;
 /// A turned photo; a PNG of 120 megapixels may be larger than the file it came from.
 const BODY_MAX: u64 = 512 << 20;
+
+/// More than any crowd has, at the size at which faces are looked for.
+const FACES_MAX: usize = 2000;
 
 /// The first word of a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,12 +110,53 @@ impl Extension {
 }
 
 impl Answer {
+    /// What a child that is itself can say when it is asked for this. Anything else would be refused by the database, and
+    /// a whole batch with it.
+    pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
+        match self {
+            Self::Seen(Seen::Processing { width, height, faces, lines }) => {
+                wants.operation == Operation::PhotoProcessing
+                    && body.is_empty()
+                    && (1..=PIXELS_MAX).contains(&(u64::from(*width) * u64::from(*height)))
+                    && faces.len() <= FACES_MAX
+                    && faces.iter().all(|(face, embedding)| {
+                        is_finite(&[face.x, face.y, face.width, face.height, face.score])
+                            && is_finite(face.landmarks.as_flattened())
+                            && embedding
+                                .as_ref()
+                                .is_none_or(|embedding| wants.embeddings && is_unit(embedding))
+                    })
+                    && lines.len() <= if wants.bibs { LINES_MAX } else { 0 }
+                    && lines.iter().all(|line| {
+                        is_finite(&[line.x, line.y, line.width, line.height, line.score])
+                    })
+            }
+            Self::Seen(Seen::Rotation { rotation, upright }) => {
+                wants.operation == Operation::AiRotation
+                    && (upright.is_some() || body.is_empty())
+                    && (0.0..=1.0).contains(&rotation.confidence)
+                    && (!rotation.abstained || rotation.turn == Turn::None)
+            }
+            Self::Refused(_) | Self::Panicked(_) => body.is_empty(),
+        }
+    }
+
     pub(super) fn with(mut self, body: Vec<u8>) -> Self {
         if let Self::Seen(Seen::Rotation { upright: Some(turned), .. }) = &mut self {
             turned.bytes = body;
         }
         self
     }
+}
+
+fn is_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
+}
+
+/// An embedding: of unit length.
+fn is_unit(embedding: &Embedding) -> bool {
+    let length = embedding.iter().map(|value| value * value).sum::<f32>();
+    embedding.len() == 128 && (0.98..=1.02).contains(&length)
 }
 
 /// Writes a message.
@@ -199,6 +245,33 @@ mod tests {
 
         assert_eq!((header.as_str(), &body[..]), ("header", &b"body"[..]));
         assert!(blocking::receive::<String>(&mut &pipe[..pipe.len() - 1]).is_err(), "cut short");
+    }
+
+    #[test]
+    fn an_answer_that_no_photo_has_is_not_believed() {
+        let turn = Wants { operation: Operation::AiRotation, bibs: false, embeddings: false };
+        let rotation = |confidence| {
+            let rotation = Rotation { turn: Turn::Half, confidence, abstained: false };
+            Answer::Seen(Seen::Rotation { rotation, upright: None })
+        };
+        assert!(rotation(0.9).is_plausible(turn, b""));
+        assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
+        assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
+        let look = Wants { operation: Operation::PhotoProcessing, bibs: false, embeddings: true };
+        assert!(!rotation(0.9).is_plausible(look, b""), "not what was asked for");
+        let seen = |width, embedding: Vec<f32>| {
+            let landmarks = [[1.0; 2]; 5];
+            let face = Face { x: 0.0, y: 0.0, width: 1.0, height: 1.0, score: 0.9, landmarks };
+            let (height, faces, lines) = (10, vec![(face, Some(embedding))], Vec::new());
+            Answer::Seen(Seen::Processing { width, height, faces, lines })
+        };
+        let unit = || vec![128f32.sqrt().recip(); 128];
+        assert!(seen(10, unit()).is_plausible(look, b""));
+        assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));
+        assert!(!seen(0, unit()).is_plausible(look, b""));
+        assert!(!seen(u32::MAX, unit()).is_plausible(look, b""));
+        assert!(!seen(10, vec![1.0; 128]).is_plausible(look, b""), "looks like everybody");
+        assert!(!seen(10, unit()[..127].to_vec()).is_plausible(look, b""));
     }
 
     #[tokio::test]

@@ -235,3 +235,22 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
     );
     assert_eq!(app.count("SELECT count(*) FROM bib").await, 4, "no findings of what was refunded");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_that_quotes_the_file_keeps_nobody_from_being_settled() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    let photo = hand.claim(1).await.pop().unwrap();
+    let detail = format!("bad marker \0\u{1b}[31m{}", "x".repeat(10_000));
+
+    assert!(hand.give_back(photo, Verdict::Failed { reason: "corrupt", detail }).await);
+
+    assert_eq!(app.credits(organisation).await, (10, 0, 0));
+    assert_eq!(
+        app.count("SELECT count(*) FROM outcome WHERE detail LIKE 'bad marker   [31mxxx%'").await,
+        1
+    );
+}
