@@ -87,22 +87,55 @@ pub async fn create(
     .await
 }
 
-/// Switches face search on or off. Off, the embeddings of its faces are deleted; returns of how many.
+/// Switches face search on or off. Off, the embeddings of its faces are out of reach at once, and then deleted; returns of
+/// how many.
 ///
 /// # Errors
-/// `PG002` if there is no such event, or trouble with the database.
-pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"SELECT set_face_search($1, $2) AS "n!""#, event.0, on)
-        .fetch_one(db)
-        .await
+/// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble with the database.
+pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<u64> {
+    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(&mut *db).await?;
+    if on { Ok(0) } else { forget(db, event).await }
 }
 
-/// Forgets what was seen on its photos, and lets nothing more of it run. The books and the photos stay.
+/// Lets nothing more of an event run, and forgets what was seen on its photos. The books and the photos stay.
 ///
 /// # Errors
 /// `PG002` if there is no such event (any more), or trouble with the database.
 pub async fn delete(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
-    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
+    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(&mut *db).await?;
+    forget(db, event).await.map(|_| ())
+}
+
+/// Photos forgotten in one transaction: short, for settlements wait for rows of theirs.
+const FORGOTTEN_AT_ONCE: i32 = 500;
+
+/// Deletes what is to be forgotten of an event, to the end; returns of how many faces something was deleted. Should this
+/// not come to its end, a worker goes on with it.
+async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
+    let mut faces = 0;
+    loop {
+        let batch = sqlx::query!(
+            r#"SELECT r_faces AS "faces!", r_done AS "done!" FROM forget($1, $2)"#,
+            event.0,
+            FORGOTTEN_AT_ONCE
+        )
+        .fetch_one(&mut *db)
+        .await?;
+        faces += u64::try_from(batch.faces).unwrap_or(0);
+        if batch.done {
+            return Ok(faces);
+        }
+    }
+}
+
+/// Goes on with one batch of what somebody wanted forgotten and did not finish; the event, if there is one.
+pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<Option<EventId>> {
+    sqlx::query_scalar!(
+        r#"SELECT r_event AS "event: EventId" FROM forget(NULL, $1)"#,
+        FORGOTTEN_AT_ONCE
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// The events of an organisation, or of all, newest first.

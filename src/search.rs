@@ -40,7 +40,8 @@ pub async fn by_bib(
     sqlx::query_as!(
         ByBib,
         r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score FROM bib b JOIN photo p USING (photo_id)
-           WHERE p.event_id = $1 AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
+           JOIN event e USING (event_id)
+           WHERE p.event_id = $1 AND e.deleted_at IS NULL AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
            ORDER BY b.number <> $2, b.score DESC, p.key LIMIT $4"#,
         event.0,
         number,
@@ -121,7 +122,8 @@ pub async fn by_face(
     loop {
         let page = sqlx::query!(
             r#"SELECT f.photo_id, f.number, f.embedding AS "embedding!" FROM photo p JOIN face f USING (photo_id)
-               WHERE p.event_id = $1 AND f.embedding IS NOT NULL AND (f.photo_id, f.number) > ($2, $3)
+               JOIN event e USING (event_id)
+               WHERE p.event_id = $1 AND e.face_search AND f.embedding IS NOT NULL AND (f.photo_id, f.number) > ($2, $3)
                ORDER BY f.photo_id, f.number LIMIT 5000"#,
             event.0,
             photo,

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use photogate_jobs::StartList;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Mutex;
 
 use crate::ids::EventId;
 
@@ -155,6 +156,7 @@ const FRESH: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct StartLists {
     pool: PgPool,
+    /// Locked while one is read: who wants the same waits for it.
     read: Mutex<HashMap<EventId, (Instant, Arc<StartList>)>>,
 }
 
@@ -163,24 +165,19 @@ impl StartLists {
         Self { pool, read: Mutex::default() }
     }
 
-    fn known(&self, event: EventId) -> Option<Arc<StartList>> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|_, (at, _)| at.elapsed() < FRESH);
-        read.get(&event).map(|(_, list)| list.clone())
-    }
-
     /// An event's; empty where it has none.
     pub(crate) async fn of(&self, event: EventId) -> sqlx::Result<Arc<StartList>> {
-        if let Some(list) = self.known(event) {
-            return Ok(list);
+        let mut read = self.read.lock().await;
+        read.retain(|_, (at, _)| at.elapsed() < FRESH);
+        if let Some((_, list)) = read.get(&event) {
+            return Ok(list.clone());
         }
         let numbers =
             sqlx::query_scalar!("SELECT number FROM start_list WHERE event_id = $1", event.0)
                 .fetch_all(&self.pool)
                 .await?;
         let list = Arc::new(StartList::new(numbers));
-        let entry = (Instant::now(), list.clone());
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(event, entry);
+        read.insert(event, (Instant::now(), list.clone()));
         Ok(list)
     }
 }

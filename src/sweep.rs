@@ -1,4 +1,4 @@
-//! The worker's pulse, and what others left: heartbeats, holds whose time is over. (What dead workers left is taken up
+//! The worker's pulse, and what others left: heartbeats, holds whose time is over, deletions that did not come to an end. (What dead workers left is taken up
 //! by the claiming task itself, with [`gate::adopt`](crate::gate::adopt): there is one place where photos come in.)
 
 use std::time::Duration;
@@ -7,10 +7,13 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    database,
+    database, event,
     gate::{GateError, interval},
     ids::WorkerId,
 };
+
+/// How often a worker looks for what was to be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// Extends the worker's lease, five times in its length, until stopped. Ends with an error when it is gone.
 ///
@@ -48,6 +51,23 @@ pub(crate) async fn heartbeat(
     let beat =
         sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease));
     database::in_time(lease, beat.fetch_one(pool)).await
+}
+
+/// Deletes what somebody wanted forgotten and did not finish, until stopped.
+pub async fn forget(pool: PgPool, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
+        if let Some(Err(error)) = stop.run_until_cancelled(forget_all(&pool)).await {
+            tracing::warn!(%error, "what was to be forgotten could not be deleted yet");
+        }
+    }
+}
+
+async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
+    let mut db = pool.acquire().await?;
+    while let Some(event) = event::forget_what_is_left(&mut db).await? {
+        tracing::info!(%event, "what was to be forgotten is being deleted");
+    }
+    Ok(())
 }
 
 async fn expire_holds(pool: &PgPool) -> sqlx::Result<i32> {

@@ -1,8 +1,8 @@
 //! The photo is looked at. Outside of any transaction, and outside of this process: see [`crate::pool`].
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use photogate_jobs::{BYTES_MAX, PhotoError};
+use photogate_jobs::{BYTES_MAX, PhotoError, StartList};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     findings::Findings,
     gate::Reservation,
+    ids::EventId,
     photo_store::{Key, PhotoStore, StoreError},
     pool::{Answer, Pool, PoolError, Seen, Trouble, Wants},
     rehearsal,
@@ -51,9 +52,6 @@ pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
 
 /// No process to look at photos could be started: a matter of this machine.
 pub(crate) const POOL_UNAVAILABLE: &str = "pool_unavailable";
-
-/// The start list could not be read: the database is away, and will be back before this can be settled.
-pub(crate) const START_LIST_UNREAD: &str = "start_list_unread";
 
 /// What is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an hour.
 const PATIENCE: u32 = 4;
@@ -103,7 +101,7 @@ impl Looker {
         let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
         match answer {
-            Ok(Answer::Seen(seen)) => self.keep(reservation, seen).await,
+            Ok(Answer::Seen(seen)) => self.keep(reservation, seen, drain).await,
             Ok(Answer::Refused(error)) => {
                 Verdict::Failed { reason: error.code(), detail: error.to_string() }
             }
@@ -118,18 +116,20 @@ impl Looker {
     }
 
     /// What was seen becomes findings. An upright photo is written before the findings that name it are settled.
-    async fn keep(&self, reservation: &Reservation, seen: Seen) -> Verdict {
+    async fn keep(
+        &self,
+        reservation: &Reservation,
+        seen: Seen,
+        drain: &CancellationToken,
+    ) -> Verdict {
         match seen {
             Seen::Processing { width, height, faces, lines } => {
                 if !reservation.bib_search() {
                     let bibs = Vec::new();
                     return Verdict::Processed(Findings::Processing { width, height, faces, bibs });
                 }
-                let list = match self.start_lists.of(reservation.event()).await {
-                    Ok(list) => list,
-                    Err(error) => {
-                        return self.again(reservation, START_LIST_UNREAD, error.to_string());
-                    }
+                let Some(list) = self.start_list(reservation.event(), drain).await else {
+                    return Verdict::HandedBack;
                 };
                 let bibs = photogate_jobs::bibs(&lines, &list);
                 Verdict::Processed(Findings::Processing { width, height, faces, bibs })
@@ -146,6 +146,21 @@ impl Looker {
                 let upright = Some((key.to_string(), turned.lossless));
                 Verdict::Processed(Findings::Rotation { rotation, upright })
             }
+        }
+    }
+
+    /// Waits for the database: without it nothing can be settled, and what was seen need not be seen again.
+    async fn start_list(
+        &self,
+        event: EventId,
+        drain: &CancellationToken,
+    ) -> Option<Arc<StartList>> {
+        loop {
+            match self.start_lists.of(event).await {
+                Ok(list) => return Some(list),
+                Err(error) => tracing::warn!(%event, %error, "a start list could not be read yet"),
+            }
+            drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
         }
     }
 

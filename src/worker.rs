@@ -123,6 +123,7 @@ pub async fn run(
             config.reconcile_every(),
             shift.stop.drain.clone(),
         ));
+        let forgetting = tokio::spawn(sweep::forget(pool.clone(), shift.stop.drain.clone()));
         let settling = tokio::spawn(watch(
             async { settling.await.unwrap_or(Err(GateError::LeaseLost)) },
             shift.clone(),
@@ -138,7 +139,7 @@ pub async fn run(
         queue::drive(&name, stream, hand)
             .await
             .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
-        let _ = tokio::join!(feeding, settling, audit);
+        let _ = tokio::join!(feeding, settling, audit, forgetting);
         pulse_stop.cancel();
         let _ = pulse.await;
         if let Ok(mut db) = pool.acquire().await
@@ -327,9 +328,7 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
     let Claimed { reservation, room: _room, alone } = claimed;
     let something_is_down = match &verdict {
         Verdict::Retry {
-            reason: work::STORE_UNAVAILABLE | work::POOL_UNAVAILABLE | work::START_LIST_UNREAD,
-            after,
-            ..
+            reason: work::STORE_UNAVAILABLE | work::POOL_UNAVAILABLE, after, ..
         } => Some(*after),
         Verdict::Processed(_)
         | Verdict::Failed { .. }

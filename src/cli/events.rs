@@ -250,7 +250,7 @@ impl Events {
                 let mut woke = false;
                 let holds = hold::standing(&mut db, event, operation).await?;
                 for hold in &holds {
-                    woke |= hold::lift(&mut db, *hold, &actor).await?.woke;
+                    woke |= hold::lift(&mut db, *hold, &actor).await.map_err(super::sentence)?.woke;
                 }
                 if woke {
                     Wake::open(config.redis_url.as_deref())?.ring_now().await;

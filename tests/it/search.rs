@@ -6,7 +6,7 @@ use photogate::{
     config::Config, event, findings::Findings, ids::Operation, pool::Pool, search, settle::Verdict,
     start_list,
 };
-use photogate_jobs::Face;
+use photogate_jobs::{Bib, Face};
 
 use crate::{
     photos::{PROGRAM, an_event, samples, work_on},
@@ -88,6 +88,27 @@ async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     assert_eq!(app.count("SELECT count(*) FROM face").await, 4, "the boxes stay");
 }
 
+/// The embedding of somebody.
+fn a_unit() -> Vec<f32> {
+    vec![128f32.sqrt().recip(); 128]
+}
+
+fn a_face_and_a_number() -> Verdict {
+    Verdict::Processed(Findings::Processing {
+        width: 100,
+        height: 100,
+        faces: vec![(a_face(), Some(a_unit()))],
+        bibs: vec![Bib {
+            number: "12".into(),
+            score: 0.9,
+            x: 1.0,
+            y: 1.0,
+            width: 20.0,
+            height: 9.0,
+        }],
+    })
+}
+
 fn a_face() -> Face {
     Face { x: 1.0, y: 1.0, width: 50.0, height: 60.0, score: 0.9, landmarks: [[2.0, 2.0]; 5] }
 }
@@ -102,23 +123,56 @@ async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_swit
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
     assert!(held.iter().all(|reservation| reservation.face_search()), "claimed while it was on");
-    let seen = || {
-        Verdict::Processed(Findings::Processing {
-            width: 100,
-            height: 100,
-            faces: vec![(a_face(), Some(vec![0.1; 128]))],
-            bibs: Vec::new(),
-        })
-    };
-    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+    assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 1);
 
     assert_eq!(event::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 1);
-    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+    assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
 
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM face").await, 2);
     assert_eq!(app.credits(organisation).await, (8, 0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_whoever_comes_by() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let event =
+        event::create(&mut *app.db().await, organisation, "Gala", true, true).await.unwrap();
+    app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    for reservation in hand.claim(3).await {
+        assert!(hand.give_back(reservation, a_face_and_a_number()).await);
+    }
+    let found = async || {
+        let mut db = app.db().await;
+        let faces = search::by_face(&mut db, event, &a_unit(), 0.5).await.unwrap();
+        (faces.len(), search::by_bib(&mut db, event, "12", false).await.unwrap().len())
+    };
+    let one = async || app.count("SELECT r_done::int::bigint FROM forget(NULL, 1)").await == 1;
+    let faces = "SELECT count(*) FROM face WHERE embedding IS NOT NULL";
+    assert_eq!(found().await, (3, 3));
+
+    app.count("SELECT count(set_face_search(event_id, false)::text) FROM event").await;
+    assert_eq!(found().await, (0, 3), "at once");
+    assert_eq!(app.count(faces).await, 3, "but they are still there");
+    let again = event::set_face_search(&mut *app.db().await, event, true).await.unwrap_err();
+    assert!(again.to_string().contains("still being deleted"), "{again}");
+    assert!(!one().await);
+    assert_eq!(app.count(faces).await, 2, "one photo at a time");
+    assert_eq!(event::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 2);
+    assert_eq!(event::set_face_search(&mut *app.db().await, event, true).await.unwrap(), 0);
+
+    app.count("SELECT count(delete_event(event_id, 'anna')::text) FROM event").await;
+    assert_eq!(found().await, (0, 0), "at once");
+    assert_eq!(app.count("SELECT count(*) FROM bib").await, 3, "but they are still there");
+    while !one().await {}
+    assert_eq!(
+        app.count("SELECT (SELECT count(*) FROM face) + (SELECT count(*) FROM bib)").await,
+        0
+    );
+    assert!(one().await, "nothing is left to do");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,15 +184,7 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
-    let seen = || {
-        Verdict::Processed(Findings::Processing {
-            width: 100,
-            height: 100,
-            faces: vec![(a_face(), Some(vec![0.1; 128]))],
-            bibs: Vec::new(),
-        })
-    };
-    assert!(hand.give_back(held.pop().unwrap(), seen()).await);
+    assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
 
     let said = photogate(&app.config, &["events", "delete", &event.to_string(), "--actor", "anna"]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("--yes"), "it asks first: {said:?}");
@@ -149,7 +195,7 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     assert!(said.status.success(), "{said:?}");
 
     assert!(
-        hand.give_back(held.pop().unwrap(), seen()).await,
+        hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await,
         "what is in hand is finished and charged"
     );
     assert_eq!(
