@@ -10,10 +10,14 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use image::{DynamicImage, RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
+use img_parts::ImageEXIF;
 use nix::time::{ClockId, clock_gettime};
 use photogate_jobs::{Eyes, Photo, StartList, Turn, bibs};
 
 const ROUNDS: u32 = 3;
+
+/// EXIF with nothing but Orientation 6.
+const ON_ITS_SIDE: &[u8] = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
 
 fn cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap()
@@ -99,6 +103,15 @@ fn main() {
     figures.insert(
         "rotate_cpu_ms",
         middle(|| assert!(photo.upright(Turn::Quarter).unwrap().lossless)),
+    );
+    // Upright pixels, and a tag that lies: only that is changed.
+    let mut tagged = img_parts::jpeg::Jpeg::from_bytes(bytes.clone().into()).unwrap();
+    tagged.set_exif(Some(ON_ITS_SIDE.to_vec().into()));
+    let tagged = tagged.encoder().bytes();
+    let photo = Photo::open(&tagged).unwrap();
+    figures.insert(
+        "retag_cpu_ms",
+        middle(|| assert!(photo.upright(Turn::ThreeQuarters).unwrap().lossless)),
     );
     figures.insert(
         "entropy_floor_cpu_ms",

@@ -1,6 +1,7 @@
 //! What docs/benchmarks.md says, measured here: the gate through a whole worker, and photo processing.
 //!
-//! `make bench`, or `make bench ARGS='--photos DIRECTORY'` to measure on photos of your own.
+//! `make bench`, or `make bench ARGS='--photos DIRECTORY'` for photo processing of photos of your own: with one slot, and a
+//! thousand with two.
 
 #![allow(
     clippy::print_stdout,
@@ -45,13 +46,14 @@ async fn main() {
         .map(|at| PathBuf::from(&arguments[at + 1]));
     let services =
         Services::start(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench")).await.unwrap();
-    gate(&services).await;
-    recovery(&services).await;
-    processing(
-        &services,
-        &photos.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/marathon")),
-    )
-    .await;
+    let Some(photos) = photos else {
+        gate(&services).await;
+        recovery(&services).await;
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/marathon");
+        return processing(&services, &samples, 2, 30).await;
+    };
+    processing(&services, &photos, 1, 150).await;
+    processing(&services, &photos, 2, 1000).await;
 }
 
 /// One worker that does nothing with 100,000 photos: claims, reservations, settlements and nothing else.
@@ -150,22 +152,24 @@ async fn recovery(services: &Services) {
     audit(&pool).await;
 }
 
-/// A worker process with two slots, on real photos, each three times.
-async fn processing(services: &Services, photos: &Path) {
-    let (pool, url) = database(services, "processing").await;
+/// A worker process on real photos, until so many are done; each is there in as many copies as that takes.
+async fn processing(services: &Services, photos: &Path, slots: usize, most: usize) {
+    let (pool, url) = database(services, &format!("processing_{slots}_{most}")).await;
     let (organisation, event) = event_with(&pool, 10_000).await;
     let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-photos");
     let _ = fs::remove_dir_all(&store);
     fs::create_dir_all(&store).unwrap();
+    let mut files: Vec<_> =
+        fs::read_dir(photos).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
+    files.sort();
     let mut keys = Vec::new();
-    for photo in fs::read_dir(photos).unwrap().map(Result::unwrap) {
-        if photo.path().extension().is_some_and(|extension| extension != "json") {
-            for copy in 0..3 {
-                let key = format!("{copy}-{}", photo.file_name().to_string_lossy());
-                fs::copy(photo.path(), store.join(&key)).unwrap();
-                keys.push(key);
-            }
-        }
+    for (copy, photo) in files.iter().cycle().take(most).enumerate() {
+        let key = format!("{copy}-{}", photo.file_name().unwrap().to_string_lossy());
+        fs::hard_link(photo, store.join(&key))
+            .or_else(|_| fs::copy(photo, store.join(&key)).map(|_| ()))
+            .unwrap();
+        keys.push(key);
     }
     intake::enqueue(
         &mut pool.acquire().await.unwrap(),
@@ -176,47 +180,56 @@ async fn processing(services: &Services, photos: &Path) {
     )
     .await
     .unwrap();
-    let began = Instant::now();
     let mut process = Command::new(env!("CARGO_BIN_EXE_photogate"))
-        .args([
-            "work",
-            "--slots",
-            "2",
-            "--log",
-            "warn",
-            "--database-url",
-            &url,
-            "--redis-url",
-            &services.redis.url(),
-        ])
+        .args(["work", "--slots", &slots.to_string(), "--log", "warn", "--database-url", &url])
+        .args(["--redis-url", &services.redis.url()])
         .args(["--store-url", url::Url::from_directory_path(&store).unwrap().as_str()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .spawn()
         .unwrap();
-    until_done(&pool, event).await;
-    // The worker, and the processes that look at photos for it; what they share is counted in each.
-    let all = with_children(process.id());
-    let (cpu, peak) = (
-        all.iter().map(|id| cpu_of(*id)).sum::<f64>(),
-        all.iter().map(|id| peak_of(*id)).sum::<u64>(),
-    );
+    let done = async || {
+        let queues = event::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
+        usize::try_from(queues.iter().map(|queue| queue.processed + queue.failed).sum::<i64>())
+            .unwrap()
+    };
+    // Models are loaded by then.
+    while done().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (began, before) = (Instant::now(), done().await);
+    let (mut early, mut late) = (0, 0);
+    loop {
+        let done = done().await;
+        let resident = with_children(process.id()).into_iter().map(resident).sum::<u64>();
+        if done < most / 10 {
+            early = early.max(resident);
+        }
+        late = late.max(resident);
+        if done == most {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let worked = began.elapsed();
+    let worker = cpu_of(process.id());
+    let children = with_children(process.id()).into_iter().skip(1).map(cpu_of);
+    let looking = children.map(|cpu| cpu.own).sum::<f64>() + worker.of_the_gone;
     kill(Pid::from_raw(process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     process.wait().unwrap();
     audit(&pool).await;
     let balance =
         credits::balance(&mut pool.acquire().await.unwrap(), organisation).await.unwrap().unwrap();
     println!(
-        "photo processing of {}, {} photos, {} of them readable, 2 slots: {:.0} ms CPU a photo, {:.2} photos/s, at most {peak} MB resident",
+        "photo processing, {most} photos of {}, {} of them readable, {slots} slots: {:.0} ms CPU a photo in the pool and {:.1} in the worker, {:.2} photos/s, {early} MB resident in the first tenth, {late} at most",
         photos.display(),
-        keys.len(),
         balance.spent,
-        1000.0 * cpu / to_f64(keys.len()),
-        to_f64(keys.len()) / worked.as_secs_f64(),
+        1000.0 * looking / to_f64(most),
+        1000.0 * worker.own / to_f64(most),
+        to_f64(most - before) / worked.as_secs_f64(),
     );
 }
 
-async fn database(services: &Services, name: &'static str) -> (PgPool, String) {
+async fn database(services: &Services, name: &str) -> (PgPool, String) {
     let mut db = PgConnection::connect(&services.postgres.url("postgres")).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .execute(&mut db)
@@ -259,12 +272,30 @@ async fn audit(pool: &PgPool) {
     assert!(checks.iter().all(|check| check.violations == 0), "{checks:#?}");
 }
 
-/// Seconds of CPU that a process has used.
-fn cpu_of(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // User and system time, in ticks of a hundredth of a second.
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+/// Seconds of CPU.
+struct Cpu {
+    own: f64,
+    /// Of its children that have ended.
+    of_the_gone: f64,
+}
+
+fn cpu_of(process: u32) -> Cpu {
+    // Gone since it was seen: counted as such, elsewhere.
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return Cpu { own: 0.0, of_the_gone: 0.0 };
+    };
+    // In ticks of a hundredth of a second.
+    let fields: Vec<f64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap()
+        .split(' ')
+        .skip(11)
+        .take(4)
+        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+        .collect();
+    let [user, system, gone_user, gone_system] = fields[..] else { panic!("{stat}") };
+    Cpu { own: user + system, of_the_gone: gone_user + gone_system }
 }
 
 fn with_children(process: u32) -> Vec<u32> {
@@ -278,11 +309,11 @@ fn with_children(process: u32) -> Vec<u32> {
     std::iter::once(process).chain(ids.filter(is_child)).collect()
 }
 
-/// The most memory that a process ever had resident, in MB.
-fn peak_of(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+/// The memory that a process has resident, in MB; what it shares with others, in shares.
+fn resident(process: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
 }
 
 fn rate(elapsed: Duration) -> f64 {

@@ -31,6 +31,10 @@ pub const THIS_PROGRAM: &str = "/proc/self/exe";
 /// A child loads its models in a second; on a machine that is busy, in many.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Photos that a child looks at until it is replaced: whatever it has kept of them, memory or mischief, ends there. A new one
+/// costs what two photos cost.
+const LOOKED_AT_MAX: u32 = 500;
+
 /// What a child may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -47,6 +51,8 @@ pub struct Pool {
     models: PathBuf,
     limits: Limits,
     slots: Arc<Semaphore>,
+    /// What turned photos take until they are written, in MiB: a store that is slow does not fill the memory.
+    turned: Arc<Semaphore>,
     idle: Mutex<Vec<Warm>>,
 }
 
@@ -60,6 +66,7 @@ struct Warm {
     process: Child,
     input: ChildStdin,
     output: ChildStdout,
+    looked_at: u32,
 }
 
 /// No child could be started: not the photo's fault.
@@ -98,6 +105,7 @@ impl Pool {
             models: config.models_dir.clone(),
             limits: config.photo_limits(),
             slots: Arc::new(Semaphore::new(config.slots())),
+            turned: Arc::new(Semaphore::new(wire::BODY_MAX_MIB as usize)),
             idle: Mutex::default(),
         };
         let first =
@@ -126,24 +134,15 @@ impl Pool {
             Some(child) => child,
             None => self.start().await.map_err(Trouble::NoChild)?,
         };
-        let asked = tokio::time::timeout(Duration::from_secs(self.limits.seconds), async {
-            wire::send(&mut child.input, &wants, &photo).await?;
-            drop(photo);
-            wire::receive::<Answer>(&mut child.output).await
-        });
-        let trouble = match asked.await {
-            Ok(Ok((answer, body))) if !answer.is_plausible(wants, &body) => {
-                "it was said to have what no photo has".to_owned()
-            }
-            Ok(Ok((answer, upright))) => {
-                let answer = answer.with(upright);
-                if !matches!(answer, Answer::Panicked(_)) {
+        child.looked_at += 1;
+        let trouble = match self.ask(&mut child, wants, photo).await {
+            Ok(answer) => {
+                if !matches!(answer, Answer::Panicked(_)) && child.looked_at < LOOKED_AT_MAX {
                     self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(child);
                 }
                 return Ok(answer);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => format!("it took longer than {} s", self.limits.seconds),
+            Err(trouble) => trouble,
         };
         // Dead or to be killed; how it died says more than that the pipe broke.
         let died = tokio::time::timeout(Duration::from_millis(100), child.process.wait()).await;
@@ -152,6 +151,34 @@ impl Pool {
             Ok(Ok(status)) => format!("the process that looked at it ended with {status}"),
             _ => trouble,
         }))
+    }
+
+    /// What a child says about a photo, or what went wrong with it.
+    async fn ask(
+        &self,
+        child: &mut Warm,
+        wants: Wants,
+        photo: impl Deref<Target = [u8]> + Send,
+    ) -> Result<Answer, String> {
+        let late = |_elapsed| format!("it took longer than {} s", self.limits.seconds);
+        let most = Duration::from_secs(self.limits.seconds);
+        let asked = tokio::time::timeout(most, async {
+            wire::send(&mut child.input, &wants, &photo).await?;
+            drop(photo);
+            wire::receive::<Answer>(&mut child.output).await
+        });
+        let answered = asked.await.map_err(late)?;
+        let (answer, length) = answered.map_err(|error| error.to_string())?;
+        // Others' turned photos may have to be written first: that is no time of this one's.
+        let mebibytes = u32::try_from(length.div_ceil(1 << 20)).unwrap_or(wire::BODY_MAX_MIB);
+        let room = self.turned.clone().acquire_many_owned(mebibytes).await;
+        let room = room.map_err(|error| error.to_string())?;
+        let body = tokio::time::timeout(most, wire::receive_body(&mut child.output, length));
+        let body = body.await.map_err(late)?.map_err(|error| error.to_string())?;
+        if !answer.is_plausible(wants, &body) {
+            return Err("it was said to have what no photo has".to_owned());
+        }
+        Ok(answer.with(body, room))
     }
 
     /// A child that waits. One that has died while it waited, as the kernel ends somebody when memory is short, is not the
@@ -188,7 +215,7 @@ impl Pool {
         match hello.unwrap_or_else(|elapsed| Err(io::Error::other(elapsed))) {
             Ok((Hello::Ready(sandbox), _)) => {
                 sandbox.tell();
-                Ok(Warm { process, input, output })
+                Ok(Warm { process, input, output, looked_at: 0 })
             }
             Ok((Hello::GaveUp(why), _)) => Err(PoolError::GaveUp(why)),
             Err(error) => Err(start(error)),

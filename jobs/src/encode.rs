@@ -15,7 +15,7 @@ use crate::{
     limits::{Format, PhotoError},
     orientation::Turn,
     picture::Frame,
-    rotate,
+    rotate, thumbnail,
 };
 
 /// Visually without loss; a generation costs about 45 dB PSNR.
@@ -34,7 +34,7 @@ pub struct Upright {
 
 impl Photo<'_> {
     /// Writes the photo with upright pixels: what EXIF says and then `turn`. Orientation is 1 afterwards, the
-    /// dimensions are right, the thumbnail is dropped, the ICC profile and all other EXIF are kept.
+    /// dimensions are right, the thumbnail is turned too (or dropped, if it cannot be), the ICC profile and all other EXIF are kept.
     ///
     /// A JPEG is turned without loss where its sides allow, else coded again at high quality.
     ///
@@ -47,19 +47,30 @@ impl Photo<'_> {
         } else {
             (self.stored_width, self.stored_height)
         };
-        if self.format == Format::Jpeg
-            && let Some(mut bytes) = rotate::lossless(self.bytes, orientation)
-        {
+        let turned = match self.format {
+            // Its tag lies, and the pixels are upright as they are.
+            Format::Jpeg if orientation.is_upright() => Some(self.bytes.to_vec()),
+            Format::Jpeg => rotate::lossless(self.bytes, orientation),
+            Format::Png | Format::WebP | Format::Gif | Format::Tiff => None,
+        };
+        if let Some(mut bytes) = turned {
             if let Some(tiff) = exif::jpeg_tiff(&mut bytes) {
-                exif::set_upright(tiff, width, height);
+                exif::set_upright(tiff, width, height, |small| {
+                    thumbnail::turned(small, orientation)
+                });
             }
-            return Ok(Upright { bytes, format: Format::Jpeg, lossless: true });
+            // Some tags are where no turn reaches them: then all is coded again.
+            if exif::orientation(&bytes, Format::Jpeg).is_upright() {
+                return Ok(Upright { bytes, format: Format::Jpeg, lossless: true });
+            }
         }
         let mut kept = decoder(self.bytes)?;
         let icc = kept.icc_profile().ok().flatten();
         let tiff = kept.exif_metadata().ok().flatten().map(|raw| {
             let mut tiff = raw.strip_prefix(b"Exif\0\0").unwrap_or(&raw).to_vec();
-            exif::set_upright(&mut tiff, width, height);
+            exif::set_upright(&mut tiff, width, height, |small| {
+                thumbnail::turned(small, orientation)
+            });
             tiff
         });
         drop(kept);

@@ -34,9 +34,14 @@ fn webp_exif(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Puts a TIFF structure right for pixels that are upright now, in place: Orientation 1, the pixel dimensions as they
-/// are, and no thumbnail (it would still lie on its side). Everything else stays, maker notes included. Tags that are
-/// missing or damaged are left alone.
-pub(crate) fn set_upright(tiff: &mut [u8], width: u32, height: u32) {
+/// are, and the thumbnail as `turn` has it; if that is nothing, or longer, there is none (it would still lie on its side).
+/// Everything else stays, maker notes included. Tags that are missing or damaged are left alone.
+pub(crate) fn set_upright(
+    tiff: &mut [u8],
+    width: u32,
+    height: u32,
+    turn: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+) {
     let Some(order) = Order::of(tiff) else { return };
     let Some(ifd0) = order.u32(tiff, 4) else { return };
     let mut details = None;
@@ -50,7 +55,9 @@ pub(crate) fn set_upright(tiff: &mut [u8], width: u32, height: u32) {
         return;
     };
     // The link to the thumbnail's directory.
-    if let Some(link) = tiff.get_mut(end..end + 4) {
+    if order.turn_thumbnail(tiff, end, turn).is_none()
+        && let Some(link) = tiff.get_mut(end..end + 4)
+    {
         link.fill(0);
     }
     if let Some(details) = details {
@@ -126,6 +133,33 @@ impl Order {
         }
         (0..entries).for_each(|entry| visit(tiff, directory + 2 + 12 * entry));
         Some(end)
+    }
+
+    /// Turns the JPEG of the directory that is linked at `link`, in the room it has. `None`: there is none that could be.
+    fn turn_thumbnail(
+        self,
+        tiff: &mut [u8],
+        link: usize,
+        turn: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Option<()> {
+        let directory = self.u32(tiff, link).filter(|directory| *directory > 0)?;
+        let (mut start, mut length, mut length_entry) = (None, None, None);
+        self.each_entry(tiff, directory, |tiff, entry| match self.u16(tiff, entry) {
+            Some(0x0112) => self.write(tiff, entry, 1),
+            Some(0x0201) => start = self.u32(tiff, entry + 8),
+            Some(0x0202) => {
+                length = self.u32(tiff, entry + 8);
+                length_entry = Some(entry);
+            }
+            _ => {}
+        })?;
+        let (start, length) = (start?, length?);
+        let room = tiff.get_mut(start..start.checked_add(length)?)?;
+        let turned = turn(room).filter(|turned| turned.len() <= length)?;
+        room.fill(0);
+        room.get_mut(..turned.len())?.copy_from_slice(&turned);
+        self.write(tiff, length_entry?, u32::try_from(turned.len()).ok()?);
+        Some(())
     }
 
     /// Writes a single SHORT or LONG into an entry; another type is left alone.

@@ -29,6 +29,7 @@ mod picture;
 mod rotate;
 mod start_list;
 mod text;
+mod thumbnail;
 
 pub use bibs::{Bib, bibs};
 pub use decode::Photo;
@@ -46,7 +47,7 @@ pub use text::{LINES_MAX, Line};
 #[cfg(fuzzing)]
 pub fn patch(bytes: &mut [u8]) {
     if let Some(tiff) = exif::jpeg_tiff(bytes) {
-        exif::set_upright(tiff, 4000, 3000);
+        exif::set_upright(tiff, 4000, 3000, |small| Some(small.to_vec()));
     }
-    exif::set_upright(bytes, 4000, 3000);
+    exif::set_upright(bytes, 4000, 3000, |small| Some(small.to_vec()));
 }

@@ -28,8 +28,8 @@ fn jpeg(image: &RgbImage) -> Vec<u8> {
     turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
 }
 
-/// A TIFF structure with an orientation, pixel dimensions, a maker note and a link to a thumbnail.
-fn exif(orientation: u16, width: u32, height: u32) -> Vec<u8> {
+/// A TIFF structure with an orientation, pixel dimensions, a maker note and a link to a thumbnail that is none.
+fn exif_of(orientation: u16, width: u32, height: u32) -> Vec<u8> {
     let mut tiff = b"II*\0\x08\0\0\0".to_vec();
     let entry = |tiff: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
         tiff.extend(tag.to_le_bytes());
@@ -102,7 +102,7 @@ fn sides_that_are_no_whole_blocks_are_coded_again_and_it_is_said() {
 fn upright_means_upright_for_every_reader() {
     // 160x96 is turned without loss, 150x100 is coded again: the metadata is right either way.
     for (width, height) in [(160, 96), (150, 100)] {
-        let bytes = with_exif(jpeg(&picture(width, height)), exif(6, width, height));
+        let bytes = with_exif(jpeg(&picture(width, height)), exif_of(6, width, height));
         let photo = Photo::open(&bytes).unwrap();
         assert_eq!(photo.upright_size(), (height, width));
 
@@ -114,10 +114,73 @@ fn upright_means_upright_for_every_reader() {
         let parts = img_parts::jpeg::Jpeg::from_bytes(upright.bytes.into()).unwrap();
         assert_eq!(parts.icc_profile().unwrap().as_ref(), b"a colour profile");
         let tiff = parts.exif().unwrap();
-        let mut want = exif(1, height, width);
+        let mut want = exif_of(1, height, width);
         want[34..38].fill(0); // no link to a thumbnail that lies on its side
         assert_eq!(tiff.as_ref(), want);
     }
+}
+
+/// A TIFF structure with an orientation, and a thumbnail behind its second directory.
+fn exif_with_thumbnail(orientation: u16, thumbnail: &[u8]) -> Vec<u8> {
+    let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
+    let entry = |tiff: &mut Vec<u8>, tag: u16, kind: u16, value: [u8; 4]| {
+        tiff.extend(tag.to_be_bytes());
+        tiff.extend(kind.to_be_bytes());
+        tiff.extend(1u32.to_be_bytes());
+        tiff.extend(value);
+    };
+    let short = |value: u16| [value.to_be_bytes(), [0; 2]].concat().try_into().unwrap();
+    let length = u32::try_from(thumbnail.len()).unwrap();
+    tiff.extend(1u16.to_be_bytes());
+    entry(&mut tiff, 0x0112, 3, short(orientation));
+    tiff.extend(26u32.to_be_bytes());
+    tiff.extend(3u16.to_be_bytes());
+    entry(&mut tiff, 0x0112, 3, short(orientation));
+    entry(&mut tiff, 0x0201, 4, 68u32.to_be_bytes());
+    entry(&mut tiff, 0x0202, 4, length.to_be_bytes());
+    tiff.extend(0u32.to_be_bytes());
+    tiff.extend(thumbnail);
+    tiff
+}
+
+#[test]
+fn the_thumbnail_is_turned_with_its_photo() {
+    // 160x96 is turned without loss, 150x100 is coded again, and so are their thumbnails.
+    for (width, height) in [(160, 96), (150, 100)] {
+        let small = jpeg(&picture(width, height));
+        let bytes =
+            with_exif(jpeg(&picture(2 * width, 2 * height)), exif_with_thumbnail(6, &small));
+
+        let upright = Photo::open(&bytes).unwrap().upright(Turn::None).unwrap();
+
+        let parts = img_parts::jpeg::Jpeg::from_bytes(upright.bytes.into()).unwrap();
+        let mut reader = exif::Reader::new();
+        let tiff = reader.continue_on_error(true).read_raw(parts.exif().unwrap().to_vec()).unwrap();
+        let value = |tag| tiff.get_field(tag, exif::In::THUMBNAIL)?.value.get_uint(0);
+        let start = value(exif::Tag::JPEGInterchangeFormat).unwrap() as usize;
+        let length = value(exif::Tag::JPEGInterchangeFormatLength).unwrap() as usize;
+        let turned = image::load_from_memory(&tiff.buf()[start..start + length]).unwrap();
+        assert_eq!(turned.dimensions(), (height, width));
+        let was = image::load_from_memory(&small).unwrap().rotate90().to_rgb8();
+        let difference: u64 =
+            was.iter().zip(turned.to_rgb8().iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        assert!(difference < 6 * 3 * u64::from(width * height), "much the same: {difference}");
+        assert_eq!(value(exif::Tag::Orientation), Some(1));
+    }
+}
+
+#[test]
+fn where_only_the_tag_lies_only_the_tag_is_changed() {
+    // Sides that are no whole blocks: nothing is coded anew.
+    let pixels = jpeg(&picture(150, 100));
+    let bytes = with_exif(pixels.clone(), exif_of(6, 150, 100));
+
+    let upright = Photo::open(&bytes).unwrap().upright(Turn::ThreeQuarters).unwrap();
+
+    assert!(upright.lossless);
+    assert_eq!(upright.bytes.len(), bytes.len());
+    assert!(Photo::open(&upright.bytes).unwrap().orientation.is_upright());
+    assert_eq!(coefficients_decoded(&upright.bytes), coefficients_decoded(&pixels));
 }
 
 #[test]
@@ -136,7 +199,7 @@ fn all_eight_orientations_end_in_the_same_picture() {
     for (orientation, stored) in stored {
         let mut bytes = Vec::new();
         let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-        encoder.set_exif_metadata(exif(orientation, stored.width(), stored.height())).unwrap();
+        encoder.set_exif_metadata(exif_of(orientation, stored.width(), stored.height())).unwrap();
         stored.write_with_encoder(encoder).unwrap();
 
         let photo = Photo::open(&bytes).unwrap();
@@ -159,7 +222,7 @@ fn a_webp_with_jpegs_exif_header_is_understood() {
         .write_to(&mut Cursor::new(&mut bytes), ImageFormat::WebP)
         .unwrap();
     let mut webp = img_parts::webp::WebP::from_bytes(bytes.into()).unwrap();
-    webp.set_exif(Some([b"Exif\0\0".as_slice(), &exif(8, 40, 30)].concat().into()));
+    webp.set_exif(Some([b"Exif\0\0".as_slice(), &exif_of(8, 40, 30)].concat().into()));
     let bytes = webp.encoder().bytes().to_vec();
 
     let photo = Photo::open(&bytes).unwrap();
@@ -206,7 +269,7 @@ fn a_photo_with_flipped_bits_is_an_answer() {
 
 #[test]
 fn exif_that_points_at_itself_ends() {
-    let mut tiff = exif(6, 160, 96);
+    let mut tiff = exif_of(6, 160, 96);
     tiff[30..34].copy_from_slice(&8u32.to_le_bytes()); // the details are the first directory again
     tiff[34..38].copy_from_slice(&8u32.to_le_bytes()); // and so is the thumbnail
     let bytes = with_exif(jpeg(&picture(160, 96)), tiff);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use photogate_jobs::{Eyes, Photo, PhotoError};
+use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
 
 use super::{
     sandbox,
@@ -46,6 +46,9 @@ fn work(
     input: &mut impl Read,
     output: &mut impl Write,
 ) -> Result<(), String> {
+    // Whoever is killed takes this along, with a photo half looked at: another worker has it by then.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| error.to_string())?;
     let mut eyes = Eyes::open(models).map_err(|error| error.to_string())?;
     eyes.warm_up().map_err(|error| error.to_string())?;
     let sandbox =
@@ -101,13 +104,16 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
         Operation::AiRotation => {
             let rotation = eyes.rotation(&picture)?;
             drop(picture);
-            // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags.
-            let stays = rotation.abstained || photo.orientation.then(rotation.turn).is_upright();
+            // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags. And upright
+            // in spite of its tag is sideways for those that do not.
+            let stays = rotation.abstained
+                || (rotation.turn == Turn::None && photo.orientation.is_upright());
             let upright = if stays { None } else { Some(photo.upright(rotation.turn)?) };
             let upright = upright.map(|upright| Turned {
                 extension: Extension::of(upright.format),
                 lossless: upright.lossless,
                 bytes: upright.bytes,
+                room: None,
             });
             Ok(Seen::Rotation { rotation, upright })
         }

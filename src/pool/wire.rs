@@ -7,7 +7,10 @@ use photogate_jobs::{
     Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::OwnedSemaphorePermit,
+};
 
 use super::sandbox::Sandbox;
 use crate::ids::Operation;
@@ -15,7 +18,7 @@ use crate::ids::Operation;
 /// A photo of a thousand faces with their embeddings has less.
 const HEADER_MAX: u32 = 4 << 20;
 /// A turned photo; a PNG of 120 megapixels may be larger than the file it came from.
-const BODY_MAX: u64 = 512 << 20;
+pub(super) const BODY_MAX_MIB: u32 = 512;
 
 /// More than any crowd has, at the size at which faces are looked for.
 const FACES_MAX: usize = 2000;
@@ -80,6 +83,9 @@ pub(crate) struct Turned {
     pub(crate) lossless: bool,
     #[serde(skip)]
     pub(crate) bytes: Vec<u8>,
+    /// Held as long as they are.
+    #[serde(skip)]
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// The extensions that our files have: a child cannot make up others.
@@ -141,9 +147,10 @@ impl Answer {
         }
     }
 
-    pub(super) fn with(mut self, body: Vec<u8>) -> Self {
+    pub(super) fn with(mut self, body: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
         if let Self::Seen(Seen::Rotation { upright: Some(turned), .. }) = &mut self {
             turned.bytes = body;
+            turned.room = Some(room);
         }
         self
     }
@@ -170,19 +177,26 @@ pub(super) async fn send(
     to.flush().await
 }
 
-/// Reads a message.
+/// Reads a message up to its body, and how long that is.
 pub(super) async fn receive<H: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
-) -> io::Result<(H, Vec<u8>)> {
+) -> io::Result<(H, usize)> {
     let mut lengths = [0; 12];
     from.read_exact(&mut lengths).await?;
     let (header, body) = lengths_of(lengths)?;
     let mut bytes = vec![0; header];
     from.read_exact(&mut bytes).await?;
-    let header = serde_json::from_slice(&bytes)?;
-    let mut bytes = vec![0; body];
+    Ok((serde_json::from_slice(&bytes)?, body))
+}
+
+/// Reads the body.
+pub(super) async fn receive_body(
+    from: &mut (impl AsyncRead + Unpin),
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
     from.read_exact(&mut bytes).await?;
-    Ok((header, bytes))
+    Ok(bytes)
 }
 
 /// The same, for the child: it has no runtime.
@@ -226,7 +240,7 @@ fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
 fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
     let [a, b, c, d, rest @ ..] = bytes;
     let (header, body) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(rest));
-    if header > HEADER_MAX || body > BODY_MAX {
+    if header > HEADER_MAX || body > u64::from(BODY_MAX_MIB) << 20 {
         return Err(io::Error::other("the answer is longer than any answer is"));
     }
     Ok((header as usize, usize::try_from(body).map_err(io::Error::other)?))
@@ -241,7 +255,9 @@ mod tests {
         let mut pipe = Vec::new();
         send(&mut pipe, &"header", b"body").await.expect("a vector takes all");
 
-        let (header, body): (String, _) = receive(&mut &pipe[..]).await.expect("whole");
+        let mut from = &pipe[..];
+        let (header, length): (String, _) = receive(&mut from).await.expect("whole");
+        let body = receive_body(&mut from, length).await.expect("whole");
 
         assert_eq!((header.as_str(), &body[..]), ("header", &b"body"[..]));
         assert!(blocking::receive::<String>(&mut &pipe[..pipe.len() - 1]).is_err(), "cut short");
