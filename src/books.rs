@@ -2,9 +2,11 @@
 
 pub mod audit;
 pub mod chain;
+pub mod days;
 pub mod history;
 pub mod months;
 pub mod receipt;
 pub mod reconcile;
+pub mod reconciliations;
 pub mod refunds;
 pub mod statement;

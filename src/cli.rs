@@ -1,6 +1,7 @@
 //! The command line: data on stdout, messages on stderr; exit 0 ok, 1 error, 2 usage, 3 the books do not balance,
 //! 4 not found.
 
+mod access;
 mod annotate;
 mod config;
 mod credits;
@@ -19,7 +20,9 @@ mod receipt;
 mod reconcile;
 mod refunds;
 mod search;
+mod serve;
 mod statement;
+mod why;
 mod work;
 
 use std::{process::ExitCode, time::Duration};
@@ -49,6 +52,7 @@ const EXAMPLES: &str = "Examples:
   photogate demo                              see all of it work, with services of its own
   photogate migrate                           prepare the database
   photogate work                              run a worker
+  photogate serve                             answer over HTTP
   photogate enqueue 1 IMG_0001.jpg IMG_0002.jpg
   photogate credits top-up 1 500 --key order-4711
   photogate events show 1 --json
@@ -62,6 +66,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Runs a worker until SIGTERM
     Work(work::Run),
+    /// Answers over HTTP: the API for programs, and the pages for people
+    Serve(serve::Serve),
     /// Queues photos of an event
     Enqueue(enqueue::Enqueue),
     /// Creates and lists organisations
@@ -79,6 +85,15 @@ enum Command {
     /// Finds photos of an event, by a bib number or a selfie
     #[command(subcommand)]
     Search(search::Search),
+    /// Tells why something does not run, and what to do
+    #[command(subcommand)]
+    Why(why::Why),
+    /// Makes, lists and revokes tokens for programs
+    #[command(subcommand)]
+    Tokens(access::Tokens),
+    /// Gives people accounts for the pages
+    #[command(subcommand)]
+    People(access::People),
     /// Looks at photos, without a database
     Inspect(inspect::Inspect),
     /// Shows everything that happened to the credit of a photo
@@ -185,6 +200,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Demo(demo) => demo.run(config).await,
         Command::Migrate(migrate) => migrate.run(&config, output).await,
         Command::Work(work) => work.run(config).await,
+        Command::Serve(serve) => serve.run(config).await,
+        Command::Why(why) => why.run(&config, output).await,
+        Command::Tokens(tokens) => tokens.run(&config, output).await,
+        Command::People(people) => people.run(&config, output).await,
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,
         Command::Credits(credits) => credits.run(&config, output).await,

@@ -50,7 +50,11 @@ pub struct Config {
     pub reconcile_seconds: u64,
     /// How often the full check of the books runs. 0: never.
     pub reconcile_full_hours: u64,
-    /// Where a worker answers Prometheus, as `127.0.0.1:9464`. None: nowhere.
+    /// Where `photogate serve` answers.
+    pub listen: SocketAddr,
+    /// A proxy in front speaks HTTPS, and tells the address of whoever asks as the last of `X-Forwarded-For`.
+    pub behind_https: bool,
+    /// Where a worker, or the service, answers Prometheus, as `127.0.0.1:9464`. None: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// What is logged, as in `info` or `photogate=debug,warn`.
     pub log: String,
@@ -93,6 +97,8 @@ impl Default for Config {
             claim_async_commit: false,
             reconcile_seconds: 60,
             reconcile_full_hours: 24,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            behind_https: false,
             metrics_listen: None,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -128,6 +134,10 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models_dir: Option<PathBuf>,
+    /// Where `photogate serve` answers, as 127.0.0.1:8080
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
     /// What is logged, as info or photogate=debug
     #[arg(long, global = true, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

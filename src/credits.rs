@@ -21,6 +21,7 @@ use crate::ids::OrganisationId;
     Serialize,
     Deserialize,
     sqlx::Type,
+    utoipa::ToSchema,
 )]
 #[sqlx(transparent)]
 #[serde(transparent)]
@@ -42,7 +43,7 @@ impl fmt::Display for Credits {
 }
 
 /// An account as it stands: `funded = available + reserved + spent`, always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Balance {
     /// Every credit that ever came in.
     pub funded: Credits,

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
 
 /// An event.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its number.
     pub id: EventId,
@@ -22,7 +22,7 @@ pub struct Event {
 }
 
 /// One queue of an event, in numbers of photos.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct QueueState {
     /// What it does.
     pub operation: Operation,
@@ -44,7 +44,7 @@ pub struct QueueState {
 }
 
 /// Why a queue does not run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "paused")]
 pub enum Pause {
     /// The organisation has no credits. A top-up, or a refund, resumes it by itself.
@@ -93,8 +93,32 @@ pub async fn create(
 /// # Errors
 /// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble with the database.
 pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<u64> {
-    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(&mut *db).await?;
-    if on { Ok(0) } else { forget(db, event).await }
+    flag_face_search(db, event, on).await?;
+    forget(db, event).await
+}
+
+/// The first half of [`set_face_search`]: from here on nothing is written or found, if it is off. [`forget`] has to follow.
+///
+/// # Errors
+/// As [`set_face_search`].
+pub async fn flag_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(db).await.map(|_| ())
+}
+
+/// Renames an event, and says whether bib numbers are read on photos processed from now on; `None` stays as it is.
+///
+/// # Errors
+/// `PG002` if there is no such event, or trouble with the database.
+pub async fn change(
+    db: &mut PgConnection,
+    event: EventId,
+    name: Option<&str>,
+    bib_search: Option<bool>,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_event($1, $2, $3)", event.0, name, bib_search)
+        .execute(db)
+        .await
+        .map(|_| ())
 }
 
 /// Lets nothing more of an event run, and forgets what was seen on its photos. The books and the photos stay.
@@ -102,8 +126,16 @@ pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) ->
 /// # Errors
 /// `PG002` if there is no such event (any more), or trouble with the database.
 pub async fn delete(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
-    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(&mut *db).await?;
+    flag_deleted(db, event, actor).await?;
     forget(db, event).await.map(|_| ())
+}
+
+/// The first half of [`delete`]: from here on nobody sees it. [`forget`] has to follow.
+///
+/// # Errors
+/// As [`delete`].
+pub async fn flag_deleted(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
 }
 
 /// Photos forgotten in one transaction: short, for settlements wait for rows of theirs.
@@ -111,7 +143,10 @@ const FORGOTTEN_AT_ONCE: i32 = 500;
 
 /// Deletes what is to be forgotten of an event, to the end; returns of how many faces something was deleted. Should this
 /// not come to its end, a worker goes on with it.
-async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
     let mut faces = 0;
     loop {
         let batch = sqlx::query!(
@@ -151,6 +186,28 @@ pub async fn list(
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
            FROM event WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL ORDER BY event_id DESC"#,
         organisation.map(|organisation| organisation.0)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The events of an organisation, or of all, newest first: a page, below one.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn page(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    below: Option<EventId>,
+    most: i64,
+) -> sqlx::Result<Vec<Event>> {
+    sqlx::query_as!(
+        Event,
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search FROM event
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2 ORDER BY event_id DESC LIMIT $3"#,
+        organisation.map(|organisation| organisation.0),
+        below.map_or(i64::MAX, |below| below.0),
+        most
     )
     .fetch_all(db)
     .await

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, Operation, PhotoId};
+use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
 
 /// A photo whose latest job failed. It was refunded.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Failure {
     /// The photo.
     pub photo: PhotoId,
@@ -54,6 +54,49 @@ pub async fn list(
         filter.operation as Option<Operation>,
         filter.reason,
         most
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Photos that failed in one event, for one operation and one reason, and were not retried since.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Group {
+    /// The event.
+    pub event: EventId,
+    /// As people call it.
+    pub event_name: String,
+    /// What was done.
+    pub operation: Operation,
+    /// A stable code.
+    pub reason: String,
+    /// How many.
+    pub photos: i64,
+    /// When the last of them failed.
+    pub last_at: DateTime<Utc>,
+    /// Which that is.
+    pub example: PhotoId,
+}
+
+/// Failures of an organisation (or all), of an event (or all), counted; most first, at most 500.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn groups(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    event: Option<EventId>,
+) -> sqlx::Result<Vec<Group>> {
+    sqlx::query_as!(
+        Group,
+        r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _", o.reason AS "reason!", count(*) AS "photos!",
+                  max(o.settled_at) AS "last_at!", (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
+           FROM outcome o JOIN queue q USING (queue_id) JOIN event e USING (event_id)
+           WHERE o.state <> 'processed' AND e.deleted_at IS NULL AND ($1::bigint IS NULL OR q.organisation_id = $1) AND ($2::bigint IS NULL OR q.event_id = $2)
+             AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
+           GROUP BY q.event_id, e.name, q.operation, o.reason ORDER BY count(*) DESC, q.event_id LIMIT 500"#,
+        organisation.map(|organisation| organisation.0),
+        event.map(|event| event.0)
     )
     .fetch_all(db)
     .await

@@ -71,3 +71,16 @@ pub async fn standing(
     .fetch_all(db)
     .await
 }
+
+/// The event whose queue a hold stands, or stood, on.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn event_of(db: &mut PgConnection, hold: HoldId) -> sqlx::Result<Option<EventId>> {
+    sqlx::query_scalar!(
+        r#"SELECT q.event_id AS "event: EventId" FROM hold h JOIN queue q USING (queue_id) WHERE h.hold_id = $1"#,
+        hold.0
+    )
+    .fetch_optional(db)
+    .await
+}

@@ -14,7 +14,7 @@ use crate::{
 pub const PHOTOS_MAX: usize = 10_000;
 
 /// What became of an enqueue call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Run {
     /// To ask for it later.
     pub run: RunId,
@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 /// Why photos were skipped, in numbers of photos.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
 pub struct Skipped {
     /// The same key twice in this call.
     pub repeated: u32,
@@ -44,6 +44,16 @@ pub struct Skipped {
     pub failed_before: u32,
     /// Taken out of the queue by a person: only a person restores them.
     pub skipped_before: u32,
+}
+
+impl std::ops::AddAssign for Skipped {
+    fn add_assign(&mut self, other: Self) {
+        self.repeated += other.repeated;
+        self.already_queued += other.already_queued;
+        self.already_processed += other.already_processed;
+        self.failed_before += other.failed_before;
+        self.skipped_before += other.skipped_before;
+    }
 }
 
 /// Why an enqueue call was refused. Nothing was queued.
@@ -125,7 +135,7 @@ pub async fn enqueue(
 }
 
 /// What became of a retry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Retry {
     /// To ask for it later.
     pub run: RunId,
@@ -202,7 +212,7 @@ pub async fn skip(
 }
 
 /// What became of photos that were to be restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Restored {
     /// Photos that wait again.
     pub restored: u32,

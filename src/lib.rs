@@ -14,9 +14,11 @@ pub mod worker; // all of it, in one process
 // The nouns.
 pub mod credits;
 pub mod event;
+pub mod photos;
 pub mod findings;
 pub mod ids;
 pub mod organisation;
+pub mod runs;
 pub mod start_list; // who runs
 
 // The money, as people see it.
@@ -29,6 +31,12 @@ pub mod search;
 // The operator's questions.
 pub mod failures;
 pub mod hold;
+pub mod queues;
+pub mod why;
+
+// Who asks, and what they did.
+pub mod access;
+pub mod deeds;
 
 // The edges.
 pub mod cli;
@@ -38,6 +46,7 @@ pub mod models;
 pub mod photo_store;
 pub mod progress;
 pub mod rehearsal;
+pub mod serve; // HTTP: the API and the pages
 pub mod drill;
 pub mod services;
 pub mod telemetry;

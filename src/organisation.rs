@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use crate::ids::OrganisationId;
 
 /// An organisation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Organisation {
     /// Its number.
     pub id: OrganisationId,
@@ -19,10 +19,12 @@ pub struct Organisation {
     pub time_zone: String,
     /// What a credit costs it; `None` where nothing can be bought.
     pub price: Option<Price>,
+    /// Where its photos are in the store: its people can queue no others. Empty: anywhere.
+    pub photos_under: String,
 }
 
 /// What a credit costs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Price {
     /// In the currency; at most four decimals.
     pub per_credit: Decimal,
@@ -106,23 +108,63 @@ pub async fn set_price(
 /// # Errors
 /// When the database has trouble.
 pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
-    let rows = sqlx::query!(
-        r#"SELECT organisation_id AS "id: OrganisationId", name, time_zone, price_per_credit, currency FROM organisation ORDER BY organisation_id"#
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Organisation {
+    let rows = sqlx::query_as!(Row, r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation ORDER BY organisation_id"#)
+        .fetch_all(db)
+        .await?;
+    Ok(rows.into_iter().map(Organisation::from).collect())
+}
+
+/// One organisation, `None` if there is no such.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn find(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<Option<Organisation>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation WHERE organisation_id = $1"#,
+        organisation.0
+    );
+    Ok(row.fetch_optional(db).await?.map(Organisation::from))
+}
+
+struct Row {
+    id: OrganisationId,
+    name: String,
+    time_zone: String,
+    price_per_credit: Option<Decimal>,
+    currency: Option<String>,
+    photos_under: String,
+}
+
+impl From<Row> for Organisation {
+    fn from(row: Row) -> Self {
+        let price = row.price_per_credit.zip(row.currency);
+        Self {
             id: row.id,
             name: row.name,
             time_zone: row.time_zone,
-            price: row
-                .price_per_credit
-                .zip(row.currency)
-                .map(|(per_credit, currency)| Price { per_credit, currency }),
-        })
-        .collect())
+            price: price.map(|(per_credit, currency)| Price { per_credit, currency }),
+            photos_under: row.photos_under,
+        }
+    }
+}
+
+/// Says where an organisation's photos are in the store: its people can queue no others.
+///
+/// # Errors
+/// `PG002` if there is no such organisation, or trouble with the database.
+pub async fn set_photos_under(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    prefix: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_photos_under($1, $2)", organisation.0, prefix)
+        .execute(db)
+        .await
+        .map(|_| ())
 }
 
 #[cfg(test)]

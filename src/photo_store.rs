@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
+
+use crate::ids::PhotoId;
 
 /// Keys that photogate writes begin with this, and no others do: an upright copy never replaces an original.
 pub const DERIVED: &str = ".photogate/";
@@ -58,8 +61,18 @@ impl Key {
         path.map(Self).ok_or_else(|| KeyError::NotPlain(key.to_owned()))
     }
 
+    /// Where the small picture of a photo is, upright as its tag says.
+    pub(crate) fn thumbnail(photo: PhotoId) -> Self {
+        Self::derived(&format!("thumbnails/{photo}.jpg"))
+    }
+
+    /// Where the upright copy of a photo is.
+    pub(crate) fn upright(photo: PhotoId, extension: &str) -> Self {
+        Self::derived(&format!("upright/{photo}.{extension}"))
+    }
+
     /// A key of photogate's own, below [`DERIVED`]. The parts are ours, never from outside.
-    pub(crate) fn derived(path: &str) -> Self {
+    fn derived(path: &str) -> Self {
         Self(Path::from(format!("{DERIVED}{path}")))
     }
 }
@@ -212,6 +225,28 @@ impl PhotoStore {
         Ok(Fetched { bytes: found.bytes().await?, _room: room })
     }
 
+    /// The keys below a prefix (a part of a name is one too) that are photos by their names, at most so many, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`].
+    pub async fn list(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        // The store lists by whole parts of names.
+        let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::from(directory));
+        let mut found = self.store.list(directory.as_ref());
+        let mut keys = Vec::new();
+        while let Some(file) = found.next().await {
+            let key = file?.location.to_string();
+            if key.starts_with(prefix) && is_photo(&key) && Key::parse(&key).is_ok() {
+                keys.push(key);
+                if keys.len() >= most {
+                    break;
+                }
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     /// Writes a file, whole or not at all; the same key again is the same write.
     ///
     /// # Errors
@@ -220,6 +255,14 @@ impl PhotoStore {
         self.store.put(&key.0, PutPayload::from(bytes)).await?;
         Ok(())
     }
+}
+
+/// By its name: what a sync brings along besides is left alone.
+fn is_photo(key: &str) -> bool {
+    let extension = key.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| {
+        ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff"].contains(&extension.as_str())
+    })
 }
 
 fn in_memory() -> Arc<Semaphore> {

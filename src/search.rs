@@ -15,7 +15,7 @@ pub const FOUND_MAX: usize = 1000;
 pub const SAME_PERSON: f32 = 0.45;
 
 /// A photo with a number on it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ByBib {
     /// The photo.
     pub photo: PhotoId,
@@ -77,7 +77,9 @@ pub enum SelfieError {
 /// # Errors
 /// See [`SelfieError`].
 pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieError> {
-    let wants = Wants { operation: Operation::PhotoProcessing, bibs: false, embeddings: true };
+    let (bibs, embeddings, thumbnail) = (false, true, false);
+    let operation = Operation::PhotoProcessing;
+    let wants = Wants { operation, bibs, embeddings, thumbnail };
     let slot = pool.slot().await;
     let faces = match pool.look(&slot, wants, photo).await {
         Ok(Answer::Seen(Seen::Processing { faces, .. })) => faces,
@@ -93,7 +95,7 @@ pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieErro
 }
 
 /// A photo with a face on it that looks like the one that is looked for.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ByFace {
     /// The photo.
     pub photo: PhotoId,

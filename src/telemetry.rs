@@ -3,12 +3,18 @@
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
+    time::Duration,
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Config, LogFormat};
+use crate::{
+    config::{Config, LogFormat},
+    queues,
+};
 
 /// Nothing can be answered there.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,39 @@ pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
         "When the books were last checked, by any worker"
     );
     Ok(())
+}
+
+/// How often the queues are counted, for whoever scales workers by them.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// Counts queues and credits for Prometheus, until stopped.
+pub async fn count_queues(database: PgPool, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(COUNT_EVERY);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let totals = async { queues::totals(&mut *database.acquire().await?, None).await };
+        match totals.await {
+            Ok(totals) => {
+                let paused = "photogate_paused_queues";
+                gauge(paused, "held", totals.held);
+                gauge(paused, "no_credits", totals.no_credits);
+                let photos = "photogate_photos";
+                gauge(photos, "waiting", totals.waiting);
+                gauge(photos, "in_progress", totals.in_progress);
+                // What workers could claim now: scale by this.
+                metrics::gauge!("photogate_funded_backlog_photos").set(to_f64(totals.funded));
+            }
+            Err(error) => tracing::warn!(%error, "the queues could not be counted"),
+        }
+    }
+}
+
+fn gauge(name: &'static str, kind: &'static str, value: i64) {
+    metrics::gauge!(name, "kind" => kind).set(to_f64(value));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of photos is exact up to 2^53")]
+fn to_f64(count: i64) -> f64 {
+    count as f64
 }
 
 /// What is wrong with the log settings.

@@ -11,7 +11,16 @@ use crate::{
 
 /// Why credit comes in.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    utoipa::ToSchema,
 )]
 #[sqlx(type_name = "top_up_kind", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -45,7 +54,7 @@ pub struct TopUp<'a> {
 }
 
 /// What a top-up did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Credited {
     /// Its transaction in the ledger.
     pub transaction: JobId,

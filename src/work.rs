@@ -97,6 +97,7 @@ impl Looker {
             operation: reservation.operation(),
             bibs: reservation.bib_search(),
             embeddings: reservation.face_search(),
+            thumbnail: true,
         };
         let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
@@ -115,15 +116,21 @@ impl Looker {
         }
     }
 
-    /// What was seen becomes findings. An upright photo is written before the findings that name it are settled.
+    /// What was seen becomes findings. The small picture, and the upright one, are written before the findings are settled
+    /// that lead people to them.
     async fn keep(
         &self,
         reservation: &Reservation,
-        seen: Seen,
+        mut seen: Seen,
         drain: &CancellationToken,
     ) -> Verdict {
+        let (Seen::Processing { thumbnail, .. } | Seen::Rotation { thumbnail, .. }) = &mut seen;
+        let small = std::mem::take(&mut thumbnail.bytes);
+        if let Err(error) = self.store.put(&Key::thumbnail(reservation.photo()), small).await {
+            return self.store_trouble(reservation, error);
+        }
         match seen {
-            Seen::Processing { width, height, faces, lines } => {
+            Seen::Processing { width, height, faces, lines, .. } => {
                 if !reservation.bib_search() {
                     let bibs = Vec::new();
                     return Verdict::Processed(Findings::Processing { width, height, faces, bibs });
@@ -134,12 +141,11 @@ impl Looker {
                 let bibs = photogate_jobs::bibs(&lines, &list);
                 Verdict::Processed(Findings::Processing { width, height, faces, bibs })
             }
-            Seen::Rotation { rotation, upright: None } => {
+            Seen::Rotation { rotation, upright: None, .. } => {
                 Verdict::Processed(Findings::Rotation { rotation, upright: None })
             }
-            Seen::Rotation { rotation, upright: Some(turned) } => {
-                let name = format!("upright/{}.{}", reservation.photo(), turned.extension.name());
-                let key = Key::derived(&name);
+            Seen::Rotation { rotation, upright: Some(turned), .. } => {
+                let key = Key::upright(reservation.photo(), turned.extension.name());
                 if let Err(error) = self.store.put(&key, turned.bytes).await {
                     return self.store_trouble(reservation, error);
                 }

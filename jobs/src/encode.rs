@@ -14,7 +14,7 @@ use crate::{
     exif,
     limits::{Format, PhotoError},
     orientation::Turn,
-    picture::Frame,
+    picture::{Frame, Picture},
     rotate, thumbnail,
 };
 
@@ -80,7 +80,11 @@ impl Photo<'_> {
             } else {
                 Frame::new(self.decode()?)
             };
-            let bytes = with_metadata(jpeg(&pixels.oriented(orientation))?, icc, tiff)?;
+            let bytes = with_metadata(
+                jpeg(&pixels.oriented(orientation), QUALITY, Subsamp::None)?,
+                icc,
+                tiff,
+            )?;
             return Ok(Upright { bytes, format: Format::Jpeg, lossless: false });
         }
         let image = orientation.apply(self.decode()?);
@@ -95,14 +99,28 @@ impl Photo<'_> {
     }
 }
 
+/// The long side of a thumbnail: sharp at 13 rem on a dense screen.
+const THUMBNAIL_SIDE: u32 = 480;
+const THUMBNAIL_QUALITY: i32 = 80;
+
+impl Picture {
+    /// A small JPEG of it, of 10 to 60 kilobytes.
+    ///
+    /// # Errors
+    /// [`PhotoError::Corrupt`] if the encoder refuses the picture.
+    pub fn thumbnail(&self) -> Result<Vec<u8>, PhotoError> {
+        jpeg(&self.frame.fit(THUMBNAIL_SIDE), THUMBNAIL_QUALITY, Subsamp::Sub2x2)
+    }
+}
+
 fn corrupt(error: impl std::fmt::Display) -> PhotoError {
     PhotoError::Corrupt(error.to_string())
 }
 
-fn jpeg(frame: &Frame) -> Result<Vec<u8>, PhotoError> {
+fn jpeg(frame: &Frame, quality: i32, subsampling: Subsamp) -> Result<Vec<u8>, PhotoError> {
     let mut compressor = Compressor::new().map_err(corrupt)?;
-    compressor.set_quality(QUALITY).map_err(corrupt)?;
-    compressor.set_subsamp(Subsamp::None).map_err(corrupt)?;
+    compressor.set_quality(quality).map_err(corrupt)?;
+    compressor.set_subsamp(subsampling).map_err(corrupt)?;
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let image = turbojpeg::Image {
         pixels: &frame.0.as_raw()[..],

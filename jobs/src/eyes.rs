@@ -134,8 +134,9 @@ impl Model {
             // One thread a set: slots share nothing, and CPU time is that of the calling thread.
             .with_intra_threads(1)?
             .with_inter_threads(1)?
-            // Photos come in many shapes; an arena and memory patterns would keep the largest of each.
-            .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?
+            // Photos come in many shapes: an arena and memory patterns would keep the largest of each. Without, a process takes
+            // an eighth less, and no more time.
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
             .with_memory_pattern(false)?
             .commit_from_file(path)?;
         let input =

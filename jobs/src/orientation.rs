@@ -134,8 +134,8 @@ pub struct Rotation {
 
 /// The side, in pixels, of the small picture on which faces vote for a direction.
 const FACE_SIDE: u32 = 640;
-/// The side on which text votes, if faces did not decide.
-const TEXT_SIDE: u32 = 512;
+/// The sides on which text votes, if faces did not decide; the larger if the smaller did not, and there is more to see.
+const TEXT_SIDES: [u32; 2] = [512, 640];
 /// Lines that vote, longest first.
 const TEXT_LINES: usize = 6;
 /// What a face that was not found in a turn may have scored, at most.
@@ -185,20 +185,23 @@ impl Eyes {
         if let Some(rotation) = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN) {
             return Ok(rotation);
         }
-        let votes = self.readable(&picture.frame)?;
-        Ok(decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN).unwrap_or(Rotation {
-            turn: Turn::None,
-            confidence: 0.0,
-            abstained: true,
-        }))
+        let sides = [picture.frame.width(), picture.frame.height()];
+        let has_more = |side| side == TEXT_SIDES[0] || sides.iter().any(|have| *have >= side);
+        for side in TEXT_SIDES.into_iter().filter(|side| has_more(*side)) {
+            let votes = self.readable(&picture.frame, side)?;
+            if let Some(rotation) = decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN) {
+                return Ok(rotation);
+            }
+        }
+        Ok(Rotation { turn: Turn::None, confidence: 0.0, abstained: true })
     }
 
     /// How much can be read in each of the four turns: characters, weighed by the square of their scores.
     ///
     /// Text is looked for once: lines that lie are read as they are and upside down, lines that stand both ways up.
-    fn readable(&mut self, frame: &Frame) -> Result<[f32; 4], PhotoError> {
+    fn readable(&mut self, frame: &Frame, side: u32) -> Result<[f32; 4], PhotoError> {
         let mut votes = [0.0; 4];
-        let mut slants = self.find(frame, detection_size(frame, TEXT_SIDE))?;
+        let mut slants = self.find(frame, detection_size(frame, side))?;
         slants.sort_by(|a, b| b.longest().total_cmp(&a.longest()));
         for slant in slants.iter().filter(|slant| slant.is_long()).take(TEXT_LINES) {
             for turn in slant.readings() {

@@ -13,7 +13,16 @@ use crate::{
 
 /// Why credits moved.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, sqlx::Type, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    serde::Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    utoipa::ToSchema,
 )]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -55,7 +64,7 @@ impl Kind {
 }
 
 /// A row of the history: a top-up, or what a run used, or got back, within a month.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Movement {
     /// Why.
     pub kind: Kind,
@@ -84,6 +93,7 @@ pub struct Movement {
     /// For usage and refunds of photos: the last movement that is counted here.
     pub until: Option<DateTime<Utc>>,
     /// Where the next page begins: give it back as [`Page::after`].
+    #[schema(value_type = String)]
     pub cursor: Cursor,
 }
 
@@ -228,7 +238,7 @@ fn far_future() -> DateTime<Utc> {
 }
 
 /// A photo of a run, and what it cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct PhotoOfRun {
     /// The photo.
     pub photo: PhotoId,

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::{credits::Credits, ids::OrganisationId};
 
 /// A month of an organisation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Month {
     /// Its first day.
     pub month: NaiveDate,

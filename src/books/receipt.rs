@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What happened to a photo.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Receipt {
     /// The photo.
     pub photo: PhotoId,
@@ -30,7 +30,7 @@ pub struct Receipt {
 }
 
 /// One time it was queued.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// Also its transaction in the ledger.
     pub job: JobId,
@@ -61,7 +61,7 @@ pub struct Job {
 }
 
 /// A photo was taken out of its queue.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Skipped {
     /// Who did it.
     pub by: String,
@@ -70,7 +70,7 @@ pub struct Skipped {
 }
 
 /// A row of the ledger.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Booking {
     /// `reserve`, `commit` or `refund`.
     pub movement: String,
@@ -89,7 +89,7 @@ pub struct Booking {
 }
 
 /// A worker had it in hand.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Attempt {
     /// 1 is the first.
     pub number: i32,

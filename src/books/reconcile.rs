@@ -6,7 +6,7 @@ use sqlx::{Connection, PgConnection};
 use crate::ids::OrganisationId;
 
 /// How much is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(type_name = "reconciliation_kind", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -28,7 +28,7 @@ impl Scope {
 }
 
 /// An invariant and how often it is broken.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Check {
     /// A stable name.
     pub invariant: &'static str,
@@ -42,7 +42,7 @@ pub struct Check {
 }
 
 /// A row that breaks an invariant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Broken {
     /// Whose, if it is anybody's.
     pub organisation: Option<OrganisationId>,

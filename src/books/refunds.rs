@@ -10,7 +10,17 @@ use crate::{
 };
 
 /// What refunds are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+)]
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum By {
@@ -34,7 +44,7 @@ pub struct Filter {
 }
 
 /// Refunds of a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Refunds {
     /// The reason's code, or the number of the event or organisation.
     pub of: String,
@@ -81,7 +91,7 @@ pub async fn count(db: &mut PgConnection, filter: Filter, by: By) -> sqlx::Resul
 }
 
 /// One credit that came back.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Refund {
     /// The photo; ask for its receipt.
     pub photo: PhotoId,

@@ -17,7 +17,7 @@ use crate::{
 const PAGE: i64 = 1000;
 
 /// A month of an organisation, to be kept.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Statement {
     /// Whose.
     pub organisation: OrganisationId,
@@ -44,7 +44,7 @@ pub struct Statement {
 }
 
 /// A movement, and the balance with it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Line {
     /// When; of a run's photos, the first.
     pub at: DateTime<Utc>,

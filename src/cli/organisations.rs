@@ -26,6 +26,9 @@ pub(super) enum Organisations {
         /// What a credit costs it; without, nothing can be bought, and staff grants
         #[arg(long)]
         price: Option<Price>,
+        /// Where its photos are in the store: its people can queue no others over HTTP
+        #[arg(long, default_value = "")]
+        photos_under: String,
     },
     /// Sets what a credit costs from now on
     #[command(after_help = "Examples:
@@ -46,7 +49,7 @@ impl Organisations {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { name, time_zone, price } => {
+            Self::Create { name, time_zone, price, photos_under } => {
                 let mut tx = db.begin().await?;
                 let id = organisation::create(&mut tx, &name, &time_zone)
                     .await
@@ -54,6 +57,7 @@ impl Organisations {
                 if price.is_some() {
                     organisation::set_price(&mut tx, id, price.as_ref()).await?;
                 }
+                organisation::set_photos_under(&mut tx, id, &photos_under).await?;
                 tx.commit().await?;
                 output.one(&json!({ "organisation": id }), |out| {
                     writeln!(out, "Organisation {id} was created.")

@@ -13,7 +13,7 @@ use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
 
 use super::{
     sandbox,
-    wire::{Answer, Extension, Hello, Seen, Turned, Wants, blocking},
+    wire::{Answer, Extension, Hello, Seen, Thumbnail, Turned, Wants, blocking},
 };
 use crate::ids::Operation;
 
@@ -64,12 +64,7 @@ fn work(
             Ok(Err(error)) => Answer::Refused(error),
             Err(panic) => Answer::Panicked(crate::work::words(&*panic).to_owned()),
         };
-        let body = match &mut answer {
-            Answer::Seen(Seen::Rotation { upright: Some(turned), .. }) => {
-                std::mem::take(&mut turned.bytes)
-            }
-            Answer::Seen(_) | Answer::Refused(_) | Answer::Panicked(_) => Vec::new(),
-        };
+        let body = answer.body();
         blocking::send(output, &answer, &body).map_err(gone)?;
         if matches!(answer, Answer::Panicked(_)) {
             return Ok(());
@@ -88,6 +83,8 @@ fn at_most(seconds: u64) -> nix::Result<()> {
 fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError> {
     let photo = Photo::open(bytes)?;
     let picture = photo.picture()?;
+    let thumbnail =
+        if wants.thumbnail { Thumbnail::new(picture.thumbnail()?) } else { Thumbnail::default() };
     match wants.operation {
         Operation::PhotoProcessing => {
             let faces = eyes.faces(&picture)?;
@@ -99,7 +96,7 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
                 known.push((face, embedding));
             }
             let (width, height) = (picture.width, picture.height);
-            Ok(Seen::Processing { width, height, faces: known, lines })
+            Ok(Seen::Processing { width, height, faces: known, lines, thumbnail })
         }
         Operation::AiRotation => {
             let rotation = eyes.rotation(&picture)?;
@@ -115,7 +112,7 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
                 bytes: upright.bytes,
                 room: None,
             });
-            Ok(Seen::Rotation { rotation, upright })
+            Ok(Seen::Rotation { rotation, upright, thumbnail })
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Wants {
     pub(crate) operation: Operation,
     pub(crate) bibs: bool,
     pub(crate) embeddings: bool,
+    pub(crate) thumbnail: bool,
 }
 
 /// What came of it.
@@ -64,15 +65,36 @@ pub(crate) enum Seen {
         faces: Vec<(Face, Option<Embedding>)>,
         /// Of text; which of them are bib numbers, a start list may have a say in.
         lines: Vec<Line>,
+        /// The photo, small.
+        thumbnail: Thumbnail,
     },
     /// AI rotation.
     Rotation {
         /// The decision.
         rotation: Rotation,
-        /// The turned photo, if one was needed. Its bytes are the body of the message.
+        /// The turned photo, if one was needed. Its bytes are the body of the message, but for its end.
         upright: Option<Turned>,
+        /// The photo, small.
+        thumbnail: Thumbnail,
     },
 }
+
+/// A small JPEG of the photo. Its bytes are the end of the message's body.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Thumbnail {
+    length: usize,
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Thumbnail {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { length: bytes.len(), bytes }
+    }
+}
+
+/// More than any thumbnail has.
+const THUMBNAIL_MAX: usize = 1 << 20;
 
 /// A photo that was turned.
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,9 +142,9 @@ impl Answer {
     /// a whole batch with it.
     pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
         match self {
-            Self::Seen(Seen::Processing { width, height, faces, lines }) => {
+            Self::Seen(Seen::Processing { width, height, faces, lines, thumbnail }) => {
                 wants.operation == Operation::PhotoProcessing
-                    && body.is_empty()
+                    && body.len() == thumbnail.length.min(THUMBNAIL_MAX)
                     && (1..=PIXELS_MAX).contains(&(u64::from(*width) * u64::from(*height)))
                     && faces.len() <= FACES_MAX
                     && faces.iter().all(|(face, embedding)| {
@@ -137,9 +159,10 @@ impl Answer {
                         is_finite(&[line.x, line.y, line.width, line.height, line.score])
                     })
             }
-            Self::Seen(Seen::Rotation { rotation, upright }) => {
+            Self::Seen(Seen::Rotation { rotation, upright, thumbnail }) => {
                 wants.operation == Operation::AiRotation
-                    && (upright.is_some() || body.is_empty())
+                    && thumbnail.length <= body.len().min(THUMBNAIL_MAX)
+                    && (upright.is_some() || body.len() == thumbnail.length)
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
             }
@@ -147,7 +170,29 @@ impl Answer {
         }
     }
 
-    pub(super) fn with(mut self, body: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
+    /// The body of its message.
+    pub(super) fn body(&mut self) -> Vec<u8> {
+        match self {
+            Self::Seen(Seen::Processing { thumbnail, .. }) => std::mem::take(&mut thumbnail.bytes),
+            Self::Seen(Seen::Rotation { upright, thumbnail, .. }) => {
+                let mut body = upright
+                    .as_mut()
+                    .map(|turned| std::mem::take(&mut turned.bytes))
+                    .unwrap_or_default();
+                body.append(&mut thumbnail.bytes);
+                body
+            }
+            Self::Refused(_) | Self::Panicked(_) => Vec::new(),
+        }
+    }
+
+    /// With the body that came with it; it is plausible.
+    pub(super) fn with(mut self, mut body: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
+        if let Self::Seen(Seen::Processing { thumbnail, .. } | Seen::Rotation { thumbnail, .. }) =
+            &mut self
+        {
+            thumbnail.bytes = body.split_off(body.len().saturating_sub(thumbnail.length));
+        }
         if let Self::Seen(Seen::Rotation { upright: Some(turned), .. }) = &mut self {
             turned.bytes = body;
             turned.room = Some(room);
@@ -265,21 +310,36 @@ mod tests {
 
     #[test]
     fn an_answer_that_no_photo_has_is_not_believed() {
-        let turn = Wants { operation: Operation::AiRotation, bibs: false, embeddings: false };
+        let turn = Wants {
+            operation: Operation::AiRotation,
+            bibs: false,
+            embeddings: false,
+            thumbnail: false,
+        };
         let rotation = |confidence| {
             let rotation = Rotation { turn: Turn::Half, confidence, abstained: false };
-            Answer::Seen(Seen::Rotation { rotation, upright: None })
+            Answer::Seen(Seen::Rotation {
+                rotation,
+                upright: None,
+                thumbnail: Thumbnail::default(),
+            })
         };
         assert!(rotation(0.9).is_plausible(turn, b""));
         assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
         assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
-        let look = Wants { operation: Operation::PhotoProcessing, bibs: false, embeddings: true };
+        let look = Wants {
+            operation: Operation::PhotoProcessing,
+            bibs: false,
+            embeddings: true,
+            thumbnail: false,
+        };
         assert!(!rotation(0.9).is_plausible(look, b""), "not what was asked for");
         let seen = |width, embedding: Vec<f32>| {
             let landmarks = [[1.0; 2]; 5];
             let face = Face { x: 0.0, y: 0.0, width: 1.0, height: 1.0, score: 0.9, landmarks };
             let (height, faces, lines) = (10, vec![(face, Some(embedding))], Vec::new());
-            Answer::Seen(Seen::Processing { width, height, faces, lines })
+            let thumbnail = Thumbnail::default();
+            Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
         };
         let unit = || vec![128f32.sqrt().recip(); 128];
         assert!(seen(10, unit()).is_plausible(look, b""));

@@ -1,0 +1,172 @@
+//! `photogate tokens …` and `photogate people …`: who may use the service.
+
+use std::io::Read;
+
+use anyhow::Context;
+use serde_json::json;
+use sqlx::Connection;
+
+use super::{End, Output, say};
+use crate::{
+    access::{self, Caller, Role},
+    config::Config,
+    database, deeds,
+    ids::{OrganisationId, TokenId},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Tokens {
+    /// Makes a token; it is shown once
+    #[command(after_help = "Examples:
+  photogate tokens create 'upload pipeline' --role pipeline --organisation 1
+  photogate tokens create 'support' --role staff")]
+    Create {
+        /// What it is for
+        name: String,
+        /// What it may do
+        #[arg(long)]
+        role: Role,
+        /// The only organisation it sees
+        #[arg(long)]
+        organisation: Option<OrganisationId>,
+        /// Who makes it
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Lists the tokens, without their secrets
+    List {
+        /// Whose
+        organisation: Option<OrganisationId>,
+    },
+    /// Makes a token useless
+    Revoke {
+        /// Which
+        token: TokenId,
+        /// Who revokes it
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum People {
+    /// Gives somebody an account for the pages; the password is read from stdin
+    #[command(
+        after_help = "Example:\n  photogate people add anna@club.example --role organiser --organisation 1"
+    )]
+    Add {
+        /// With which they log in
+        email: String,
+        /// What they may do
+        #[arg(long)]
+        role: Role,
+        /// The only organisation they see
+        #[arg(long)]
+        organisation: Option<OrganisationId>,
+        /// Who gives it
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+}
+
+fn by(actor: String) -> Caller {
+    Caller { actor, role: Role::Staff, organisation: None }
+}
+
+impl Tokens {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let pool = database::connect(&config.database_url, 1).await?;
+        let mut db = pool.acquire().await?;
+        match self {
+            Self::Create { name, role, organisation, actor } => {
+                let mut tx = db.begin().await?;
+                let (id, secret) =
+                    access::create_token(&mut tx, &name, role, organisation, &actor).await?;
+                let detail = json!({ "name": name, "role": role });
+                deeds::record(
+                    &mut tx,
+                    &by(actor),
+                    organisation,
+                    "token.create",
+                    &format!("token {id}"),
+                    detail,
+                )
+                .await?;
+                tx.commit().await?;
+                output.one(&json!({ "token": id, "secret": secret }), |out| {
+                    writeln!(out, "{}", secret.0)
+                })?;
+                say!("Token {id} was made. It is not shown again: keep it.");
+            }
+            Self::List { organisation } => {
+                let tokens = access::tokens(&mut db, organisation).await?;
+                let header =
+                    ["Token", "Begins", "Name", "Role", "Organisation", "Last used", "Revoked"];
+                output.rows(&tokens, &header, |token| {
+                    let dash = || "—".to_owned();
+                    let day = |at: Option<chrono::DateTime<chrono::Utc>>| {
+                        at.map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
+                    };
+                    vec![
+                        token.id.to_string(),
+                        token.hint.clone(),
+                        token.name.clone(),
+                        token.role.to_string(),
+                        token.organisation.map_or_else(dash, |id| id.to_string()),
+                        day(token.last_used_at),
+                        day(token.revoked_at),
+                    ]
+                })?;
+            }
+            Self::Revoke { token, actor } => {
+                let mut tx = db.begin().await?;
+                let Some(organisation) = access::revoke_token(&mut tx, token, None).await? else {
+                    say!("error: there is no token {token}");
+                    return Ok(End::NotFound);
+                };
+                deeds::record(
+                    &mut tx,
+                    &by(actor),
+                    organisation,
+                    "token.revoke",
+                    &format!("token {token}"),
+                    json!({}),
+                )
+                .await?;
+                tx.commit().await?;
+                output.one(&json!({ "token": token, "revoked": true }), |out| {
+                    writeln!(out, "Token {token} is of no use any more.")
+                })?;
+            }
+        }
+        Ok(End::Ok)
+    }
+}
+
+impl People {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let Self::Add { email, role, organisation, actor } = self;
+        let mut password = String::new();
+        std::io::stdin()
+            .take(4096)
+            .read_to_string(&mut password)
+            .context("reading the password from stdin")?;
+        let pool = database::connect(&config.database_url, 1).await?;
+        let mut db = pool.acquire().await?;
+        let mut tx = db.begin().await?;
+        let password = password.trim_end_matches(['\r', '\n']);
+        access::create_person(&mut tx, &email, password, role, organisation).await?;
+        deeds::record(
+            &mut tx,
+            &by(actor),
+            organisation,
+            "person.create",
+            &email,
+            json!({ "role": role }),
+        )
+        .await?;
+        tx.commit().await?;
+        output.one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
+        Ok(End::Ok)
+    }
+}

@@ -1,0 +1,122 @@
+//! The HTTP API, version 1. Every handler says in its attribute what it answers; the document is made from that.
+
+mod access;
+mod books;
+pub(super) mod credits;
+mod document;
+mod events;
+mod organisations;
+pub(super) mod photos;
+pub(super) mod queues;
+pub(super) mod runs;
+mod search;
+mod why;
+
+use axum::Router;
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Service, live, problem::Problem};
+
+pub(super) use document::routes as documents;
+
+/// An answer, or why there is none.
+type Answer<T> = Result<axum::Json<T>, Problem>;
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The rows.
+    pub(super) items: Vec<T>,
+    /// Send it as `after` for the next page; null: this is the last one.
+    pub(super) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// `items` are one more than were asked for, if there are.
+    fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "photogate",
+        description = "Background jobs for event photos, gated by credit. Errors are `application/problem+json`; branch on `code` alone.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "Runs", description = "Photos are queued"),
+        (name = "Events", description = "Events and their settings"),
+        (name = "Photos", description = "Where photos stand, and what was seen on them"),
+        (name = "Credits", description = "What an organisation has, and where it went"),
+        (name = "Queues", description = "What runs, what does not, and why"),
+        (name = "Books", description = "For finance"),
+        (name = "Organisations", description = "Who owns credits"),
+        (name = "Access", description = "Who may do what, and who did what"),
+    )
+)]
+struct Head;
+
+fn described() -> OpenApiRouter<Service> {
+    OpenApiRouter::with_openapi(Head::openapi())
+        .routes(routes!(runs::create))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::photos))
+        .routes(routes!(events::list, events::create))
+        .routes(routes!(events::show, events::change, events::delete))
+        .routes(routes!(events::start_list))
+        .routes(routes!(live::event))
+        .routes(routes!(photos::list))
+        .routes(routes!(photos::show))
+        .routes(routes!(search::bib))
+        .routes(routes!(search::selfie))
+        .routes(routes!(organisations::list, organisations::create))
+        .routes(routes!(organisations::show, organisations::change))
+        .routes(routes!(live::organisation))
+        .routes(routes!(credits::balance))
+        .routes(routes!(credits::purchase))
+        .routes(routes!(credits::grant))
+        .routes(routes!(credits::adjust))
+        .routes(routes!(credits::history))
+        .routes(routes!(credits::months))
+        .routes(routes!(credits::days))
+        .routes(routes!(credits::statement))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::totals))
+        .routes(routes!(queues::workers))
+        .routes(routes!(queues::hold))
+        .routes(routes!(queues::lift))
+        .routes(routes!(queues::failures))
+        .routes(routes!(queues::retry))
+        .routes(routes!(queues::skip))
+        .routes(routes!(queues::restore))
+        .routes(routes!(why::event))
+        .routes(routes!(why::organisation))
+        .routes(routes!(why::photo))
+        .routes(routes!(books::receipt))
+        .routes(routes!(books::refunds))
+        .routes(routes!(books::refunded_photos))
+        .routes(routes!(books::reconciliations, books::reconcile))
+        .routes(routes!(access::tokens, access::create_token))
+        .routes(routes!(access::revoke_token))
+        .routes(routes!(access::create_person))
+        .routes(routes!(access::deeds))
+}
+
+/// The endpoints, and the document that describes them.
+pub(super) fn routes() -> (Router<Service>, utoipa::openapi::OpenApi) {
+    let (router, document) = described().split_for_parts();
+    (router, document::completed(document))
+}
+
+/// The document: OpenAPI 3.1.
+pub fn document() -> utoipa::openapi::OpenApi {
+    routes().1
+}

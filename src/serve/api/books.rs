@@ -1,0 +1,188 @@
+//! For finance: every credit that came back, for which photo and why, and that the books balance.
+
+use axum::{extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Answer, Page, photos};
+use crate::{
+    access::{Caller, Role},
+    books::{
+        receipt::{self, Receipt},
+        reconcile::{self, Check, Scope},
+        reconciliations::{self, Reconciliation},
+        refunds::{self, By, Filter, Refund, Refunds},
+    },
+    deeds,
+    ids::{JobId, OrganisationId, PhotoId},
+    serve::{
+        Service,
+        input::{Path, Query, limit},
+        problem::Problem,
+    },
+};
+
+const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+const MAY_CHECK: &[Role] = &[Role::Operator, Role::Finance, Role::Staff];
+
+/// Everything that happened to the credit of a photo.
+#[utoipa::path(get, path = "/v1/photos/{photo}/receipt", tag = "Books", params(("photo" = PhotoId, Path, description = "Of the photo")),
+    responses((status = 200, body = Receipt)))]
+pub(super) async fn receipt(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(photo): Path<PhotoId>,
+) -> Answer<Receipt> {
+    caller.must_be(MAY_READ)?;
+    let mut db = service.database.acquire().await?;
+    photos::must_see(&mut db, &caller, photo).await?;
+    let receipt = receipt::receipt(&mut db, photo, None).await?;
+    receipt.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
+}
+
+/// Which refunds.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// From this instant on; 31 days ago, if nobody says.
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// Up to this instant.
+    pub(crate) until: Option<DateTime<Utc>>,
+    /// Of this organisation.
+    pub(crate) organisation: Option<OrganisationId>,
+}
+
+impl Which {
+    pub(crate) fn filter(&self, caller: &Caller) -> Result<Filter, Problem> {
+        if let Some(organisation) = self.organisation {
+            caller.must_see(organisation)?;
+        }
+        let month = chrono::TimeDelta::days(31);
+        Ok(Filter {
+            since: self.since.unwrap_or_else(|| Utc::now() - month).max(DateTime::UNIX_EPOCH),
+            until: self.until.map(|until| until.clamp(DateTime::UNIX_EPOCH, Utc::now() + month)),
+            organisation: self.organisation.or(caller.organisation),
+        })
+    }
+}
+
+/// How refunds are counted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Counted {
+    /// By what.
+    by: Option<By>,
+}
+
+/// Refunds, counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Counts {
+    items: Vec<Refunds>,
+}
+
+/// Credits that came back, counted by reason, event or organisation.
+#[utoipa::path(get, path = "/v1/refunds", tag = "Books", params(Which, Counted), responses((status = 200, body = Counts)))]
+pub(super) async fn refunds(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+    Query(counted): Query<Counted>,
+) -> Answer<Counts> {
+    caller.must_be(MAY_READ)?;
+    let filter = which.filter(&caller)?;
+    let mut db = service.database.acquire().await?;
+    let items = refunds::count(&mut db, filter, counted.by.unwrap_or(By::Reason)).await?;
+    Ok(axum::Json(Counts { items }))
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct At {
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows, at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+}
+
+/// Credits that came back, photo by photo, oldest first.
+#[utoipa::path(get, path = "/v1/refunds/photos", tag = "Books", params(Which, At), responses((status = 200, body = Page<Refund>)))]
+pub(super) async fn refunded_photos(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+    Query(at): Query<At>,
+) -> Answer<Page<Refund>> {
+    caller.must_be(MAY_READ)?;
+    let filter = which.filter(&caller)?;
+    let limit = limit(at.limit)?;
+    let bad = || Problem::invalid("after", "this is no cursor: take `next` of the page before");
+    let after = at.after.as_deref().map(|after| {
+        let (micros, job) = after.split_once('-').ok_or_else(bad)?;
+        let micros = micros.parse().map_err(|_| bad())?;
+        let at = DateTime::from_timestamp_micros(micros).filter(|at| *at >= DateTime::UNIX_EPOCH);
+        Ok::<_, Problem>((
+            at.ok_or_else(bad)?.min(Utc::now()),
+            JobId(job.parse().map_err(|_| bad())?),
+        ))
+    });
+    let after = after.transpose()?;
+    let mut db = service.database.acquire().await?;
+    let found = refunds::list(&mut db, filter, after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |row| {
+        format!("{}-{}", row.at.timestamp_micros(), row.job)
+    })))
+}
+
+/// Checks of the books.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reconciliations {
+    items: Vec<Reconciliation>,
+}
+
+/// The last 50 checks of the books that ended, newest first.
+#[utoipa::path(get, path = "/v1/reconciliations", tag = "Books", responses((status = 200, body = Reconciliations)))]
+pub(super) async fn reconciliations(
+    State(service): State<Service>,
+    caller: Caller,
+) -> Answer<Reconciliations> {
+    caller.must_be(MAY_CHECK)?;
+    only_who_runs_it(&caller)?;
+    let mut db = service.database.acquire().await?;
+    Ok(axum::Json(Reconciliations { items: reconciliations::latest(&mut db, 50).await? }))
+}
+
+/// The books are those of all organisations.
+pub(crate) fn only_who_runs_it(caller: &Caller) -> Result<(), Problem> {
+    match caller.organisation {
+        None => Ok(()),
+        Some(_) => {
+            Err(Problem::forbidden("this concerns all organisations, and you belong to one"))
+        }
+    }
+}
+
+/// What a check found: every invariant, and whether it holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Checked {
+    balanced: bool,
+    items: Vec<Check>,
+}
+
+/// Checks the books now, cheaply, as workers do every minute.
+#[utoipa::path(post, path = "/v1/reconciliations", tag = "Books", responses((status = 200, body = Checked)))]
+pub(super) async fn reconcile(
+    State(service): State<Service>,
+    caller: Caller,
+) -> Result<(StatusCode, axum::Json<Checked>), Problem> {
+    caller.must_be(MAY_CHECK)?;
+    only_who_runs_it(&caller)?;
+    let mut db = service.database.acquire().await?;
+    let items = reconcile::reconcile(&mut db, Scope::Incremental).await?;
+    let balanced = items.iter().all(|check| check.violations == 0);
+    let detail = serde_json::json!({ "balanced": balanced });
+    deeds::record(&mut db, &caller, None, "books.check", "the books", detail).await?;
+    Ok((StatusCode::OK, axum::Json(Checked { balanced, items })))
+}

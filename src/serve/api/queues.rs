@@ -1,0 +1,423 @@
+//! What runs, what does not, and what a person can do about it.
+
+use axum::{extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Answer, Page};
+use crate::{
+    access::{Caller, Role},
+    credits::{self, Credits},
+    deeds, event,
+    failures::{self, Filter as Failed, Group},
+    hold,
+    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, RunId},
+    intake::{self, PHOTOS_MAX},
+    queues::{self, Filter, Queue, State as QueueState, Totals, Worker},
+    serve::{
+        Service,
+        input::{Json, Path, Query, limit},
+        problem::Problem,
+    },
+};
+
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+const MAY_HOLD: &[Role] = &[Role::Operator, Role::Staff];
+/// A retry costs a credit again.
+const MAY_RETRY: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
+
+/// Which queues.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Of this organisation.
+    pub(crate) organisation: Option<OrganisationId>,
+    /// Of this event.
+    pub(crate) event: Option<EventId>,
+    /// In this state.
+    pub(crate) state: Option<QueueState>,
+    /// Whose event or organisation is called so, in part.
+    pub(crate) name: Option<String>,
+    /// `next` of the page before.
+    pub(crate) after: Option<String>,
+    /// Rows, at most.
+    #[param(minimum = 1, maximum = 200)]
+    pub(crate) limit: Option<i64>,
+}
+
+/// Queues, the paused ones first.
+#[utoipa::path(get, path = "/v1/queues", tag = "Queues", params(Which), responses((status = 200, body = Page<Queue>)))]
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Queue>> {
+    caller.must_be(MAY_LOOK)?;
+    let mut db = service.database.acquire().await?;
+    page(&mut db, &caller, &which).await.map(axum::Json)
+}
+
+/// The same for pages.
+pub(crate) async fn page(
+    db: &mut PgConnection,
+    caller: &Caller,
+    which: &Which,
+) -> Result<Page<Queue>, Problem> {
+    if let Some(organisation) = which.organisation {
+        caller.must_see(organisation)?;
+    }
+    let limit = limit(which.limit)?;
+    let after = which.after.as_deref().filter(|after| !after.is_empty()).map(|after| {
+        let (rank, id) = after.split_once('-')?;
+        Some((rank.parse().ok()?, id.parse().ok()?))
+    });
+    if after == Some(None) {
+        return Err(Problem::invalid("after", "this is no cursor: take `next` of the page before"));
+    }
+    let filter = Filter {
+        organisation: which.organisation.or(caller.organisation),
+        event: which.event,
+        state: which.state,
+        name: which.name.as_deref().filter(|name| !name.is_empty()),
+        after: after.flatten(),
+        most: limit + 1,
+    };
+    Ok(Page::of(queues::list(db, filter).await?, limit, Queue::cursor))
+}
+
+/// All queues together.
+#[utoipa::path(get, path = "/v1/queues/totals", tag = "Queues", responses((status = 200, body = Totals)))]
+pub(super) async fn totals(State(service): State<Service>, caller: Caller) -> Answer<Totals> {
+    caller.must_be(MAY_LOOK)?;
+    let mut db = service.database.acquire().await?;
+    Ok(axum::Json(queues::totals(&mut db, caller.organisation).await?))
+}
+
+/// The workers that are there.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Workers {
+    items: Vec<Worker>,
+}
+
+/// The workers, how much each has, and when it was last heard of.
+#[utoipa::path(get, path = "/v1/workers", tag = "Queues", responses((status = 200, body = Workers)))]
+pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> Answer<Workers> {
+    caller.must_be(MAY_HOLD)?;
+    let mut db = service.database.acquire().await?;
+    Ok(axum::Json(Workers { items: queues::workers(&mut db).await? }))
+}
+
+/// A hold to place.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operation": "ai_rotation", "note": "bad camera clock", "until": "2030-01-01T00:00:00Z"}))]
+pub(crate) struct NewHold {
+    /// Of this operation only; null: of both.
+    pub(crate) operation: Option<Operation>,
+    /// Why, up to 1,000 characters.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    pub(crate) note: String,
+    /// When it ends by itself; null: when somebody lifts it.
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+/// Holds that were placed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Held {
+    holds: Vec<HoldId>,
+}
+
+/// Holds an event's queues: nothing more of it runs, whatever is topped up, until the hold is lifted or ends.
+#[utoipa::path(post, path = "/v1/events/{event}/holds", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 201, body = Held)))]
+pub(super) async fn hold(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(new): Json<NewHold>,
+) -> Result<(StatusCode, axum::Json<Held>), Problem> {
+    place(&service, &caller, event, &new).await.map(|held| (StatusCode::CREATED, axum::Json(held)))
+}
+
+/// The same for pages.
+pub(crate) async fn place(
+    service: &Service,
+    caller: &Caller,
+    event: EventId,
+    new: &NewHold,
+) -> Result<Held, Problem> {
+    caller.must_be(MAY_HOLD)?;
+    if new.until.is_some_and(|until| until <= Utc::now()) {
+        return Err(Problem::invalid("/until", "this is over already: name a later time, or none"));
+    }
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let mut tx = db.begin().await?;
+    let mut holds = Vec::new();
+    for operation in new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
+        holds.push(
+            hold::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?,
+        );
+    }
+    let detail = serde_json::json!({ "operation": new.operation, "note": new.note, "until": new.until, "holds": holds });
+    deeds::record(
+        &mut tx,
+        caller,
+        Some(found.organisation),
+        "queue.hold",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(Held { holds })
+}
+
+/// Lifts a hold. Others on the same queue stay, and so does a pause for want of credits.
+#[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "Queues", params(("hold" = HoldId, Path, description = "Of the hold")),
+    responses((status = 204, description = "It is lifted")))]
+pub(super) async fn lift(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(hold): Path<HoldId>,
+) -> Result<StatusCode, Problem> {
+    lift_one(&service, &caller, hold).await.map(|_| StatusCode::NO_CONTENT)
+}
+
+/// The same for pages; answers with the event.
+pub(crate) async fn lift_one(
+    service: &Service,
+    caller: &Caller,
+    hold: HoldId,
+) -> Result<EventId, Problem> {
+    caller.must_be(MAY_HOLD)?;
+    let missing = || Problem::not_found(format!("hold {hold}"));
+    let mut db = service.database.acquire().await?;
+    let event = hold::event_of(&mut db, hold).await?.ok_or_else(missing)?;
+    let found =
+        caller.must_see_event(event, event::find(&mut db, event).await?).map_err(|_| missing())?;
+    let mut tx = db.begin().await?;
+    let lifted = hold::lift(&mut tx, hold, &caller.actor).await?;
+    if lifted.lifted {
+        let detail = serde_json::json!({ "hold": hold });
+        deeds::record(
+            &mut tx,
+            caller,
+            Some(found.organisation),
+            "queue.lift",
+            &format!("event {event}"),
+            detail,
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    if lifted.woke {
+        service.wake.ring();
+    }
+    Ok(event)
+}
+
+/// Which failures.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Failures {
+    /// Of this organisation.
+    pub(crate) organisation: Option<OrganisationId>,
+    /// Of this event.
+    pub(crate) event: Option<EventId>,
+}
+
+/// Failures, by event, operation and reason.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Groups {
+    items: Vec<Group>,
+}
+
+/// What failed and was not retried since, counted by event, operation and reason; most first, at most 500 groups.
+#[utoipa::path(get, path = "/v1/failures", tag = "Queues", params(Failures), responses((status = 200, body = Groups)))]
+pub(super) async fn failures(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Failures>,
+) -> Answer<Groups> {
+    caller.must_be(MAY_LOOK)?;
+    if let Some(organisation) = which.organisation {
+        caller.must_see(organisation)?;
+    }
+    let mut db = service.database.acquire().await?;
+    let organisation = which.organisation.or(caller.organisation);
+    Ok(axum::Json(Groups { items: failures::groups(&mut db, organisation, which.event).await? }))
+}
+
+/// Which failed photos to try again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operation": "photo_processing", "reason": "photo_missing", "dry_run": true}))]
+pub(crate) struct NewRetry {
+    /// For this operation.
+    pub(crate) operation: Option<Operation>,
+    /// Only those that failed for this reason.
+    pub(crate) reason: Option<String>,
+    /// Only says what it would cost.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// What is tried again, and what that takes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Retried {
+    /// Photos; at most 10,000 in a call.
+    pub(crate) photos: u64,
+    /// Credits that this takes: a retry reserves anew.
+    pub(crate) credits: Credits,
+    /// Credits that the organisation has.
+    pub(crate) available: Credits,
+    /// What was queued; null for a dry run, or if there was nothing.
+    pub(crate) run: Option<RunId>,
+    /// Photos queued.
+    pub(crate) queued: u32,
+}
+
+/// Queues failed photos again, or says what that would cost.
+#[utoipa::path(post, path = "/v1/events/{event}/retry", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 200, body = Retried)))]
+pub(super) async fn retry(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(asked): Json<NewRetry>,
+) -> Answer<Retried> {
+    again(&service, &caller, event, &asked).await.map(axum::Json)
+}
+
+/// The same for pages.
+pub(crate) async fn again(
+    service: &Service,
+    caller: &Caller,
+    event: EventId,
+    asked: &NewRetry,
+) -> Result<Retried, Problem> {
+    caller.must_be(MAY_RETRY)?;
+    let operation = asked
+        .operation
+        .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let filter = Failed { operation: Some(operation), reason: asked.reason.as_deref() };
+    let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
+    let photos: Vec<PhotoId> = failures::list(&mut db, event, filter, most)
+        .await?
+        .into_iter()
+        .map(|failure| failure.photo)
+        .collect();
+    let available = credits::balance(&mut db, found.organisation).await?;
+    let mut retried = Retried {
+        photos: photos.len() as u64,
+        credits: Credits(i64::try_from(photos.len()).unwrap_or(i64::MAX)),
+        available: available.map_or(Credits(0), |balance| balance.available),
+        run: None,
+        queued: 0,
+    };
+    if asked.dry_run || photos.is_empty() {
+        return Ok(retried);
+    }
+    let mut tx = db.begin().await?;
+    let run = intake::retry(&mut tx, event, operation, &photos, &caller.actor).await?;
+    let detail = serde_json::json!({ "operation": operation, "reason": asked.reason, "run": run.run, "queued": run.queued });
+    deeds::record(
+        &mut tx,
+        caller,
+        Some(found.organisation),
+        "photos.retry",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    if run.woke {
+        service.wake.ring();
+    }
+    (retried.run, retried.queued, retried.available) = (Some(run.run), run.queued, run.available);
+    Ok(retried)
+}
+
+/// Photos of an event.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operation": "photo_processing", "photos": ["0193a1c0-0000-7000-8000-000000000000"]}))]
+pub(super) struct Chosen {
+    /// In the queue of this operation.
+    operation: Operation,
+    /// At most 10,000.
+    photos: Vec<PhotoId>,
+}
+
+/// How many photos it concerned; the others were not in that state.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Count {
+    photos: u32,
+}
+
+/// Takes photos out of their queue before they are claimed: they cost nothing.
+#[utoipa::path(post, path = "/v1/events/{event}/skip", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 200, body = Count)))]
+pub(super) async fn skip(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(chosen): Json<Chosen>,
+) -> Answer<Count> {
+    caller.must_be(MAY_RETRY)?;
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let mut tx = db.begin().await?;
+    let photos =
+        intake::skip(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
+    let detail = serde_json::json!({ "operation": chosen.operation, "photos": photos });
+    deeds::record(
+        &mut tx,
+        &caller,
+        Some(found.organisation),
+        "photos.skip",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(axum::Json(Count { photos }))
+}
+
+/// Puts photos that were taken out back into their queue.
+#[utoipa::path(post, path = "/v1/events/{event}/restore", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 200, body = Count)))]
+pub(super) async fn restore(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(chosen): Json<Chosen>,
+) -> Answer<Count> {
+    caller.must_be(MAY_RETRY)?;
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let mut tx = db.begin().await?;
+    let restored =
+        intake::restore(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
+    let detail = serde_json::json!({ "operation": chosen.operation, "photos": restored.restored });
+    deeds::record(
+        &mut tx,
+        &caller,
+        Some(found.organisation),
+        "photos.restore",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    if restored.woke {
+        service.wake.ring();
+    }
+    Ok(axum::Json(Count { photos: restored.restored }))
+}

@@ -1,0 +1,280 @@
+//! Photos are queued: by their keys, by a prefix of the store, or all of an event.
+
+use axum::{extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Answer;
+use crate::{
+    access::{Caller, Role},
+    books::history::{self, PhotoOfRun},
+    credits::Credits,
+    deeds, event,
+    ids::{EventId, Operation, RunId},
+    intake::{self, PHOTOS_MAX, Skipped},
+    organisation, photos as photos_of,
+    runs::{self, Run},
+    serve::{
+        Service,
+        input::{Json, LIMIT_MAX, Path, Query, limit},
+        problem::Problem,
+    },
+};
+
+/// Photos that a prefix, or an event, may bring at once: more are a mistake, or want several calls.
+const RUN_MAX: usize = 100_000;
+
+/// Which photos, and for what. Exactly one of `keys`, `prefix` and `all` says which.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operation": "photo_processing", "keys": ["2026/marathon/IMG_0001.jpg", "2026/marathon/IMG_0002.jpg"], "dry_run": true}))]
+pub(crate) struct NewRun {
+    /// What to do with them.
+    pub(crate) operation: Option<Operation>,
+    /// These photos: their keys in the store, at most 10,000.
+    pub(crate) keys: Option<Vec<String>>,
+    /// All photos of the store below this prefix that were not queued before: a sync.
+    pub(crate) prefix: Option<String>,
+    /// All photos of the event that are known, for either operation: Go Live.
+    #[serde(default)]
+    pub(crate) all: bool,
+    /// Only says what would happen.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// What if credits do not suffice.
+    #[serde(default)]
+    pub(crate) on_insufficient: OnInsufficient,
+}
+
+/// What happens if credits do not suffice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnInsufficient {
+    /// Everything is queued; what is not paid for waits for a top-up, and then goes on by itself.
+    #[default]
+    Wait,
+    /// Nothing is queued: 402.
+    Reject,
+}
+
+/// What was queued, and what it takes: the funding plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Planned {
+    /// What was queued; one run for every 10,000 photos. Empty for a dry run.
+    pub(crate) runs: Vec<RunId>,
+    /// Photos asked for.
+    pub(crate) photos: u64,
+    /// Queued now.
+    pub(crate) queued: u64,
+    /// Not queued, and why.
+    pub(crate) skipped: Skipped,
+    /// Photos that were paid for before: they cost nothing again.
+    pub(crate) already_paid: u64,
+    /// Credits that this takes: one for each photo that is queued.
+    pub(crate) needed: Credits,
+    /// Credits that the organisation has, less what is reserved.
+    pub(crate) available: Credits,
+    /// Credits that are missing for everything that waits, this included.
+    pub(crate) shortfall: Credits,
+    /// Of the photos queued now, how many finish without a top-up, if what waits already goes first.
+    pub(crate) will_finish: u64,
+    /// Whether this only says what would happen.
+    pub(crate) dry_run: bool,
+}
+
+/// Queues photos, or says what that would take.
+///
+/// What was queued before is not queued again: the same call twice costs nothing the second time.
+#[utoipa::path(post, path = "/v1/events/{event}/runs", tag = "Runs", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 202, body = Planned, description = "Queued"), (status = 200, body = Planned, description = "A dry run: this would happen"),
+              (status = 402, body = Problem, description = "Credits do not suffice, and `on_insufficient` is `reject`")))]
+pub(super) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(asked): Json<NewRun>,
+) -> Result<(StatusCode, axum::Json<Planned>), Problem> {
+    caller.must_be(&[Role::Pipeline, Role::Organiser, Role::Staff])?;
+    let planned = enqueue(&service, &caller, event, &asked).await?;
+    let status = if asked.dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, axum::Json(planned)))
+}
+
+/// The same for pages. All or nothing, in one transaction.
+pub(crate) async fn enqueue(
+    service: &Service,
+    caller: &Caller,
+    event: EventId,
+    asked: &NewRun,
+) -> Result<Planned, Problem> {
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let operation = asked
+        .operation
+        .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
+    let under = organisation::find(&mut db, found.organisation)
+        .await?
+        .ok_or_else(|| Problem::not_found(format!("organisation {}", found.organisation)))?
+        .photos_under;
+    let keys = keys(service, &mut db, event, asked, &under).await?;
+    intake::check_keys(&keys)?;
+    if let Some(at) = keys.iter().position(|key| !key.starts_with(&under)) {
+        return Err(Problem::invalid(
+            &format!("/keys/{at}"),
+            format!("the photos of this organisation are below {under:?}"),
+        ));
+    }
+    let mut tx = db.begin().await?;
+    let mut planned = Planned {
+        runs: Vec::new(),
+        photos: keys.len() as u64,
+        queued: 0,
+        skipped: Skipped::default(),
+        already_paid: 0,
+        needed: Credits(0),
+        available: Credits(0),
+        shortfall: Credits(0),
+        will_finish: 0,
+        dry_run: asked.dry_run,
+    };
+    let mut woke = false;
+    // An empty list is a run too: it says what there is.
+    let chunks: Vec<&[String]> =
+        if keys.is_empty() { vec![&[]] } else { keys.chunks(PHOTOS_MAX).collect() };
+    for chunk in chunks {
+        let run = intake::enqueue(&mut tx, event, operation, chunk, &caller.actor).await?;
+        planned.runs.push(run.run);
+        planned.queued += u64::from(run.queued);
+        planned.skipped += run.skipped;
+        planned.available = run.available;
+        planned.shortfall = run.shortfall;
+        woke |= run.woke;
+    }
+    planned.already_paid = u64::from(planned.skipped.already_processed);
+    planned.needed = Credits(i64::try_from(planned.queued).unwrap_or(i64::MAX));
+    let unpaid = u64::try_from(planned.shortfall.0).unwrap_or(0);
+    planned.will_finish = planned.queued.saturating_sub(unpaid);
+    if asked.dry_run {
+        tx.rollback().await?;
+        planned.runs.clear();
+        return Ok(planned);
+    }
+    if asked.on_insufficient == OnInsufficient::Reject && planned.shortfall > Credits(0) {
+        tx.rollback().await?;
+        return Err(Problem::insufficient_credits(format!(
+            "{} credits are missing: top them up, or leave on_insufficient away to have the photos wait",
+            planned.shortfall
+        )));
+    }
+    let detail = serde_json::json!({ "operation": operation, "runs": planned.runs, "queued": planned.queued });
+    deeds::record(
+        &mut tx,
+        caller,
+        Some(found.organisation),
+        "photos.queue",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    if woke {
+        service.wake.ring();
+    }
+    Ok(planned)
+}
+
+async fn keys(
+    service: &Service,
+    db: &mut PgConnection,
+    event: EventId,
+    asked: &NewRun,
+    under: &str,
+) -> Result<Vec<String>, Problem> {
+    let too_many = || {
+        Problem::too_large(format!(
+            "more than {RUN_MAX} photos: name a longer prefix, several times"
+        ))
+    };
+    match (&asked.keys, &asked.prefix, asked.all) {
+        (Some(keys), None, false) if keys.len() > PHOTOS_MAX => Err(Problem::invalid(
+            "/keys",
+            format!("{} keys: send at most {PHOTOS_MAX} in a call", keys.len()),
+        )),
+        (Some(keys), None, false) => Ok(keys.clone()),
+        (None, Some(prefix), false) => {
+            let inside = prefix.starts_with(under) || under.is_empty();
+            if !inside {
+                return Err(Problem::invalid(
+                    "/prefix",
+                    format!("the photos of this organisation are below {under:?}"),
+                ));
+            }
+            service
+                .store
+                .list(prefix, RUN_MAX + 1)
+                .await
+                .map_err(|error| {
+                    tracing::warn!(%error, "the store could not be listed");
+                    Problem::unavailable(
+                        "store_unavailable",
+                        "the store does not answer: try again in a moment".into(),
+                    )
+                })
+                .and_then(|keys| if keys.len() > RUN_MAX { Err(too_many()) } else { Ok(keys) })
+        }
+        (None, None, true) => {
+            let most = i64::try_from(RUN_MAX + 1).unwrap_or(i64::MAX);
+            let keys = photos_of::keys(db, event, "", most).await?;
+            if keys.len() > RUN_MAX { Err(too_many()) } else { Ok(keys) }
+        }
+        _ => Err(Problem::invalid("", "say exactly one of keys, prefix and all")),
+    }
+}
+
+/// How far a run is.
+#[utoipa::path(get, path = "/v1/runs/{run}", tag = "Runs", params(("run" = RunId, Path, description = "Of the run")),
+    responses((status = 200, body = Run)))]
+pub(super) async fn show(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(run): Path<RunId>,
+) -> Answer<Run> {
+    let mut db = service.database.acquire().await?;
+    visible(&mut db, &caller, run).await.map(axum::Json)
+}
+
+async fn visible(db: &mut PgConnection, caller: &Caller, run: RunId) -> Result<Run, Problem> {
+    runs::find(db, run)
+        .await?
+        .filter(|found| caller.organisation.is_none_or(|own| own == found.organisation))
+        .ok_or_else(|| Problem::not_found(format!("run {run}")))
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PhotosPage {
+    /// The position of the last photo of the page before.
+    #[param(minimum = 0)]
+    after: Option<i64>,
+    /// Rows, at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+}
+
+/// The photos of a run, in the order in which they were queued.
+#[utoipa::path(get, path = "/v1/runs/{run}/photos", tag = "Runs", params(("run" = RunId, Path, description = "Of the run"), PhotosPage),
+    responses((status = 200, body = super::Page<PhotoOfRun>)))]
+pub(super) async fn photos(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(run): Path<RunId>,
+    Query(page): Query<PhotosPage>,
+) -> Answer<super::Page<PhotoOfRun>> {
+    let limit = limit(page.limit)?.min(LIMIT_MAX);
+    let mut db = service.database.acquire().await?;
+    visible(&mut db, &caller, run).await?;
+    let found = history::photos_of_run(&mut db, run, page.after.unwrap_or(0), limit + 1).await?;
+    Ok(axum::Json(super::Page::of(found, limit, |row| row.position.to_string())))
+}

@@ -1,0 +1,54 @@
+//! Why something does not run.
+
+use axum::extract::State;
+
+use super::{Answer, photos};
+use crate::{
+    access::Caller,
+    event,
+    ids::{EventId, OrganisationId, PhotoId},
+    serve::{Service, input::Path, problem::Problem},
+    why::{self, Why},
+};
+
+/// Why an event's photos do not run, and the one thing to do.
+#[utoipa::path(get, path = "/v1/events/{event}/why", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 200, body = Why)))]
+pub(super) async fn event(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+) -> Answer<Why> {
+    let mut db = service.database.acquire().await?;
+    caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let why = why::event(&mut db, event).await?;
+    why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("event {event}")))
+}
+
+/// Why an organisation's photos do not run, and the one thing to do.
+#[utoipa::path(get, path = "/v1/organisations/{organisation}/why", tag = "Queues",
+    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Why)))]
+pub(super) async fn organisation(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<OrganisationId>,
+) -> Answer<Why> {
+    caller.must_see(id)?;
+    let mut db = service.database.acquire().await?;
+    let why = why::organisation(&mut db, id).await?;
+    why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("organisation {id}")))
+}
+
+/// Why a photo does not run, and the one thing to do.
+#[utoipa::path(get, path = "/v1/photos/{photo}/why", tag = "Queues", params(("photo" = PhotoId, Path, description = "Of the photo")),
+    responses((status = 200, body = Why)))]
+pub(super) async fn photo(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(photo): Path<PhotoId>,
+) -> Answer<Why> {
+    let mut db = service.database.acquire().await?;
+    photos::must_see(&mut db, &caller, photo).await?;
+    let why = why::photo(&mut db, photo).await?;
+    why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
+}

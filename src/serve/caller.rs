@@ -1,0 +1,95 @@
+//! Who asks: by a token for programs, by a session's cookie for pages.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::{Service, problem::Problem};
+use crate::{
+    access::{self, Caller, Role},
+    ids::{EventId, OrganisationId},
+};
+
+/// The name of the session's cookie. Behind HTTPS it is tied to this host.
+pub(super) fn cookie_name(service: &Service) -> &'static str {
+    if service.config.behind_https { "__Host-photogate" } else { "photogate" }
+}
+
+impl FromRequestParts<Service> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        let token = token(&parts.headers).ok_or_else(Problem::unauthenticated)?;
+        let mut db = service.database.acquire().await?;
+        let caller = access::caller_with_token(&mut db, token).await?;
+        caller.ok_or_else(Problem::unauthenticated)
+    }
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    bearer.and_then(|value| value.strip_prefix("Bearer ")).or(key)
+}
+
+/// A browser that is logged in.
+#[derive(Debug)]
+pub(super) struct Browser {
+    pub(super) caller: Caller,
+    pub(super) session: String,
+}
+
+impl FromRequestParts<Service> for Browser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        let session = session(&parts.headers, service).ok_or_else(Problem::unauthenticated)?;
+        let mut db = service.database.acquire().await?;
+        let caller = access::caller_with_session(&mut db, &session).await?;
+        Ok(Self { caller: caller.ok_or_else(Problem::unauthenticated)?, session })
+    }
+}
+
+pub(super) fn session(headers: &HeaderMap, service: &Service) -> Option<String> {
+    let name = cookie_name(service);
+    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).find_map(
+        |line| {
+            line.split(';').find_map(|pair| {
+                let (key, value) = pair.trim().split_once('=')?;
+                (key == name).then(|| value.to_owned())
+            })
+        },
+    )
+}
+
+impl Caller {
+    /// A role that is not among these is told so.
+    pub(super) fn must_be(&self, roles: &[Role]) -> Result<(), Problem> {
+        if roles.contains(&self.role) {
+            return Ok(());
+        }
+        let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
+        Err(Problem::forbidden(format!("{} may, and this is {}", roles.join(", "), self.role)))
+    }
+
+    /// Of somebody else's organisation there is nothing here.
+    pub(super) fn must_see(&self, organisation: OrganisationId) -> Result<(), Problem> {
+        if self.organisation.is_none_or(|own| own == organisation) {
+            Ok(())
+        } else {
+            Err(Problem::not_found(format!("organisation {organisation}")))
+        }
+    }
+
+    /// Whose event it is, if the caller may see it.
+    pub(super) fn must_see_event(
+        &self,
+        event: EventId,
+        found: Option<crate::event::Event>,
+    ) -> Result<crate::event::Event, Problem> {
+        found
+            .filter(|found| self.organisation.is_none_or(|own| own == found.organisation))
+            .ok_or_else(|| Problem::not_found(format!("event {event}")))
+    }
+}

@@ -1,0 +1,21 @@
+//! For machines that look after this one: is it alive, is it ready, and how is it.
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+
+use super::Service;
+
+pub(super) fn routes() -> Router<Service> {
+    Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready))
+}
+
+/// No while draining, or while the database does not answer. Want of credit is no matter of ours.
+async fn ready(State(service): State<Service>) -> (StatusCode, &'static str) {
+    if service.draining.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    let asked = sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&service.database);
+    match tokio::time::timeout(std::time::Duration::from_secs(2), asked).await {
+        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+    }
+}

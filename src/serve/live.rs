@@ -1,0 +1,131 @@
+//! What changes, as it changes: server-sent events. Redis says when to look; without it, the database is looked at every second.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    response::sse::{Event as Message, KeepAlive, KeepAliveStream, Sse},
+};
+use futures::{Stream, stream};
+use serde::Serialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+use super::{Service, input::Path, problem::Problem};
+use crate::{
+    access::Caller,
+    credits::{self, Balance},
+    event,
+    ids::{EventId, OrganisationId},
+    progress::Watch,
+    queues::{self, Filter, Queue},
+};
+
+/// Streams at once; each asks the database once a second at most.
+static AT_ONCE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(500);
+
+/// How an event, or an organisation, stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Standing {
+    /// What the organisation has.
+    pub(crate) credits: Balance,
+    /// Its queues: those of the event, or the first 50 that are not idle.
+    pub(crate) queues: Vec<Queue>,
+}
+
+/// Of what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of {
+    Event(EventId, OrganisationId),
+    Organisation(OrganisationId),
+}
+
+/// How it stands now.
+pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, Problem> {
+    let (organisation, filter) = match of {
+        Of::Event(event, organisation) => {
+            (organisation, Filter { event: Some(event), most: 2, ..Filter::default() })
+        }
+        Of::Organisation(organisation) => (
+            organisation,
+            Filter { organisation: Some(organisation), most: 50, ..Filter::default() },
+        ),
+    };
+    let credits = credits::balance(db, organisation).await?;
+    let credits =
+        credits.ok_or_else(|| Problem::not_found(format!("organisation {organisation}")))?;
+    Ok(Standing { credits, queues: queues::list(db, filter).await? })
+}
+
+type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<Message, Infallible>> + Send>>;
+pub(super) type Live = Sse<KeepAliveStream<Messages>>;
+
+/// An event's queues and its organisation's credits, as they change.
+#[utoipa::path(get, path = "/v1/events/{event}/live", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
+    responses((status = 200, body = Standing, content_type = "text/event-stream", description = "Messages `standing`, each with this as data")))]
+pub(super) async fn event(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+) -> Result<Live, Problem> {
+    let organisation = {
+        let mut db = service.database.acquire().await?;
+        caller.must_see_event(event, event::find(&mut db, event).await?)?.organisation
+    };
+    stream(service, Of::Event(event, organisation))
+}
+
+/// An organisation's credits and queues, as they change.
+#[utoipa::path(get, path = "/v1/organisations/{organisation}/live", tag = "Credits",
+    params(("organisation" = OrganisationId, Path, description = "Of the organisation")),
+    responses((status = 200, body = Standing, content_type = "text/event-stream", description = "Messages `standing`, each with this as data")))]
+pub(super) async fn organisation(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<OrganisationId>,
+) -> Result<Live, Problem> {
+    caller.must_see(id)?;
+    {
+        let mut db = service.database.acquire().await?;
+        standing(&mut db, Of::Organisation(id)).await?;
+    }
+    stream(service, Of::Organisation(id))
+}
+
+/// Looks when Redis says so, or a second has passed; tells what is not as it was.
+pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
+    let permit = AT_ONCE.try_acquire().map_err(|_| {
+        Problem::too_many("too many pages are open: this one moves when it is loaded again")
+    })?;
+    let watch = match of {
+        Of::Event(event, _) => Watch::open(service.redis_url.as_deref(), event).ok(),
+        Of::Organisation(_) => None,
+    };
+    let begin = (service, watch, String::new(), permit);
+    let messages = stream::unfold(begin, move |(service, watch, mut told, permit)| async move {
+        loop {
+            if service.draining.is_cancelled() {
+                return None;
+            }
+            let now = async { standing(&mut *service.database.acquire().await?, of).await };
+            // Trouble with the database is waited out: the page shows what it knows.
+            if let Ok(now) = now.await
+                && let Ok(data) = serde_json::to_string(&now)
+                && data != told
+            {
+                told.clone_from(&data);
+                let message = Message::default().event("standing").data(data);
+                return Some((Ok(message), (service, watch, told, permit)));
+            }
+            tokio::select! {
+                () = service.draining.cancelled() => return None,
+                () = async { match &watch {
+                    Some(watch) => watch.changed().await,
+                    None => tokio::time::sleep(Duration::from_secs(1)).await,
+                } } => {}
+            }
+        }
+    });
+    let messages: Messages = Box::pin(messages);
+    Ok(Sse::new(messages).keep_alive(KeepAlive::default()))
+}

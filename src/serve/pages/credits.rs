@@ -1,0 +1,426 @@
+//! What an organisation has, used and added.
+
+use axum::{
+    extract::State,
+    response::{Html, Response},
+};
+use chrono::NaiveDate;
+use maud::{Markup, html};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Form, Page, Trouble, confirm, csv_file, layout, whose};
+use crate::{
+    access::{Caller, Role},
+    books::{
+        days::{self, Day},
+        history::{Kind, Movement},
+        months::{self, Month},
+    },
+    credits::{self, Balance, Credits},
+    ids::{EventId, OrganisationId},
+    organisation::{self, Organisation},
+    serve::{
+        Service,
+        api::credits::{Which, movements, top_up},
+        caller::Browser,
+        input::{LIMIT_MAX, Query},
+        live::{self, Live, Of},
+        problem::Problem,
+    },
+    top_up::TopUpKind,
+};
+
+/// What the page is about, and which rows of the history; as a form sends it, with empty fields.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    organisation: Option<OrganisationId>,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    after: String,
+}
+
+impl Asked {
+    fn which(&self, zone: &str) -> Result<Which, Problem> {
+        let kind: Option<Kind> = match self.kind.as_str() {
+            "" => None,
+            kind => Some(
+                serde_json::from_value(kind.into())
+                    .map_err(|_| Problem::invalid("kind", "no such type"))?,
+            ),
+        };
+        let event = match self.event.trim() {
+            "" => None,
+            event => Some(EventId(
+                event.parse().map_err(|_| Problem::invalid("event", "an event is a number"))?,
+            )),
+        };
+        Ok(Which {
+            kind,
+            event,
+            since: begin_of(&self.from, zone, 0)?,
+            before: begin_of(&self.to, zone, 1)?,
+            after: Some(self.after.clone()),
+            limit: None,
+        })
+    }
+
+    fn filters(&self, organisation: OrganisationId) -> Vec<(&str, String)> {
+        vec![
+            ("organisation", organisation.to_string()),
+            ("kind", self.kind.clone()),
+            ("event", self.event.clone()),
+            ("from", self.from.clone()),
+            ("to", self.to.clone()),
+        ]
+    }
+}
+
+/// The first instant of a day of the organisation's, or of so many days later.
+fn begin_of(
+    day: &str,
+    zone: &str,
+    later: i64,
+) -> Result<Option<chrono::DateTime<chrono::Utc>>, Problem> {
+    if day.is_empty() {
+        return Ok(None);
+    }
+    let bad = || Problem::invalid("from", "write a day as 2026-11-23");
+    let day: NaiveDate = day.parse().map_err(|_| bad())?;
+    let day = day.checked_add_signed(chrono::TimeDelta::days(later)).ok_or_else(bad)?;
+    let zone: chrono_tz::Tz = zone.parse().unwrap_or(chrono_tz::UTC);
+    let midnight = day.and_hms_opt(0, 0, 0).ok_or_else(bad)?;
+    // Where clocks leave midnight out, the day begins an hour later.
+    let begin = midnight.and_local_timezone(zone).earliest();
+    let begin = begin
+        .or_else(|| (midnight + chrono::TimeDelta::hours(1)).and_local_timezone(zone).earliest());
+    Ok(begin.map(|begin| begin.to_utc()))
+}
+
+/// For those who see several: which one?
+pub(super) async fn organisations(State(service): State<Service>, browser: Browser) -> Page {
+    browser.caller.must_be(&[Role::Operator, Role::Finance, Role::Staff])?;
+    let mut db = service.database.acquire().await?;
+    let own = browser.caller.organisation;
+    let all = organisation::list(&mut db).await?;
+    let shown = all.into_iter().filter(|found| own.is_none_or(|own| own == found.id));
+    let content = html! {
+        h1 { "Organisations" }
+        div.scroll { table {
+            thead { tr { th { "Organisation" } th.number { "ID" } th { "Time zone" } th { "Cost per credit" } th {} } }
+            tbody { @for found in shown { tr {
+                td { a href={ "/credits?organisation=" (found.id) } { (found.name) } }
+                td.number { (found.id) }
+                td { (found.time_zone) }
+                td { @match &found.price { Some(price) => (price), None => span.faint { "not for sale" } } }
+                td { a href={ "/events?organisation=" (found.id) } { "Events" } }
+            } } }
+        } }
+    };
+    Ok(layout::page(&browser, "/organisations", "Organisations", None, content))
+}
+
+async fn found(
+    db: &mut PgConnection,
+    caller: &Caller,
+    asked: Option<OrganisationId>,
+) -> Result<(Organisation, Balance), Problem> {
+    caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
+    let id = whose(caller, asked)?
+        .ok_or_else(|| Problem::not_found("organisation chosen: choose one under Organisations"))?;
+    let missing = || Problem::not_found(format!("organisation {id}"));
+    let organisation = organisation::find(db, id).await?.ok_or_else(missing)?;
+    let balance = credits::balance(db, id).await?.ok_or_else(missing)?;
+    Ok((organisation, balance))
+}
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> Page {
+    let mut db = service.database.acquire().await?;
+    let (organisation, balance) = found(&mut db, &browser.caller, asked.organisation).await?;
+    let id = organisation.id;
+    let months = months::latest(&mut db, id, 3).await?;
+    let mut used = Vec::new();
+    for month in &months {
+        used.push(days::days(&mut db, id, month.month, 31).await?);
+    }
+    let history = movements(&mut db, id, &asked.which(&organisation.time_zone)?).await?;
+    let may_buy = organisation.price.is_some()
+        && matches!(browser.caller.role, Role::Organiser | Role::Staff);
+    let content = html! {
+        h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
+        div.row.apart {
+            div {
+                div.faint { "Available Credits" }
+                div.big data-live="available" { (balance.available) }
+                div.faint {
+                    span data-live="reserved" { (balance.reserved) } " reserved for photos in progress"
+                    @if let Some(lasts) = lasts(&balance, &used) { " · lasts " (lasts) " at the rate of the last days" }
+                }
+                div.faint { "Shared by all events. Credits never expire." }
+            }
+            @if may_buy { (add_form(&browser, id)) }
+            @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
+        }
+        @if let Some(price) = &organisation.price {
+            details { summary { "Cost per credit" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }
+        }
+        h2 { "Monthly Usage Summary" }
+        div.cards { @for (month, used) in months.iter().zip(&used) { (card(month, used)) } }
+        h2 id="history" { "Transaction History" }
+        (filters(&asked, id))
+        (table(&history.items, &organisation.time_zone))
+        (layout::more("/credits", &asked.filters(id), history.next.as_ref()))
+    };
+    Ok(layout::page(
+        &browser,
+        "/credits",
+        "Credits",
+        Some(format!("/credits/live?organisation={id}")),
+        content,
+    ))
+}
+
+/// How long the balance lasts at the rate of the last seven days with any use.
+fn lasts(balance: &Balance, used: &[Vec<Day>]) -> Option<String> {
+    let today = chrono::Utc::now().date_naive();
+    let days: Vec<_> = used
+        .iter()
+        .flatten()
+        .filter(|day| day.day <= today && day.day > today - chrono::TimeDelta::days(7))
+        .collect();
+    let sum: i64 = days.iter().map(|day| day.usage.0).sum();
+    let (sum, available) = (i32::try_from(sum).ok()?, i32::try_from(balance.available.0).ok()?);
+    (sum > 0 && available > 0)
+        .then(|| layout::about(7.0 * 86_400.0 * f64::from(available) / f64::from(sum)))
+}
+
+fn add_form(browser: &Browser, organisation: OrganisationId) -> Markup {
+    html! {
+        details.add {
+            summary.button { "Add Credits" }
+            form method="post" action="/credits/add" {
+                (layout::key(browser))
+                input type="hidden" name="organisation" value=(organisation);
+                // Sent twice, bought once.
+                input type="hidden" name="once" value=(Uuid::now_v7());
+                label { "How many credits?" input type="number" name="credits" min="1" max="1000000000" step="1" required; }
+                p { button type="submit" { "Continue" } }
+            }
+        }
+    }
+}
+
+/// A month: the current one has a border and a badge; bars are its days.
+fn card(month: &Month, used: &[Day]) -> Markup {
+    let most = used.iter().map(|day| day.usage.0).max().unwrap_or(0).max(1);
+    let in_month: Vec<_> = used
+        .iter()
+        .filter(|day| {
+            day.day.format("%Y-%m").to_string() == month.month.format("%Y-%m").to_string()
+        })
+        .collect();
+    html! {
+        section.card.current[month.current] {
+            h3 { (month.month.format("%b %Y")) @if month.current { span.badge { "Current" } } }
+            dl {
+                dt { "Usage" } dd { (month.usage) }
+                dt { "Credits Added" } dd { (month.added) }
+                dt { "Net" } dd.good[month.net.0 > 0].bad[month.net.0 < 0] { (signed(month.net)) }
+                dt { "Transaction Count" } dd { (month.transactions) }
+            }
+            svg.chart viewBox="0 0 310 40" preserveAspectRatio="none" role="img" aria-label={ "Use by day; at most " (most) " on one" } {
+                @for (at, day) in in_month.iter().enumerate() {
+                    @let height = 40 * day.usage.0.max(0) / most;
+                    rect x=(10 * at) y=(40 - height) width="8" height=(height) { title { (day.day) ": " (day.usage) } }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn signed(credits: Credits) -> String {
+    if credits.0 > 0 { format!("+{credits}") } else { credits.to_string() }
+}
+
+const KINDS: [(&str, &str); 6] = [
+    ("", "All"),
+    ("usage", "Usage"),
+    ("purchase", "Purchase"),
+    ("admin_grant", "Admin Grant"),
+    ("free_credits", "Free Credits"),
+    ("refund", "Refund"),
+];
+
+fn filters(asked: &Asked, organisation: OrganisationId) -> Markup {
+    html! {
+        form.filters method="get" action="/credits#history" {
+            input type="hidden" name="organisation" value=(organisation);
+            (layout::choice("Type", "kind", &KINDS, &asked.kind))
+            label { "Event ID" input name="event" inputmode="numeric" size="8" value=(asked.event); }
+            label { "From" input type="date" name="from" value=(asked.from); }
+            label { "To" input type="date" name="to" value=(asked.to); }
+            button.quiet type="submit" { "Filter" }
+            button.quiet type="submit" formaction="/credits.csv" { "CSV" }
+        }
+    }
+}
+
+fn table(rows: &[Movement], zone: &str) -> Markup {
+    html! {
+        @if rows.is_empty() { p.faint { "Nothing yet. Add credits, and queue photos on an event's page." } }
+        @else { div.scroll { table {
+            thead { tr { th { "Type" } th.number { "Credits" } th { "Event" } th.number { "Event ID" } th { "User" } th { "Date" } } }
+            tbody { @for row in rows { tr {
+                td { (row.kind.name()) }
+                td.number.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) }
+                @if let Some(event) = row.event {
+                    td { a href={ "/events/" (event) } { (row.event_name.as_deref().unwrap_or("—")) } @if let Some(operation) = row.operation { " " span.faint { (operation) } } }
+                    td.number { (event) }
+                } @else { td { "—" } td.number { "—" } }
+                td { (row.actor) }
+                td { (layout::instant(row.at, zone)) }
+            } } }
+        } } }
+    }
+}
+
+/// Rows of a file, at most.
+const CSV_MAX: usize = 100_000;
+
+pub(super) async fn csv(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Trouble> {
+    let mut db = service.database.acquire().await?;
+    let (organisation, _) = found(&mut db, &browser.caller, asked.organisation).await?;
+    let mut which = asked.which(&organisation.time_zone)?;
+    which.limit = Some(LIMIT_MAX);
+    let mut rows = vec![
+        ["type", "credits", "event", "event_id", "operation", "user", "note", "at"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    loop {
+        let page = movements(&mut db, organisation.id, &which).await?;
+        rows.extend(page.items.into_iter().map(|row| {
+            vec![
+                row.kind.name().to_owned(),
+                row.credits.0.to_string(),
+                row.event_name.unwrap_or_default(),
+                row.event.map(|event| event.to_string()).unwrap_or_default(),
+                row.operation.map(|operation| operation.to_string()).unwrap_or_default(),
+                row.actor,
+                row.note.unwrap_or_default(),
+                row.at.to_rfc3339(),
+            ]
+        }));
+        if rows.len() > CSV_MAX {
+            return Err(Problem::too_large(format!(
+                "more than {CSV_MAX} rows: choose a shorter time"
+            ))
+            .into());
+        }
+        match page.next {
+            Some(next) => which.after = Some(next),
+            None => break,
+        }
+    }
+    Ok(csv_file(&format!("credits-{}.csv", organisation.id), rows)?)
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Add {
+    organisation: OrganisationId,
+    credits: Credits,
+    once: String,
+    confirmed: Option<String>,
+}
+
+pub(super) async fn add(
+    State(service): State<Service>,
+    form: Form<Add>,
+) -> Result<Html<String>, Trouble> {
+    let (browser, add) = (form.browser, form.fields);
+    browser.caller.must_be(&[Role::Organiser, Role::Staff])?;
+    let (organisation, balance) = {
+        let mut db = service.database.acquire().await?;
+        found(&mut db, &browser.caller, Some(add.organisation)).await?
+    };
+    let back = format!("/credits?organisation={}", organisation.id);
+    if !(1..=1_000_000_000).contains(&add.credits.0) {
+        return Err(Problem::invalid("credits", "write a number from 1 to 1,000,000,000").into());
+    }
+    if add.confirmed.is_none() {
+        let price = organisation.price.ok_or_else(|| {
+            Problem::conflict(
+                "purchasing_disabled",
+                "credits are not for sale here: contact support",
+            )
+        })?;
+        let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
+        let says = html! {
+            p { "Buy " strong { (add.credits) } " credits for " strong { (total.normalize()) " " (price.currency) } "." }
+            p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
+        };
+        let fields = [
+            ("organisation", organisation.id.to_string()),
+            ("credits", add.credits.0.to_string()),
+            ("once", add.once),
+        ];
+        return Ok(confirm::page(
+            &browser,
+            "Add credits",
+            says,
+            "/credits/add",
+            &back,
+            &fields,
+            "Buy",
+        ));
+    }
+    let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
+    let credited = top_up(
+        &service,
+        &browser.caller,
+        organisation.id,
+        TopUpKind::Purchase,
+        add.credits,
+        "",
+        &key,
+    )
+    .await?;
+    let content = html! {
+        h1 { "Credits" }
+        p.notice.good role="status" {
+            @if credited.credited { (add.credits) " credits were added." } @else { "This was bought before; nothing changed." }
+            " You have " strong { (credited.available) } " now."
+            @if credited.resumed { " Photos that waited for credits go on." }
+        }
+        p { a.button href=(back) { "Back to Credits" } }
+    };
+    Ok(layout::page(&browser, "/credits", "Credits", None, content))
+}
+
+pub(super) async fn live(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> Result<Live, Trouble> {
+    let organisation = {
+        let mut db = service.database.acquire().await?;
+        found(&mut db, &browser.caller, asked.organisation).await?.0
+    };
+    Ok(live::stream(service, Of::Organisation(organisation.id))?)
+}

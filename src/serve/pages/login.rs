@@ -1,0 +1,99 @@
+//! Logging in and out.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use maud::html;
+use serde::Deserialize;
+
+use super::{Form, Trouble, layout};
+use crate::{
+    access,
+    serve::{Service, caller, problem::Problem, shield},
+};
+
+fn ask(said: Option<&str>) -> Html<String> {
+    layout::bare(
+        "Log in",
+        html! {
+            h1 { "photogate" }
+            @if let Some(said) = said { p.notice.bad role="alert" { (said) } }
+            form method="post" action="/login" {
+                label { "E-mail" input type="email" name="email" autocomplete="username" autofocus; }
+                label { "Password, or a token (without e-mail)" input type="password" name="password" autocomplete="current-password" required; }
+                p { button type="submit" { "Log in" } }
+            }
+        },
+    )
+}
+
+pub(super) async fn page() -> Html<String> {
+    ask(None)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Who {
+    #[serde(default)]
+    email: String,
+    password: String,
+}
+
+pub(super) async fn log_in(
+    State(service): State<Service>,
+    peer: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    axum::Form(who): axum::Form<Who>,
+) -> Result<Response, Trouble> {
+    // A page of another site that logs people in as somebody else is refused by what browsers tell.
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return Err(Problem::forbidden("log in on this site's own page").into());
+    }
+    let mut whom = vec![shield::address(&service, &headers, peer).to_string()];
+    if !who.email.is_empty() {
+        whom.push(who.email.trim().to_lowercase().chars().take(200).collect());
+    }
+    if !service.logins.may_try(&whom) {
+        let said = "That was tried too often. Wait a quarter of an hour.";
+        return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said))).into_response());
+    }
+    let mut db = service.database.acquire().await?;
+    let Some(session) = access::log_in(&mut db, &who.email, &who.password).await? else {
+        let said = "This e-mail and password do not belong together.";
+        return Ok((StatusCode::UNAUTHORIZED, ask(Some(said))).into_response());
+    };
+    service.logins.succeeded(&whom);
+    Ok((cookie(&service, &session.0, "43200")?, Redirect::to("/")).into_response())
+}
+
+/// The session's cookie, as tight as there is.
+fn cookie(
+    service: &Service,
+    value: &str,
+    seconds: &str,
+) -> Result<[(header::HeaderName, HeaderValue); 1], Problem> {
+    let name = caller::cookie_name(service);
+    // Browsers take a secure cookie from this very machine without HTTPS too, but not all of them.
+    let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
+    let secure = if local { "" } else { "; Secure" };
+    let cookie =
+        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::invalid("", error))?;
+    Ok([(header::SET_COOKIE, cookie)])
+}
+
+#[derive(Deserialize)]
+pub(super) struct Nothing {}
+
+pub(super) async fn log_out(
+    State(service): State<Service>,
+    form: Form<Nothing>,
+) -> Result<Response, Trouble> {
+    let mut db = service.database.acquire().await?;
+    access::log_out(&mut db, &form.browser.session).await?;
+    Ok((cookie(&service, "", "0")?, Redirect::to("/login")).into_response())
+}

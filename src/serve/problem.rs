@@ -1,0 +1,306 @@
+//! What goes wrong, told to whoever asked: RFC 9457. Clients branch on `code` alone.
+
+use axum::{
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    access::AccessError, database, intake::IntakeError, search::SelfieError,
+    start_list::StartListError, top_up::TopUpError,
+};
+
+tokio::task_local! {
+    /// Of the request that is being answered; every log line of it and its answer have it.
+    pub(super) static REQUEST_ID: String;
+}
+
+/// An answer that is a "no".
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// The HTTP status.
+    status: u16,
+    /// Stable, for programs.
+    #[schema(example = "not_found")]
+    code: &'static str,
+    /// The same, for people.
+    title: &'static str,
+    /// This time, and what to do.
+    detail: String,
+    /// To find it in the logs.
+    request_id: String,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+    /// Which parts of the request are wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Wrong>,
+}
+
+/// A part of the request that is wrong.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Wrong {
+    /// A JSON pointer into the body, or the name of a parameter.
+    pointer: String,
+    /// In words.
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
+        let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+        let retryable = status.is_server_error();
+        Self {
+            status: status.as_u16(),
+            code,
+            title,
+            detail,
+            request_id,
+            retryable,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Something in the request cannot be.
+    pub(super) fn invalid(pointer: &str, detail: impl ToString) -> Self {
+        let mut problem = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid",
+            "Something in the request cannot be",
+            detail.to_string(),
+        );
+        problem.errors.push(Wrong { pointer: pointer.into(), detail: detail.to_string() });
+        problem
+    }
+
+    /// Nobody, or nobody known.
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "Who asks?",
+            "send a token that is not revoked, as `Authorization: Bearer …` or `X-API-Key: …`"
+                .into(),
+        )
+    }
+
+    /// Somebody else may.
+    pub(super) fn forbidden(detail: impl ToString) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "This role may not do that",
+            detail.to_string(),
+        )
+    }
+
+    /// It is not there, or not for this caller.
+    pub(super) fn not_found(what: impl ToString) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "There is no such thing",
+            format!("there is no {}", what.to_string()),
+        )
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This can be asked differently",
+            "see /v1/openapi.json for what can be asked here".into(),
+        )
+    }
+
+    pub(super) fn conflict(code: &'static str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, code, "This contradicts what is there", detail.to_string())
+    }
+
+    pub(super) fn insufficient_credits(detail: String) -> Self {
+        Self::new(
+            StatusCode::PAYMENT_REQUIRED,
+            "insufficient_credits",
+            "There are not enough credits",
+            detail,
+        )
+    }
+
+    pub(super) fn too_large(detail: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "This is too much at once", detail)
+    }
+
+    pub(super) fn too_many(detail: &str) -> Self {
+        let mut problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "slow_down",
+            "Too many requests",
+            detail.to_owned(),
+        );
+        problem.retryable = true;
+        problem
+    }
+
+    pub(super) fn unavailable(code: &'static str, detail: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "This does not work just now", detail)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(super) fn title(&self) -> &'static str {
+        self.title
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), axum::Json(&self)).into_response();
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        if self.status == 401 {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        if self.status == 429 {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        let said = || {
+            error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default()
+        };
+        if database::is_code(&error, database::NOT_FOUND) {
+            // "no event 7"
+            return Self::not_found(said().trim_start_matches("no "));
+        }
+        if database::is_code(&error, database::BAD_ARGUMENT) {
+            return Self::invalid("", said());
+        }
+        if database::is_refusal(&error) {
+            tracing::info!(%error, "the database refused a request");
+            return Self::invalid("", "a value is too long, too large, or not of its kind");
+        }
+        tracing::error!(%error, "the database has trouble");
+        Self::unavailable(
+            "database_unavailable",
+            "the database does not answer: try again in a moment".into(),
+        )
+    }
+}
+
+impl From<TopUpError> for Problem {
+    fn from(error: TopUpError) -> Self {
+        match error {
+            TopUpError::NoOrganisation(organisation) => {
+                Self::not_found(format!("organisation {organisation}"))
+            }
+            TopUpError::KeyReused(_) => {
+                let mut problem = Self::invalid("Idempotency-Key", error);
+                problem.code = "idempotency_key_reused";
+                problem
+            }
+            TopUpError::NoPrice(_) => Self::conflict(
+                "purchasing_disabled",
+                "this organisation has no price per credit: contact support to add credits",
+            ),
+            TopUpError::NotEnoughCredits(_) => Self::conflict("not_enough_credits", error),
+            TopUpError::BadAmount(..) => Self::invalid("/credits", error),
+            TopUpError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::TooMany(_) => Self::invalid("/keys", error),
+            IntakeError::Key { number, .. } => {
+                Self::invalid(&format!("/keys/{}", number - 1), error)
+            }
+            IntakeError::NoEvent(event) => Self::not_found(format!("event {event}")),
+            IntakeError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Database(error) => error.into(),
+            AccessError::Known(_) => Self::conflict("known", error),
+            AccessError::NoOrganisation(_) => Self::invalid("/organisation", error),
+            AccessError::Belongs(_) => Self::invalid("/organisation", error),
+            AccessError::Name => Self::invalid("/name", error),
+            AccessError::Address(_) => Self::invalid("/email", error),
+            AccessError::Password => Self::invalid("/password", error),
+        }
+    }
+}
+
+impl From<StartListError> for Problem {
+    fn from(error: StartListError) -> Self {
+        Self::invalid("", error)
+    }
+}
+
+impl From<SelfieError> for Problem {
+    fn from(error: SelfieError) -> Self {
+        match error {
+            SelfieError::Pool(error) => {
+                tracing::error!(%error, "selfies cannot be looked at");
+                Self::unavailable("pool_unavailable", "photos cannot be looked at just now".into())
+            }
+            SelfieError::Photo(_)
+            | SelfieError::NoFace
+            | SelfieError::TooSmall
+            | SelfieError::Crashed(_) => Self::invalid("", error),
+        }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::too_large(rejection.body_text());
+        }
+        if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "This is no JSON",
+                "send the body as application/json".into(),
+            );
+        }
+        let mut problem = Self::invalid("", rejection.body_text());
+        if rejection.status() == StatusCode::BAD_REQUEST {
+            problem.status = 400;
+            problem.code = "malformed";
+            problem.title = "This cannot be read";
+        }
+        problem
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid("query", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(_: PathRejection) -> Self {
+        Self::not_found("such address: an id in it is not of its kind")
+    }
+}

@@ -1,0 +1,163 @@
+//! What every request passes: an id for the logs, a limit on time, on size and on how many at once, and the headers that
+//! keep browsers from being used against their people.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{
+    Service,
+    problem::{Problem, REQUEST_ID},
+};
+
+/// Larger than 10,000 keys of the usual length, and than a selfie of a phone.
+pub(super) const BODY_MAX: usize = 16 << 20;
+/// Longer than anything takes that is well.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Answered at once; more wait in the kernel's queue for a moment, and are then told to come back.
+static AT_ONCE: Semaphore = Semaphore::const_new(512);
+
+/// Nothing from elsewhere, no script but ours from a file, and no frame around us.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];
+
+/// The header that names a request; one that is sent along is kept.
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(super) async fn every_request(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let is_stream = path.ends_with("/live");
+    let began = Instant::now();
+    let span = tracing::info_span!("request", id);
+    let answer = REQUEST_ID.scope(id.clone(), async {
+        let Ok(Ok(_permit)) = tokio::time::timeout(Duration::from_secs(1), AT_ONCE.acquire()).await
+        else {
+            return Problem::too_many("the service is busy: come back in a minute").into_response();
+        };
+        match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Problem::unavailable(
+                "too_slow",
+                format!("this took longer than {} s: ask for less at once", ANSWER_MAX.as_secs()),
+            )
+            .into_response(),
+        }
+    });
+    let mut answer = tracing::Instrument::instrument(answer, span).await;
+    let status = answer.status().as_u16();
+    let elapsed = began.elapsed();
+    if !is_stream {
+        metrics::histogram!("photogate_http_request_duration_seconds", "status" => status.to_string())
+            .record(elapsed.as_secs_f64());
+    }
+    tracing::debug!(id, %method, path, status, milliseconds = elapsed.as_secs_f64() * 1000.0, "answered");
+    let headers = answer.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if service.config.behind_https {
+        let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID_HEADER, id);
+    }
+    answer
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID_HEADER)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| {
+            (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+pub(super) async fn nothing_there(uri: Uri) -> Response {
+    let problem = Problem::not_found(format!("page {}", uri.path()));
+    if uri.path().starts_with("/v1") {
+        problem.into_response()
+    } else {
+        super::pages::trouble(problem)
+    }
+}
+
+pub(super) async fn not_so() -> Problem {
+    Problem::method_not_allowed()
+}
+
+/// Failed logins of an address within a quarter of an hour, at most.
+const FAILURES_MAX: u32 = 10;
+const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Addresses remembered, at most: who has so many is stopped by other means.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Who failed to log in, and how often: passwords are not to be guessed here.
+#[derive(Debug, Default)]
+pub(super) struct Logins(Mutex<HashMap<String, (Instant, u32)>>);
+
+impl Logins {
+    /// Counts a try of these, before it is made, and says whether it may be.
+    pub(super) fn may_try(&self, whom: &[String]) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > REMEMBERED_MAX {
+            known.retain(|_, (since, _)| since.elapsed() < FORGET_AFTER);
+        }
+        let mut may = true;
+        for name in whom {
+            let (since, tries) = known.entry(name.clone()).or_insert((Instant::now(), 0));
+            if since.elapsed() >= FORGET_AFTER {
+                (*since, *tries) = (Instant::now(), 0);
+            }
+            *tries += 1;
+            may &= *tries <= FAILURES_MAX;
+        }
+        may
+    }
+
+    /// They were who they said.
+    pub(super) fn succeeded(&self, whom: &[String]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        whom.iter().for_each(|name| drop(known.remove(name)));
+    }
+}
+
+/// The address of whoever asks; a proxy's last word, where there is one in front.
+pub(super) fn address(
+    service: &Service,
+    headers: &HeaderMap,
+    peer: ConnectInfo<SocketAddr>,
+) -> IpAddr {
+    let said =
+        || headers.get("x-forwarded-for")?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
+    service.config.behind_https.then(said).flatten().unwrap_or_else(|| peer.0.ip())
+}
