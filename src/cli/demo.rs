@@ -1,5 +1,7 @@
 //! `photogate demo`: the whole service at work, on sample photos, with services of its own.
 
+mod site;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
@@ -35,6 +37,7 @@ use crate::{
     work::{Looker, Work},
     worker::{self, Stop},
 };
+use site::Site;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -111,7 +114,9 @@ impl Demo {
             tokio::spawn(async move { worker::run(&config, pool, Arc::new(work), stop).await })
         };
 
+        let site = Site::open(&mut config, pool.clone()).await?;
         let mut show = Show {
+            site,
             pool,
             bar,
             config,
@@ -127,6 +132,7 @@ impl Demo {
         if !self.exit {
             show.stay_up().await?;
         }
+        show.site.close().await?;
         stop.drain.cancel();
         working.await.context("the worker broke")??;
         drop(services);
@@ -135,6 +141,7 @@ impl Demo {
 }
 
 struct Show {
+    site: Site,
     pool: PgPool,
     bar: ProgressBar,
     config: Config,
@@ -156,6 +163,10 @@ impl Show {
             self.bar,
             "\nThe Demo Athletics Club has bought {CREDITS} credits, and has two events.\n"
         );
+        for line in self.site.admit(&mut db, organisation).await? {
+            tell!(self.bar, "{line}");
+        }
+        tell!(self.bar);
         let mut photos = 0;
         for (name, folder) in [("City Marathon", "marathon/"), ("Gala Night", "gala/")] {
             let event = event::create(&mut db, organisation, name, true, true).await?;
@@ -371,7 +382,7 @@ impl Show {
             self.config.redis_url.as_deref().unwrap_or_default()
         );
         let photogate = std::env::current_exe()?;
-        for command in ["events show 1", "credits history 1", "jobs failures 1", "reconcile"] {
+        for command in ["events show 1", "credits history 1", "jobs failures 1", "why event 1"] {
             tell!(self.bar, "  {} {command}", photogate.display());
         }
         tell!(self.bar, "\nThe upright photos are in {}.", self.config.store_url);

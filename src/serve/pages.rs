@@ -13,7 +13,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use maud::html;
 use serde::de::DeserializeOwned;
@@ -124,17 +124,17 @@ pub(super) fn routes() -> Router<Service> {
         .route("/statements.csv", get(finance::statement_csv))
         .route(
             "/assets/style.css",
-            get(|| asset("text/css; charset=utf-8", include_str!("../../assets/style.css"))),
+            asset("text/css; charset=utf-8", include_str!("../../assets/style.css")),
         )
         .route(
             "/assets/live.js",
-            get(|| asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js"))),
+            asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js")),
         )
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> Response {
+fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")];
-    (headers, text).into_response()
+    get(move || std::future::ready((headers, text)))
 }
 
 /// To what each comes for.

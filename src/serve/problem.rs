@@ -20,7 +20,7 @@ tokio::task_local! {
 
 /// An answer that is a "no".
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The HTTP status.
     status: u16,
     /// Stable, for programs.
@@ -41,7 +41,7 @@ pub struct Problem {
 
 /// A part of the request that is wrong.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Wrong {
+pub(crate) struct Wrong {
     /// A JSON pointer into the body, or the name of a parameter.
     pointer: String,
     /// In words.
@@ -240,8 +240,9 @@ impl From<AccessError> for Problem {
         match error {
             AccessError::Database(error) => error.into(),
             AccessError::Known(_) => Self::conflict("known", error),
-            AccessError::NoOrganisation(_) => Self::invalid("/organisation", error),
-            AccessError::Belongs(_) => Self::invalid("/organisation", error),
+            AccessError::NoOrganisation(_) | AccessError::Belongs(_) => {
+                Self::invalid("/organisation", error)
+            }
             AccessError::Name => Self::invalid("/name", error),
             AccessError::Address(_) => Self::invalid("/email", error),
             AccessError::Password => Self::invalid("/password", error),

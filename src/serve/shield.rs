@@ -147,7 +147,7 @@ impl Logins {
     /// They were who they said.
     pub(super) fn succeeded(&self, whom: &[String]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        whom.iter().for_each(|name| drop(known.remove(name)));
+        known.retain(|name, _| !whom.contains(name));
     }
 }
 

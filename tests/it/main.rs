@@ -24,5 +24,6 @@ mod photo_store;
 mod photos;
 mod pool;
 mod search;
+mod serve;
 mod settle;
 mod worker;

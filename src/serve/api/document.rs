@@ -1,6 +1,6 @@
 //! The OpenAPI document: completed with what all endpoints have in common, served as JSON and as a page to read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use maud::{DOCTYPE, Markup, html};
@@ -188,9 +188,9 @@ fn call(document: &Value, path: &str, method: &str, operation: &Value) -> String
         let name = content["schema"]["$ref"].as_str().and_then(|name| name.rsplit('/').next());
         let example = name
             .map_or(json!(null), |name| document["components"]["schemas"][name]["example"].clone());
-        call.push_str(&format!(" \\\n  -H \"Content-Type: {kind}\""));
+        let _ = write!(call, " \\\n  -H \"Content-Type: {kind}\"");
         if kind == "application/json" {
-            call.push_str(&format!(" -d '{example}'"));
+            let _ = write!(call, " -d '{example}'");
         } else {
             call.push_str(" --data-binary @FILE");
         }

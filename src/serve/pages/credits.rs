@@ -174,7 +174,7 @@ pub(super) async fn page(
             @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
         }
         @if let Some(price) = &organisation.price {
-            details { summary { "Cost per credit" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }
+            details { summary { "Cost per credit ••••• (show or hide)" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }
         }
         h2 { "Monthly Usage Summary" }
         div.cards { @for (month, used) in months.iter().zip(&used) { (card(month, used)) } }

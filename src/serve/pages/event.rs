@@ -340,21 +340,40 @@ fn card(photo: &Photo) -> Markup {
     html! {
         li.photo tabindex="0" {
             figure {
-                @let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
-                svg viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(photo.key) {
-                    @if photo.width.is_some() { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) preserveAspectRatio="xMidYMid meet" {} }
-                    @for face in &photo.faces.0 { rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) { title { "face" } } }
-                    @for bib in &photo.bibs.0 { rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) { title { (bib.number) } } }
-                }
+                (picture(photo, false))
+                @if photo.turn.is_some_and(|turn| turn != 0) { (picture(photo, true)) }
             }
             div.text {
                 div { @for bib in &photo.bibs.0 { span.chip { (bib.number) } " " }
                     @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
-                @match photo.turn { Some(0) | None => {}, Some(turn) => div { "turned by " (turn) "°" } }
+                @match photo.turn { Some(0) | None => {}, Some(turn) => div { "turned by " (turn) "°: before | after" } }
                 (state("Processing", photo.processing, photo.processing_reason.as_deref()))
                 (state("Rotation", photo.rotation, photo.rotation_reason.as_deref()))
                 div.faint { (photo.key) }
                 div { a href={ "/receipts/" (photo.id) } { "Receipt" } }
+            }
+        }
+    }
+}
+
+/// The photo with its boxes; or as AI rotation has turned it.
+fn picture(photo: &Photo, turned: bool) -> Markup {
+    let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
+    let turn = photo.turn.filter(|_| turned).unwrap_or(0);
+    let (across, down) = if turn % 180 == 0 { (width, height) } else { (height, width) };
+    let (right, below) = match turn {
+        90 => (height, 0),
+        180 => (width, height),
+        270 => (0, width),
+        _ => (0, 0),
+    };
+    let name = if turned { format!("{}, turned by {turn} degrees", photo.key) } else { photo.key.clone() };
+    html! {
+        svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
+            g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
+                @if photo.width.is_some() { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {} }
+                @for face in &photo.faces.0 { rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) { title { "face" } } }
+                @for bib in &photo.bibs.0 { rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) { title { (bib.number) } } }
             }
         }
     }

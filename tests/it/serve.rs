@@ -1,0 +1,643 @@
+//! The HTTP API: who may what, what is answered, and what may not happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use photogate::{
+    access::Role,
+    ids::{EventId, Operation, OrganisationId},
+    serve,
+};
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::support::{
+    App,
+    site::{Site, answered},
+};
+
+/// An organisation with a little of everything.
+struct Stage {
+    organisation: OrganisationId,
+    event: EventId,
+    photo: String,
+    run: i64,
+}
+
+async fn a_stage(app: &App) -> Stage {
+    let organisation = app.an_organisation_with(1000).await;
+    let event = app.an_event_of(organisation).await;
+    let run = app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    let mut held = hand.claim(2).await;
+    let photo = held[0].photo().to_string();
+    assert!(hand.fail(held.pop().unwrap()).await);
+    assert!(hand.succeed(held.pop().unwrap()).await);
+    Stage { organisation, event, photo, run: run.run.0 }
+}
+
+const ALL: &[Role] = &Role::ALL;
+const READERS: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+const CHECKERS: &[Role] = &[Role::Operator, Role::Finance, Role::Staff];
+const HOLDERS: &[Role] = &[Role::Operator, Role::Staff];
+const RETRIERS: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
+const OWNERS: &[Role] = &[Role::Organiser, Role::Staff];
+const MAKERS: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
+const STAFF: &[Role] = &[Role::Staff];
+
+/// Every endpoint: who may, what is sent, and what comes of it. `{…}` is filled from the stage; what is `new` is made anew.
+fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)> {
+    let none = || Value::Null;
+    let nobody = json!({ "operation": "photo_processing", "photos": [] });
+    vec![
+        ("GET", "/v1/events", ALL, none(), 200),
+        (
+            "POST",
+            "/v1/events",
+            MAKERS,
+            json!({ "name": "Gala", "organisation": "{organisation}" }),
+            201,
+        ),
+        ("GET", "/v1/events/{event}", ALL, none(), 200),
+        ("PATCH", "/v1/events/{event}", OWNERS, json!({ "name": "Marathon" }), 200),
+        ("DELETE", "/v1/events/{new event}", OWNERS, none(), 204),
+        ("PUT", "/v1/events/{event}/start-list", MAKERS, json!("12\n13\n"), 200),
+        ("GET", "/v1/events/{event}/live", ALL, none(), 200),
+        ("GET", "/v1/events/{event}/photos", ALL, none(), 200),
+        ("GET", "/v1/events/{event}/search/bib?number=12", ALL, none(), 200),
+        ("POST", "/v1/events/{event}/search/selfie", MAKERS, json!("no photo"), 409),
+        (
+            "POST",
+            "/v1/events/{event}/runs",
+            MAKERS,
+            json!({ "operation": "ai_rotation", "all": true, "dry_run": true }),
+            200,
+        ),
+        (
+            "POST",
+            "/v1/events/{event}/holds",
+            HOLDERS,
+            json!({ "operation": "ai_rotation", "note": "?" }),
+            201,
+        ),
+        (
+            "POST",
+            "/v1/events/{event}/retry",
+            RETRIERS,
+            json!({ "operation": "photo_processing", "dry_run": true }),
+            200,
+        ),
+        ("POST", "/v1/events/{event}/skip", RETRIERS, nobody.clone(), 200),
+        ("POST", "/v1/events/{event}/restore", RETRIERS, nobody, 200),
+        ("GET", "/v1/events/{event}/why", ALL, none(), 200),
+        ("DELETE", "/v1/holds/{new hold}", HOLDERS, none(), 204),
+        ("GET", "/v1/runs/{run}", ALL, none(), 200),
+        ("GET", "/v1/runs/{run}/photos", ALL, none(), 200),
+        ("GET", "/v1/photos/{photo}", ALL, none(), 200),
+        ("GET", "/v1/photos/{photo}/why", ALL, none(), 200),
+        ("GET", "/v1/photos/{photo}/receipt", READERS, none(), 200),
+        ("GET", "/v1/organisations", STAFF, none(), 200),
+        (
+            "POST",
+            "/v1/organisations",
+            STAFF,
+            json!({ "name": "Club", "time_zone": "UTC", "photos_under": "club/" }),
+            201,
+        ),
+        ("GET", "/v1/organisations/{organisation}", ALL, none(), 200),
+        ("PATCH", "/v1/organisations/{organisation}", STAFF, json!({ "price": "0.05 EUR" }), 200),
+        ("GET", "/v1/organisations/{organisation}/live", ALL, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/why", ALL, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/credits", ALL, none(), 200),
+        (
+            "POST",
+            "/v1/organisations/{organisation}/purchases",
+            OWNERS,
+            json!({ "credits": 1 }),
+            201,
+        ),
+        (
+            "POST",
+            "/v1/organisations/{organisation}/grants",
+            STAFF,
+            json!({ "credits": 1, "note": "trial" }),
+            201,
+        ),
+        (
+            "POST",
+            "/v1/organisations/{organisation}/adjustments",
+            STAFF,
+            json!({ "credits": -1 }),
+            201,
+        ),
+        ("GET", "/v1/organisations/{organisation}/history", READERS, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/months", READERS, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/days?first=2026-11-01", READERS, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/statements/{month}", READERS, none(), 200),
+        ("GET", "/v1/queues", READERS, none(), 200),
+        ("GET", "/v1/queues/totals", READERS, none(), 200),
+        ("GET", "/v1/failures", READERS, none(), 200),
+        ("GET", "/v1/workers", HOLDERS, none(), 200),
+        ("GET", "/v1/refunds", READERS, none(), 200),
+        ("GET", "/v1/refunds/photos", READERS, none(), 200),
+        ("GET", "/v1/reconciliations", CHECKERS, none(), 200),
+        ("POST", "/v1/reconciliations", CHECKERS, none(), 200),
+        ("GET", "/v1/tokens", OWNERS, none(), 200),
+        (
+            "POST",
+            "/v1/tokens",
+            OWNERS,
+            json!({ "name": "one more", "role": "pipeline", "organisation": "{organisation}" }),
+            201,
+        ),
+        ("DELETE", "/v1/tokens/{new token}", OWNERS, none(), 204),
+        (
+            "POST",
+            "/v1/people",
+            OWNERS,
+            json!({ "email": "{new address}", "password": "correct horse battery", "role": "finance", "organisation": "{organisation}" }),
+            201,
+        ),
+        ("GET", "/v1/deeds", READERS, none(), 200),
+    ]
+}
+
+/// What concerns all organisations is not for who belongs to one.
+const OF_ALL: &[&str] = &["/v1/reconciliations"];
+
+async fn filled(app: &App, stage: &Stage, text: &str) -> String {
+    let mut text = text
+        .replace("{organisation}", &stage.organisation.to_string())
+        .replace("{event}", &stage.event.to_string())
+        .replace("{photo}", &stage.photo)
+        .replace("{run}", &stage.run.to_string())
+        .replace("{month}", &chrono::Utc::now().format("%Y-%m").to_string())
+        .replace("{new address}", &format!("{}@club.example", uuid::Uuid::now_v7()));
+    if text.contains("{new event}") {
+        let event = app.an_event_of(stage.organisation).await;
+        text = text.replace("{new event}", &event.to_string());
+    }
+    if text.contains("{new hold}") {
+        text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());
+    }
+    if text.contains("{new token}") {
+        app.a_token(Role::Pipeline, Some(stage.organisation)).await;
+        let newest = app.count("SELECT max(token_id) FROM token").await;
+        text = text.replace("{new token}", &newest.to_string());
+    }
+    text
+}
+
+async fn ask(
+    app: &App,
+    site: &Site,
+    stage: &Stage,
+    endpoint: &(&str, &str, &[Role], Value, u16),
+    token: Option<&str>,
+) -> StatusCode {
+    let (method, path, _, body, _) = endpoint;
+    let path = filled(app, stage, path).await;
+    let mut request = site.client.request(method.parse().unwrap(), site.url(&path));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let body = filled(app, stage, &body.to_string()).await;
+    // Numbers stand in the table as words.
+    let body: Value = serde_json::from_str(&body.replace(
+        &format!("\"organisation\":\"{}\"", stage.organisation),
+        &format!("\"organisation\":{}", stage.organisation),
+    ))
+    .unwrap();
+    request = match body {
+        Value::Null => request,
+        Value::String(text) => request.body(text),
+        body => request.json(&body),
+    };
+    request = request.header("Idempotency-Key", uuid::Uuid::now_v7().to_string());
+    request.send().await.expect("the service answers").status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_endpoint_lets_in_whom_it_should_and_nobody_else() {
+    let app = App::new().await;
+    let stage = a_stage(&app).await;
+    let elsewhere = app.an_organisation_with(0).await;
+    let site = Site::of(&app).await;
+    let mut tokens = Vec::new();
+    for role in Role::ALL {
+        if role != Role::Staff {
+            tokens.push((role, true, app.a_token(role, Some(stage.organisation)).await));
+        }
+        if !matches!(role, Role::Pipeline | Role::Organiser) {
+            tokens.push((role, false, app.a_token(role, None).await));
+        }
+    }
+    let stranger = app.a_token(Role::Organiser, Some(elsewhere)).await;
+    let mut wrong = Vec::new();
+    for endpoint in endpoints() {
+        let (method, path, allowed, _, ok) = &endpoint;
+        let mut expect = async |who: String, token: Option<&str>, wanted: u16| {
+            let found = ask(&app, &site, &stage, &endpoint, token).await.as_u16();
+            if found != wanted {
+                wrong.push(format!("{method} {path} by {who}: {found} instead of {wanted}"));
+            }
+        };
+        expect("nobody".into(), None, 401).await;
+        expect("somebody unknown".into(), Some("pg_0000"), 401).await;
+        for (role, belongs, token) in &tokens {
+            let may = allowed.contains(role) && !(*belongs && OF_ALL.contains(path));
+            expect(format!("{role}, belongs: {belongs}"), Some(token), if may { *ok } else { 403 })
+                .await;
+        }
+        let names_something = path.contains('{') || path.ends_with("/tokens") && *method == "POST";
+        if names_something && allowed.contains(&Role::Organiser) {
+            expect("an organiser of another organisation".into(), Some(&stranger), 404).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_table_of_endpoints_and_the_document_are_the_same() {
+    let document = serde_json::to_value(serve::document()).unwrap();
+    let told: BTreeSet<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, item)| {
+            let path = path.replace("{hold}", "{}").replace("{token}", "{}");
+            item.as_object()
+                .unwrap()
+                .keys()
+                .map(move |method| (method.to_uppercase(), plain(&path)))
+        })
+        .collect();
+    let tested = endpoints()
+        .into_iter()
+        .map(|(method, path, ..)| (method.to_owned(), plain(path)))
+        .collect();
+
+    assert_eq!(told, tested);
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+/// A path with its parts left out.
+fn plain(path: &str) -> String {
+    let path = path.split('?').next().unwrap();
+    path.split('/')
+        .map(|part| if part.starts_with('{') { "{}" } else { part })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(2).await;
+    let event = app.an_event_of(organisation).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Pipeline, Some(organisation)).await;
+    let path = format!("/v1/events/{event}/runs");
+    let keys =
+        json!({ "operation": "photo_processing", "keys": ["a.jpg", "b.jpg", "b.jpg", "c.jpg"] });
+    let dry = {
+        let mut dry = keys.clone();
+        dry["dry_run"] = true.into();
+        dry
+    };
+
+    let (status, plan) = site.post(&path, &token, dry).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&plan["queued"], &plan["needed"], &plan["available"]),
+        (&json!(3), &json!(3), &json!(2))
+    );
+    assert_eq!(
+        (&plan["shortfall"], &plan["will_finish"], &plan["runs"]),
+        (&json!(1), &json!(2), &json!([]))
+    );
+    assert_eq!(app.count("SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM photo) + (SELECT count(*) FROM deed)").await, 0);
+
+    let mut reject = keys.clone();
+    reject["on_insufficient"] = "reject".into();
+    let (status, no) = site.post(&path, &token, reject).await;
+    assert_eq!(
+        (status.as_u16(), &no["code"], &no["retryable"]),
+        (402, &json!("insufficient_credits"), &json!(false))
+    );
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 0);
+
+    let (status, queued) = site.post(&path, &token, keys.clone()).await;
+    assert_eq!(
+        (status.as_u16(), &queued["queued"]),
+        (202, &json!(3)),
+        "at too few credits it is accepted, and waits"
+    );
+    let (_, again) = site.post(&path, &token, keys).await;
+    assert_eq!(
+        (&again["queued"], &again["needed"]),
+        (&json!(0), &json!(0)),
+        "sent twice, it costs nothing"
+    );
+    let (_, run) = site.get(&format!("/v1/runs/{}", queued["runs"][0]), &token).await;
+    assert_eq!((&run["waiting"], &run["processed"]), (&json!(3), &json!(0)));
+    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'photos.queue'").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(10).await;
+    let store = crate::photos::samples(&app);
+    std::fs::write(store.join("marathon/notes.txt"), "no photo").unwrap();
+    let event = app.an_event_of(organisation).await;
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let token = app.a_token(Role::Pipeline, Some(organisation)).await;
+    let sync = json!({ "operation": "ai_rotation", "prefix": "marathon/" });
+    let path = format!("/v1/events/{event}/runs");
+    let photos = std::fs::read_dir(store.join("marathon")).unwrap().count() - 1;
+
+    let (_, run) = site.post(&path, &token, sync.clone()).await;
+    assert_eq!(run["queued"], json!(photos));
+    let (_, again) = site.post(&path, &token, sync.clone()).await;
+    assert_eq!(again["queued"], json!(0));
+    let (_, live) =
+        site.post(&path, &token, json!({ "operation": "photo_processing", "all": true })).await;
+    assert_eq!(live["queued"], json!(photos), "Go Live takes all that the event has");
+
+    let change = site.ask(Method::PATCH, &format!("/v1/organisations/{organisation}"), &staff);
+    let (status, _) = answered(change.json(&json!({ "photos_under": "gala/" }))).await;
+    assert_eq!(status, 200);
+    let (status, no) = site.post(&path, &token, sync).await;
+    assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/prefix")));
+    let (status, no) = site
+        .post(
+            &path,
+            &token,
+            json!({ "operation": "ai_rotation", "keys": ["gala/1.jpg", "marathon/1.jpg"] }),
+        )
+        .await;
+    assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/keys/1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 2).await;
+    let worker = app.start_worker();
+    app.until("the queue is paused", async || app.is_out_of_credit(event).await).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let path = format!("/v1/organisations/{organisation}/purchases");
+    let buy = |credits: i64, key: &'static str| {
+        answered(
+            site.ask(Method::POST, &path, &token)
+                .header("Idempotency-Key", key)
+                .json(&json!({ "credits": credits })),
+        )
+    };
+
+    let (first, second) = tokio::join!(buy(2, "one"), buy(2, "one"));
+    let mut statuses = [first.0.as_u16(), second.0.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 201]);
+    let (other, no) = buy(3, "one").await;
+    assert_eq!((other.as_u16(), &no["code"]), (422, &json!("idempotency_key_reused")));
+    let (without, _) =
+        answered(site.ask(Method::POST, &path, &token).json(&json!({ "credits": 1 }))).await;
+    assert_eq!(without, 422);
+
+    app.until_done(event).await;
+    assert_eq!(app.credits(organisation).await, (0, 0, 2));
+    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'credits.top_up'").await, 1);
+    worker.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let site = Site::of(&app).await;
+    let organiser = app.a_token(Role::Organiser, Some(organisation)).await;
+    let new = json!({ "name": "pipeline", "role": "pipeline" });
+    let (status, made) = site.post("/v1/tokens", &organiser, new).await;
+    assert_eq!(status, 201);
+    let secret = made["secret"].as_str().unwrap();
+    assert_eq!(site.get("/v1/events", secret).await.0, 200);
+
+    let revoke = site.ask(Method::DELETE, &format!("/v1/tokens/{}", made["id"]), &organiser);
+    assert_eq!(revoke.send().await.unwrap().status(), 204);
+
+    assert_eq!(site.get("/v1/events", secret).await.0, 401);
+    let (_, tokens) = site.get("/v1/tokens", &organiser).await;
+    assert!(!tokens.to_string().contains(&secret[10..]), "{tokens}");
+    let kept = "SELECT count(*) FROM token t WHERE t::text LIKE '%' || (SELECT hint FROM token WHERE token_id = t.token_id) || '_%'";
+    assert_eq!(app.count(kept).await, 2, "the hint is there");
+    let staff = json!({ "name": "more", "role": "staff" });
+    assert_eq!(
+        site.post("/v1/tokens", &organiser, staff).await.0,
+        403,
+        "nobody gives more than they have"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_says_how_it_may_be_used_and_every_no_says_why() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let mut seen = BTreeMap::new();
+    for (method, path, body) in [
+        (Method::GET, "/v1/nothing", ""),
+        (Method::GET, "/v1/events/0", ""),
+        (Method::GET, "/v1/events/x", ""),
+        (Method::GET, "/v1/events?limit=1000", ""),
+        (Method::DELETE, "/v1/events", ""),
+        (Method::POST, "/v1/events", "{"),
+        (Method::POST, "/v1/events", "{\"name\": \"\"}"),
+        (Method::POST, "/v1/events", "{\"name\": \"a\\u0000b\"}"),
+        (Method::POST, "/v1/events", "{\"name\": 1}"),
+    ] {
+        let request = site.ask(method.clone(), path, &token).header("x-request-id", "abc-1");
+        let answer = request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        let headers = answer.headers().clone();
+        assert_eq!(headers["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(headers["x-request-id"], "abc-1");
+        assert!(headers["content-security-policy"].to_str().unwrap().contains("script-src 'self'"));
+        let status = answer.status().as_u16();
+        let no: Value = answer.json().await.unwrap();
+        assert_eq!((&no["status"], &no["request_id"]), (&json!(status), &json!("abc-1")));
+        seen.insert(
+            format!("{method} {path} {body}"),
+            (status, no["code"].as_str().unwrap().to_owned()),
+        );
+    }
+    let (statuses, codes): (Vec<u16>, BTreeSet<String>) = seen.into_values().unzip();
+    assert!(statuses.iter().all(|status| (400..500).contains(status)), "{statuses:?}");
+    let known = ["not_found", "invalid", "malformed", "method_not_allowed"].map(String::from);
+    assert_eq!(codes, BTreeSet::from(known));
+    let huge = "x".repeat(17 << 20);
+    let put = site.ask(
+        Method::PUT,
+        &format!("/v1/events/{}/start-list", app.an_event_of(organisation).await),
+        &token,
+    );
+    assert_eq!(put.body(huge).send().await.unwrap().status(), 413);
+    for path in ["/livez", "/readyz", "/docs", "/v1/openapi.json"] {
+        assert_eq!(site.get(path, "").await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_names_what_has_to_be_undone_first_and_the_one_thing_to_do() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 3).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Operator, None).await;
+    let why = async |path: String| {
+        let (_, why) = site.get(&path, &token).await;
+        let codes: Vec<_> = why["chain"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|cause| cause["code"].as_str().unwrap().to_owned())
+            .collect();
+        (codes, why["action"].as_str().map(str::to_owned))
+    };
+    let of_event = format!("/v1/events/{event}/why");
+    let causes = |codes: &[&str]| codes.iter().map(|code| (*code).to_owned()).collect::<Vec<_>>();
+
+    assert_eq!(
+        why(of_event.clone()).await,
+        (causes(&["no_credits", "no_worker"]), Some("top up 3 credits".into()))
+    );
+    app.hold(event, "ops@photogate.example").await;
+    let (codes, action) = why(of_event.clone()).await;
+    assert_eq!(codes, causes(&["held", "no_worker"]), "what is held is not said to want credits");
+    assert!(action.unwrap().contains("ops@photogate.example"));
+    let photo = app.count("SELECT 1::bigint").await;
+    assert_eq!(photo, 1);
+    let (_, listed) = site.get(&format!("/v1/events/{event}/photos"), &token).await;
+    let photo = listed["items"][2]["id"].as_str().unwrap();
+    assert_eq!(listed["items"][2]["processing"], "paused");
+    let (codes, _) = why(format!("/v1/photos/{photo}/why")).await;
+    assert_eq!(codes, causes(&["held", "no_worker", "in_line"]));
+    let said = crate::support::photogate(&app.config, &["why", "event", &event.to_string()]);
+    assert!(
+        String::from_utf8_lossy(&said.stdout).contains("Do: ask ops@photogate.example"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_hold_is_not_lifted_by_a_top_up_and_ends_by_itself_when_it_should() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let site = Site::of(&app).await;
+    let operator = app.a_token(Role::Operator, None).await;
+    let holds = format!("/v1/events/{event}/holds");
+    let (status, held) = site
+        .post(
+            &holds,
+            &operator,
+            json!({ "operation": "photo_processing", "note": "bad camera clock" }),
+        )
+        .await;
+    assert_eq!(status, 201);
+    let past = json!({ "until": "2020-01-01T00:00:00Z" });
+    assert_eq!(site.post(&holds, &operator, past).await.0, 422);
+
+    app.top_up(organisation, 5).await;
+
+    let (_, queues) = site.get(&format!("/v1/queues?event={event}&state=held"), &operator).await;
+    assert_eq!(
+        (&queues["items"][0]["state"], &queues["items"][0]["note"]),
+        (&json!("held"), &json!("bad camera clock"))
+    );
+    let lift = site.ask(Method::DELETE, &format!("/v1/holds/{}", held["holds"][0]), &operator);
+    assert_eq!(lift.send().await.unwrap().status(), 204);
+    let (_, queues) = site.get(&format!("/v1/queues?event={event}&state=running"), &operator).await;
+    assert_eq!(
+        (&queues["items"][0]["waiting"], &queues["items"][0]["funded"]),
+        (&json!(1), &json!(1))
+    );
+    let (_, deeds) = site.get("/v1/deeds", &operator).await;
+    let actions: Vec<_> = deeds["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|deed| deed["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["queue.lift", "queue.hold"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_is_told_as_it_changes_with_redis_and_without() {
+    for redis in [true, false] {
+        let app = if redis { App::new().await } else { App::new().await.without_redis() };
+        let organisation = app.an_organisation_with(1).await;
+        let event = app.an_event_of(organisation).await;
+        app.queue(event, "ok", 1).await;
+        let site = Site::of(&app).await;
+        let token = app.a_token(Role::Organiser, Some(organisation)).await;
+        let mut stream = site
+            .ask(Method::GET, &format!("/v1/events/{event}/live"), &token)
+            .send()
+            .await
+            .unwrap();
+        let mut heard = String::new();
+        let worker = app.start_worker();
+        while !heard.contains("\"processed\":1") {
+            let part = stream.chunk().await.unwrap().expect("it goes on until something is told");
+            heard.push_str(&String::from_utf8_lossy(&part));
+        }
+        assert!(heard.starts_with("event: standing"), "{heard}");
+        site.stop.cancel();
+        while stream.chunk().await.is_ok_and(|part| part.is_some()) {}
+        worker.drain().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_are_listed_with_state_and_found_by_number() {
+    let app = App::new().await;
+    crate::photos::samples(&app);
+    let (organisation, event) = crate::photos::an_event(&app).await;
+    crate::photos::work_on(
+        &app,
+        event,
+        Operation::PhotoProcessing,
+        &["marathon/IMG_0001.jpg", "marathon/IMG_0002.jpg"],
+    )
+    .await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let photos = format!("/v1/events/{event}/photos");
+
+    let (_, all) = site.get(&format!("{photos}?limit=1"), &token).await;
+    assert_eq!(all["items"][0]["key"], "marathon/IMG_0001.jpg");
+    assert_eq!(all["items"][0]["processing"], "processed");
+    let (_, next) = site
+        .get(&format!("{photos}?limit=1&after={}", all["next"].as_str().unwrap()), &token)
+        .await;
+    assert_eq!(
+        (&next["items"][0]["key"], &next["next"]),
+        (&json!("marathon/IMG_0002.jpg"), &Value::Null)
+    );
+    let (_, found) = site.get(&format!("{photos}?bib=a207&state=processed"), &token).await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+    assert_eq!(found["items"][0]["bibs"][0]["number"], "A207");
+    assert_eq!(site.get(&format!("{photos}?state=failed"), &token).await.1["items"], json!([]));
+}
