@@ -1,5 +1,5 @@
 # Each target is one line that calls what a person could type.
-.PHONY: demo test check drill bench bench-gate bench-images setup models sqlx samples
+.PHONY: demo test check drill bench bench-gate bench-images bench-http screenshots schemathesis setup models sqlx samples
 
 demo: setup models      ## the whole service at work: make demo ARGS=--exit
 	cargo run --release --locked -- demo $(ARGS)
@@ -21,6 +21,15 @@ bench-gate: setup       ## the gate beside a naive one, awa and apalis-postgres:
 
 bench-images: setup models ## the image work beside RapidOCR, Pillow, libvips, sharp, jpegtran: ARGS=DIRECTORY of photos
 	scripts/bench-images $(ARGS)
+
+bench-http: setup       ## the API and the pages under load, with 10,000 events and a million rows of history
+	scripts/bench-http $(ARGS)
+
+screenshots: setup models ## a picture of every page, by day and night, on a desk and a phone: .photogate/screenshots
+	scripts/test --test it -- pages::every_page
+
+schemathesis: setup     ## every endpoint with whatever its description allows, and what it does not
+	scripts/schemathesis $(ARGS)
 
 setup:                  ## installs what is missing, through apt
 	scripts/setup

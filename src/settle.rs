@@ -126,12 +126,16 @@ impl Settling {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         // While one transaction is on its way to the disk, the next batch piles up by itself.
         while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let began = Instant::now();
             let landed = self.settle_batch(&batch).await?;
+            metrics::histogram!("photogate_settle_duration_seconds").record(began.elapsed());
             if landed.resumed {
                 wake.ring();
             }
             for Settlement { reservation, verdict, settled } in batch.drain(..) {
                 let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();
+                let state = if ours { how(&verdict) } else { "fenced" };
+                metrics::counter!("photogate_settled_photos_total", "state" => state).increment(1);
                 if ours {
                     progress.tell(reservation.event(), step(&reservation, &verdict));
                 } else {
@@ -359,6 +363,17 @@ async fn settled_before(
 
 fn fences(batch: &[&Settlement]) -> (Vec<i64>, Vec<i32>) {
     batch.iter().map(|one| (one.reservation.job.0, one.reservation.attempt.0)).unzip()
+}
+
+/// For those who count.
+fn how(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Processed(_) => "committed",
+        Verdict::Failed { .. } => "refunded",
+        Verdict::Retry { .. } => "retried",
+        Verdict::Crashed { .. } => "crashed",
+        Verdict::HandedBack => "handed_back",
+    }
 }
 
 fn step(reservation: &Reservation, verdict: &Verdict) -> Step {

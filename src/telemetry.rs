@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -26,15 +26,54 @@ pub struct MetricsError {
     reason: String,
 }
 
+/// What is counted, besides the books. No ids, no names: these are for dashboards.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "photogate_claimed_photos_total",
+        "Photos claimed by this worker, and with each a credit reserved",
+    ),
+    (
+        "photogate_settled_photos_total",
+        "Photos settled by this worker; fenced: somebody else had them by then",
+    ),
+    ("photogate_claim_duration_seconds", "How long a claim took, with adoptions"),
+    (
+        "photogate_settle_duration_seconds",
+        "How long a settlement took, with everything it waited for",
+    ),
+    ("photogate_work_duration_seconds", "How long a photo was fetched, looked at and written"),
+    ("photogate_leases_lost_total", "Incarnations of a worker that were declared dead"),
+    ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
+    ("photogate_paused_queues", "Queues that do not run, by kind: held, no_credits"),
+    (
+        "photogate_funded_backlog_photos",
+        "Photos that workers could claim now: scale workers by this",
+    ),
+    ("photogate_http_request_duration_seconds", "How long an answer took, by status"),
+];
+
 /// Answers Prometheus, over HTTP, with what this process counts.
 ///
 /// # Errors
 /// When the address is not to be had.
 pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
+    let buckets = |buckets: &[f64]| buckets.to_vec();
+    let (short, long) = (
+        buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+        buckets(&[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]),
+    );
+    let trouble = |error: BuildError| MetricsError { address, reason: error.to_string() };
     PrometheusBuilder::new()
         .with_http_listener(address)
+        .set_buckets_for_metric(Matcher::Full("photogate_work_duration_seconds".into()), &long)
+        .map_err(trouble)?
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &short)
+        .map_err(trouble)?
         .install()
-        .map_err(|error| MetricsError { address, reason: error.to_string() })?;
+        .map_err(trouble)?;
+    for (name, meaning) in MEANINGS {
+        metrics::describe_gauge!(*name, *meaning);
+    }
     metrics::describe_gauge!(
         "photogate_books_drift",
         "Rows that broke an invariant of the books at the last check of a kind; anything but 0 is an alarm"

@@ -198,6 +198,7 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
         {
             room.merge(more);
         }
+        let began = Instant::now();
         let taken = turn.take(&shift, room.num_permits());
         let late =
             || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
@@ -208,6 +209,8 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
                 shift.ear.wait(shift.poll, &shift.stop.drain).await;
             }
             Ok(batch) => {
+                metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
+                metrics::counter!("photogate_claimed_photos_total").increment(batch.len() as u64);
                 for reservation in batch {
                     let alone = if reservation.is_suspect() {
                         shift.alone.clone().try_acquire_owned().ok()
@@ -223,6 +226,7 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             Err(GateError::LeaseLost) => {
                 // It ran out while nobody could say that we live. If nobody took it away, it is ours still.
                 if let Ok(false) = sweep::heartbeat(&shift.pool, shift.worker, shift.lease).await {
+                    metrics::counter!("photogate_leases_lost_total").increment(1);
                     return Err(GateError::LeaseLost);
                 }
                 drop(room);
@@ -318,6 +322,7 @@ impl Turn {
 async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: Claimed) {
     let Claimed { reservation, .. } = &claimed;
     let fence = reservation.fence();
+    let began = Instant::now();
     let verdict = tokio::select! {
         biased;
         () = shift.stop.now.cancelled() => Verdict::HandedBack,
@@ -326,6 +331,7 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
         }
     };
     let Claimed { reservation, room: _room, alone } = claimed;
+    metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
     let something_is_down = match &verdict {
         Verdict::Retry {
             reason: work::STORE_UNAVAILABLE | work::POOL_UNAVAILABLE, after, ..

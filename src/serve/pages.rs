@@ -12,6 +12,7 @@ use axum::{
     Router,
     extract::{FromRequest, Request},
     http::{HeaderValue, StatusCode, header},
+    middleware::map_response,
     response::{Html, IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
@@ -25,23 +26,7 @@ use crate::{
 };
 
 /// A page, or why there is none.
-type Page = Result<Html<String>, Trouble>;
-
-/// A problem, told to a person.
-#[derive(Debug)]
-struct Trouble(Problem);
-
-impl<P: Into<Problem>> From<P> for Trouble {
-    fn from(problem: P) -> Self {
-        Self(problem.into())
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        trouble(self.0)
-    }
-}
+type Page = Result<Html<String>, Problem>;
 
 /// What goes wrong, as a page; whoever is not logged in is asked to.
 pub(super) fn trouble(problem: Problem) -> Response {
@@ -59,6 +44,14 @@ pub(super) fn trouble(problem: Problem) -> Response {
     (problem.status(), page).into_response()
 }
 
+/// Problems of pages are pages.
+async fn for_people(response: Response) -> Response {
+    match response.extensions().get::<Problem>() {
+        Some(problem) => trouble(problem.clone()),
+        None => response,
+    }
+}
+
 /// A form of our own page: the body of a POST that carries the key of its session.
 struct Form<T> {
     browser: Browser,
@@ -66,9 +59,9 @@ struct Form<T> {
 }
 
 impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
-    type Rejection = Trouble;
+    type Rejection = Problem;
 
-    async fn from_request(request: Request, service: &Service) -> Result<Self, Trouble> {
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
         #[derive(serde::Deserialize)]
         struct Keyed {
             #[serde(default)]
@@ -88,8 +81,7 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
         if keyed.form_key != access::form_key(&browser.session) {
             return Err(Problem::forbidden(
                 "this form is not of this session: load the page again",
-            )
-            .into());
+            ));
         }
         Ok(Self { browser, fields: serde_urlencoded::from_bytes(&bytes).map_err(unreadable)? })
     }
@@ -103,13 +95,13 @@ pub(super) fn routes() -> Router<Service> {
         .route("/organisations", get(credits::organisations))
         .route("/credits", get(credits::page))
         .route("/credits.csv", get(credits::csv))
-        .route("/credits/add", post(credits::add))
+        .route("/credits/add", get(credits::ask).post(credits::add))
         .route("/credits/live", get(credits::live))
         .route("/events", get(event::list).post(event::create))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
-        .route("/events/{event}/run", post(event::run))
-        .route("/events/{event}/retry", post(queues::retry))
+        .route("/events/{event}/run", get(event::ask).post(event::run))
+        .route("/events/{event}/retry", get(queues::ask_retry).post(queues::retry))
         .route("/events/{event}/hold", post(queues::hold))
         .route("/events/{event}/why", get(queues::why))
         .route("/holds/{hold}/lift", post(queues::lift))
@@ -130,6 +122,7 @@ pub(super) fn routes() -> Router<Service> {
             "/assets/live.js",
             asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js")),
         )
+        .layer(map_response(for_people))
 }
 
 fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {

@@ -172,6 +172,8 @@ impl IntoResponse for Problem {
         if self.status == 429 {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
+        // For who would rather tell it to a person.
+        response.extensions_mut().insert(self);
         response
     }
 }

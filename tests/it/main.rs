@@ -19,6 +19,7 @@ mod intake;
 mod interleave;
 mod ledger;
 mod model;
+mod pages;
 mod pause;
 mod photo_store;
 mod photos;

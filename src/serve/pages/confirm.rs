@@ -1,4 +1,4 @@
-//! Whatever costs or cannot be undone is asked once more, with what it will do.
+//! Whatever costs is asked once more, with what it will do: by a page that may be loaded again, whose button does it.
 
 use axum::response::Html;
 use maud::{Markup, html};
@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::layout;
 use crate::serve::caller::Browser;
 
-/// A question: the same form again, with `confirmed` in it.
+/// A question, and the button that sends these fields.
 pub(super) fn page(
     browser: &Browser,
     title: &str,
@@ -28,7 +28,6 @@ pub(super) fn page(
                 form method="post" action=(action) {
                     (layout::key(browser))
                     @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
-                    input type="hidden" name="confirmed" value="yes";
                     div.row { button type="submit" autofocus { (yes) } a.button.quiet href=(back) { "Cancel" } }
                 }
             }

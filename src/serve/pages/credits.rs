@@ -2,7 +2,7 @@
 
 use axum::{
     extract::State,
-    response::{Html, Response},
+    response::{Redirect, Response},
 };
 use chrono::NaiveDate;
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Form, Page, Trouble, confirm, csv_file, layout, whose};
+use super::{Form, Page, confirm, csv_file, layout, whose};
 use crate::{
     access::{Caller, Role},
     books::{
@@ -46,6 +46,8 @@ pub(super) struct Asked {
     to: String,
     #[serde(default)]
     after: String,
+    #[serde(default)]
+    said: String,
 }
 
 impl Asked {
@@ -160,6 +162,7 @@ pub(super) async fn page(
         && matches!(browser.caller.role, Role::Organiser | Role::Staff);
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
+        (notice(&asked.said))
         div.row.apart {
             div {
                 div.faint { "Available Credits" }
@@ -170,7 +173,7 @@ pub(super) async fn page(
                 }
                 div.faint { "Shared by all events. Credits never expire." }
             }
-            @if may_buy { (add_form(&browser, id)) }
+            @if may_buy { (add_form(id)) }
             @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
         }
         @if let Some(price) = &organisation.price {
@@ -206,12 +209,11 @@ fn lasts(balance: &Balance, used: &[Vec<Day>]) -> Option<String> {
         .then(|| layout::about(7.0 * 86_400.0 * f64::from(available) / f64::from(sum)))
 }
 
-fn add_form(browser: &Browser, organisation: OrganisationId) -> Markup {
+fn add_form(organisation: OrganisationId) -> Markup {
     html! {
         details.add {
             summary.button { "Add Credits" }
-            form method="post" action="/credits/add" {
-                (layout::key(browser))
+            form method="get" action="/credits/add" {
                 input type="hidden" name="organisation" value=(organisation);
                 // Sent twice, bought once.
                 input type="hidden" name="once" value=(Uuid::now_v7());
@@ -303,7 +305,7 @@ pub(super) async fn csv(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Asked>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Problem> {
     let mut db = service.database.acquire().await?;
     let (organisation, _) = found(&mut db, &browser.caller, asked.organisation).await?;
     let mut which = asked.which(&organisation.time_zone)?;
@@ -330,8 +332,7 @@ pub(super) async fn csv(
         if rows.len() > CSV_MAX {
             return Err(Problem::too_large(format!(
                 "more than {CSV_MAX} rows: choose a shorter time"
-            ))
-            .into());
+            )));
         }
         match page.next {
             Some(next) => which.after = Some(next),
@@ -346,78 +347,79 @@ pub(super) struct Add {
     organisation: OrganisationId,
     credits: Credits,
     once: String,
-    confirmed: Option<String>,
+}
+
+impl Add {
+    fn check(&self, browser: &Browser) -> Result<(), Problem> {
+        browser.caller.must_be(&[Role::Organiser, Role::Staff])?;
+        if (1..=1_000_000_000).contains(&self.credits.0) {
+            Ok(())
+        } else {
+            Err(Problem::invalid("credits", "write a number from 1 to 1,000,000,000"))
+        }
+    }
+}
+
+/// What it will do and cost.
+pub(super) async fn ask(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(add): Query<Add>,
+) -> Page {
+    add.check(&browser)?;
+    let mut db = service.database.acquire().await?;
+    let (organisation, balance) = found(&mut db, &browser.caller, Some(add.organisation)).await?;
+    let price = organisation.price.ok_or_else(|| {
+        Problem::conflict("purchasing_disabled", "credits are not for sale here: contact support")
+    })?;
+    let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
+    let says = html! {
+        p { "Buy " strong { (add.credits) } " credits for " strong { (total.normalize()) " " (price.currency) } "." }
+        p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
+    };
+    let fields = [
+        ("organisation", organisation.id.to_string()),
+        ("credits", add.credits.0.to_string()),
+        ("once", add.once),
+    ];
+    let back = format!("/credits?organisation={}", organisation.id);
+    Ok(confirm::page(&browser, "Add credits", says, "/credits/add", &back, &fields, "Buy"))
 }
 
 pub(super) async fn add(
     State(service): State<Service>,
     form: Form<Add>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Redirect, Problem> {
     let (browser, add) = (form.browser, form.fields);
-    browser.caller.must_be(&[Role::Organiser, Role::Staff])?;
-    let (organisation, balance) = {
-        let mut db = service.database.acquire().await?;
-        found(&mut db, &browser.caller, Some(add.organisation)).await?
-    };
-    let back = format!("/credits?organisation={}", organisation.id);
-    if !(1..=1_000_000_000).contains(&add.credits.0) {
-        return Err(Problem::invalid("credits", "write a number from 1 to 1,000,000,000").into());
-    }
-    if add.confirmed.is_none() {
-        let price = organisation.price.ok_or_else(|| {
-            Problem::conflict(
-                "purchasing_disabled",
-                "credits are not for sale here: contact support",
-            )
-        })?;
-        let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
-        let says = html! {
-            p { "Buy " strong { (add.credits) } " credits for " strong { (total.normalize()) " " (price.currency) } "." }
-            p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
-        };
-        let fields = [
-            ("organisation", organisation.id.to_string()),
-            ("credits", add.credits.0.to_string()),
-            ("once", add.once),
-        ];
-        return Ok(confirm::page(
-            &browser,
-            "Add credits",
-            says,
-            "/credits/add",
-            &back,
-            &fields,
-            "Buy",
-        ));
-    }
+    add.check(&browser)?;
     let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
-    let credited = top_up(
-        &service,
-        &browser.caller,
-        organisation.id,
-        TopUpKind::Purchase,
-        add.credits,
-        "",
-        &key,
-    )
-    .await?;
-    let content = html! {
-        h1 { "Credits" }
-        p.notice.good role="status" {
-            @if credited.credited { (add.credits) " credits were added." } @else { "This was bought before; nothing changed." }
-            " You have " strong { (credited.available) } " now."
-            @if credited.resumed { " Photos that waited for credits go on." }
-        }
-        p { a.button href=(back) { "Back to Credits" } }
+    let (organisation, kind) = (add.organisation, TopUpKind::Purchase);
+    let credited =
+        top_up(&service, &browser.caller, organisation, kind, add.credits, "", &key).await?;
+    let said = match (credited.credited, credited.resumed) {
+        (false, _) => "before",
+        (true, true) => "resumed",
+        (true, false) => "added",
     };
-    Ok(layout::page(&browser, "/credits", "Credits", None, content))
+    Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
+}
+
+/// What has just happened.
+fn notice(said: &str) -> Markup {
+    let says = match said {
+        "added" => "The credits were added.",
+        "resumed" => "The credits were added. Photos that waited for them go on.",
+        "before" => "This was bought before; nothing changed.",
+        _ => return html! {},
+    };
+    html! { p.notice.good role="status" { (says) } }
 }
 
 pub(super) async fn live(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Asked>,
-) -> Result<Live, Trouble> {
+) -> Result<Live, Problem> {
     let organisation = {
         let mut db = service.database.acquire().await?;
         found(&mut db, &browser.caller, asked.organisation).await?.0

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::Connection;
 
-use super::{Form, Page, Trouble, confirm, layout, whose};
+use super::{Form, Page, confirm, layout, whose};
 use crate::{
     access::Role,
     deeds,
@@ -96,7 +96,7 @@ pub(super) struct New {
 pub(super) async fn create(
     State(service): State<Service>,
     form: Form<New>,
-) -> Result<Redirect, Trouble> {
+) -> Result<Redirect, Problem> {
     let (caller, new) = (form.browser.caller, form.fields);
     caller.must_be(&[Role::Organiser, Role::Pipeline, Role::Staff])?;
     caller.must_see(new.organisation)?;
@@ -166,7 +166,7 @@ pub(super) async fn page(
     let more = found.len() > PHOTOS;
     found.truncate(PHOTOS);
     let next = found.last().filter(|_| more).map(|photo| photo.key.clone());
-    let may_run = matches!(browser.caller.role, Role::Organiser | Role::Staff | Role::Pipeline);
+    let may_run = MAY_RUN.contains(&browser.caller.role);
     let states: Vec<(&str, &str)> = std::iter::once(("", "All"))
         .chain(PhotoState::ALL.map(|state| (state.code(), state.name())))
         .collect();
@@ -174,8 +174,8 @@ pub(super) async fn page(
         h1 data-reload { (event.name) " " span.faint { "· " (event.id) } }
         (strip(&standing, &event, &browser, &zone))
         @if may_run { div.row {
-            (run_form(&browser, id, Operation::PhotoProcessing, "Process Photos"))
-            (run_form(&browser, id, Operation::AiRotation, "AI Rotation"))
+            (run_form(id, Operation::PhotoProcessing, "Process Photos"))
+            (run_form(id, Operation::AiRotation, "AI Rotation"))
         } }
         @if !failures.is_empty() { (failed(&failures, &browser, &zone)) }
         h2 id="photos" { "Photos" }
@@ -235,15 +235,15 @@ fn strip(standing: &Standing, event: &Event, browser: &Browser, zone: &str) -> M
     }
 }
 
-fn run_form(browser: &Browser, event: EventId, operation: Operation, name: &str) -> Markup {
+fn run_form(event: EventId, operation: Operation, name: &str) -> Markup {
     html! {
         details.add {
             summary.button { (name) }
-            form method="post" action={ "/events/" (event) "/run" } {
-                (layout::key(browser))
+            form method="get" action={ "/events/" (event) "/run" } {
                 input type="hidden" name="operation" value=(code(operation));
                 label { input type="radio" name="what" value="all" checked; " all photos of the event" }
-                label { input type="radio" name="what" value="prefix"; " new photos of the store below " input name="prefix" placeholder="2026/marathon/"; }
+                label { input type="radio" name="what" value="prefix"; " new photos of the store:" }
+                label { "below this" input name="prefix" placeholder="2026/marathon/"; }
                 p { button type="submit" { "Show what it takes" } }
             }
         }
@@ -263,46 +263,48 @@ pub(super) struct Asked {
     what: String,
     #[serde(default)]
     prefix: String,
-    confirmed: Option<String>,
 }
 
-/// The funding plan first; then, if it is confirmed, the run.
+impl Asked {
+    fn run(&self, dry_run: bool) -> NewRun {
+        let by_prefix = self.what == "prefix";
+        NewRun {
+            operation: Some(self.operation),
+            keys: None,
+            prefix: by_prefix.then(|| self.prefix.clone()),
+            all: !by_prefix,
+            dry_run,
+            on_insufficient: OnInsufficient::Wait,
+        }
+    }
+}
+
+const MAY_RUN: &[Role] = &[Role::Organiser, Role::Staff, Role::Pipeline];
+
+/// The funding plan.
+pub(super) async fn ask(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(event): Path<EventId>,
+    Query(asked): Query<Asked>,
+) -> Page {
+    browser.caller.must_be(MAY_RUN)?;
+    let planned = enqueue(&service, &browser.caller, event, &asked.run(true)).await?;
+    let (back, operation) = (format!("/events/{event}"), code(asked.operation).to_owned());
+    let fields = [("operation", operation), ("what", asked.what), ("prefix", asked.prefix)];
+    let title = format!("Queue {} photos for {}?", planned.queued, asked.operation);
+    let action = format!("{back}/run");
+    Ok(confirm::page(&browser, &title, plan(&planned), &action, &back, &fields, "Queue them"))
+}
+
 pub(super) async fn run(
     State(service): State<Service>,
     Path(event): Path<EventId>,
     form: Form<Asked>,
-) -> Result<Response, Trouble> {
-    let (browser, asked) = (form.browser, form.fields);
-    browser.caller.must_be(&[Role::Organiser, Role::Staff, Role::Pipeline])?;
-    let new = NewRun {
-        operation: Some(asked.operation),
-        keys: None,
-        prefix: (asked.what == "prefix").then(|| asked.prefix.clone()),
-        all: asked.what != "prefix",
-        dry_run: asked.confirmed.is_none(),
-        on_insufficient: OnInsufficient::Wait,
-    };
-    let planned = enqueue(&service, &browser.caller, event, &new).await?;
-    let back = format!("/events/{event}");
-    if asked.confirmed.is_some() {
-        return Ok(Redirect::to(&back).into_response());
-    }
-    let fields = [
-        ("operation", code(asked.operation).to_owned()),
-        ("what", asked.what),
-        ("prefix", asked.prefix),
-    ];
-    let title = format!("Queue {} photos for {}?", planned.queued, asked.operation);
-    Ok(confirm::page(
-        &browser,
-        &title,
-        plan(&planned),
-        &format!("{back}/run"),
-        &back,
-        &fields,
-        "Queue them",
-    )
-    .into_response())
+) -> Result<Redirect, Problem> {
+    form.browser.caller.must_be(MAY_RUN)?;
+    enqueue(&service, &form.browser.caller, event, &form.fields.run(false)).await?;
+    Ok(Redirect::to(&format!("/events/{event}")))
 }
 
 fn plan(planned: &Planned) -> Markup {
@@ -367,7 +369,8 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
         270 => (0, width),
         _ => (0, 0),
     };
-    let name = if turned { format!("{}, turned by {turn} degrees", photo.key) } else { photo.key.clone() };
+    let name =
+        if turned { format!("{}, turned by {turn} degrees", photo.key) } else { photo.key.clone() };
     html! {
         svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
@@ -383,7 +386,7 @@ pub(super) async fn live(
     State(service): State<Service>,
     browser: Browser,
     Path(id): Path<EventId>,
-) -> Result<Live, Trouble> {
+) -> Result<Live, Problem> {
     let organisation = {
         let mut db = service.database.acquire().await?;
         browser.caller.must_see_event(id, event::find(&mut db, id).await?)?.organisation
@@ -399,7 +402,7 @@ pub(super) async fn thumbnail(
     State(service): State<Service>,
     browser: Browser,
     Path(photo): Path<PhotoId>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Problem> {
     {
         let mut db = service.database.acquire().await?;
         must_see(&mut db, &browser.caller, photo).await?;
@@ -413,12 +416,11 @@ pub(super) async fn thumbnail(
             Ok((headers, bytes.to_vec()).into_response())
         }
         Err(StoreError::Missing(_)) => {
-            Err(Problem::not_found("thumbnail yet: it is made when the photo is processed").into())
+            Err(Problem::not_found("thumbnail yet: it is made when the photo is processed"))
         }
         Err(error) => {
             tracing::warn!(%error, "a thumbnail could not be read");
-            Err(Problem::unavailable("store_unavailable", "the store does not answer".into())
-                .into())
+            Err(Problem::unavailable("store_unavailable", "the store does not answer".into()))
         }
     }
 }

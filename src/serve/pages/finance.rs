@@ -5,7 +5,7 @@ use chrono::{TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Page, Trouble, csv_file, layout, whose};
+use super::{Page, csv_file, layout, whose};
 use crate::{
     access::{Caller, Role},
     books::{
@@ -239,7 +239,7 @@ pub(super) async fn statement_csv(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Month>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Problem> {
     browser.caller.must_be(MAY_READ)?;
     let organisation =
         asked.of(&browser.caller)?.ok_or_else(|| Problem::invalid("organisation", "choose one"))?;

@@ -10,7 +10,7 @@ use axum::{
 use maud::html;
 use serde::Deserialize;
 
-use super::{Form, Trouble, layout};
+use super::{Form, layout};
 use crate::{
     access,
     serve::{Service, caller, problem::Problem, shield},
@@ -47,11 +47,11 @@ pub(super) async fn log_in(
     peer: ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     axum::Form(who): axum::Form<Who>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Problem> {
     // A page of another site that logs people in as somebody else is refused by what browsers tell.
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return Err(Problem::forbidden("log in on this site's own page").into());
+        return Err(Problem::forbidden("log in on this site's own page"));
     }
     let mut whom = vec![shield::address(&service, &headers, peer).to_string()];
     if !who.email.is_empty() {
@@ -92,7 +92,7 @@ pub(super) struct Nothing {}
 pub(super) async fn log_out(
     State(service): State<Service>,
     form: Form<Nothing>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, Problem> {
     let mut db = service.database.acquire().await?;
     access::log_out(&mut db, &form.browser.session).await?;
     Ok((cookie(&service, "", "0")?, Redirect::to("/login")).into_response())

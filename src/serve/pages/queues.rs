@@ -1,14 +1,11 @@
 //! For operators: what does not run, why, and what to do.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Redirect, Response},
-};
+use axum::{extract::State, response::Redirect};
 use chrono::{TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, Page, Trouble, confirm, event::code, layout};
+use super::{Form, Page, confirm, event::code, layout};
 use crate::{
     access::Role,
     event,
@@ -149,7 +146,7 @@ pub(super) async fn hold(
     State(service): State<Service>,
     Path(event): Path<EventId>,
     form: Form<Hold>,
-) -> Result<Redirect, Trouble> {
+) -> Result<Redirect, Problem> {
     let hold = form.fields;
     let until = match hold.minutes.trim() {
         "" => None,
@@ -157,7 +154,7 @@ pub(super) async fn hold(
             let minutes: i64 =
                 minutes.parse().map_err(|_| Problem::invalid("minutes", "a number of minutes"))?;
             if !(1..=525_600).contains(&minutes) {
-                return Err(Problem::invalid("minutes", "from 1 to 525600 minutes").into());
+                return Err(Problem::invalid("minutes", "from 1 to 525600 minutes"));
             }
             Some(Utc::now() + TimeDelta::minutes(minutes))
         }
@@ -174,7 +171,7 @@ pub(super) async fn lift(
     State(service): State<Service>,
     Path(hold): Path<HoldId>,
     form: Form<Nothing>,
-) -> Result<Redirect, Trouble> {
+) -> Result<Redirect, Problem> {
     lift_one(&service, &form.browser.caller, hold).await?;
     Ok(Redirect::to("/queues"))
 }
@@ -235,8 +232,7 @@ pub(super) fn failure_table(groups: &[Group], browser: &Browser, zone: &str) -> 
                 td.number { (group.photos) }
                 td { (layout::instant(group.last_at, zone)) " · " a href={ "/receipts/" (group.example) } { "newest" } }
                 td { @if may_retry {
-                    form.inline method="post" action={ "/events/" (group.event) "/retry" } {
-                        (layout::key(browser))
+                    form.inline method="get" action={ "/events/" (group.event) "/retry" } {
                         input type="hidden" name="operation" value=(code(group.operation));
                         input type="hidden" name="reason" value=(group.reason);
                         button.quiet type="submit" { "Retry" }
@@ -251,40 +247,35 @@ pub(super) fn failure_table(groups: &[Group], browser: &Browser, zone: &str) -> 
 pub(super) struct Retry {
     operation: Operation,
     reason: String,
-    confirmed: Option<String>,
+}
+
+impl Retry {
+    fn retry(&self, dry_run: bool) -> NewRetry {
+        NewRetry { operation: Some(self.operation), reason: Some(self.reason.clone()), dry_run }
+    }
+}
+
+/// What it will cost.
+pub(super) async fn ask_retry(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(event): Path<EventId>,
+    Query(retry): Query<Retry>,
+) -> Page {
+    let retried = again(&service, &browser.caller, event, &retry.retry(true)).await?;
+    let says = html! { p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." } };
+    let fields = [("operation", code(retry.operation).to_owned()), ("reason", retry.reason)];
+    let action = format!("/events/{event}/retry");
+    Ok(confirm::page(&browser, "Retry", says, &action, "/failures", &fields, "Retry them"))
 }
 
 pub(super) async fn retry(
     State(service): State<Service>,
     Path(event): Path<EventId>,
     form: Form<Retry>,
-) -> Result<Response, Trouble> {
-    let (browser, retry) = (form.browser, form.fields);
-    let dry_run = retry.confirmed.is_none();
-    let asked =
-        NewRetry { operation: Some(retry.operation), reason: Some(retry.reason.clone()), dry_run };
-    let retried = again(&service, &browser.caller, event, &asked).await?;
-    if dry_run {
-        let says = html! { p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." } };
-        let fields = [("operation", code(retry.operation).to_owned()), ("reason", retry.reason)];
-        let action = format!("/events/{event}/retry");
-        return Ok(confirm::page(
-            &browser,
-            "Retry",
-            says,
-            &action,
-            "/failures",
-            &fields,
-            "Retry them",
-        )
-        .into_response());
-    }
-    let content = html! {
-        h1 { "Retry" }
-        p.notice.good role="status" { strong { (retried.queued) } " queued." }
-        p { a.button href={ "/events/" (event) } { "To the event" } " " a.button.quiet href="/failures" { "To the failures" } }
-    };
-    Ok(layout::page(&browser, "/failures", "Retry", None, content).into_response())
+) -> Result<Redirect, Problem> {
+    again(&service, &form.browser.caller, event, &form.fields.retry(false)).await?;
+    Ok(Redirect::to(&format!("/events/{event}")))
 }
 
 pub(super) async fn workers(State(service): State<Service>, browser: Browser) -> Page {

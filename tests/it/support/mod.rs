@@ -1,5 +1,6 @@
 //! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
 
+pub mod browser;
 mod process;
 pub mod site;
 pub mod steps;
@@ -23,9 +24,9 @@ use photogate::{
     database, event,
     gate::{self, Reservation},
     hold,
-    ids::{EventId, HoldId, Operation, OrganisationId, WorkerId},
+    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, WorkerId},
     intake::{self, Run},
-    organisation,
+    organisation, photos,
     progress::Progress,
     services::Services,
     settle::{Settler, Settling, Verdict},
@@ -311,6 +312,12 @@ impl App {
             self.processing(event).await.pause,
             Some(event::Pause::NoCredits { since: Some(_) })
         )
+    }
+
+    /// The first of its photos, by key.
+    pub async fn photo_of(&self, event: EventId) -> PhotoId {
+        let filter = photos::Filter { most: 1, ..photos::Filter::default() };
+        photos::list(&mut *self.db().await, event, filter).await.expect("they are listed")[0].id
     }
 
     pub async fn hold(&self, event: EventId, owner: &str) -> HoldId {

@@ -19,7 +19,7 @@ pub struct Site {
     pub address: SocketAddr,
     pub client: Client,
     pub stop: CancellationToken,
-    pub running: AbortOnDropHandle<()>,
+    _running: AbortOnDropHandle<()>,
 }
 
 impl Site {
@@ -33,7 +33,7 @@ impl Site {
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
             serve::run(&config, pool, listener, stopped).await.expect("it answers");
         }));
-        Self { address, client: Client::new(), stop, running }
+        Self { address, client: Client::new(), stop, _running: running }
     }
 
     pub fn url(&self, path: &str) -> String {

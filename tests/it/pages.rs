@@ -1,0 +1,314 @@
+//! The pages, in a real browser: what people come for, from the first click to the last. Screenshots are kept in
+//! `.photogate/screenshots`.
+
+use photogate::{access::Role, event, ids::Operation};
+use reqwest::{StatusCode, redirect::Policy};
+
+use crate::support::{
+    App,
+    browser::{Browser, DESK, Look, PASSWORD, PHONE},
+    site::Site,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(2).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 5).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let worker = app.start_worker();
+    app.until("the queue is paused", async || app.is_out_of_credit(event).await).await;
+    let site = Site::of(&app).await;
+    let watching = Browser::open(&site, "event", DESK).await;
+    watching.log_in("anna@club.example").await;
+    watching.go(&format!("/events/{event}")).await;
+    watching.sees("Add 3 credits to finish").await;
+    watching.keep("paused").await;
+
+    let buying = Browser::open(&site, "buying", DESK).await;
+    buying.log_in("anna@club.example").await;
+    buying.sees("Monthly Usage Summary").await;
+    buying.shows("available", "0").await;
+    buying.press("Add Credits").await;
+    buying.write("input[name=credits]", "10").await;
+    buying.press("Continue").await;
+    buying.sees("Buy 10 credits for 0.5 EUR").await;
+    buying.keep("asked").await;
+    buying.press("Buy").await;
+    buying.sees("Photos that waited for them go on.").await;
+    // The same form once more, as by a second click.
+    buying.page.back().await.unwrap();
+    buying.press("Buy").await;
+    buying.sees("This was bought before").await;
+
+    watching.shows("processed", "5").await;
+    watching.shows("paused", "0").await;
+    watching.keep("done").await;
+    buying.shows("available", "7").await;
+    buying.sees("Purchase").await;
+    buying.keep("credits").await;
+    assert_eq!(app.credits(organisation).await, (7, 0, 5));
+    buying.close().await;
+    watching.close().await;
+    worker.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 2).await;
+    app.a_person("ops@photogate.example", Role::Operator, None).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "operator", DESK).await;
+    browser.log_in("ops@photogate.example").await;
+    browser.sees("Paused: no credits").await;
+    browser.press("Hold").await;
+    browser.write("details[open] input[name=note]", "bad camera clock").await;
+    browser.press("Hold it").await;
+    browser.sees("Held by ops@photogate.example “bad camera clock”").await;
+    browser.keep("held").await;
+
+    let worker = app.start_worker();
+    app.top_up(organisation, 5).await;
+    browser.go("/queues?state=held").await;
+    browser.sees("bad camera clock").await;
+    assert_eq!(app.processing(event).await.processed, 0);
+    browser.press("Why").await;
+    browser.sees("Do: ask ops@photogate.example to lift the hold").await;
+    browser.keep("why").await;
+    browser.go("/queues").await;
+    browser.press("Lift").await;
+
+    app.until_done(event).await;
+    assert_eq!(app.processing(event).await.processed, 2);
+    browser.close().await;
+    worker.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finance_follows_a_refund_to_its_photo() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    assert!(hand.fail(hand.claim(1).await.pop().unwrap()).await);
+    app.a_person("finance@photogate.example", Role::Finance, None).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "finance", DESK).await;
+    browser.log_in("finance@photogate.example").await;
+    browser.sees("Refunds of the last 31 days").await;
+    browser.press("Photos").await;
+    browser.sees("rehearsal/ok/1").await;
+    browser.keep("refunds").await;
+    browser.press("Receipt").await;
+    browser.sees("1 credit came back").await;
+    browser.sees("balance 5 → 4").await;
+    browser.sees("queued by pipeline@club.example").await;
+    browser.keep("receipt").await;
+    browser.go(&format!("/statements?organisation={organisation}")).await;
+    browser.sees("Opening 0 → closing 5").await;
+    browser.keep("statement").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_lives_on_when_redis_stops() {
+    let (app, mut services) = App::with_services("pages-redis").await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "redis", DESK).await;
+    browser.log_in("anna@club.example").await;
+    browser.go(&format!("/events/{event}")).await;
+    browser.shows("processed", "0").await;
+
+    services.redis.stop();
+    app.queue(event, "ok", 3).await;
+    let worker = app.start_worker();
+
+    browser.shows("processed", "3").await;
+    worker.drain().await;
+    browser.close().await;
+    // Its books are audited while there is a database.
+    drop(app);
+    drop(services);
+}
+
+/// Without a browser: what a page says to somebody who has no business there.
+struct Visitor {
+    client: reqwest::Client,
+}
+
+impl Visitor {
+    async fn logged_in(site: &Site, email: &str) -> Self {
+        let client =
+            reqwest::Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap();
+        let form = [("email", email), ("password", PASSWORD)];
+        let answer = client.post(site.url("/login")).form(&form).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{email}");
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+        Self { client }
+    }
+
+    async fn get(&self, site: &Site, path: &str) -> u16 {
+        self.client.get(site.url(path)).send().await.unwrap().status().as_u16()
+    }
+
+    async fn text(&self, site: &Site, path: &str) -> String {
+        self.client.get(site.url(path)).send().await.unwrap().text().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_our_buttons() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let photo = app.a_worker().await.claim(1).await[0].photo();
+    let elsewhere = app.an_organisation_with(5).await;
+    app.a_person("eve@other.example", Role::Organiser, Some(elsewhere)).await;
+    app.a_person("finance@photogate.example", Role::Finance, None).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+
+    let eve = Visitor::logged_in(&site, "eve@other.example").await;
+    for path in [
+        format!("/events/{event}"),
+        format!("/events/{event}/live"),
+        format!("/events/{event}/why"),
+        format!("/credits?organisation={organisation}"),
+        format!("/credits.csv?organisation={organisation}"),
+        format!("/credits/live?organisation={organisation}"),
+        format!("/statements?organisation={organisation}"),
+        format!("/receipts/{photo}"),
+        format!("/photos/{photo}/thumbnail"),
+    ] {
+        assert_eq!(eve.get(&site, &path).await, 404, "{path}");
+    }
+    for path in ["/queues", "/workers", "/finance", "/organisations"] {
+        assert_eq!(eve.get(&site, path).await, 403, "{path}");
+    }
+    assert!(!eve.text(&site, "/events").await.contains(&format!("/events/{event}")));
+    let finance = Visitor::logged_in(&site, "finance@photogate.example").await;
+    assert_eq!(finance.get(&site, "/queues").await, 403);
+
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let page = anna.text(&site, "/credits").await;
+    let key = page.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let theirs = eve.text(&site, "/credits").await;
+    let others =
+        theirs.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let buy = async |key: &str| {
+        let id = organisation.to_string();
+        let form = [("form_key", key), ("organisation", &id), ("credits", "100"), ("once", "x")];
+        anna.client
+            .post(site.url("/credits/add"))
+            .form(&form)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    assert_eq!((buy("").await, buy(others).await), (403, 403), "not from our own page");
+    assert_eq!(app.credits(organisation).await.0 + app.credits(organisation).await.1, 5);
+    assert_eq!(buy(key).await, 303);
+    assert_eq!(app.credits(organisation).await.0, 104);
+
+    let logout =
+        anna.client.post(site.url("/logout")).form(&[("form_key", key)]).send().await.unwrap();
+    assert_eq!(logout.status(), StatusCode::SEE_OTHER);
+    assert_eq!(anna.get(&site, "/credits").await, 303, "asked to log in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_not_guessed_here() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let mut statuses = Vec::new();
+    for password in 0..11 {
+        let form = [("email", "anna@club.example"), ("password", &format!("wrong {password}"))];
+        let answer = site.client.post(site.url("/login")).form(&form).send().await.unwrap();
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses[..10], [401; 10]);
+    assert_eq!(statuses[10], 429);
+    let right = [("email", "anna@club.example"), ("password", PASSWORD)];
+    assert_eq!(
+        site.client.post(site.url("/login")).form(&right).send().await.unwrap().status(),
+        429
+    );
+    assert_eq!(app.count("SELECT count(*) FROM session").await, 0);
+    assert_eq!(app.count("SELECT count(*) FROM person WHERE password LIKE '$argon2id$%'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
+    let app = App::new().await;
+    let store = crate::photos::samples(&app);
+    let organisation = app.an_organisation_with(9).await;
+    let event = event::create(&mut *app.db().await, organisation, "City Marathon", true, true)
+        .await
+        .unwrap();
+    let photos: Vec<String> = std::fs::read_dir(store.join("marathon"))
+        .unwrap()
+        .map(|file| format!("marathon/{}", file.unwrap().file_name().to_string_lossy()))
+        .collect();
+    let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
+    crate::photos::work_on(&app, event, Operation::PhotoProcessing, &photos[..4]).await;
+    crate::photos::work_on(&app, event, Operation::AiRotation, &photos[4..]).await;
+    app.queue(event, "ok", 40).await;
+    app.hold(event, "ops@photogate.example").await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let photo = app.photo_of(event).await;
+    let site = Site::of(&app).await;
+    let night = Look { dark: true, ..DESK };
+    let day = Look { dark: false, ..PHONE };
+    for (name, look) in
+        [("desk-day", DESK), ("desk-night", night), ("phone-day", day), ("phone-night", PHONE)]
+    {
+        let browser = Browser::open(&site, name, look).await;
+        browser.go("/login").await;
+        browser.keep("login").await;
+        browser.log_in("staff@photogate.example").await;
+        for (page, path) in [
+            ("credits", format!("/credits?organisation={organisation}")),
+            ("events", format!("/events?organisation={organisation}")),
+            ("event", format!("/events/{event}")),
+            ("why", format!("/events/{event}/why")),
+            ("queues", "/queues".into()),
+            ("failures", "/failures".into()),
+            ("workers", "/workers".into()),
+            ("finance", "/finance".into()),
+            ("refunds", "/refunds".into()),
+            ("receipt", format!("/receipts/{photo}")),
+            ("statement", format!("/statements?organisation={organisation}")),
+            ("organisations", "/organisations".into()),
+            ("docs", "/docs".into()),
+        ] {
+            browser.go(&path).await;
+            let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
+            let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
+            assert_eq!(fits, true, "{page} fits the width of a {name}");
+            let nameless = "return [...document.querySelectorAll('input:not([type=hidden]),select')].filter(field => !field.labels.length).length";
+            assert_eq!(
+                browser.page.execute(nameless, Vec::new()).await.unwrap(),
+                0,
+                "every field of {page} has a name"
+            );
+            let heading = "return document.querySelectorAll('h1').length";
+            assert_eq!(browser.page.execute(heading, Vec::new()).await.unwrap(), 1, "{page}");
+            browser.keep(page).await;
+        }
+        browser.close().await;
+    }
+}
