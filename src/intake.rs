@@ -14,7 +14,7 @@ use crate::{
 pub const PHOTOS_MAX: usize = 10_000;
 
 /// What became of an enqueue call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
     /// To ask for it later.
     pub run: RunId,

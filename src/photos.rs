@@ -12,6 +12,7 @@ use crate::ids::{EventId, PhotoId};
 )]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PhotoState)]
 pub enum State {
     /// In the queue, which runs.
     Pending,

@@ -11,6 +11,7 @@ use crate::ids::{EventId, HoldId, Operation, OrganisationId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = QueueState)]
 pub enum State {
     /// A person keeps it.
     Held,

@@ -62,6 +62,7 @@ pub struct Job {
 
 /// A photo was taken out of its queue.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = TakenOut)]
 pub struct Skipped {
     /// Who did it.
     pub by: String,

@@ -26,7 +26,10 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     ]);
     for (path, item) in &mut document.paths.paths {
         let has_parts = path.contains('{');
-        for operation in operations(item) {
+        for (method, operation) in operations(item) {
+            let name =
+                path.trim_start_matches("/v1/").replace(['{', '}'], "").replace(['/', '-'], "_");
+            operation.operation_id = Some(format!("{method}_{name}"));
             let has_body = operation.request_body.is_some();
             let makes = ["201", "202"]
                 .iter()
@@ -40,7 +43,7 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
             no("422", "Something in the request cannot be: `errors` says which part");
             no("429", "Too many requests: come back after `Retry-After` seconds");
             no("503", "Something that this needs does not answer: try again");
-            if has_parts {
+            if has_parts || has_body {
                 no("404", "There is no such thing, or not for this token");
             }
             if has_body {
@@ -71,10 +74,16 @@ fn problem(meaning: &str) -> RefOr<Response> {
     RefOr::T(response)
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
-        .into_iter()
-        .filter_map(Option::as_mut)
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("patch", &mut item.patch),
+        ("delete", &mut item.delete),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// The document, and a page of it.

@@ -134,6 +134,7 @@ pub(super) async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"face_search": false}))]
+#[schema(as = EventChange)]
 pub(super) struct Change {
     /// As people call it: 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]

@@ -104,6 +104,7 @@ pub(super) async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"price": "0.04 EUR"}))]
+#[schema(as = OrganisationChange)]
 pub(super) struct Change {
     /// What a credit costs, as in `0.05 EUR`; empty: nothing can be bought any more.
     price: Option<String>,
