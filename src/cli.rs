@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, Flags},
-    database, telemetry,
+    database, telemetry, traces,
 };
 use output::{Output, say};
 
@@ -156,6 +156,7 @@ pub fn run() -> ExitCode {
         }
     };
     let end = runtime.block_on(dispatch(cli));
+    traces::close();
     // Work that was handed back may still be busy on its thread: nobody waits for it.
     runtime.shutdown_timeout(Duration::from_millis(100));
     match end {

@@ -56,6 +56,8 @@ pub struct Config {
     pub behind_https: bool,
     /// Where a worker, or the service, answers Prometheus, as `127.0.0.1:9464`. None: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where `OpenTelemetry` traces are sent, over HTTP, as `http://127.0.0.1:4318`. None: nowhere.
+    pub otlp_endpoint: Option<String>,
     /// What is logged, as in `info` or `photogate=debug,warn`.
     pub log: String,
     /// `text` or `json`.
@@ -100,6 +102,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             behind_https: false,
             metrics_listen: None,
+            otlp_endpoint: None,
             log: "info".into(),
             log_format: LogFormat::Text,
             worker_password: None,

@@ -50,4 +50,5 @@ pub mod serve; // HTTP: the API and the pages
 pub mod drill;
 pub mod services;
 pub mod telemetry;
+pub mod traces;
 pub mod wake;

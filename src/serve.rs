@@ -9,7 +9,11 @@ mod pages;
 mod problem;
 mod shield;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use sqlx::PgPool;
@@ -17,12 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-use crate::{
-    config::Config,
-    photo_store::PhotoStore,
-    pool::{Pool, THIS_PROGRAM},
-    wake::Wake,
-};
+use crate::{config::Config, photo_store::PhotoStore, pool::Pool, wake::Wake};
 
 pub use api::document;
 
@@ -38,6 +37,7 @@ pub(crate) struct Inner {
     store: PhotoStore,
     /// For selfies: opened with the first, for it loads the models.
     eyes: tokio::sync::OnceCell<Pool>,
+    program: PathBuf,
     config: Config,
     logins: shield::Logins,
     draining: CancellationToken,
@@ -75,6 +75,7 @@ pub enum ServeError {
 
 impl Service {
     fn open(
+        program: &Path,
         config: &Config,
         database: PgPool,
         draining: CancellationToken,
@@ -85,6 +86,7 @@ impl Service {
             redis_url: config.redis_url.clone(),
             store: PhotoStore::open(&config.store_url, &config.store_options)?,
             eyes: tokio::sync::OnceCell::new(),
+            program: program.to_owned(),
             config: config.clone(),
             logins: shield::Logins::default(),
             draining,
@@ -93,7 +95,7 @@ impl Service {
 
     /// The processes that look at selfies.
     async fn eyes(&self) -> Result<&Pool, crate::pool::PoolError> {
-        self.eyes.get_or_try_init(|| Pool::open(THIS_PROGRAM.as_ref(), &self.config)).await
+        self.eyes.get_or_try_init(|| Pool::open(&self.program, &self.config)).await
     }
 }
 
@@ -106,17 +108,19 @@ pub async fn bind(config: &Config) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
 }
 
-/// Answers until told to stop; then lets what runs end, and answers `/readyz` with no meanwhile.
+/// Answers until told to stop; then lets what runs end, and answers `/readyz` with no meanwhile. `program` is photogate itself,
+/// for the processes that look at selfies.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn run(
+    program: &Path,
     config: &Config,
     database: PgPool,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let service = Service::open(config, database, stop.clone())?;
+    let service = Service::open(program, config, database, stop.clone())?;
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
     let forced = {

@@ -134,7 +134,7 @@ impl Settling {
             }
             for Settlement { reservation, verdict, settled } in batch.drain(..) {
                 let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();
-                let state = if ours { how(&verdict) } else { "fenced" };
+                let state = if ours { verdict.name() } else { "fenced" };
                 metrics::counter!("photogate_settled_photos_total", "state" => state).increment(1);
                 if ours {
                     progress.tell(reservation.event(), step(&reservation, &verdict));
@@ -365,17 +365,6 @@ fn fences(batch: &[&Settlement]) -> (Vec<i64>, Vec<i32>) {
     batch.iter().map(|one| (one.reservation.job.0, one.reservation.attempt.0)).unzip()
 }
 
-/// For those who count.
-fn how(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Processed(_) => "committed",
-        Verdict::Failed { .. } => "refunded",
-        Verdict::Retry { .. } => "retried",
-        Verdict::Crashed { .. } => "crashed",
-        Verdict::HandedBack => "handed_back",
-    }
-}
-
 fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
     Step {
         job: JobId(reservation.job.0),
@@ -391,6 +380,17 @@ fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
 }
 
 impl Verdict {
+    /// For those who count and trace.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Processed(_) => "committed",
+            Self::Failed { .. } => "refunded",
+            Self::Retry { .. } => "retried",
+            Self::Crashed { .. } => "crashed",
+            Self::HandedBack => "handed_back",
+        }
+    }
+
     /// True when the reservation stays open and somebody takes the photo up again.
     fn goes_back(&self) -> bool {
         matches!(self, Self::Retry { .. } | Self::Crashed { .. } | Self::HandedBack)

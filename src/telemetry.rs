@@ -9,11 +9,15 @@ use std::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     config::{Config, LogFormat},
     queues,
+    traces::{self, TracesError},
 };
 
 /// Nothing can be answered there.
@@ -129,21 +133,43 @@ pub struct LogError {
     reason: String,
 }
 
-/// Starts logging. The first call counts; tests share a process.
+/// Why nothing is told.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// No log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
+}
+
+/// Starts logging and tracing. The first call counts; tests share a process.
 ///
 /// # Errors
-/// When the filter is none.
-pub fn start(config: &Config) -> Result<(), LogError> {
+/// See [`TelemetryError`].
+pub fn start(config: &Config) -> Result<(), TelemetryError> {
     // apalis tells of every start and stop; what matters of it, we say ourselves.
     let filter = format!("apalis_core=warn,ort=warn,{}", config.log);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError { log: config.log.clone(), reason: error.to_string() })?;
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    let _ = match config.log_format {
-        LogFormat::Text => lines
-            .with_ansi(io::stderr().is_terminal() && console::colors_enabled_stderr())
-            .try_init(),
-        LogFormat::Json => lines.json().try_init(),
+    let traces = config
+        .otlp_endpoint
+        .as_deref()
+        .map(|endpoint| {
+            Ok::<_, TracesError>(
+                tracing_opentelemetry::layer().with_tracer(traces::open(endpoint)?),
+            )
+        })
+        .transpose()?
+        // Spans of ours: what libraries do in between is theirs.
+        .map(|layer| layer.with_filter(Targets::new().with_target("photogate", Level::INFO)));
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    let color = io::stderr().is_terminal() && console::colors_enabled_stderr();
+    let lines = match config.log_format {
+        LogFormat::Text => lines.with_ansi(color).boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
+    let _ = tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init();
     Ok(())
 }

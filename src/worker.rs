@@ -14,6 +14,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     books::audit,
@@ -24,7 +25,7 @@ use crate::{
     progress::Progress,
     queue,
     settle::{Settler, Settling, Verdict},
-    sweep,
+    sweep, traces,
     wake::{Ear, Wake},
     work::{self, Work},
 };
@@ -73,6 +74,7 @@ pub(crate) struct Claimed {
     reservation: Reservation,
     room: Option<OwnedSemaphorePermit>,
     alone: Option<OwnedSemaphorePermit>,
+    trace: Option<String>,
 }
 
 /// Works until told to stop. A worker that loses its lease (a database away for longer than the lease, a machine that
@@ -211,13 +213,15 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             Ok(batch) => {
                 metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                 metrics::counter!("photogate_claimed_photos_total").increment(batch.len() as u64);
+                let mut traces = traces::of(&shift.pool, &batch).await;
                 for reservation in batch {
+                    let trace = traces.remove(&reservation.job());
                     let alone = if reservation.is_suspect() {
                         shift.alone.clone().try_acquire_owned().ok()
                     } else {
                         None
                     };
-                    let on_its_way = Claimed { reservation, room: room.split(1), alone };
+                    let on_its_way = Claimed { reservation, room: room.split(1), alone, trace };
                     if claimed.send(on_its_way).await.is_err() {
                         return Ok(());
                     }
@@ -320,17 +324,21 @@ impl Turn {
 
 /// One photo: worked on, settled, forgotten.
 async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: Claimed) {
-    let Claimed { reservation, .. } = &claimed;
+    let Claimed { reservation, trace, .. } = &claimed;
     let fence = reservation.fence();
     let began = Instant::now();
+    let span = traces::work(reservation, trace.as_deref());
+    let working = work.on(reservation, &shift.stop.drain).instrument(span.clone());
     let verdict = tokio::select! {
         biased;
         () = shift.stop.now.cancelled() => Verdict::HandedBack,
-        done = AssertUnwindSafe(work.on(reservation, &shift.stop.drain)).catch_unwind() => {
+        done = AssertUnwindSafe(working).catch_unwind() => {
             done.unwrap_or_else(|panic| Verdict::Crashed { detail: work::words(&*panic).to_owned() })
         }
     };
-    let Claimed { reservation, room: _room, alone } = claimed;
+    span.record("photogate.verdict", verdict.name());
+    drop(span);
+    let Claimed { reservation, room: _room, alone, .. } = claimed;
     metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
     let something_is_down = match &verdict {
         Verdict::Retry {

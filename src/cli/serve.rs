@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, say};
-use crate::{config::Config, database, serve, telemetry};
+use crate::{config::Config, database, pool::THIS_PROGRAM, serve, telemetry};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -43,7 +43,7 @@ impl Serve {
             }
             stopping.cancel();
         });
-        serve::run(&config, pool, listener, stop).await?;
+        serve::run(THIS_PROGRAM.as_ref(), &config, pool, listener, stop).await?;
         Ok(End::Ok)
     }
 }

@@ -9,7 +9,7 @@ mod organisations;
 pub(super) mod photos;
 pub(super) mod queues;
 pub(super) mod runs;
-mod search;
+pub(super) mod search;
 mod why;
 
 use axum::Router;

@@ -7,6 +7,7 @@ mod finance;
 mod layout;
 mod login;
 mod queues;
+mod settings;
 
 use axum::{
     Router,
@@ -102,6 +103,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/live", get(event::live))
         .route("/events/{event}/run", get(event::ask).post(event::run))
         .route("/events/{event}/retry", get(queues::ask_retry).post(queues::retry))
+        .route("/events/{event}/settings", post(settings::save))
+        .route("/events/{event}/selfie", post(settings::selfie))
         .route("/events/{event}/hold", post(queues::hold))
         .route("/events/{event}/why", get(queues::why))
         .route("/holds/{hold}/lift", post(queues::lift))

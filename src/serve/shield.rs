@@ -17,6 +17,8 @@ use axum::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::traces;
+
 use super::{
     Service,
     problem::{Problem, REQUEST_ID},
@@ -53,7 +55,11 @@ pub(super) async fn every_request(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_stream = path.ends_with("/live");
     let began = Instant::now();
-    let span = tracing::info_span!("request", id);
+    let span = tracing::info_span!("request", id, "otel.kind" = "server", "http.request.method" = %method, "url.path" = path);
+    let said = request.headers().get("traceparent").and_then(|trace| trace.to_str().ok());
+    if let Some(trace) = said.and_then(traces::parent) {
+        traces::continues(&span, trace);
+    }
     let answer = REQUEST_ID.scope(id.clone(), async {
         let Ok(Ok(_permit)) = tokio::time::timeout(Duration::from_secs(1), AT_ONCE.acquire()).await
         else {

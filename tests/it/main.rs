@@ -27,4 +27,5 @@ mod pool;
 mod search;
 mod serve;
 mod settle;
+mod traces;
 mod worker;

@@ -1,7 +1,12 @@
 //! The pages, in a real browser: what people come for, from the first click to the last. Screenshots are kept in
 //! `.photogate/screenshots`.
 
-use photogate::{access::Role, event, ids::Operation};
+use fantoccini::Locator;
+use photogate::{
+    access::Role,
+    event,
+    ids::{EventId, Operation},
+};
 use reqwest::{StatusCode, redirect::Policy};
 
 use crate::support::{
@@ -112,6 +117,64 @@ async fn finance_follows_a_refund_to_its_photo() {
     browser.go(&format!("/statements?organisation={organisation}")).await;
     browser.sees("Opening 0 → closing 5").await;
     browser.keep("statement").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_selfie() {
+    let app = App::new().await;
+    let store = crate::photos::samples(&app);
+    let organisation = app.an_organisation_with(20).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "organiser", DESK).await;
+    browser.log_in("anna@club.example").await;
+    browser.go("/events").await;
+    browser.write("input[name=name]", "City Marathon").await;
+    browser.press("Create").await;
+    browser.sees("No photos here").await;
+    let event = EventId(app.count("SELECT max(event_id) FROM event").await);
+    browser.press("Settings").await;
+    browser
+        .page
+        .find(Locator::Css("input[name=face_search]"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser.write("textarea", "bib\n1482\n338\n").await;
+    browser.press("Save").await;
+    browser.sees("Find by a selfie").await;
+    assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2);
+
+    browser.press("Process Photos").await;
+    browser
+        .page
+        .find(Locator::Css("details[open] input[value=prefix]"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser.write("details[open] input[name=prefix]", "marathon/IMG_000").await;
+    browser.press("Show what it takes").await;
+    browser.sees("All of them finish.").await;
+    browser.keep("plan").await;
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 0, "asked, and not done");
+    browser.press("Queue them").await;
+    let keys: Vec<String> = (1..=3).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    crate::photos::work_on(&app, event, Operation::PhotoProcessing, &keys).await;
+    browser.go(&format!("/events/{event}?bib=1482")).await;
+    browser.sees("IMG_0001.jpg").await;
+    assert!(!browser.text().await.contains("IMG_0003.jpg"), "only who is asked for");
+
+    let selfie = store.join("gala/DSC_0001.jpg");
+    browser.write("input[name=selfie]", selfie.to_str().unwrap()).await;
+    browser.press("Find").await;
+    browser.sees("the most alike first").await;
+    browser.keep("selfie").await;
     browser.close().await;
 }
 

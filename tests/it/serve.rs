@@ -278,6 +278,17 @@ fn the_table_of_endpoints_and_the_document_are_the_same() {
 
     assert_eq!(told, tested);
     assert_eq!(document["openapi"], "3.1.0");
+    let calls = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values());
+    let names: Vec<_> = calls.map(|call| call["operationId"].as_str().unwrap()).collect();
+    assert_eq!(
+        names.iter().collect::<BTreeSet<_>>().len(),
+        names.len(),
+        "each call has its own name"
+    );
 }
 
 /// A path with its parts left out.

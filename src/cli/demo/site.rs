@@ -9,6 +9,7 @@ use crate::{
     access::{self, Role},
     config::Config,
     ids::OrganisationId,
+    pool::THIS_PROGRAM,
     serve::{self, ServeError},
 };
 
@@ -39,8 +40,9 @@ impl Site {
         let stop = CancellationToken::new();
         let (config, stopped) = (config.clone(), stop.clone());
         let address = format!("http://{}", config.listen);
-        let running =
-            tokio::spawn(async move { serve::run(&config, pool, listener, stopped).await });
+        let running = tokio::spawn(async move {
+            serve::run(THIS_PROGRAM.as_ref(), &config, pool, listener, stopped).await
+        });
         let password = format!("demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         Ok(Self { address, password, stop, running })
     }

@@ -20,6 +20,7 @@ use crate::{
         input::{Json, LIMIT_MAX, Path, Query, limit},
         problem::Problem,
     },
+    traces,
 };
 
 /// Photos that a prefix, or an event, may bring at once: more are a mistake, or want several calls.
@@ -177,6 +178,9 @@ pub(crate) async fn enqueue(
         detail,
     )
     .await?;
+    if let Some(trace) = traces::name_of(&tracing::Span::current()) {
+        traces::keep(&mut tx, &planned.runs, &trace).await?;
+    }
     tx.commit().await?;
     if woke {
         service.wake.ring();

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::Connection;
 
-use super::{Form, Page, confirm, layout, whose};
+use super::{Form, Page, confirm, layout, settings, whose};
 use crate::{
     access::Role,
     deeds,
@@ -177,6 +177,7 @@ pub(super) async fn page(
             (run_form(id, Operation::PhotoProcessing, "Process Photos"))
             (run_form(id, Operation::AiRotation, "AI Rotation"))
         } }
+        (settings::forms(&browser, &event))
         @if !failures.is_empty() { (failed(&failures, &browser, &zone)) }
         h2 id="photos" { "Photos" }
         form.filters method="get" action={ "/events/" (id) "#photos" } {
@@ -330,7 +331,7 @@ fn failed(groups: &[Group], browser: &Browser, zone: &str) -> Markup {
     }
 }
 
-fn card(photo: &Photo) -> Markup {
+pub(super) fn card(photo: &Photo) -> Markup {
     let state = |name: &str, state: Option<PhotoState>, reason: Option<&str>| {
         html! {
             @if let Some(state) = state {

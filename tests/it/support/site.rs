@@ -31,7 +31,9 @@ impl Site {
         let stop = CancellationToken::new();
         let (pool, stopped) = (app.pool.clone(), stop.clone());
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
-            serve::run(&config, pool, listener, stopped).await.expect("it answers");
+            serve::run(crate::photos::PROGRAM.as_ref(), &config, pool, listener, stopped)
+                .await
+                .expect("it answers");
         }));
         Self { address, client: Client::new(), stop, _running: running }
     }

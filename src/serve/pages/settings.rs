@@ -1,0 +1,130 @@
+//! What an organiser decides about an event: what is searched for, and who runs. And the search by a selfie.
+
+use axum::{
+    extract::{Multipart, State},
+    response::Redirect,
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+use sqlx::Connection;
+
+use super::{Form, Page, event::card, layout};
+use crate::{
+    access::{self, Role},
+    deeds,
+    event::{self, Event},
+    ids::EventId,
+    photos::{self, Filter},
+    search::SAME_PERSON,
+    serve::{Service, api::search::by_selfie, caller::Browser, input::Path, problem::Problem},
+    start_list,
+};
+
+const MAY_CHANGE: &[Role] = &[Role::Organiser, Role::Staff];
+
+/// The forms, for those who may.
+pub(super) fn forms(browser: &Browser, event: &Event) -> Markup {
+    html! {
+        @if MAY_CHANGE.contains(&browser.caller.role) {
+            details {
+                summary { "Settings" }
+                form.panel method="post" action={ "/events/" (event.id) "/settings" } {
+                    (layout::key(browser))
+                    p { label { input type="checkbox" name="bib_search" value="yes" checked[event.bib_search]; " read bib numbers" } }
+                    p { label { input type="checkbox" name="face_search" value="yes" checked[event.face_search]; " search by faces: biometric data, only where people were asked; switched off, it is deleted" } }
+                    p { label { "Start list, one number a line, or a table with a column bib; empty: as it is" textarea name="start_list" rows="4" {} } }
+                    button type="submit" { "Save" }
+                    p.faint { "Both decide about photos processed from now on." }
+                }
+            }
+            @if event.face_search {
+                form.filters method="post" enctype="multipart/form-data" action={ "/events/" (event.id) "/selfie" } {
+                    (layout::key(browser))
+                    label { "Find by a selfie (it is not kept)" input type="file" name="selfie" accept="image/*" required; }
+                    button.quiet type="submit" { "Find" }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Settings {
+    bib_search: Option<String>,
+    face_search: Option<String>,
+    #[serde(default)]
+    start_list: String,
+}
+
+pub(super) async fn save(
+    State(service): State<Service>,
+    Path(id): Path<EventId>,
+    form: Form<Settings>,
+) -> Result<Redirect, Problem> {
+    let (caller, settings) = (form.browser.caller, form.fields);
+    caller.must_be(MAY_CHANGE)?;
+    let mut db = service.database.acquire().await?;
+    let found = caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    let (bibs, faces) = (settings.bib_search.is_some(), settings.face_search.is_some());
+    let numbers = match settings.start_list.trim() {
+        "" => None,
+        text => Some(start_list::parse(text.as_bytes())?),
+    };
+    let mut tx = db.begin().await?;
+    event::change(&mut tx, id, None, Some(bibs)).await?;
+    if faces != found.face_search {
+        event::flag_face_search(&mut tx, id, faces).await?;
+    }
+    if let Some(numbers) = &numbers {
+        start_list::set(&mut tx, id, numbers).await?;
+    }
+    let detail = serde_json::json!({ "bib_search": bibs, "face_search": faces, "numbers": numbers.map(|numbers| numbers.len()) });
+    let subject = format!("event {id}");
+    deeds::record(&mut tx, &caller, Some(found.organisation), "event.change", &subject, detail)
+        .await?;
+    tx.commit().await?;
+    // Embeddings are out of reach; a worker deletes them should this not come to its end.
+    event::forget(&mut db, id).await?;
+    Ok(Redirect::to(&format!("/events/{id}")))
+}
+
+/// Photos that a page of a search shows.
+const SHOWN: usize = 48;
+
+pub(super) async fn selfie(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(id): Path<EventId>,
+    mut parts: Multipart,
+) -> Page {
+    browser.caller.must_be(MAY_CHANGE)?;
+    let unreadable =
+        |error: axum::extract::multipart::MultipartError| Problem::invalid("", error.body_text());
+    let (mut key, mut photo) = (String::new(), None);
+    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+        match part.name() {
+            Some("form_key") => key = part.text().await.map_err(unreadable)?,
+            Some("selfie") => photo = Some(part.bytes().await.map_err(unreadable)?),
+            _ => {}
+        }
+    }
+    if key != access::form_key(&browser.session) {
+        return Err(Problem::forbidden("this form is not of this session: load the page again"));
+    }
+    let photo = photo.ok_or_else(|| Problem::invalid("selfie", "choose a photo of one person"))?;
+    let found = by_selfie(&service, &browser.caller, id, photo, SAME_PERSON).await?;
+    let mut db = service.database.acquire().await?;
+    let mut shown = Vec::new();
+    for one in found.iter().take(SHOWN) {
+        let filter = Filter { photo: Some(one.photo), most: 1, ..Filter::default() };
+        shown.extend(photos::list(&mut db, id, filter).await?);
+    }
+    let content = html! {
+        h1 { "Photos with this face" }
+        @if found.is_empty() { p.notice { "Nobody on this event's photos looks like that. Photos that were processed before face search was switched on are not searched." } }
+        @else { p { (found.len()) " found, the most alike first." @if found.len() > SHOWN { " These are the first " (SHOWN) "." } } }
+        ul.grid { @for photo in &shown { (card(photo)) } }
+        p { a href={ "/events/" (id) } { "To the event" } }
+    };
+    Ok(layout::page(&browser, "/events", "Found", None, content))
+}
