@@ -65,6 +65,9 @@ pub struct Config {
     /// For `photogate migrate --worker-login`; never shown.
     #[serde(default, skip_serializing)]
     pub worker_password: Option<String>,
+    /// For `photogate migrate --service-login`; never shown.
+    #[serde(default, skip_serializing)]
+    pub service_password: Option<String>,
     /// `AWS_…` of the environment, in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
@@ -106,6 +109,7 @@ impl Default for Config {
             log: "info".into(),
             log_format: LogFormat::Text,
             worker_password: None,
+            service_password: None,
             store_options: BTreeMap::new(),
         }
     }
@@ -184,12 +188,17 @@ impl Config {
         let mut config: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::file(named.unwrap_or_else(|| "photogate.toml".into())))
             .merge(Env::raw().only(&["DATABASE_URL", "REDIS_URL"]))
-            .merge(Env::prefixed("PHOTOGATE_").ignore(&["config", "worker_password"]))
+            .merge(Env::prefixed("PHOTOGATE_").ignore(&[
+                "config",
+                "worker_password",
+                "service_password",
+            ]))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(Box::new)?;
         // Read as it stands: a password of digits is no number.
         config.worker_password = Env::var("PHOTOGATE_WORKER_PASSWORD");
+        config.service_password = Env::var("PHOTOGATE_SERVICE_PASSWORD");
         // An empty address is none: REDIS_URL= switches Redis off.
         config.redis_url = config.redis_url.filter(|url| !url.is_empty());
         config.store_options = Env::raw()
@@ -262,6 +271,7 @@ impl Config {
         self.database_url = redact(&self.database_url);
         self.redis_url = self.redis_url.as_deref().map(redact);
         self.worker_password = None;
+        self.service_password = None;
         self.store_options.clear();
         self
     }

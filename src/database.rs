@@ -69,7 +69,19 @@ pub enum DatabaseError {
 /// # Errors
 /// See [`DatabaseError`]: the database must be there, and migrated to what this program was built for.
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
-    connect_as(url, "photogate_app", connections).await
+    connect_as(url, "photogate_app", connections, STATEMENT_MAX).await
+}
+
+/// Connects as the application, for whoever does not wait longer than this for an answer.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for(
+    url: &str,
+    connections: u32,
+    statement: Duration,
+) -> Result<PgPool, DatabaseError> {
+    connect_as(url, "photogate_app", connections, statement).await
 }
 
 /// Connects as a worker: it may claim, settle and write findings, and nothing else.
@@ -77,15 +89,19 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
 /// # Errors
 /// As [`connect`].
 pub async fn connect_worker(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
-    connect_as(url, "photogate_worker", connections).await
+    connect_as(url, "photogate_worker", connections, STATEMENT_MAX).await
 }
+
+/// Longer than any statement takes that is well.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
 
 async fn connect_as(
     url: &str,
     role: &'static str,
     connections: u32,
+    statement: Duration,
 ) -> Result<PgPool, DatabaseError> {
-    let options = options(url, role)?;
+    let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
     // Errors of the first connection are told apart from those of a pool that waits.
     let mut first = options.connect().await.map_err(refused)?;
     check_version(&mut first).await?;
@@ -139,11 +155,16 @@ pub async fn migrate_to(url: &str, newest: i64) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Makes (or changes the password of) a login for workers, and for nothing else.
+/// Makes (or changes the password of) a login that may act as this role, and as nothing else.
 ///
 /// # Errors
 /// See [`DatabaseError`].
-pub async fn make_login(url: &str, login: &str, password: &str) -> Result<(), DatabaseError> {
+pub async fn make_login(
+    url: &str,
+    login: &str,
+    password: &str,
+    role: &'static str,
+) -> Result<(), DatabaseError> {
     let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
     // What goes over this connection is a password: it is not logged, however long it takes.
     let mut db =
@@ -156,10 +177,10 @@ pub async fn make_login(url: &str, login: &str, password: &str) -> Result<(), Da
         .await?;
     let make = if known { "ALTER" } else { "CREATE" };
     for (template, value) in
-        [("ROLE %I LOGIN NOINHERIT PASSWORD %L", password), ("GRANT photogate_worker TO %I", "")]
+        [("ROLE %1$I LOGIN NOINHERIT PASSWORD %2$L", password), ("GRANT %2$I TO %1$I", role)]
     {
         let template =
-            if value.is_empty() { template.to_owned() } else { format!("{make} {template}") };
+            if value == role { template.to_owned() } else { format!("{make} {template}") };
         let statement: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
             .bind(template)
             .bind(login)

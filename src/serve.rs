@@ -147,10 +147,11 @@ fn router(service: Service) -> Router {
         .merge(api)
         .merge(api::documents(document))
         .merge(pages::routes())
-        .merge(health::routes())
         .fallback(shield::nothing_there)
         .method_not_allowed_fallback(shield::not_so)
         .layer(DefaultBodyLimit::max(shield::BODY_MAX))
         .layer(middleware::from_fn_with_state(service.clone(), shield::every_request))
+        // Whoever looks after this process is answered however busy it is.
+        .merge(health::routes())
         .with_state(service)
 }

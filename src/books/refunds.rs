@@ -145,3 +145,32 @@ pub async fn list(
     .fetch_all(db)
     .await
 }
+
+/// The newest credits that came back, one a photo, at most so many; for one reason, or any.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn newest(
+    db: &mut PgConnection,
+    filter: Filter,
+    reason: Option<&str>,
+    most: i64,
+) -> sqlx::Result<Vec<Refund>> {
+    sqlx::query_as!(
+        Refund,
+        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", q.event_id AS "event: _", q.organisation_id AS "organisation: _",
+                  o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
+           FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
+           JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
+           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
+             AND ($3::bigint IS NULL OR q.organisation_id = $3) AND ($4::text IS NULL OR o.reason = $4)
+           ORDER BY l.at DESC, o.job_id DESC LIMIT $5"#,
+        filter.since,
+        filter.until,
+        filter.organisation.map(|organisation| organisation.0),
+        reason,
+        most
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,5 +1,7 @@
 //! `photogate serve`
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,8 @@ pub(super) struct Serve {
 
 /// Connections to the database: requests are short, and wait for one.
 const CONNECTIONS: u32 = 20;
+/// Shorter than anybody waits for an answer: what nobody waits for any more is not worked on.
+const STATEMENT_MAX: Duration = Duration::from_secs(25);
 
 impl Serve {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<End> {
@@ -26,7 +30,7 @@ impl Serve {
             writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&serve::document())?)?;
             return Ok(End::Ok);
         }
-        let pool = database::connect(&config.database_url, CONNECTIONS).await?;
+        let pool = database::connect_for(&config.database_url, CONNECTIONS, STATEMENT_MAX).await?;
         let stop = CancellationToken::new();
         if let Some(address) = config.metrics_listen {
             telemetry::answer_prometheus(address)?;

@@ -1,7 +1,7 @@
 //! The HTTP API, version 1. Every handler says in its attribute what it answers; the document is made from that.
 
 mod access;
-mod books;
+pub(super) mod books;
 pub(super) mod credits;
 mod document;
 mod events;

@@ -1,6 +1,9 @@
 //! What changes, as it changes: server-sent events. Redis says when to look; without it, the database is looked at every second.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::State,
@@ -21,7 +24,11 @@ use crate::{
     queues::{self, Filter, Queue},
 };
 
-/// Streams at once; each asks the database once a second at most.
+/// A stream ends after this long, and the browser asks again: with a session that may have ended since.
+const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
+/// A stream looks no more often, however much happens.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Streams at once.
 static AT_ONCE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(500);
 
 /// How an event, or an organisation, stands.
@@ -101,10 +108,11 @@ pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
         Of::Event(event, _) => Watch::open(service.redis_url.as_deref(), event).ok(),
         Of::Organisation(_) => None,
     };
+    let ends = Instant::now() + STREAM_MAX;
     let begin = (service, watch, String::new(), permit);
     let messages = stream::unfold(begin, move |(service, watch, mut told, permit)| async move {
         loop {
-            if service.draining.is_cancelled() {
+            if service.draining.is_cancelled() || Instant::now() > ends {
                 return None;
             }
             let now = async { standing(&mut *service.database.acquire().await?, of).await };
@@ -117,6 +125,7 @@ pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
                 let message = Message::default().event("standing").data(data);
                 return Some((Ok(message), (service, watch, told, permit)));
             }
+            tokio::time::sleep(LOOK_EVERY).await;
             tokio::select! {
                 () = service.draining.cancelled() => return None,
                 () = async { match &watch {

@@ -11,7 +11,7 @@ mod settings;
 
 use axum::{
     Router,
-    extract::{FromRequest, Request},
+    extract::{DefaultBodyLimit, FromRequest, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::map_response,
     response::{Html, IntoResponse, Redirect, Response},
@@ -88,10 +88,16 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
     }
 }
 
+/// An address and a password: whoever is not known yet sends no more.
+const LOGIN_MAX: usize = 16 << 10;
+
 pub(super) fn routes() -> Router<Service> {
     Router::new()
         .route("/", get(home))
-        .route("/login", get(login::page).post(login::log_in))
+        .route(
+            "/login",
+            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_MAX)),
+        )
         .route("/logout", post(login::log_out))
         .route("/organisations", get(credits::organisations))
         .route("/credits", get(credits::page))
@@ -159,7 +165,9 @@ fn csv_file(name: &str, rows: Vec<Vec<String>>) -> Result<Response, Problem> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let written = rows.into_iter().try_for_each(|row| {
         writer.write_record(row.into_iter().map(|cell| match cell.chars().next() {
-            Some('=' | '@' | '\t' | '\r') => format!("'{cell}"),
+            Some('=' | '@' | '+' | '-' | '\t' | '\r' | '\n') if cell.parse::<i64>().is_err() => {
+                format!("'{cell}")
+            }
             _ => cell,
         }))
     });

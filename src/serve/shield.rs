@@ -121,39 +121,55 @@ pub(super) async fn not_so() -> Problem {
     Problem::method_not_allowed()
 }
 
-/// Failed logins of an address within a quarter of an hour, at most.
-const FAILURES_MAX: u32 = 10;
+/// Tries to log in from one address within a quarter of an hour, at most; of one account from one address; and of one
+/// account from anywhere, so that nobody locks others out.
+const TRIES_MAX: [u32; 3] = [50, 10, 500];
 const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Addresses remembered, at most: who has so many is stopped by other means.
+/// Addresses and accounts remembered, at most: beyond that, new ones have to wait.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// Who failed to log in, and how often: passwords are not to be guessed here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Who {
+    Address(IpAddr),
+    Account(String, IpAddr),
+    AccountAnywhere(String),
+}
+
+/// Who tried to log in, and how often: passwords are not to be guessed here.
 #[derive(Debug, Default)]
-pub(super) struct Logins(Mutex<HashMap<String, (Instant, u32)>>);
+pub(super) struct Logins(Mutex<HashMap<Who, (Instant, u32)>>);
 
 impl Logins {
-    /// Counts a try of these, before it is made, and says whether it may be.
-    pub(super) fn may_try(&self, whom: &[String]) -> bool {
+    /// Counts a try before it is made, and says whether it may be.
+    pub(super) fn may_try(&self, address: IpAddr, account: &str) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > REMEMBERED_MAX {
             known.retain(|_, (since, _)| since.elapsed() < FORGET_AFTER);
+            if known.len() > REMEMBERED_MAX {
+                return false;
+            }
         }
-        let mut may = true;
-        for name in whom {
-            let (since, tries) = known.entry(name.clone()).or_insert((Instant::now(), 0));
+        let account = || account.to_owned();
+        let whom = [
+            Who::Address(address),
+            Who::Account(account(), address),
+            Who::AccountAnywhere(account()),
+        ];
+        // The first that had too many ends it: it must not count against the others.
+        whom.into_iter().zip(TRIES_MAX).all(|(who, most)| {
+            let (since, tries) = known.entry(who).or_insert((Instant::now(), 0));
             if since.elapsed() >= FORGET_AFTER {
                 (*since, *tries) = (Instant::now(), 0);
             }
             *tries += 1;
-            may &= *tries <= FAILURES_MAX;
-        }
-        may
+            *tries <= most
+        })
     }
 
     /// They were who they said.
-    pub(super) fn succeeded(&self, whom: &[String]) {
+    pub(super) fn succeeded(&self, address: IpAddr, account: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|name, _| !whom.contains(name));
+        known.remove(&Who::Account(account.to_owned(), address));
     }
 }
 
@@ -163,7 +179,11 @@ pub(super) fn address(
     headers: &HeaderMap,
     peer: ConnectInfo<SocketAddr>,
 ) -> IpAddr {
-    let said =
-        || headers.get("x-forwarded-for")?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
+    let said = || {
+        // A proxy may add a line of its own: the last word of the last line is its.
+        let line = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        let word = line.rsplit(',').next()?.trim();
+        word.parse::<IpAddr>().ok().or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))
+    };
     service.config.behind_https.then(said).flatten().unwrap_or_else(|| peer.0.ip())
 }

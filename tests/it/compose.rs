@@ -20,7 +20,7 @@ fn compose_brings_up_postgres_redis_a_migration_and_workers() {
 
     let mut names: Vec<_> = services.keys().filter_map(Value::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["migrate", "postgres", "redis", "worker"]);
+    assert_eq!(names, ["migrate", "postgres", "redis", "service", "worker"]);
     assert_eq!(
         compose["services"]["worker"]["depends_on"]["migrate"]["condition"],
         "service_completed_successfully"
@@ -58,7 +58,8 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
             environment.filter_map(|(setting, _)| setting.as_str()?.strip_prefix("PHOTOGATE_"))
         {
             assert!(
-                known.get(setting.to_lowercase()).is_some() || setting == "WORKER_PASSWORD",
+                known.get(setting.to_lowercase()).is_some()
+                    || ["WORKER_PASSWORD", "SERVICE_PASSWORD"].contains(&setting),
                 "{name:?} sets {setting}"
             );
         }

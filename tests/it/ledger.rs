@@ -164,7 +164,9 @@ async fn migrating_again_changes_nothing() {
 async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
     let app = App::new().await;
     for password in ["pass'word", "another"] {
-        database::make_login(&app.owner, "photogate_test_worker", password).await.unwrap();
+        database::make_login(&app.owner, "photogate_test_worker", password, "photogate_worker")
+            .await
+            .unwrap();
     }
     let url = app.owner.replace("user=postgres", "user=photogate_test_worker");
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use photogate::{
     access::Role,
     ids::{EventId, Operation, OrganisationId},
-    serve,
+    organisation, serve,
 };
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ struct Stage {
 
 async fn a_stage(app: &App) -> Stage {
     let organisation = app.an_organisation_with(1000).await;
+    organisation::set_photos_under(&mut *app.db().await, organisation, "rehearsal/").await.unwrap();
     let event = app.an_event_of(organisation).await;
     let run = app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
@@ -45,6 +46,7 @@ const MAKERS: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
 const STAFF: &[Role] = &[Role::Staff];
 
 /// Every endpoint: who may, what is sent, and what comes of it. `{…}` is filled from the stage; what is `new` is made anew.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)> {
     let none = || Value::Null;
     let nobody = json!({ "operation": "photo_processing", "photos": [] });
@@ -162,7 +164,7 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
 }
 
 /// What concerns all organisations is not for who belongs to one.
-const OF_ALL: &[&str] = &["/v1/reconciliations"];
+const OF_ALL: &[&str] = &["/v1/reconciliations", "/v1/workers"];
 
 async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     let mut text = text
@@ -210,7 +212,9 @@ async fn ask(
     request = match body {
         Value::Null => request,
         Value::String(text) => request.body(text),
-        body => request.json(&body),
+        body @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            request.json(&body)
+        }
     };
     request = request.header("Idempotency-Key", uuid::Uuid::now_v7().to_string());
     request.send().await.expect("the service answers").status()
@@ -389,6 +393,19 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
         )
         .await;
     assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/keys/1")));
+    let change = site.ask(Method::PATCH, &format!("/v1/organisations/{organisation}"), &staff);
+    let (status, no) = answered(change.json(&json!({ "photos_under": "gal" }))).await;
+    assert_eq!(status, 422, "half a name would be another's too: {no}");
+    let other = app.an_organisation_with(0).await;
+    let theirs = app.an_event_of(other).await;
+    let stranger = app.a_token(Role::Pipeline, Some(other)).await;
+    let all = json!({ "operation": "ai_rotation", "prefix": "" });
+    let (status, no) = site.post(&format!("/v1/events/{theirs}/runs"), &stranger, all).await;
+    assert_eq!(
+        (status.as_u16(), &no["code"]),
+        (409, &json!("photos_under_unset")),
+        "not the photos of others"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,6 +463,8 @@ async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     assert!(!tokens.to_string().contains(&secret[10..]), "{tokens}");
     let kept = "SELECT count(*) FROM token t WHERE t::text LIKE '%' || (SELECT hint FROM token WHERE token_id = t.token_id) || '_%'";
     assert_eq!(app.count(kept).await, 2, "the hint is there");
+    let operator = json!({ "name": "more", "role": "operator" });
+    assert_eq!(site.post("/v1/tokens", &organiser, operator).await.0, 403);
     let staff = json!({ "name": "more", "role": "staff" });
     assert_eq!(
         site.post("/v1/tokens", &organiser, staff).await.0,

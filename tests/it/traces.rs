@@ -68,7 +68,7 @@ async fn the_work_on_a_photo_is_part_of_the_trace_of_the_call_that_queued_it() {
         assert!(process.wait().success());
     }
 
-    let heard = heard.lock().unwrap();
+    let heard = heard.lock().unwrap().clone();
     let trace = [
         0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31,
         0x9c,

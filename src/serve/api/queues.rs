@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, Page};
+use super::{Answer, Page, books::only_who_runs_it};
 use crate::{
     access::{Caller, Role},
     credits::{self, Credits},
@@ -105,6 +105,7 @@ pub(super) struct Workers {
 #[utoipa::path(get, path = "/v1/workers", tag = "Queues", responses((status = 200, body = Workers)))]
 pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> Answer<Workers> {
     caller.must_be(MAY_HOLD)?;
+    only_who_runs_it(&caller)?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(Workers { items: queues::workers(&mut db).await? }))
 }

@@ -109,16 +109,22 @@ pub(crate) async fn enqueue(
     event: EventId,
     asked: &NewRun,
 ) -> Result<Planned, Problem> {
-    let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let (found, under) = {
+        let mut db = service.database.acquire().await?;
+        let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+        let owner = organisation::find(&mut db, found.organisation).await?;
+        (found, owner.map(|owner| owner.photos_under).unwrap_or_default())
+    };
+    if under.is_empty() && caller.organisation.is_some() && shares_the_store(service).await? {
+        return Err(Problem::conflict(
+            "photos_under_unset",
+            "several organisations share the store, and it is not said which part is this one's: ask support to set photos_under",
+        ));
+    }
     let operation = asked
         .operation
         .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
-    let under = organisation::find(&mut db, found.organisation)
-        .await?
-        .ok_or_else(|| Problem::not_found(format!("organisation {}", found.organisation)))?
-        .photos_under;
-    let keys = keys(service, &mut db, event, asked, &under).await?;
+    let keys = keys(service, event, asked, &under).await?;
     intake::check_keys(&keys)?;
     if let Some(at) = keys.iter().position(|key| !key.starts_with(&under)) {
         return Err(Problem::invalid(
@@ -126,6 +132,7 @@ pub(crate) async fn enqueue(
             format!("the photos of this organisation are below {under:?}"),
         ));
     }
+    let mut db = service.database.acquire().await?;
     let mut tx = db.begin().await?;
     let mut planned = Planned {
         runs: Vec::new(),
@@ -188,9 +195,14 @@ pub(crate) async fn enqueue(
     Ok(planned)
 }
 
+/// True when there are other organisations, whose photos are not everybody's.
+async fn shares_the_store(service: &Service) -> Result<bool, Problem> {
+    let mut db = service.database.acquire().await?;
+    Ok(organisation::list(&mut db).await?.len() > 1)
+}
+
 async fn keys(
     service: &Service,
-    db: &mut PgConnection,
     event: EventId,
     asked: &NewRun,
     under: &str,
@@ -229,7 +241,8 @@ async fn keys(
         }
         (None, None, true) => {
             let most = i64::try_from(RUN_MAX + 1).unwrap_or(i64::MAX);
-            let keys = photos_of::keys(db, event, "", most).await?;
+            let mut db = service.database.acquire().await?;
+            let keys = photos_of::keys(&mut db, event, "", most).await?;
             if keys.len() > RUN_MAX { Err(too_many()) } else { Ok(keys) }
         }
         _ => Err(Problem::invalid("", "say exactly one of keys, prefix and all")),

@@ -1,5 +1,7 @@
 //! What an organisation has, used and added.
 
+use std::collections::BTreeMap;
+
 use axum::{
     extract::State,
     response::{Redirect, Response},
@@ -198,9 +200,10 @@ pub(super) async fn page(
 /// How long the balance lasts at the rate of the last seven days with any use.
 fn lasts(balance: &Balance, used: &[Vec<Day>]) -> Option<String> {
     let today = chrono::Utc::now().date_naive();
-    let days: Vec<_> = used
-        .iter()
-        .flatten()
+    // Series of 31 days: the first days of a month are in that of the month before too.
+    let days: BTreeMap<_, _> = used.iter().flatten().map(|day| (day.day, day)).collect();
+    let days: Vec<_> = days
+        .into_values()
         .filter(|day| day.day <= today && day.day > today - chrono::TimeDelta::days(7))
         .collect();
     let sum: i64 = days.iter().map(|day| day.usage.0).sum();
@@ -339,7 +342,7 @@ pub(super) async fn csv(
             None => break,
         }
     }
-    Ok(csv_file(&format!("credits-{}.csv", organisation.id), rows)?)
+    csv_file(&format!("credits-{}.csv", organisation.id), rows)
 }
 
 #[derive(Debug, Deserialize)]
@@ -347,6 +350,8 @@ pub(super) struct Add {
     organisation: OrganisationId,
     credits: Credits,
     once: String,
+    /// What was shown when it was asked.
+    price: Option<String>,
 }
 
 impl Add {
@@ -381,6 +386,7 @@ pub(super) async fn ask(
         ("organisation", organisation.id.to_string()),
         ("credits", add.credits.0.to_string()),
         ("once", add.once),
+        ("price", price.to_string()),
     ];
     let back = format!("/credits?organisation={}", organisation.id);
     Ok(confirm::page(&browser, "Add credits", says, "/credits/add", &back, &fields, "Buy"))
@@ -392,6 +398,16 @@ pub(super) async fn add(
 ) -> Result<Redirect, Problem> {
     let (browser, add) = (form.browser, form.fields);
     add.check(&browser)?;
+    {
+        let mut db = service.database.acquire().await?;
+        let (organisation, _) = found(&mut db, &browser.caller, Some(add.organisation)).await?;
+        if add.price != organisation.price.map(|price| price.to_string()) {
+            return Err(Problem::conflict(
+                "price_changed",
+                "the price has changed since you were asked: go back to Credits and begin anew",
+            ));
+        }
+    }
     let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
     let (organisation, kind) = (add.organisation, TopUpKind::Purchase);
     let credited =
@@ -424,5 +440,5 @@ pub(super) async fn live(
         let mut db = service.database.acquire().await?;
         found(&mut db, &browser.caller, asked.organisation).await?.0
     };
-    Ok(live::stream(service, Of::Organisation(organisation.id))?)
+    live::stream(service, Of::Organisation(organisation.id))
 }

@@ -392,7 +392,7 @@ pub(super) async fn live(
         let mut db = service.database.acquire().await?;
         browser.caller.must_see_event(id, event::find(&mut db, id).await?)?.organisation
     };
-    Ok(live::stream(service, Of::Event(id, organisation))?)
+    live::stream(service, Of::Event(id, organisation))
 }
 
 /// A thumbnail is a few tens of kilobytes.

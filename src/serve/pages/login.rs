@@ -53,11 +53,9 @@ pub(super) async fn log_in(
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Problem::forbidden("log in on this site's own page"));
     }
-    let mut whom = vec![shield::address(&service, &headers, peer).to_string()];
-    if !who.email.is_empty() {
-        whom.push(who.email.trim().to_lowercase().chars().take(200).collect());
-    }
-    if !service.logins.may_try(&whom) {
+    let address = shield::address(&service, &headers, peer);
+    let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
+    if !service.logins.may_try(address, &account) {
         let said = "That was tried too often. Wait a quarter of an hour.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said))).into_response());
     }
@@ -66,7 +64,7 @@ pub(super) async fn log_in(
         let said = "This e-mail and password do not belong together.";
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said))).into_response());
     };
-    service.logins.succeeded(&whom);
+    service.logins.succeeded(address, &account);
     Ok((cookie(&service, &session.0, "43200")?, Redirect::to("/")).into_response())
 }
 

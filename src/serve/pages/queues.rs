@@ -14,6 +14,7 @@ use crate::{
     queues::{self, Queue, State as QueueState},
     serve::{
         Service,
+        api::books::only_who_runs_it,
         api::queues::{NewHold, NewRetry, Which, again, lift_one, page as queue_page, place},
         caller::Browser,
         input::{Path, Query},
@@ -280,6 +281,7 @@ pub(super) async fn retry(
 
 pub(super) async fn workers(State(service): State<Service>, browser: Browser) -> Page {
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
+    only_who_runs_it(&browser.caller)?;
     let mut db = service.database.acquire().await?;
     let workers = queues::workers(&mut db).await?;
     let content = html! {
