@@ -270,7 +270,13 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         theirs.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let buy = async |key: &str| {
         let id = organisation.to_string();
-        let form = [("form_key", key), ("organisation", &id), ("credits", "100"), ("once", "x")];
+        let form = [
+            ("form_key", key),
+            ("organisation", &id),
+            ("credits", "100"),
+            ("once", "x"),
+            ("price", "0.05 EUR"),
+        ];
         anna.client
             .post(site.url("/credits/add"))
             .form(&form)
