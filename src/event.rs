@@ -255,12 +255,12 @@ pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Q
         r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head - q.skipped AS "waiting!",
                   (SELECT count(*) FROM skip s JOIN job j USING (queue_id, position) WHERE s.queue_id = q.queue_id
                       AND NOT EXISTS (SELECT FROM job k WHERE k.photo_id = j.photo_id AND k.queue_id = j.queue_id AND k.retry > j.retry)) AS "skipped!",
-                  (SELECT count(*) FROM in_flight f WHERE f.queue_id = q.queue_id) AS "in_progress!",
+                  r.claimed - r.committed - r.refunded AS "in_progress!",
                   r.committed AS "processed!", r.refunded AS "failed!",
                   q.blocked, q.no_credit_since, a.available,
                   h.owner AS "owner?", h.note AS "note?", h.since AS "since?", h.until AS "until?"
            FROM queue q JOIN account a USING (organisation_id)
-           CROSS JOIN LATERAL (SELECT coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
+           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
                                FROM usage WHERE usage.queue_id = q.queue_id) r
            LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
            WHERE q.event_id = $1 ORDER BY q.operation"#,

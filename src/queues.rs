@@ -144,11 +144,12 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                   CASE p.state WHEN 'held' THEN h.since WHEN 'no_credits' THEN p.no_credit_since END AS since,
                   h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?", h.until AS "until?",
                   p.tail - p.head - p.skipped AS "waiting!", least(p.tail - p.head - p.skipped, p.available) AS "funded!",
-                  (SELECT count(*) FROM in_flight f WHERE f.queue_id = p.queue_id) AS "in_progress!",
+                  u.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", u.refunded AS "failed!", w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN (p.tail - p.head - p.skipped) / s.rate END AS eta_seconds
            FROM page p
-           CROSS JOIN LATERAL (SELECT coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded FROM usage WHERE usage.queue_id = p.queue_id) u
+           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
+                               FROM usage WHERE usage.queue_id = p.queue_id) u
            LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = p.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
            LEFT JOIN LATERAL (SELECT r.created_at AS since FROM job j JOIN run r USING (run_id) WHERE j.queue_id = p.queue_id AND j.position > p.head ORDER BY j.position LIMIT 1) w ON true
            -- The last of those claimed say how fast it goes.

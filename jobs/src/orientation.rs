@@ -135,7 +135,7 @@ pub struct Rotation {
 /// The side, in pixels, of the small picture on which faces vote for a direction.
 const FACE_SIDE: u32 = 640;
 /// The sides on which text votes, if faces did not decide; the larger if the smaller did not, and there is more to see.
-const TEXT_SIDES: [u32; 2] = [512, 736];
+const TEXT_SIDES: [u32; 2] = [512, 704];
 /// Lines that vote, longest first.
 const TEXT_LINES: usize = 6;
 /// What a face that was not found in a turn may have scored, at most.

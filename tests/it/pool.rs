@@ -225,3 +225,61 @@ async fn broken_photos_get_an_answer_and_break_nobody() {
     let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
     assert_eq!(after, before, "nobody was replaced");
 }
+
+/// Bytes at a place are these.
+fn with(photo: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut changed = photo.to_vec();
+    changed[at..at + bytes.len()].copy_from_slice(bytes);
+    changed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory() {
+    let config = Config { models_dir: models("bombs"), slots: 1, ..Config::default() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let [jpeg, png] =
+        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let frame = jpeg.windows(2).position(|two| matches!(two, [0xFF, 0xC0..=0xC2])).unwrap();
+    let huge = [0xFF, 0xDC, 0xFF, 0xDC];
+    let scan = jpeg.windows(2).position(|two| two == [0xFF, 0xDA]).unwrap();
+    let mut scans = jpeg[..scan].to_vec();
+    for _ in 0..5000 {
+        scans.extend([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 0]);
+    }
+    let mut looping = b"II*\0\x08\0\0\0\x01\0\x00\x01\x03\0\x01\0\0\0\x05\0\0\0".to_vec();
+    looping.extend(8u32.to_le_bytes());
+    let webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\0\0\0\0";
+    let hostile = [
+        ("a JPEG of 4,289 megapixels", with(&jpeg, frame + 5, &huge)),
+        ("a JPEG of 5,000 scans", scans),
+        ("a PNG of 4,289 megapixels", with(&png, 16, &[0, 0, 0xFF, 0xDC, 0, 0, 0xFF, 0xDC])),
+        (
+            "a GIF of 4,295 megapixels",
+            b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,".to_vec(),
+        ),
+        ("a WebP of 281 terapixels", webp.to_vec()),
+        ("a TIFF that points at itself", looping),
+        ("nothing", Vec::new()),
+        ("a letter", b"x".to_vec()),
+        ("a page", b"<!doctype html><img src=x onerror=alert(1)>".to_vec()),
+        ("an archive", [&b"PK\x03\x04"[..], &[0; 4000]].concat()),
+        ("a HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
+        ("zeros", vec![0; 1 << 20]),
+    ];
+    for (name, photo) in hostile {
+        let answer = search::selfie(&pool, photo).await;
+
+        let Err(SelfieError::Photo(error)) = answer else {
+            panic!("{name}: {:?}", answer.map(|_| "looked at"));
+        };
+        assert!(!error.code().is_empty(), "{name}");
+    }
+    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    assert_eq!(after, before, "nobody was replaced");
+    let status = fs::read_to_string(format!("/proc/{}/status", after[0])).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(most < 256 << 10, "{most} kB, models included");
+}
