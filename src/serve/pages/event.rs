@@ -375,7 +375,8 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
     html! {
         svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
-                @if photo.width.is_some() { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {} }
+                // Either operation makes the thumbnail.
+                @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {} }
                 @for face in &photo.faces.0 { rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) { title { "face" } } }
                 @for bib in &photo.bibs.0 { rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) { title { (bib.number) } } }
             }
