@@ -1,5 +1,7 @@
 //! All queues, as those who run photogate see them: the paused ones first, and why.
 
+use std::{collections::HashMap, fmt, str::FromStr};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -34,6 +36,16 @@ impl State {
         }
     }
 
+    /// What needs a person comes first.
+    fn rank(self) -> i32 {
+        match self {
+            Self::NoCredits => 0,
+            Self::Held => 1,
+            Self::Running => 2,
+            Self::Idle => 3,
+        }
+    }
+
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +60,7 @@ impl State {
 /// A queue, in numbers of photos.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Queue {
-    /// Its number; the next page begins behind it.
+    /// Its number.
     pub id: i64,
     /// Its event.
     pub event: EventId,
@@ -90,6 +102,31 @@ pub struct Queue {
     pub eta_seconds: Option<f64>,
 }
 
+/// What comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = QueueSort)]
+pub enum Sort {
+    /// Paused for want of credits, then held, then running, then idle.
+    #[default]
+    State,
+    /// What has stood longest.
+    Since,
+    /// Where most photos wait.
+    Waiting,
+}
+
+impl Sort {
+    /// As programs call it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Since => "since",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// Which queues.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {
@@ -101,70 +138,117 @@ pub struct Filter<'a> {
     pub state: Option<State>,
     /// Whose event or organisation is called so, in part.
     pub name: Option<&'a str>,
-    /// Behind this one: its rank and number, from the page before.
-    pub after: Option<(i32, i64)>,
+    /// What comes first.
+    pub sort: Sort,
+    /// Behind this place, from the page before.
+    pub after: Option<Place>,
     /// At most so many.
     pub most: i64,
 }
 
-impl Queue {
-    /// Where the next page begins.
-    pub fn cursor(&self) -> String {
-        let rank = match self.state {
-            State::NoCredits => 0,
-            State::Held => 1,
-            State::Running => 2,
-            State::Idle => 3,
-        };
-        format!("{rank}-{}", self.id)
+/// Where a queue stands in a list; it depends on what the list is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    key: i64,
+    queue: i64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.key, self.queue)
     }
 }
 
-/// Queues, the paused ones first.
+impl FromStr for Place {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, queue) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self { key: key.parse()?, queue: queue.parse()? })
+    }
+}
+
+/// Queues and their places; the paused ones first, if nobody says otherwise.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec<Queue>> {
-    let (rank, id) = filter.after.unwrap_or((-1, 0));
+pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec<(Place, Queue)>> {
+    // All queues are looked at, so with nothing but what decides: the page is then read whole, by its numbers.
+    let places = sqlx::query_as!(
+        Place,
+        r#"SELECT key AS "key!", queue_id AS "queue!" FROM (
+               SELECT q.queue_id, CASE $4
+                          WHEN 'waiting' THEN q.head - q.tail + q.skipped
+                          WHEN 'since' THEN coalesce(extract(epoch FROM CASE s.rank
+                              WHEN 0 THEN q.no_credit_since
+                              WHEN 1 THEN (SELECT min(since) FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL) END)::bigint, 1::bigint << 40)
+                          ELSE s.rank END AS key
+               FROM account a JOIN queue q USING (organisation_id)
+               CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 1 WHEN q.blocked & 1 <> 0 THEN 3 WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 0 ELSE 2 END AS rank) s
+               WHERE ($1::bigint IS NULL OR a.organisation_id = $1) AND ($3::int IS NULL OR s.rank = $3) AND ($8::bigint IS NULL OR q.event_id = $8)
+                 -- Not joins: they would be guessed at, and these are read once each.
+                 AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)
+                 AND ($2::text IS NULL OR q.event_id IN (
+                     SELECT event_id FROM event JOIN organisation o USING (organisation_id)
+                     WHERE event.name ILIKE '%' || $2 || '%' OR o.name ILIKE '%' || $2 || '%'))) q
+           WHERE (key, queue_id) > ($5, $6::bigint) ORDER BY key, queue_id LIMIT $7"#,
+        filter.organisation.map(|organisation| organisation.0),
+        filter.name,
+        filter.state.map(State::rank),
+        filter.sort.code(),
+        filter.after.map_or(i64::MIN, |place| place.key),
+        filter.after.map_or(0, |place| place.queue),
+        filter.most,
+        filter.event.map(|event| event.0)
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let numbers: Vec<_> = places.iter().map(|place| place.queue).collect();
+    let queues = read(db, &numbers, None).await?;
+    let mut queues: HashMap<_, _> = queues.into_iter().map(|queue| (queue.id, queue)).collect();
+    // One whose event was deleted in between is gone.
+    Ok(places.into_iter().filter_map(|place| Some((place, queues.remove(&place.queue)?))).collect())
+}
+
+/// The queues of an event, one for each operation; none if there is no such event.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Queue>> {
+    read(db, &[], Some(event)).await
+}
+
+async fn read(
+    db: &mut PgConnection,
+    numbers: &[i64],
+    event: Option<EventId>,
+) -> sqlx::Result<Vec<Queue>> {
     sqlx::query_as!(
         Queue,
-        r#"WITH ranked AS MATERIALIZED (
-               SELECT q.*, a.available, o.name AS organisation_name, e.name AS event_name,
-                      CASE WHEN q.blocked & 4 <> 0 THEN 'held' WHEN q.blocked & 1 <> 0 THEN 'idle'
-                           WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 'no_credits' ELSE 'running' END AS state,
-                      CASE WHEN q.blocked & 4 <> 0 THEN 1 WHEN q.blocked & 1 <> 0 THEN 3 WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 0 ELSE 2 END AS rank
-               FROM queue q JOIN event e USING (event_id) JOIN organisation o ON o.organisation_id = q.organisation_id
-               JOIN account a ON a.organisation_id = q.organisation_id
-               WHERE e.deleted_at IS NULL AND ($1::bigint IS NULL OR q.organisation_id = $1) AND ($2::bigint IS NULL OR q.event_id = $2)
-                 AND ($3::text IS NULL OR e.name ILIKE '%' || $3 || '%' OR o.name ILIKE '%' || $3 || '%')),
-           page AS (
-               SELECT * FROM ranked WHERE ($4::text IS NULL OR state = $4) AND (rank, queue_id) > ($5, $6::bigint) ORDER BY rank, queue_id LIMIT $7)
-           SELECT p.queue_id AS "id!", p.event_id AS "event!: _", p.event_name AS "event_name!", p.organisation_id AS "organisation!: _",
-                  p.organisation_name AS "organisation_name!", p.operation AS "operation!: _", p.state AS "state!: _",
-                  CASE p.state WHEN 'held' THEN h.since WHEN 'no_credits' THEN p.no_credit_since END AS since,
+        r#"SELECT q.queue_id AS id, q.event_id AS "event: _", e.name AS event_name, q.organisation_id AS "organisation: _",
+                  o.name AS organisation_name, q.operation AS "operation: _", c.state AS "state!: _",
+                  CASE c.state WHEN 'held' THEN h.since WHEN 'no_credits' THEN q.no_credit_since END AS since,
                   h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?", h.until AS "until?",
-                  p.tail - p.head - p.skipped AS "waiting!", least(p.tail - p.head - p.skipped, p.available) AS "funded!",
+                  q.tail - q.head - q.skipped AS "waiting!", least(q.tail - q.head - q.skipped, a.available) AS "funded!",
                   u.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", u.refunded AS "failed!", w.since AS "oldest_waiting?",
-                  coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN (p.tail - p.head - p.skipped) / s.rate END AS eta_seconds
-           FROM page p
+                  coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN (q.tail - q.head - q.skipped) / s.rate END AS eta_seconds
+           FROM queue q JOIN event e USING (event_id) JOIN organisation o ON o.organisation_id = q.organisation_id
+           JOIN account a ON a.organisation_id = q.organisation_id
+           CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 'held' WHEN q.blocked & 1 <> 0 THEN 'idle'
+                                           WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 'no_credits' ELSE 'running' END AS state) c
            CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
-                               FROM usage WHERE usage.queue_id = p.queue_id) u
-           LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = p.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
-           LEFT JOIN LATERAL (SELECT r.created_at AS since FROM job j JOIN run r USING (run_id) WHERE j.queue_id = p.queue_id AND j.position > p.head ORDER BY j.position LIMIT 1) w ON true
+                               FROM usage WHERE usage.queue_id = q.queue_id) u
+           LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
+           LEFT JOIN LATERAL (SELECT r.created_at AS since FROM job j JOIN run r USING (run_id) WHERE j.queue_id = q.queue_id AND j.position > q.head ORDER BY j.position LIMIT 1) w ON true
            -- The last of those claimed say how fast it goes.
            LEFT JOIN LATERAL (
                SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
                FROM (SELECT o.settled_at FROM job j JOIN outcome o USING (job_id)
-                     WHERE j.queue_id = p.queue_id AND j.position <= p.head AND j.position > p.head - 200 AND o.settled_at > clock_timestamp() - interval '5 minutes') x) s ON true
-           ORDER BY p.rank, p.queue_id"#,
-        filter.organisation.map(|organisation| organisation.0),
-        filter.event.map(|event| event.0),
-        filter.name,
-        filter.state.map(State::code),
-        rank,
-        id,
-        filter.most
+                     WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 200 AND o.settled_at > clock_timestamp() - interval '5 minutes') x) s ON true
+           WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2) ORDER BY q.queue_id"#,
+        numbers,
+        event.map(|event| event.0)
     )
     .fetch_all(db)
     .await
@@ -185,6 +269,10 @@ pub struct Totals {
     pub funded: i64,
     /// Photos that are paid for and not settled.
     pub in_progress: i64,
+    /// Photos a second over the last five minutes, in the queues that are worked on now.
+    pub rate: f64,
+    /// Since when the first of the funded has waited.
+    pub oldest_funded: Option<DateTime<Utc>>,
 }
 
 /// Counts all queues, or those of an organisation.
@@ -197,15 +285,23 @@ pub async fn totals(
 ) -> sqlx::Result<Totals> {
     sqlx::query_as!(
         Totals,
-        r#"SELECT coalesce(sum(held), 0)::bigint AS "held!", coalesce(sum(no_credits), 0)::bigint AS "no_credits!", coalesce(sum(running), 0)::bigint AS "running!",
-                  coalesce(sum(waiting), 0)::bigint AS "waiting!", coalesce(sum(least(claimable, available)), 0)::bigint AS "funded!", coalesce(sum(reserved), 0)::bigint AS "in_progress!"
-           FROM (
-               SELECT a.available, a.reserved, count(*) FILTER (WHERE q.blocked & 4 <> 0) AS held,
-                      count(*) FILTER (WHERE q.blocked & 5 = 0 AND (q.blocked & 2 <> 0 OR a.available = 0)) AS no_credits,
-                      count(*) FILTER (WHERE q.blocked = 0 AND a.available > 0) AS running,
-                      sum(q.tail - q.head - q.skipped) AS waiting, sum(q.tail - q.head - q.skipped) FILTER (WHERE q.blocked & 4 = 0) AS claimable
-               FROM account a JOIN queue q USING (organisation_id) JOIN event e USING (event_id)
-               WHERE e.deleted_at IS NULL AND ($1::bigint IS NULL OR a.organisation_id = $1) GROUP BY a.organisation_id) x"#,
+        r#"WITH busy AS MATERIALIZED (
+               SELECT q.*, a.available FROM account a JOIN queue q USING (organisation_id)
+               WHERE q.blocked & 5 <> 1 AND ($1::bigint IS NULL OR a.organisation_id = $1) AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)),
+           recent AS (
+               SELECT o.settled_at FROM (SELECT DISTINCT queue_id FROM in_flight WHERE $1::bigint IS NULL OR organisation_id = $1) f JOIN queue q USING (queue_id)
+               CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
+               JOIN outcome o USING (job_id) WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
+           SELECT count(*) FILTER (WHERE blocked & 4 <> 0) AS "held!", count(*) FILTER (WHERE blocked & 4 = 0 AND (blocked & 2 <> 0 OR available = 0)) AS "no_credits!",
+                  count(*) FILTER (WHERE blocked = 0 AND available > 0) AS "running!", coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
+                  (SELECT coalesce(sum(least(x.claimable, x.available)), 0)::bigint FROM (
+                      SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b WHERE b.blocked & 4 = 0 GROUP BY b.organisation_id, b.available) x) AS "funded!",
+                  (SELECT coalesce(sum(reserved), 0)::bigint FROM account WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
+                  (SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(settled_at)), 1) FROM recent)::float8 AS "rate!",
+                  (SELECT min(r.created_at) FROM busy b
+                   CROSS JOIN LATERAL (SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head ORDER BY j.position LIMIT 1) j JOIN run r USING (run_id)
+                   WHERE b.blocked = 0 AND b.available > 0) AS oldest_funded
+           FROM busy"#,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_one(db)

@@ -47,8 +47,7 @@ impl Cause {
 /// # Errors
 /// When the database has trouble.
 pub async fn event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Why>> {
-    let filter = Filter { event: Some(event), most: 2, ..Filter::default() };
-    let queues = queues::list(db, filter).await?;
+    let queues = queues::of_event(db, event).await?;
     if queues.is_empty() {
         return Ok(None);
     }
@@ -68,7 +67,8 @@ pub async fn organisation(
         return Ok(None);
     }
     let filter = Filter { organisation: Some(organisation), most: 200, ..Filter::default() };
-    let queues = queues::list(db, filter).await?;
+    let queues: Vec<_> =
+        queues::list(db, filter).await?.into_iter().map(|(_, queue)| queue).collect();
     let workers = workers(db).await?;
     Ok(Some(of(format!("organisation {organisation}"), &queues, workers)))
 }
@@ -91,8 +91,7 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
     )
     .fetch_all(&mut *db)
     .await?;
-    let filter = Filter { event: Some(event), most: 2, ..Filter::default() };
-    let queues = queues::list(db, filter).await?;
+    let queues = queues::of_event(db, event).await?;
     let workers = workers(db).await?;
     let (mut said, mut chain, mut action) = (Vec::new(), Vec::new(), None);
     for job in jobs {

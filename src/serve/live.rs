@@ -49,19 +49,18 @@ pub(crate) enum Of {
 
 /// How it stands now.
 pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, Problem> {
-    let (organisation, filter) = match of {
-        Of::Event(event, organisation) => {
-            (organisation, Filter { event: Some(event), most: 2, ..Filter::default() })
+    let (organisation, queues) = match of {
+        Of::Event(event, organisation) => (organisation, queues::of_event(db, event).await?),
+        Of::Organisation(organisation) => {
+            let filter = Filter { organisation: Some(organisation), most: 50, ..Filter::default() };
+            let found = queues::list(db, filter).await?;
+            (organisation, found.into_iter().map(|(_, queue)| queue).collect())
         }
-        Of::Organisation(organisation) => (
-            organisation,
-            Filter { organisation: Some(organisation), most: 50, ..Filter::default() },
-        ),
     };
     let credits = credits::balance(db, organisation).await?;
     let credits =
         credits.ok_or_else(|| Problem::not_found(format!("organisation {organisation}")))?;
-    Ok(Standing { credits, queues: queues::list(db, filter).await? })
+    Ok(Standing { credits, queues })
 }
 
 type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<Message, Infallible>> + Send>>;

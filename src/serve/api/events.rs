@@ -126,8 +126,7 @@ pub(super) async fn show(
 ) -> Answer<Shown> {
     let mut db = service.database.acquire().await?;
     let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
-    let filter = queues::Filter { event: Some(event), most: 2, ..queues::Filter::default() };
-    Ok(axum::Json(Shown { event: found, queues: queues::list(&mut db, filter).await? }))
+    Ok(axum::Json(Shown { event: found, queues: queues::of_event(&mut db, event).await? }))
 }
 
 /// What to change; what is left away stays.

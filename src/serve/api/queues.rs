@@ -15,7 +15,7 @@ use crate::{
     hold,
     ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, RunId},
     intake::{self, PHOTOS_MAX},
-    queues::{self, Filter, Queue, State as QueueState, Totals, Worker},
+    queues::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -40,6 +40,8 @@ pub(crate) struct Which {
     pub(crate) state: Option<QueueState>,
     /// Whose event or organisation is called so, in part.
     pub(crate) name: Option<String>,
+    /// What comes first.
+    pub(crate) sort: Option<Sort>,
     /// `next` of the page before.
     pub(crate) after: Option<String>,
     /// Rows, at most.
@@ -70,21 +72,21 @@ pub(crate) async fn page(
     }
     let limit = limit(which.limit)?;
     let after = which.after.as_deref().filter(|after| !after.is_empty()).map(|after| {
-        let (rank, id) = after.split_once('-')?;
-        Some((rank.parse().ok()?, id.parse().ok()?))
+        let bad =
+            |_| Problem::invalid("after", "this is no cursor: take `next` of the page before");
+        after.parse().map_err(bad)
     });
-    if after == Some(None) {
-        return Err(Problem::invalid("after", "this is no cursor: take `next` of the page before"));
-    }
     let filter = Filter {
         organisation: which.organisation.or(caller.organisation),
         event: which.event,
         state: which.state,
         name: which.name.as_deref().filter(|name| !name.is_empty()),
-        after: after.flatten(),
+        sort: which.sort.unwrap_or_default(),
+        after: after.transpose()?,
         most: limit + 1,
     };
-    Ok(Page::of(queues::list(db, filter).await?, limit, Queue::cursor))
+    let found = Page::of(queues::list(db, filter).await?, limit, |(place, _)| place.to_string());
+    Ok(Page { items: found.items.into_iter().map(|(_, queue)| queue).collect(), next: found.next })
 }
 
 /// All queues together.
