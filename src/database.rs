@@ -20,6 +20,8 @@ pub(crate) const KEY_REUSED: &str = "PG003";
 pub(crate) const NOT_ENOUGH_CREDITS: &str = "PG004";
 pub(crate) const BAD_ARGUMENT: &str = "PG006";
 pub(crate) const NO_PRICE: &str = "PG007";
+/// PostgreSQL's own, for a statement that was given up.
+pub(crate) const TOO_SLOW: &str = "57014";
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]

@@ -198,16 +198,19 @@ pub async fn list(
 pub async fn page(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
+    name: &str,
     below: Option<EventId>,
     most: i64,
 ) -> sqlx::Result<Vec<Event>> {
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search FROM event
-           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2 ORDER BY event_id DESC LIMIT $3"#,
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2 AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
+           ORDER BY event_id DESC LIMIT $3"#,
         organisation.map(|organisation| organisation.0),
         below.map_or(i64::MAX, |below| below.0),
-        most
+        most,
+        name
     )
     .fetch_all(db)
     .await

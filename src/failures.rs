@@ -78,25 +78,59 @@ pub struct Group {
     pub example: PhotoId,
 }
 
-/// Failures of an organisation (or all), of an event (or all), counted; most first, at most 500.
+/// What comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// What failed most.
+    #[default]
+    Photos,
+    /// What failed last.
+    Last,
+}
+
+impl Sort {
+    /// As programs call it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Photos => "photos",
+            Self::Last => "last",
+        }
+    }
+}
+
+/// Which failures are counted; what is `None` is not asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Which {
+    /// Of this organisation.
+    pub organisation: Option<OrganisationId>,
+    /// Of this event.
+    pub event: Option<EventId>,
+    /// That failed since: without an event, it bounds what is read.
+    pub since: Option<DateTime<Utc>>,
+    /// What comes first.
+    pub sort: Sort,
+}
+
+/// Failures, counted by event, operation and reason; at most 500.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn groups(
-    db: &mut PgConnection,
-    organisation: Option<OrganisationId>,
-    event: Option<EventId>,
-) -> sqlx::Result<Vec<Group>> {
+pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Group>> {
     sqlx::query_as!(
         Group,
         r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _", o.reason AS "reason!", count(*) AS "photos!",
                   max(o.settled_at) AS "last_at!", (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
            FROM outcome o JOIN queue q USING (queue_id) JOIN event e USING (event_id)
            WHERE o.state <> 'processed' AND e.deleted_at IS NULL AND ($1::bigint IS NULL OR q.organisation_id = $1) AND ($2::bigint IS NULL OR q.event_id = $2)
+             AND o.settled_at >= coalesce($3, '-infinity'::timestamptz)
              AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
-           GROUP BY q.event_id, e.name, q.operation, o.reason ORDER BY count(*) DESC, q.event_id LIMIT 500"#,
-        organisation.map(|organisation| organisation.0),
-        event.map(|event| event.0)
+           GROUP BY q.event_id, e.name, q.operation, o.reason
+           ORDER BY CASE $4 WHEN 'last' THEN max(o.settled_at) END DESC NULLS LAST, count(*) DESC, q.event_id LIMIT 500"#,
+        which.organisation.map(|organisation| organisation.0),
+        which.event.map(|event| event.0),
+        which.since,
+        which.sort.code()
     )
     .fetch_all(db)
     .await

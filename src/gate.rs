@@ -199,6 +199,14 @@ pub async fn hand_back_unknown(
         .await
 }
 
+/// Says that a worker claims nothing more, and finishes what it has; for whoever looks at the workers.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn drain(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()> {
+    sqlx::query!("SELECT drain_worker($1)", worker.0).execute(db).await.map(|_| ())
+}
+
 /// Ends an incarnation; whatever it still has is handed back.
 ///
 /// # Errors

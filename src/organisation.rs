@@ -114,6 +114,30 @@ pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
     Ok(rows.into_iter().map(Organisation::from).collect())
 }
 
+/// Organisations with this number, or whose name has this text in it: by name, or by number. `own`: only this one.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn search(
+    db: &mut PgConnection,
+    own: Option<OrganisationId>,
+    text: &str,
+    by_name: bool,
+    most: i64,
+) -> sqlx::Result<Vec<Organisation>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
+           ORDER BY CASE WHEN $3 THEN lower(name) END, organisation_id LIMIT $4"#,
+        own.map(|own| own.0),
+        text,
+        by_name,
+        most
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Organisation::from).collect())
+}
+
 /// One organisation, `None` if there is no such.
 ///
 /// # Errors

@@ -317,6 +317,8 @@ pub struct Worker {
     pub since: DateTime<Utc>,
     /// Seconds until it is declared dead, if nothing is heard of it; negative: it is late.
     pub lease_seconds: f64,
+    /// Since when it claims nothing more, and finishes what it has; null: it was not told to stop.
+    pub draining_since: Option<DateTime<Utc>>,
     /// Photos it looks at at once.
     pub slots: i32,
     /// Photos it has: looked at, or ahead of that.
@@ -325,6 +327,19 @@ pub struct Worker {
     pub rate: f64,
     /// The reason of its last failure within five minutes.
     pub last_reason: Option<String>,
+}
+
+impl Worker {
+    /// In a word.
+    pub fn state(&self) -> &'static str {
+        if self.lease_seconds < 0.0 {
+            "late"
+        } else if self.draining_since.is_some() {
+            "draining"
+        } else {
+            "in time"
+        }
+    }
 }
 
 /// The workers that are there.
@@ -339,7 +354,7 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
                FROM (SELECT DISTINCT queue_id FROM in_flight) f JOIN queue q USING (queue_id)
                CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
                JOIN outcome o USING (job_id) WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
-           SELECT w.name, w.started_at AS since, extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!", w.slots,
+           SELECT w.name, w.started_at AS since, extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!", w.draining_since, w.slots,
                   (SELECT count(*) FROM in_flight f WHERE f.worker_id = w.worker_id) AS "in_hand!",
                   coalesce((SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(r.settled_at)), 1) FROM recent r WHERE r.worker_id = w.worker_id), 0)::float8 AS "rate!",
                   (SELECT r.reason FROM recent r WHERE r.worker_id = w.worker_id AND r.reason IS NOT NULL ORDER BY r.settled_at DESC LIMIT 1) AS last_reason

@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     program: PathBuf,
     config: Config,
     logins: shield::Logins,
+    streams: live::Streams,
     draining: CancellationToken,
 }
 
@@ -89,6 +90,7 @@ impl Service {
             program: program.to_owned(),
             config: config.clone(),
             logins: shield::Logins::default(),
+            streams: live::Streams::default(),
             draining,
         })))
     }

@@ -7,6 +7,7 @@ use crate::{
     credits::Credits,
     database,
     ids::{JobId, OrganisationId},
+    organisation::Price,
 };
 
 /// Why credit comes in.
@@ -121,4 +122,37 @@ pub async fn top_up(db: &mut PgConnection, top_up: TopUp<'_>) -> Result<Credited
         error if database::is_refusal(&error) => TopUpError::BadAmount(top_up.amount, top_up.kind),
         error => error.into(),
     })
+}
+
+/// Whether nobody else is bringing in a top-up with this key; if so, nobody else can until the transaction ends.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn is_alone(
+    tx: &mut PgConnection,
+    organisation: OrganisationId,
+    idempotency_key: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_xact_lock(hashtextextended('top_up ' || $1::bigint || ' ' || $2, 0)) AS "alone!""#,
+        organisation.0,
+        idempotency_key
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// What a credit of this purchase cost. `None`: it is no purchase, or from before there were prices.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn price(db: &mut PgConnection, transaction: JobId) -> sqlx::Result<Option<Price>> {
+    let found = sqlx::query!(
+        "SELECT price_per_credit, currency FROM top_up WHERE transaction_id = $1",
+        transaction.0
+    )
+    .fetch_one(db)
+    .await?;
+    let price = found.price_per_credit.zip(found.currency);
+    Ok(price.map(|(per_credit, currency)| Price { per_credit, currency }))
 }

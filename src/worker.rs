@@ -244,6 +244,11 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             }
         }
     }
+    // For people only: the drain does not depend on it.
+    let told = async { gate::drain(&mut *shift.pool.acquire().await?, shift.worker).await };
+    if let Err(error) = database::in_time(shift.lease, told).await {
+        tracing::warn!(%error, "nobody could be told that this worker drains");
+    }
     Ok(())
 }
 

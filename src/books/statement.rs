@@ -1,6 +1,8 @@
 //! The statement of a month: opening balance, every movement, closing balance. The closing of one month is the opening of
 //! the next, and a month that is over never changes.
 
+use std::ops::Range;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -89,6 +91,11 @@ pub enum StatementError {
         /// The one that is open.
         current: NaiveDate,
     },
+    /// More lines than whoever asks can take.
+    #[error(
+        "this month has more than {0} movements: `photogate credits statement` writes them all"
+    )]
+    TooLong(usize),
     /// The rows do not add up to the balances: the books are broken.
     #[error(
         "the month's movements add up to {sum}, and its balance to {closing}: run `photogate reconcile`"
@@ -104,7 +111,7 @@ pub enum StatementError {
     Database(#[from] sqlx::Error),
 }
 
-/// The statement of an organisation's month. It is read as that organisation: rows of others do not exist for it.
+/// The statement of an organisation's month, of at most so many lines. It is read as that organisation: rows of others do not exist for it.
 ///
 /// # Errors
 /// See [`StatementError`].
@@ -112,6 +119,7 @@ pub async fn statement(
     db: &mut PgConnection,
     organisation: OrganisationId,
     month: NaiveDate,
+    most: usize,
 ) -> Result<Statement, StatementError> {
     // From here on nothing is booked in a month that is over, not even by who is about to.
     let current = sqlx::query_scalar!("SELECT close_months($1) AS \"month!\"", organisation.0)
@@ -140,7 +148,7 @@ pub async fn statement(
     )
     .fetch_one(&mut *tx)
     .await?;
-    let movements = movements(&mut tx, organisation, head.begins_at, head.ends_at).await?;
+    let movements = movements(&mut tx, organisation, head.begins_at..head.ends_at, most).await?;
     tx.rollback().await?;
     let mut balance = head.opening;
     let lines = movements
@@ -173,19 +181,27 @@ pub async fn statement(
 async fn movements(
     db: &mut PgConnection,
     organisation: OrganisationId,
-    since: DateTime<Utc>,
-    before: DateTime<Utc>,
-) -> sqlx::Result<Vec<Movement>> {
+    time: Range<DateTime<Utc>>,
+    most: usize,
+) -> Result<Vec<Movement>, StatementError> {
     let mut all: Vec<Movement> = Vec::new();
     loop {
         let after = all.last().map(|row| row.cursor);
-        let page =
-            Page { since: Some(since), before: Some(before), after, most: PAGE, ..Page::default() };
+        let page = Page {
+            since: Some(time.start),
+            before: Some(time.end),
+            after,
+            most: PAGE,
+            ..Page::default()
+        };
         let rows = history::history(db, organisation, page).await?;
         if rows.is_empty() {
             return Ok(all);
         }
         all.extend(rows);
+        if all.len() > most {
+            return Err(StatementError::TooLong(most));
+        }
     }
 }
 

@@ -45,18 +45,19 @@ impl MonthOf {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
-        let found = match statement::statement(&mut db, self.organisation, self.month).await {
-            Ok(found) => found,
-            Err(error @ StatementError::NoOrganisation(_)) => {
-                say!("error: {error}");
-                return Ok(End::NotFound);
-            }
-            Err(error @ StatementError::DoesNotAddUp { .. }) => {
-                say!("error: {error}");
-                return Ok(End::BooksDoNotBalance);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let found =
+            match statement::statement(&mut db, self.organisation, self.month, usize::MAX).await {
+                Ok(found) => found,
+                Err(error @ StatementError::NoOrganisation(_)) => {
+                    say!("error: {error}");
+                    return Ok(End::NotFound);
+                }
+                Err(error @ StatementError::DoesNotAddUp { .. }) => {
+                    say!("error: {error}");
+                    return Ok(End::BooksDoNotBalance);
+                }
+                Err(error) => return Err(error.into()),
+            };
         match self.format.unwrap_or(if output.json { Format::Json } else { Format::Csv }) {
             Format::Json => Output { json: true }.one(&found, |_| Ok(()))?,
             Format::Csv => write_csv(&found)?,

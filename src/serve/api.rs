@@ -5,11 +5,13 @@ pub(super) mod books;
 pub(super) mod credits;
 mod document;
 mod events;
+pub(super) mod failures;
 mod organisations;
 pub(super) mod photos;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
+pub(super) mod top_ups;
 mod why;
 
 use axum::Router;
@@ -82,9 +84,9 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(organisations::show, organisations::change))
         .routes(routes!(live::organisation))
         .routes(routes!(credits::balance))
-        .routes(routes!(credits::purchase))
-        .routes(routes!(credits::grant))
-        .routes(routes!(credits::adjust))
+        .routes(routes!(top_ups::purchase))
+        .routes(routes!(top_ups::grant))
+        .routes(routes!(top_ups::adjust))
         .routes(routes!(credits::history))
         .routes(routes!(credits::months))
         .routes(routes!(credits::days))
@@ -94,8 +96,8 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(queues::workers))
         .routes(routes!(queues::hold))
         .routes(routes!(queues::lift))
-        .routes(routes!(queues::failures))
-        .routes(routes!(queues::retry))
+        .routes(routes!(failures::list))
+        .routes(routes!(failures::retry))
         .routes(routes!(queues::skip))
         .routes(routes!(queues::restore))
         .routes(routes!(why::event))

@@ -9,6 +9,7 @@ use super::{Service, problem::Problem};
 use crate::{
     access::{self, Caller, Role},
     ids::{EventId, OrganisationId},
+    organisation::{self, Organisation},
 };
 
 /// The name of the session's cookie. Behind HTTPS it is tied to this host.
@@ -38,6 +39,26 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 pub(super) struct Browser {
     pub(super) caller: Caller,
     pub(super) session: String,
+    /// What is looked at: the caller's own, or the one that the address says. `None`: all of them.
+    pub(super) organisation: Option<Organisation>,
+}
+
+impl Browser {
+    /// The number of what is looked at.
+    pub(super) fn about(&self) -> Option<OrganisationId> {
+        self.organisation.as_ref().map(|organisation| organisation.id)
+    }
+
+    /// What is looked at, as a filter that stays in the addresses of those who see several.
+    pub(super) fn filter(&self) -> (&'static str, String) {
+        let about = self.about().filter(|_| self.caller.organisation.is_none());
+        ("organisation", about.map(|id| id.to_string()).unwrap_or_default())
+    }
+
+    /// The time zone of its pages.
+    pub(super) fn zone(&self) -> &str {
+        self.organisation.as_ref().map_or("UTC", |organisation| &organisation.time_zone)
+    }
 }
 
 impl FromRequestParts<Service> for Browser {
@@ -47,8 +68,30 @@ impl FromRequestParts<Service> for Browser {
         let session = session(&parts.headers, service).ok_or_else(Problem::unauthenticated)?;
         let mut db = service.database.acquire().await?;
         let caller = access::caller_with_session(&mut db, &session).await?;
-        Ok(Self { caller: caller.ok_or_else(Problem::unauthenticated)?, session })
+        let caller = caller.ok_or_else(Problem::unauthenticated)?;
+        let asked = asked_for(parts.uri.query().unwrap_or_default())?;
+        if let Some(id) = asked {
+            caller.must_see(id)?;
+        }
+        let organisation = match asked.or(caller.organisation) {
+            Some(id) => Some(
+                organisation::find(&mut db, id)
+                    .await?
+                    .ok_or_else(|| Problem::not_found(format!("organisation {id}")))?,
+            ),
+            None => None,
+        };
+        Ok(Self { caller, session, organisation })
     }
+}
+
+/// The organisation in a query string; an empty one is none.
+fn asked_for(query: &str) -> Result<Option<OrganisationId>, Problem> {
+    let said = url::form_urlencoded::parse(query.as_bytes())
+        .find(|(name, value)| name == "organisation" && !value.is_empty());
+    said.map(|(_, id)| id.parse().map(OrganisationId))
+        .transpose()
+        .map_err(|_| Problem::invalid("organisation", "an organisation is a number"))
 }
 
 pub(super) fn session(headers: &HeaderMap, service: &Service) -> Option<String> {

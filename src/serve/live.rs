@@ -1,7 +1,9 @@
 //! What changes, as it changes: server-sent events. Redis says when to look; without it, the database is looked at every second.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,8 +30,45 @@ use crate::{
 const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
 /// A stream looks no more often, however much happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Streams at once.
-static AT_ONCE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(500);
+/// Streams at once: of everybody, and of one caller.
+const AT_ONCE: usize = 500;
+const OF_ONE: usize = 20;
+
+/// The streams that are open, by their callers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Streams {
+    /// `None`: there are enough. The stream counts for as long as what is returned lives.
+    fn open(&self, caller: &Caller) -> Option<Counted> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = open.get(&caller.actor).copied().unwrap_or_default();
+        if mine >= OF_ONE || open.values().sum::<usize>() >= AT_ONCE {
+            return None;
+        }
+        open.insert(caller.actor.clone(), mine + 1);
+        Some(Counted { streams: self.clone(), actor: caller.actor.clone() })
+    }
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+struct Counted {
+    streams: Streams,
+    actor: String,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = open.get_mut(&self.actor) {
+            *mine -= 1;
+            if *mine == 0 {
+                open.remove(&self.actor);
+            }
+        }
+    }
+}
 
 /// How an event, or an organisation, stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,7 +117,7 @@ pub(super) async fn event(
         let mut db = service.database.acquire().await?;
         caller.must_see_event(event, event::find(&mut db, event).await?)?.organisation
     };
-    stream(service, Of::Event(event, organisation))
+    stream(service, &caller, Of::Event(event, organisation))
 }
 
 /// An organisation's credits and queues, as they change.
@@ -95,12 +134,12 @@ pub(super) async fn organisation(
         let mut db = service.database.acquire().await?;
         standing(&mut db, Of::Organisation(id)).await?;
     }
-    stream(service, Of::Organisation(id))
+    stream(service, &caller, Of::Organisation(id))
 }
 
 /// Looks when Redis says so, or a second has passed; tells what is not as it was.
-pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
-    let permit = AT_ONCE.try_acquire().map_err(|_| {
+pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, Problem> {
+    let counted = service.streams.open(caller).ok_or_else(|| {
         Problem::too_many("too many pages are open: this one moves when it is loaded again")
     })?;
     let watch = match of {
@@ -108,8 +147,8 @@ pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
         Of::Organisation(_) => None,
     };
     let ends = Instant::now() + STREAM_MAX;
-    let begin = (service, watch, String::new(), permit);
-    let messages = stream::unfold(begin, move |(service, watch, mut told, permit)| async move {
+    let begin = (service, watch, String::new(), counted);
+    let messages = stream::unfold(begin, move |(service, watch, mut told, counted)| async move {
         loop {
             if service.draining.is_cancelled() || Instant::now() > ends {
                 return None;
@@ -122,7 +161,7 @@ pub(super) fn stream(service: Service, of: Of) -> Result<Live, Problem> {
             {
                 told.clone_from(&data);
                 let message = Message::default().event("standing").data(data);
-                return Some((Ok(message), (service, watch, told, permit)));
+                return Some((Ok(message), (service, watch, told, counted)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
             tokio::select! {

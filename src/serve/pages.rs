@@ -2,17 +2,25 @@
 
 mod confirm;
 mod credits;
+mod deeds;
 mod event;
+mod events;
+mod failures;
 mod finance;
 mod layout;
 mod login;
+mod organisations;
 mod queues;
+mod refunds;
 mod settings;
+mod statements;
+mod table;
+mod workers;
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequest, Request},
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     middleware::map_response,
     response::{Html, IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
@@ -21,13 +29,13 @@ use maud::html;
 use serde::de::DeserializeOwned;
 
 use super::{Service, caller::Browser, problem::Problem};
-use crate::{
-    access::{self, Caller, Role},
-    ids::OrganisationId,
-};
+use crate::access::{self, Role};
 
 /// A page, or why there is none.
 type Page = Result<Html<String>, Problem>;
+
+/// A page or its table as a file, or why there is neither.
+type PageOrFile = Result<Response, Problem>;
 
 /// What goes wrong, as a page; whoever is not logged in is asked to.
 pub(super) fn trouble(problem: Problem) -> Response {
@@ -99,16 +107,15 @@ pub(super) fn routes() -> Router<Service> {
             get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_MAX)),
         )
         .route("/logout", post(login::log_out))
-        .route("/organisations", get(credits::organisations))
+        .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
-        .route("/credits.csv", get(credits::csv))
         .route("/credits/add", get(credits::ask).post(credits::add))
         .route("/credits/live", get(credits::live))
-        .route("/events", get(event::list).post(event::create))
+        .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
         .route("/events/{event}/run", get(event::ask).post(event::run))
-        .route("/events/{event}/retry", get(queues::ask_retry).post(queues::retry))
+        .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(settings::selfie))
         .route("/events/{event}/hold", post(queues::hold))
@@ -116,13 +123,13 @@ pub(super) fn routes() -> Router<Service> {
         .route("/holds/{hold}/lift", post(queues::lift))
         .route("/photos/{photo}/thumbnail", get(event::thumbnail))
         .route("/queues", get(queues::page))
-        .route("/failures", get(queues::failures))
-        .route("/workers", get(queues::workers))
+        .route("/failures", get(failures::page))
+        .route("/workers", get(workers::page))
         .route("/finance", get(finance::page))
-        .route("/refunds", get(finance::refunds))
+        .route("/refunds", get(refunds::page))
         .route("/receipts/{photo}", get(finance::receipt))
-        .route("/statements", get(finance::statement))
-        .route("/statements.csv", get(finance::statement_csv))
+        .route("/statements", get(statements::page))
+        .route("/deeds", get(deeds::page))
         .route(
             "/assets/style.css",
             asset("text/css; charset=utf-8", include_str!("../../assets/style.css")),
@@ -147,38 +154,4 @@ async fn home(browser: Browser) -> Redirect {
         Role::Finance => "/finance",
         Role::Pipeline => "/events",
     })
-}
-
-/// The organisation a page is about: the caller's own, or the one that is asked for.
-fn whose(
-    caller: &Caller,
-    asked: Option<OrganisationId>,
-) -> Result<Option<OrganisationId>, Problem> {
-    if let Some(organisation) = asked {
-        caller.must_see(organisation)?;
-    }
-    Ok(asked.or(caller.organisation))
-}
-
-/// Rows as a file to save. What a spreadsheet would take for a formula is made plain.
-fn csv_file(name: &str, rows: Vec<Vec<String>>) -> Result<Response, Problem> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = rows.into_iter().try_for_each(|row| {
-        writer.write_record(row.into_iter().map(|cell| match cell.chars().next() {
-            Some('=' | '@' | '+' | '-' | '\t' | '\r' | '\n') if cell.parse::<i64>().is_err() => {
-                format!("'{cell}")
-            }
-            _ => cell,
-        }))
-    });
-    let trouble = |error: String| Problem::unavailable("csv", error);
-    written.map_err(|error| trouble(error.to_string()))?;
-    let bytes = writer.into_inner().map_err(|error| trouble(error.to_string()))?;
-    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
-        .map_err(|error| trouble(error.to_string()))?;
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8")),
-        (header::CONTENT_DISPOSITION, disposition),
-    ];
-    Ok((headers, bytes).into_response())
 }

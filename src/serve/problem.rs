@@ -119,6 +119,16 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, "This contradicts what is there", detail.to_string())
     }
 
+    /// The same thing is being done at this moment.
+    pub(super) fn in_progress() -> Self {
+        let mut problem = Self::conflict(
+            "in_progress",
+            "a request with this Idempotency-Key is being answered: send it again in a moment to hear how it ended",
+        );
+        problem.retryable = true;
+        problem
+    }
+
     pub(super) fn insufficient_credits(detail: String) -> Self {
         Self::new(
             StatusCode::PAYMENT_REQUIRED,
@@ -189,6 +199,11 @@ impl From<sqlx::Error> for Problem {
         }
         if database::is_code(&error, database::BAD_ARGUMENT) {
             return Self::invalid("", said());
+        }
+        if database::is_code(&error, database::TOO_SLOW) {
+            tracing::warn!(%error, "a request took too long");
+            let detail = "this took too long: ask for a shorter time, or for less at once";
+            return Self::unavailable("too_slow", detail.into());
         }
         if database::is_refusal(&error) {
             tracing::info!(%error, "the database refused a request");

@@ -110,7 +110,9 @@ async fn the_closing_of_a_month_is_the_opening_of_the_next_and_a_closed_month_ne
     app.queue(event, "ok", 50).await;
     let hand = app.a_worker().await;
     let of = async |which: &str| {
-        statement::statement(&mut *app.db().await, organisation, month(which)).await.unwrap()
+        statement::statement(&mut *app.db().await, organisation, month(which), usize::MAX)
+            .await
+            .unwrap()
     };
 
     let held = hand.claim(30).await;
@@ -157,7 +159,7 @@ async fn whoever_is_about_to_book_cannot_change_a_month_that_was_closed() {
     let organisation = app.an_organisation_with(10).await;
     let closing = async || {
         let db = &mut *app.db().await;
-        statement::statement(db, organisation, month("2026-10-01")).await.unwrap()
+        statement::statement(db, organisation, month("2026-10-01"), usize::MAX).await.unwrap()
     };
 
     app.set_the_clock("2026-10-31T23:00:00Z").await;
@@ -177,9 +179,16 @@ async fn there_is_no_statement_of_what_has_not_begun_or_of_nobody() {
     app.set_the_clock("2026-11-23T12:00:00Z").await;
     let organisation = app.an_organisation_with(10).await;
 
-    let early = statement::statement(&mut *app.db().await, organisation, month("2026-12-01")).await;
-    let nobody =
-        statement::statement(&mut *app.db().await, OrganisationId(99), month("2026-11-01")).await;
+    let early =
+        statement::statement(&mut *app.db().await, organisation, month("2026-12-01"), usize::MAX)
+            .await;
+    let nobody = statement::statement(
+        &mut *app.db().await,
+        OrganisationId(99),
+        month("2026-11-01"),
+        usize::MAX,
+    )
+    .await;
 
     assert!(matches!(early, Err(StatementError::NotBegun { .. })), "{early:?}");
     assert!(matches!(nobody, Err(StatementError::NoOrganisation(_))), "{nobody:?}");

@@ -27,5 +27,7 @@ mod pool;
 mod search;
 mod serve;
 mod settle;
+mod tables;
+mod top_ups;
 mod traces;
 mod worker;

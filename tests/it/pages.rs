@@ -7,12 +7,12 @@ use photogate::{
     event,
     ids::{EventId, Operation},
 };
-use reqwest::{StatusCode, redirect::Policy};
+use reqwest::StatusCode;
 
 use crate::support::{
     App,
     browser::{Browser, DESK, Look, PASSWORD, PHONE},
-    site::Site,
+    site::{Site, Visitor},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +130,7 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     let browser = Browser::open(&site, "organiser", DESK).await;
     browser.log_in("anna@club.example").await;
     browser.go("/events").await;
-    browser.write("input[name=name]", "City Marathon").await;
+    browser.write("form[method=post] input[name=name]", "City Marathon").await;
     browser.press("Create").await;
     browser.sees("No photos here").await;
     let event = EventId(app.count("SELECT max(event_id) FROM event").await);
@@ -202,32 +202,6 @@ async fn a_page_lives_on_when_redis_stops() {
     drop(services);
 }
 
-/// Without a browser: what a page says to somebody who has no business there.
-struct Visitor {
-    client: reqwest::Client,
-}
-
-impl Visitor {
-    async fn logged_in(site: &Site, email: &str) -> Self {
-        let client =
-            reqwest::Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap();
-        let form = [("email", email), ("password", PASSWORD)];
-        let answer = client.post(site.url("/login")).form(&form).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{email}");
-        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
-        Self { client }
-    }
-
-    async fn get(&self, site: &Site, path: &str) -> u16 {
-        self.client.get(site.url(path)).send().await.unwrap().status().as_u16()
-    }
-
-    async fn text(&self, site: &Site, path: &str) -> String {
-        self.client.get(site.url(path)).send().await.unwrap().text().await.unwrap()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_our_buttons() {
     let app = App::new().await;
@@ -247,7 +221,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/events/{event}/live"),
         format!("/events/{event}/why"),
         format!("/credits?organisation={organisation}"),
-        format!("/credits.csv?organisation={organisation}"),
+        format!("/credits?organisation={organisation}&format=csv"),
         format!("/credits/live?organisation={organisation}"),
         format!("/statements?organisation={organisation}"),
         format!("/receipts/{photo}"),
@@ -362,6 +336,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("receipt", format!("/receipts/{photo}")),
             ("statement", format!("/statements?organisation={organisation}")),
             ("organisations", "/organisations".into()),
+            ("audit", "/deeds".into()),
             ("docs", "/docs".into()),
         ] {
             browser.go(&path).await;

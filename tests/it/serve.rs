@@ -409,41 +409,6 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() {
-    let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
-    app.queue(event, "ok", 2).await;
-    let worker = app.start_worker();
-    app.until("the queue is paused", async || app.is_out_of_credit(event).await).await;
-    let site = Site::of(&app).await;
-    let token = app.a_token(Role::Organiser, Some(organisation)).await;
-    let path = format!("/v1/organisations/{organisation}/purchases");
-    let buy = |credits: i64, key: &'static str| {
-        answered(
-            site.ask(Method::POST, &path, &token)
-                .header("Idempotency-Key", key)
-                .json(&json!({ "credits": credits })),
-        )
-    };
-
-    let (first, second) = tokio::join!(buy(2, "one"), buy(2, "one"));
-    let mut statuses = [first.0.as_u16(), second.0.as_u16()];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 201]);
-    let (other, no) = buy(3, "one").await;
-    assert_eq!((other.as_u16(), &no["code"]), (422, &json!("idempotency_key_reused")));
-    let (without, _) =
-        answered(site.ask(Method::POST, &path, &token).json(&json!({ "credits": 1 }))).await;
-    assert_eq!(without, 422);
-
-    app.until_done(event).await;
-    assert_eq!(app.credits(organisation).await, (0, 0, 2));
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'credits.top_up'").await, 1);
-    worker.drain().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;

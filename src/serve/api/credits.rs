@@ -1,12 +1,9 @@
-//! What an organisation has, what came in and where it went.
+//! What an organisation has, and where it went.
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::extract::State;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
@@ -18,15 +15,13 @@ use crate::{
         months::{self, Month},
         statement::{self, Statement, StatementError},
     },
-    credits::{self, Balance, Credits},
-    deeds,
+    credits::{self, Balance},
     ids::{EventId, OrganisationId},
     serve::{
         Service,
-        input::{Json, Path, Query, limit},
+        input::{Path, Query, limit},
         problem::Problem,
     },
-    top_up::{self, Credited, TopUp, TopUpKind},
 };
 
 /// Who reads the books of an organisation.
@@ -48,140 +43,6 @@ pub(super) async fn balance(
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
     exists(&mut db, id).await.map(axum::Json)
-}
-
-/// Credits to bring in.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"credits": 1000, "note": "invoice 2026-118"}))]
-pub(super) struct Amount {
-    /// How many.
-    credits: Credits,
-    /// For the history: up to 1,000 characters.
-    #[serde(default)]
-    #[schema(max_length = 1000)]
-    note: String,
-}
-
-/// Buys credits, at the organisation's price. Queues that were paused for want of credits go on by themselves.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/purchases", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this purchase: sent again, it is credited once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was credited before")))]
-pub(super) async fn purchase(
-    State(service): State<Service>,
-    caller: Caller,
-    Path(id): Path<OrganisationId>,
-    headers: HeaderMap,
-    Json(amount): Json<Amount>,
-) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Organiser, Role::Staff])?;
-    credit(&service, &caller, id, &headers, TopUpKind::Purchase, &amount).await
-}
-
-/// A grant: given by staff.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"credits": 100, "note": "for the trial", "free": true}))]
-pub(super) struct Grant {
-    /// How many.
-    credits: Credits,
-    /// For the history: up to 1,000 characters.
-    #[serde(default)]
-    #[schema(max_length = 1000)]
-    note: String,
-    /// Shown as Free Credits instead of Admin Grant.
-    #[serde(default)]
-    free: bool,
-}
-
-/// Grants credits.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/grants", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this grant: sent again, it is credited once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was credited before")))]
-pub(super) async fn grant(
-    State(service): State<Service>,
-    caller: Caller,
-    Path(id): Path<OrganisationId>,
-    headers: HeaderMap,
-    Json(grant): Json<Grant>,
-) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Staff])?;
-    let kind = if grant.free { TopUpKind::FreeCredits } else { TopUpKind::AdminGrant };
-    let amount = Amount { credits: grant.credits, note: grant.note };
-    credit(&service, &caller, id, &headers, kind, &amount).await
-}
-
-/// Adjusts credits: a refund by support; negative, it takes some back, as many as are available.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/adjustments", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this adjustment: sent again, it is booked once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was booked before")))]
-pub(super) async fn adjust(
-    State(service): State<Service>,
-    caller: Caller,
-    Path(id): Path<OrganisationId>,
-    headers: HeaderMap,
-    Json(amount): Json<Amount>,
-) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Staff])?;
-    credit(&service, &caller, id, &headers, TopUpKind::Refund, &amount).await
-}
-
-async fn credit(
-    service: &Service,
-    caller: &Caller,
-    id: OrganisationId,
-    headers: &HeaderMap,
-    kind: TopUpKind,
-    amount: &Amount,
-) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    if !(1..=200).contains(&key.len()) {
-        return Err(Problem::invalid(
-            "Idempotency-Key",
-            "send a header Idempotency-Key of 1 to 200 characters, new for each top-up",
-        ));
-    }
-    let credited = top_up(service, caller, id, kind, amount.credits, &amount.note, key).await?;
-    let status = if credited.credited { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, axum::Json(credited)))
-}
-
-/// Brings credits in, with the deed, in one transaction; and rings.
-pub(crate) async fn top_up(
-    service: &Service,
-    caller: &Caller,
-    organisation: OrganisationId,
-    kind: TopUpKind,
-    amount: Credits,
-    note: &str,
-    key: &str,
-) -> Result<Credited, Problem> {
-    caller.must_see(organisation)?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    let asked =
-        TopUp { organisation, kind, amount, actor: &caller.actor, note, idempotency_key: key };
-    let credited = top_up::top_up(&mut tx, asked).await?;
-    if credited.credited {
-        let detail = serde_json::json!({ "kind": kind, "credits": amount, "transaction": credited.transaction, "note": note });
-        deeds::record(
-            &mut tx,
-            caller,
-            Some(organisation),
-            "credits.top_up",
-            &format!("organisation {organisation}"),
-            detail,
-        )
-        .await?;
-    }
-    tx.commit().await?;
-    if credited.resumed {
-        service.wake.ring();
-    }
-    Ok(credited)
 }
 
 /// Which rows of the history.
@@ -319,6 +180,9 @@ pub(super) async fn statement(
     of_month(&mut db, id, &month).await.map(axum::Json)
 }
 
+/// Lines of a statement over HTTP. The command line has no limit.
+const LINES_MAX: usize = 100_000;
+
 /// The same for pages.
 pub(crate) async fn of_month(
     db: &mut PgConnection,
@@ -328,13 +192,14 @@ pub(crate) async fn of_month(
     let parsed = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d");
     let first = parsed.map_err(|_| Problem::invalid("month", "write a month as 2026-11"))?;
     let first = a_day(first)?;
-    statement::statement(db, organisation, first).await.map_err(|error| match error {
+    statement::statement(db, organisation, first, LINES_MAX).await.map_err(|error| match error {
         StatementError::NoOrganisation(id) => Problem::not_found(format!("organisation {id}")),
         StatementError::NotBegun { .. } => Problem::invalid("month", error),
         StatementError::DoesNotAddUp { .. } => {
             tracing::error!(%error, "a statement does not add up");
             Problem::unavailable("books_do_not_balance", error.to_string())
         }
+        StatementError::TooLong(_) => Problem::too_large(error.to_string()),
         StatementError::Database(error) => error.into(),
     })
 }

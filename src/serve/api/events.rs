@@ -60,6 +60,8 @@ pub(super) struct Shown {
 pub(super) struct Which {
     /// Of this organisation; whoever belongs to one sees its events only.
     organisation: Option<OrganisationId>,
+    /// A part of its name, or its number.
+    name: Option<String>,
     /// The last event of the page before.
     after: Option<EventId>,
     /// Rows, at most.
@@ -80,7 +82,14 @@ pub(super) async fn list(
     }
     let mut db = service.database.acquire().await?;
     let organisation = which.organisation.or(caller.organisation);
-    let found = event::page(&mut db, organisation, which.after, limit + 1).await?;
+    let found = event::page(
+        &mut db,
+        organisation,
+        which.name.as_deref().unwrap_or_default(),
+        which.after,
+        limit + 1,
+    )
+    .await?;
     Ok(axum::Json(Page::of(found, limit, |event| event.id.to_string())))
 }
 

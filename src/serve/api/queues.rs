@@ -6,15 +6,12 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, Page, books::only_who_runs_it};
+use super::{Answer, Page, books::only_who_runs_it, failures::MAY_RETRY};
 use crate::{
     access::{Caller, Role},
-    credits::{self, Credits},
-    deeds, event,
-    failures::{self, Filter as Failed, Group},
-    hold,
-    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, RunId},
-    intake::{self, PHOTOS_MAX},
+    deeds, event, hold,
+    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId},
+    intake,
     queues::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
     serve::{
         Service,
@@ -25,8 +22,6 @@ use crate::{
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 const MAY_HOLD: &[Role] = &[Role::Operator, Role::Staff];
-/// A retry costs a credit again.
-const MAY_RETRY: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
 
 /// Which queues.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -221,130 +216,6 @@ pub(crate) async fn lift_one(
         service.wake.ring();
     }
     Ok(event)
-}
-
-/// Which failures.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Failures {
-    /// Of this organisation.
-    pub(crate) organisation: Option<OrganisationId>,
-    /// Of this event.
-    pub(crate) event: Option<EventId>,
-}
-
-/// Failures, by event, operation and reason.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Groups {
-    items: Vec<Group>,
-}
-
-/// What failed and was not retried since, counted by event, operation and reason; most first, at most 500 groups.
-#[utoipa::path(get, path = "/v1/failures", tag = "Queues", params(Failures), responses((status = 200, body = Groups)))]
-pub(super) async fn failures(
-    State(service): State<Service>,
-    caller: Caller,
-    Query(which): Query<Failures>,
-) -> Answer<Groups> {
-    caller.must_be(MAY_LOOK)?;
-    if let Some(organisation) = which.organisation {
-        caller.must_see(organisation)?;
-    }
-    let mut db = service.database.acquire().await?;
-    let organisation = which.organisation.or(caller.organisation);
-    Ok(axum::Json(Groups { items: failures::groups(&mut db, organisation, which.event).await? }))
-}
-
-/// Which failed photos to try again.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "photo_processing", "reason": "photo_missing", "dry_run": true}))]
-pub(crate) struct NewRetry {
-    /// For this operation.
-    pub(crate) operation: Option<Operation>,
-    /// Only those that failed for this reason.
-    pub(crate) reason: Option<String>,
-    /// Only says what it would cost.
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-}
-
-/// What is tried again, and what that takes.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Retried {
-    /// Photos; at most 10,000 in a call.
-    pub(crate) photos: u64,
-    /// Credits that this takes: a retry reserves anew.
-    pub(crate) credits: Credits,
-    /// Credits that the organisation has.
-    pub(crate) available: Credits,
-    /// What was queued; null for a dry run, or if there was nothing.
-    pub(crate) run: Option<RunId>,
-    /// Photos queued.
-    pub(crate) queued: u32,
-}
-
-/// Queues failed photos again, or says what that would cost.
-#[utoipa::path(post, path = "/v1/events/{event}/retry", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Retried)))]
-pub(super) async fn retry(
-    State(service): State<Service>,
-    caller: Caller,
-    Path(event): Path<EventId>,
-    Json(asked): Json<NewRetry>,
-) -> Answer<Retried> {
-    again(&service, &caller, event, &asked).await.map(axum::Json)
-}
-
-/// The same for pages.
-pub(crate) async fn again(
-    service: &Service,
-    caller: &Caller,
-    event: EventId,
-    asked: &NewRetry,
-) -> Result<Retried, Problem> {
-    caller.must_be(MAY_RETRY)?;
-    let operation = asked
-        .operation
-        .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
-    let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
-    let filter = Failed { operation: Some(operation), reason: asked.reason.as_deref() };
-    let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
-    let photos: Vec<PhotoId> = failures::list(&mut db, event, filter, most)
-        .await?
-        .into_iter()
-        .map(|failure| failure.photo)
-        .collect();
-    let available = credits::balance(&mut db, found.organisation).await?;
-    let mut retried = Retried {
-        photos: photos.len() as u64,
-        credits: Credits(i64::try_from(photos.len()).unwrap_or(i64::MAX)),
-        available: available.map_or(Credits(0), |balance| balance.available),
-        run: None,
-        queued: 0,
-    };
-    if asked.dry_run || photos.is_empty() {
-        return Ok(retried);
-    }
-    let mut tx = db.begin().await?;
-    let run = intake::retry(&mut tx, event, operation, &photos, &caller.actor).await?;
-    let detail = serde_json::json!({ "operation": operation, "reason": asked.reason, "run": run.run, "queued": run.queued });
-    deeds::record(
-        &mut tx,
-        caller,
-        Some(found.organisation),
-        "photos.retry",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
-    if run.woke {
-        service.wake.ring();
-    }
-    (retried.run, retried.queued, retried.available) = (Some(run.run), run.queued, run.available);
-    Ok(retried)
 }
 
 /// Photos of an event.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     extract::State,
-    response::{Redirect, Response},
+    response::{IntoResponse, Redirect},
 };
 use chrono::NaiveDate;
 use maud::{Markup, html};
@@ -12,9 +12,12 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Form, Page, confirm, csv_file, layout, whose};
+use super::{
+    Form, Page, PageOrFile, confirm, layout,
+    table::{FILE_MAX, Format, Table, View},
+};
 use crate::{
-    access::{Caller, Role},
+    access::Role,
     books::{
         days::{self, Day},
         history::{Kind, Movement},
@@ -22,22 +25,22 @@ use crate::{
     },
     credits::{self, Balance, Credits},
     ids::{EventId, OrganisationId},
-    organisation::{self, Organisation},
+    organisation::{self, Price},
     serve::{
         Service,
-        api::credits::{Which, movements, top_up},
+        api::credits::{Which, movements},
+        api::top_ups::{Twin, top_up},
         caller::Browser,
         input::{LIMIT_MAX, Query},
         live::{self, Live, Of},
         problem::Problem,
     },
-    top_up::TopUpKind,
+    top_up::{TopUp, TopUpKind},
 };
 
 /// What the page is about, and which rows of the history; as a form sends it, with empty fields.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    organisation: Option<OrganisationId>,
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -50,6 +53,8 @@ pub(super) struct Asked {
     after: String,
     #[serde(default)]
     said: String,
+    #[serde(default)]
+    format: Format,
 }
 
 impl Asked {
@@ -77,9 +82,9 @@ impl Asked {
         })
     }
 
-    fn filters(&self, organisation: OrganisationId) -> Vec<(&str, String)> {
+    fn filters(&self, browser: &Browser) -> Vec<(&'static str, String)> {
         vec![
-            ("organisation", organisation.to_string()),
+            browser.filter(),
             ("kind", self.kind.clone()),
             ("event", self.event.clone()),
             ("from", self.from.clone()),
@@ -100,7 +105,7 @@ fn begin_of(
     let bad = || Problem::invalid("from", "write a day as 2026-11-23");
     let day: NaiveDate = day.parse().map_err(|_| bad())?;
     let day = day.checked_add_signed(chrono::TimeDelta::days(later)).ok_or_else(bad)?;
-    let zone: chrono_tz::Tz = zone.parse().unwrap_or(chrono_tz::UTC);
+    let zone = layout::zone(zone);
     let midnight = day.and_hms_opt(0, 0, 0).ok_or_else(bad)?;
     // Where clocks leave midnight out, the day begins an hour later.
     let begin = midnight.and_local_timezone(zone).earliest();
@@ -109,59 +114,36 @@ fn begin_of(
     Ok(begin.map(|begin| begin.to_utc()))
 }
 
-/// For those who see several: which one?
-pub(super) async fn organisations(State(service): State<Service>, browser: Browser) -> Page {
-    browser.caller.must_be(&[Role::Operator, Role::Finance, Role::Staff])?;
-    let mut db = service.database.acquire().await?;
-    let own = browser.caller.organisation;
-    let all = organisation::list(&mut db).await?;
-    let shown = all.into_iter().filter(|found| own.is_none_or(|own| own == found.id));
-    let content = html! {
-        h1 { "Organisations" }
-        div.scroll { table {
-            thead { tr { th { "Organisation" } th.number { "ID" } th { "Time zone" } th { "Cost per credit" } th {} } }
-            tbody { @for found in shown { tr {
-                td { a href={ "/credits?organisation=" (found.id) } { (found.name) } }
-                td.number { (found.id) }
-                td { (found.time_zone) }
-                td { @match &found.price { Some(price) => (price), None => span.faint { "not for sale" } } }
-                td { a href={ "/events?organisation=" (found.id) } { "Events" } }
-            } } }
-        } }
-    };
-    Ok(layout::page(&browser, "/organisations", "Organisations", None, content))
-}
-
-async fn found(
-    db: &mut PgConnection,
-    caller: &Caller,
-    asked: Option<OrganisationId>,
-) -> Result<(Organisation, Balance), Problem> {
-    caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
-    let id = whose(caller, asked)?
-        .ok_or_else(|| Problem::not_found("organisation chosen: choose one under Organisations"))?;
-    let missing = || Problem::not_found(format!("organisation {id}"));
-    let organisation = organisation::find(db, id).await?.ok_or_else(missing)?;
-    let balance = credits::balance(db, id).await?.ok_or_else(missing)?;
-    Ok((organisation, balance))
-}
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+const MAY_BUY: &[Role] = &[Role::Organiser, Role::Staff];
 
 pub(super) async fn page(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Asked>,
-) -> Page {
+) -> PageOrFile {
+    browser.caller.must_be(MAY_LOOK)?;
+    let Some(organisation) = browser.organisation.as_ref() else {
+        return Ok(Redirect::to("/organisations?to=/credits").into_response());
+    };
+    let (id, zone) = (organisation.id, browser.zone());
+    let view = View { path: "/credits", filters: asked.filters(&browser), sort: "" };
+    let table = table(view, zone);
+    let mut which = asked.which(zone)?;
     let mut db = service.database.acquire().await?;
-    let (organisation, balance) = found(&mut db, &browser.caller, asked.organisation).await?;
-    let id = organisation.id;
+    if asked.format == Format::Csv {
+        which.limit = Some(LIMIT_MAX);
+        let all = all(&mut db, id, which).await?;
+        return table.as_file(&format!("credits-{id}"), &all);
+    }
+    let balance = balance_of(&mut db, id).await?;
     let months = months::latest(&mut db, id, 3).await?;
     let mut used = Vec::new();
     for month in &months {
         used.push(days::days(&mut db, id, month.month, 31).await?);
     }
-    let history = movements(&mut db, id, &asked.which(&organisation.time_zone)?).await?;
-    let may_buy = organisation.price.is_some()
-        && matches!(browser.caller.role, Role::Organiser | Role::Staff);
+    let history = movements(&mut db, id, &which).await?;
+    let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
         (notice(&asked.said))
@@ -185,16 +167,32 @@ pub(super) async fn page(
         div.cards { @for (month, used) in months.iter().zip(&used) { (card(month, used)) } }
         h2 id="history" { "Transaction History" }
         (filters(&asked, id))
-        (table(&history.items, &organisation.time_zone))
-        (layout::more("/credits", &asked.filters(id), history.next.as_ref()))
+        (table.on_page(&history.items, "Nothing here. Add credits, and queue photos on an event's page; or choose another filter.", history.next.as_ref()))
     };
-    Ok(layout::page(
-        &browser,
-        "/credits",
-        "Credits",
-        Some(format!("/credits/live?organisation={id}")),
-        content,
-    ))
+    let stream = Some(format!("/credits/live?organisation={id}"));
+    Ok(layout::page(&browser, "/credits", "Credits", stream, content).into_response())
+}
+
+async fn balance_of(db: &mut PgConnection, id: OrganisationId) -> Result<Balance, Problem> {
+    let balance = credits::balance(db, id).await?;
+    balance.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
+}
+
+/// The rows of a file; one more than fits says that there are more.
+async fn all(
+    db: &mut PgConnection,
+    id: OrganisationId,
+    mut which: Which,
+) -> Result<Vec<Movement>, Problem> {
+    let mut all = Vec::new();
+    loop {
+        let page = movements(db, id, &which).await?;
+        all.extend(page.items);
+        which.after = page.next;
+        if which.after.is_none() || i64::try_from(all.len()).unwrap_or(i64::MAX) > FILE_MAX {
+            return Ok(all);
+        }
+    }
 }
 
 /// How long the balance lasts at the rate of the last seven days with any use.
@@ -277,72 +275,36 @@ fn filters(asked: &Asked, organisation: OrganisationId) -> Markup {
             label { "From" input type="date" name="from" value=(asked.from); }
             label { "To" input type="date" name="to" value=(asked.to); }
             button.quiet type="submit" { "Filter" }
-            button.quiet type="submit" formaction="/credits.csv" { "CSV" }
         }
     }
 }
 
-fn table(rows: &[Movement], zone: &str) -> Markup {
-    html! {
-        @if rows.is_empty() { p.faint { "Nothing yet. Add credits, and queue photos on an event's page." } }
-        @else { div.scroll { table {
-            thead { tr { th { "Type" } th.number { "Credits" } th { "Event" } th.number { "Event ID" } th { "User" } th { "Date" } } }
-            tbody { @for row in rows { tr {
-                td { (row.kind.name()) }
-                td.number.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) }
-                @if let Some(event) = row.event {
-                    td { a href={ "/events/" (event) } { (row.event_name.as_deref().unwrap_or("—")) } @if let Some(operation) = row.operation { " " span.faint { (operation) } } }
-                    td.number { (event) }
-                } @else { td { "—" } td.number { "—" } }
-                td { (row.actor) }
-                td { (layout::instant(row.at, zone)) }
-            } } }
-        } } }
-    }
-}
-
-/// Rows of a file, at most.
-const CSV_MAX: usize = 100_000;
-
-pub(super) async fn csv(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(asked): Query<Asked>,
-) -> Result<Response, Problem> {
-    let mut db = service.database.acquire().await?;
-    let (organisation, _) = found(&mut db, &browser.caller, asked.organisation).await?;
-    let mut which = asked.which(&organisation.time_zone)?;
-    which.limit = Some(LIMIT_MAX);
-    let mut rows = vec![
-        ["type", "credits", "event", "event_id", "operation", "user", "note", "at"]
-            .map(String::from)
-            .to_vec(),
-    ];
-    loop {
-        let page = movements(&mut db, organisation.id, &which).await?;
-        rows.extend(page.items.into_iter().map(|row| {
-            vec![
-                row.kind.name().to_owned(),
-                row.credits.0.to_string(),
-                row.event_name.unwrap_or_default(),
-                row.event.map(|event| event.to_string()).unwrap_or_default(),
-                row.operation.map(|operation| operation.to_string()).unwrap_or_default(),
-                row.actor,
-                row.note.unwrap_or_default(),
-                row.at.to_rfc3339(),
-            ]
-        }));
-        if rows.len() > CSV_MAX {
-            return Err(Problem::too_large(format!(
-                "more than {CSV_MAX} rows: choose a shorter time"
-            )));
-        }
-        match page.next {
-            Some(next) => which.after = Some(next),
-            None => break,
-        }
-    }
-    csv_file(&format!("credits-{}.csv", organisation.id), rows)
+fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
+    Table::new(view)
+        .text("Type", |row: &Movement| row.kind.name().into())
+        .figure(
+            "Credits",
+            |row| html! { span.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) } },
+            |row| row.credits.0.to_string(),
+        )
+        .column(
+            "Event",
+            |row| html! { @if let Some(event) = row.event {
+                a href={ "/events/" (event) } { (row.event_name.as_deref().unwrap_or("—")) } @if let Some(operation) = row.operation { " " span.faint { (operation) } }
+            } @else { "—" } },
+            |row| row.event_name.clone().unwrap_or_default(),
+        )
+        .figure(
+            "Event ID",
+            |row| html! { @match row.event { Some(event) => (event), None => "—" } },
+            |row| row.event.map(|event| event.to_string()).unwrap_or_default(),
+        )
+        .only_in_file("Operation", |row| {
+            row.operation.map(|operation| super::event::code(operation).to_owned()).unwrap_or_default()
+        })
+        .text("User", |row| row.actor.clone())
+        .only_in_file("Note", |row| row.note.clone().unwrap_or_default())
+        .instant("Date", zone, |row| Some(row.at))
 }
 
 #[derive(Debug, Deserialize)]
@@ -356,7 +318,8 @@ pub(super) struct Add {
 
 impl Add {
     fn check(&self, browser: &Browser) -> Result<(), Problem> {
-        browser.caller.must_be(&[Role::Organiser, Role::Staff])?;
+        browser.caller.must_be(MAY_BUY)?;
+        browser.caller.must_see(self.organisation)?;
         if (1..=1_000_000_000).contains(&self.credits.0) {
             Ok(())
         } else {
@@ -372,9 +335,11 @@ pub(super) async fn ask(
     Query(add): Query<Add>,
 ) -> Page {
     add.check(&browser)?;
+    let id = add.organisation;
     let mut db = service.database.acquire().await?;
-    let (organisation, balance) = found(&mut db, &browser.caller, Some(add.organisation)).await?;
-    let price = organisation.price.ok_or_else(|| {
+    let balance = balance_of(&mut db, id).await?;
+    let price = organisation::find(&mut db, id).await?.and_then(|found| found.price);
+    let price = price.ok_or_else(|| {
         Problem::conflict("purchasing_disabled", "credits are not for sale here: contact support")
     })?;
     let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
@@ -383,12 +348,12 @@ pub(super) async fn ask(
         p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
     };
     let fields = [
-        ("organisation", organisation.id.to_string()),
+        ("organisation", id.to_string()),
         ("credits", add.credits.0.to_string()),
         ("once", add.once),
         ("price", price.to_string()),
     ];
-    let back = format!("/credits?organisation={}", organisation.id);
+    let back = format!("/credits?organisation={id}");
     Ok(confirm::page(&browser, "Add credits", says, "/credits/add", &back, &fields, "Buy"))
 }
 
@@ -398,20 +363,19 @@ pub(super) async fn add(
 ) -> Result<Redirect, Problem> {
     let (browser, add) = (form.browser, form.fields);
     add.check(&browser)?;
-    {
-        let mut db = service.database.acquire().await?;
-        let (organisation, _) = found(&mut db, &browser.caller, Some(add.organisation)).await?;
-        if add.price != organisation.price.map(|price| price.to_string()) {
-            return Err(Problem::conflict(
-                "price_changed",
-                "the price has changed since you were asked: go back to Credits and begin anew",
-            ));
-        }
-    }
+    let price = add.price.as_deref().unwrap_or_default().parse();
+    let price: Price = price.map_err(|error| Problem::invalid("price", error))?;
     let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
-    let (organisation, kind) = (add.organisation, TopUpKind::Purchase);
-    let credited =
-        top_up(&service, &browser.caller, organisation, kind, add.credits, "", &key).await?;
+    let organisation = add.organisation;
+    let asked = TopUp {
+        organisation,
+        kind: TopUpKind::Purchase,
+        amount: add.credits,
+        actor: &browser.caller.actor,
+        note: "",
+        idempotency_key: &key,
+    };
+    let credited = top_up(&service, &browser.caller, asked, Some(&price), Twin::Waits).await?;
     let said = match (credited.credited, credited.resumed) {
         (false, _) => "before",
         (true, true) => "resumed",
@@ -434,11 +398,9 @@ fn notice(said: &str) -> Markup {
 pub(super) async fn live(
     State(service): State<Service>,
     browser: Browser,
-    Query(asked): Query<Asked>,
 ) -> Result<Live, Problem> {
-    let organisation = {
-        let mut db = service.database.acquire().await?;
-        found(&mut db, &browser.caller, asked.organisation).await?.0
-    };
-    live::stream(service, Of::Organisation(organisation.id))
+    browser.caller.must_be(MAY_LOOK)?;
+    let about = browser.about();
+    let about = about.ok_or_else(|| Problem::invalid("organisation", "say which"))?;
+    live::stream(service, &browser.caller, Of::Organisation(about))
 }

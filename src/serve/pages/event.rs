@@ -7,15 +7,17 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
-use sqlx::Connection;
+use sqlx::PgConnection;
 
-use super::{Form, Page, confirm, layout, settings, whose};
+use super::{
+    Form, Page, PageOrFile, confirm, layout, settings,
+    table::{FILE_MAX, Format, Table, View},
+};
 use crate::{
     access::Role,
-    deeds,
     event::{self, Event},
     failures::{self, Group},
-    ids::{EventId, Operation, OrganisationId, PhotoId},
+    ids::{EventId, Operation, PhotoId},
     organisation,
     photo_store::{Key, StoreError},
     photos::{self, Filter, Photo, State as PhotoState},
@@ -33,92 +35,6 @@ use crate::{
     },
 };
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Which {
-    organisation: Option<OrganisationId>,
-    after: Option<EventId>,
-}
-
-/// Events of a page.
-const EVENTS: i64 = 50;
-
-pub(super) async fn list(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(which): Query<Which>,
-) -> Page {
-    let mut db = service.database.acquire().await?;
-    let organisation = whose(&browser.caller, which.organisation)?;
-    let mut events = event::page(&mut db, organisation, which.after, EVENTS + 1).await?;
-    let next =
-        (events.len() > 50).then(|| events.get(49).map(|event| event.id.to_string())).flatten();
-    events.truncate(50);
-    let may_create = organisation.is_some()
-        && matches!(browser.caller.role, Role::Organiser | Role::Staff | Role::Pipeline);
-    let content = html! {
-        h1 { "Events" }
-        @if events.is_empty() { p.faint { "No events yet." } }
-        @else { div.scroll { table {
-            thead { tr { th { "Event" } th.number { "ID" } th { "Bib search" } th { "Face search" } } }
-            tbody { @for event in &events { tr {
-                td { a href={ "/events/" (event.id) } { (event.name) } }
-                td.number { (event.id) }
-                td { (on(event.bib_search)) }
-                td { (on(event.face_search)) }
-            } } }
-        } } }
-        (layout::more("/events", &[("organisation", which.organisation.map(|id| id.to_string()).unwrap_or_default())], next.as_ref()))
-        @if may_create {
-            h2 { "New event" }
-            form.filters method="post" action="/events" {
-                (layout::key(&browser))
-                input type="hidden" name="organisation" value=[organisation];
-                label { "Name" input name="name" required maxlength="200"; }
-                label { input type="checkbox" name="face_search" value="yes"; " Face search (biometric data: only where people were asked)" }
-                button type="submit" { "Create" }
-            }
-        }
-    };
-    Ok(layout::page(&browser, "/events", "Events", None, content))
-}
-
-fn on(setting: bool) -> &'static str {
-    if setting { "on" } else { "off" }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct New {
-    organisation: OrganisationId,
-    name: String,
-    face_search: Option<String>,
-}
-
-pub(super) async fn create(
-    State(service): State<Service>,
-    form: Form<New>,
-) -> Result<Redirect, Problem> {
-    let (caller, new) = (form.browser.caller, form.fields);
-    caller.must_be(&[Role::Organiser, Role::Pipeline, Role::Staff])?;
-    caller.must_see(new.organisation)?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    let event =
-        event::create(&mut tx, new.organisation, &new.name, true, new.face_search.is_some())
-            .await?;
-    let detail = serde_json::json!({ "name": new.name, "face_search": new.face_search.is_some() });
-    deeds::record(
-        &mut tx,
-        &caller,
-        Some(new.organisation),
-        "event.create",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(Redirect::to(&format!("/events/{event}")))
-}
-
 /// Which photos, as a form sends it, with empty fields.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Shown {
@@ -128,23 +44,25 @@ pub(super) struct Shown {
     bib: String,
     #[serde(default)]
     after: String,
+    #[serde(default)]
+    format: Format,
 }
 
 /// Photos of a page.
-const PHOTOS: usize = 48;
+const SHOWN: usize = 48;
+/// Photos read at once for a file.
+const AT_ONCE: i64 = 1000;
 
 pub(super) async fn page(
     State(service): State<Service>,
-    browser: Browser,
+    mut browser: Browser,
     Path(id): Path<EventId>,
     Query(shown): Query<Shown>,
-) -> Page {
+) -> PageOrFile {
     let mut db = service.database.acquire().await?;
     let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
-    let organisation = organisation::find(&mut db, event.organisation).await?;
-    let zone = organisation.map_or_else(|| "UTC".into(), |organisation| organisation.time_zone);
-    let standing = live::standing(&mut db, Of::Event(id, event.organisation)).await?;
-    let failures = failures::groups(&mut db, Some(event.organisation), Some(id)).await?;
+    browser.organisation = organisation::find(&mut db, event.organisation).await?;
+    let zone = browser.zone();
     let bib = if shown.bib.trim().is_empty() { None } else { Some(number(&shown.bib)?) };
     let state = match shown.state.as_str() {
         "" => None,
@@ -160,11 +78,24 @@ pub(super) async fn page(
         bib: bib.as_deref(),
         photo: None,
         after: Some(&shown.after),
-        most: i64::try_from(PHOTOS + 1).unwrap_or(i64::MAX),
+        most: i64::try_from(SHOWN + 1).unwrap_or(i64::MAX),
     };
+    let path = format!("/events/{id}");
+    let view = View {
+        path: &path,
+        filters: vec![("state", shown.state.clone()), ("bib", shown.bib.clone())],
+        sort: "",
+    };
+    if shown.format == Format::Csv {
+        let all = all(&mut db, id, Filter { after: None, most: AT_ONCE, ..filter }).await?;
+        return table(view).as_file(&format!("event-{id}"), &all);
+    }
+    let standing = live::standing(&mut db, Of::Event(id, event.organisation)).await?;
+    let which = failures::Which { event: Some(id), ..failures::Which::default() };
+    let failures = failures::groups(&mut db, which).await?;
     let mut found = photos::list(&mut db, id, filter).await?;
-    let more = found.len() > PHOTOS;
-    found.truncate(PHOTOS);
+    let more = found.len() > SHOWN;
+    found.truncate(SHOWN);
     let next = found.last().filter(|_| more).map(|photo| photo.key.clone());
     let may_run = MAY_RUN.contains(&browser.caller.role);
     let states: Vec<(&str, &str)> = std::iter::once(("", "All"))
@@ -172,13 +103,13 @@ pub(super) async fn page(
         .collect();
     let content = html! {
         h1 data-reload { (event.name) " " span.faint { "· " (event.id) } }
-        (strip(&standing, &event, &browser, &zone))
+        (strip(&standing, &event, &browser, zone))
         @if may_run { div.row {
             (run_form(id, Operation::PhotoProcessing, "Process Photos"))
             (run_form(id, Operation::AiRotation, "AI Rotation"))
         } }
         (settings::forms(&browser, &event))
-        @if !failures.is_empty() { (failed(&failures, &browser, &zone)) }
+        @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         form.filters method="get" action={ "/events/" (id) "#photos" } {
             (layout::choice("State", "state", &states, &shown.state))
@@ -187,9 +118,49 @@ pub(super) async fn page(
         }
         @if found.is_empty() { p.faint { "No photos here. The upload pipeline queues them after a sync, or choose another filter." } }
         ul.grid { @for photo in &found { (card(photo)) } }
-        (layout::more(&format!("/events/{id}"), &[("state", shown.state.clone()), ("bib", shown.bib.clone())], next.as_ref()))
+        @if !found.is_empty() { (view.ways(next.as_ref())) }
     };
-    Ok(layout::page(&browser, "/events", &event.name, Some(format!("/events/{id}/live")), content))
+    let stream = Some(format!("/events/{id}/live"));
+    Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
+}
+
+/// The photos of a file; one more than fits says that there are more.
+async fn all(
+    db: &mut PgConnection,
+    event: EventId,
+    filter: Filter<'_>,
+) -> sqlx::Result<Vec<Photo>> {
+    let mut all: Vec<Photo> = Vec::new();
+    loop {
+        let after = all.last().map(|photo| photo.key.clone());
+        let filter = Filter { after: after.as_deref(), ..filter };
+        let found = photos::list(&mut *db, event, filter).await?;
+        let is_last = i64::try_from(found.len()).unwrap_or(i64::MAX) < AT_ONCE;
+        all.extend(found);
+        if is_last || i64::try_from(all.len()).unwrap_or(i64::MAX) > FILE_MAX {
+            return Ok(all);
+        }
+    }
+}
+
+/// Where each photo stands, and what was seen on it.
+fn table(view: View<'_>) -> Table<'_, Photo> {
+    let state = |state: Option<PhotoState>| state.map_or("", PhotoState::code).to_owned();
+    Table::new(view)
+        .only_in_file("Photo", |photo: &Photo| photo.key.clone())
+        .only_in_file("Photo ID", |photo| photo.id.to_string())
+        .only_in_file("Processing", move |photo| state(photo.processing))
+        .only_in_file("Processing reason", |photo| {
+            photo.processing_reason.clone().unwrap_or_default()
+        })
+        .only_in_file("Rotation", move |photo| state(photo.rotation))
+        .only_in_file("Rotation reason", |photo| photo.rotation_reason.clone().unwrap_or_default())
+        .only_in_file("Turn", |photo| photo.turn.map(|turn| turn.to_string()).unwrap_or_default())
+        .only_in_file("Bibs", |photo| {
+            let numbers: Vec<_> = photo.bibs.0.iter().map(|bib| bib.number.as_str()).collect();
+            numbers.join(" ")
+        })
+        .only_in_file("Faces", |photo| photo.faces.0.len().to_string())
 }
 
 fn is_stopped(queue: &Queue) -> bool {
@@ -324,10 +295,12 @@ fn plan(planned: &Planned) -> Markup {
 }
 
 /// Groups shown on the event's own page.
-fn failed(groups: &[Group], browser: &Browser, zone: &str) -> Markup {
+fn failed(event: EventId, groups: &[Group], browser: &Browser, zone: &str) -> Markup {
+    let filters = vec![("event", event.to_string())];
+    let view = View { path: "/failures", filters, sort: "photos" };
     html! {
         h2 { "Failures" }
-        (super::queues::failure_table(groups, browser, zone))
+        (super::failures::table(view, browser, zone).on_page(groups, "", None))
     }
 }
 
@@ -393,7 +366,7 @@ pub(super) async fn live(
         let mut db = service.database.acquire().await?;
         browser.caller.must_see_event(id, event::find(&mut db, id).await?)?.organisation
     };
-    live::stream(service, Of::Event(id, organisation))
+    live::stream(service, &browser.caller, Of::Event(id, organisation))
 }
 
 /// A thumbnail is a few tens of kilobytes.

@@ -1,44 +1,61 @@
-//! For finance: the books balance, what came back and why, statements and receipts.
+//! For finance: the books balance, and what came back and why; and a photo's receipt.
 
-use axum::{extract::State, response::Response};
-use chrono::{TimeDelta, Utc};
+use axum::{extract::State, response::IntoResponse};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Page, csv_file, layout, whose};
+use super::{
+    Page, PageOrFile, layout,
+    refunds::lately,
+    table::{Format, Table, View},
+};
 use crate::{
-    access::{Caller, Role},
+    access::Role,
     books::{
         receipt::{self, Booking, Job},
-        reconciliations,
-        refunds::{self, By, Filter},
-        statement::Statement,
+        reconciliations::{self, Reconciliation},
+        refunds::{self, By, Refunds},
     },
-    ids::{OrganisationId, PhotoId},
-    organisation,
+    ids::PhotoId,
     serve::{
         Service,
-        api::{credits::of_month, photos::must_see},
+        api::photos::must_see,
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
     },
 };
 
-const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-
-/// The last 31 days.
-fn lately(organisation: Option<OrganisationId>) -> Filter {
-    Filter { since: Utc::now() - TimeDelta::days(31), until: None, organisation }
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// `checks`: the second table as a file.
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    format: Format,
 }
 
-pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Page {
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> PageOrFile {
     browser.caller.must_be(&[Role::Finance, Role::Staff])?;
     let mut db = service.database.acquire().await?;
-    let own = browser.caller.organisation;
-    let checks =
-        if own.is_none() { reconciliations::latest(&mut db, 30).await? } else { Vec::new() };
-    let by_reason = refunds::count(&mut db, lately(own), By::Reason).await?;
+    // The books are those of all organisations.
+    let checks = if browser.caller.organisation.is_none() {
+        reconciliations::latest(&mut db, asked.format.rows(30)).await?
+    } else {
+        Vec::new()
+    };
+    let by_reason = refunds::count(&mut db, lately(browser.about()), By::Reason).await?;
+    let (came_back, checked) = (came_back(&browser), checked());
+    if asked.format == Format::Csv {
+        return match asked.table.as_str() {
+            "checks" => checked.as_file("checks", &checks),
+            _ => came_back.as_file("refunds-by-reason", &by_reason),
+        };
+    }
     let content = html! {
         h1 { "Finance" }
         @if let Some(last) = checks.first() {
@@ -47,65 +64,53 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
             } @else {
                 p.notice.bad role="alert" { strong { "The books do not balance ✗" } " " (last.violations) " rows break an invariant, found " (layout::instant(last.ended_at, "UTC")) }
             }
-        } @else if own.is_none() { p.notice { "The books were not checked yet: workers do that every minute." } }
+        } @else if browser.caller.organisation.is_none() { p.notice { "The books were not checked yet: workers do that every minute." } }
         h2 { "Refunds of the last 31 days" }
-        @if by_reason.is_empty() { p.faint { "Nothing came back." } }
-        @else { div.scroll { table {
-            thead { tr { th { "Reason" } th.number { "Photos" } th.number { "Credits" } th { "Last" } th {} } }
-            tbody { @for row in &by_reason { tr {
-                td { code { (row.of) } } td.number { (row.photos) } td.number { (row.credits) } td { (layout::instant(row.last_at, "UTC")) }
-                td { a href={ "/refunds?reason=" (row.of) } { "Photos" } }
-            } } }
-        } } }
+        (came_back.on_page(&by_reason, "Nothing came back.", None))
         @if !checks.is_empty() {
             h2 { "Checks of the books" }
-            div.scroll { table {
-                thead { tr { th { "When" } th { "Kind" } th.number { "Took" } th { "Found" } } }
-                tbody { @for check in &checks { tr {
-                    td { (layout::instant(check.started_at, "UTC")) } td { (check.kind) }
-                    td.number { ((check.ended_at - check.started_at).num_milliseconds()) " ms" }
-                    td.good[check.violations == 0].bad[check.violations > 0] { @if check.violations == 0 { "nothing wrong" } @else { (check.violations) " rows" @if let Some(broken) = &check.broken { pre { (broken) } } } }
-                } } }
-            } }
+            (checked.on_page(&checks, "", None))
         }
     };
-    Ok(layout::page(&browser, "/finance", "Finance", None, content))
+    Ok(layout::page(&browser, "/finance", "Finance", None, content).into_response())
 }
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Which {
-    #[serde(default)]
-    reason: String,
-    organisation: Option<OrganisationId>,
+fn came_back(browser: &Browser) -> Table<'_, Refunds> {
+    let (organisation, id) = browser.filter();
+    Table::new(View { path: "/finance", filters: vec![(organisation, id.clone())], sort: "" })
+        .column("Reason", |row: &Refunds| html! { code { (row.of) } }, |row| row.of.clone())
+        .number("Photos", |row| row.photos)
+        .number("Credits", |row| row.credits.0)
+        .instant("First", browser.zone(), |row| Some(row.first_at))
+        .instant("Last", browser.zone(), |row| Some(row.last_at))
+        .actions(move |row| html! { a href={ "/refunds?reason=" (row.of) "&" (organisation) "=" (id) } { "Photos" } })
 }
 
-/// Refunds of the page.
-const REFUNDS: i64 = 1000;
+fn checked() -> Table<'static, Reconciliation> {
+    let filters = vec![("table", "checks".into())];
+    Table::new(View { path: "/finance", filters, sort: "" })
+        .instant("When", "UTC", |check: &Reconciliation| Some(check.started_at))
+        .text("Kind", |check| check.kind.clone())
+        .figure(
+            "Took",
+            |check| html! { (took(check)) " ms" },
+            |check| took(check).to_string(),
+        )
+        .column(
+            "Found",
+            |check| html! {
+                @if check.violations == 0 { span.good { "nothing wrong" } }
+                @else { span.bad { (check.violations) " rows" } @if let Some(broken) = &check.broken { pre { (broken) } } }
+            },
+            |check| check.violations.to_string(),
+        )
+        .only_in_file("Broken", |check| {
+            check.broken.as_ref().map(ToString::to_string).unwrap_or_default()
+        })
+}
 
-pub(super) async fn refunds(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(which): Query<Which>,
-) -> Page {
-    browser.caller.must_be(MAY_READ)?;
-    let organisation = whose(&browser.caller, which.organisation)?;
-    let mut db = service.database.acquire().await?;
-    let reason = Some(which.reason.as_str()).filter(|reason| !reason.is_empty());
-    let found = refunds::newest(&mut db, lately(organisation), reason, REFUNDS).await?;
-    let content = html! {
-        h1 { "Refunds" @if !which.reason.is_empty() { " · " code { (which.reason) } } }
-        p.faint { "Of the last 31 days, the newest first." @if found.len() >= 1000 { " These are the first 1,000; the API has all." } }
-        div.scroll { table {
-            thead { tr { th { "Photo" } th { "Operation" } th { "Event" } th { "Reason" } th.number { "Entry" } th { "When" } th {} } }
-            tbody { @for row in &found { tr {
-                td { (row.key) } td { (row.operation) } td { a href={ "/events/" (row.event) } { (row.event) } }
-                td { code { (row.reason) } @if let Some(detail) = &row.detail { div.faint { (detail) } } }
-                td.number { (row.entry) } td { (layout::instant(row.at, "UTC")) }
-                td { a href={ "/receipts/" (row.photo) } { "Receipt" } }
-            } } }
-        } }
-    };
-    Ok(layout::page(&browser, "/refunds", "Refunds", None, content))
+fn took(check: &Reconciliation) -> i64 {
+    (check.ended_at - check.started_at).num_milliseconds()
 }
 
 pub(super) async fn receipt(
@@ -113,7 +118,7 @@ pub(super) async fn receipt(
     browser: Browser,
     Path(photo): Path<PhotoId>,
 ) -> Page {
-    browser.caller.must_be(MAY_READ)?;
+    browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
     let mut db = service.database.acquire().await?;
     must_see(&mut db, &browser.caller, photo).await?;
     let missing = || Problem::not_found(format!("photo {photo}"));
@@ -157,109 +162,4 @@ fn booked(booking: &Booking) -> Markup {
         strong { (what) } " · entry " (booking.entry) " · balance " (booking.balance_before) " → " (booking.balance_after) " · " (layout::instant(booking.at, "UTC"))
         div.faint { "sealed by " code { (booking.link.chars().take(16).collect::<String>()) "…" } }
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Month {
-    #[serde(default)]
-    organisation: String,
-    #[serde(default)]
-    month: String,
-}
-
-impl Month {
-    fn of(&self, caller: &Caller) -> Result<Option<OrganisationId>, Problem> {
-        let asked =
-            match self.organisation.trim() {
-                "" => None,
-                id => Some(OrganisationId(id.parse().map_err(|_| {
-                    Problem::invalid("organisation", "an organisation is a number")
-                })?)),
-            };
-        whose(caller, asked)
-    }
-}
-
-pub(super) async fn statement(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(asked): Query<Month>,
-) -> Page {
-    browser.caller.must_be(MAY_READ)?;
-    let organisation = asked.of(&browser.caller)?;
-    let mut db = service.database.acquire().await?;
-    let month = if asked.month.is_empty() {
-        Utc::now().format("%Y-%m").to_string()
-    } else {
-        asked.month.clone()
-    };
-    let statement = match organisation {
-        Some(organisation) => Some(of_month(&mut db, organisation, &month).await?),
-        None => None,
-    };
-    let all = if browser.caller.organisation.is_none() {
-        organisation::list(&mut db).await?
-    } else {
-        Vec::new()
-    };
-    let content = html! {
-        h1 { "Statements" }
-        form.filters method="get" action="/statements" {
-            @if !all.is_empty() { label { "Organisation" select name="organisation" {
-                @for found in &all { option value=(found.id) selected[organisation == Some(found.id)] { (found.name) } }
-            } } }
-            label { "Month" input type="month" name="month" value=(month) required; }
-            button.quiet type="submit" { "Show" }
-            button.quiet type="submit" formaction="/statements.csv" { "CSV" }
-        }
-        @if let Some(statement) = &statement { (shown(statement)) }
-    };
-    Ok(layout::page(&browser, "/statements", "Statements", None, content))
-}
-
-fn shown(statement: &Statement) -> Markup {
-    let zone = &statement.time_zone;
-    html! {
-        h2 { (statement.name) " · " (statement.month.format("%B %Y")) " " @if statement.closed { span.badge { "Closed" } } @else { span.badge { "Current" } } }
-        p { "Opening " strong { (statement.opening) } " → closing " strong { (statement.closing) }
-            @if let Some(seal) = &statement.sealed_by { " · sealed by " code { (seal.chars().take(16).collect::<String>()) "…" } } }
-        div.scroll { table {
-            thead { tr { th { "Date" } th { "Type" } th { "Event" } th { "User" } th.number { "Credits" } th.number { "Balance" } } }
-            tbody { @for line in &statement.lines { tr {
-                td { (layout::instant(line.at, zone)) } td { (line.kind.name()) }
-                td { (line.event_name.as_deref().unwrap_or("—")) } td { (line.actor) }
-                td.number { (super::credits::signed(line.credits)) } td.number { (line.balance) }
-            } } }
-        } }
-    }
-}
-
-pub(super) async fn statement_csv(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(asked): Query<Month>,
-) -> Result<Response, Problem> {
-    browser.caller.must_be(MAY_READ)?;
-    let organisation =
-        asked.of(&browser.caller)?.ok_or_else(|| Problem::invalid("organisation", "choose one"))?;
-    let mut db = service.database.acquire().await?;
-    let statement = of_month(&mut db, organisation, &asked.month).await?;
-    let mut rows = vec![
-        ["at", "type", "credits", "balance", "event_id", "event", "user", "note"]
-            .map(String::from)
-            .to_vec(),
-    ];
-    rows.extend(statement.lines.into_iter().map(|line| {
-        vec![
-            line.at.to_rfc3339(),
-            line.kind.name().to_owned(),
-            line.credits.0.to_string(),
-            line.balance.0.to_string(),
-            line.event.map(|event| event.to_string()).unwrap_or_default(),
-            line.event_name.unwrap_or_default(),
-            line.actor,
-            line.note.unwrap_or_default(),
-        ]
-    }));
-    csv_file(&format!("statement-{organisation}-{}.csv", asked.month), rows)
 }

@@ -29,7 +29,7 @@ pub(super) fn bare(title: &str, content: Markup) -> Html<String> {
 }
 
 /// Who is led where.
-fn places(role: Role) -> &'static [(&'static str, &'static str)] {
+pub(super) fn places(role: Role) -> &'static [(&'static str, &'static str)] {
     match role {
         Role::Pipeline => &[("/events", "Events")],
         Role::Organiser => &[
@@ -37,19 +37,22 @@ fn places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/events", "Events"),
             ("/failures", "Failures"),
             ("/statements", "Statements"),
+            ("/deeds", "Audit"),
         ],
         Role::Operator => &[
             ("/queues", "Queues"),
             ("/failures", "Failures"),
             ("/workers", "Workers"),
             ("/events", "Events"),
-            ("/organisations", "Credits"),
+            ("/credits", "Credits"),
+            ("/deeds", "Audit"),
         ],
         Role::Finance => &[
             ("/finance", "Finance"),
             ("/refunds", "Refunds"),
             ("/statements", "Statements"),
-            ("/organisations", "Credits"),
+            ("/credits", "Credits"),
+            ("/deeds", "Audit"),
         ],
         Role::Staff => &[
             ("/queues", "Queues"),
@@ -59,7 +62,9 @@ fn places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/refunds", "Refunds"),
             ("/statements", "Statements"),
             ("/events", "Events"),
+            ("/credits", "Credits"),
             ("/organisations", "Organisations"),
+            ("/deeds", "Audit"),
         ],
     }
 }
@@ -81,8 +86,9 @@ pub(super) fn page(
                 a.skip href="#content" { "Skip to the content" }
                 nav.side aria-label="Main" {
                     strong { "photogate" }
+                    @if caller.organisation.is_none() { (switch(browser, here)) }
                     @for (address, name) in places(caller.role) {
-                        a href=(address) aria-current=[(*address == here).then_some("page")] { (name) }
+                        a href=(kept(browser, address)) aria-current=[(*address == here).then_some("page")] { (name) }
                     }
                     form method="post" action="/logout" {
                         (key(browser))
@@ -97,6 +103,25 @@ pub(super) fn page(
     Html(page.into_string())
 }
 
+/// The same organisation on another page.
+fn kept(browser: &Browser, path: &str) -> String {
+    let (name, value) = browser.filter();
+    if value.is_empty() { path.to_owned() } else { format!("{path}?{name}={value}") }
+}
+
+/// For those who see several: which organisation the pages are about.
+fn switch(browser: &Browser, here: &str) -> Markup {
+    let chosen = browser.organisation.as_ref();
+    html! {
+        form.switch method="get" action="/organisations" {
+            input type="hidden" name="to" value=(here);
+            label { "Organisation"
+                input type="search" name="name" placeholder="All: name or ID" value=(chosen.map_or("", |chosen| &chosen.name)); }
+        }
+        @if chosen.is_some() { a href=(here) { "All organisations" } }
+    }
+}
+
 /// What makes a form this session's.
 pub(super) fn key(browser: &Browser) -> Markup {
     html! { input type="hidden" name="form_key" value=(access::form_key(&browser.session)); }
@@ -104,11 +129,14 @@ pub(super) fn key(browser: &Browser) -> Markup {
 
 /// An instant in a time zone of PostgreSQL's kind; the exact one on hover.
 pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
-    let local = zone.parse::<chrono_tz::Tz>().map_or_else(
-        |_| at.format("%-d %b %Y, %H:%M UTC").to_string(),
-        |zone| at.with_timezone(&zone).format("%-d %b %Y, %H:%M").to_string(),
-    );
-    html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) } }
+    let name = if zone == "UTC" { " UTC" } else { "" };
+    let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M");
+    html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) (name) } }
+}
+
+/// A time zone of PostgreSQL's kind; UTC if nobody else knows it.
+pub(super) fn zone(name: &str) -> chrono_tz::Tz {
+    name.parse().unwrap_or(chrono_tz::UTC)
 }
 
 /// About how long, for people.
@@ -125,16 +153,19 @@ pub(super) fn about(seconds: f64) -> String {
     }
 }
 
-/// A link to the next page, with the filters of this one.
-pub(super) fn more(path: &str, filters: &[(&str, String)], next: Option<&String>) -> Markup {
-    let query = |next: &str| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in filters.iter().filter(|(_, value)| !value.is_empty()) {
-            query.append_pair(name, value);
-        }
-        query.append_pair("after", next).finish()
-    };
-    html! { @if let Some(next) = next { p { a.button.quiet rel="next" href={ (path) "?" (query(next)) } { "Next page" } } } }
+/// How long ago, as on a clock.
+pub(super) fn age(age: chrono::TimeDelta) -> String {
+    let seconds = age.num_seconds().max(0);
+    match seconds {
+        0..3600 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
+        3600..172_800 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Photos a second.
+pub(super) fn rate(rate: f64) -> Markup {
+    html! { @if rate > 0.0 { (format!("{rate:.1}")) } @else { "—" } }
 }
 
 /// A choice among others.

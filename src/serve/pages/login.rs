@@ -59,8 +59,8 @@ pub(super) async fn log_in(
         let said = "That was tried too often. Wait a quarter of an hour.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said))).into_response());
     }
-    let mut db = service.database.acquire().await?;
-    let Some(session) = access::log_in(&mut db, &who.email, &who.password).await? else {
+    let session = access::log_in(&service.database, &who.email, &who.password).await?;
+    let Some(session) = session else {
         let said = "This e-mail and password do not belong together.";
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said))).into_response());
     };

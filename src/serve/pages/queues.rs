@@ -1,21 +1,27 @@
 //! For operators: what does not run, why, and what to do.
 
-use axum::{extract::State, response::Redirect};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect},
+};
 use chrono::{TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, Page, confirm, event::code, layout};
+use super::{
+    Form, Page, PageOrFile,
+    event::code,
+    layout,
+    table::{Format, Table, View},
+};
 use crate::{
     access::Role,
     event,
-    failures::{self, Group},
-    ids::{EventId, HoldId, Operation, OrganisationId},
-    queues::{self, Queue, State as QueueState},
+    ids::{EventId, HoldId, Operation},
+    queues::{self, Filter, Place, Queue, Sort, State as QueueState, Totals},
     serve::{
         Service,
-        api::books::only_who_runs_it,
-        api::queues::{NewHold, NewRetry, Which, again, lift_one, page as queue_page, place},
+        api::queues::{NewHold, lift_one, place},
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
@@ -31,22 +37,29 @@ pub(super) struct Asked {
     #[serde(default)]
     name: String,
     #[serde(default)]
+    sort: Sort,
+    #[serde(default)]
     after: String,
+    #[serde(default)]
+    format: Format,
 }
 
 const STATES: [(&str, &str); 5] = [
-    ("", "All, paused first"),
+    ("", "All"),
     ("no_credits", "Paused: no credits"),
     ("held", "Held"),
     ("running", "Running"),
     ("idle", "Idle"),
 ];
 
+/// Queues of a page.
+const SHOWN: usize = 50;
+
 pub(super) async fn page(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Asked>,
-) -> Page {
+) -> PageOrFile {
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
     let state: Option<QueueState> = match asked.state.as_str() {
         "" => None,
@@ -55,17 +68,59 @@ pub(super) async fn page(
                 .map_err(|_| Problem::invalid("state", "no such state"))?,
         ),
     };
-    let mut db = service.database.acquire().await?;
-    let totals = queues::totals(&mut db, browser.caller.organisation).await?;
-    let which = Which {
-        state,
-        name: Some(asked.name.clone()),
-        after: Some(asked.after.clone()),
-        ..Which::default()
+    let after: Option<Place> = match asked.after.as_str() {
+        "" => None,
+        after => Some(
+            after.parse().map_err(|_| Problem::invalid("after", "go back to the first page"))?,
+        ),
     };
-    let found = queue_page(&mut db, &browser.caller, &which).await?;
+    let filter = Filter {
+        organisation: browser.about(),
+        event: None,
+        state,
+        name: Some(asked.name.trim()).filter(|name| !name.is_empty()),
+        sort: asked.sort,
+        after,
+        most: asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX)),
+    };
+    let mut db = service.database.acquire().await?;
+    let found = queues::list(&mut db, filter).await?;
+    let next = found.get(SHOWN - 1).filter(|_| found.len() > SHOWN).map(|(at, _)| at.to_string());
+    let mut rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
+    let view = View {
+        path: "/queues",
+        filters: vec![
+            browser.filter(),
+            ("state", asked.state.clone()),
+            ("name", asked.name.clone()),
+        ],
+        sort: asked.sort.code(),
+    };
+    let table = table(view, &browser);
+    if asked.format == Format::Csv {
+        return table.as_file("queues", &rows);
+    }
+    rows.truncate(SHOWN);
+    let totals = queues::totals(&mut db, browser.about()).await?;
+    let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Queues" }
+        (strip(&totals))
+        h2 { "By event and operation" }
+        form.filters method="get" action="/queues" {
+            input type="hidden" name=(organisation) value=(id);
+            (layout::choice("State", "state", &STATES, &asked.state))
+            label { "Event or organisation" input type="search" name="name" value=(asked.name); }
+            input type="hidden" name="sort" value=(asked.sort.code());
+            button.quiet type="submit" { "Show" }
+        }
+        (table.on_page(&rows, "No queue is like that: choose another state, or another name.", next.as_ref()))
+    };
+    Ok(layout::page(&browser, "/queues", "Queues", None, content).into_response())
+}
+
+fn strip(totals: &Totals) -> Markup {
+    html! {
         div.strip {
             div { "Paused, no credits" b.warn[totals.no_credits > 0] { (totals.no_credits) } }
             div { "Held" b { (totals.held) } }
@@ -73,48 +128,78 @@ pub(super) async fn page(
             div { "Waiting photos" b { (totals.waiting) } }
             div { "of these funded" b { (totals.funded) } }
             div { "In progress" b { (totals.in_progress) } }
+            div { "Photos/s" b { (layout::rate(totals.rate)) } }
+            div { "Oldest funded" b { @match totals.oldest_funded {
+                Some(since) => time datetime=(since.to_rfc3339()) title=(since.to_rfc3339()) { (layout::age(Utc::now() - since)) },
+                None => "—",
+            } } }
         }
-        h2 { "By event and operation" }
-        form.filters method="get" action="/queues" {
-            (layout::choice("State", "state", &STATES, &asked.state))
-            label { "Event or organisation" input type="search" name="name" value=(asked.name); }
-            button.quiet type="submit" { "Show" }
-        }
-        @if found.items.is_empty() { p.faint { "No queue is like that." } }
-        @else { div.scroll { table {
-            thead { tr { th { "Queue" } th { "Organisation" } th { "State" } th { "Since" } th { "Until" }
-                th.number { "Waiting" } th.number { "Failed" } th.number { "Photos/s" } th { "ETA" } th {} } }
-            tbody { @for queue in &found.items { (row(queue, &browser)) } }
-        } } }
-        (layout::more("/queues", &[("state", asked.state.clone()), ("name", asked.name.clone())], found.next.as_ref()))
-    };
-    Ok(layout::page(&browser, "/queues", "Queues", None, content))
+    }
 }
 
-fn row(queue: &Queue, browser: &Browser) -> Markup {
-    let stopped = matches!(queue.state, QueueState::Held | QueueState::NoCredits);
+fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
+    let moves = |queue: &Queue| !is_stopped(queue) && queue.waiting > 0;
+    Table::new(view)
+        .column(
+            "Queue",
+            |queue: &Queue| html! { a href={ "/events/" (queue.event) } { (queue.event_name) } " " span.faint { "· " (queue.operation) } },
+            |queue| queue.event_name.clone(),
+        )
+        .only_in_file("Event ID", |queue| queue.event.to_string())
+        .only_in_file("Operation", |queue| code(queue.operation).into())
+        .column(
+            "Organisation",
+            |queue| html! { a href={ "/credits?organisation=" (queue.organisation) } { (queue.organisation_name) } },
+            |queue| queue.organisation_name.clone(),
+        )
+        .column("State", state, |queue| queue.state.code().into())
+        .sorts("state")
+        .only_in_file("Held by", |queue| queue.owner.clone().unwrap_or_default())
+        .only_in_file("Note", |queue| queue.note.clone().unwrap_or_default())
+        .instant("Since", "UTC", |queue| queue.since)
+        .sorts("since")
+        .instant("Until", "UTC", |queue| queue.until)
+        .figure(
+            "Waiting",
+            |queue| html! { (queue.waiting) @if queue.in_progress > 0 { " + " (queue.in_progress) } },
+            |queue| queue.waiting.to_string(),
+        )
+        .sorts("waiting")
+        .only_in_file("In progress", |queue| queue.in_progress.to_string())
+        .only_in_file("Processed", |queue| queue.processed.to_string())
+        .number("Failed", |queue| queue.failed)
+        .figure(
+            "Photos/s",
+            |queue| layout::rate(queue.rate),
+            |queue| format!("{:.2}", queue.rate),
+        )
+        .column(
+            "ETA",
+            move |queue| html! { @match queue.eta_seconds.filter(|_| moves(queue)) { Some(eta) => (layout::about(eta)), None => "—" } },
+            move |queue| {
+                let eta = queue.eta_seconds.filter(|_| moves(queue));
+                eta.map(|eta| format!("{eta:.0}")).unwrap_or_default()
+            },
+        )
+        .actions(|queue| html! {
+            a href={ "/events/" (queue.event) "/why" } { "Why" } " "
+            @if let Some(hold) = queue.hold {
+                form.inline method="post" action={ "/holds/" (hold) "/lift" } { (layout::key(browser)) button.quiet type="submit" { "Lift" } }
+            } @else { (hold_form(queue, browser)) }
+        })
+}
+
+fn is_stopped(queue: &Queue) -> bool {
+    matches!(queue.state, QueueState::Held | QueueState::NoCredits)
+}
+
+fn state(queue: &Queue) -> Markup {
     html! {
-        tr {
-            td { a href={ "/events/" (queue.event) } { (queue.event_name) } " " span.faint { "· " (queue.operation) } }
-            td { a href={ "/credits?organisation=" (queue.organisation) } { (queue.organisation_name) } }
-            td.warn[stopped] {
-                @if queue.state == QueueState::Held {
-                    "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
-                    @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" }
-                } @else { (queue.state.name()) }
-            }
-            td { @match queue.since { Some(since) => (layout::instant(since, "UTC")), None => "—" } }
-            td { @match queue.until { Some(until) => (layout::instant(until, "UTC")), None => "—" } }
-            td.number { (queue.waiting) @if queue.in_progress > 0 { " + " (queue.in_progress) } }
-            td.number { (queue.failed) }
-            td.number { @if queue.rate > 0.0 { (format!("{:.1}", queue.rate)) } @else { "—" } }
-            td { @match queue.eta_seconds.filter(|_| !stopped && queue.waiting > 0) { Some(eta) => (layout::about(eta)), None => "—" } }
-            td {
-                a href={ "/events/" (queue.event) "/why" } { "Why" } " "
-                @if let Some(hold) = queue.hold {
-                    form.inline method="post" action={ "/holds/" (hold) "/lift" } { (layout::key(browser)) button.quiet type="submit" { "Lift" } }
-                } @else { (hold_form(queue, browser)) }
-            }
+        span.warn[is_stopped(queue)] {
+            @if queue.state == QueueState::Held {
+                "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
+                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" }
+            } @else { (queue.state.name()) }
         }
     }
 }
@@ -197,108 +282,4 @@ pub(super) async fn why(
         p { a href={ "/events/" (event) } { "To the event" } }
     };
     Ok(layout::page(&browser, "/events", "Why", None, content))
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Of {
-    organisation: Option<OrganisationId>,
-}
-
-pub(super) async fn failures(
-    State(service): State<Service>,
-    browser: Browser,
-    Query(of): Query<Of>,
-) -> Page {
-    browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
-    let mut db = service.database.acquire().await?;
-    let organisation = super::whose(&browser.caller, of.organisation)?;
-    let groups = failures::groups(&mut db, organisation, None).await?;
-    let content = html! {
-        h1 { "Failures" }
-        p.faint { "Photos that failed and were not retried since. Each got its credit back." }
-        @if groups.is_empty() { p.notice.good { "Nothing has failed." } } @else { (failure_table(&groups, &browser, "UTC")) }
-    };
-    Ok(layout::page(&browser, "/failures", "Failures", None, content))
-}
-
-pub(super) fn failure_table(groups: &[Group], browser: &Browser, zone: &str) -> Markup {
-    let may_retry = matches!(browser.caller.role, Role::Organiser | Role::Operator | Role::Staff);
-    html! {
-        div.scroll { table {
-            thead { tr { th { "Reason" } th { "Event" } th { "Operation" } th.number { "Photos" } th { "Last" } th {} } }
-            tbody { @for group in groups { tr {
-                td { code { (group.reason) } }
-                td { a href={ "/events/" (group.event) "?state=failed#photos" } { (group.event_name) } }
-                td { (group.operation) }
-                td.number { (group.photos) }
-                td { (layout::instant(group.last_at, zone)) " · " a href={ "/receipts/" (group.example) } { "newest" } }
-                td { @if may_retry {
-                    form.inline method="get" action={ "/events/" (group.event) "/retry" } {
-                        input type="hidden" name="operation" value=(code(group.operation));
-                        input type="hidden" name="reason" value=(group.reason);
-                        button.quiet type="submit" { "Retry" }
-                    }
-                } }
-            } } }
-        } }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Retry {
-    operation: Operation,
-    reason: String,
-}
-
-impl Retry {
-    fn retry(&self, dry_run: bool) -> NewRetry {
-        NewRetry { operation: Some(self.operation), reason: Some(self.reason.clone()), dry_run }
-    }
-}
-
-/// What it will cost.
-pub(super) async fn ask_retry(
-    State(service): State<Service>,
-    browser: Browser,
-    Path(event): Path<EventId>,
-    Query(retry): Query<Retry>,
-) -> Page {
-    let retried = again(&service, &browser.caller, event, &retry.retry(true)).await?;
-    let says = html! { p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." } };
-    let fields = [("operation", code(retry.operation).to_owned()), ("reason", retry.reason)];
-    let action = format!("/events/{event}/retry");
-    Ok(confirm::page(&browser, "Retry", says, &action, "/failures", &fields, "Retry them"))
-}
-
-pub(super) async fn retry(
-    State(service): State<Service>,
-    Path(event): Path<EventId>,
-    form: Form<Retry>,
-) -> Result<Redirect, Problem> {
-    again(&service, &form.browser.caller, event, &form.fields.retry(false)).await?;
-    Ok(Redirect::to(&format!("/events/{event}")))
-}
-
-pub(super) async fn workers(State(service): State<Service>, browser: Browser) -> Page {
-    browser.caller.must_be(&[Role::Operator, Role::Staff])?;
-    only_who_runs_it(&browser.caller)?;
-    let mut db = service.database.acquire().await?;
-    let workers = queues::workers(&mut db).await?;
-    let content = html! {
-        h1 { "Workers" }
-        @if workers.is_empty() { p.notice { "No worker is running. Start one: " code { "photogate work" } } }
-        @else { div.scroll { table {
-            thead { tr { th { "Name" } th { "Since" } th.number { "Slots" } th.number { "In hand" } th.number { "Photos/s" } th { "Heard of" } th { "Last failure" } } }
-            tbody { @for worker in &workers { tr {
-                td { (worker.name) }
-                td { (layout::instant(worker.since, "UTC")) }
-                td.number { (worker.slots) }
-                td.number { (worker.in_hand) }
-                td.number { @if worker.rate > 0.0 { (format!("{:.1}", worker.rate)) } @else { "—" } }
-                td.bad[worker.lease_seconds < 0.0] { @if worker.lease_seconds < 0.0 { (format!("late by {:.0} s", -worker.lease_seconds)) } @else { "in time" } }
-                td { @match &worker.last_reason { Some(reason) => code { (reason) }, None => "—" } }
-            } } }
-        } } }
-    };
-    Ok(layout::page(&browser, "/workers", "Workers", None, content))
 }

@@ -1,7 +1,7 @@
 //! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
 
 pub mod browser;
-mod process;
+pub mod process;
 pub mod site;
 pub mod steps;
 

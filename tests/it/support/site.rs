@@ -8,11 +8,11 @@ use photogate::{
     ids::OrganisationId,
     serve,
 };
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, redirect::Policy};
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::App;
+use super::{App, browser::PASSWORD};
 
 /// A service that answers until it is dropped.
 pub struct Site {
@@ -68,5 +68,46 @@ impl App {
         let made =
             access::create_token(&mut *self.db().await, "test", role, organisation, "test").await;
         made.expect("it is made").1.0
+    }
+}
+
+/// Without a browser: what a page says to somebody who has no business there.
+pub struct Visitor {
+    pub client: Client,
+}
+
+impl Visitor {
+    pub async fn logged_in(site: &Site, email: &str) -> Self {
+        let client = Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap();
+        let form = [("email", email), ("password", PASSWORD)];
+        let answer = client.post(site.url("/login")).form(&form).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{email}");
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+        Self { client }
+    }
+
+    pub async fn get(&self, site: &Site, path: &str) -> u16 {
+        self.client.get(site.url(path)).send().await.unwrap().status().as_u16()
+    }
+
+    pub async fn text(&self, site: &Site, path: &str) -> String {
+        self.client.get(site.url(path)).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The status of a form of ours, with the key of this session.
+    pub async fn post(&self, site: &Site, path: &str, fields: &[(&str, &str)]) -> u16 {
+        let page = self.text(site, "/events").await;
+        let key = page.split("name=\"form_key\" value=\"").nth(1).expect("a form");
+        let key = key.split('"').next().expect("its key");
+        let form: Vec<_> = fields.iter().copied().chain([("form_key", key)]).collect();
+        self.client.post(site.url(path)).form(&form).send().await.unwrap().status().as_u16()
+    }
+
+    /// Where a page leads to at once.
+    pub async fn leads(&self, site: &Site, path: &str) -> String {
+        let answer = self.client.get(site.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
+        answer.headers()["location"].to_str().unwrap().to_owned()
     }
 }

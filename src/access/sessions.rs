@@ -1,0 +1,87 @@
+//! Browsers that are logged in.
+
+use chrono::Utc;
+use sqlx::{PgConnection, PgPool};
+
+use super::{
+    Caller, Role, Secret, hash,
+    people::{NOBODYS, is_password},
+};
+use crate::ids::OrganisationId;
+
+/// How long a browser stays logged in.
+const SESSION: chrono::TimeDelta = chrono::TimeDelta::hours(12);
+
+/// Logs somebody in, with an address and a password, or with a token in the password's place. `None`: no.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn log_in(pool: &PgPool, email: &str, password: &str) -> sqlx::Result<Option<Secret>> {
+    let (person, token) = if email.trim().is_empty() {
+        let token = sqlx::query_scalar!(
+            "SELECT token_id FROM token WHERE hash = $1 AND revoked_at IS NULL",
+            hash(password)
+        );
+        let Some(token) = token.fetch_optional(pool).await? else { return Ok(None) };
+        (None, Some(token))
+    } else {
+        let found = sqlx::query!(
+            "SELECT person_id, password FROM person WHERE email = $1 AND disabled_at IS NULL",
+            email.trim().to_lowercase()
+        );
+        // Hashing takes its time: no connection is held meanwhile.
+        let found = found.fetch_optional(pool).await?;
+        let hashed = found.as_ref().map_or(NOBODYS.as_str(), |found| &found.password);
+        let (true, Some(found)) = (is_password(password, hashed).await, &found) else {
+            return Ok(None);
+        };
+        (Some(found.person_id), None)
+    };
+    let session = Secret::new("");
+    sqlx::query!("DELETE FROM session WHERE expires_at < now()").execute(pool).await?;
+    sqlx::query!(
+        "INSERT INTO session (hash, person_id, token_id, expires_at) VALUES ($1, $2, $3, $4)",
+        hash(&session.0),
+        person,
+        token,
+        Utc::now() + SESSION
+    )
+    .execute(pool)
+    .await?;
+    Ok(Some(session))
+}
+
+/// Who is logged in with this session. `None`: nobody, or not any more.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn caller_with_session(
+    db: &mut PgConnection,
+    session: &str,
+) -> sqlx::Result<Option<Caller>> {
+    let found = sqlx::query!(
+        r#"SELECT coalesce(p.email, 'token ' || t.token_id || ' (' || t.name || ')') AS "actor!", coalesce(p.role, t.role) AS "role!: Role",
+                  coalesce(p.organisation_id, t.organisation_id) AS "organisation: OrganisationId"
+           FROM session s LEFT JOIN person p USING (person_id) LEFT JOIN token t USING (token_id)
+           WHERE s.hash = $1 AND s.expires_at > now() AND p.disabled_at IS NULL AND t.revoked_at IS NULL"#,
+        hash(session)
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(|row| Caller { actor: row.actor, role: row.role, organisation: row.organisation }))
+}
+
+/// Logs out.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn log_out(db: &mut PgConnection, session: &str) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM session WHERE hash = $1", hash(session)).execute(db).await.map(|_| ())
+}
+
+/// What a form of this session carries, so that no other site can send it: nobody without the session's secret knows it.
+pub fn form_key(session: &str) -> String {
+    hash(&format!("form {session}"))
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

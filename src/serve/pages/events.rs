@@ -1,0 +1,118 @@
+//! Events, and a new one.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect},
+};
+use maud::html;
+use serde::Deserialize;
+use sqlx::Connection;
+
+use super::{
+    Form, PageOrFile, layout,
+    table::{Format, Table, View},
+};
+use crate::{
+    access::Role,
+    deeds,
+    event::{self, Event},
+    ids::{EventId, OrganisationId},
+    serve::{Service, caller::Browser, input::Query, problem::Problem},
+};
+
+const MAY_CREATE: &[Role] = &[Role::Organiser, Role::Pipeline, Role::Staff];
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    name: String,
+    after: Option<EventId>,
+    #[serde(default)]
+    format: Format,
+}
+
+/// Events of a page.
+const SHOWN: usize = 50;
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> PageOrFile {
+    let most = asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX));
+    let mut db = service.database.acquire().await?;
+    let (about, name) = (browser.about(), asked.name.trim());
+    let mut events = event::page(&mut db, about, name, asked.after, most).await?;
+    let filters = vec![browser.filter(), ("name", asked.name.clone())];
+    let on = |setting: bool| if setting { "on" } else { "off" }.to_owned();
+    let table = Table::new(View { path: "/events", filters, sort: "" })
+        .column(
+            "Event",
+            |event: &Event| html! { a href={ "/events/" (event.id) } { (event.name) } },
+            |event| event.name.clone(),
+        )
+        .text("ID", |event| event.id.to_string())
+        .only_in_file("Organisation", |event| event.organisation.to_string())
+        .text("Bib search", move |event| on(event.bib_search))
+        .text("Face search", move |event| on(event.face_search));
+    if asked.format == Format::Csv {
+        return table.as_file("events", &events);
+    }
+    let more = events.len() > SHOWN;
+    events.truncate(SHOWN);
+    let next = events.last().filter(|_| more).map(|event| event.id.to_string());
+    let (organisation, id) = browser.filter();
+    let content = html! {
+        h1 { "Events" }
+        form.filters method="get" action="/events" {
+            input type="hidden" name=(organisation) value=(id);
+            label { "Name or ID" input type="search" name="name" value=(asked.name); }
+            button.quiet type="submit" { "Search" }
+        }
+        (table.on_page(&events, "No events here: create the first, or let the upload pipeline.", next.as_ref()))
+        @if let (Some(about), true) = (about, MAY_CREATE.contains(&browser.caller.role)) {
+            h2 { "New event" }
+            form.filters method="post" action="/events" {
+                (layout::key(&browser))
+                input type="hidden" name="organisation" value=(about);
+                label { "Name" input name="name" required maxlength="200"; }
+                label { input type="checkbox" name="face_search" value="yes"; " Face search (biometric data: only where people were asked)" }
+                button type="submit" { "Create" }
+            }
+        }
+    };
+    Ok(layout::page(&browser, "/events", "Events", None, content).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct New {
+    organisation: OrganisationId,
+    name: String,
+    face_search: Option<String>,
+}
+
+pub(super) async fn create(
+    State(service): State<Service>,
+    form: Form<New>,
+) -> Result<Redirect, Problem> {
+    let (caller, new) = (form.browser.caller, form.fields);
+    caller.must_be(MAY_CREATE)?;
+    caller.must_see(new.organisation)?;
+    let mut db = service.database.acquire().await?;
+    let mut tx = db.begin().await?;
+    let event =
+        event::create(&mut tx, new.organisation, &new.name, true, new.face_search.is_some())
+            .await?;
+    let detail = serde_json::json!({ "name": new.name, "face_search": new.face_search.is_some() });
+    deeds::record(
+        &mut tx,
+        &caller,
+        Some(new.organisation),
+        "event.create",
+        &format!("event {event}"),
+        detail,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/events/{event}")))
+}

@@ -1,0 +1,102 @@
+//! For those who see several: which one?
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect},
+};
+use maud::html;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    PageOrFile, layout,
+    table::{Format, Table, View},
+};
+use crate::{
+    access::Role,
+    organisation::{self, Organisation},
+    serve::{Service, caller::Browser, input::Query},
+};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sort {
+    #[default]
+    Name,
+    Id,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// A part of the name, or the number.
+    #[serde(default)]
+    name: String,
+    /// Where from: it leads back there.
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    sort: Sort,
+    #[serde(default)]
+    format: Format,
+}
+
+/// Organisations of a page: beyond that, people search.
+const SHOWN: i64 = 200;
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> PageOrFile {
+    browser.caller.must_be(&[Role::Operator, Role::Finance, Role::Staff])?;
+    let own = browser.caller.organisation;
+    let name = asked.name.trim();
+    let most = asked.format.rows(SHOWN);
+    let mut db = service.database.acquire().await?;
+    let mut found =
+        organisation::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
+    // Nowhere but to pages of ours.
+    let to = layout::places(browser.caller.role)
+        .iter()
+        .map(|(path, _)| *path)
+        .find(|path| *path == asked.to && *path != "/organisations")
+        .unwrap_or("/credits");
+    if let ([only], false) = (found.as_slice(), name.is_empty() || asked.format == Format::Csv) {
+        let to = Redirect::to(&format!("{to}?organisation={}", only.id));
+        return Ok(to.into_response());
+    }
+    let view = View {
+        path: "/organisations",
+        filters: vec![("name", asked.name.clone()), ("to", asked.to.clone())],
+        sort: if asked.sort == Sort::Name { "name" } else { "id" },
+    };
+    let table = Table::new(view)
+        .column(
+            "Organisation",
+            |found: &Organisation| html! { a href={ (to) "?organisation=" (found.id) } { (found.name) } },
+            |found| found.name.clone(),
+        )
+        .sorts("name")
+        .text("ID", |found| found.id.to_string())
+        .sorts("id")
+        .text("Time zone", |found| found.time_zone.clone())
+        .text("Cost per credit", |found| {
+            found.price.as_ref().map_or("not for sale".into(), ToString::to_string)
+        })
+        .actions(|found| html! { a href={ "/events?organisation=" (found.id) } { "Events" } });
+    if asked.format == Format::Csv {
+        return table.as_file("organisations", &found);
+    }
+    let more = found.len() > 200;
+    found.truncate(200);
+    let content = html! {
+        h1 { "Organisations" }
+        form.filters method="get" action="/organisations" {
+            input type="hidden" name="to" value=(asked.to);
+            label { "Name or ID" input type="search" name="name" value=(asked.name); }
+            button.quiet type="submit" { "Search" }
+        }
+        @if more { p.faint { "These are the first " (SHOWN) ": search by name for the others." } }
+        (table.on_page(&found, "No organisation is called so.", None))
+    };
+    Ok(layout::page(&browser, "/organisations", "Organisations", None, content).into_response())
+}

@@ -1,0 +1,92 @@
+//! The statement of a month: opening, every movement, closing.
+
+use axum::{extract::State, response::IntoResponse};
+use chrono::Utc;
+use maud::html;
+use serde::Deserialize;
+
+use super::{
+    PageOrFile, credits, layout,
+    table::{Format, Table, View},
+};
+use crate::{
+    access::Role,
+    books::statement::Line,
+    serve::{Service, api::credits::of_month, caller::Browser, input::Query},
+};
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    month: String,
+    #[serde(default)]
+    format: Format,
+}
+
+/// Lines of the page; a file has all.
+const SHOWN: usize = 1000;
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> PageOrFile {
+    browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
+    let month = match asked.month.as_str() {
+        "" => Utc::now().with_timezone(&layout::zone(browser.zone())).format("%Y-%m").to_string(),
+        month => month.to_owned(),
+    };
+    let (organisation, id) = browser.filter();
+    let form = html! {
+        form.filters method="get" action="/statements" {
+            input type="hidden" name=(organisation) value=(id);
+            label { "Month" input type="month" name="month" value=(month) required; }
+            button.quiet type="submit" { "Show" }
+        }
+    };
+    let Some(about) = browser.about() else {
+        let content = html! {
+            h1 { "Statements" }
+            p.notice { "A statement is of one organisation: " a href="/organisations?to=/statements" { "choose one" } "." }
+        };
+        return Ok(
+            layout::page(&browser, "/statements", "Statements", None, content).into_response()
+        );
+    };
+    let mut db = service.database.acquire().await?;
+    let statement = of_month(&mut db, about, &month).await?;
+    let view = View {
+        path: "/statements",
+        filters: vec![(organisation, id.clone()), ("month", month.clone())],
+        sort: "",
+    };
+    let table = Table::new(view)
+        .instant("Date", &statement.time_zone, |line: &Line| Some(line.at))
+        .text("Type", |line| line.kind.name().into())
+        .text("Event", |line| line.event_name.clone().unwrap_or_default())
+        .only_in_file("Event ID", |line| {
+            line.event.map(|event| event.to_string()).unwrap_or_default()
+        })
+        .text("User", |line| line.actor.clone())
+        .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
+        .figure(
+            "Credits",
+            |line| html! { (credits::signed(line.credits)) },
+            |line| line.credits.0.to_string(),
+        )
+        .number("Balance", |line| line.balance.0);
+    if asked.format == Format::Csv {
+        return table.as_file(&format!("statement-{about}-{month}"), &statement.lines);
+    }
+    let shown = statement.lines.get(..SHOWN).unwrap_or(&statement.lines);
+    let content = html! {
+        h1 { "Statements" }
+        (form)
+        h2 { (statement.name) " · " (statement.month.format("%B %Y")) " " @if statement.closed { span.badge { "Closed" } } @else { span.badge { "Current" } } }
+        p { "Opening " strong { (statement.opening) } " → closing " strong { (statement.closing) }
+            @if let Some(seal) = &statement.sealed_by { " · sealed by " code { (seal.chars().take(16).collect::<String>()) "…" } } }
+        @if shown.len() < statement.lines.len() { p.faint { "These are the first " (SHOWN) " of " (statement.lines.len()) " lines; the file has all." } }
+        (table.on_page(shown, "Nothing moved in this month.", None))
+    };
+    Ok(layout::page(&browser, "/statements", "Statements", None, content).into_response())
+}

@@ -1,0 +1,279 @@
+//! Tables: the same columns on a page and in a file for a spreadsheet. What is seen is in the query string, so a page can be
+//! shared by its address, and its file has the same rows.
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout;
+use crate::{credits::Credits, serve::problem::Problem};
+
+/// As what a table is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    #[default]
+    Page,
+    Csv,
+}
+
+impl Format {
+    /// How many rows to read: those of a page and one, which says whether there is another; or all of a file.
+    pub(super) fn rows(self, of_a_page: i64) -> i64 {
+        match self {
+            Self::Page => of_a_page + 1,
+            Self::Csv => FILE_MAX + 1,
+        }
+    }
+}
+
+/// Rows of a file, at most.
+pub(super) const FILE_MAX: i64 = 100_000;
+
+/// Where a table is, and what of it is seen.
+#[derive(Debug, Default)]
+pub(super) struct View<'a> {
+    pub(super) path: &'a str,
+    pub(super) filters: Vec<(&'a str, String)>,
+    /// What it is sorted by.
+    pub(super) sort: &'a str,
+}
+
+impl View<'_> {
+    /// This table's address with these beside its filters.
+    fn address(&self, more: &[(&str, &str)]) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in self.filters.iter().filter(|(_, value)| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+        for (name, value) in more.iter().filter(|(_, value)| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+        format!("{}?{}", self.path, query.finish())
+    }
+
+    /// The way on, and the way to a file.
+    pub(super) fn ways(&self, next: Option<&String>) -> Markup {
+        html! {
+            div.row.ways {
+                @if let Some(next) = next { a.button.quiet rel="next" href=(self.address(&[("sort", self.sort), ("after", next)])) { "Next page" } }
+                a download href=(self.address(&[("sort", self.sort), ("format", "csv")])) { "CSV" }
+            }
+        }
+    }
+}
+
+type OnPage<'a, T> = Box<dyn Fn(&T) -> Markup + Send + 'a>;
+type InFile<'a, T> = Box<dyn Fn(&T) -> String + Send + 'a>;
+
+struct Column<'a, T> {
+    name: &'a str,
+    is_number: bool,
+    /// What sorts by it.
+    sort: Option<&'a str>,
+    on_page: Option<OnPage<'a, T>>,
+    in_file: Option<InFile<'a, T>>,
+}
+
+/// A table of such rows.
+pub(super) struct Table<'a, T> {
+    view: View<'a>,
+    columns: Vec<Column<'a, T>>,
+}
+
+impl<'a, T> Table<'a, T> {
+    pub(super) fn new(view: View<'a>) -> Self {
+        Self { view, columns: Vec::new() }
+    }
+
+    fn with(
+        mut self,
+        name: &'a str,
+        is_number: bool,
+        on_page: Option<OnPage<'a, T>>,
+        in_file: Option<InFile<'a, T>>,
+    ) -> Self {
+        self.columns.push(Column { name, is_number, sort: None, on_page, in_file });
+        self
+    }
+
+    /// On a page so, and in a file as plain text.
+    pub(super) fn column(
+        self,
+        name: &'a str,
+        on_page: impl Fn(&T) -> Markup + Send + 'a,
+        in_file: impl Fn(&T) -> String + Send + 'a,
+    ) -> Self {
+        self.with(name, false, Some(Box::new(on_page)), Some(Box::new(in_file)))
+    }
+
+    /// The same text in both.
+    pub(super) fn text(
+        self,
+        name: &'a str,
+        text: impl Fn(&T) -> String + Clone + Send + 'a,
+    ) -> Self {
+        let shown = text.clone();
+        self.column(name, move |row| html! { (shown(row)) }, text)
+    }
+
+    /// On a page in groups of three digits.
+    pub(super) fn number(
+        self,
+        name: &'a str,
+        number: impl Fn(&T) -> i64 + Clone + Send + 'a,
+    ) -> Self {
+        let shown = number.clone();
+        self.figure(
+            name,
+            move |row| html! { (Credits(shown(row))) },
+            move |row| number(row).to_string(),
+        )
+    }
+
+    /// A number that is more than its digits on a page.
+    pub(super) fn figure(
+        self,
+        name: &'a str,
+        on_page: impl Fn(&T) -> Markup + Send + 'a,
+        in_file: impl Fn(&T) -> String + Send + 'a,
+    ) -> Self {
+        self.with(name, true, Some(Box::new(on_page)), Some(Box::new(in_file)))
+    }
+
+    /// On a page in this time zone, in a file to the microsecond.
+    pub(super) fn instant(
+        self,
+        name: &'a str,
+        zone: &'a str,
+        at: impl Fn(&T) -> Option<DateTime<Utc>> + Clone + Send + 'a,
+    ) -> Self {
+        let shown = at.clone();
+        self.column(
+            name,
+            move |row| html! { @match shown(row) { Some(at) => (layout::instant(at, zone)), None => "—" } },
+            move |row| at(row).map(|at| at.to_rfc3339()).unwrap_or_default(),
+        )
+    }
+
+    /// Links and buttons.
+    pub(super) fn actions(self, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
+        self.with("", false, Some(Box::new(on_page)), None)
+    }
+
+    /// What has no room on a page.
+    pub(super) fn only_in_file(
+        self,
+        name: &'a str,
+        in_file: impl Fn(&T) -> String + Send + 'a,
+    ) -> Self {
+        self.with(name, false, None, Some(Box::new(in_file)))
+    }
+
+    /// The table can be sorted by the last column.
+    pub(super) fn sorts(mut self, by: &'a str) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.sort = Some(by);
+        }
+        self
+    }
+
+    /// The table, or what to do when it has no rows; and the ways on.
+    pub(super) fn on_page(&self, rows: &[T], empty: &str, next: Option<&String>) -> Markup {
+        let shown: Vec<_> = self
+            .columns
+            .iter()
+            .filter_map(|column| Some((column, column.on_page.as_ref()?)))
+            .collect();
+        if rows.is_empty() {
+            return html! { p.faint { (empty) } };
+        }
+        html! {
+            div.scroll { table {
+                thead { tr { @for (column, _) in &shown { (self.head(column)) } } }
+                tbody { @for row in rows { tr {
+                    @for (column, cell) in &shown { td.number[column.is_number] { (cell(row)) } }
+                } } }
+            } }
+            (self.view.ways(next))
+        }
+    }
+
+    fn head(&self, column: &Column<'_, T>) -> Markup {
+        let sorted = column.sort == Some(self.view.sort);
+        html! {
+            th.number[column.is_number] scope="col" aria-sort=[sorted.then_some("other")] {
+                @match column.sort {
+                    Some(_) if sorted => { (column.name) " ↓" },
+                    Some(by) => a href=(self.view.address(&[("sort", by)])) { (column.name) },
+                    None => (column.name),
+                }
+            }
+        }
+    }
+
+    /// The rows as a file to save. What a spreadsheet would take for a formula is made plain.
+    pub(super) fn as_file(&self, name: &str, rows: &[T]) -> Result<Response, Problem> {
+        if i64::try_from(rows.len()).map_or(true, |rows| rows > FILE_MAX) {
+            return Err(Problem::too_large(format!(
+                "more than {FILE_MAX} rows: choose fewer with the filters"
+            )));
+        }
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .filter_map(|column| Some((column.name, column.in_file.as_ref()?)))
+            .collect();
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let names = columns.iter().map(|(name, _)| name.to_lowercase().replace([' ', '/'], "_"));
+        let written = writer.write_record(names).and_then(|()| {
+            rows.iter().try_for_each(|row| {
+                writer.write_record(columns.iter().map(|(_, cell)| plain(cell(row))))
+            })
+        });
+        let trouble = |error: String| Problem::unavailable("csv", error);
+        written.map_err(|error| trouble(error.to_string()))?;
+        let bytes = writer.into_inner().map_err(|error| trouble(error.to_string()))?;
+        let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}.csv\""))
+            .map_err(|error| trouble(error.to_string()))?;
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8")),
+            (header::CONTENT_DISPOSITION, disposition),
+        ];
+        Ok((headers, bytes).into_response())
+    }
+}
+
+fn plain(cell: String) -> String {
+    match cell.chars().next() {
+        Some('=' | '@' | '+' | '-' | '\t' | '\r' | '\n') if cell.parse::<f64>().is_err() => {
+            format!("'{cell}")
+        }
+        _ => cell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spreadsheet_finds_no_formula() {
+        for (cell, plain_cell) in
+            [("=1+1", "'=1+1"), ("-12", "-12"), ("+0.5", "+0.5"), ("@me", "'@me"), ("-x", "'-x")]
+        {
+            assert_eq!(plain(cell.into()), plain_cell);
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_what_is_seen() {
+        let filters = vec![("state", "held".into()), ("name", String::new())];
+        let view = View { path: "/queues", filters, sort: "since" };
+        assert_eq!(view.address(&[("sort", "waiting")]), "/queues?state=held&sort=waiting");
+    }
+}

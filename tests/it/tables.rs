@@ -1,0 +1,238 @@
+//! What the tables of the pages are made of: sorting, searching, paging, files, and for whom.
+
+use photogate::{access::Role, books::statement, event, organisation};
+
+use crate::support::{
+    App,
+    site::{Site, Visitor},
+};
+
+/// The lines of a table's file, the first with the names of its columns.
+async fn lines(visitor: &Visitor, site: &Site, path: &str) -> Vec<String> {
+    let text = visitor.text(site, path).await;
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_table_is_a_file_too_with_the_same_rows() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = event::create(&mut *app.db().await, organisation, "=1+1 Marathon", true, false)
+        .await
+        .unwrap();
+    app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    assert!(hand.fail(hand.claim(1).await.pop().unwrap()).await);
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    staff.post(&site, "/events", &[("organisation", "1"), ("name", "Second")]).await;
+
+    for (path, columns, rows) in [
+        ("/queues?format=csv", "queue,event_id,operation,organisation,state,", 4),
+        ("/queues?format=csv&state=running", "queue,event_id,operation,organisation,state,", 1),
+        ("/failures?format=csv", "reason,event,event_id,operation,photos,last", 1),
+        ("/workers?format=csv", "name,since,state,slots,in_hand,photos_s,last_failure", 1),
+        ("/events?format=csv", "event,id,organisation,bib_search,face_search", 2),
+        ("/events?format=csv&name=marathon", "event,id,organisation,", 1),
+        ("/organisations?format=csv", "organisation,id,time_zone,cost_per_credit", 1),
+        ("/credits?organisation=1&format=csv", "type,credits,event,event_id,operation,user,", 3),
+        ("/credits?organisation=1&kind=refund&format=csv", "type,credits,event,", 1),
+        ("/statements?organisation=1&format=csv", "date,type,event,event_id,user,note,", 3),
+        ("/refunds?format=csv", "photo,photo_id,operation,event,organisation,reason,", 1),
+        ("/finance?format=csv", "reason,photos,credits,first,last", 1),
+        ("/finance?table=checks&format=csv", "when,kind,took,found,broken", 0),
+        ("/deeds?format=csv", "date,who,did,to,with,organisation", 1),
+        ("/events/1?format=csv", "photo,photo_id,processing,processing_reason,rotation,", 3),
+        ("/events/1?format=csv&state=failed", "photo,photo_id,processing,", 1),
+    ] {
+        let lines = lines(&staff, &site, path).await;
+        assert!(lines[0].starts_with(columns), "{path}: {lines:?}");
+        assert_eq!(lines.len() - 1, rows, "{path}: {lines:?}");
+    }
+    let formula = lines(&staff, &site, "/events?format=csv&name=marathon").await;
+    assert!(formula[1].starts_with("'=1+1 Marathon,1,"), "{formula:?}");
+    let page = staff.text(&site, "/queues?state=running&name=marathon").await;
+    assert!(page.contains(
+        "href=\"/queues?state=running&amp;name=marathon&amp;sort=state&amp;format=csv\""
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    for photos in 1..=30 {
+        let name = format!("Event {photos:02}");
+        let event =
+            event::create(&mut *app.db().await, organisation, &name, true, false).await.unwrap();
+        app.queue(event, "ok", photos).await;
+        if photos % 10 == 0 {
+            app.hold(event, &format!("ops{photos}")).await;
+        }
+    }
+    let rich = app.an_organisation_with(7).await;
+    let event = app.an_event_of(rich).await;
+    app.queue(event, "ok", 9).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Operator, None).await;
+    let all = async |query: &str| {
+        let (mut rows, mut after) = (Vec::new(), String::new());
+        loop {
+            let (status, page) =
+                site.get(&format!("/v1/queues?limit=7{query}{after}"), &token).await;
+            assert_eq!(status, 200, "{page}");
+            rows.extend(page["items"].as_array().unwrap().clone());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return rows,
+            }
+        }
+    };
+
+    let rows = all("").await;
+    assert_eq!(rows.len(), 62);
+    let states: Vec<_> = rows.iter().map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(
+        states[..28],
+        ["no_credits"; 28][..27].iter().copied().chain(["held"]).collect::<Vec<_>>()
+    );
+    assert_eq!(states[27..31], ["held", "held", "held", "running"]);
+    assert!(states[31..].iter().all(|state| *state == "idle"));
+
+    let waiting: Vec<_> =
+        all("&sort=waiting").await.iter().map(|row| row["waiting"].as_i64().unwrap()).collect();
+    assert!(waiting.is_sorted_by(|one, other| one >= other), "{waiting:?}");
+    assert_eq!((waiting.len(), waiting[0]), (62, 30));
+
+    let longest = all("&sort=since").await;
+    let names: Vec<_> =
+        longest[..3].iter().map(|row| row["event_name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Event 10", "Event 20", "Event 30"], "held, in the order of their holds");
+    assert_eq!(all("&name=event%201&state=held").await.len(), 1);
+    assert_eq!(all(&format!("&organisation={rich}")).await.len(), 2);
+
+    let (_, totals) = site.get("/v1/queues/totals", &token).await;
+    assert_eq!(totals["held"], 3);
+    assert_eq!(totals["no_credits"], 27);
+    assert_eq!(
+        (&totals["running"], &totals["waiting"], &totals["funded"]),
+        (&1.into(), &474.into(), &7.into())
+    );
+    assert!(totals["oldest_funded"].is_string(), "{totals}");
+    assert_eq!(site.get("/v1/queues?after=nonsense", &token).await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sees_several_organisations_switches_between_them() {
+    let app = App::new().await;
+    let club = app.an_organisation_with(5).await;
+    let other =
+        organisation::create(&mut *app.db().await, "Agency", "America/New_York").await.unwrap();
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+
+    let lead = async |path: &str| staff.leads(&site, path).await;
+    assert_eq!(lead("/credits").await, "/organisations?to=/credits");
+    assert_eq!(
+        lead("/organisations?to=/events&name=agen").await,
+        format!("/events?organisation={other}")
+    );
+    assert_eq!(
+        lead(&format!("/organisations?to=/queues&name={club}")).await,
+        format!("/queues?organisation={club}")
+    );
+    assert_eq!(
+        lead("/organisations?to=https://evil.example/&name=agency").await,
+        format!("/credits?organisation={other}")
+    );
+    let page = staff.text(&site, &format!("/events?organisation={other}")).await;
+    assert!(page.contains("value=\"Agency\""), "it says which one");
+    assert!(page.contains(&format!("href=\"/queues?organisation={other}\"")), "and keeps it");
+    let both = staff.text(&site, "/organisations").await;
+    assert!(both.find("Agency").unwrap() < both.find("Club").unwrap(), "by name");
+
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    assert_eq!(anna.get(&site, "/organisations").await, 403);
+    assert_eq!(anna.get(&site, &format!("/deeds?organisation={other}")).await, 404);
+    assert!(!anna.text(&site, "/credits").await.contains("All: name or ID"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_reads_its_own_audit_trail() {
+    let app = App::new().await;
+    let club = app.an_organisation_with(5).await;
+    let elsewhere = app.an_organisation_with(5).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    app.a_person("eve@other.example", Role::Organiser, Some(elsewhere)).await;
+    let site = Site::of(&app).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let form = [("organisation", club.to_string()), ("name", "City Marathon".into())];
+    let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(anna.post(&site, "/events", &form).await, 303);
+
+    let trail = anna.text(&site, "/deeds").await;
+    assert!(trail.contains("event.create") && trail.contains("name: City Marathon"), "{trail}");
+    let eve = Visitor::logged_in(&site, "eve@other.example").await;
+    assert!(eve.text(&site, "/deeds").await.contains("Nothing has been changed yet."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_told_to_stop_is_seen_to_finish() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "slow-1500", 1).await;
+    app.a_person("ops@photogate.example", Role::Operator, None).await;
+    let site = Site::of(&app).await;
+    let operator = Visitor::logged_in(&site, "ops@photogate.example").await;
+    let worker = app.start_worker();
+    app.until("it works", async || app.processing(event).await.in_progress == 1).await;
+    assert!(operator.text(&site, "/workers").await.contains("in time"));
+
+    let drained = tokio::spawn(worker.drain());
+    app.until("it says so", async || {
+        let workers = operator.text(&site, "/workers").await;
+        workers.contains(">draining<") || workers.contains("No worker is running")
+    })
+    .await;
+    assert_eq!(app.count("SELECT count(*) FROM worker WHERE draining_since IS NOT NULL").await, 1);
+    drained.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_opens_streams_without_end() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let other = app.a_token(Role::Organiser, Some(organisation)).await;
+    let path = format!("/v1/organisations/{organisation}/live");
+    let open =
+        async |token: &str| site.ask(reqwest::Method::GET, &path, token).send().await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let stream = open(&token).await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(open(&token).await.status(), 429);
+    assert_eq!(open(&other).await.status(), 200, "others are not kept out");
+    streams.pop();
+    app.until("a stream that ended makes room", async || open(&token).await.status() == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_has_no_more_lines_than_asked_for() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    app.top_up(organisation, 2).await;
+    let month = chrono::Utc::now().format("%Y-%m-01").to_string().parse().unwrap();
+    let read =
+        async |most| statement::statement(&mut *app.db().await, organisation, month, most).await;
+    assert_eq!(read(2).await.unwrap().lines.len(), 2);
+    let error = read(1).await.unwrap_err().to_string();
+    assert!(error.contains("more than 1 movements"), "{error}");
+}
