@@ -5,6 +5,8 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
+use crate::ids::OrganisationId;
+
 /// A check that ended.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Reconciliation {
@@ -34,5 +36,33 @@ pub async fn latest(db: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Reconc
         most
     )
     .fetch_all(db)
+    .await
+}
+
+/// How far the ledgers reach.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    /// Entries.
+    pub entries: i64,
+    /// The newest link of an organisation's chain, in hexadecimal; `None` for all organisations: each has its own.
+    pub head: Option<String>,
+}
+
+/// How far the ledger of an organisation reaches, or all of them.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn extent(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+) -> sqlx::Result<Extent> {
+    sqlx::query_as!(
+        Extent,
+        r#"SELECT coalesce(sum(entries), 0)::bigint AS "entries!",
+                  (SELECT encode(hash, 'hex') FROM link WHERE organisation_id = $1 ORDER BY last_entry DESC LIMIT 1) AS head
+           FROM account WHERE $1::bigint IS NULL OR organisation_id = $1"#,
+        organisation.map(|organisation| organisation.0)
+    )
+    .fetch_one(db)
     .await
 }

@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use crate::support::{
     App,
     browser::{Browser, DESK, Look, PASSWORD, PHONE},
+    process::{Process, program},
     site::{Site, Visitor},
 };
 
@@ -313,7 +314,15 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     app.hold(event, "ops@photogate.example").await;
     app.a_person("staff@photogate.example", Role::Staff, None).await;
     let photo = app.photo_of(event).await;
+    let mut checking = program(&app.config);
+    checking.args(["work", "--rehearse"]).env("PHOTOGATE_RECONCILE_SECONDS", "1");
+    let checking = Process::start(checking);
+    let checks = "SELECT count(*) FROM reconciliation WHERE ended_at IS NOT NULL";
+    app.until("the books are checked", async || app.count(checks).await > 0).await;
     let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    let hold = [("operation", "ai_rotation"), ("note", "the turns are looked at first")];
+    assert_eq!(staff.post(&site, &format!("/events/{event}/hold"), &hold).await, 303);
     let night = Look { dark: true, ..DESK };
     let day = Look { dark: false, ..PHONE };
     for (name, look) in
@@ -355,4 +364,5 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
         }
         browser.close().await;
     }
+    drop(checking);
 }

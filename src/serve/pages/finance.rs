@@ -1,6 +1,7 @@
 //! For finance: the books balance, and what came back and why; and a photo's receipt.
 
 use axum::{extract::State, response::IntoResponse};
+use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ use crate::{
         reconciliations::{self, Reconciliation},
         refunds::{self, By, Refunds},
     },
+    credits::Credits,
     ids::PhotoId,
     serve::{
         Service,
@@ -49,6 +51,7 @@ pub(super) async fn page(
         Vec::new()
     };
     let by_reason = refunds::count(&mut db, lately(browser.about()), By::Reason).await?;
+    let extent = reconciliations::extent(&mut db, browser.about()).await?;
     let (came_back, checked) = (came_back(&browser), checked());
     if asked.format == Format::Csv {
         return match asked.table.as_str() {
@@ -60,11 +63,13 @@ pub(super) async fn page(
         h1 { "Finance" }
         @if let Some(last) = checks.first() {
             @if last.violations == 0 {
-                p.notice.good { strong { "The books balance ✓" } " checked " (layout::instant(last.ended_at, "UTC")) " (" (last.kind) ")" }
+                p.notice.good { strong { "The books balance ✓" } " checked " (layout::age(Utc::now() - last.ended_at)) " ago (" (last.kind) ")" }
             } @else {
                 p.notice.bad role="alert" { strong { "The books do not balance ✗" } " " (last.violations) " rows break an invariant, found " (layout::instant(last.ended_at, "UTC")) }
             }
         } @else if browser.caller.organisation.is_none() { p.notice { "The books were not checked yet: workers do that every minute." } }
+        p.faint { (Credits(extent.entries)) " entries in the ledger"
+            @if let Some(head) = &extent.head { " · chain head " code title=(head) { (head.chars().take(16).collect::<String>()) "…" } } }
         h2 { "Refunds of the last 31 days" }
         (came_back.on_page(&by_reason, "Nothing came back.", None))
         @if !checks.is_empty() {

@@ -134,6 +134,18 @@ pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) (name) } }
 }
 
+/// The same where there is little room: today's time, or the day; the exact instant on hover.
+pub(super) fn moment(at: DateTime<Utc>, zone: &str) -> Markup {
+    let zone = self::zone(zone);
+    let (local, today) = (at.with_timezone(&zone), Utc::now().with_timezone(&zone));
+    let form = match () {
+        () if local.date_naive() == today.date_naive() => "%H:%M",
+        () if (local - today).abs() < chrono::TimeDelta::days(180) => "%-d %b, %H:%M",
+        () => "%-d %b %Y",
+    };
+    html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local.format(form)) } }
+}
+
 /// A time zone of PostgreSQL's kind; UTC if nobody else knows it.
 pub(super) fn zone(name: &str) -> chrono_tz::Tz {
     name.parse().unwrap_or(chrono_tz::UTC)

@@ -156,9 +156,9 @@ fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
         .sorts("state")
         .only_in_file("Held by", |queue| queue.owner.clone().unwrap_or_default())
         .only_in_file("Note", |queue| queue.note.clone().unwrap_or_default())
-        .instant("Since", "UTC", |queue| queue.since)
+        .moment("Since", browser.zone(), |queue| queue.since)
         .sorts("since")
-        .instant("Until", "UTC", |queue| queue.until)
+        .moment("Until", browser.zone(), |queue| queue.until)
         .figure(
             "Waiting",
             |queue| html! { (queue.waiting) @if queue.in_progress > 0 { " + " (queue.in_progress) } },
@@ -195,7 +195,7 @@ fn is_stopped(queue: &Queue) -> bool {
 
 fn state(queue: &Queue) -> Markup {
     html! {
-        span.warn[is_stopped(queue)] {
+        span.words.warn[is_stopped(queue)] {
             @if queue.state == QueueState::Held {
                 "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
                 @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" }

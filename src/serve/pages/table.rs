@@ -160,6 +160,21 @@ impl<'a, T> Table<'a, T> {
         )
     }
 
+    /// As [`Table::instant`], where there is little room on the page.
+    pub(super) fn moment(
+        self,
+        name: &'a str,
+        zone: &'a str,
+        at: impl Fn(&T) -> Option<DateTime<Utc>> + Clone + Send + 'a,
+    ) -> Self {
+        let shown = at.clone();
+        self.column(
+            name,
+            move |row| html! { @match shown(row) { Some(at) => (layout::moment(at, zone)), None => "—" } },
+            move |row| at(row).map(|at| at.to_rfc3339()).unwrap_or_default(),
+        )
+    }
+
     /// Links and buttons.
     pub(super) fn actions(self, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
         self.with("", false, Some(Box::new(on_page)), None)
