@@ -7,7 +7,7 @@ use photogate::{
     ids::{EventId, Operation, OrganisationId},
     organisation, serve,
 };
-use reqwest::{Method, StatusCode, header};
+use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -195,7 +195,7 @@ async fn ask(
     stage: &Stage,
     endpoint: &(&str, &str, &[Role], Value, u16),
     token: Option<&str>,
-) -> StatusCode {
+) -> Response {
     let (method, path, _, body, _) = endpoint;
     let path = filled(app, stage, path).await;
     let mut request = site.client.request(method.parse().unwrap(), site.url(&path));
@@ -217,7 +217,7 @@ async fn ask(
         }
     };
     request = request.header("Idempotency-Key", uuid::Uuid::now_v7().to_string());
-    request.send().await.expect("the service answers").status()
+    request.send().await.expect("the service answers")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +240,7 @@ async fn every_endpoint_lets_in_whom_it_should_and_nobody_else() {
     for endpoint in endpoints() {
         let (method, path, allowed, _, ok) = &endpoint;
         let mut expect = async |who: String, token: Option<&str>, wanted: u16| {
-            let found = ask(&app, &site, &stage, &endpoint, token).await.as_u16();
+            let found = ask(&app, &site, &stage, &endpoint, token).await.status().as_u16();
             if found != wanted {
                 wrong.push(format!("{method} {path} by {who}: {found} instead of {wanted}"));
             }
@@ -293,6 +293,54 @@ fn the_table_of_endpoints_and_the_document_are_the_same() {
         names.len(),
         "each call has its own name"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_has_the_shape_that_is_documented_and_so_have_the_examples() {
+    let app = App::new().await;
+    let stage = a_stage(&app).await;
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let document = serde_json::to_value(serve::document()).unwrap();
+    let (mut answers, mut wrong) = (serde_json::Map::new(), Vec::new());
+    for endpoint in endpoints() {
+        let (method, path, _, _, ok) = &endpoint;
+        let call = described(&document, method, path);
+        let name = call["operationId"].as_str().unwrap();
+        let responses = call["responses"].as_object().unwrap();
+        let (_, yes) = responses.iter().find(|(status, _)| status.starts_with('2')).unwrap();
+        let Some((kind, content)) = yes["content"].as_object().and_then(|all| all.iter().next())
+        else {
+            continue;
+        };
+        // The shapes refer to each other within the document.
+        let mut schema = content["schema"].clone();
+        schema["components"] = document["components"].clone();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        let mut check =
+            |what: &str, found: &Value| {
+                wrong.extend(schema.iter_errors(found).map(|error| {
+                    format!("{what} of {name}: {error} at {}", error.instance_path())
+                }));
+            };
+        check("the example", &content["example"]);
+        if kind == "application/json" && *ok < 300 {
+            let answer = ask(&app, &site, &stage, &endpoint, Some(&staff)).await;
+            let answer: Value = answer.json().await.unwrap();
+            check("the answer", &answer);
+            answers.insert(name.to_owned(), answer);
+        }
+    }
+    let kept = crate::support::place("answers.json");
+    std::fs::write(&kept, serde_json::to_string_pretty(&answers).unwrap()).unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}; what was answered is in {}", kept.display());
+}
+
+/// What the document says of an endpoint of the table.
+fn described<'a>(document: &'a Value, method: &str, path: &str) -> &'a Value {
+    let paths = document["paths"].as_object().unwrap();
+    let (_, item) = paths.iter().find(|(known, _)| plain(known) == plain(path)).expect(path);
+    &item[method.to_lowercase()]
 }
 
 /// A path with its parts left out.

@@ -168,7 +168,7 @@ fn a_day(day: NaiveDate) -> Result<NaiveDate, Problem> {
 /// The statement of a month: opening, every movement, closing. That of a month that is over never changes.
 #[utoipa::path(get, path = "/v1/organisations/{organisation}/statements/{month}", tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "Of the organisation"), ("month" = String, Path, description = "As in 2026-11", example = "2026-11")),
-    responses((status = 200, body = Statement)))]
+    responses((status = 200, body = Statement), (status = 413, body = Problem, description = "The month has more than 100,000 movements: the command line writes them all")))]
 pub(super) async fn statement(
     State(service): State<Service>,
     caller: Caller,

@@ -13,7 +13,10 @@ use utoipa::openapi::{
 
 use super::Service;
 
-/// Adds to every endpoint how to authenticate, and its "no"s.
+/// What each call answers, by its name: shortened, but true to the shapes. A test compares them.
+const EXAMPLES: &str = include_str!("examples.json");
+
+/// Adds to every endpoint how to authenticate, an example of what it answers, and its "no"s.
 pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -24,12 +27,17 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
         SecurityRequirement::new("token", [""; 0]),
         SecurityRequirement::new("key", [""; 0]),
     ]);
+    let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     for (path, item) in &mut document.paths.paths {
         let has_parts = path.contains('{');
         for (method, operation) in operations(item) {
             let name =
                 path.trim_start_matches("/v1/").replace(['{', '}'], "").replace(['/', '-'], "_");
-            operation.operation_id = Some(format!("{method}_{name}"));
+            let name = format!("{method}_{name}");
+            if let Some(example) = examples.get(&name) {
+                illustrate(operation, example);
+            }
+            operation.operation_id = Some(name);
             let has_body = operation.request_body.is_some();
             let makes = ["201", "202"]
                 .iter()
@@ -65,6 +73,17 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
         }
     }
     document
+}
+
+/// An example to every answer that is a "yes".
+fn illustrate(operation: &mut Operation, example: &Value) {
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            for content in response.content.values_mut() {
+                content.example = Some(example.clone());
+            }
+        }
+    }
 }
 
 fn problem(meaning: &str) -> RefOr<Response> {
@@ -165,8 +184,16 @@ fn endpoint(document: &Value, path: &str, method: &str, operation: &Value) -> Ma
                 li { strong { (status) } " " (response["description"].as_str().unwrap_or_default()) " " (shape(response)) }
             } }
             pre { (call(document, path, &method, operation)) }
+            @if let Some(example) = example(operation) { pre { (serde_json::to_string_pretty(example).unwrap_or_default()) } }
         }
     }
+}
+
+/// What it answers when all is well.
+fn example(operation: &Value) -> Option<&Value> {
+    let mut answers = operation["responses"].as_object()?.iter();
+    let (_, yes) = answers.find(|(status, _)| status.starts_with('2'))?;
+    yes["content"].as_object()?.values().next()?.get("example")
 }
 
 fn shape(of: &Value) -> Markup {
