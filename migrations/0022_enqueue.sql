@@ -9,6 +9,50 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
 
+-- A LIMIT keeps a lookup a lookup: as a join it was planned the other way round, over all photos of the event, when the
+-- tables were young.
+
+CREATE OR REPLACE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
+    OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_failed integer, OUT r_skipped integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_photo uuid[]; v_retry smallint[];
+BEGIN
+    -- The caller holds the queue's lock: whatever another enqueue of these photos did is committed and seen here.
+    WITH asked AS (
+        SELECT photo_id, min(n) AS n FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n) GROUP BY photo_id),
+    seen AS (
+        SELECT a.photo_id, a.n, j.retry, o.state, s.position IS NOT NULL AS skipped, coalesce(j.position <= p_queue.head, false) AS passed
+        FROM asked a
+        LEFT JOIN LATERAL (SELECT x.job_id, x.retry, x.position FROM job x WHERE x.photo_id = a.photo_id AND x.queue_id = p_queue.queue_id
+                           ORDER BY x.retry DESC LIMIT 1) j ON true
+        LEFT JOIN LATERAL (SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+        LEFT JOIN LATERAL (SELECT x.position FROM skip x WHERE x.queue_id = p_queue.queue_id AND x.position = j.position LIMIT 1) s ON true),
+    sorted AS (
+        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
+                              WHEN 'skipped' THEN skipped AND passed END AS take FROM seen)
+    SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
+           array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
+           cardinality(p_photos) - count(*),
+           count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
+           count(*) FILTER (WHERE NOT take AND state = 'processed'),
+           count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT take AND skipped)
+    INTO v_photo, v_retry, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
+    r_queued := coalesce(cardinality(v_photo), 0);
+    INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
+    VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor, p_take <> 'new',
+            cardinality(p_photos) + p_unknown, r_queued, p_queue.tail + 1)
+    RETURNING run_id INTO r_run;
+    IF r_queued > 0 THEN
+        -- Dense: position order is commit order, and no position is ever skipped.
+        INSERT INTO job (queue_id, position, photo_id, run_id, retry)
+        SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry
+        FROM unnest(v_photo, v_retry) WITH ORDINALITY u (photo_id, retry, n);
+        UPDATE queue SET tail = tail + r_queued, blocked = (blocked & ~1)::smallint WHERE queue_id = p_queue.queue_id;
+    END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
     OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
     OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
@@ -26,7 +70,8 @@ BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
-    FROM unnest(p_keys) WITH ORDINALITY u (key, n) JOIN photo p ON p.event_id = p_event AND p.key = u.key;
+    FROM unnest(p_keys) WITH ORDINALITY u (key, n)
+    CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
     SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0);
     r_woke := v_queue.blocked & 1 = 1 AND r_queued > 0;
@@ -46,7 +91,8 @@ BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
-    FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n) JOIN photo p ON p.photo_id = u.photo_id AND p.event_id = p_event;
+    FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n)
+    CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id = p_event LIMIT 1) p;
     SELECT x.r_run, x.r_queued INTO r_run, r_queued
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed', cardinality(p_photos) - coalesce(cardinality(v_photos), 0)) x;
     r_skipped := cardinality(p_photos) - r_queued;
@@ -54,13 +100,7 @@ BEGIN
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead FROM account a WHERE a.organisation_id = v_queue.organisation_id;
 END $$;
 
--- Each photo is looked up by an index. Plans that were made when an event was small read all of its photos later.
+-- What is looked up is few rows of large tables, whatever their size was when the plan was made.
+ALTER FUNCTION append_jobs(queue, uuid[], text, text, integer) SET enable_seqscan = off;
 ALTER FUNCTION enqueue(bigint, operation, text[], uuid[], text) SET enable_seqscan = off;
-ALTER FUNCTION enqueue(bigint, operation, text[], uuid[], text) SET enable_hashjoin = off;
-ALTER FUNCTION enqueue(bigint, operation, text[], uuid[], text) SET enable_mergejoin = off;
 ALTER FUNCTION retry(bigint, operation, uuid[], text) SET enable_seqscan = off;
-ALTER FUNCTION retry(bigint, operation, uuid[], text) SET enable_hashjoin = off;
-ALTER FUNCTION retry(bigint, operation, uuid[], text) SET enable_mergejoin = off;
-ALTER FUNCTION restore_photos SET enable_seqscan = off;
-ALTER FUNCTION restore_photos SET enable_hashjoin = off;
-ALTER FUNCTION restore_photos SET enable_mergejoin = off;

@@ -1,9 +1,15 @@
 //! The money, and who may touch it.
 
-use photogate::{books::history, database, top_up::TopUpError};
+use photogate::{access::Role, books::history, database, top_up::TopUpError};
+use reqwest::Method;
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::App;
+use crate::support::{
+    App,
+    process::program,
+    site::{Site, answered},
+};
 
 #[tokio::test]
 async fn a_top_up_that_arrives_twice_is_credited_once() {
@@ -182,5 +188,45 @@ async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
         let refused =
             sqlx::query(sqlx::AssertSqlSafe(format!("SET ROLE {role}"))).execute(&mut *db).await;
         assert!(refused.is_err(), "it can become {role}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_made_for_the_service_serves_and_changes_no_books_past_the_gate() {
+    let mut app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    let mut migrate = program(&app.config);
+    migrate.args(["migrate", "--service-login", "test_service"]);
+    assert!(!migrate.output().unwrap().status.success(), "without a password");
+    migrate.env("PHOTOGATE_SERVICE_PASSWORD", "pass'word");
+    let made = migrate.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let url = app.owner.replace("user=postgres", "user=test_service");
+
+    app.pool = database::connect(&url, 4).await.unwrap();
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let queue = json!({ "operation": "photo_processing", "keys": ["rehearsal/ok/1"] });
+    let (queued, _) = site.post(&format!("/v1/events/{event}/runs"), &staff, queue).await;
+    assert_eq!(queued, 202);
+    let path = format!("/v1/organisations/{organisation}/grants");
+    let grant = site.ask(Method::POST, &path, &staff).header("Idempotency-Key", "one");
+    assert_eq!(answered(grant.json(&json!({ "credits": 3 }))).await.0, 201);
+    assert_eq!(site.get(&format!("/v1/events/{event}/why"), &staff).await.0, 200);
+
+    for change in [
+        "UPDATE account SET available = 1000",
+        "INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) VALUES (1, 0, 'top_up', 1, 9, 9)",
+        "DELETE FROM top_up",
+        "UPDATE outcome SET state = 'processed'",
+        "UPDATE deed SET actor = 'nobody'",
+        "DELETE FROM deed",
+        "SELECT claim(1, 1, 0, false)",
+        "SET ROLE photogate_owner",
+        "SET ROLE photogate_worker",
+    ] {
+        let refused = sqlx::query(change).execute(&mut *app.db().await).await;
+        assert!(refused.is_err(), "it can {change}");
     }
 }
