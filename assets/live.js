@@ -1,12 +1,11 @@
-// Moves what is live on a page: everything with data-live shows the value of that name as it changes.
-// Without this script the page is as true, and moves when it is loaded again.
+// Moves what is live on a page: everything with data-live shows the value of that name as it changes, of the queue whose section
+// it is in, or of the organisation. Without this script the page is as true, and moves when it is loaded again.
 (() => {
   const source = document.querySelector("[data-stream]");
   if (!source || !window.EventSource) return;
   const number = new Intl.NumberFormat("en-US");
-  const sum = (queues, of) => queues.reduce((total, queue) => total + of(queue), 0);
-  const show = (name, text) => {
-    for (const place of document.querySelectorAll(`[data-live="${name}"]`)) {
+  const show = (within, name, text) => {
+    for (const place of within.querySelectorAll(`[data-live="${name}"]`)) {
       if (place.textContent === text) continue;
       place.textContent = text;
       place.classList.remove("changed");
@@ -14,31 +13,61 @@
       place.classList.add("changed");
     }
   };
-  let paused = null;
-  new EventSource(source.dataset.stream).addEventListener("standing", (message) => {
-    const { credits, queues } = JSON.parse(message.data);
-    show("available", number.format(credits.available));
-    show("reserved", number.format(credits.reserved));
-    const stopped = (queue) => queue.state === "no_credits" || queue.state === "held";
-    const waits = sum(queues, (queue) => queue.waiting);
-    const halted = sum(queues, (queue) => (stopped(queue) ? queue.waiting : 0));
+  // Said once, where it is seen: the page is not what it was, or does not move any more.
+  const notice = (says) => {
+    const known = document.getElementById("live-notice");
+    const place = known || document.createElement("p");
+    place.id = "live-notice";
+    place.className = "notice";
+    place.setAttribute("role", "status");
+    place.textContent = `${says} `;
+    const again = document.createElement("a");
+    again.href = location.href;
+    again.textContent = "Load it again";
+    place.append(again);
+    if (!known) document.querySelector("main").prepend(place);
+  };
+  // Whoever is filling in a form is not interrupted.
+  const busy = () =>
+    document.querySelector("details[open] form") ||
+    [...document.querySelectorAll("input, textarea, select")].some((field) => field === document.activeElement || (field.type === "file" && field.value));
+  const stands = document.querySelector("[data-states]");
+  const queue = (now) => {
+    const part = document.querySelector(`[data-queue="${now.operation}"]`);
+    if (!part) return;
+    const stopped = now.state === "no_credits" || now.state === "held";
+    const total = now.processed + now.failed + now.in_progress + now.waiting;
+    const done = now.processed + now.failed;
     const values = {
-      processed: sum(queues, (queue) => queue.processed),
-      in_progress: sum(queues, (queue) => queue.in_progress),
-      failed: sum(queues, (queue) => queue.failed),
-      paused: halted,
-      pending: waits - halted,
+      total, processed: now.processed, failed: now.failed, in_progress: now.in_progress,
+      paused: stopped ? now.waiting : 0, pending: stopped ? 0 : now.waiting,
     };
-    for (const [name, value] of Object.entries(values)) show(name, number.format(value));
-    const done = values.processed + values.failed;
-    const bar = document.querySelector("progress[data-live-done]");
-    if (bar) {
-      bar.max = Math.max(done + waits + values.in_progress, 1);
-      bar.value = done;
-    }
-    // Why it is paused, and what to do, is told by the server.
-    const now = queues.map((queue) => queue.state).join();
-    if (paused !== null && paused !== now && document.querySelector("[data-reload]") && !document.querySelector("details[open]")) location.reload();
-    paused = now;
-  });
+    for (const [name, value] of Object.entries(values)) show(part, name, number.format(value));
+    show(part, "percent", `${total ? Math.floor((100 * done) / total) : 0} %`);
+    const bar = part.querySelector("progress[data-live-done]");
+    bar.max = Math.max(total, 1);
+    bar.value = done;
+    // The server's words about the time left are true of the moment they were made in.
+    if (!now.waiting || stopped) part.querySelector("[data-eta]").textContent = "";
+  };
+  const open = () => {
+    const stream = new EventSource(source.dataset.stream);
+    stream.addEventListener("standing", (message) => {
+      const { credits, queues } = JSON.parse(message.data);
+      show(document, "available", number.format(credits.available));
+      show(document, "reserved", `${number.format(credits.reserved)} reserved for photos in progress`);
+      if (!stands) return;
+      queues.forEach(queue);
+      // Why it is paused, and what to do, is told by the server.
+      if (queues.map((now) => now.state).join() === stands.dataset.states) return;
+      if (busy()) notice("This has changed.");
+      else location.reload();
+    });
+    stream.addEventListener("error", () => {
+      if (stream.readyState !== EventSource.CLOSED) return;
+      notice("This page does not move just now.");
+      setTimeout(open, 30000);
+    });
+  };
+  open();
 })();

@@ -92,6 +92,22 @@ pub enum Operation {
 impl Operation {
     /// Both.
     pub const ALL: [Self; 2] = [Self::PhotoProcessing, Self::AiRotation];
+
+    /// As programs call it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::PhotoProcessing => "photo_processing",
+            Self::AiRotation => "ai_rotation",
+        }
+    }
+
+    /// As people call it, at the head of something.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::PhotoProcessing => "Photo processing",
+            Self::AiRotation => "AI rotation",
+        }
+    }
 }
 
 impl fmt::Display for Operation {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
 
-use crate::ids::{EventId, PhotoId};
+use crate::ids::{EventId, Operation, PhotoId};
 
 /// Where a photo stands for an operation.
 #[derive(
@@ -48,6 +48,15 @@ impl State {
             Self::Processed => "Processed",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
+        }
+    }
+
+    /// As people call it, for this operation.
+    pub fn name_for(self, operation: Operation) -> &'static str {
+        match (operation, self) {
+            (Operation::AiRotation, Self::InProgress) => "Processing",
+            (Operation::AiRotation, Self::Processed) => "Completed",
+            (_, state) => state.name(),
         }
     }
 

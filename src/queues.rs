@@ -25,6 +25,13 @@ pub enum State {
     Idle,
 }
 
+impl Queue {
+    /// Nothing of it is claimed, until a person or a top-up does something.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, State::NoCredits | State::Held)
+    }
+}
+
 impl State {
     /// As programs call it.
     pub fn code(self) -> &'static str {
@@ -92,13 +99,13 @@ pub struct Queue {
     pub in_progress: i64,
     /// Charged.
     pub processed: i64,
-    /// Failed, and refunded.
+    /// Failed, refunded, and not queued again since.
     pub failed: i64,
     /// Since when the first of the waiting has waited.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// Photos a second, over the last photos that were settled within five minutes; 0 if none were.
     pub rate: f64,
-    /// Seconds until the waiting are done at this rate; null if nothing moves.
+    /// Seconds until those of the waiting that are funded are done at this rate; null if nothing moves.
     pub eta_seconds: Option<f64>,
 }
 
@@ -231,21 +238,27 @@ async fn read(
                   h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?", h.until AS "until?",
                   q.tail - q.head - q.skipped AS "waiting!", least(q.tail - q.head - q.skipped, a.available) AS "funded!",
                   u.claimed - u.committed - u.refunded AS "in_progress!",
-                  u.committed AS "processed!", u.refunded AS "failed!", w.since AS "oldest_waiting?",
-                  coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN (q.tail - q.head - q.skipped) / s.rate END AS eta_seconds
+                  u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
+                  coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN least(q.tail - q.head - q.skipped, a.available) / s.rate END AS eta_seconds
            FROM queue q JOIN event e USING (event_id) JOIN organisation o ON o.organisation_id = q.organisation_id
            JOIN account a ON a.organisation_id = q.organisation_id
            CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 'held' WHEN q.blocked & 1 <> 0 THEN 'idle'
                                            WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 'no_credits' ELSE 'running' END AS state) c
            CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
                                FROM usage WHERE usage.queue_id = q.queue_id) u
+           -- Refunds stay in the books; a photo that was queued again has not failed any more.
+           CROSS JOIN LATERAL (SELECT CASE WHEN u.refunded = 0 THEN 0 WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry) THEN u.refunded ELSE (
+               SELECT count(*) FROM outcome o WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
+                 AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)) END AS failed) f
            LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
-           LEFT JOIN LATERAL (SELECT r.created_at AS since FROM job j JOIN run r USING (run_id) WHERE j.queue_id = q.queue_id AND j.position > q.head ORDER BY j.position LIMIT 1) w ON true
+           -- What is looked up has a LIMIT: as joins, these would be planned over all jobs, runs and outcomes there are.
+           CROSS JOIN LATERAL (SELECT (SELECT r.created_at FROM run r WHERE r.run_id = (
+               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > q.head ORDER BY j.position LIMIT 1)) AS since) w
            -- The last of those claimed say how fast it goes.
            LEFT JOIN LATERAL (
                SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
-               FROM (SELECT o.settled_at FROM job j JOIN outcome o USING (job_id)
-                     WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 200 AND o.settled_at > clock_timestamp() - interval '5 minutes') x) s ON true
+               FROM job j CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) x
+               WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 200 AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
            WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2) ORDER BY q.queue_id"#,
         numbers,
         event.map(|event| event.0)
@@ -291,16 +304,16 @@ pub async fn totals(
            recent AS (
                SELECT o.settled_at FROM (SELECT DISTINCT queue_id FROM in_flight WHERE $1::bigint IS NULL OR organisation_id = $1) f JOIN queue q USING (queue_id)
                CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
-               JOIN outcome o USING (job_id) WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
+               CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
            SELECT count(*) FILTER (WHERE blocked & 4 <> 0) AS "held!", count(*) FILTER (WHERE blocked & 4 = 0 AND (blocked & 2 <> 0 OR available = 0)) AS "no_credits!",
                   count(*) FILTER (WHERE blocked = 0 AND available > 0) AS "running!", coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
                   (SELECT coalesce(sum(least(x.claimable, x.available)), 0)::bigint FROM (
                       SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b WHERE b.blocked & 4 = 0 GROUP BY b.organisation_id, b.available) x) AS "funded!",
                   (SELECT coalesce(sum(reserved), 0)::bigint FROM account WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
                   (SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(settled_at)), 1) FROM recent)::float8 AS "rate!",
-                  (SELECT min(r.created_at) FROM busy b
-                   CROSS JOIN LATERAL (SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head ORDER BY j.position LIMIT 1) j JOIN run r USING (run_id)
-                   WHERE b.blocked = 0 AND b.available > 0) AS oldest_funded
+                  (SELECT min((SELECT r.created_at FROM run r WHERE r.run_id = (
+                       SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head ORDER BY j.position LIMIT 1)))
+                   FROM busy b WHERE b.blocked = 0 AND b.available > 0) AS oldest_funded
            FROM busy"#,
         organisation.map(|organisation| organisation.0)
     )
@@ -353,7 +366,8 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
                SELECT o.worker_id, o.settled_at, o.reason
                FROM (SELECT DISTINCT queue_id FROM in_flight) f JOIN queue q USING (queue_id)
                CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
-               JOIN outcome o USING (job_id) WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
+               CROSS JOIN LATERAL (SELECT x.worker_id, x.settled_at, x.reason FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o
+               WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
            SELECT w.name, w.started_at AS since, extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!", w.draining_since, w.slots,
                   (SELECT count(*) FROM in_flight f WHERE f.worker_id = w.worker_id) AS "in_hand!",
                   coalesce((SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(r.settled_at)), 1) FROM recent r WHERE r.worker_id = w.worker_id), 0)::float8 AS "rate!",

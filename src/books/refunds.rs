@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::{
     credits::Credits,
-    ids::{EventId, JobId, Operation, OrganisationId, PhotoId},
+    ids::{EventId, JobId, Operation, OrganisationId, PhotoId, RunId},
 };
 
 /// What refunds are counted by.
@@ -146,7 +146,7 @@ pub async fn list(
     .await
 }
 
-/// The newest credits that came back, one a photo, at most so many; for one reason, or any.
+/// The newest credits that came back, one a photo, at most so many; for one reason, or of one run, or any.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -154,6 +154,7 @@ pub async fn newest(
     db: &mut PgConnection,
     filter: Filter,
     reason: Option<&str>,
+    run: Option<RunId>,
     most: i64,
 ) -> sqlx::Result<Vec<Refund>> {
     sqlx::query_as!(
@@ -164,12 +165,14 @@ pub async fn newest(
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
            WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
              AND ($3::bigint IS NULL OR q.organisation_id = $3) AND ($4::text IS NULL OR o.reason = $4)
+             AND ($6::bigint IS NULL OR o.run_id = $6)
            ORDER BY l.at DESC, o.job_id DESC LIMIT $5"#,
         filter.since,
         filter.until,
         filter.organisation.map(|organisation| organisation.0),
         reason,
-        most
+        most,
+        run.map(|run| run.0)
     )
     .fetch_all(db)
     .await

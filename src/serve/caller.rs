@@ -44,6 +44,16 @@ pub(super) struct Browser {
 }
 
 impl Browser {
+    /// The page turns out to be about this organisation.
+    pub(super) async fn look_at(
+        &mut self,
+        db: &mut sqlx::PgConnection,
+        id: OrganisationId,
+    ) -> sqlx::Result<()> {
+        self.organisation = organisation::find(db, id).await?;
+        Ok(())
+    }
+
     /// The number of what is looked at.
     pub(super) fn about(&self) -> Option<OrganisationId> {
         self.organisation.as_ref().map(|organisation| organisation.id)

@@ -10,8 +10,11 @@ mod finance;
 mod layout;
 mod login;
 mod organisations;
+mod photos;
 mod queues;
+mod receipts;
 mod refunds;
+mod run;
 mod settings;
 mod statements;
 mod table;
@@ -114,20 +117,21 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
-        .route("/events/{event}/run", get(event::ask).post(event::run))
+        .route("/events/{event}/run", get(run::ask).post(run::run))
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(settings::selfie))
         .route("/events/{event}/hold", post(queues::hold))
         .route("/events/{event}/why", get(queues::why))
-        .route("/holds/{hold}/lift", post(queues::lift))
-        .route("/photos/{photo}/thumbnail", get(event::thumbnail))
+        .route("/holds/{hold}/lift", get(queues::ask_lift).post(queues::lift))
+        .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
         .route("/queues", get(queues::page))
         .route("/failures", get(failures::page))
         .route("/workers", get(workers::page))
         .route("/finance", get(finance::page))
         .route("/refunds", get(refunds::page))
-        .route("/receipts/{photo}", get(finance::receipt))
+        .route("/receipts", get(receipts::find))
+        .route("/receipts/{photo}", get(receipts::page))
         .route("/statements", get(statements::page))
         .route("/deeds", get(deeds::page))
         .route(

@@ -39,7 +39,7 @@ async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() 
     buying.press("Add Credits").await;
     buying.write("input[name=credits]", "10").await;
     buying.press("Continue").await;
-    buying.sees("Buy 10 credits for 0.5 EUR").await;
+    buying.sees("Buy 10 credits for 0.50 EUR").await;
     buying.keep("asked").await;
     buying.press("Buy").await;
     buying.sees("Photos that waited for them go on.").await;
@@ -87,6 +87,9 @@ async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
     browser.keep("why").await;
     browser.go("/queues").await;
     browser.press("Lift").await;
+    browser.sees("Lifted, 2 photos go on").await;
+    browser.press("Lift it").await;
+    browser.sees("The hold was lifted.").await;
 
     app.until_done(event).await;
     assert_eq!(app.processing(event).await.processed, 2);
@@ -116,7 +119,7 @@ async fn finance_follows_a_refund_to_its_photo() {
     browser.sees("queued by pipeline@club.example").await;
     browser.keep("receipt").await;
     browser.go(&format!("/statements?organisation={organisation}")).await;
-    browser.sees("Opening 0 → closing 5").await;
+    browser.sees("Opening 0 + 5 added − 1 used + 1 refunded = closing 5").await;
     browser.keep("statement").await;
     browser.close().await;
 }
@@ -133,7 +136,7 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     browser.go("/events").await;
     browser.write("form[method=post] input[name=name]", "City Marathon").await;
     browser.press("Create").await;
-    browser.sees("No photos here").await;
+    browser.sees("No photos yet").await;
     let event = EventId(app.count("SELECT max(event_id) FROM event").await);
     browser.press("Settings").await;
     browser
@@ -150,14 +153,6 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2);
 
     browser.press("Process Photos").await;
-    browser
-        .page
-        .find(Locator::Css("details[open] input[value=prefix]"))
-        .await
-        .unwrap()
-        .click()
-        .await
-        .unwrap();
     browser.write("details[open] input[name=prefix]", "marathon/IMG_000").await;
     browser.press("Show what it takes").await;
     browser.sees("All of them finish.").await;

@@ -6,7 +6,6 @@ use axum::{
     extract::State,
     response::{IntoResponse, Redirect},
 };
-use chrono::NaiveDate;
 use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::PgConnection;
@@ -26,6 +25,7 @@ use crate::{
     credits::{self, Balance, Credits},
     ids::{EventId, OrganisationId},
     organisation::{self, Price},
+    queues,
     serve::{
         Service,
         api::credits::{Which, movements},
@@ -75,8 +75,8 @@ impl Asked {
         Ok(Which {
             kind,
             event,
-            since: begin_of(&self.from, zone, 0)?,
-            before: begin_of(&self.to, zone, 1)?,
+            since: layout::begin_of(&self.from, zone, 0)?,
+            before: layout::begin_of(&self.to, zone, 1)?,
             after: Some(self.after.clone()),
             limit: None,
         })
@@ -91,27 +91,6 @@ impl Asked {
             ("to", self.to.clone()),
         ]
     }
-}
-
-/// The first instant of a day of the organisation's, or of so many days later.
-fn begin_of(
-    day: &str,
-    zone: &str,
-    later: i64,
-) -> Result<Option<chrono::DateTime<chrono::Utc>>, Problem> {
-    if day.is_empty() {
-        return Ok(None);
-    }
-    let bad = || Problem::invalid("from", "write a day as 2026-11-23");
-    let day: NaiveDate = day.parse().map_err(|_| bad())?;
-    let day = day.checked_add_signed(chrono::TimeDelta::days(later)).ok_or_else(bad)?;
-    let zone = layout::zone(zone);
-    let midnight = day.and_hms_opt(0, 0, 0).ok_or_else(bad)?;
-    // Where clocks leave midnight out, the day begins an hour later.
-    let begin = midnight.and_local_timezone(zone).earliest();
-    let begin = begin
-        .or_else(|| (midnight + chrono::TimeDelta::hours(1)).and_local_timezone(zone).earliest());
-    Ok(begin.map(|begin| begin.to_utc()))
 }
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
@@ -137,6 +116,7 @@ pub(super) async fn page(
         return table.as_file(&format!("credits-{id}"), &all);
     }
     let balance = balance_of(&mut db, id).await?;
+    let totals = queues::totals(&mut db, Some(id)).await?;
     let months = months::latest(&mut db, id, 3).await?;
     let mut used = Vec::new();
     for month in &months {
@@ -146,19 +126,22 @@ pub(super) async fn page(
     let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
-        (notice(&asked.said))
+        (layout::said(&asked.said))
         div.row.apart {
             div {
                 div.faint { "Available Credits" }
                 div.big data-live="available" { (balance.available) }
                 div.faint {
                     span data-live="reserved" { (balance.reserved) } " reserved for photos in progress"
-                    @if let Some(lasts) = lasts(&balance, &used) { " · lasts " (lasts) " at the rate of the last days" }
+                    @if let Some(lasts) = lasts(&balance, totals.rate, &used, zone) { " · lasts " (lasts) }
                 }
                 div.faint { "Shared by all events. Credits never expire." }
             }
             @if may_buy { (add_form(id)) }
             @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
+        }
+        @if totals.no_credits > 0 && balance.available.0 == 0 {
+            p.notice { (Credits(totals.waiting)) " photos wait. They go on by themselves when credits are added." }
         }
         @if let Some(price) = &organisation.price {
             details { summary { "Cost per credit ••••• (show or hide)" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }
@@ -195,19 +178,25 @@ async fn all(
     }
 }
 
-/// How long the balance lasts at the rate of the last seven days with any use.
-fn lasts(balance: &Balance, used: &[Vec<Day>]) -> Option<String> {
-    let today = chrono::Utc::now().date_naive();
+/// How long the balance lasts: at the present rate, or at that of the last seven days with any use.
+fn lasts(balance: &Balance, rate: f64, used: &[Vec<Day>], zone: &str) -> Option<String> {
+    let available = f64::from(i32::try_from(balance.available.0).ok()?);
+    if available > 0.0 && rate > 0.0 {
+        return Some(format!("{} at the present rate", layout::about(available / rate)));
+    }
+    let today = chrono::Utc::now().with_timezone(&layout::zone(zone)).date_naive();
     // Series of 31 days: the first days of a month are in that of the month before too.
-    let days: BTreeMap<_, _> = used.iter().flatten().map(|day| (day.day, day)).collect();
+    let days: BTreeMap<_, _> = used.iter().flatten().map(|day| (day.day, day.usage.0)).collect();
     let days: Vec<_> = days
-        .into_values()
-        .filter(|day| day.day <= today && day.day > today - chrono::TimeDelta::days(7))
+        .into_iter()
+        .filter(|(day, usage)| {
+            *usage > 0 && *day <= today && *day > today - chrono::TimeDelta::days(7)
+        })
         .collect();
-    let sum: i64 = days.iter().map(|day| day.usage.0).sum();
-    let (sum, available) = (i32::try_from(sum).ok()?, i32::try_from(balance.available.0).ok()?);
-    (sum > 0 && available > 0)
-        .then(|| layout::about(7.0 * 86_400.0 * f64::from(available) / f64::from(sum)))
+    let count = f64::from(i32::try_from(days.len()).ok()?);
+    let sum = f64::from(i32::try_from(days.iter().map(|(_, usage)| usage).sum::<i64>()).ok()?);
+    let lasts = || layout::about(86_400.0 * count * available / sum);
+    (sum > 0.0 && available > 0.0).then(|| format!("{} of days like the last", lasts()))
 }
 
 fn add_form(organisation: OrganisationId) -> Markup {
@@ -281,7 +270,14 @@ fn filters(asked: &Asked, organisation: OrganisationId) -> Markup {
 
 fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
     Table::new(view)
-        .text("Type", |row: &Movement| row.kind.name().into())
+        .column(
+            "Type",
+            |row: &Movement| html! {
+                (row.kind.name())
+                @if let (Kind::Refund, Some(run)) = (row.kind, row.run) { " " a href={ "/refunds?run=" (run) } { "which photos" } }
+            },
+            |row| row.kind.name().into(),
+        )
         .figure(
             "Credits",
             |row| html! { span.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) } },
@@ -300,7 +296,7 @@ fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
             |row| row.event.map(|event| event.to_string()).unwrap_or_default(),
         )
         .only_in_file("Operation", |row| {
-            row.operation.map(|operation| super::event::code(operation).to_owned()).unwrap_or_default()
+            row.operation.map(|operation| operation.code().to_owned()).unwrap_or_default()
         })
         .text("User", |row| row.actor.clone())
         .only_in_file("Note", |row| row.note.clone().unwrap_or_default())
@@ -344,7 +340,7 @@ pub(super) async fn ask(
     })?;
     let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
     let says = html! {
-        p { "Buy " strong { (add.credits) } " credits for " strong { (total.normalize()) " " (price.currency) } "." }
+        p { "Buy " strong { (add.credits) } " credits for " strong { (money(total)) " " (price.currency) } "." }
         p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
     };
     let fields = [
@@ -354,7 +350,24 @@ pub(super) async fn ask(
         ("price", price.to_string()),
     ];
     let back = format!("/credits?organisation={id}");
-    Ok(confirm::page(&browser, "Add credits", says, "/credits/add", &back, &fields, "Buy"))
+    let question = confirm::Question {
+        title: "Add credits",
+        says,
+        yes: Some("Buy"),
+        action: "/credits/add",
+        back: &back,
+        here: "/credits",
+    };
+    Ok(question.page(&browser, &fields))
+}
+
+/// With two decimals, or as many as it has.
+fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
+    amount = amount.normalize();
+    if amount.scale() < 2 {
+        amount.rescale(2);
+    }
+    amount
 }
 
 pub(super) async fn add(
@@ -382,17 +395,6 @@ pub(super) async fn add(
         (true, false) => "added",
     };
     Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
-}
-
-/// What has just happened.
-fn notice(said: &str) -> Markup {
-    let says = match said {
-        "added" => "The credits were added.",
-        "resumed" => "The credits were added. Photos that waited for them go on.",
-        "before" => "This was bought before; nothing changed.",
-        _ => return html! {},
-    };
-    html! { p.notice.good role="status" { (says) } }
 }
 
 pub(super) async fn live(

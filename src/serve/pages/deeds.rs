@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Table, View},
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
@@ -21,7 +21,7 @@ pub(super) struct Asked {
     format: Format,
 }
 
-const SHOWN: usize = 50;
+const PAGES: Pages = Pages(50);
 
 pub(super) async fn page(
     State(service): State<Service>,
@@ -29,9 +29,9 @@ pub(super) async fn page(
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
     browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
-    let most = asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX));
     let mut db = service.database.acquire().await?;
-    let mut found = deeds::list(&mut db, browser.about(), asked.after, most).await?;
+    let found =
+        deeds::list(&mut db, browser.about(), asked.after, PAGES.rows(asked.format)).await?;
     let view = View { path: "/deeds", filters: vec![browser.filter()], sort: "" };
     let table = Table::new(view)
         .instant("Date", browser.zone(), |deed: &Deed| Some(deed.at))
@@ -54,9 +54,7 @@ pub(super) async fn page(
     if asked.format == Format::Csv {
         return table.as_file("audit", &found);
     }
-    let more = found.len() > SHOWN;
-    found.truncate(SHOWN);
-    let next = found.last().filter(|_| more).map(|deed| deed.id.to_string());
+    let (found, next) = PAGES.of(found, |deed| deed.id.to_string());
     let content = html! {
         h1 { "Audit" }
         p.faint { "What people and programs changed, the newest first. Nobody can change this list." }

@@ -10,7 +10,7 @@ use sqlx::Connection;
 
 use super::{
     Form, PageOrFile, layout,
-    table::{Format, Table, View},
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
@@ -32,17 +32,16 @@ pub(super) struct Asked {
 }
 
 /// Events of a page.
-const SHOWN: usize = 50;
+const PAGES: Pages = Pages(50);
 
 pub(super) async fn page(
     State(service): State<Service>,
     browser: Browser,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
-    let most = asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX));
     let mut db = service.database.acquire().await?;
     let (about, name) = (browser.about(), asked.name.trim());
-    let mut events = event::page(&mut db, about, name, asked.after, most).await?;
+    let events = event::page(&mut db, about, name, asked.after, PAGES.rows(asked.format)).await?;
     let filters = vec![browser.filter(), ("name", asked.name.clone())];
     let on = |setting: bool| if setting { "on" } else { "off" }.to_owned();
     let table = Table::new(View { path: "/events", filters, sort: "" })
@@ -58,10 +57,13 @@ pub(super) async fn page(
     if asked.format == Format::Csv {
         return table.as_file("events", &events);
     }
-    let more = events.len() > SHOWN;
-    events.truncate(SHOWN);
-    let next = events.last().filter(|_| more).map(|event| event.id.to_string());
+    let (events, next) = PAGES.of(events, |event| event.id.to_string());
     let (organisation, id) = browser.filter();
+    let empty = match (name, about) {
+        ("", Some(_)) => "No events yet: create the first, or let the upload pipeline.",
+        ("", None) => "No events yet. Choose an organisation to create one.",
+        _ => "No event is called so, or has that number.",
+    };
     let content = html! {
         h1 { "Events" }
         form.filters method="get" action="/events" {
@@ -69,7 +71,7 @@ pub(super) async fn page(
             label { "Name or ID" input type="search" name="name" value=(asked.name); }
             button.quiet type="submit" { "Search" }
         }
-        (table.on_page(&events, "No events here: create the first, or let the upload pipeline.", next.as_ref()))
+        (table.on_page(&events, empty, next.as_ref()))
         @if let (Some(about), true) = (about, MAY_CREATE.contains(&browser.caller.role)) {
             h2 { "New event" }
             form.filters method="post" action="/events" {

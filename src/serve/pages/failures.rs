@@ -9,13 +9,13 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    Form, Page, PageOrFile, confirm,
-    event::code,
-    layout,
+    Form, Page, PageOrFile, confirm, layout,
     table::{Format, Table, View},
 };
 use crate::{
     access::Role,
+    credits::Credits,
+    event,
     failures::{self, Group, Sort, Which},
     ids::{EventId, Operation},
     serve::{
@@ -30,6 +30,7 @@ use crate::{
 /// Which failures, as a form sends it, with empty fields.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
+    #[serde(default, deserialize_with = "layout::number")]
     event: Option<EventId>,
     #[serde(default)]
     sort: Sort,
@@ -66,9 +67,15 @@ pub(super) async fn page(
     if asked.format == Format::Csv {
         return table.as_file("failures", &groups);
     }
+    let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Failures" }
         p.faint { "Photos that failed" @if asked.event.is_none() { " in the last " (DAYS) " days" } " and were not retried since, by reason. Each got its credit back." }
+        form.filters method="get" action="/failures" {
+            input type="hidden" name=(organisation) value=(id);
+            label { "Event ID" input name="event" inputmode="numeric" size="8" value=[asked.event]; }
+            button.quiet type="submit" { "Show" }
+        }
         (table.on_page(&groups, "Nothing has failed: there is nothing to do here.", None))
     };
     Ok(layout::page(&browser, "/failures", "Failures", None, content).into_response())
@@ -92,7 +99,7 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
         .column(
             "Operation",
             |group| html! { (group.operation) },
-            |group| code(group.operation).into(),
+            |group| group.operation.code().into(),
         )
         .number("Photos", |group| group.photos)
         .sorts("photos")
@@ -104,9 +111,9 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
         .sorts("last")
         .actions(move |group| html! { @if may_retry {
             form.inline method="get" action={ "/events/" (group.event) "/retry" } {
-                input type="hidden" name="operation" value=(code(group.operation));
+                input type="hidden" name="operation" value=(group.operation.code());
                 input type="hidden" name="reason" value=(group.reason);
-                button.quiet type="submit" { "Retry" }
+                button.quiet type="submit" aria-label={ "Retry " (group.reason) " of " (group.event_name) ", " (group.operation) } { "Retry" }
             }
         } })
 }
@@ -126,15 +133,30 @@ impl Retry {
 /// What it will cost.
 pub(super) async fn ask_retry(
     State(service): State<Service>,
-    browser: Browser,
-    Path(event): Path<EventId>,
+    mut browser: Browser,
+    Path(id): Path<EventId>,
     Query(retry): Query<Retry>,
 ) -> Page {
-    let retried = again(&service, &browser.caller, event, &retry.retry(true)).await?;
-    let says = html! { p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." } };
-    let fields = [("operation", code(retry.operation).to_owned()), ("reason", retry.reason)];
-    let action = format!("/events/{event}/retry");
-    Ok(confirm::page(&browser, "Retry", says, &action, "/failures", &fields, "Retry them"))
+    let retried = again(&service, &browser.caller, id, &retry.retry(true)).await?;
+    let mut db = service.database.acquire().await?;
+    let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    browser.look_at(&mut db, event.organisation).await?;
+    let missing = Credits((retried.credits.0 - retried.available.0).max(0));
+    let says = html! {
+        p { (retry.operation) " of " strong { (event.name) } ", photos that failed with " code { (retry.reason) } ":" }
+        p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." }
+        @if missing > Credits(0) { p.notice { (missing) " of them wait until as many credits are added." } }
+    };
+    let question = confirm::Question {
+        title: "Retry?",
+        says,
+        yes: (retried.photos > 0).then_some("Retry them"),
+        action: &format!("/events/{id}/retry"),
+        back: &format!("/events/{id}"),
+        here: "/failures",
+    };
+    let fields = [("operation", retry.operation.code().to_owned()), ("reason", retry.reason)];
+    Ok(question.page(&browser, &fields))
 }
 
 pub(super) async fn retry(
@@ -142,6 +164,6 @@ pub(super) async fn retry(
     Path(event): Path<EventId>,
     form: Form<Retry>,
 ) -> Result<Redirect, Problem> {
-    again(&service, &form.browser.caller, event, &form.fields.retry(false)).await?;
-    Ok(Redirect::to(&format!("/events/{event}")))
+    let done = again(&service, &form.browser.caller, event, &form.fields.retry(false)).await?;
+    Ok(Redirect::to(&format!("/events/{event}?said=queued.{}", done.queued)))
 }

@@ -1,31 +1,23 @@
-//! For finance: the books balance, and what came back and why; and a photo's receipt.
+//! For finance: the books balance, and what came back and why.
 
 use axum::{extract::State, response::IntoResponse};
 use chrono::Utc;
-use maud::{Markup, html};
+use maud::html;
 use serde::Deserialize;
 
 use super::{
-    Page, PageOrFile, layout,
+    PageOrFile, layout,
     refunds::lately,
-    table::{Format, Table, View},
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
     books::{
-        receipt::{self, Booking, Job},
         reconciliations::{self, Reconciliation},
         refunds::{self, By, Refunds},
     },
     credits::Credits,
-    ids::PhotoId,
-    serve::{
-        Service,
-        api::photos::must_see,
-        caller::Browser,
-        input::{Path, Query},
-        problem::Problem,
-    },
+    serve::{Service, caller::Browser, input::Query},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,7 +38,7 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     // The books are those of all organisations.
     let checks = if browser.caller.organisation.is_none() {
-        reconciliations::latest(&mut db, asked.format.rows(30)).await?
+        reconciliations::latest(&mut db, Pages(30).rows(asked.format)).await?
     } else {
         Vec::new()
     };
@@ -116,55 +108,4 @@ fn checked() -> Table<'static, Reconciliation> {
 
 fn took(check: &Reconciliation) -> i64 {
     (check.ended_at - check.started_at).num_milliseconds()
-}
-
-pub(super) async fn receipt(
-    State(service): State<Service>,
-    browser: Browser,
-    Path(photo): Path<PhotoId>,
-) -> Page {
-    browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
-    let mut db = service.database.acquire().await?;
-    must_see(&mut db, &browser.caller, photo).await?;
-    let missing = || Problem::not_found(format!("photo {photo}"));
-    let receipt = receipt::receipt(&mut db, photo, None).await?.ok_or_else(missing)?;
-    let content = html! {
-        h1 { "Receipt" }
-        p { strong { (receipt.key) } " · " a href={ "/events/" (receipt.event) } { (receipt.event_name) } br; span.faint { (receipt.photo) } }
-        @for job in &receipt.jobs { (job_of(job)) }
-    };
-    Ok(layout::page(&browser, "/finance", "Receipt", None, content))
-}
-
-fn job_of(job: &Job) -> Markup {
-    html! {
-        section.panel {
-            h2 { (job.operation) @if job.retry { " (retried by a person)" } " · " (job.state.replace('_', " ")) }
-            ol {
-                li { "queued by " strong { (job.queued_by) } " " (layout::instant(job.queued_at, "UTC")) " in run " (job.run) }
-                @if let Some(skipped) = &job.skipped { li { "taken out by " (skipped.by) " " (layout::instant(skipped.at, "UTC")) } }
-                @if let Some(booking) = &job.reserved { li { (booked(booking)) } }
-                @for attempt in &job.attempts {
-                    li { "attempt " (attempt.number) ", worker " (attempt.worker) ", " (layout::instant(attempt.started_at, "UTC"))
-                        @if let Some(ended) = &attempt.ended { " · " (ended.replace('_', " ")) }
-                        @if let Some(reason) = &attempt.reason { " (" code { (reason) } ")" } }
-                }
-                @if let Some(booking) = &job.closed { li { (booked(booking)) } }
-            }
-            @if let Some(reason) = &job.reason { p { "Why: " code { (reason) } @if let Some(detail) = &job.detail { " " span.faint { (detail) } } } }
-        }
-    }
-}
-
-fn booked(booking: &Booking) -> Markup {
-    let what = match booking.movement.as_str() {
-        "reserve" => "1 credit reserved",
-        "commit" => "1 credit earned",
-        "refund" => "1 credit came back",
-        other => other,
-    };
-    html! {
-        strong { (what) } " · entry " (booking.entry) " · balance " (booking.balance_before) " → " (booking.balance_after) " · " (layout::instant(booking.at, "UTC"))
-        div.faint { "sealed by " code { (booking.link.chars().take(16).collect::<String>()) "…" } }
-    }
 }

@@ -1,12 +1,14 @@
 //! What all pages share.
 
 use axum::response::Html;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use maud::{DOCTYPE, Markup, html};
+use serde::{Deserialize, Deserializer};
 
 use crate::{
-    access::{self, Role},
-    serve::caller::Browser,
+    access::{self, Caller, Role},
+    credits::Credits,
+    serve::{caller::Browser, problem::Problem},
 };
 
 fn head(title: &str) -> Markup {
@@ -28,14 +30,25 @@ pub(super) fn bare(title: &str, content: Markup) -> Html<String> {
     Html(page.into_string())
 }
 
-/// Who is led where.
-pub(super) fn places(role: Role) -> &'static [(&'static str, &'static str)] {
+/// Who is led where. The workers are those of all organisations.
+pub(super) fn places(caller: &Caller) -> Vec<(&'static str, &'static str)> {
+    let bound = caller.organisation.is_some();
+    all_places(caller.role)
+        .iter()
+        .copied()
+        .filter(|place| !bound || place.0 != "/workers")
+        .collect()
+}
+
+fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
     match role {
         Role::Pipeline => &[("/events", "Events")],
         Role::Organiser => &[
             ("/credits", "Credits"),
             ("/events", "Events"),
             ("/failures", "Failures"),
+            ("/refunds", "Refunds"),
+            ("/receipts", "Receipts"),
             ("/statements", "Statements"),
             ("/deeds", "Audit"),
         ],
@@ -50,6 +63,7 @@ pub(super) fn places(role: Role) -> &'static [(&'static str, &'static str)] {
         Role::Finance => &[
             ("/finance", "Finance"),
             ("/refunds", "Refunds"),
+            ("/receipts", "Receipts"),
             ("/statements", "Statements"),
             ("/credits", "Credits"),
             ("/deeds", "Audit"),
@@ -60,6 +74,7 @@ pub(super) fn places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/workers", "Workers"),
             ("/finance", "Finance"),
             ("/refunds", "Refunds"),
+            ("/receipts", "Receipts"),
             ("/statements", "Statements"),
             ("/events", "Events"),
             ("/credits", "Credits"),
@@ -87,8 +102,8 @@ pub(super) fn page(
                 nav.side aria-label="Main" {
                     strong { "photogate" }
                     @if caller.organisation.is_none() { (switch(browser, here)) }
-                    @for (address, name) in places(caller.role) {
-                        a href=(kept(browser, address)) aria-current=[(*address == here).then_some("page")] { (name) }
+                    @for (address, name) in places(caller) {
+                        a href=(kept(browser, address)) aria-current=[(address == here).then_some("page")] { (name) }
                     }
                     form method="post" action="/logout" {
                         (key(browser))
@@ -117,6 +132,7 @@ fn switch(browser: &Browser, here: &str) -> Markup {
             input type="hidden" name="to" value=(here);
             label { "Organisation"
                 input type="search" name="name" placeholder="All: name or ID" value=(chosen.map_or("", |chosen| &chosen.name)); }
+            button.quiet type="submit" { "Go" }
         }
         @if chosen.is_some() { a href=(here) { "All organisations" } }
     }
@@ -129,9 +145,8 @@ pub(super) fn key(browser: &Browser) -> Markup {
 
 /// An instant in a time zone of PostgreSQL's kind; the exact one on hover.
 pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
-    let name = if zone == "UTC" { " UTC" } else { "" };
-    let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M");
-    html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) (name) } }
+    let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M %Z");
+    html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) } }
 }
 
 /// The same where there is little room: today's time, or the day; the exact instant on hover.
@@ -140,7 +155,7 @@ pub(super) fn moment(at: DateTime<Utc>, zone: &str) -> Markup {
     let (local, today) = (at.with_timezone(&zone), Utc::now().with_timezone(&zone));
     let form = match () {
         () if local.date_naive() == today.date_naive() => "%H:%M",
-        () if (local - today).abs() < chrono::TimeDelta::days(180) => "%-d %b, %H:%M",
+        () if (local - today).abs() < TimeDelta::days(180) => "%-d %b, %H:%M",
         () => "%-d %b %Y",
     };
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local.format(form)) } }
@@ -165,11 +180,40 @@ pub(super) fn about(seconds: f64) -> String {
     }
 }
 
-/// How long ago, as on a clock.
-pub(super) fn age(age: chrono::TimeDelta) -> String {
+/// What has just been done; the address says it in a word, and of how many.
+pub(super) fn said(word: &str) -> Markup {
+    let (what, count) = word.split_once('.').unwrap_or((word, ""));
+    let count = count.parse().map(Credits).unwrap_or_default();
+    let says = match what {
+        "added" => "The credits were added.".to_owned(),
+        "resumed" => "The credits were added. Photos that waited for them go on.".to_owned(),
+        "before" => "This was bought before; nothing changed.".to_owned(),
+        "queued" => format!("{count} photos were queued."),
+        "saved" => "The settings were saved.".to_owned(),
+        "held" => "It is held: nothing more of it is claimed.".to_owned(),
+        "lifted" => "The hold was lifted.".to_owned(),
+        _ => return html! {},
+    };
+    html! { p.notice.good role="status" { (says) } }
+}
+
+/// A page of ours that somebody came from, or this one; and what to say there.
+pub(super) fn back_to(path: &str, back: &str, word: &str) -> String {
+    let ours = back.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('?'));
+    let back = if ours { back } else { path };
+    match (word, back.contains('?')) {
+        ("", _) => back.to_owned(),
+        (word, true) => format!("{back}&said={word}"),
+        (word, false) => format!("{back}?said={word}"),
+    }
+}
+
+/// How long ago.
+pub(super) fn age(age: TimeDelta) -> String {
     let seconds = age.num_seconds().max(0);
     match seconds {
-        0..3600 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         3600..172_800 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} days", seconds / 86_400),
     }
@@ -189,4 +233,38 @@ pub(super) fn choice(label: &str, name: &str, options: &[(&str, &str)], chosen: 
             }
         }
     }
+}
+
+/// A number of a form; an empty field is none.
+pub(super) fn number<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(from)?;
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The first instant of a day of the organisation's, or of so many days later.
+pub(super) fn begin_of(
+    day: &str,
+    zone: &str,
+    later: i64,
+) -> Result<Option<DateTime<Utc>>, Problem> {
+    if day.is_empty() {
+        return Ok(None);
+    }
+    let bad = || Problem::invalid("from", "write a day as 2026-11-23");
+    let day: NaiveDate = day.parse().map_err(|_| bad())?;
+    let day = day.checked_add_signed(TimeDelta::days(later)).ok_or_else(bad)?;
+    let zone = self::zone(zone);
+    let midnight = day.and_hms_opt(0, 0, 0).ok_or_else(bad)?;
+    // Where clocks leave midnight out, the day begins an hour later.
+    let begin = midnight.and_local_timezone(zone).earliest();
+    let begin =
+        begin.or_else(|| (midnight + TimeDelta::hours(1)).and_local_timezone(zone).earliest());
+    Ok(begin.map(|begin| begin.to_utc()))
 }

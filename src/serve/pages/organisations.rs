@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Table, View},
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
@@ -39,8 +39,8 @@ pub(super) struct Asked {
     format: Format,
 }
 
-/// Organisations of a page: beyond that, people search.
-const SHOWN: i64 = 200;
+/// Organisations of the page: beyond that, people search.
+const PAGES: Pages = Pages(200);
 
 pub(super) async fn page(
     State(service): State<Service>,
@@ -50,14 +50,13 @@ pub(super) async fn page(
     browser.caller.must_be(&[Role::Operator, Role::Finance, Role::Staff])?;
     let own = browser.caller.organisation;
     let name = asked.name.trim();
-    let most = asked.format.rows(SHOWN);
+    let most = PAGES.rows(asked.format);
     let mut db = service.database.acquire().await?;
-    let mut found =
-        organisation::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
+    let found = organisation::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
     // Nowhere but to pages of ours.
-    let to = layout::places(browser.caller.role)
-        .iter()
-        .map(|(path, _)| *path)
+    let to = layout::places(&browser.caller)
+        .into_iter()
+        .map(|(path, _)| path)
         .find(|path| *path == asked.to && *path != "/organisations")
         .unwrap_or("/credits");
     if let ([only], false) = (found.as_slice(), name.is_empty() || asked.format == Format::Csv) {
@@ -86,8 +85,7 @@ pub(super) async fn page(
     if asked.format == Format::Csv {
         return table.as_file("organisations", &found);
     }
-    let more = found.len() > 200;
-    found.truncate(200);
+    let (found, more) = PAGES.of(found, |found| found.id.to_string());
     let content = html! {
         h1 { "Organisations" }
         form.filters method="get" action="/organisations" {
@@ -95,7 +93,7 @@ pub(super) async fn page(
             label { "Name or ID" input type="search" name="name" value=(asked.name); }
             button.quiet type="submit" { "Search" }
         }
-        @if more { p.faint { "These are the first " (SHOWN) ": search by name for the others." } }
+        @if more.is_some() { p.faint { "These are the first " (found.len()) ": search by name for the others." } }
         (table.on_page(&found, "No organisation is called so.", None))
     };
     Ok(layout::page(&browser, "/organisations", "Organisations", None, content).into_response())

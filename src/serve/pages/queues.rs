@@ -9,14 +9,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Form, Page, PageOrFile,
-    event::code,
-    layout,
-    table::{Format, Table, View},
+    Form, Page, PageOrFile, confirm, layout,
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
-    event,
+    event, hold,
     ids::{EventId, HoldId, Operation},
     queues::{self, Filter, Place, Queue, Sort, State as QueueState, Totals},
     serve::{
@@ -41,6 +39,8 @@ pub(super) struct Asked {
     #[serde(default)]
     after: String,
     #[serde(default)]
+    said: String,
+    #[serde(default)]
     format: Format,
 }
 
@@ -53,7 +53,7 @@ const STATES: [(&str, &str); 5] = [
 ];
 
 /// Queues of a page.
-const SHOWN: usize = 50;
+const PAGES: Pages = Pages(50);
 
 pub(super) async fn page(
     State(service): State<Service>,
@@ -81,12 +81,10 @@ pub(super) async fn page(
         name: Some(asked.name.trim()).filter(|name| !name.is_empty()),
         sort: asked.sort,
         after,
-        most: asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX)),
+        most: PAGES.rows(asked.format),
     };
     let mut db = service.database.acquire().await?;
     let found = queues::list(&mut db, filter).await?;
-    let next = found.get(SHOWN - 1).filter(|_| found.len() > SHOWN).map(|(at, _)| at.to_string());
-    let mut rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
     let view = View {
         path: "/queues",
         filters: vec![
@@ -96,15 +94,19 @@ pub(super) async fn page(
         ],
         sort: asked.sort.code(),
     };
-    let table = table(view, &browser);
+    let back = view.here();
+    let table = table(view, &browser, &back);
     if asked.format == Format::Csv {
+        let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
         return table.as_file("queues", &rows);
     }
-    rows.truncate(SHOWN);
+    let (found, next) = PAGES.of(found, |(place, _)| place.to_string());
+    let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
     let totals = queues::totals(&mut db, browser.about()).await?;
     let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Queues" }
+        (layout::said(&asked.said))
         (strip(&totals))
         h2 { "By event and operation" }
         form.filters method="get" action="/queues" {
@@ -114,6 +116,7 @@ pub(super) async fn page(
             input type="hidden" name="sort" value=(asked.sort.code());
             button.quiet type="submit" { "Show" }
         }
+        p.faint { "Times are those of " (browser.zone()) "." }
         (table.on_page(&rows, "No queue is like that: choose another state, or another name.", next.as_ref()))
     };
     Ok(layout::page(&browser, "/queues", "Queues", None, content).into_response())
@@ -137,8 +140,9 @@ fn strip(totals: &Totals) -> Markup {
     }
 }
 
-fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
-    let moves = |queue: &Queue| !is_stopped(queue) && queue.waiting > 0;
+/// `back`: where a hold or its end leads.
+fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Queue> {
+    let moves = |queue: &Queue| !queue.is_stopped() && queue.waiting > 0;
     Table::new(view)
         .column(
             "Queue",
@@ -146,7 +150,7 @@ fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
             |queue| queue.event_name.clone(),
         )
         .only_in_file("Event ID", |queue| queue.event.to_string())
-        .only_in_file("Operation", |queue| code(queue.operation).into())
+        .only_in_file("Operation", |queue| queue.operation.code().into())
         .column(
             "Organisation",
             |queue| html! { a href={ "/credits?organisation=" (queue.organisation) } { (queue.organisation_name) } },
@@ -161,13 +165,17 @@ fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
         .moment("Until", browser.zone(), |queue| queue.until)
         .figure(
             "Waiting",
-            |queue| html! { (queue.waiting) @if queue.in_progress > 0 { " + " (queue.in_progress) } },
+            |queue| html! { (queue.waiting) @if queue.in_progress > 0 { span.faint { " (" (queue.in_progress) " in progress)" } } },
             |queue| queue.waiting.to_string(),
         )
         .sorts("waiting")
         .only_in_file("In progress", |queue| queue.in_progress.to_string())
         .only_in_file("Processed", |queue| queue.processed.to_string())
-        .number("Failed", |queue| queue.failed)
+        .figure(
+            "Failed",
+            |queue| html! { @if queue.failed > 0 { a href={ "/failures?event=" (queue.event) } { (queue.failed) } } @else { "0" } },
+            |queue| queue.failed.to_string(),
+        )
         .figure(
             "Photos/s",
             |queue| layout::rate(queue.rate),
@@ -181,21 +189,21 @@ fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Queue> {
                 eta.map(|eta| format!("{eta:.0}")).unwrap_or_default()
             },
         )
-        .actions(|queue| html! {
-            a href={ "/events/" (queue.event) "/why" } { "Why" } " "
+        .actions(move |queue| html! {
+            @let name = format!("{}, {}", queue.event_name, queue.operation);
+            a href={ "/events/" (queue.event) "/why" } aria-label={ "Why " (name) } { "Why" } " "
             @if let Some(hold) = queue.hold {
-                form.inline method="post" action={ "/holds/" (hold) "/lift" } { (layout::key(browser)) button.quiet type="submit" { "Lift" } }
-            } @else { (hold_form(queue, browser)) }
+                form.inline method="get" action={ "/holds/" (hold) "/lift" } {
+                    input type="hidden" name="back" value=(back);
+                    button.quiet type="submit" aria-label={ "Lift the hold of " (name) } { "Lift" }
+                }
+            } @else { (hold_form(queue, browser, back)) }
         })
-}
-
-fn is_stopped(queue: &Queue) -> bool {
-    matches!(queue.state, QueueState::Held | QueueState::NoCredits)
 }
 
 fn state(queue: &Queue) -> Markup {
     html! {
-        span.words.warn[is_stopped(queue)] {
+        span.words.warn[queue.is_stopped()] {
             @if queue.state == QueueState::Held {
                 "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
                 @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" }
@@ -204,13 +212,14 @@ fn state(queue: &Queue) -> Markup {
     }
 }
 
-fn hold_form(queue: &Queue, browser: &Browser) -> Markup {
+fn hold_form(queue: &Queue, browser: &Browser, back: &str) -> Markup {
     html! {
         details.add {
-            summary { "Hold" }
+            summary.button.quiet aria-label={ "Hold " (queue.event_name) ", " (queue.operation) } { "Hold" }
             form method="post" action={ "/events/" (queue.event) "/hold" } {
                 (layout::key(browser))
-                input type="hidden" name="operation" value=(code(queue.operation));
+                input type="hidden" name="operation" value=(queue.operation.code());
+                input type="hidden" name="back" value=(back);
                 label { "Why?" input name="note" maxlength="1000" required; }
                 label { "For how many minutes? Empty: until it is lifted" input type="number" name="minutes" min="1" max="525600"; }
                 p.faint { "Nothing more of it is claimed, whatever is topped up." }
@@ -226,6 +235,8 @@ pub(super) struct Hold {
     note: String,
     #[serde(default)]
     minutes: String,
+    #[serde(default)]
+    back: String,
 }
 
 pub(super) async fn hold(
@@ -247,28 +258,64 @@ pub(super) async fn hold(
     };
     let new = NewHold { operation: Some(hold.operation), note: hold.note, until };
     place(&service, &form.browser.caller, event, &new).await?;
-    Ok(Redirect::to("/queues"))
+    Ok(Redirect::to(&layout::back_to("/queues", &hold.back, "held")))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Nothing {}
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Lift {
+    #[serde(default)]
+    back: String,
+}
+
+/// What it will set free.
+pub(super) async fn ask_lift(
+    State(service): State<Service>,
+    mut browser: Browser,
+    Path(hold): Path<HoldId>,
+    Query(lift): Query<Lift>,
+) -> Page {
+    browser.caller.must_be(&[Role::Operator, Role::Staff])?;
+    let mut db = service.database.acquire().await?;
+    let missing = || Problem::not_found(format!("hold {hold}"));
+    let event = hold::event_of(&mut db, hold).await?.ok_or_else(missing)?;
+    let found = browser.caller.must_see_event(event, event::find(&mut db, event).await?);
+    let found = found.map_err(|_| missing())?;
+    browser.look_at(&mut db, found.organisation).await?;
+    let queues = queues::of_event(&mut db, event).await?;
+    let queue = queues.iter().find(|queue| queue.hold == Some(hold)).ok_or_else(missing)?;
+    let says = html! {
+        p { (queue.operation) " of " strong { (queue.event_name) } " is held by " (queue.owner.as_deref().unwrap_or("somebody"))
+            @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" } "." }
+        p { "Lifted, " strong { (queue.waiting) } " photos go on, a credit each; " (queue.funded) " of them are funded now." }
+    };
+    let question = confirm::Question {
+        title: "Lift the hold?",
+        says,
+        yes: Some("Lift it"),
+        action: &format!("/holds/{hold}/lift"),
+        back: &layout::back_to("/queues", &lift.back, ""),
+        here: "/queues",
+    };
+    Ok(question.page(&browser, &[("back", lift.back)]))
+}
 
 pub(super) async fn lift(
     State(service): State<Service>,
     Path(hold): Path<HoldId>,
-    form: Form<Nothing>,
+    form: Form<Lift>,
 ) -> Result<Redirect, Problem> {
     lift_one(&service, &form.browser.caller, hold).await?;
-    Ok(Redirect::to("/queues"))
+    Ok(Redirect::to(&layout::back_to("/queues", &form.fields.back, "lifted")))
 }
 
 pub(super) async fn why(
     State(service): State<Service>,
-    browser: Browser,
+    mut browser: Browser,
     Path(event): Path<EventId>,
 ) -> Page {
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    browser.look_at(&mut db, found.organisation).await?;
     let why = why::event(&mut db, event)
         .await?
         .ok_or_else(|| Problem::not_found(format!("event {event}")))?;
@@ -276,7 +323,7 @@ pub(super) async fn why(
         h1 { "Why? " span.faint { (found.name) " · " (event) } }
         p { (why.answer) }
         @if !why.chain.is_empty() { ol { @for cause in &why.chain {
-            li { (cause.says) @if let Some(since) = cause.since { span.faint { " since " (layout::instant(since, "UTC")) } } }
+            li { (cause.says) @if let Some(since) = cause.since { span.faint { " since " (layout::instant(since, browser.zone())) } } }
         } } }
         @match &why.action { Some(action) => p.notice { "Do: " strong { (action) } }, None => p.notice.good { "Nothing has to be done." } }
         p { a href={ "/events/" (event) } { "To the event" } }

@@ -1,21 +1,19 @@
 //! Credits that came back, photo by photo.
 
 use axum::{extract::State, response::IntoResponse};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use maud::html;
 use serde::Deserialize;
 
 use super::{
-    PageOrFile,
-    event::code,
-    layout,
-    table::{Format, Table, View},
+    PageOrFile, layout,
+    table::{Format, Pages, Table, View},
 };
 use crate::{
     access::Role,
     books::refunds::{self, Filter, Refund},
-    ids::OrganisationId,
-    serve::{Service, caller::Browser, input::Query},
+    ids::{OrganisationId, RunId},
+    serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
 
 /// The last 31 days.
@@ -27,12 +25,33 @@ pub(super) fn lately(organisation: Option<OrganisationId>) -> Filter {
 pub(super) struct Asked {
     #[serde(default)]
     reason: String,
+    #[serde(default, deserialize_with = "layout::number")]
+    run: Option<RunId>,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
     #[serde(default)]
     format: Format,
 }
 
+impl Asked {
+    /// The last 31 days, if nobody says; of a run, all.
+    fn filter(&self, browser: &Browser) -> Result<Filter, Problem> {
+        let mut filter = lately(browser.about());
+        if self.run.is_some() {
+            filter.since = DateTime::UNIX_EPOCH;
+        }
+        if let Some(since) = layout::begin_of(&self.from, browser.zone(), 0)? {
+            filter.since = since;
+        }
+        filter.until = layout::begin_of(&self.to, browser.zone(), 1)?;
+        Ok(filter)
+    }
+}
+
 /// Refunds of the page; a file has all.
-const SHOWN: usize = 200;
+const PAGES: Pages = Pages(200);
 
 pub(super) async fn page(
     State(service): State<Service>,
@@ -40,15 +59,22 @@ pub(super) async fn page(
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
     browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
-    let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
-    let most = asked.format.rows(i64::try_from(SHOWN).unwrap_or(i64::MAX));
+    let reason = Some(asked.reason.trim()).filter(|reason| !reason.is_empty());
+    let (filter, most) = (asked.filter(&browser)?, PAGES.rows(asked.format));
     let mut db = service.database.acquire().await?;
-    let mut found = refunds::newest(&mut db, lately(browser.about()), reason, most).await?;
-    let filters = vec![browser.filter(), ("reason", asked.reason.clone())];
+    let found = refunds::newest(&mut db, filter, reason, asked.run, most).await?;
+    let run = asked.run.map(|run| run.to_string()).unwrap_or_default();
+    let filters = vec![
+        browser.filter(),
+        ("reason", asked.reason.clone()),
+        ("run", run.clone()),
+        ("from", asked.from.clone()),
+        ("to", asked.to.clone()),
+    ];
     let table = Table::new(View { path: "/refunds", filters, sort: "" })
         .text("Photo", |row: &Refund| row.key.clone())
         .only_in_file("Photo ID", |row| row.photo.to_string())
-        .column("Operation", |row| html! { (row.operation) }, |row| code(row.operation).into())
+        .column("Operation", |row| html! { (row.operation) }, |row| row.operation.code().into())
         .column(
             "Event",
             |row| html! { a href={ "/events/" (row.event) } { (row.event) } },
@@ -64,15 +90,26 @@ pub(super) async fn page(
         .only_in_file("Job", |row| row.job.to_string())
         .number("Entry", |row| row.entry)
         .instant("When", browser.zone(), |row| Some(row.at))
-        .actions(|row| html! { a href={ "/receipts/" (row.photo) } { "Receipt" } });
+        .actions(|row| html! { a href={ "/receipts/" (row.photo) } aria-label={ "Receipt of " (row.key) } { "Receipt" } });
     if asked.format == Format::Csv {
         return table.as_file("refunds", &found);
     }
-    let more = found.len() > SHOWN;
-    found.truncate(SHOWN);
+    let (found, more) = PAGES.of(found, |row| row.job.to_string());
+    let (organisation, id) = browser.filter();
     let content = html! {
-        h1 { "Refunds" @if !asked.reason.is_empty() { " · " code { (asked.reason) } } }
-        p.faint { "Of the last 31 days, the newest first." @if more { " These are the first " (SHOWN) "; the file has all." } }
+        h1 { "Refunds" }
+        form.filters method="get" action="/refunds" {
+            input type="hidden" name=(organisation) value=(id);
+            label { "Reason" input name="reason" size="14" value=(asked.reason); }
+            label { "Run" input name="run" inputmode="numeric" size="8" value=(run); }
+            label { "From" input type="date" name="from" value=(asked.from); }
+            label { "To" input type="date" name="to" value=(asked.to); }
+            button.quiet type="submit" { "Show" }
+        }
+        p.faint {
+            @if asked.from.is_empty() && asked.run.is_none() { "Of the last 31 days, the newest first." } @else { "The newest first." }
+            @if more.is_some() { " These are the first " (found.len()) "; the file has all." }
+        }
         (table.on_page(&found, "Nothing came back.", None))
     };
     Ok(layout::page(&browser, "/refunds", "Refunds", None, content).into_response())

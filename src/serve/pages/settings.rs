@@ -2,13 +2,13 @@
 
 use axum::{
     extract::{Multipart, State},
-    response::Redirect,
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::Connection;
 
-use super::{Form, Page, event::card, layout};
+use super::{Form, Page, confirm, layout, photos::card};
 use crate::{
     access::{self, Role},
     deeds,
@@ -54,18 +54,26 @@ pub(super) struct Settings {
     face_search: Option<String>,
     #[serde(default)]
     start_list: String,
+    /// What is deleted was asked for.
+    #[serde(default)]
+    sure: bool,
 }
 
 pub(super) async fn save(
     State(service): State<Service>,
     Path(id): Path<EventId>,
     form: Form<Settings>,
-) -> Result<Redirect, Problem> {
-    let (caller, settings) = (form.browser.caller, form.fields);
-    caller.must_be(MAY_CHANGE)?;
+) -> Result<Response, Problem> {
+    let (mut browser, settings) = (form.browser, form.fields);
+    browser.caller.must_be(MAY_CHANGE)?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    let found = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
     let (bibs, faces) = (settings.bib_search.is_some(), settings.face_search.is_some());
+    if found.face_search && !faces && !settings.sure {
+        browser.look_at(&mut db, found.organisation).await?;
+        return Ok(ask_to_forget(&browser, &found, settings).into_response());
+    }
+    let caller = browser.caller;
     let numbers = match settings.start_list.trim() {
         "" => None,
         text => Some(start_list::parse(text.as_bytes())?),
@@ -85,7 +93,25 @@ pub(super) async fn save(
     tx.commit().await?;
     // Embeddings are out of reach; a worker deletes them should this not come to its end.
     event::forget(&mut db, id).await?;
-    Ok(Redirect::to(&format!("/events/{id}")))
+    Ok(Redirect::to(&format!("/events/{id}?said=saved")).into_response())
+}
+
+/// What is deleted does not come back.
+fn ask_to_forget(browser: &Browser, event: &Event, settings: Settings) -> Html<String> {
+    let back = format!("/events/{}", event.id);
+    let question = confirm::Question {
+        title: "Switch face search off?",
+        says: html! {
+            p { "Everything that was computed to find faces on photos of " strong { (event.name) } " is deleted now. Switched on again, only photos processed from then on are searched." }
+        },
+        yes: Some("Switch it off, and delete"),
+        action: &format!("{back}/settings"),
+        back: &back,
+        here: "/events",
+    };
+    let mut fields = vec![("sure", "true".to_owned()), ("start_list", settings.start_list)];
+    fields.extend(settings.bib_search.map(|bibs| ("bib_search", bibs)));
+    question.page(browser, &fields)
 }
 
 /// Photos that a page of a search shows.
@@ -93,7 +119,7 @@ const SHOWN: usize = 48;
 
 pub(super) async fn selfie(
     State(service): State<Service>,
-    browser: Browser,
+    mut browser: Browser,
     Path(id): Path<EventId>,
     mut parts: Multipart,
 ) -> Page {
@@ -114,6 +140,9 @@ pub(super) async fn selfie(
     let photo = photo.ok_or_else(|| Problem::invalid("selfie", "choose a photo of one person"))?;
     let found = by_selfie(&service, &browser.caller, id, photo, SAME_PERSON).await?;
     let mut db = service.database.acquire().await?;
+    if let Some(event) = event::find(&mut db, id).await? {
+        browser.look_at(&mut db, event.organisation).await?;
+    }
     let mut shown = Vec::new();
     for one in found.iter().take(SHOWN) {
         let filter = Filter { photo: Some(one.photo), most: 1, ..Filter::default() };

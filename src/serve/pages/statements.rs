@@ -2,16 +2,17 @@
 
 use axum::{extract::State, response::IntoResponse};
 use chrono::Utc;
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    PageOrFile, credits, layout,
+    PageOrFile, credits as page_of_credits, layout,
     table::{Format, Table, View},
 };
 use crate::{
     access::Role,
-    books::statement::Line,
+    books::{history::Kind, statement::Line},
+    credits::Credits,
     serve::{Service, api::credits::of_month, caller::Browser, input::Query},
 };
 
@@ -20,7 +21,20 @@ pub(super) struct Asked {
     #[serde(default)]
     month: String,
     #[serde(default)]
+    json: bool,
+    #[serde(default)]
     format: Format,
+}
+
+/// What lies between opening and closing, by kind.
+fn sums(lines: &[Line]) -> Markup {
+    let sum = |of: fn(&Line) -> bool| {
+        Credits(lines.iter().filter(|line| of(line)).map(|line| line.credits.0).sum())
+    };
+    let used = sum(|line| line.kind == Kind::Usage);
+    let came_back = sum(|line| line.kind == Kind::Refund);
+    let added = sum(|line| !matches!(line.kind, Kind::Usage | Kind::Refund));
+    html! { " + " (added) " added − " (Credits(-used.0)) " used " @if came_back.0 < 0 { "− " } @else { "+ " } (Credits(came_back.0.abs())) " refunded" }
 }
 
 /// Lines of the page; a file has all.
@@ -55,6 +69,9 @@ pub(super) async fn page(
     };
     let mut db = service.database.acquire().await?;
     let statement = of_month(&mut db, about, &month).await?;
+    if asked.json {
+        return Ok(axum::Json(statement).into_response());
+    }
     let view = View {
         path: "/statements",
         filters: vec![(organisation, id.clone()), ("month", month.clone())],
@@ -71,7 +88,7 @@ pub(super) async fn page(
         .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
         .figure(
             "Credits",
-            |line| html! { (credits::signed(line.credits)) },
+            |line| html! { (page_of_credits::signed(line.credits)) },
             |line| line.credits.0.to_string(),
         )
         .number("Balance", |line| line.balance.0);
@@ -83,10 +100,11 @@ pub(super) async fn page(
         h1 { "Statements" }
         (form)
         h2 { (statement.name) " · " (statement.month.format("%B %Y")) " " @if statement.closed { span.badge { "Closed" } } @else { span.badge { "Current" } } }
-        p { "Opening " strong { (statement.opening) } " → closing " strong { (statement.closing) }
+        p { "Opening " strong { (statement.opening) } (sums(&statement.lines)) " = closing " strong { (statement.closing) }
             @if let Some(seal) = &statement.sealed_by { " · sealed by " code { (seal.chars().take(16).collect::<String>()) "…" } } }
         @if shown.len() < statement.lines.len() { p.faint { "These are the first " (SHOWN) " of " (statement.lines.len()) " lines; the file has all." } }
         (table.on_page(shown, "Nothing moved in this month.", None))
+        p { a download={ "statement-" (about) "-" (month) ".json" } href={ "/statements?month=" (month) "&" (organisation) "=" (id) "&json=true" } { "JSON" } }
     };
     Ok(layout::page(&browser, "/statements", "Statements", None, content).into_response())
 }

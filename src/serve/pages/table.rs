@@ -21,13 +21,29 @@ pub(super) enum Format {
     Csv,
 }
 
-impl Format {
+/// So many rows are a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pages(pub(super) usize);
+
+impl Pages {
     /// How many rows to read: those of a page and one, which says whether there is another; or all of a file.
-    pub(super) fn rows(self, of_a_page: i64) -> i64 {
-        match self {
-            Self::Page => of_a_page + 1,
-            Self::Csv => FILE_MAX + 1,
+    pub(super) fn rows(self, format: Format) -> i64 {
+        match format {
+            Format::Page => i64::try_from(self.0 + 1).unwrap_or(i64::MAX),
+            Format::Csv => FILE_MAX + 1,
         }
+    }
+
+    /// The rows of a page, and where the next begins, if there is one.
+    pub(super) fn of<T>(
+        self,
+        mut rows: Vec<T>,
+        place: impl Fn(&T) -> String,
+    ) -> (Vec<T>, Option<String>) {
+        let more = rows.len() > self.0;
+        rows.truncate(self.0);
+        let next = rows.last().filter(|_| more).map(place);
+        (rows, next)
     }
 }
 
@@ -54,6 +70,11 @@ impl View<'_> {
             query.append_pair(name, value);
         }
         format!("{}?{}", self.path, query.finish())
+    }
+
+    /// What is seen, as it is sorted.
+    pub(super) fn here(&self) -> String {
+        self.address(&[("sort", self.sort)])
     }
 
     /// The way on, and the way to a file.
@@ -177,7 +198,7 @@ impl<'a, T> Table<'a, T> {
 
     /// Links and buttons.
     pub(super) fn actions(self, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
-        self.with("", false, Some(Box::new(on_page)), None)
+        self.with("Actions", false, Some(Box::new(on_page)), None)
     }
 
     /// What has no room on a page.
@@ -208,7 +229,7 @@ impl<'a, T> Table<'a, T> {
             return html! { p.faint { (empty) } };
         }
         html! {
-            div.scroll { table {
+            div.scroll tabindex="0" role="region" aria-label="Table" { table {
                 thead { tr { @for (column, _) in &shown { (self.head(column)) } } }
                 tbody { @for row in rows { tr {
                     @for (column, cell) in &shown { td.number[column.is_number] { (cell(row)) } }
@@ -223,8 +244,9 @@ impl<'a, T> Table<'a, T> {
         html! {
             th.number[column.is_number] scope="col" aria-sort=[sorted.then_some("other")] {
                 @match column.sort {
-                    Some(_) if sorted => { (column.name) " ↓" },
+                    Some(_) if sorted => { (column.name) " " span aria-hidden="true" { "•" } },
                     Some(by) => a href=(self.view.address(&[("sort", by)])) { (column.name) },
+                    None if column.in_file.is_none() => span.hidden { (column.name) },
                     None => (column.name),
                 }
             }

@@ -1,0 +1,143 @@
+//! Photos on a page and in a file: what was seen on each, and where it stands.
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use maud::{Markup, html};
+use sqlx::PgConnection;
+
+use super::table::{FILE_MAX, Table, View};
+use crate::{
+    ids::{EventId, Operation, PhotoId},
+    photo_store::{Key, StoreError},
+    photos::{self, Filter, Photo, State as PhotoState},
+    serve::{Service, api::photos::must_see, caller::Browser, input::Path, problem::Problem},
+};
+
+/// Photos read at once for a file.
+const AT_ONCE: i64 = 1000;
+
+/// The photos of a file; one more than fits says that there are more.
+pub(super) async fn all(
+    db: &mut PgConnection,
+    event: EventId,
+    filter: Filter<'_>,
+) -> sqlx::Result<Vec<Photo>> {
+    let mut all: Vec<Photo> = Vec::new();
+    loop {
+        let after = all.last().map(|photo| photo.key.clone());
+        let filter = Filter { after: after.as_deref(), most: AT_ONCE, ..filter };
+        let found = photos::list(&mut *db, event, filter).await?;
+        let is_last = i64::try_from(found.len()).unwrap_or(i64::MAX) < AT_ONCE;
+        all.extend(found);
+        if is_last || i64::try_from(all.len()).unwrap_or(i64::MAX) > FILE_MAX {
+            return Ok(all);
+        }
+    }
+}
+
+/// Where each photo stands, and what was seen on it.
+pub(super) fn table(view: View<'_>) -> Table<'_, Photo> {
+    let state = |state: Option<PhotoState>| state.map_or("", PhotoState::code).to_owned();
+    Table::new(view)
+        .only_in_file("Photo", |photo: &Photo| photo.key.clone())
+        .only_in_file("Photo ID", |photo| photo.id.to_string())
+        .only_in_file("Processing", move |photo| state(photo.processing))
+        .only_in_file("Processing reason", |photo| {
+            photo.processing_reason.clone().unwrap_or_default()
+        })
+        .only_in_file("Rotation", move |photo| state(photo.rotation))
+        .only_in_file("Rotation reason", |photo| photo.rotation_reason.clone().unwrap_or_default())
+        .only_in_file("Turn", |photo| photo.turn.map(|turn| turn.to_string()).unwrap_or_default())
+        .only_in_file("Bibs", |photo| {
+            let numbers: Vec<_> = photo.bibs.0.iter().map(|bib| bib.number.as_str()).collect();
+            numbers.join(" ")
+        })
+        .only_in_file("Faces", |photo| photo.faces.0.len().to_string())
+}
+
+pub(super) fn card(photo: &Photo) -> Markup {
+    let state = |operation: Operation, state: Option<PhotoState>, reason: Option<&str>| {
+        html! {
+            @if let Some(state) = state {
+                div { (operation) ": " span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] { (state.name_for(operation)) }
+                    @if let Some(reason) = reason { " (" (reason.replace('_', " ")) ")" } }
+            }
+        }
+    };
+    html! {
+        li.photo tabindex="0" {
+            figure {
+                (picture(photo, false))
+                @if photo.turn.is_some_and(|turn| turn != 0) { (picture(photo, true)) }
+            }
+            div.text {
+                div { @for bib in &photo.bibs.0 { span.chip { (bib.number) } " " }
+                    @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
+                @match photo.turn { Some(0) | None => {}, Some(turn) => div { "turned by " (turn) "°: before | after" } }
+                (state(Operation::PhotoProcessing, photo.processing, photo.processing_reason.as_deref()))
+                (state(Operation::AiRotation, photo.rotation, photo.rotation_reason.as_deref()))
+                div.faint { (photo.key) }
+                div { a href={ "/receipts/" (photo.id) } aria-label={ "Receipt of " (photo.key) } { "Receipt" } }
+            }
+        }
+    }
+}
+
+/// The photo with its boxes; or as AI rotation has turned it.
+fn picture(photo: &Photo, turned: bool) -> Markup {
+    let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
+    let turn = photo.turn.filter(|_| turned).unwrap_or(0);
+    let (across, down) = if turn % 180 == 0 { (width, height) } else { (height, width) };
+    let (right, below) = match turn {
+        90 => (height, 0),
+        180 => (width, height),
+        270 => (0, width),
+        _ => (0, 0),
+    };
+    let name =
+        if turned { format!("{}, turned by {turn} degrees", photo.key) } else { photo.key.clone() };
+    html! {
+        svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
+            g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
+                // Either operation makes the thumbnail.
+                @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {} }
+                @for face in &photo.faces.0 { rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) { title { "face" } } }
+                @for bib in &photo.bibs.0 { rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) { title { (bib.number) } } }
+            }
+        }
+    }
+}
+
+/// A thumbnail is a few tens of kilobytes.
+const THUMBNAIL_MAX: usize = 1 << 20;
+
+/// Only with a session of its organisation; browsers keep it for themselves.
+pub(super) async fn thumbnail(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(photo): Path<PhotoId>,
+) -> Result<Response, Problem> {
+    {
+        let mut db = service.database.acquire().await?;
+        must_see(&mut db, &browser.caller, photo).await?;
+    }
+    match service.store.get(&Key::thumbnail(photo), THUMBNAIL_MAX).await {
+        Ok(bytes) => {
+            let headers = [
+                (header::CONTENT_TYPE, "image/jpeg"),
+                (header::CACHE_CONTROL, "private, max-age=3600"),
+            ];
+            Ok((headers, bytes.to_vec()).into_response())
+        }
+        Err(StoreError::Missing(_)) => {
+            Err(Problem::not_found("thumbnail yet: it is made when the photo is processed"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a thumbnail could not be read");
+            Err(Problem::unavailable("store_unavailable", "the store does not answer".into()))
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Everything that happened to the credit of a photo.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{Page, layout};
+use crate::{
+    access::Role,
+    books::receipt::{self, Booking, Job},
+    event,
+    ids::{EventId, PhotoId},
+    serve::{
+        Service,
+        api::photos::must_see,
+        caller::Browser,
+        input::{Path, Query},
+        problem::Problem,
+    },
+};
+
+const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// Its number, or its key in the store.
+    #[serde(default)]
+    photo: String,
+    /// The event; a key is one of an event.
+    #[serde(default)]
+    event: String,
+}
+
+/// Which photo?
+pub(super) async fn find(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Problem> {
+    browser.caller.must_be(MAY_READ)?;
+    let photo = asked.photo.trim();
+    let says = match (photo, photo.parse::<PhotoId>(), asked.event.trim().parse()) {
+        ("", ..) => None,
+        (_, Ok(photo), _) => return Ok(Redirect::to(&format!("/receipts/{photo}")).into_response()),
+        (key, Err(_), Ok(id)) => {
+            let mut db = service.database.acquire().await?;
+            let id = EventId(id);
+            let found = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+            if let Some(photo) = event::photo(&mut db, found.id, key).await? {
+                return Ok(Redirect::to(&format!("/receipts/{photo}")).into_response());
+            }
+            Some(format!("{} has no photo {key}.", found.name))
+        }
+        (_, Err(_), Err(_)) => Some(
+            "That is no photo's number. With the number of its event, write its key in the store."
+                .into(),
+        ),
+    };
+    let content = html! {
+        h1 { "Receipts" }
+        @if let Some(says) = says { p.notice.bad role="alert" { (says) } }
+        p.faint { "Who queued a photo, when its credit was reserved, who worked on it, and whether it was earned or came back." }
+        form.filters method="get" action="/receipts" {
+            label { "Photo: its number, or its key in the store" input name="photo" size="40" required value=(asked.photo); }
+            label { "Event ID, for a key" input name="event" inputmode="numeric" size="8" value=(asked.event); }
+            button type="submit" { "Show the receipt" }
+        }
+    };
+    Ok(layout::page(&browser, "/receipts", "Receipts", None, content).into_response())
+}
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    mut browser: Browser,
+    Path(photo): Path<PhotoId>,
+) -> Page {
+    browser.caller.must_be(MAY_READ)?;
+    let mut db = service.database.acquire().await?;
+    must_see(&mut db, &browser.caller, photo).await?;
+    let missing = || Problem::not_found(format!("photo {photo}"));
+    let receipt = receipt::receipt(&mut db, photo, None).await?.ok_or_else(missing)?;
+    if let Some(event) = event::find(&mut db, receipt.event).await? {
+        browser.look_at(&mut db, event.organisation).await?;
+    }
+    let content = html! {
+        h1 { "Receipt" }
+        p { strong { (receipt.key) } " · " a href={ "/events/" (receipt.event) } { (receipt.event_name) } br; span.faint { (receipt.photo) } }
+        @for job in &receipt.jobs { (job_of(job, browser.zone())) }
+    };
+    Ok(layout::page(&browser, "/receipts", "Receipt", None, content))
+}
+
+fn job_of(job: &Job, zone: &str) -> Markup {
+    html! {
+        section.panel {
+            h2 { (job.operation) @if job.retry { " (retried by a person)" } " · " (job.state.replace('_', " ")) }
+            ol {
+                li { "queued by " strong { (job.queued_by) } " " (layout::instant(job.queued_at, zone)) " in run " (job.run) }
+                @if let Some(skipped) = &job.skipped { li { "taken out by " (skipped.by) " " (layout::instant(skipped.at, zone)) } }
+                @if let Some(booking) = &job.reserved { li { (booked(booking, zone)) } }
+                @for attempt in &job.attempts {
+                    li { "attempt " (attempt.number) ", worker " (attempt.worker) ", " (layout::instant(attempt.started_at, zone))
+                        @if let Some(ended) = &attempt.ended { " · " (ended.replace('_', " ")) }
+                        @if let Some(reason) = &attempt.reason { " (" code { (reason) } ")" } }
+                }
+                @if let Some(booking) = &job.closed { li { (booked(booking, zone)) } }
+            }
+            @if let Some(reason) = &job.reason { p { "Why: " code { (reason) } @if let Some(detail) = &job.detail { " " span.faint { (detail) } } } }
+        }
+    }
+}
+
+fn booked(booking: &Booking, zone: &str) -> Markup {
+    let what = match booking.movement.as_str() {
+        "reserve" => "1 credit reserved",
+        "commit" => "1 credit earned",
+        "refund" => "1 credit came back",
+        other => other,
+    };
+    html! {
+        strong { (what) } " · entry " (booking.entry) " · balance " (booking.balance_before) " → " (booking.balance_after) " · " (layout::instant(booking.at, zone))
+        div.faint { "sealed by " code { (booking.link.chars().take(16).collect::<String>()) "…" } }
+    }
+}

@@ -1,0 +1,147 @@
+//! Photos of an event are queued: asked with what it takes, then done.
+
+use axum::{extract::State, response::Redirect};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{Form, Page, confirm};
+use crate::{
+    access::Role,
+    event,
+    ids::{EventId, Operation},
+    serve::{
+        Service,
+        api::runs::{NewRun, OnInsufficient, Planned, enqueue},
+        caller::Browser,
+        input::{Path, Query},
+        problem::Problem,
+    },
+};
+
+pub(super) const MAY_RUN: &[Role] = &[Role::Organiser, Role::Staff, Role::Pipeline];
+
+/// `empty`: nothing of the event is queued yet, so its photos are in the store alone.
+pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool) -> Markup {
+    html! {
+        details.add {
+            summary.button { (name) }
+            form method="get" action={ "/events/" (event) "/run" } {
+                input type="hidden" name="operation" value=(operation.code());
+                label { input type="radio" name="what" value="all" checked[!empty]; " all photos of the event" }
+                label { input type="radio" name="what" value="prefix" checked[empty]; " new photos of the store:" }
+                label { "below this directory" input name="prefix" placeholder="2026/marathon/"; }
+                p { button type="submit" { "Show what it takes" } }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    operation: Operation,
+    #[serde(default)]
+    what: String,
+    #[serde(default)]
+    prefix: String,
+}
+
+impl Asked {
+    /// Whoever names a part of the store means it.
+    fn run(&self, dry_run: bool) -> Result<NewRun, Problem> {
+        let prefix = Some(self.prefix.trim()).filter(|prefix| !prefix.is_empty());
+        if self.what == "prefix" && prefix.is_none() {
+            let says =
+                "say below which directory of the store the new photos are, as in 2026/marathon/";
+            return Err(Problem::invalid("prefix", says));
+        }
+        Ok(NewRun {
+            operation: Some(self.operation),
+            keys: None,
+            prefix: prefix.map(str::to_owned),
+            all: prefix.is_none(),
+            dry_run,
+            on_insufficient: OnInsufficient::Wait,
+        })
+    }
+}
+
+/// The funding plan.
+pub(super) async fn ask(
+    State(service): State<Service>,
+    mut browser: Browser,
+    Path(id): Path<EventId>,
+    Query(asked): Query<Asked>,
+) -> Page {
+    browser.caller.must_be(MAY_RUN)?;
+    let event = {
+        let mut db = service.database.acquire().await?;
+        let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+        browser.look_at(&mut db, event.organisation).await?;
+        event
+    };
+    let planned = enqueue(&service, &browser.caller, id, &asked.run(true)?).await?;
+    let says = html! {
+        p { (asked.operation) " of " strong { (event.name) } ", "
+            @if asked.prefix.trim().is_empty() { "all of its photos" } @else { "photos below " code { (asked.prefix.trim()) } } ":" }
+        (plan(&planned, &browser))
+    };
+    let back = format!("/events/{id}");
+    let question = if planned.queued == 0 {
+        let title = "There is nothing new to queue";
+        confirm::Question { title, says, yes: None, action: "", back: &back, here: "/events" }
+    } else {
+        let action = format!("{back}/run");
+        let title = format!("Queue {} photos for {}?", planned.queued, asked.operation);
+        let question = confirm::Question {
+            title: &title,
+            says,
+            yes: Some("Queue them"),
+            action: &action,
+            back: &back,
+            here: "/events",
+        };
+        let fields = [
+            ("operation", asked.operation.code().to_owned()),
+            ("what", asked.what),
+            ("prefix", asked.prefix),
+        ];
+        return Ok(question.page(&browser, &fields));
+    };
+    Ok(question.page(&browser, &[]))
+}
+
+pub(super) async fn run(
+    State(service): State<Service>,
+    Path(event): Path<EventId>,
+    form: Form<Asked>,
+) -> Result<Redirect, Problem> {
+    form.browser.caller.must_be(MAY_RUN)?;
+    let done = enqueue(&service, &form.browser.caller, event, &form.fields.run(false)?).await?;
+    Ok(Redirect::to(&format!("/events/{event}?said=queued.{}", done.queued)))
+}
+
+fn plan(planned: &Planned, browser: &Browser) -> Markup {
+    let skipped = planned.skipped;
+    let before = [
+        ("Waiting or in progress already", skipped.already_queued),
+        ("Failed before: retry them on the event's page", skipped.failed_before),
+        ("Taken out of the queue before", skipped.skipped_before),
+        ("Named twice", skipped.repeated),
+    ];
+    html! {
+        dl {
+            dt { "Photos" } dd { (planned.photos) }
+            dt { "New" } dd { (planned.queued) }
+            dt { "Done and paid for" } dd { (planned.already_paid) }
+            @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) { dt { (name) } dd { (photos) } }
+            dt { "Credits needed" } dd { (planned.needed) }
+            dt { "Credits available" } dd { (planned.available) }
+        }
+        @if planned.photos == 0 { p.notice { "There are no photos there. Photos are in the store below a directory: name it, or let the upload pipeline queue them." } }
+        @else if planned.queued == 0 { p.notice { "None of them is new, so nothing would be queued, and nothing charged." } }
+        @else if planned.shortfall.0 > 0 {
+            p.notice { (planned.will_finish) " finish now, " (planned.queued - planned.will_finish) " wait. Top up " (planned.shortfall) " credits to finish everything that waits. "
+                @if let Some(about) = browser.about() { a href={ "/credits?organisation=" (about) } { "Add credits" } } }
+        } @else { p { "All of them finish." } }
+    }
+}
