@@ -104,3 +104,27 @@ END $$;
 ALTER FUNCTION append_jobs(queue, uuid[], text, text, integer) SET enable_seqscan = off;
 ALTER FUNCTION enqueue(bigint, operation, text[], uuid[], text) SET enable_seqscan = off;
 ALTER FUNCTION retry(bigint, operation, uuid[], text) SET enable_seqscan = off;
+
+-- What queueing these photos would do: nothing is written, and no lock taken. What is asked about may change meanwhile.
+CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[],
+    OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_queue queue;
+BEGIN
+    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    SELECT count(*) FILTER (WHERE j.retry IS NULL), cardinality(p_keys) - count(*),
+           count(*) FILTER (WHERE j.retry IS NOT NULL AND o.state IS NULL AND s.position IS NULL),
+           count(*) FILTER (WHERE o.state = 'processed'), count(*) FILTER (WHERE o.state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE s.position IS NOT NULL)
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
+    FROM (SELECT DISTINCT key FROM unnest(p_keys) u (key)) a
+    LEFT JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true
+    LEFT JOIN LATERAL (SELECT x.job_id, x.retry, x.position FROM job x WHERE x.photo_id = p.photo_id AND x.queue_id = v_queue.queue_id
+                       ORDER BY x.retry DESC LIMIT 1) j ON true
+    LEFT JOIN LATERAL (SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+    LEFT JOIN LATERAL (SELECT x.position FROM skip x WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;
+    SELECT a.available, waiting_photos(a.organisation_id) + r_queued INTO r_available, r_ahead FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+END $$;
+GRANT EXECUTE ON FUNCTION plan_enqueue TO photogate_app;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{database, ids::OrganisationId};
 
-pub use people::create_person;
+pub use people::{Person, create_person, disable_person, find_person, people, set_password};
 pub use sessions::{caller_with_session, form_key, log_in, log_out};
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 

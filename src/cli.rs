@@ -5,6 +5,7 @@ mod access;
 mod annotate;
 mod config;
 mod credits;
+mod deed;
 mod demo;
 mod drill;
 mod enqueue;

@@ -73,6 +73,20 @@ pub async fn balance(
     .await
 }
 
+/// All accounts together.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_all(db: &mut PgConnection) -> sqlx::Result<Balance> {
+    sqlx::query_as!(
+        Balance,
+        r#"SELECT coalesce(sum(funded), 0)::bigint AS "funded!: _", coalesce(sum(available), 0)::bigint AS "available!: _",
+                  coalesce(sum(reserved), 0)::bigint AS "reserved!: _", coalesce(sum(spent), 0)::bigint AS "spent!: _" FROM account"#
+    )
+    .fetch_one(db)
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,6 +57,10 @@ id!(
     HoldId(i64)
 );
 id!(
+    /// Somebody who logs in.
+    PersonId(i64)
+);
+id!(
     /// A token of a program.
     TokenId(i64)
 );

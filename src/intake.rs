@@ -134,6 +134,54 @@ pub async fn enqueue(
     })
 }
 
+/// What queueing photos would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Photos that would be queued.
+    pub queued: u32,
+    /// Photos that would not be, and why.
+    pub skipped: Skipped,
+    /// Credits of the organisation, now.
+    pub available: Credits,
+    /// Credits that everything would take that would wait then, these photos included.
+    pub ahead: Credits,
+}
+
+/// As [`enqueue`], but nothing is written, and nobody waits: what would happen if it was called now.
+///
+/// # Errors
+/// See [`IntakeError`].
+pub async fn plan(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    keys: &[String],
+) -> Result<Plan, IntakeError> {
+    let row = sqlx::query!(
+        r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!", r_failed AS "failed!",
+                  r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
+           FROM plan_enqueue($1, $2, $3)"#,
+        event.0,
+        operation as Operation,
+        keys
+    )
+    .fetch_one(db)
+    .await
+    .map_err(|error| no_event(error, event))?;
+    Ok(Plan {
+        queued: row.queued.unsigned_abs(),
+        skipped: Skipped {
+            repeated: row.repeated.unsigned_abs(),
+            already_queued: row.waiting.unsigned_abs(),
+            already_processed: row.processed.unsigned_abs(),
+            failed_before: row.failed.unsigned_abs(),
+            skipped_before: row.skipped.unsigned_abs(),
+        },
+        available: Credits(row.available),
+        ahead: Credits(row.ahead),
+    })
+}
+
 /// What became of a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Retry {

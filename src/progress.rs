@@ -1,7 +1,7 @@
-//! Live progress of an event, through Redis. Only a hint, as [`wake`] is: whoever watches asks the
+//! Live progress of an event, and of an organisation's, through Redis. Only a hint, as [`wake`] is: whoever watches asks the
 //! database when something is heard, and once a second anyway.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use redis::{AsyncCommands, Client, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    ids::{EventId, JobId, Operation, PhotoId},
+    ids::{EventId, JobId, Operation, OrganisationId, PhotoId},
     wake,
 };
 
@@ -32,7 +32,7 @@ pub struct Step {
 /// Tells what goes on. Cheap to clone; never waits, never fails.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    steps: Option<mpsc::Sender<(EventId, Step)>>,
+    steps: Option<mpsc::Sender<(OrganisationId, EventId, Step)>>,
 }
 
 impl Progress {
@@ -54,19 +54,29 @@ impl Progress {
     }
 
     /// Tells a step of an event; forgets it when Redis is too slow.
-    pub fn tell(&self, event: EventId, step: Step) {
+    pub fn tell(&self, organisation: OrganisationId, event: EventId, step: Step) {
         if let Some(steps) = &self.steps {
-            let _ = steps.try_send((event, step));
+            let _ = steps.try_send((organisation, event, step));
         }
     }
 }
 
-async fn publish(mut redis: ConnectionManager, mut told: mpsc::Receiver<(EventId, Step)>) {
+async fn publish(
+    mut redis: ConnectionManager,
+    mut told: mpsc::Receiver<(OrganisationId, EventId, Step)>,
+) {
     let mut batch = Vec::new();
     while told.recv_many(&mut batch, BACKLOG_MAX).await > 0 {
-        for (event, steps) in by_event(batch.drain(..)) {
-            let Ok(message) = serde_json::to_string(&steps) else { continue };
-            if let Err(error) = redis.publish::<_, _, ()>(channel(event), message).await {
+        let organisations: BTreeSet<_> =
+            batch.iter().map(|(organisation, ..)| *organisation).collect();
+        let steps = by_event(batch.drain(..).map(|(_, event, step)| (event, step)));
+        let events = steps.into_iter().filter_map(|(event, steps)| {
+            Some((Subject::Event(event), serde_json::to_string(&steps).ok()?))
+        });
+        // Whoever watches an organisation is told that something went on, not what.
+        let all = organisations.into_iter().map(|one| (Subject::Organisation(one), String::new()));
+        for (subject, message) in events.chain(all) {
+            if let Err(error) = redis.publish::<_, _, ()>(subject.channel(), message).await {
                 tracing::debug!(%error, "progress was not published");
                 break;
             }
@@ -85,11 +95,27 @@ fn by_event(steps: impl Iterator<Item = (EventId, Step)>) -> Vec<(EventId, Vec<S
     events
 }
 
-fn channel(event: EventId) -> String {
-    format!("photogate:progress:{event}")
+/// What goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject {
+    /// An event.
+    Event(EventId),
+    /// Any event of an organisation.
+    Organisation(OrganisationId),
 }
 
-/// Watches an event, for as long as it is kept.
+impl Subject {
+    fn channel(self) -> String {
+        match self {
+            Self::Event(event) => format!("photogate:progress:{event}"),
+            Self::Organisation(organisation) => {
+                format!("photogate:progress:organisation:{organisation}")
+            }
+        }
+    }
+}
+
+/// Watches an event or an organisation, for as long as it is kept.
 #[derive(Debug)]
 pub struct Watch {
     bell: Arc<Notify>,
@@ -97,17 +123,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to watch an event; without an address, [`changed`](Self::changed) is a timer.
+    /// Starts to watch; without an address, [`changed`](Self::changed) is a timer.
     ///
     /// # Errors
     /// When the address is no Redis address.
-    pub fn open(url: Option<&str>, event: EventId) -> redis::RedisResult<Self> {
+    pub fn open(url: Option<&str>, subject: Subject) -> redis::RedisResult<Self> {
         let bell = Arc::new(Notify::new());
         let listen = |client: Client| {
             let bell = bell.clone();
             AbortOnDropHandle::new(tokio::spawn(wake::subscribe(
                 client,
-                channel(event),
+                subject.channel(),
                 move |_| bell.notify_one(),
             )))
         };

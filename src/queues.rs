@@ -145,6 +145,8 @@ pub struct Filter<'a> {
     pub state: Option<State>,
     /// Whose event or organisation is called so, in part.
     pub name: Option<&'a str>,
+    /// Only those that are not idle.
+    pub busy: bool,
     /// What comes first.
     pub sort: Sort,
     /// Behind this place, from the page before.
@@ -193,6 +195,7 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                FROM account a JOIN queue q USING (organisation_id)
                CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 1 WHEN q.blocked & 1 <> 0 THEN 3 WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 0 ELSE 2 END AS rank) s
                WHERE ($1::bigint IS NULL OR a.organisation_id = $1) AND ($3::int IS NULL OR s.rank = $3) AND ($8::bigint IS NULL OR q.event_id = $8)
+                 AND (q.blocked & 5 <> 1 OR NOT $9::boolean)
                  -- Not joins: they would be guessed at, and these are read once each.
                  AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)
                  AND ($2::text IS NULL OR q.event_id IN (
@@ -206,7 +209,8 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
         filter.after.map_or(i64::MIN, |place| place.key),
         filter.after.map_or(0, |place| place.queue),
         filter.most,
-        filter.event.map(|event| event.0)
+        filter.event.map(|event| event.0),
+        filter.busy
     )
     .fetch_all(&mut *db)
     .await?;

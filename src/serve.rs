@@ -110,6 +110,9 @@ pub async fn bind(config: &Config) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
 }
 
+/// From `/readyz` saying no to the port being closed, behind a proxy.
+const NOTICE: Duration = Duration::from_secs(3);
+
 /// Answers until told to stop; then lets what runs end, and answers `/readyz` with no meanwhile. `program` is photogate itself,
 /// for the processes that look at selfies.
 ///
@@ -125,15 +128,22 @@ pub async fn run(
     let service = Service::open(program, config, database, stop.clone())?;
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
+    // A proxy hears from /readyz that this is going to end before it is refused.
+    let notice = if config.behind_https { NOTICE } else { Duration::ZERO };
+    let closing = async move {
+        stop.cancelled_owned().await;
+        tokio::time::sleep(notice).await;
+    };
+    let closing = futures::FutureExt::shared(closing);
     let forced = {
-        let stop = stop.clone();
+        let closing = closing.clone();
         async move {
-            stop.cancelled().await;
+            closing.await;
             tokio::time::sleep(drain).await;
         }
     };
     let app = router(service).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    let served = axum::serve(listener, app).with_graceful_shutdown(closing);
     tokio::select! {
         ended = served.into_future() => ended?,
         () = forced => tracing::warn!("some answers were not finished in time"),

@@ -137,7 +137,11 @@ impl Settling {
                 let state = if ours { verdict.name() } else { "fenced" };
                 metrics::counter!("photogate_settled_photos_total", "state" => state).increment(1);
                 if ours {
-                    progress.tell(reservation.event(), step(&reservation, &verdict));
+                    progress.tell(
+                        reservation.organisation(),
+                        reservation.event(),
+                        step(&reservation, &verdict),
+                    );
                 } else {
                     tracing::warn!(job = %reservation.job, attempt = %reservation.attempt, "a late settle was refused: the photo has another owner");
                 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::Utc;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{Config, LogFormat},
-    queues,
+    credits, queues,
     traces::{self, TracesError},
 };
 
@@ -52,6 +53,14 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_funded_backlog_photos",
         "Photos that workers could claim now: scale workers by this",
+    ),
+    (
+        "photogate_oldest_funded_seconds",
+        "How long the first of the photos that could be claimed now has waited; 0 if there is none",
+    ),
+    (
+        "photogate_credits",
+        "Credits of all organisations, by kind: available, reserved for photos in progress, spent",
     ),
     ("photogate_http_request_duration_seconds", "How long an answer took, by status"),
 ];
@@ -98,6 +107,15 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
     let mut tick = tokio::time::interval(COUNT_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let totals = async { queues::totals(&mut *database.acquire().await?, None).await };
+        let credits = async { credits::of_all(&mut *database.acquire().await?).await };
+        match credits.await {
+            Ok(all) => {
+                gauge("photogate_credits", "available", all.available.0);
+                gauge("photogate_credits", "reserved", all.reserved.0);
+                gauge("photogate_credits", "spent", all.spent.0);
+            }
+            Err(error) => tracing::warn!(%error, "the credits could not be counted"),
+        }
         match totals.await {
             Ok(totals) => {
                 let paused = "photogate_paused_queues";
@@ -108,6 +126,10 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
                 gauge(photos, "in_progress", totals.in_progress);
                 // What workers could claim now: scale by this.
                 metrics::gauge!("photogate_funded_backlog_photos").set(to_f64(totals.funded));
+                // How long the first of those has waited.
+                let waited =
+                    totals.oldest_funded.map_or(0, |since| (Utc::now() - since).num_seconds());
+                metrics::gauge!("photogate_oldest_funded_seconds").set(to_f64(waited.max(0)));
             }
             Err(error) => tracing::warn!(%error, "the queues could not be counted"),
         }

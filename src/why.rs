@@ -55,6 +55,9 @@ pub async fn event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option
     Ok(Some(of(format!("event {event}"), &queues, workers)))
 }
 
+/// More queues at once than any organisation has that are not drained.
+const QUEUES_MAX: i64 = 10_000;
+
 /// Why an organisation's photos do not run. `None`: there is no such organisation.
 ///
 /// # Errors
@@ -66,7 +69,12 @@ pub async fn organisation(
     if credits::balance(db, organisation).await?.is_none() {
         return Ok(None);
     }
-    let filter = Filter { organisation: Some(organisation), most: 200, ..Filter::default() };
+    let filter = Filter {
+        organisation: Some(organisation),
+        busy: true,
+        most: QUEUES_MAX,
+        ..Filter::default()
+    };
     let queues: Vec<_> =
         queues::list(db, filter).await?.into_iter().map(|(_, queue)| queue).collect();
     let workers = workers(db).await?;

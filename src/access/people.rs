@@ -6,11 +6,105 @@ use argon2::{
     Argon2, PasswordHash, PasswordHasher, PasswordVerifier,
     password_hash::{SaltString, rand_core::OsRng},
 };
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgConnection;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use super::{AccessError, Role, Secret};
-use crate::ids::OrganisationId;
+use crate::ids::{OrganisationId, PersonId};
+
+/// Somebody with an account.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Person {
+    /// Their number.
+    pub id: PersonId,
+    /// With which they log in.
+    pub email: String,
+    /// What they may do.
+    pub role: Role,
+    /// The only organisation they see.
+    pub organisation: Option<OrganisationId>,
+    /// When they were given it.
+    pub created_at: DateTime<Utc>,
+    /// They cannot log in since.
+    pub disabled_at: Option<DateTime<Utc>>,
+}
+
+/// The people of an organisation, or all; the newest first, at most 1,000.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn people(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+) -> sqlx::Result<Vec<Person>> {
+    sqlx::query_as!(
+        Person,
+        r#"SELECT person_id AS "id: _", email, role AS "role: _", organisation_id AS "organisation: _", created_at, disabled_at FROM person
+           WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY person_id DESC LIMIT 1000"#,
+        organisation.map(|organisation| organisation.0)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Somebody, by number or address. `None`: nobody.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Option<Person>> {
+    sqlx::query_as!(
+        Person,
+        r#"SELECT person_id AS "id: _", email, role AS "role: _", organisation_id AS "organisation: _", created_at, disabled_at FROM person
+           WHERE person_id::text = $1 OR email = $2"#,
+        who,
+        who.trim().to_lowercase()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Lets somebody log in no more, and ends their sessions; or lets them again. `tx` is a transaction.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn disable_person(
+    tx: &mut PgConnection,
+    person: PersonId,
+    disabled: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE person_id = $1",
+        person.0,
+        disabled
+    )
+    .execute(&mut *tx)
+    .await?;
+    end_sessions(tx, person).await
+}
+
+/// Gives somebody another password, and ends their sessions. `tx` is a transaction.
+///
+/// # Errors
+/// [`AccessError::Password`], or trouble with the database.
+pub async fn set_password(
+    tx: &mut PgConnection,
+    person: PersonId,
+    password: &str,
+) -> Result<(), AccessError> {
+    let hashed = checked_and_hashed(password).await?;
+    sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, hashed)
+        .execute(&mut *tx)
+        .await?;
+    Ok(end_sessions(tx, person).await?)
+}
+
+/// Whoever is logged in has to log in again.
+async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM session WHERE person_id = $1", person.0).execute(tx).await.map(|_| ())
+}
 
 /// Gives somebody an account.
 ///
@@ -30,10 +124,7 @@ pub async fn create_person(
     if !is_address || email.len() > 200 {
         return Err(AccessError::Address(email));
     }
-    if !(12..=200).contains(&password.chars().count()) {
-        return Err(AccessError::Password);
-    }
-    let hashed = hash_password(password).await;
+    let hashed = checked_and_hashed(password).await?;
     let made = sqlx::query!(
         "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4) ON CONFLICT (email) DO NOTHING",
         email,
@@ -51,10 +142,14 @@ pub async fn create_person(
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// Argon2id with the library's defaults (19 MiB, two passes), off the threads that answer others.
-async fn hash_password(password: &str) -> String {
+async fn checked_and_hashed(password: &str) -> Result<String, AccessError> {
+    if !(12..=200).contains(&password.chars().count()) {
+        return Err(AccessError::Password);
+    }
     let password = password.to_owned();
     let _one = AT_ONCE.acquire().await;
-    tokio::task::spawn_blocking(move || hashed(&password)).await.unwrap_or_else(|_| "!".into())
+    let hashed = tokio::task::spawn_blocking(move || hashed(&password)).await;
+    Ok(hashed.unwrap_or_else(|_| "!".into()))
 }
 
 /// A password of bounded length and a salt of the library's own are always hashed; if not, nobody logs in with it.

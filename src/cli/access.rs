@@ -1,16 +1,16 @@
 //! `photogate tokens …` and `photogate people …`: who may use the service.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 
 use anyhow::Context;
 use serde_json::json;
 use sqlx::Connection;
 
-use super::{End, Output, say};
+use super::{End, Output, deed, say};
 use crate::{
-    access::{self, Caller, Role},
+    access::{self, Role},
     config::Config,
-    database, deeds,
+    database,
     ids::{OrganisationId, TokenId},
 };
 
@@ -67,10 +67,30 @@ pub(super) enum People {
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-}
-
-fn by(actor: String) -> Caller {
-    Caller { actor, role: Role::Staff, organisation: None }
+    /// Lists those with an account
+    List {
+        /// Whose
+        organisation: Option<OrganisationId>,
+    },
+    /// Gives somebody another password, and ends their sessions; it is read from stdin
+    Password {
+        /// Who
+        email: String,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Keeps somebody from logging in, and ends their sessions
+    Disable {
+        /// Who
+        email: String,
+        /// Lets them again
+        #[arg(long)]
+        enable: bool,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
 }
 
 impl Tokens {
@@ -83,9 +103,9 @@ impl Tokens {
                 let (id, secret) =
                     access::create_token(&mut tx, &name, role, organisation, &actor).await?;
                 let detail = json!({ "name": name, "role": role });
-                deeds::record(
+                deed::record(
                     &mut tx,
-                    &by(actor),
+                    &actor,
                     organisation,
                     "token.create",
                     &format!("token {id}"),
@@ -124,9 +144,9 @@ impl Tokens {
                     say!("error: there is no token {token}");
                     return Ok(End::NotFound);
                 };
-                deeds::record(
+                deed::record(
                     &mut tx,
-                    &by(actor),
+                    &actor,
                     organisation,
                     "token.revoke",
                     &format!("token {token}"),
@@ -145,28 +165,88 @@ impl Tokens {
 
 impl People {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
-        let Self::Add { email, role, organisation, actor } = self;
-        let mut password = String::new();
-        std::io::stdin()
-            .take(4096)
-            .read_to_string(&mut password)
-            .context("reading the password from stdin")?;
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
-        let mut tx = db.begin().await?;
-        let password = password.trim_end_matches(['\r', '\n']);
-        access::create_person(&mut tx, &email, password, role, organisation).await?;
-        deeds::record(
-            &mut tx,
-            &by(actor),
-            organisation,
-            "person.create",
-            &email,
-            json!({ "role": role }),
-        )
-        .await?;
-        tx.commit().await?;
-        output.one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
+        match self {
+            Self::Add { email, role, organisation, actor } => {
+                let password = password()?;
+                let mut tx = db.begin().await?;
+                access::create_person(&mut tx, &email, &password, role, organisation).await?;
+                let detail = json!({ "role": role });
+                deed::record(&mut tx, &actor, organisation, "person.create", &email, detail)
+                    .await?;
+                tx.commit().await?;
+                output
+                    .one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
+            }
+            Self::List { organisation } => {
+                let people = access::people(&mut db, organisation).await?;
+                let header = ["Person", "E-mail", "Role", "Organisation", "Disabled"];
+                output.rows(&people, &header, |person| {
+                    let dash = || "—".to_owned();
+                    vec![
+                        person.id.to_string(),
+                        person.email.clone(),
+                        person.role.to_string(),
+                        person.organisation.map_or_else(dash, |id| id.to_string()),
+                        person
+                            .disabled_at
+                            .map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string()),
+                    ]
+                })?;
+            }
+            Self::Password { email, actor } => {
+                let Some(person) = access::find_person(&mut db, &email).await? else {
+                    return Ok(nobody(&email));
+                };
+                let password = password()?;
+                let mut tx = db.begin().await?;
+                access::set_password(&mut tx, person.id, &password).await?;
+                let detail = json!({ "password": "changed" });
+                let (whose, action) = (person.organisation, "person.change");
+                deed::record(&mut tx, &actor, whose, action, &person.email, detail).await?;
+                tx.commit().await?;
+                output.one(&json!({ "email": person.email }), |out| {
+                    writeln!(out, "{} has another password, and has to log in again.", person.email)
+                })?;
+            }
+            Self::Disable { email, enable, actor } => {
+                let Some(person) = access::find_person(&mut db, &email).await? else {
+                    return Ok(nobody(&email));
+                };
+                let mut tx = db.begin().await?;
+                access::disable_person(&mut tx, person.id, !enable).await?;
+                let detail = json!({ "disabled": !enable });
+                let (whose, action) = (person.organisation, "person.change");
+                deed::record(&mut tx, &actor, whose, action, &person.email, detail).await?;
+                tx.commit().await?;
+                output.one(&json!({ "email": person.email, "disabled": !enable }), |out| {
+                    let can = if enable { "can log in again" } else { "cannot log in any more" };
+                    writeln!(out, "{} {can}.", person.email)
+                })?;
+            }
+        }
         Ok(End::Ok)
     }
+}
+
+fn nobody(email: &str) -> End {
+    say!("error: nobody has an account as {email}");
+    End::NotFound
+}
+
+/// Asked for at a terminal, without being shown; otherwise the first 4,096 bytes of stdin.
+fn password() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        let terminal = console::Term::stderr();
+        terminal.write_str("Password (12 characters or more): ")?;
+        return terminal.read_secure_line().context("reading the password");
+    }
+    let mut password = String::new();
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut password)
+        .context("reading the password from stdin")?;
+    password.truncate(password.trim_end_matches(['\r', '\n']).len());
+    Ok(password)
 }

@@ -1,9 +1,9 @@
 //! `photogate credits …`
 
 use anyhow::bail;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use super::{End, Output, say};
+use super::{End, Output, deed, say};
 use crate::{
     books::{
         history::{self, Cursor, Kind, Movement, Page, PhotoOfRun},
@@ -247,7 +247,8 @@ impl Amount {
             note: &self.note,
             idempotency_key: &self.key,
         };
-        let credited = match top_up::top_up(db, asked).await {
+        let mut tx = db.begin().await?;
+        let credited = match top_up::top_up(&mut tx, asked).await {
             Ok(credited) => credited,
             Err(error @ TopUpError::NoOrganisation(_)) => {
                 say!("error: {error}");
@@ -255,6 +256,14 @@ impl Amount {
             }
             Err(error) => return Err(error.into()),
         };
+        if credited.credited {
+            let detail = serde_json::json!({ "kind": kind, "credits": amount, "transaction": credited.transaction, "note": self.note });
+            let subject = format!("organisation {}", self.organisation);
+            let organisation = Some(self.organisation);
+            deed::record(&mut tx, &self.actor, organisation, "credits.top_up", &subject, detail)
+                .await?;
+        }
+        tx.commit().await?;
         if credited.resumed {
             wake.ring_now().await;
         }

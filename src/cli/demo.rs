@@ -30,7 +30,7 @@ use crate::{
     intake, organisation,
     photo_store::PhotoStore,
     pool::THIS_PROGRAM,
-    progress::Watch,
+    progress::{Subject, Watch},
     services::Services,
     top_up::{self, TopUp, TopUpKind},
     wake::Wake,
@@ -170,7 +170,10 @@ impl Show {
         let mut photos = 0;
         for (name, folder) in [("City Marathon", "marathon/"), ("Gala Night", "gala/")] {
             let event = event::create(&mut db, organisation, name, true, true).await?;
-            self.events.push((event, Watch::open(self.config.redis_url.as_deref(), event)?));
+            self.events.push((
+                event,
+                Watch::open(self.config.redis_url.as_deref(), Subject::Event(event))?,
+            ));
             let keys: Vec<String> =
                 self.labels.keys().filter(|key| key.starts_with(folder)).cloned().collect();
             for operation in Operation::ALL {

@@ -4,7 +4,9 @@ use std::io::{self, BufRead};
 
 use anyhow::Context;
 
-use super::{End, Output, say};
+use sqlx::Connection;
+
+use super::{End, Output, deed, say};
 use crate::{
     config::Config,
     credits::Credits,
@@ -51,8 +53,15 @@ impl Enqueue {
         let wake = Wake::open(config.redis_url.as_deref())?;
         let mut runs: Vec<Run> = Vec::new();
         for part in photos.chunks(PHOTOS_MAX) {
-            match intake::enqueue(&mut db, self.event, self.operation, part, &self.actor).await {
-                Ok(run) => runs.push(run),
+            let mut tx = db.begin().await?;
+            match intake::enqueue(&mut tx, self.event, self.operation, part, &self.actor).await {
+                Ok(run) => {
+                    let detail = serde_json::json!({ "operation": self.operation, "runs": [run.run], "queued": run.queued });
+                    deed::of_event(&mut tx, &self.actor, self.event, "photos.queue", detail)
+                        .await?;
+                    tx.commit().await?;
+                    runs.push(run);
+                }
                 Err(error @ IntakeError::NoEvent(_)) => {
                     say!("error: {error}");
                     return Ok(End::NotFound);

@@ -12,16 +12,16 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use super::{End, Output, say};
+use super::{End, Output, deed, say};
 use crate::{
     config::Config,
     database,
     event::{self, Event, Pause, QueueState},
     hold,
     ids::{EventId, Operation, OrganisationId},
-    progress::Watch,
+    progress::{Subject, Watch},
     start_list,
     wake::Wake,
 };
@@ -41,6 +41,9 @@ pub(super) enum Events {
         /// Compute face embeddings, so that people can be found by a selfie
         #[arg(long)]
         face_search: bool,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Tells the numbers that are worn: from then on they decide what a bib number is
     #[command(
@@ -54,6 +57,9 @@ Example:\n  photogate events start-list 1 runners.csv"
         event: EventId,
         /// The start list
         file: PathBuf,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Switches face search on or off; off deletes the embeddings
     FaceSearch {
@@ -62,6 +68,9 @@ Example:\n  photogate events start-list 1 runners.csv"
         /// on or off
         #[arg(value_parser = on_or_off, action = clap::ArgAction::Set)]
         state: bool,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Forgets what was seen on an event's photos, for good; the books and the photos stay
     Delete {
@@ -151,17 +160,23 @@ impl Events {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { organisation, name, no_bib_search, face_search } => {
-                match event::create(&mut db, organisation, &name, !no_bib_search, face_search).await
+            Self::Create { organisation, name, no_bib_search, face_search, actor } => {
+                let mut tx = db.begin().await?;
+                match event::create(&mut tx, organisation, &name, !no_bib_search, face_search).await
                 {
-                    Ok(id) => output.one(&json!({ "event": id }), |out| {
-                        writeln!(out, "Event {id} was created.")
-                    })?,
+                    Ok(id) => {
+                        let detail = json!({ "name": name, "bib_search": !no_bib_search, "face_search": face_search });
+                        deed::of_event(&mut tx, &actor, id, "event.create", detail).await?;
+                        tx.commit().await?;
+                        output.one(&json!({ "event": id }), |out| {
+                            writeln!(out, "Event {id} was created.")
+                        })?;
+                    }
                     Err(error) => return super::not_found_or(error),
                 }
                 Ok(End::Ok)
             }
-            Self::StartList { event, file } => {
+            Self::StartList { event, file, actor } => {
                 let numbers = if file.as_os_str().is_empty() {
                     Vec::new()
                 } else {
@@ -169,16 +184,29 @@ impl Events {
                     start_list::parse(&text)
                         .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
                 };
-                match start_list::set(&mut db, event, &numbers).await {
-                    Ok(n) => output.one(&json!({ "event": event, "numbers": n }), |out| {
+                let mut tx = db.begin().await?;
+                match start_list::set(&mut tx, event, &numbers).await {
+                    Ok(n) => {
+                        let detail = json!({ "numbers": n });
+                        deed::of_event(&mut tx, &actor, event, "event.start_list", detail).await?;
+                        tx.commit().await?;
+                        output.one(&json!({ "event": event, "numbers": n }), |out| {
                         writeln!(out, "Event {event} has a start list of {n} numbers. It decides about photos processed from now on.")
-                    })?,
+                        })?;
+                    }
                     Err(error) => return super::not_found_or(error),
                 }
                 Ok(End::Ok)
             }
-            Self::FaceSearch { event, state } => {
-                match event::set_face_search(&mut db, event, state).await {
+            Self::FaceSearch { event, state, actor } => {
+                let mut tx = db.begin().await?;
+                if let Err(error) = event::flag_face_search(&mut tx, event, state).await {
+                    return super::not_found_or(error);
+                }
+                let detail = json!({ "face_search": state });
+                deed::of_event(&mut tx, &actor, event, "event.change", detail).await?;
+                tx.commit().await?;
+                match event::forget(&mut db, event).await {
                     Ok(n) => output.one(&json!({ "event": event, "face_search": state, "deleted": n }), |out| {
                         if state {
                             writeln!(out, "Faces of event {event} can be searched for on photos processed from now on.")
@@ -195,8 +223,14 @@ impl Events {
                     yes,
                     "this forgets faces, numbers and turns of event {event}, and cannot be undone: say so with --yes"
                 );
-                match event::delete(&mut db, event, &actor).await {
-                    Ok(()) => output.one(&json!({ "event": event, "deleted": true }), |out| {
+                let mut tx = db.begin().await?;
+                deed::of_event(&mut tx, &actor, event, "event.delete", json!({})).await?;
+                if let Err(error) = event::flag_deleted(&mut tx, event, &actor).await {
+                    return super::not_found_or(error);
+                }
+                tx.commit().await?;
+                match event::forget(&mut db, event).await {
+                    Ok(_) => output.one(&json!({ "event": event, "deleted": true }), |out| {
                         writeln!(out, "Event {event} was deleted; the books and the photos stay.")
                     })?,
                     Err(error) => return super::not_found_or(error),
@@ -231,12 +265,17 @@ impl Events {
                 let until =
                     for_minutes.map(|minutes| Utc::now() + Duration::from_secs(60 * minutes));
                 let mut holds = Vec::new();
+                let mut tx = db.begin().await?;
                 for operation in operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
-                    match hold::hold(&mut db, event, operation, &owner, &note, until).await {
+                    match hold::hold(&mut tx, event, operation, &owner, &note, until).await {
                         Ok(hold) => holds.push(hold),
                         Err(error) => return super::not_found_or(error),
                     }
                 }
+                let detail =
+                    json!({ "operation": operation, "note": note, "until": until, "holds": holds });
+                deed::of_event(&mut tx, &owner, event, "queue.hold", detail).await?;
+                tx.commit().await?;
                 output.one(&json!({ "event": event, "holds": holds, "until": until }), |out| {
                     writeln!(out, "Event {event} is held; photos in progress are finished.")
                 })?;
@@ -248,10 +287,16 @@ impl Events {
                     return Ok(End::NotFound);
                 }
                 let mut woke = false;
-                let holds = hold::standing(&mut db, event, operation).await?;
+                let mut tx = db.begin().await?;
+                let holds = hold::standing(&mut tx, event, operation).await?;
                 for hold in &holds {
-                    woke |= hold::lift(&mut db, *hold, &actor).await.map_err(super::sentence)?.woke;
+                    woke |= hold::lift(&mut tx, *hold, &actor).await.map_err(super::sentence)?.woke;
                 }
+                if !holds.is_empty() {
+                    let detail = json!({ "holds": holds });
+                    deed::of_event(&mut tx, &actor, event, "queue.lift", detail).await?;
+                }
+                tx.commit().await?;
                 if woke {
                     Wake::open(config.redis_url.as_deref())?.ring_now().await;
                 }
@@ -266,7 +311,7 @@ impl Events {
 
 /// A progress bar of an event, until nothing is left to do, or nothing can be done.
 async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyhow::Result<()> {
-    let watch = Watch::open(config.redis_url.as_deref(), event)?;
+    let watch = Watch::open(config.redis_url.as_deref(), Subject::Event(event))?;
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?;
     let bar = ProgressBar::new(0).with_style(style);
     loop {

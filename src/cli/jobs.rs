@@ -1,9 +1,9 @@
 //! `photogate jobs …`
 
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use super::{End, Output, say};
+use super::{End, Output, deed, say};
 use crate::{
     config::Config,
     credits::Credits,
@@ -89,7 +89,12 @@ impl Named {
 
     async fn skip(&self, db: &mut PgConnection, output: Output) -> anyhow::Result<()> {
         let photos = self.ids(db).await?;
-        let skipped = intake::skip(db, self.event, self.operation, &photos, &self.actor).await?;
+        let mut tx = db.begin().await?;
+        let skipped =
+            intake::skip(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
+        let detail = json!({ "operation": self.operation, "photos": skipped });
+        deed::of_event(&mut tx, &self.actor, self.event, "photos.skip", detail).await?;
+        tx.commit().await?;
         let left = self.photos.len() - skipped as usize;
         output.one(&json!({ "skipped": skipped, "left_alone": left }), |out| {
             writeln!(out, "{skipped} photos were taken out of the queue; {left} do not wait in it.")
@@ -104,7 +109,12 @@ impl Named {
         output: Output,
     ) -> anyhow::Result<()> {
         let photos = self.ids(db).await?;
-        let done = intake::restore(db, self.event, self.operation, &photos, &self.actor).await?;
+        let mut tx = db.begin().await?;
+        let done =
+            intake::restore(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
+        let detail = json!({ "operation": self.operation, "photos": done.restored });
+        deed::of_event(&mut tx, &self.actor, self.event, "photos.restore", detail).await?;
+        tx.commit().await?;
         if done.woke {
             Wake::open(config.redis_url.as_deref())?.ring_now().await;
         }
@@ -171,7 +181,12 @@ impl Jobs {
                         .map(|failure| failure.photo)
                         .collect();
                     if !photos.is_empty() {
-                        runs.push(intake::retry(&mut db, event, operation, &photos, actor).await?);
+                        let mut tx = db.begin().await?;
+                        let run = intake::retry(&mut tx, event, operation, &photos, actor).await?;
+                        let detail = json!({ "operation": operation, "reason": filter.reason, "run": run.run, "queued": run.queued });
+                        deed::of_event(&mut tx, actor, event, "photos.retry", detail).await?;
+                        tx.commit().await?;
+                        runs.push(run);
                     }
                 }
                 if runs.iter().any(|run| run.woke) {

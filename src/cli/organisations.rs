@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::Connection;
 
-use super::{End, Output};
+use super::{End, Output, deed};
 use crate::{
     config::Config,
     database,
@@ -29,6 +29,9 @@ pub(super) enum Organisations {
         /// Where its photos are in the store: its people can queue no others over HTTP
         #[arg(long, default_value = "")]
         photos_under: String,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Sets what a credit costs from now on
     #[command(after_help = "Examples:
@@ -39,6 +42,9 @@ pub(super) enum Organisations {
         organisation: OrganisationId,
         /// As '0.05 EUR', or none
         price: String,
+        /// Who does it
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Lists all organisations
     List,
@@ -49,7 +55,7 @@ impl Organisations {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { name, time_zone, price, photos_under } => {
+            Self::Create { name, time_zone, price, photos_under, actor } => {
                 let mut tx = db.begin().await?;
                 let id = organisation::create(&mut tx, &name, &time_zone)
                     .await
@@ -58,18 +64,28 @@ impl Organisations {
                     organisation::set_price(&mut tx, id, price.as_ref()).await?;
                 }
                 organisation::set_photos_under(&mut tx, id, &photos_under).await?;
+                let detail = json!({ "name": name, "time_zone": time_zone, "price": price, "photos_under": photos_under });
+                let subject = format!("organisation {id}");
+                deed::record(&mut tx, &actor, Some(id), "organisation.create", &subject, detail)
+                    .await?;
                 tx.commit().await?;
                 output.one(&json!({ "organisation": id }), |out| {
                     writeln!(out, "Organisation {id} was created.")
                 })?;
             }
-            Self::Price { organisation, price } => {
+            Self::Price { organisation, price, actor } => {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
+                let mut tx = db.begin().await?;
                 if let Err(error) =
-                    organisation::set_price(&mut db, organisation, price.as_ref()).await
+                    organisation::set_price(&mut tx, organisation, price.as_ref()).await
                 {
                     return super::not_found_or(error);
                 }
+                let (subject, detail) =
+                    (format!("organisation {organisation}"), json!({ "price": price }));
+                let action = "organisation.change";
+                deed::record(&mut tx, &actor, Some(organisation), action, &subject, detail).await?;
+                tx.commit().await?;
                 output.one(&json!({ "organisation": organisation, "price": price }), |out| {
                     match &price {
                         Some(price) => {

@@ -109,7 +109,8 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(books::reconciliations, books::reconcile))
         .routes(routes!(access::tokens, access::create_token))
         .routes(routes!(access::revoke_token))
-        .routes(routes!(access::create_person))
+        .routes(routes!(access::people, access::create_person))
+        .routes(routes!(access::change_person))
         .routes(routes!(access::deeds))
 }
 

@@ -22,7 +22,7 @@ use crate::{
     credits::{self, Balance},
     event,
     ids::{EventId, OrganisationId},
-    progress::Watch,
+    progress::{Subject, Watch},
     queues::{self, Filter, Queue},
 };
 
@@ -91,7 +91,12 @@ pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, 
     let (organisation, queues) = match of {
         Of::Event(event, organisation) => (organisation, queues::of_event(db, event).await?),
         Of::Organisation(organisation) => {
-            let filter = Filter { organisation: Some(organisation), most: 50, ..Filter::default() };
+            let filter = Filter {
+                organisation: Some(organisation),
+                busy: true,
+                most: 50,
+                ..Filter::default()
+            };
             let found = queues::list(db, filter).await?;
             (organisation, found.into_iter().map(|(_, queue)| queue).collect())
         }
@@ -142,10 +147,11 @@ pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, 
     let counted = service.streams.open(caller).ok_or_else(|| {
         Problem::too_many("too many pages are open: this one moves when it is loaded again")
     })?;
-    let watch = match of {
-        Of::Event(event, _) => Watch::open(service.redis_url.as_deref(), event).ok(),
-        Of::Organisation(_) => None,
+    let subject = match of {
+        Of::Event(event, _) => Subject::Event(event),
+        Of::Organisation(organisation) => Subject::Organisation(organisation),
     };
+    let watch = Watch::open(service.redis_url.as_deref(), subject).ok();
     let ends = Instant::now() + STREAM_MAX;
     let begin = (service, watch, String::new(), counted);
     let messages = stream::unfold(begin, move |(service, watch, mut told, counted)| async move {

@@ -23,8 +23,8 @@ mod workers;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequest, Request},
-    http::{StatusCode, header},
-    middleware::map_response,
+    http::{Method, StatusCode, header},
+    middleware::{Next, from_fn},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
@@ -40,26 +40,35 @@ type Page = Result<Html<String>, Problem>;
 /// A page or its table as a file, or why there is neither.
 type PageOrFile = Result<Response, Problem>;
 
-/// What goes wrong, as a page; whoever is not logged in is asked to.
-pub(super) fn trouble(problem: Problem) -> Response {
-    if problem.status() == StatusCode::UNAUTHORIZED {
-        return Redirect::to("/login").into_response();
-    }
+/// What goes wrong, as a page.
+pub(super) fn trouble(problem: &Problem) -> Response {
     let page = layout::bare(
         problem.title(),
         html! {
             h1 { (problem.title()) }
             p { (problem.detail()) }
-            p { a href="/" { "Go to the first page" } }
+            @for wrong in problem.errors().iter().filter(|wrong| !wrong.pointer().is_empty()) { p { "It is about: " code { (wrong.pointer()) } } }
+            p { "Go back to correct it, or " a href="/" { "to the first page" } "." }
         },
     );
     (problem.status(), page).into_response()
 }
 
-/// Problems of pages are pages.
-async fn for_people(response: Response) -> Response {
+/// Problems of pages are pages; whoever is not logged in is asked to, and then led to where they wanted to go.
+async fn for_people(request: Request, next: Next) -> Response {
+    let wanted = (request.method() == Method::GET).then(|| request.uri().to_string());
+    let response = next.run(request).await;
     match response.extensions().get::<Problem>() {
-        Some(problem) => trouble(problem.clone()),
+        Some(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
+            let mut to = url::form_urlencoded::Serializer::new(String::new());
+            if let Some(wanted) = wanted.filter(|wanted| wanted != "/") {
+                to.append_pair("to", &wanted);
+            }
+            let to = to.finish();
+            let query = if to.is_empty() { String::new() } else { format!("?{to}") };
+            Redirect::to(&format!("/login{query}")).into_response()
+        }
+        Some(problem) => trouble(problem),
         None => response,
     }
 }
@@ -142,7 +151,7 @@ pub(super) fn routes() -> Router<Service> {
             "/assets/live.js",
             asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js")),
         )
-        .layer(map_response(for_people))
+        .layer(from_fn(for_people))
 }
 
 fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {

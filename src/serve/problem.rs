@@ -48,6 +48,12 @@ pub(crate) struct Wrong {
     detail: String,
 }
 
+impl Wrong {
+    pub(super) fn pointer(&self) -> &str {
+        &self.pointer
+    }
+}
+
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
         let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
@@ -163,6 +169,10 @@ impl Problem {
 
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    pub(super) fn errors(&self) -> &[Wrong] {
+        &self.errors
     }
 
     pub(super) fn title(&self) -> &'static str {

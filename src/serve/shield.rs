@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,6 +30,12 @@ pub(super) const BODY_MAX: usize = 16 << 20;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Answered at once; more wait in the kernel's queue for a moment, and are then told to come back.
 static AT_ONCE: Semaphore = Semaphore::const_new(512);
+/// Whoever is not known yet is answered from places of their own, and has sent all within moments: strangers must not keep
+/// others out.
+static LOGINS_AT_ONCE: Semaphore = Semaphore::const_new(64);
+const LOGIN_MAX: Duration = Duration::from_secs(5);
+/// Files and statements read many rows: so many at once, and the others wait, while small questions are answered.
+static REPORTS_AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// Nothing from elsewhere, no script but ours from a file, and no frame around us.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -61,15 +67,28 @@ pub(super) async fn every_request(
         traces::continues(&span, trace);
     }
     let answer = REQUEST_ID.scope(id.clone(), async {
-        let Ok(Ok(_permit)) = tokio::time::timeout(Duration::from_secs(1), AT_ONCE.acquire()).await
-        else {
-            return Problem::too_many("the service is busy: come back in a minute").into_response();
+        let busy =
+            || Problem::too_many("the service is busy: come back in a minute").into_response();
+        let is_login = request.uri().path() == "/login";
+        let (places, most) =
+            if is_login { (&LOGINS_AT_ONCE, LOGIN_MAX) } else { (&AT_ONCE, ANSWER_MAX) };
+        let moment = Duration::from_secs(1);
+        let Ok(Ok(_place)) = tokio::time::timeout(moment, places.acquire()).await else {
+            return busy();
         };
-        match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
+        let _report = if is_report(request.uri()) {
+            match tokio::time::timeout(10 * moment, REPORTS_AT_ONCE.acquire()).await {
+                Ok(place) => place.ok(),
+                Err(_elapsed) => return busy(),
+            }
+        } else {
+            None
+        };
+        match tokio::time::timeout(most, next.run(request)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Problem::unavailable(
                 "too_slow",
-                format!("this took longer than {} s: ask for less at once", ANSWER_MAX.as_secs()),
+                format!("this took longer than {} s: ask for less at once", most.as_secs()),
             )
             .into_response(),
         }
@@ -97,6 +116,11 @@ pub(super) async fn every_request(
     answer
 }
 
+fn is_report(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.contains("format=csv"))
+        || uri.path().contains("/statements")
+}
+
 fn request_id(headers: &HeaderMap) -> String {
     headers
         .get(REQUEST_ID_HEADER)
@@ -113,7 +137,7 @@ pub(super) async fn nothing_there(uri: Uri) -> Response {
     if uri.path().starts_with("/v1") {
         problem.into_response()
     } else {
-        super::pages::trouble(problem)
+        super::pages::trouble(&problem)
     }
 }
 
@@ -142,10 +166,11 @@ pub(super) struct Logins(Mutex<HashMap<Who, (Instant, u32)>>);
 impl Logins {
     /// Counts a try before it is made, and says whether it may be.
     pub(super) fn may_try(&self, address: IpAddr, account: &str) -> bool {
+        let address = network(address);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > REMEMBERED_MAX {
             known.retain(|_, (since, _)| since.elapsed() < FORGET_AFTER);
-            if known.len() > REMEMBERED_MAX {
+            if known.len() > REMEMBERED_MAX && !known.contains_key(&Who::Address(address)) {
                 return false;
             }
         }
@@ -169,7 +194,15 @@ impl Logins {
     /// They were who they said.
     pub(super) fn succeeded(&self, address: IpAddr, account: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&Who::Account(account.to_owned(), address));
+        known.remove(&Who::Account(account.to_owned(), network(address)));
+    }
+}
+
+/// Whoever has one address of version 6 has all of its network.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Output};
 
-use photogate::config::Config;
+use photogate::{config::Config, deeds, ids::OrganisationId};
 use serde_json::Value;
 use sqlx::Connection;
 
@@ -298,4 +298,46 @@ fn the_readme_tells_every_setting() {
             "the README's default of {name} is not {shown}: {row}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
+    let app = App::new().await;
+    let run = |arguments: &[&str]| {
+        let done = photogate(&app.config, arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    run(&["organisations", "create", "Club", "--actor", "staff@photogate.example"]);
+    run(&["organisations", "price", "1", "0.05 EUR"]);
+    run(&["events", "create", "1", "Marathon", "--face-search"]);
+    run(&["credits", "top-up", "1", "5", "--key", "one"]);
+    run(&["credits", "top-up", "1", "5", "--key", "one"]);
+    run(&["enqueue", "1", "rehearsal/ok/1", "rehearsal/ok/2", "--actor", "anna@club.example"]);
+    run(&["jobs", "skip", "1", "rehearsal/ok/1", "--actor", "anna@club.example"]);
+    run(&["jobs", "restore", "1", "rehearsal/ok/1", "--actor", "anna@club.example"]);
+    run(&["events", "pause", "1", "--owner", "ops@photogate.example"]);
+    run(&["events", "resume", "1", "--actor", "ops@photogate.example"]);
+    run(&["events", "face-search", "1", "off"]);
+    run(&["events", "delete", "1", "--actor", "staff@photogate.example", "--yes"]);
+
+    let trail = deeds::list(&mut *app.db().await, None, None, 100).await.unwrap();
+    let told: Vec<_> =
+        trail.iter().rev().map(|deed| (deed.action.as_str(), deed.actor.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("organisation.create", "staff@photogate.example"),
+            ("organisation.change", "cli"),
+            ("event.create", "cli"),
+            ("credits.top_up", "System"),
+            ("photos.queue", "anna@club.example"),
+            ("photos.skip", "anna@club.example"),
+            ("photos.restore", "anna@club.example"),
+            ("queue.hold", "ops@photogate.example"),
+            ("queue.lift", "ops@photogate.example"),
+            ("event.change", "cli"),
+            ("event.delete", "staff@photogate.example"),
+        ]
+    );
+    assert!(trail.iter().all(|deed| deed.organisation == Some(OrganisationId(1))));
 }

@@ -6,6 +6,7 @@ use photogate::{
     findings::{self, Found},
     ids::{EventId, Operation, OrganisationId},
     photo_store::PhotoStore,
+    progress::{Subject, Watch},
     work::{Looker, Work},
     worker::{self, Stop},
 };
@@ -227,16 +228,19 @@ async fn a_store_that_is_down_is_retried_then_failed_and_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_watches_an_event_hears_of_every_photo() {
+async fn whoever_watches_an_event_or_its_organisation_hears_of_every_photo() {
     let mut app = App::new().await;
     samples(&app);
-    let (_, event) = an_event(&app).await;
-    let watch = photogate::progress::Watch::open(app.config.redis_url.as_deref(), event).unwrap();
+    let (organisation, event) = an_event(&app).await;
+    let open = |subject| Watch::open(app.config.redis_url.as_deref(), subject).unwrap();
+    let watch = open(Subject::Event(event));
+    let all = open(Subject::Organisation(organisation));
     watch.heard().await; // that it is connected
+    all.heard().await;
     app.config.slots = 1;
 
-    let (_, ()) = tokio::join!(
+    let (_, _) = tokio::join!(
         work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg"]),
-        watch.heard()
+        async { tokio::join!(watch.heard(), all.heard()) }
     );
 }

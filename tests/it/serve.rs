@@ -9,6 +9,7 @@ use photogate::{
 };
 use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     App,
@@ -159,6 +160,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             json!({ "email": "{new address}", "password": "correct horse battery", "role": "finance", "organisation": "{organisation}" }),
             201,
         ),
+        ("GET", "/v1/people", OWNERS, none(), 200),
+        ("PATCH", "/v1/people/{new person}", OWNERS, json!({ "disabled": true }), 200),
         ("GET", "/v1/deeds", READERS, none(), 200),
     ]
 }
@@ -180,6 +183,12 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     }
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());
+    }
+    if text.contains("{new person}") {
+        let address = format!("{}@club.example", uuid::Uuid::now_v7());
+        app.a_person(&address, Role::Finance, Some(stage.organisation)).await;
+        let newest = app.count("SELECT max(person_id) FROM person").await;
+        text = text.replace("{new person}", &newest.to_string());
     }
     if text.contains("{new token}") {
         app.a_token(Role::Pipeline, Some(stage.organisation)).await;
@@ -404,6 +413,50 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
     let (_, run) = site.get(&format!("/v1/runs/{}", queued["runs"][0]), &token).await;
     assert_eq!((&run["waiting"], &run["processed"]), (&json!(3), &json!(0)));
     assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'photos.queue'").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_waits_for_nobody_and_is_true() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(3).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    let mut held = hand.claim(2).await;
+    assert!(hand.fail(held.pop().unwrap()).await);
+    assert!(hand.succeed(held.pop().unwrap()).await);
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let path = format!("/v1/events/{event}/runs");
+    let keys: Vec<_> = [1, 2, 3, 4, 5, 6, 6].map(|n| format!("rehearsal/ok/{n}")).into();
+    let run = async |dry_run: bool, on_insufficient: &str| {
+        let body = json!({ "operation": "photo_processing", "keys": keys, "dry_run": dry_run, "on_insufficient": on_insufficient });
+        site.post(&path, &token, body).await
+    };
+    // Somebody has the queue, and the account.
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    let mut busy = owner.begin().await.unwrap();
+    sqlx::query("SELECT FROM photogate.queue, photogate.account FOR UPDATE")
+        .execute(&mut *busy)
+        .await
+        .unwrap();
+    let (status, planned) = run(true, "wait").await;
+    assert_eq!(status, 200, "{planned}");
+    busy.rollback().await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM photo").await, 4, "nothing was written");
+
+    let (status, done) = run(false, "wait").await;
+    assert_eq!(status, 202);
+    for of in
+        ["queued", "skipped", "already_paid", "needed", "available", "shortfall", "will_finish"]
+    {
+        assert_eq!(planned[of], done[of], "{of}");
+    }
+    assert_eq!((&done["queued"], &done["shortfall"]), (&json!(2), &json!(2)));
+    assert_eq!(run(false, "reject").await.0, 202, "what is queued already costs nothing");
+    let more = json!({ "operation": "photo_processing", "keys": ["rehearsal/ok/7"], "on_insufficient": "reject" });
+    assert_eq!(site.post(&path, &token, more).await.0, 402);
+    assert_eq!(app.processing(event).await.waiting, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,14 @@
 //! What the tables of the pages are made of: sorting, searching, paging, files, and for whom.
 
-use photogate::{access::Role, books::statement, event, organisation};
+use photogate::{
+    access::Role, books::statement, event, failures::Filter, ids::Operation, intake, organisation,
+};
+use serde_json::json;
 
 use crate::support::{
     App,
-    site::{Site, Visitor},
+    browser::PASSWORD,
+    site::{Site, Visitor, answered},
 };
 
 /// The lines of a table's file, the first with the names of its columns.
@@ -235,4 +239,96 @@ async fn a_statement_has_no_more_lines_than_asked_for() {
     assert_eq!(read(2).await.unwrap().lines.len(), 2);
     let error = read(1).await.unwrap_err().to_string();
     assert!(error.contains("more than 1 movements"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_that_was_queued_again_has_not_failed_any_more() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(9).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    for reservation in hand.claim(3).await {
+        assert!(hand.fail(reservation).await);
+    }
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let numbers = async || {
+        let (_, event) = site.get(&format!("/v1/events/{event}"), &token).await;
+        let queue = &event["queues"][0];
+        ["failed", "waiting", "processed"].map(|of| queue[of].as_i64().unwrap())
+    };
+    assert_eq!(numbers().await, [3, 1, 0]);
+
+    let failed = photogate::failures::list(&mut *app.db().await, event, Filter::default(), 2).await;
+    let two: Vec<_> = failed.unwrap().iter().map(|failure| failure.photo).collect();
+    let operation = Operation::PhotoProcessing;
+    intake::retry(&mut *app.db().await, event, operation, &two, "anna").await.unwrap();
+
+    assert_eq!(numbers().await, [1, 3, 0]);
+    for reservation in hand.claim(9).await {
+        assert!(hand.succeed(reservation).await);
+    }
+    assert_eq!(numbers().await, [1, 0, 3], "four photos, whatever became of them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_logs_in_goes_on_to_where_they_wanted_to_go() {
+    let app = App::new().await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let site = Site::of(&app).await;
+    let stranger = Visitor::stranger();
+    assert_eq!(
+        stranger.leads(&site, "/queues?state=held").await,
+        "/login?to=%2Fqueues%3Fstate%3Dheld"
+    );
+    let log_in = async |to: &str| {
+        let form = [("email", "staff@photogate.example"), ("password", PASSWORD), ("to", to)];
+        let answer = stranger.client.post(site.url("/login")).form(&form).send().await.unwrap();
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(log_in("/queues?state=held").await, "/queues?state=held");
+    for elsewhere in ["https://evil.example/", "//evil.example/", "/\\evil.example", ""] {
+        assert_eq!(log_in(elsewhere).await, "/", "{elsewhere}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_left_is_logged_out_and_kept_out() {
+    let app = App::new().await;
+    let club = app.an_organisation_with(1).await;
+    let elsewhere = app.an_organisation_with(1).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    let site = Site::of(&app).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    assert_eq!(anna.get(&site, "/credits").await, 200);
+    let person = app.count("SELECT max(person_id) FROM person").await;
+    let path = format!("/v1/people/{person}");
+    let change = async |token: &str, change| {
+        let request = site.ask(reqwest::Method::PATCH, &path, token).json(&change);
+        answered(request).await.0.as_u16()
+    };
+    let stranger = app.a_token(Role::Organiser, Some(elsewhere)).await;
+    assert_eq!(change(&stranger, json!({ "disabled": true })).await, 404);
+    let staff = app.a_token(Role::Staff, None).await;
+
+    assert_eq!(change(&staff, json!({ "password": "short" })).await, 422);
+    assert_eq!(change(&staff, json!({ "disabled": true })).await, 200);
+
+    assert_eq!(anna.get(&site, "/credits").await, 303, "asked to log in");
+    let form = [("email", "anna@club.example"), ("password", PASSWORD)];
+    let log_in = async || {
+        let answer = anna.client.post(site.url("/login")).form(&form).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(log_in().await, 401);
+    let back = json!({ "disabled": false, "password": "another battery horse" });
+    assert_eq!(change(&staff, back).await, 200);
+    assert_eq!(log_in().await, 401, "with the old password");
+    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'person.change'").await, 2);
+    assert_eq!(
+        app.count("SELECT count(*) FROM deed WHERE detail::text LIKE '%battery%'").await,
+        0,
+        "no password is told"
+    );
 }

@@ -7,9 +7,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
 use crate::{
-    access::{self, Caller, Role, Secret, Token},
+    access::{self, Caller, Person, Role, Secret, Token},
     deeds::{self, Deed},
-    ids::{OrganisationId, TokenId},
+    ids::{OrganisationId, PersonId, TokenId},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -154,6 +154,64 @@ pub(super) async fn create_person(
     deeds::record(&mut tx, &caller, organisation, "person.create", &subject, detail).await?;
     tx.commit().await?;
     Ok(StatusCode::CREATED)
+}
+
+/// Those with an account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct People {
+    items: Vec<Person>,
+}
+
+/// Those with an account for the pages, the newest first, at most 1,000.
+#[utoipa::path(get, path = "/v1/people", tag = "Access", responses((status = 200, body = People)))]
+pub(super) async fn people(State(service): State<Service>, caller: Caller) -> Answer<People> {
+    caller.must_be(MAY_ADMIT)?;
+    let mut db = service.database.acquire().await?;
+    Ok(axum::Json(People { items: access::people(&mut db, caller.organisation).await? }))
+}
+
+/// What changes about somebody; null stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"disabled": true}))]
+pub(super) struct PersonChange {
+    /// Whether they are kept from logging in.
+    disabled: Option<bool>,
+    /// 12 to 200 characters.
+    #[schema(min_length = 12, max_length = 200)]
+    password: Option<String>,
+}
+
+/// Keeps somebody from logging in, lets them again, or gives them another password. Their sessions end.
+#[utoipa::path(patch, path = "/v1/people/{person}", tag = "Access", params(("person" = PersonId, Path, description = "Of the person")),
+    responses((status = 200, body = Person)))]
+pub(super) async fn change_person(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<PersonId>,
+    Json(change): Json<PersonChange>,
+) -> Answer<Person> {
+    caller.must_be(MAY_ADMIT)?;
+    let missing = || Problem::not_found(format!("person {id}"));
+    let mut db = service.database.acquire().await?;
+    let mut tx = db.begin().await?;
+    let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
+    if caller.organisation.is_some_and(|own| person.organisation != Some(own)) {
+        return Err(missing());
+    }
+    may_admit(&caller, person.role, person.organisation)?;
+    if let Some(password) = &change.password {
+        access::set_password(&mut tx, id, password).await?;
+    }
+    if let Some(disabled) = change.disabled {
+        access::disable_person(&mut tx, id, disabled).await?;
+    }
+    let detail = serde_json::json!({ "disabled": change.disabled, "password": change.password.map(|_| "changed") });
+    deeds::record(&mut tx, &caller, person.organisation, "person.change", &person.email, detail)
+        .await?;
+    let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
+    tx.commit().await?;
+    Ok(axum::Json(person))
 }
 
 /// Which deeds.

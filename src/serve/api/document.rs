@@ -51,7 +51,9 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
             no("422", "Something in the request cannot be: `errors` says which part");
             no("429", "Too many requests: come back after `Retry-After` seconds");
             no("503", "Something that this needs does not answer: try again");
-            if has_parts || has_body {
+            let of_one =
+                operation.parameters.iter().flatten().any(|one| one.name == "organisation");
+            if has_parts || has_body || of_one {
                 no("404", "There is no such thing, or not for this token");
             }
             if has_body {

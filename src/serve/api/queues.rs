@@ -76,6 +76,7 @@ pub(crate) async fn page(
         event: which.event,
         state: which.state,
         name: which.name.as_deref().filter(|name| !name.is_empty()),
+        busy: false,
         sort: which.sort.unwrap_or_default(),
         after: after.transpose()?,
         most: limit + 1,

@@ -102,7 +102,8 @@ pub(super) async fn create(
     Ok((status, axum::Json(planned)))
 }
 
-/// The same for pages. All or nothing, in one transaction.
+/// The same for pages. Each 10,000 photos are queued in a transaction of their own: nobody else waits for all of them, and
+/// the same call again does what is left, should it not come to its end.
 pub(crate) async fn enqueue(
     service: &Service,
     caller: &Caller,
@@ -132,67 +133,97 @@ pub(crate) async fn enqueue(
             format!("the photos of this organisation are below {under:?}"),
         ));
     }
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    let mut planned = Planned {
-        runs: Vec::new(),
-        photos: keys.len() as u64,
-        queued: 0,
-        skipped: Skipped::default(),
-        already_paid: 0,
-        needed: Credits(0),
-        available: Credits(0),
-        shortfall: Credits(0),
-        will_finish: 0,
-        dry_run: asked.dry_run,
-    };
-    let mut woke = false;
     // An empty list is a run too: it says what there is.
     let chunks: Vec<&[String]> =
         if keys.is_empty() { vec![&[]] } else { keys.chunks(PHOTOS_MAX).collect() };
-    for chunk in chunks {
+    let mut db = service.database.acquire().await?;
+    let may_reject = asked.on_insufficient == OnInsufficient::Reject;
+    if asked.dry_run || (may_reject && chunks.len() > 1) {
+        let planned = plan(&mut db, event, operation, &chunks).await?;
+        if asked.dry_run {
+            return Ok(planned);
+        }
+        refuse_unpaid(&planned)?;
+    }
+    let mut planned = Planned::nothing(keys.len(), false);
+    for chunk in &chunks {
+        let mut tx = db.begin().await?;
         let run = intake::enqueue(&mut tx, event, operation, chunk, &caller.actor).await?;
         planned.runs.push(run.run);
-        planned.queued += u64::from(run.queued);
-        planned.skipped += run.skipped;
-        planned.available = run.available;
-        planned.shortfall = run.shortfall;
-        woke |= run.woke;
-    }
-    planned.already_paid = u64::from(planned.skipped.already_processed);
-    planned.needed = Credits(i64::try_from(planned.queued).unwrap_or(i64::MAX));
-    let unpaid = u64::try_from(planned.shortfall.0).unwrap_or(0);
-    planned.will_finish = planned.queued.saturating_sub(unpaid);
-    if asked.dry_run {
-        tx.rollback().await?;
-        planned.runs.clear();
-        return Ok(planned);
-    }
-    if asked.on_insufficient == OnInsufficient::Reject && planned.shortfall > Credits(0) {
-        tx.rollback().await?;
-        return Err(Problem::insufficient_credits(format!(
-            "{} credits are missing: top them up, or leave on_insufficient away to have the photos wait",
-            planned.shortfall
-        )));
-    }
-    let detail = serde_json::json!({ "operation": operation, "runs": planned.runs, "queued": planned.queued });
-    deeds::record(
-        &mut tx,
-        caller,
-        Some(found.organisation),
-        "photos.queue",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    if let Some(trace) = traces::name_of(&tracing::Span::current()) {
-        traces::keep(&mut tx, &planned.runs, &trace).await?;
-    }
-    tx.commit().await?;
-    if woke {
-        service.wake.ring();
+        planned.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
+        if may_reject && chunks.len() == 1 {
+            refuse_unpaid(&planned)?;
+        }
+        let detail =
+            serde_json::json!({ "operation": operation, "runs": [run.run], "queued": run.queued });
+        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+        deeds::record(&mut tx, caller, whose, "photos.queue", &subject, detail).await?;
+        if let Some(trace) = traces::name_of(&tracing::Span::current()) {
+            traces::keep(&mut tx, &[run.run], &trace).await?;
+        }
+        tx.commit().await?;
+        if run.woke {
+            service.wake.ring();
+        }
     }
     Ok(planned)
+}
+
+impl Planned {
+    fn nothing(photos: usize, dry_run: bool) -> Self {
+        Self {
+            runs: Vec::new(),
+            photos: photos as u64,
+            queued: 0,
+            skipped: Skipped::default(),
+            already_paid: 0,
+            needed: Credits(0),
+            available: Credits(0),
+            shortfall: Credits(0),
+            will_finish: 0,
+            dry_run,
+        }
+    }
+
+    /// Some more photos, and what there is and is missing with them.
+    fn add(&mut self, queued: u64, skipped: Skipped, available: Credits, shortfall: Credits) {
+        self.queued += queued;
+        self.skipped += skipped;
+        (self.available, self.shortfall) = (available, shortfall);
+        self.already_paid = u64::from(self.skipped.already_processed);
+        self.needed = Credits(i64::try_from(self.queued).unwrap_or(i64::MAX));
+        let unpaid = u64::try_from(shortfall.0).unwrap_or(0);
+        self.will_finish = self.queued.saturating_sub(unpaid);
+    }
+}
+
+/// What would happen: nothing is written, and nobody waits for it.
+async fn plan(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    chunks: &[&[String]],
+) -> Result<Planned, Problem> {
+    let mut planned = Planned::nothing(chunks.iter().map(|chunk| chunk.len()).sum(), true);
+    for chunk in chunks {
+        let plan = intake::plan(db, event, operation, chunk).await?;
+        // What was planned before this part waits before it too.
+        let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
+        let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
+        planned.add(u64::from(plan.queued), plan.skipped, plan.available, shortfall);
+    }
+    Ok(planned)
+}
+
+/// What costs nothing needs no credits.
+fn refuse_unpaid(planned: &Planned) -> Result<(), Problem> {
+    if planned.queued == 0 || planned.shortfall <= Credits(0) {
+        return Ok(());
+    }
+    Err(Problem::insufficient_credits(format!(
+        "{} credits are missing: top them up, or leave on_insufficient away to have the photos wait",
+        planned.shortfall
+    )))
 }
 
 /// True when there are other organisations, whose photos are not everybody's.

@@ -13,16 +13,17 @@ use serde::Deserialize;
 use super::{Form, layout};
 use crate::{
     access,
-    serve::{Service, caller, problem::Problem, shield},
+    serve::{Service, caller, input::Query, problem::Problem, shield},
 };
 
-fn ask(said: Option<&str>) -> Html<String> {
+fn ask(said: Option<&str>, to: &str) -> Html<String> {
     layout::bare(
         "Log in",
         html! {
             h1 { "photogate" }
             @if let Some(said) = said { p.notice.bad role="alert" { (said) } }
             form method="post" action="/login" {
+                input type="hidden" name="to" value=(to);
                 label { "E-mail" input type="email" name="email" autocomplete="username" autofocus; }
                 label { "Password, or a token (without e-mail)" input type="password" name="password" autocomplete="current-password" required; }
                 p { button type="submit" { "Log in" } }
@@ -31,8 +32,20 @@ fn ask(said: Option<&str>) -> Html<String> {
     )
 }
 
-pub(super) async fn page() -> Html<String> {
-    ask(None)
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    to: String,
+}
+
+pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
+    ask(None, &wanted.to)
+}
+
+/// Nowhere but to this site.
+fn ours(to: &str) -> &str {
+    let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
+    if is_path && !to.starts_with("/login") { to } else { "/" }
 }
 
 #[derive(Deserialize)]
@@ -40,6 +53,8 @@ pub(super) struct Who {
     #[serde(default)]
     email: String,
     password: String,
+    #[serde(default)]
+    to: String,
 }
 
 pub(super) async fn log_in(
@@ -57,15 +72,19 @@ pub(super) async fn log_in(
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
     if !service.logins.may_try(address, &account) {
         let said = "That was tried too often. Wait a quarter of an hour.";
-        return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said))).into_response());
+        return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
     let session = access::log_in(&service.database, &who.email, &who.password).await?;
     let Some(session) = session else {
-        let said = "This e-mail and password do not belong together.";
-        return Ok((StatusCode::UNAUTHORIZED, ask(Some(said))).into_response());
+        let said = if who.email.trim().is_empty() {
+            "There is no such token, or it was revoked. With a password, the e-mail is needed too."
+        } else {
+            "This e-mail and password do not belong together, or the account is disabled."
+        };
+        return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
     service.logins.succeeded(address, &account);
-    Ok((cookie(&service, &session.0, "43200")?, Redirect::to("/")).into_response())
+    Ok((cookie(&service, &session.0, "43200")?, Redirect::to(ours(&who.to))).into_response())
 }
 
 /// The session's cookie, as tight as there is.

@@ -79,6 +79,7 @@ pub(super) async fn page(
         event: None,
         state,
         name: Some(asked.name.trim()).filter(|name| !name.is_empty()),
+        busy: false,
         sort: asked.sort,
         after,
         most: PAGES.rows(asked.format),

@@ -77,8 +77,14 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    pub async fn logged_in(site: &Site, email: &str) -> Self {
+    /// Not logged in yet.
+    pub fn stranger() -> Self {
         let client = Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap();
+        Self { client }
+    }
+
+    pub async fn logged_in(site: &Site, email: &str) -> Self {
+        let client = Self::stranger().client;
         let form = [("email", email), ("password", PASSWORD)];
         let answer = client.post(site.url("/login")).form(&form).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{email}");
