@@ -23,6 +23,31 @@ pub struct Failure {
     pub at: DateTime<Utc>,
 }
 
+/// What a reason means, and what can be done; empty for one that nobody here knows.
+pub fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "empty" => "The file is empty: upload it again, then retry.",
+        "file_too_large" => "The file is larger than 100 MiB: a retry fails again.",
+        "too_many_pixels" => "It has more than 120 megapixels: a retry fails again.",
+        "too_many_scans" => "The file is made to keep programs busy: a retry fails again.",
+        "too_much_memory" => {
+            "Looking at it takes more memory than a photo should: a retry fails again."
+        }
+        "unsupported_format" => "It is no JPEG, PNG, WebP, GIF or TIFF: a retry fails again.",
+        "truncated" => "The file ends too early: upload it again, then retry.",
+        "corrupt" => "The file is broken: upload it again, then retry.",
+        "bad_key" => "Its key is no place in the store: queue it with the right one.",
+        "vision_failed" => "The models gave up on it: retry it once.",
+        "photo_missing" => "It is not in the store: upload it, then retry.",
+        "store_unavailable" => "The store did not answer for long: retry it now.",
+        "crashed" => {
+            "It broke the process that looked at it, three times: retry it after an upgrade."
+        }
+        "verdict_refused" => "What was found could not be kept: retry it after an upgrade.",
+        _ => "",
+    }
+}
+
 /// Narrows failures down; what is `None` is not asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {

@@ -377,7 +377,11 @@ impl Show {
     }
 
     async fn stay_up(&self) -> anyhow::Result<()> {
-        tell!(self.bar, "\nEverything stays up for a look, until Ctrl-C. In another terminal:\n");
+        tell!(self.bar, "\nEverything stays up for a look, until Ctrl-C.\n");
+        for line in self.site.walk() {
+            tell!(self.bar, "{line}");
+        }
+        tell!(self.bar, "\nIn another terminal:\n");
         tell!(self.bar, "  export DATABASE_URL='{}'", self.config.database_url);
         tell!(
             self.bar,

@@ -341,3 +341,15 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
     );
     assert!(trail.iter().all(|deed| deed.organisation == Some(OrganisationId(1))));
 }
+
+#[test]
+fn every_reason_of_the_readme_says_what_can_be_done() {
+    let readme = include_str!("../../README.md");
+    let (_, told) = readme.split_once("carry a stable reason: ").unwrap();
+    let (told, _) = told.split_once("\"No face").unwrap();
+    let reasons: Vec<_> = told.split('`').skip(1).step_by(2).collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    for reason in reasons {
+        assert!(!photogate::failures::meaning(reason).is_empty(), "{reason}");
+    }
+}

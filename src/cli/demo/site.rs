@@ -71,6 +71,19 @@ impl Site {
         Ok(lines)
     }
 
+    /// What to do with a browser, when everything else has been said.
+    pub(super) fn walk(&self) -> Vec<String> {
+        let Self { address, password, .. } = self;
+        vec![
+            format!("With a browser, on {address}, everybody with the password {password}:"),
+            String::new(),
+            "  anna@demo-club.example buys: Events, New event, Process Photos, below marathon/.".into(),
+            "    The credits do not suffice, the queue pauses; Add Credits, and it goes on by itself.".into(),
+            "  ops@photogate.example holds that event under Queues; no top-up lifts it, Lift does.".into(),
+            "  finance@photogate.example follows a refund: Finance, Photos, Receipt.".into(),
+        ]
+    }
+
     /// Lets what runs end.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         self.stop.cancel();

@@ -196,7 +196,7 @@ fn lasts(balance: &Balance, rate: f64, used: &[Vec<Day>], zone: &str) -> Option<
     let count = f64::from(i32::try_from(days.len()).ok()?);
     let sum = f64::from(i32::try_from(days.iter().map(|(_, usage)| usage).sum::<i64>()).ok()?);
     let lasts = || layout::about(86_400.0 * count * available / sum);
-    (sum > 0.0 && available > 0.0).then(|| format!("{} of days like the last", lasts()))
+    (sum > 0.0 && available > 0.0).then(|| format!("{}, at the rate of the last days", lasts()))
 }
 
 fn add_form(organisation: OrganisationId) -> Markup {

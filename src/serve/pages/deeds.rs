@@ -48,7 +48,7 @@ pub(super) async fn page(
             |deed| deed.subject.clone(),
         )
         .column("With", |deed| said(&deed.detail), |deed| deed.detail.to_string())
-        .only_in_file("Organisation", |deed| {
+        .unless(browser.about().is_some(), "Organisation", |deed| {
             deed.organisation.map(|id| id.to_string()).unwrap_or_default()
         });
     if asked.format == Format::Csv {

@@ -51,7 +51,7 @@ pub(super) async fn page(
             |event| event.name.clone(),
         )
         .text("ID", |event| event.id.to_string())
-        .only_in_file("Organisation", |event| event.organisation.to_string())
+        .unless(about.is_some(), "Organisation", |event| event.organisation.to_string())
         .text("Bib search", move |event| on(event.bib_search))
         .text("Face search", move |event| on(event.face_search));
     if asked.format == Format::Csv {

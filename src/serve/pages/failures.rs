@@ -87,7 +87,7 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
     Table::new(view)
         .column(
             "Reason",
-            |group: &Group| html! { code { (group.reason) } },
+            |group: &Group| html! { code { (group.reason) } div.faint { (failures::meaning(&group.reason)) } },
             |group| group.reason.clone(),
         )
         .column(

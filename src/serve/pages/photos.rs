@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use super::table::{FILE_MAX, Table, View};
 use crate::{
+    failures,
     ids::{EventId, Operation, PhotoId},
     photo_store::{Key, StoreError},
     photos::{self, Filter, Photo, State as PhotoState},
@@ -63,7 +64,7 @@ pub(super) fn card(photo: &Photo) -> Markup {
         html! {
             @if let Some(state) = state {
                 div { (operation) ": " span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] { (state.name_for(operation)) }
-                    @if let Some(reason) = reason { " (" (reason.replace('_', " ")) ")" } }
+                    @if let Some(reason) = reason { " (" span title=(failures::meaning(reason)) { (reason.replace('_', " ")) } ")" } }
             }
         }
     };

@@ -11,7 +11,7 @@ use super::{Page, layout};
 use crate::{
     access::Role,
     books::receipt::{self, Booking, Job},
-    event,
+    event, failures,
     ids::{EventId, PhotoId},
     serve::{
         Service,
@@ -108,7 +108,7 @@ fn job_of(job: &Job, zone: &str) -> Markup {
                 }
                 @if let Some(booking) = &job.closed { li { (booked(booking, zone)) } }
             }
-            @if let Some(reason) = &job.reason { p { "Why: " code { (reason) } @if let Some(detail) = &job.detail { " " span.faint { (detail) } } } }
+            @if let Some(reason) = &job.reason { p { "Why: " code { (reason) } " " (failures::meaning(reason)) @if let Some(detail) = &job.detail { " " span.faint { (detail) } } } }
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn page(
             |row| html! { a href={ "/events/" (row.event) } { (row.event) } },
             |row| row.event.to_string(),
         )
-        .only_in_file("Organisation", |row| row.organisation.to_string())
+        .unless(browser.about().is_some(), "Organisation", |row| row.organisation.to_string())
         .column(
             "Reason",
             |row| html! { code { (row.reason) } @if let Some(detail) = &row.detail { div.faint { (detail) } } },

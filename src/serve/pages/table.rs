@@ -201,6 +201,16 @@ impl<'a, T> Table<'a, T> {
         self.with("Actions", false, Some(Box::new(on_page)), None)
     }
 
+    /// On a page only if it is not the same for all rows.
+    pub(super) fn unless(
+        self,
+        is_known: bool,
+        name: &'a str,
+        text: impl Fn(&T) -> String + Clone + Send + 'a,
+    ) -> Self {
+        if is_known { self.only_in_file(name, text) } else { self.text(name, text) }
+    }
+
     /// What has no room on a page.
     pub(super) fn only_in_file(
         self,
