@@ -55,7 +55,7 @@
     stream.addEventListener("standing", (message) => {
       const { credits, queues } = JSON.parse(message.data);
       show(document, "available", number.format(credits.available));
-      show(document, "reserved", `${number.format(credits.reserved)} reserved for photos in progress`);
+      show(document, "reserved", number.format(credits.reserved));
       if (!stands) return;
       queues.forEach(queue);
       // Why it is paused, and what to do, is told by the server.

@@ -36,6 +36,7 @@ async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() 
     buying.log_in("anna@club.example").await;
     buying.sees("Monthly Usage Summary").await;
     buying.shows("available", "0").await;
+    buying.shows("reserved", "0").await;
     buying.press("Add Credits").await;
     buying.write("input[name=credits]", "10").await;
     buying.press("Continue").await;
