@@ -47,8 +47,10 @@
     const bar = part.querySelector("progress[data-live-done]");
     bar.max = Math.max(total, 1);
     bar.value = done;
-    // The server's words about the time left are true of the moment they were made in.
-    if (!now.waiting || stopped) part.querySelector("[data-eta]").textContent = "";
+    const left = !stopped && now.waiting && now.eta_seconds ? now.eta_seconds : 0;
+    const words = left < 60 ? "less than a minute" : left < 3600 ? `about ${Math.round(left / 60)} min` : `about ${Math.floor(left / 3600)} h ${Math.round((left % 3600) / 60)} min`;
+    const after = now.waiting - now.funded;
+    part.querySelector("[data-eta]").textContent = left ? `${words} to go${after > 0 ? ` with the credits there are; then ${number.format(after)} photos wait` : ""}` : "";
   };
   const open = () => {
     const stream = new EventSource(source.dataset.stream);
@@ -59,10 +61,14 @@
       if (!stands) return;
       queues.forEach(queue);
       // Why it is paused, and what to do, is told by the server.
-      if (queues.map((now) => now.state).join() === stands.dataset.states) return;
+      if (queues.map((now) => now.state).join() === stands.dataset.states) {
+        document.getElementById("live-notice")?.remove();
+        return;
+      }
       if (busy()) notice("This has changed.");
       else location.reload();
     });
+    stream.addEventListener("open", () => document.getElementById("live-notice")?.remove());
     stream.addEventListener("error", () => {
       if (stream.readyState !== EventSource.CLOSED) return;
       notice("This page does not move just now.");

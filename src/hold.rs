@@ -64,7 +64,7 @@ pub async fn standing(
 ) -> sqlx::Result<Vec<HoldId>> {
     sqlx::query_scalar!(
         r#"SELECT h.hold_id AS "id: _" FROM hold h JOIN queue q USING (queue_id)
-           WHERE q.event_id = $1 AND h.lifted_at IS NULL AND ($2::operation IS NULL OR q.operation = $2) ORDER BY h.hold_id"#,
+           WHERE q.event_id = $1 AND h.lifted_at IS NULL AND ($2::operation IS NULL OR q.operation = $2) ORDER BY h.queue_id, h.hold_id"#,
         event.0,
         operation as Option<Operation>
     )

@@ -282,11 +282,13 @@ pub struct Totals {
     pub running: i64,
     /// Photos that wait in any of them.
     pub waiting: i64,
+    /// Of those, how many wait in queues that are held: no top-up lets them go on.
+    pub waiting_held: i64,
     /// Of those, how many could be claimed now: paid for, and in no queue that is held.
     pub funded: i64,
     /// Photos that are paid for and not settled.
     pub in_progress: i64,
-    /// Photos a second over the last five minutes, in the queues that are worked on now.
+    /// Photos a second over the last photos that were settled within five minutes, in the queues that are worked on now.
     pub rate: f64,
     /// Since when the first of the funded has waited.
     pub oldest_funded: Option<DateTime<Utc>>,
@@ -306,15 +308,18 @@ pub async fn totals(
                SELECT q.*, a.available FROM account a JOIN queue q USING (organisation_id)
                WHERE q.blocked & 5 <> 1 AND ($1::bigint IS NULL OR a.organisation_id = $1) AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)),
            recent AS (
-               SELECT o.settled_at FROM (SELECT DISTINCT queue_id FROM in_flight WHERE $1::bigint IS NULL OR organisation_id = $1) f JOIN queue q USING (queue_id)
+               SELECT queue_id, count(*) / greatest(extract(epoch FROM clock_timestamp() - min(o.settled_at)), 1) AS rate
+               FROM (SELECT DISTINCT queue_id FROM in_flight WHERE $1::bigint IS NULL OR organisation_id = $1) f JOIN queue q USING (queue_id)
                CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
-               CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
+               CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o
+               WHERE o.settled_at > clock_timestamp() - interval '5 minutes' GROUP BY queue_id)
            SELECT count(*) FILTER (WHERE blocked & 4 <> 0) AS "held!", count(*) FILTER (WHERE blocked & 4 = 0 AND (blocked & 2 <> 0 OR available = 0)) AS "no_credits!",
                   count(*) FILTER (WHERE blocked = 0 AND available > 0) AS "running!", coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
                   (SELECT coalesce(sum(least(x.claimable, x.available)), 0)::bigint FROM (
                       SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b WHERE b.blocked & 4 = 0 GROUP BY b.organisation_id, b.available) x) AS "funded!",
                   (SELECT coalesce(sum(reserved), 0)::bigint FROM account WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
-                  (SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(settled_at)), 1) FROM recent)::float8 AS "rate!",
+                  coalesce(sum(tail - head - skipped) FILTER (WHERE blocked & 4 <> 0), 0)::bigint AS "waiting_held!",
+                  (SELECT coalesce(sum(rate), 0) FROM recent)::float8 AS "rate!",
                   (SELECT min((SELECT r.created_at FROM run r WHERE r.run_id = (
                        SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head ORDER BY j.position LIMIT 1)))
                    FROM busy b WHERE b.blocked = 0 AND b.available > 0) AS oldest_funded

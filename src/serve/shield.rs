@@ -73,16 +73,17 @@ pub(super) async fn every_request(
         let (places, most) =
             if is_login { (&LOGINS_AT_ONCE, LOGIN_MAX) } else { (&AT_ONCE, ANSWER_MAX) };
         let moment = Duration::from_secs(1);
-        let Ok(Ok(_place)) = tokio::time::timeout(moment, places.acquire()).await else {
-            return busy();
-        };
-        let _report = if is_report(request.uri()) {
+        // Whoever waits for one of these has no other place yet.
+        let _report = if !is_login && is_report(request.uri()) {
             match tokio::time::timeout(10 * moment, REPORTS_AT_ONCE.acquire()).await {
                 Ok(place) => place.ok(),
                 Err(_elapsed) => return busy(),
             }
         } else {
             None
+        };
+        let Ok(Ok(_place)) = tokio::time::timeout(moment, places.acquire()).await else {
+            return busy();
         };
         match tokio::time::timeout(most, next.run(request)).await {
             Ok(answer) => answer,
@@ -117,8 +118,9 @@ pub(super) async fn every_request(
 }
 
 fn is_report(uri: &Uri) -> bool {
-    uri.query().is_some_and(|query| query.contains("format=csv"))
-        || uri.path().contains("/statements")
+    let query = uri.query().unwrap_or_default();
+    uri.path().contains("/statements")
+        || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "format")
 }
 
 fn request_id(headers: &HeaderMap) -> String {
@@ -200,8 +202,8 @@ impl Logins {
 
 /// Whoever has one address of version 6 has all of its network.
 fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
     }
 }

@@ -4,6 +4,7 @@ use photogate::{
     access::Role, books::statement, event, failures::Filter, ids::Operation, intake, organisation,
 };
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     App,
@@ -75,6 +76,14 @@ async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
             app.hold(event, &format!("ops{photos}")).await;
         }
     }
+    // Held in another order than they are numbered in.
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    sqlx::query(
+        "UPDATE photogate.hold SET since = since - interval '1 hour' * (50 - abs(queue_id - 35))",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
     let rich = app.an_organisation_with(7).await;
     let event = app.an_event_of(rich).await;
     app.queue(event, "ok", 9).await;
@@ -112,7 +121,7 @@ async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
     let longest = all("&sort=since").await;
     let names: Vec<_> =
         longest[..3].iter().map(|row| row["event_name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Event 10", "Event 20", "Event 30"], "held, in the order of their holds");
+    assert_eq!(names, ["Event 20", "Event 10", "Event 30"], "held, what has stood longest first");
     assert_eq!(all("&name=event%201&state=held").await.len(), 1);
     assert_eq!(all(&format!("&organisation={rich}")).await.len(), 2);
 
@@ -231,9 +240,10 @@ async fn nobody_opens_streams_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_has_no_more_lines_than_asked_for() {
     let app = App::new().await;
+    app.set_the_clock("2026-11-23 12:00:00+00").await;
     let organisation = app.an_organisation_with(1).await;
     app.top_up(organisation, 2).await;
-    let month = chrono::Utc::now().format("%Y-%m-01").to_string().parse().unwrap();
+    let month = "2026-11-01".parse().unwrap();
     let read =
         async |most| statement::statement(&mut *app.db().await, organisation, month, most).await;
     assert_eq!(read(2).await.unwrap().lines.len(), 2);
@@ -288,7 +298,9 @@ async fn whoever_logs_in_goes_on_to_where_they_wanted_to_go() {
         answer.headers()["location"].to_str().unwrap().to_owned()
     };
     assert_eq!(log_in("/queues?state=held").await, "/queues?state=held");
-    for elsewhere in ["https://evil.example/", "//evil.example/", "/\\evil.example", ""] {
+    for elsewhere in
+        ["https://evil.example/", "//evil.example/", "/\\evil.example", "/\t/evil.example", ""]
+    {
         assert_eq!(log_in(elsewhere).await, "/", "{elsewhere}");
     }
 }
@@ -311,6 +323,9 @@ async fn somebody_who_left_is_logged_out_and_kept_out() {
     let stranger = app.a_token(Role::Organiser, Some(elsewhere)).await;
     assert_eq!(change(&stranger, json!({ "disabled": true })).await, 404);
     let staff = app.a_token(Role::Staff, None).await;
+    let beside = app.a_token(Role::Organiser, Some(club)).await;
+    let password = json!({ "password": "another battery horse" });
+    assert_eq!(change(&beside, password).await, 403, "and then log in as anna");
 
     assert_eq!(change(&staff, json!({ "password": "short" })).await, 422);
     assert_eq!(change(&staff, json!({ "disabled": true })).await, 200);

@@ -182,7 +182,7 @@ pub(super) struct PersonChange {
     password: Option<String>,
 }
 
-/// Keeps somebody from logging in, lets them again, or gives them another password. Their sessions end.
+/// Keeps somebody from logging in; staff also lets them again, or gives them another password. Their sessions end.
 #[utoipa::path(patch, path = "/v1/people/{person}", tag = "Access", params(("person" = PersonId, Path, description = "Of the person")),
     responses((status = 200, body = Person)))]
 pub(super) async fn change_person(
@@ -200,6 +200,12 @@ pub(super) async fn change_person(
         return Err(missing());
     }
     may_admit(&caller, person.role, person.organisation)?;
+    // Whoever sets a password can log in with it, as somebody else.
+    if caller.role != Role::Staff && (change.password.is_some() || change.disabled == Some(false)) {
+        return Err(Problem::forbidden(
+            "only staff sets passwords of others, or lets somebody in again",
+        ));
+    }
     if let Some(password) = &change.password {
         access::set_password(&mut tx, id, password).await?;
     }

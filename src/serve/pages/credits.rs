@@ -141,7 +141,7 @@ pub(super) async fn page(
             @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
         }
         @if totals.no_credits > 0 && balance.available.0 == 0 {
-            p.notice { (Credits(totals.waiting)) " photos wait. They go on by themselves when credits are added." }
+            p.notice { (Credits(totals.waiting - totals.waiting_held)) " photos wait. They go on by themselves when credits are added." }
         }
         @if let Some(price) = &organisation.price {
             details { summary { "Cost per credit ••••• (show or hide)" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }

@@ -44,7 +44,9 @@ pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
 
 /// Nowhere but to this site.
 fn ours(to: &str) -> &str {
-    let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
+    // Browsers drop control characters, and take a backslash for a slash.
+    let is_odd = |one: char| one == '\\' || one.is_control();
+    let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(is_odd);
     if is_path && !to.starts_with("/login") { to } else { "/" }
 }
 

@@ -283,11 +283,19 @@ pub(super) async fn ask_lift(
     let found = found.map_err(|_| missing())?;
     browser.look_at(&mut db, found.organisation).await?;
     let queues = queues::of_event(&mut db, event).await?;
-    let queue = queues.iter().find(|queue| queue.hold == Some(hold)).ok_or_else(missing)?;
+    let mut held = None;
+    for queue in &queues {
+        let holds = hold::standing(&mut db, event, Some(queue.operation)).await?;
+        if holds.contains(&hold) {
+            held = Some((queue, holds.len() - 1));
+        }
+    }
+    let (queue, others) = held.ok_or_else(missing)?;
     let says = html! {
         p { (queue.operation) " of " strong { (queue.event_name) } " is held by " (queue.owner.as_deref().unwrap_or("somebody"))
             @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" } "." }
-        p { "Lifted, " strong { (queue.waiting) } " photos go on, a credit each; " (queue.funded) " of them are funded now." }
+        @if others > 0 { p.notice { (others) " more hold" @if others > 1 { "s" } " on it stay: it goes on when none is left." } }
+        @else { p { "Lifted, " strong { (queue.waiting) } " photos go on, a credit each; " (queue.funded) " of them are funded now." } }
     };
     let question = confirm::Question {
         title: "Lift the hold?",
