@@ -7,17 +7,19 @@ COPY .cargo .cargo
 COPY .sqlx .sqlx
 COPY scripts scripts
 RUN scripts/models
-COPY jobs jobs
+COPY assets assets
 COPY migrations migrations
-COPY src src
-COPY tests tests
+COPY jobs jobs
+COPY bench-gate bench-gate
 COPY benches benches
+COPY tests tests
+COPY src src
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --home /var/lib/photogate photogate \
-    && install -d -o photogate -g photogate /var/lib/photogate/photos
+    && useradd --system --uid 10001 --user-group --home-dir /var/lib/photogate photogate \
+    && install -d -o photogate -g photogate /var/lib/photogate/photos /var/lib/photogate/photos/.photogate
 COPY --from=build /build/target/release/photogate /usr/local/bin/photogate
 COPY --from=build /build/models /usr/share/photogate/models
 ENV PHOTOGATE_MODELS_DIR=/usr/share/photogate/models

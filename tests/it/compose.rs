@@ -1,6 +1,11 @@
 //! docker-compose.yml and Dockerfile, as far as they can be checked without an engine.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_yaml_ng::Value;
 
@@ -81,42 +86,105 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
 }
 
 #[test]
-fn the_dockerfile_copies_what_is_there_and_runs_what_is_built() {
+fn the_dockerfile_copies_everything_the_build_reads() {
     let dockerfile = read("Dockerfile");
-    let copies = dockerfile
+    let copied: BTreeSet<_> = dockerfile
         .lines()
         .filter_map(|line| line.strip_prefix("COPY "))
-        .filter(|line| !line.starts_with("--from"));
-    for source in copies.flat_map(|line| {
-        line.split_whitespace().rev().skip(1).map(str::to_owned).collect::<Vec<_>>()
-    }) {
-        assert!(
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(&source).exists(),
-            "the Dockerfile copies {source}"
-        );
+        .filter(|line| !line.starts_with("--from"))
+        .flat_map(|line| line.split_whitespace().rev().skip(1))
+        .map(|source| source.trim_end_matches('/').to_owned())
+        .collect();
+    for source in &copied {
+        assert!(root().join(source).exists(), "the Dockerfile copies {source}, which is not there");
     }
-    // Cargo wants to see every target that Cargo.toml names, and the build reads these.
-    for needed in [
-        "src",
-        "jobs",
-        "tests",
-        "benches",
-        "migrations",
-        "scripts",
-        ".sqlx",
-        ".cargo",
-        "Cargo.toml",
-        "Cargo.lock",
-    ] {
-        let copied = dockerfile.lines().any(|line| {
-            line.starts_with("COPY ")
-                && line.split_whitespace().any(|word| word.trim_end_matches('/') == needed)
-        });
-        assert!(copied, "the Dockerfile does not copy {needed}");
+
+    for (needed, by) in what_the_build_reads() {
+        assert!(copied.contains(&needed), "the Dockerfile does not copy {needed}, needed by {by}");
     }
+
     for stage in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
         assert!(stage.contains(':'), "{stage} is not pinned");
     }
     assert!(dockerfile.contains("USER photogate"), "it does not run as root");
     assert!(dockerfile.contains("ENTRYPOINT [\"photogate\"]"));
+}
+
+/// Photos that are copied into the volume belong to root, and so does the directory then: what photogate writes below it
+/// must have a place of its own already.
+#[test]
+fn the_image_has_a_place_for_what_workers_write() {
+    let dockerfile = read("Dockerfile");
+    let made = dockerfile
+        .lines()
+        .find(|line| line.contains("install -d -o photogate"))
+        .expect("the Dockerfile makes the directories that photogate writes to");
+    let compose = compose();
+    for service in ["worker", "service"] {
+        let mounts = compose["services"][service]["volumes"].as_sequence().unwrap();
+        let (_, photos) = mounts
+            .iter()
+            .filter_map(|mount| mount.as_str()?.split_once(':'))
+            .find(|(volume, _)| *volume == "photos")
+            .expect("photos are in a volume");
+        let derived = format!("{photos}/{}", photogate::photo_store::DERIVED.trim_end_matches('/'));
+        assert!(made.split_whitespace().any(|word| word == derived), "{derived} is not made");
+    }
+}
+
+/// Files and folders of the top level that a build reads, each with what names it.
+fn what_the_build_reads() -> BTreeMap<String, String> {
+    let mut needed: BTreeMap<String, String> =
+        ["Cargo.toml", "Cargo.lock", ".cargo", ".sqlx", "scripts"]
+            .map(|name| (name.to_owned(), "every build".to_owned()))
+            .into();
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 1);
+    // Cargo looks for every target of every member, whatever is built.
+    for target in packages.iter().flat_map(|package| package["targets"].as_array().unwrap()) {
+        let source = Path::new(target["src_path"].as_str().unwrap());
+        needed.insert(top_level(source), format!("target {}", target["name"]));
+    }
+    let built = packages.iter().flat_map(|package| {
+        rust_files(&Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("src"))
+    });
+    for file in built {
+        let text = fs::read_to_string(&file).unwrap();
+        // What only tests include is not read by the image's build.
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for (macro_name, from) in [
+            ("include_str!(\"", file.parent().unwrap()),
+            ("include_bytes!(\"", file.parent().unwrap()),
+            ("migrate!(\"", &root()),
+        ] {
+            for included in text.split(macro_name).skip(1) {
+                let path = from.join(included.split('"').next().unwrap());
+                needed.insert(top_level(&path.canonicalize().unwrap()), file.display().to_string());
+            }
+        }
+    }
+    needed
+}
+
+fn top_level(path: &Path) -> String {
+    let inside = path.strip_prefix(root()).expect("the build reads what is in the repository");
+    inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap()
 }
