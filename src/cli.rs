@@ -26,7 +26,7 @@ mod statement;
 mod why;
 mod work;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -180,7 +180,10 @@ pub fn run() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     let output = Output { json: cli.json };
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "photogate", &mut std::io::stdout());
+        // Not straight to stdout: clap_complete panics when whoever reads it has gone.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "photogate", &mut script);
+        std::io::stdout().write_all(&script)?;
         return Ok(End::Ok);
     }
     let config = match Config::read(&cli.flags) {

@@ -6,7 +6,7 @@ use photogate::{config::Config, deeds, ids::OrganisationId};
 use serde_json::Value;
 use sqlx::Connection;
 
-use crate::support::{App, photogate, place};
+use crate::support::{App, photogate, place, program};
 
 fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -340,6 +340,18 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
         ]
     );
     assert!(trail.iter().all(|deed| deed.organisation == Some(OrganisationId(1))));
+}
+
+/// As `photogate completions bash | head -n 1` does it.
+#[test]
+fn a_reader_that_goes_away_is_no_trouble() {
+    for arguments in [["completions", "bash"], ["config", "show"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = program(&Config::default()).args(arguments).stdout(writer).output().unwrap();
+        assert!(ended.status.success(), "{arguments:?}: {}", said(&ended));
+        assert!(ended.stderr.is_empty(), "{arguments:?}: {}", said(&ended));
+    }
 }
 
 #[test]
