@@ -135,6 +135,20 @@ pub async fn claim(
     .map_err(GateError::from)
 }
 
+/// True when photos wait that could be claimed now. After an empty claim it means that others held every lock: an
+/// enqueue keeps its queue's lock until it has committed.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn is_claimable(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM queue q JOIN account a USING (organisation_id)
+                          WHERE q.blocked = 0 AND a.available > 0) AS "claimable!""#
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Declares dead the workers whose lease ran out, refunds what has crashed `crashes_max` times, and takes up to `most`
 /// of the photos that nobody has and that are due: the same reservation, the next attempt. Of those that were in hand
 /// when two workers died, at most `suspects`.

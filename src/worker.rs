@@ -34,6 +34,8 @@ use crate::{
 const BATCH_MAX: usize = 1024;
 /// What nobody has is asked for this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(1);
+/// Between two claims while others hold every lock: longer than a claim takes, shorter than most enqueues.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 /// A photo that was in hand when its worker died this often is quarantined and refunded.
 pub const CRASHES_MAX: i16 = 3;
 
@@ -206,11 +208,16 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         match tokio::time::timeout(database::PATIENCE, taken).await.unwrap_or_else(|_| Err(late()))
         {
-            Ok(batch) if batch.is_empty() => {
+            Ok(Taken::Nothing) => {
                 drop(room);
                 shift.ear.wait(shift.poll, &shift.stop.drain).await;
             }
-            Ok(batch) => {
+            Ok(Taken::AllLocked) => {
+                drop(room);
+                metrics::counter!("photogate_claims_locked_out_total").increment(1);
+                shift.stop.drain.run_until_cancelled(tokio::time::sleep(LOCKED_PAUSE)).await;
+            }
+            Ok(Taken::Photos(batch)) => {
                 metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                 metrics::counter!("photogate_claimed_photos_total").increment(batch.len() as u64);
                 let mut traces = traces::of(&shift.pool, &batch).await;
@@ -252,6 +259,17 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
     Ok(())
 }
 
+/// What a look for work came back with.
+#[derive(Debug)]
+enum Taken {
+    /// Photos to work on.
+    Photos(Vec<Reservation>),
+    /// Photos wait, and others hold the locks of all their queues: ask again at once.
+    AllLocked,
+    /// Nothing waits that can be paid for.
+    Nothing,
+}
+
 /// Where the claiming task stands.
 struct Turn {
     cursor: OrganisationId,
@@ -269,7 +287,7 @@ impl Turn {
         self.adopted = None;
     }
 
-    async fn take(&mut self, shift: &Shift, most: usize) -> Result<Vec<Reservation>, GateError> {
+    async fn take(&mut self, shift: &Shift, most: usize) -> Result<Taken, GateError> {
         let mut db = shift.pool.acquire().await?;
         let suspects = shift.alone.available_permits();
         let mut batch = Vec::new();
@@ -312,7 +330,13 @@ impl Turn {
                 claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
             batch.extend(claimed);
         }
-        Ok(batch)
+        if !batch.is_empty() {
+            Ok(Taken::Photos(batch))
+        } else if gate::is_claimable(&mut db).await? {
+            Ok(Taken::AllLocked)
+        } else {
+            Ok(Taken::Nothing)
+        }
     }
 
     /// Hands back what the books say is ours and nobody here knows of.

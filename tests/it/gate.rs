@@ -57,6 +57,54 @@ async fn claim_and_reservation_are_one() {
     assert_eq!(app.count("SELECT count(*) FROM ledger WHERE movement = 'reserve'").await, 3);
 }
 
+/// An enqueue holds its queue's lock until it has committed. A claim that meets it comes back empty, and the worker must
+/// not take that for "nothing waits".
+#[tokio::test]
+async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(2).await;
+    let event = app.an_event_of(organisation).await;
+    let hand = app.a_worker().await;
+    let mut db = app.db().await;
+    assert!(!gate::is_claimable(&mut db).await.unwrap(), "nothing is queued");
+    app.queue(event, "ok", 3).await;
+
+    let mut enqueue = app.another_holds_the_queue_of(event).await;
+    assert!(hand.claim(3).await.is_empty());
+    assert!(gate::is_claimable(&mut db).await.unwrap(), "it is only locked");
+
+    sqlx::raw_sql("ROLLBACK").execute(&mut enqueue).await.unwrap();
+    let claimed = hand.claim(3).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(!gate::is_claimable(&mut db).await.unwrap(), "the queue is paused for want of credit");
+    for reservation in claimed {
+        hand.succeed(reservation).await;
+    }
+}
+
+/// The worker polls once in ten minutes, and nobody wakes it: only asking again at once finds the photo.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_locked_out_asks_again_at_once() {
+    let mut app = App::new().await.without_redis();
+    app.config.poll_milliseconds = 600_000;
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let mut enqueue = app.another_holds_the_queue_of(event).await;
+
+    let worker = app.start_worker();
+    app.until("the worker has claimed, and found the queue locked", async || {
+        let asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND (query LIKE '%FROM claim(%' OR query LIKE '%AS \"claimable%')";
+        app.count(asked).await > 0
+    })
+    .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut enqueue).await.unwrap();
+
+    app.until_done(event).await;
+    worker.drain().await;
+}
+
 #[tokio::test]
 async fn a_claim_is_shared_fairly_and_never_larger_than_asked() {
     let app = App::new().await;

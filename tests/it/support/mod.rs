@@ -258,6 +258,18 @@ impl App {
         Hand { app: self, worker, settler }
     }
 
+    /// Locks an event's queues, as an enqueue does until it has committed; the caller rolls back.
+    pub async fn another_holds_the_queue_of(&self, event: EventId) -> PgConnection {
+        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        sqlx::raw_sql("BEGIN").execute(&mut db).await.expect("it begins");
+        sqlx::query("SELECT FROM photogate.queue WHERE event_id = $1 FOR NO KEY UPDATE")
+            .bind(event.0)
+            .execute(&mut db)
+            .await
+            .expect("nobody else holds it");
+        db
+    }
+
     /// As if it had been silent for too long.
     pub async fn let_the_lease_run_out(&self, worker: WorkerId) {
         let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
