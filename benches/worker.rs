@@ -22,16 +22,18 @@ use nix::{
     unistd::Pid,
 };
 use photogate::{
-    books::reconcile::{self, Scope},
+    catalog::{events, organisations},
     config::Config,
-    credits::{self, Credits},
-    database, event,
+    database,
     ids::{EventId, Operation, OrganisationId},
-    intake, organisation,
-    services::Services,
-    top_up::{self, TopUp, TopUpKind},
-    work::Work,
-    worker::{self, Stop},
+    ledger::{
+        credits::{self, Credits},
+        reconcile::{self, Scope},
+        top_up::{self, TopUp, TopUpKind},
+    },
+    queue::enqueue,
+    rig::services::Services,
+    worker::{self, Stop, processor::Work},
 };
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -63,10 +65,10 @@ async fn gate(services: &Services) {
             database(services, if async_commit { "gate_async" } else { "gate" }).await;
         let (_, event) = event_with(&pool, REHEARSED).await;
         let began = Instant::now();
-        for call in 0..REHEARSED / intake::PHOTOS_MAX {
+        for call in 0..REHEARSED / enqueue::PHOTOS_MAX {
             let keys: Vec<_> =
-                (0..intake::PHOTOS_MAX).map(|i| format!("rehearsal/ok/{call}/{i}")).collect();
-            intake::enqueue(
+                (0..enqueue::PHOTOS_MAX).map(|i| format!("rehearsal/ok/{call}/{i}")).collect();
+            enqueue::enqueue(
                 &mut pool.acquire().await.unwrap(),
                 event,
                 Operation::PhotoProcessing,
@@ -112,7 +114,7 @@ async fn recovery(services: &Services) {
     let (pool, url) = database(services, "recovery").await;
     let (_, event) = event_with(&pool, 1000).await;
     let keys: Vec<_> = (0..200).map(|i| format!("rehearsal/slow-400/{i}")).collect();
-    intake::enqueue(
+    enqueue::enqueue(
         &mut pool.acquire().await.unwrap(),
         event,
         Operation::PhotoProcessing,
@@ -128,7 +130,8 @@ async fn recovery(services: &Services) {
             .unwrap()
     };
     let (mut victim, mut other) = (start(), start());
-    while event::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap()[0].in_progress < 8
+    while events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap()[0].in_progress
+        < 8
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -171,7 +174,7 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
             .unwrap();
         keys.push(key);
     }
-    intake::enqueue(
+    enqueue::enqueue(
         &mut pool.acquire().await.unwrap(),
         event,
         Operation::PhotoProcessing,
@@ -188,7 +191,7 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
         .spawn()
         .unwrap();
     let done = async || {
-        let queues = event::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
+        let queues = events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
         usize::try_from(queues.iter().map(|queue| queue.processed + queue.failed).sum::<i64>())
             .unwrap()
     };
@@ -242,7 +245,7 @@ async fn database(services: &Services, name: &str) -> (PgPool, String) {
 
 async fn event_with(pool: &PgPool, credits: usize) -> (OrganisationId, EventId) {
     let mut db = pool.acquire().await.unwrap();
-    let organisation = organisation::create(&mut db, "Bench", "UTC").await.unwrap();
+    let organisation = organisations::create(&mut db, "Bench", "UTC").await.unwrap();
     let amount = Credits(credits.try_into().unwrap());
     let top_up = TopUp {
         organisation,
@@ -253,12 +256,12 @@ async fn event_with(pool: &PgPool, credits: usize) -> (OrganisationId, EventId) 
         idempotency_key: "1",
     };
     top_up::top_up(&mut db, top_up).await.unwrap();
-    (organisation, event::create(&mut db, organisation, "Bench", true, false).await.unwrap())
+    (organisation, events::create(&mut db, organisation, "Bench", true, false).await.unwrap())
 }
 
 async fn until_done(pool: &PgPool, event: EventId) {
     loop {
-        let queues = event::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
+        let queues = events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
         if queues.iter().all(|queue| queue.waiting + queue.in_progress == 0) {
             return;
         }

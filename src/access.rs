@@ -1,5 +1,6 @@
 //! Who may use the service: people with a password, programs with a token. Secrets are hashed at rest, and shown once.
 
+pub mod audit_log;
 mod people;
 mod sessions;
 mod tokens;

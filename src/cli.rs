@@ -32,7 +32,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, Flags},
-    database, telemetry, traces,
+    database,
+    telemetry::{self, traces},
 };
 use output::{Output, say};
 

@@ -11,7 +11,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{books::audit::Every, pool::Limits};
+use crate::{sandbox::Limits, worker::reconciler::Every};
 
 /// All settings. In a file and in the environment they have these names (`PHOTOGATE_SLOTS=4`); the addresses of the
 /// services are also found in `DATABASE_URL` and `REDIS_URL`.

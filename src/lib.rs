@@ -1,54 +1,22 @@
 //! photogate: a background job worker for event photos, gated by credit.
 //!
-//! In the order a photo travels:
+//! Each room below is one subject; its first page says what is in it. A photo travels through `queue`, `worker` and
+//! `sandbox`, and every credit it costs is in `ledger`.
 
-pub mod intake; // a photo is queued
-pub mod gate; // a batch is claimed, and with it paid for
-pub mod queue; // apalis drives the work
-pub mod work; // the photo is looked at
-pub mod pool; // in a process that has nothing else
-pub mod settle; // the credit is earned or given back
-pub mod sweep; // what a dead worker left is picked up
-pub mod worker; // all of it, in one process
+pub mod queue; // what waits, and why it does not run
+pub mod worker; // claims, works, settles
+pub mod sandbox; // the processes that look at photos, and nothing else
+pub mod ledger; // where every credit went
+pub mod catalog; // organisations, events, their photos, and what was seen on them
+pub mod access; // who may do what, and who did what
 
-// The nouns.
-pub mod credits;
-pub mod event;
-pub mod photos;
-pub mod findings;
-pub mod ids;
-pub mod organisation;
-pub mod runs;
-pub mod start_list; // who runs
+pub mod serve; // HTTP: the API and the pages
+pub mod cli; // the command line
 
-// The money, as people see it.
-pub mod top_up; // credit comes in
-pub mod books; // where every credit went
+pub mod notify; // Redis: wake-ups and live progress
+pub mod telemetry; // logs, metrics, traces
+pub mod rig; // private servers for the demo, tests and benchmarks, and the drill
 
-// The organiser's questions.
-pub mod search;
-
-// The operator's questions.
-pub mod failures;
-pub mod hold;
-pub mod queues;
-pub mod why;
-
-// Who asks, and what they did.
-pub mod access;
-pub mod deeds;
-
-// The edges.
-pub mod cli;
 pub mod config;
 pub mod database;
-pub mod models;
-pub mod photo_store;
-pub mod progress;
-pub mod rehearsal;
-pub mod serve; // HTTP: the API and the pages
-pub mod drill;
-pub mod services;
-pub mod telemetry;
-pub mod traces;
-pub mod wake;
+pub mod ids;

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-use crate::{config::Config, photo_store::PhotoStore, pool::Pool, wake::Wake};
+use crate::{catalog::photo_store::PhotoStore, config::Config, notify::wake::Wake, sandbox::Pool};
 
 pub use api::document;
 
@@ -65,7 +65,7 @@ pub enum ServeError {
     },
     /// The store's address is none.
     #[error(transparent)]
-    Store(#[from] crate::photo_store::StoreError),
+    Store(#[from] crate::catalog::photo_store::StoreError),
     /// The address of Redis is none.
     #[error("redis_url is not usable: {0}")]
     Redis(#[from] redis::RedisError),
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// The processes that look at selfies.
-    async fn eyes(&self) -> Result<&Pool, crate::pool::PoolError> {
+    async fn eyes(&self) -> Result<&Pool, crate::sandbox::PoolError> {
         self.eyes.get_or_try_init(|| Pool::open(&self.program, &self.config)).await
     }
 }

@@ -1,5 +1,7 @@
 //! What is logged, and how: on stderr, so that stdout is data. And what is counted, for Prometheus.
 
+pub mod traces;
+
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
@@ -17,9 +19,11 @@ use tracing_subscriber::{
 
 use crate::{
     config::{Config, LogFormat},
-    credits, queues,
-    traces::{self, TracesError},
+    ledger::credits,
+    queue::status,
 };
+
+use traces::TracesError;
 
 /// Nothing can be answered there.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +110,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 pub async fn count_queues(database: PgPool, stop: CancellationToken) {
     let mut tick = tokio::time::interval(COUNT_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let totals = async { queues::totals(&mut *database.acquire().await?, None).await };
+        let totals = async { status::totals(&mut *database.acquire().await?, None).await };
         let credits = async { credits::of_all(&mut *database.acquire().await?).await };
         match credits.await {
             Ok(all) => {

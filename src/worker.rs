@@ -1,5 +1,12 @@
 //! One worker process: it claims ahead of its slots by a little, works, settles, and picks up what others left.
 
+mod dispatch;
+pub mod processor;
+pub mod reconciler;
+pub mod rehearsal;
+pub mod settle;
+pub mod sweep;
+
 use std::{
     collections::HashSet,
     panic::AssertUnwindSafe,
@@ -17,18 +24,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    books::audit,
     config::Config,
     database,
-    gate::{self, GateError, Reservation},
     ids::{OrganisationId, WorkerId},
-    progress::Progress,
-    queue,
-    settle::{Settler, Settling, Verdict},
-    sweep, traces,
-    wake::{Ear, Wake},
-    work::{self, Work},
+    notify::{
+        progress::Progress,
+        wake::{Ear, Wake},
+    },
+    queue::claim::{self, GateError, Reservation},
+    telemetry::traces,
 };
+use processor::Work;
+use settle::{Settler, Settling, Verdict};
 
 /// Photos in one claim, at most. The more, the fewer commits; the account's lock is held for some 20 ms by this many.
 const BATCH_MAX: usize = 1024;
@@ -121,7 +128,7 @@ pub async fn run(
             sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
             shift.clone(),
         ));
-        let audit = tokio::spawn(audit::watch(
+        let audit = tokio::spawn(reconciler::watch(
             pool.clone(),
             worker,
             config.reconcile_every(),
@@ -140,14 +147,14 @@ pub async fn run(
             move |claimed| handle(shift.clone(), work.clone(), settler.clone(), claimed)
         };
         // The settler lives in the handler: when the stream has ended and all is handled, the settling task ends too.
-        queue::drive(&name, stream, hand)
+        dispatch::drive(&name, stream, hand)
             .await
             .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
         let _ = tokio::join!(feeding, settling, audit, forgetting);
         pulse_stop.cancel();
         let _ = pulse.await;
         if let Ok(mut db) = pool.acquire().await
-            && let Err(error) = gate::retire(&mut db, worker).await
+            && let Err(error) = claim::retire(&mut db, worker).await
         {
             tracing::warn!(%worker, %error, "the worker could not say goodbye: its lease runs out by itself");
         }
@@ -252,7 +259,7 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
         }
     }
     // For people only: the drain does not depend on it.
-    let told = async { gate::drain(&mut *shift.pool.acquire().await?, shift.worker).await };
+    let told = async { claim::drain(&mut *shift.pool.acquire().await?, shift.worker).await };
     if let Err(error) = database::in_time(shift.lease, told).await {
         tracing::warn!(%error, "nobody could be told that this worker drains");
     }
@@ -297,7 +304,7 @@ impl Turn {
             if self.unsure_until.is_some() {
                 self.settle_doubts(&mut db, shift).await?;
             }
-            batch = gate::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
+            batch = claim::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
             // As long as there is more of it, what was paid for earlier comes before what is waiting.
             self.adopted = (batch.len() < most).then(Instant::now);
             // Nothing was learnt of them while one was worked on.
@@ -307,7 +314,7 @@ impl Turn {
             shift.in_hand().extend(batch.iter().map(Reservation::fence));
         }
         if batch.len() < most {
-            let claimed = match gate::claim(
+            let claimed = match claim::claim(
                 &mut db,
                 shift.worker,
                 most - batch.len(),
@@ -332,7 +339,7 @@ impl Turn {
         }
         if !batch.is_empty() {
             Ok(Taken::Photos(batch))
-        } else if gate::is_claimable(&mut db).await? {
+        } else if claim::is_claimable(&mut db).await? {
             Ok(Taken::AllLocked)
         } else {
             Ok(Taken::Nothing)
@@ -342,7 +349,7 @@ impl Turn {
     /// Hands back what the books say is ours and nobody here knows of.
     async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
         let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
-        let photos = gate::hand_back_unknown(db, shift.worker, &known).await?;
+        let photos = claim::hand_back_unknown(db, shift.worker, &known).await?;
         if photos > 0 {
             tracing::warn!(photos, "an answer of the gate was lost; what it held was handed back");
         }
@@ -362,7 +369,7 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
         biased;
         () = shift.stop.now.cancelled() => Verdict::HandedBack,
         done = AssertUnwindSafe(working).catch_unwind() => {
-            done.unwrap_or_else(|panic| Verdict::Crashed { detail: work::words(&*panic).to_owned() })
+            done.unwrap_or_else(|panic| Verdict::Crashed { detail: processor::words(&*panic).to_owned() })
         }
     };
     span.record("photogate.verdict", verdict.name());
@@ -371,7 +378,9 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
     metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
     let something_is_down = match &verdict {
         Verdict::Retry {
-            reason: work::STORE_UNAVAILABLE | work::POOL_UNAVAILABLE, after, ..
+            reason: processor::STORE_UNAVAILABLE | processor::POOL_UNAVAILABLE,
+            after,
+            ..
         } => Some(*after),
         Verdict::Processed(_)
         | Verdict::Failed { .. }
@@ -396,7 +405,7 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
 async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<WorkerId> {
     loop {
         let registered = async {
-            gate::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
+            claim::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
         };
         match stop.drain.run_until_cancelled(registered).await? {
             Ok(worker) => return Some(worker),

@@ -8,12 +8,15 @@ use std::{
 
 use nix::sys::resource::{UsageWho, getrusage};
 use photogate::{
-    credits::Credits,
-    database, event,
+    catalog::{events, organisations},
+    database,
     ids::{EventId, Operation, OrganisationId},
-    intake, organisation,
-    services::Services,
-    top_up::{self, TopUp, TopUpKind},
+    ledger::{
+        credits::Credits,
+        top_up::{self, TopUp, TopUpKind},
+    },
+    queue::enqueue,
+    rig::services::Services,
 };
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -148,9 +151,9 @@ pub(crate) async fn club(
     credits: usize,
 ) -> anyhow::Result<(OrganisationId, EventId)> {
     let mut db = pool.acquire().await?;
-    let organisation = organisation::create(&mut db, "Bench", "UTC").await?;
+    let organisation = organisations::create(&mut db, "Bench", "UTC").await?;
     fund(pool, organisation, credits, "1").await?;
-    Ok((organisation, event::create(&mut db, organisation, "Bench", false, false).await?))
+    Ok((organisation, events::create(&mut db, organisation, "Bench", false, false).await?))
 }
 
 pub(crate) async fn fund(
@@ -175,11 +178,11 @@ pub(crate) async fn fund(
 /// Queues photos of an event.
 pub(crate) async fn queue(pool: &PgPool, event: EventId, photos: usize) -> anyhow::Result<()> {
     let mut db = pool.acquire().await?;
-    for call in 0..photos.div_ceil(intake::PHOTOS_MAX) {
-        let most = (photos - call * intake::PHOTOS_MAX).min(intake::PHOTOS_MAX);
+    for call in 0..photos.div_ceil(enqueue::PHOTOS_MAX) {
+        let most = (photos - call * enqueue::PHOTOS_MAX).min(enqueue::PHOTOS_MAX);
         let run = uuid::Uuid::new_v4();
         let keys: Vec<_> = (0..most).map(|i| format!("rehearsal/ok/{run}/{i}")).collect();
-        intake::enqueue(&mut db, event, Operation::PhotoProcessing, &keys, "bench").await?;
+        enqueue::enqueue(&mut db, event, Operation::PhotoProcessing, &keys, "bench").await?;
     }
     Ok(())
 }

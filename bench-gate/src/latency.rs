@@ -6,9 +6,8 @@ use photogate::{
     config::Config,
     database,
     ids::OrganisationId,
-    wake::Wake,
-    work::Work,
-    worker::{self, Stop},
+    notify::wake::Wake,
+    worker::{self, Stop, processor::Work},
 };
 use sqlx::PgPool;
 

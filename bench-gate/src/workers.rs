@@ -13,8 +13,7 @@ use awa::{
 use photogate::{
     config::Config,
     database,
-    work::Work,
-    worker::{self, Stop},
+    worker::{self, Stop, processor::Work},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;

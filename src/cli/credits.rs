@@ -5,15 +5,16 @@ use sqlx::{Connection, PgConnection};
 
 use super::{End, Output, deed, say};
 use crate::{
-    books::{
+    config::Config,
+    database,
+    ids::{EventId, OrganisationId, RunId},
+    ledger::{
+        credits,
         history::{self, Cursor, Kind, Movement, Page, PhotoOfRun},
         months,
+        top_up::{self, TopUp, TopUpError, TopUpKind},
     },
-    config::Config,
-    credits, database,
-    ids::{EventId, OrganisationId, RunId},
-    top_up::{self, TopUp, TopUpError, TopUpKind},
-    wake::Wake,
+    notify::wake::Wake,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -238,7 +239,7 @@ impl Amount {
         output: Output,
     ) -> anyhow::Result<End> {
         let wake = Wake::open(config.redis_url.as_deref())?;
-        let amount = crate::credits::Credits(self.credits);
+        let amount = crate::ledger::credits::Credits(self.credits);
         let asked = TopUp {
             organisation: self.organisation,
             kind,

@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use crate::{
-    access::{Caller, Role},
-    deeds, event,
+    access::{Caller, Role, audit_log},
+    catalog::events,
     ids::{EventId, OrganisationId},
 };
 
@@ -18,7 +18,7 @@ pub(super) async fn record(
     detail: serde_json::Value,
 ) -> sqlx::Result<()> {
     let caller = Caller { actor: actor.to_owned(), role: Role::Staff, organisation: None };
-    deeds::record(tx, &caller, organisation, action, subject, detail).await
+    audit_log::record(tx, &caller, organisation, action, subject, detail).await
 }
 
 /// The same of an event.
@@ -29,6 +29,6 @@ pub(super) async fn of_event(
     action: &str,
     detail: serde_json::Value,
 ) -> sqlx::Result<()> {
-    let organisation = event::find(tx, event).await?.map(|event| event.organisation);
+    let organisation = events::find(tx, event).await?.map(|event| event.organisation);
     record(tx, actor, organisation, action, &format!("event {event}"), detail).await
 }

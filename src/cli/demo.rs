@@ -15,27 +15,34 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use sqlx::PgPool;
 
-use super::{End, credits, events};
+use super::{End, credits, events as cli_events};
 use crate::{
-    books::{
-        history,
-        reconcile::{self, Check, Scope},
+    catalog::{
+        events::{self, Pause},
+        findings::{self, Found},
+        organisations,
+        photo_store::PhotoStore,
     },
     config::Config,
-    credits::{Balance, Credits},
     database,
-    event::{self, Pause},
-    findings::{self, Found},
     ids::{EventId, Operation, OrganisationId, PhotoId},
-    intake, organisation,
-    photo_store::PhotoStore,
-    pool::THIS_PROGRAM,
-    progress::{Subject, Watch},
-    services::Services,
-    top_up::{self, TopUp, TopUpKind},
-    wake::Wake,
-    work::{Looker, Work},
-    worker::{self, Stop},
+    ledger::{
+        credits::{Balance, Credits},
+        history,
+        reconcile::{self, Check, Scope},
+        top_up::{self, TopUp, TopUpKind},
+    },
+    notify::{
+        progress::{Subject, Watch},
+        wake::Wake,
+    },
+    queue::enqueue,
+    rig::services::Services,
+    sandbox::THIS_PROGRAM,
+    worker::{
+        self, Stop,
+        processor::{Looker, Work},
+    },
 };
 use site::Site;
 
@@ -156,8 +163,8 @@ impl Show {
         let mut db = self.pool.acquire().await?;
         let wake = Wake::open(self.config.redis_url.as_deref())?;
         let organisation =
-            organisation::create(&mut db, "Demo Athletics Club", "Europe/Berlin").await?;
-        organisation::set_price(&mut db, organisation, Some(&"0.05 EUR".parse()?)).await?;
+            organisations::create(&mut db, "Demo Athletics Club", "Europe/Berlin").await?;
+        organisations::set_price(&mut db, organisation, Some(&"0.05 EUR".parse()?)).await?;
         top_up::top_up(&mut db, purchase(organisation, CREDITS, "demo-1")).await?;
         tell!(
             self.bar,
@@ -169,7 +176,7 @@ impl Show {
         tell!(self.bar);
         let mut photos = 0;
         for (name, folder) in [("City Marathon", "marathon/"), ("Gala Night", "gala/")] {
-            let event = event::create(&mut db, organisation, name, true, true).await?;
+            let event = events::create(&mut db, organisation, name, true, true).await?;
             self.events.push((
                 event,
                 Watch::open(self.config.redis_url.as_deref(), Subject::Event(event))?,
@@ -178,10 +185,10 @@ impl Show {
                 self.labels.keys().filter(|key| key.starts_with(folder)).cloned().collect();
             for operation in Operation::ALL {
                 let run =
-                    intake::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
+                    enqueue::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
                         .await?;
                 let again =
-                    intake::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
+                    enqueue::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
                         .await?;
                 tell!(
                     self.bar,
@@ -260,7 +267,7 @@ impl Show {
         let began = tokio::time::Instant::now();
         loop {
             let mut db = self.pool.acquire().await?;
-            let balance = crate::credits::balance(&mut db, organisation)
+            let balance = crate::ledger::credits::balance(&mut db, organisation)
                 .await?
                 .context("the organisation is gone")?;
             let waiting = self.waiting().await?;
@@ -287,11 +294,11 @@ impl Show {
         }
     }
 
-    async fn queues(&self) -> anyhow::Result<Vec<event::QueueState>> {
+    async fn queues(&self) -> anyhow::Result<Vec<events::QueueState>> {
         let mut db = self.pool.acquire().await?;
         let mut queues = Vec::new();
         for (event, _) in &self.events {
-            queues.extend(event::queues(&mut db, *event).await?);
+            queues.extend(events::queues(&mut db, *event).await?);
         }
         Ok(queues)
     }
@@ -301,8 +308,8 @@ impl Show {
     }
 
     async fn show_queues(&self) -> anyhow::Result<()> {
-        let rows: Vec<_> = self.queues().await?.iter().map(events::queue_row).collect();
-        tell!(self.bar, "{}", super::output::table(events::QUEUES, &rows).trim_end());
+        let rows: Vec<_> = self.queues().await?.iter().map(cli_events::queue_row).collect();
+        tell!(self.bar, "{}", super::output::table(cli_events::QUEUES, &rows).trim_end());
         Ok(())
     }
 
@@ -319,7 +326,7 @@ impl Show {
             )
             .trim_end()
         );
-        let balance = crate::credits::balance(&mut db, organisation)
+        let balance = crate::ledger::credits::balance(&mut db, organisation)
             .await?
             .context("the organisation is gone")?;
         let sum: i64 = history.iter().map(|row| row.credits.0).sum();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{End, Output, say};
-use crate::{config::Config, drill};
+use crate::{config::Config, rig::drill};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

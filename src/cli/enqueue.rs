@@ -9,11 +9,11 @@ use sqlx::Connection;
 use super::{End, Output, deed, say};
 use crate::{
     config::Config,
-    credits::Credits,
     database,
     ids::{EventId, Operation},
-    intake::{self, IntakeError, PHOTOS_MAX, Run},
-    wake::Wake,
+    ledger::credits::Credits,
+    notify::wake::Wake,
+    queue::enqueue::{self, IntakeError, PHOTOS_MAX, Run},
 };
 
 #[derive(Debug, clap::Args)]
@@ -47,14 +47,14 @@ impl Enqueue {
         } else {
             self.photos
         };
-        intake::check_keys(&photos)?;
+        enqueue::check_keys(&photos)?;
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         let wake = Wake::open(config.redis_url.as_deref())?;
         let mut runs: Vec<Run> = Vec::new();
         for part in photos.chunks(PHOTOS_MAX) {
             let mut tx = db.begin().await?;
-            match intake::enqueue(&mut tx, self.event, self.operation, part, &self.actor).await {
+            match enqueue::enqueue(&mut tx, self.event, self.operation, part, &self.actor).await {
                 Ok(run) => {
                     let detail = serde_json::json!({ "operation": self.operation, "runs": [run.run], "queued": run.queued });
                     deed::of_event(&mut tx, &self.actor, self.event, "photos.queue", detail)

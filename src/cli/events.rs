@@ -16,14 +16,18 @@ use sqlx::{Connection, PgConnection};
 
 use super::{End, Output, deed, say};
 use crate::{
+    catalog::{
+        events::{self, Event, Pause, QueueState},
+        start_list,
+    },
     config::Config,
     database,
-    event::{self, Event, Pause, QueueState},
-    hold,
     ids::{EventId, Operation, OrganisationId},
-    progress::{Subject, Watch},
-    start_list,
-    wake::Wake,
+    notify::{
+        progress::{Subject, Watch},
+        wake::Wake,
+    },
+    queue::holds,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -162,7 +166,8 @@ impl Events {
         match self {
             Self::Create { organisation, name, no_bib_search, face_search, actor } => {
                 let mut tx = db.begin().await?;
-                match event::create(&mut tx, organisation, &name, !no_bib_search, face_search).await
+                match events::create(&mut tx, organisation, &name, !no_bib_search, face_search)
+                    .await
                 {
                     Ok(id) => {
                         let detail = json!({ "name": name, "bib_search": !no_bib_search, "face_search": face_search });
@@ -200,13 +205,13 @@ impl Events {
             }
             Self::FaceSearch { event, state, actor } => {
                 let mut tx = db.begin().await?;
-                if let Err(error) = event::flag_face_search(&mut tx, event, state).await {
+                if let Err(error) = events::flag_face_search(&mut tx, event, state).await {
                     return super::not_found_or(error);
                 }
                 let detail = json!({ "face_search": state });
                 deed::of_event(&mut tx, &actor, event, "event.change", detail).await?;
                 tx.commit().await?;
-                match event::forget(&mut db, event).await {
+                match events::forget(&mut db, event).await {
                     Ok(n) => output.one(&json!({ "event": event, "face_search": state, "deleted": n }), |out| {
                         if state {
                             writeln!(out, "Faces of event {event} can be searched for on photos processed from now on.")
@@ -225,11 +230,11 @@ impl Events {
                 );
                 let mut tx = db.begin().await?;
                 deed::of_event(&mut tx, &actor, event, "event.delete", json!({})).await?;
-                if let Err(error) = event::flag_deleted(&mut tx, event, &actor).await {
+                if let Err(error) = events::flag_deleted(&mut tx, event, &actor).await {
                     return super::not_found_or(error);
                 }
                 tx.commit().await?;
-                match event::forget(&mut db, event).await {
+                match events::forget(&mut db, event).await {
                     Ok(_) => output.one(&json!({ "event": event, "deleted": true }), |out| {
                         writeln!(out, "Event {event} was deleted; the books and the photos stay.")
                     })?,
@@ -238,7 +243,7 @@ impl Events {
                 Ok(End::Ok)
             }
             Self::List { organisation } => {
-                let events = event::list(&mut db, organisation).await?;
+                let events = events::list(&mut db, organisation).await?;
                 output.rows(
                     &events,
                     &["Event", "Organisation", "Name", "Bib search", "Face search"],
@@ -267,7 +272,7 @@ impl Events {
                 let mut holds = Vec::new();
                 let mut tx = db.begin().await?;
                 for operation in operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
-                    match hold::hold(&mut tx, event, operation, &owner, &note, until).await {
+                    match holds::hold(&mut tx, event, operation, &owner, &note, until).await {
                         Ok(hold) => holds.push(hold),
                         Err(error) => return super::not_found_or(error),
                     }
@@ -282,15 +287,16 @@ impl Events {
                 Ok(End::Ok)
             }
             Self::Resume { event, operation, actor } => {
-                if event::find(&mut db, event).await?.is_none() {
+                if events::find(&mut db, event).await?.is_none() {
                     say!("error: there is no event {event}");
                     return Ok(End::NotFound);
                 }
                 let mut woke = false;
                 let mut tx = db.begin().await?;
-                let holds = hold::standing(&mut tx, event, operation).await?;
+                let holds = holds::standing(&mut tx, event, operation).await?;
                 for hold in &holds {
-                    woke |= hold::lift(&mut tx, *hold, &actor).await.map_err(super::sentence)?.woke;
+                    woke |=
+                        holds::lift(&mut tx, *hold, &actor).await.map_err(super::sentence)?.woke;
                 }
                 if !holds.is_empty() {
                     let detail = json!({ "holds": holds });
@@ -315,7 +321,7 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?;
     let bar = ProgressBar::new(0).with_style(style);
     loop {
-        let queues = event::queues(db, event).await?;
+        let queues = events::queues(db, event).await?;
         let sum = |of: fn(&QueueState) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
         bar.set_length(sum(|queue| queue.total));
         bar.set_position(sum(|queue| queue.processed + queue.failed));
@@ -332,11 +338,11 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
 }
 
 async fn show(db: &mut PgConnection, event: EventId, output: Output) -> anyhow::Result<End> {
-    let Some(found) = event::find(db, event).await? else {
+    let Some(found) = events::find(db, event).await? else {
         say!("error: there is no event {event}");
         return Ok(End::NotFound);
     };
-    let queues = event::queues(db, event).await?;
+    let queues = events::queues(db, event).await?;
     output.one(&Shown { event: &found, queues: &queues }, |out| {
         writeln!(
             out,

@@ -15,7 +15,7 @@ use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, St
 use serde::Serialize;
 
 use super::{End, Output, annotate};
-use crate::{config::Config, work};
+use crate::{config::Config, worker::processor};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -80,7 +80,7 @@ impl Inspect {
                 Ok(Ok(())) => None,
                 Ok(Err(trouble)) => Some(trouble),
                 Err(panic) => {
-                    Some(Trouble { code: "crashed", detail: work::words(&*panic).to_owned() })
+                    Some(Trouble { code: "crashed", detail: processor::words(&*panic).to_owned() })
                 }
             };
             bar.suspend(|| output.one(&inspection, |out| words(&inspection, out)))?;

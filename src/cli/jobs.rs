@@ -5,13 +5,16 @@ use sqlx::{Connection, PgConnection};
 
 use super::{End, Output, deed, say};
 use crate::{
+    catalog::events,
     config::Config,
-    credits::Credits,
-    database, event,
-    failures::{self, Filter},
+    database,
     ids::{EventId, Operation, PhotoId},
-    intake::{self, PHOTOS_MAX},
-    wake::Wake,
+    ledger::credits::Credits,
+    notify::wake::Wake,
+    queue::{
+        enqueue::{self, PHOTOS_MAX},
+        failures::{self, Filter},
+    },
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -79,7 +82,7 @@ impl Named {
     async fn ids(&self, db: &mut PgConnection) -> sqlx::Result<Vec<PhotoId>> {
         let mut ids = Vec::new();
         for key in &self.photos {
-            match event::photo(db, self.event, key).await? {
+            match events::photo(db, self.event, key).await? {
                 Some(photo) => ids.push(photo),
                 None => say!("{key} is no photo of event {}", self.event),
             }
@@ -91,7 +94,7 @@ impl Named {
         let photos = self.ids(db).await?;
         let mut tx = db.begin().await?;
         let skipped =
-            intake::skip(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
+            enqueue::skip(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
         let detail = json!({ "operation": self.operation, "photos": skipped });
         deed::of_event(&mut tx, &self.actor, self.event, "photos.skip", detail).await?;
         tx.commit().await?;
@@ -111,7 +114,7 @@ impl Named {
         let photos = self.ids(db).await?;
         let mut tx = db.begin().await?;
         let done =
-            intake::restore(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
+            enqueue::restore(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
         let detail = json!({ "operation": self.operation, "photos": done.restored });
         deed::of_event(&mut tx, &self.actor, self.event, "photos.restore", detail).await?;
         tx.commit().await?;
@@ -134,7 +137,7 @@ impl Jobs {
             Self::Failures { which, .. } | Self::Retry { which, .. } => (which.event, Some(which)),
             Self::Skip(named) | Self::Restore(named) => (named.event, None),
         };
-        let Some(found) = event::find(&mut db, event).await? else {
+        let Some(found) = events::find(&mut db, event).await? else {
             say!("error: there is no event {event}");
             return Ok(End::NotFound);
         };
@@ -160,7 +163,7 @@ impl Jobs {
                 let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
                 let failures = failures::list(&mut db, event, filter, most).await?;
                 if *dry_run {
-                    let available = crate::credits::balance(&mut db, found.organisation)
+                    let available = crate::ledger::credits::balance(&mut db, found.organisation)
                         .await?
                         .map_or(Credits(0), |balance| balance.available);
                     let plan = serde_json::json!({ "photos": failures.len(), "credits": failures.len(), "available": available });
@@ -182,7 +185,7 @@ impl Jobs {
                         .collect();
                     if !photos.is_empty() {
                         let mut tx = db.begin().await?;
-                        let run = intake::retry(&mut tx, event, operation, &photos, actor).await?;
+                        let run = enqueue::retry(&mut tx, event, operation, &photos, actor).await?;
                         let detail = json!({ "operation": operation, "reason": filter.reason, "run": run.run, "queued": run.queued });
                         deed::of_event(&mut tx, actor, event, "photos.retry", detail).await?;
                         tx.commit().await?;

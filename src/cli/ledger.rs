@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 
 use super::{End, Output, say};
 use crate::{
-    books::chain::{self, Link, Verified},
     config::Config,
     database,
     ids::OrganisationId,
+    ledger::hash_chain::{self, Link, Verified},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -51,8 +51,9 @@ impl Ledger {
             Self::Export { organisation } => {
                 let pool = database::connect(&config.database_url, 1).await?;
                 let mut out = io::BufWriter::new(io::stdout());
-                match chain::export(&mut *pool.acquire().await?, organisation, &mut out).await {
-                    Err(chain::ExportError::Io(error)) => return Err(error.into()),
+                match hash_chain::export(&mut *pool.acquire().await?, organisation, &mut out).await
+                {
+                    Err(hash_chain::ExportError::Io(error)) => return Err(error.into()),
                     other => other?,
                 }
                 io::Write::flush(&mut out)?;
@@ -74,14 +75,16 @@ async fn verify(
     }
     let seen = |link: &Link| anchors.retain(|anchor| !anchor.eq_ignore_ascii_case(&link.hash));
     let verified = match export {
-        Some(file) if file.as_os_str() == "-" => chain::verify_export(io::stdin().lock(), seen)?,
+        Some(file) if file.as_os_str() == "-" => {
+            hash_chain::verify_export(io::stdin().lock(), seen)?
+        }
         Some(file) => {
             let open = File::open(&file).with_context(|| format!("reading {}", file.display()))?;
-            chain::verify_export(io::BufReader::new(open), seen)?
+            hash_chain::verify_export(io::BufReader::new(open), seen)?
         }
         None => {
             let pool = database::connect(&config.database_url, 1).await?;
-            chain::verify(&mut *pool.acquire().await?, organisation, seen).await?
+            hash_chain::verify(&mut *pool.acquire().await?, organisation, seen).await?
         }
     };
     if let (Some(organisation), true) = (organisation, verified.is_empty()) {

@@ -3,7 +3,7 @@
 use super::{End, Output, say};
 use crate::{
     config::Config,
-    models::{self, ModelState},
+    sandbox::models::{self, ModelState},
 };
 
 #[derive(Debug, clap::Subcommand)]

@@ -5,10 +5,10 @@ use sqlx::Connection;
 
 use super::{End, Output, deed};
 use crate::{
+    catalog::organisations::{self, Price},
     config::Config,
     database,
     ids::OrganisationId,
-    organisation::{self, Price},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -57,13 +57,13 @@ impl Organisations {
         match self {
             Self::Create { name, time_zone, price, photos_under, actor } => {
                 let mut tx = db.begin().await?;
-                let id = organisation::create(&mut tx, &name, &time_zone)
+                let id = organisations::create(&mut tx, &name, &time_zone)
                     .await
                     .map_err(super::sentence)?;
                 if price.is_some() {
-                    organisation::set_price(&mut tx, id, price.as_ref()).await?;
+                    organisations::set_price(&mut tx, id, price.as_ref()).await?;
                 }
-                organisation::set_photos_under(&mut tx, id, &photos_under).await?;
+                organisations::set_photos_under(&mut tx, id, &photos_under).await?;
                 let detail = json!({ "name": name, "time_zone": time_zone, "price": price, "photos_under": photos_under });
                 let subject = format!("organisation {id}");
                 deed::record(&mut tx, &actor, Some(id), "organisation.create", &subject, detail)
@@ -77,7 +77,7 @@ impl Organisations {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
                 let mut tx = db.begin().await?;
                 if let Err(error) =
-                    organisation::set_price(&mut tx, organisation, price.as_ref()).await
+                    organisations::set_price(&mut tx, organisation, price.as_ref()).await
                 {
                     return super::not_found_or(error);
                 }
@@ -96,7 +96,7 @@ impl Organisations {
                 })?;
             }
             Self::List => {
-                let all = organisation::list(&mut db).await?;
+                let all = organisations::list(&mut db).await?;
                 output.rows(
                     &all,
                     &["Organisation", "Name", "Time zone", "Price per credit"],

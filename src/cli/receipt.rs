@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::{End, Output, say};
 use crate::{
-    books::receipt::{self, Booking, Job},
+    catalog::events,
     config::Config,
-    database, event,
+    database,
     ids::{EventId, Operation, PhotoId},
+    ledger::receipt::{self, Booking, Job},
 };
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ impl Receipt {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         let photo = match (self.event, self.photo.parse()) {
-            (Some(event), _) => event::photo(&mut db, event, &self.photo).await?,
+            (Some(event), _) => events::photo(&mut db, event, &self.photo).await?,
             (None, Ok(photo)) => Some(PhotoId(photo)),
             (None, Err(_)) => {
                 anyhow::bail!(

@@ -2,9 +2,9 @@
 
 use super::{End, Output, say};
 use crate::{
-    books::reconcile::{self, Scope},
     config::Config,
     database,
+    ledger::reconcile::{self, Scope},
 };
 
 #[derive(Debug, clap::Args)]

@@ -4,10 +4,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{End, Output, say};
 use crate::{
-    books::refunds::{self, By, Filter},
     config::Config,
-    credits, database,
+    database,
     ids::OrganisationId,
+    ledger::{
+        credits,
+        refunds::{self, By, Filter},
+    },
 };
 
 /// Refunds read at once.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{End, Output, say};
 use crate::{
+    catalog::{events, search, start_list},
     config::Config,
-    database, event,
+    database,
     ids::EventId,
-    pool::{Pool, THIS_PROGRAM},
-    search, start_list,
+    sandbox::{Pool, THIS_PROGRAM},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -47,7 +47,7 @@ impl Search {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         let (Self::Bib { event: of, .. } | Self::Face { event: of, .. }) = &self;
-        let Some(event) = event::find(&mut db, *of).await? else {
+        let Some(event) = events::find(&mut db, *of).await? else {
             say!("error: there is no event {of}");
             return Ok(End::NotFound);
         };

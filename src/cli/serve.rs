@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, say};
-use crate::{config::Config, database, pool::THIS_PROGRAM, serve, telemetry};
+use crate::{config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry};
 
 #[derive(Debug, clap::Args)]
 #[command(

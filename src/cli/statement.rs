@@ -6,10 +6,10 @@ use chrono::NaiveDate;
 
 use super::{End, Output, say};
 use crate::{
-    books::statement::{self, Statement, StatementError},
     config::Config,
     database,
     ids::OrganisationId,
+    ledger::statement::{self, Statement, StatementError},
 };
 
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,9 @@ fn write_csv(found: &Statement) -> io::Result<()> {
         "price_per_credit",
         "currency",
     ])?;
-    let edge = |at: chrono::DateTime<chrono::Utc>, kind: &str, balance: crate::credits::Credits| {
+    let edge = |at: chrono::DateTime<chrono::Utc>,
+                kind: &str,
+                balance: crate::ledger::credits::Credits| {
         let mut row = vec![String::new(); 13];
         row[0] = at.to_rfc3339();
         kind.clone_into(&mut row[1]);

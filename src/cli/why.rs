@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     database,
     ids::{EventId, OrganisationId, PhotoId},
-    why,
+    queue::why,
 };
 
 #[derive(Debug, clap::Subcommand)]

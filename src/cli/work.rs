@@ -7,13 +7,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::End;
 use crate::{
+    catalog::photo_store::PhotoStore,
     config::Config,
     database,
-    photo_store::PhotoStore,
-    pool::THIS_PROGRAM,
+    sandbox::THIS_PROGRAM,
     telemetry,
-    work::{Looker, Work},
-    worker::{self, Stop},
+    worker::{
+        self, Stop,
+        processor::{Looker, Work},
+    },
 };
 
 #[derive(Debug, clap::Args)]

@@ -53,7 +53,7 @@ impl<T> Page<T> {
         description = "Background jobs for event photos, gated by credit. Errors are `application/problem+json`; branch on `code` alone.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(crate::books::refunds::By, crate::queues::Sort)),
+    components(schemas(crate::ledger::refunds::By, crate::queue::status::Sort)),
     tags(
         (name = "Runs", description = "Photos are queued"),
         (name = "Events", description = "Events and their settings"),

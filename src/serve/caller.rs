@@ -8,8 +8,8 @@ use axum::{
 use super::{Service, problem::Problem};
 use crate::{
     access::{self, Caller, Role},
+    catalog::organisations::{self, Organisation},
     ids::{EventId, OrganisationId},
-    organisation::{self, Organisation},
 };
 
 /// The name of the session's cookie. Behind HTTPS it is tied to this host.
@@ -50,7 +50,7 @@ impl Browser {
         db: &mut sqlx::PgConnection,
         id: OrganisationId,
     ) -> sqlx::Result<()> {
-        self.organisation = organisation::find(db, id).await?;
+        self.organisation = organisations::find(db, id).await?;
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl FromRequestParts<Service> for Browser {
         }
         let organisation = match asked.or(caller.organisation) {
             Some(id) => Some(
-                organisation::find(&mut db, id)
+                organisations::find(&mut db, id)
                     .await?
                     .ok_or_else(|| Problem::not_found(format!("organisation {id}")))?,
             ),
@@ -139,8 +139,8 @@ impl Caller {
     pub(super) fn must_see_event(
         &self,
         event: EventId,
-        found: Option<crate::event::Event>,
-    ) -> Result<crate::event::Event, Problem> {
+        found: Option<crate::catalog::events::Event>,
+    ) -> Result<crate::catalog::events::Event, Problem> {
         found
             .filter(|found| self.organisation.is_none_or(|own| own == found.organisation))
             .ok_or_else(|| Problem::not_found(format!("event {event}")))

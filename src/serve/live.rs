@@ -19,11 +19,11 @@ use utoipa::ToSchema;
 use super::{Service, input::Path, problem::Problem};
 use crate::{
     access::Caller,
-    credits::{self, Balance},
-    event,
+    catalog::events,
     ids::{EventId, OrganisationId},
-    progress::{Subject, Watch},
-    queues::{self, Filter, Queue},
+    ledger::credits::{self, Balance},
+    notify::progress::{Subject, Watch},
+    queue::status::{self, Filter, Queue},
 };
 
 /// A stream ends after this long, and the browser asks again: with a session that may have ended since.
@@ -89,7 +89,7 @@ pub(crate) enum Of {
 /// How it stands now.
 pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, Problem> {
     let (organisation, queues) = match of {
-        Of::Event(event, organisation) => (organisation, queues::of_event(db, event).await?),
+        Of::Event(event, organisation) => (organisation, status::of_event(db, event).await?),
         Of::Organisation(organisation) => {
             let filter = Filter {
                 organisation: Some(organisation),
@@ -97,7 +97,7 @@ pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, 
                 most: 50,
                 ..Filter::default()
             };
-            let found = queues::list(db, filter).await?;
+            let found = status::list(db, filter).await?;
             (organisation, found.into_iter().map(|(_, queue)| queue).collect())
         }
     };
@@ -120,7 +120,7 @@ pub(super) async fn event(
 ) -> Result<Live, Problem> {
     let organisation = {
         let mut db = service.database.acquire().await?;
-        caller.must_see_event(event, event::find(&mut db, event).await?)?.organisation
+        caller.must_see_event(event, events::find(&mut db, event).await?)?.organisation
     };
     stream(service, &caller, Of::Event(event, organisation))
 }

@@ -9,8 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    access::AccessError, database, intake::IntakeError, search::SelfieError,
-    start_list::StartListError, top_up::TopUpError,
+    access::AccessError,
+    catalog::{search::SelfieError, start_list::StartListError},
+    database,
+    ledger::top_up::TopUpError,
+    queue::enqueue::IntakeError,
 };
 
 tokio::task_local! {

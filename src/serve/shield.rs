@@ -17,7 +17,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::traces;
+use crate::telemetry::traces;
 
 use super::{
     Service,

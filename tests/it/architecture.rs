@@ -34,8 +34,8 @@ fn only_in(folder: &str, word: &str, allowed: &[&str]) {
 
 #[test]
 fn only_the_queue_knows_apalis() {
-    only_in("src", "use apalis", &["queue.rs"]);
-    only_in("src", "apalis::", &["queue.rs"]);
+    only_in("src", "use apalis", &["dispatch.rs"]);
+    only_in("src", "apalis::", &["dispatch.rs"]);
 }
 
 #[test]

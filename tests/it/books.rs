@@ -4,17 +4,17 @@ use std::io::{Read, Write};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use photogate::{
-    books::{
+    catalog::{events, organisations},
+    ids::{Operation, OrganisationId, RunId},
+    ledger::{
+        credits::Credits,
         history::{self, Kind, Page},
         months, receipt, refunds,
         statement::{self, StatementError},
+        top_up::TopUpError,
     },
-    credits::Credits,
-    event, gate,
-    ids::{Operation, OrganisationId, RunId},
-    organisation,
-    settle::Verdict,
-    top_up::TopUpError,
+    queue::claim,
+    worker::settle::Verdict,
 };
 
 use sqlx::Connection;
@@ -84,8 +84,8 @@ async fn an_hour_that_happens_twice_at_midnight_belongs_to_the_month_that_begins
     let app = App::new().await;
     app.set_the_clock("2026-10-31T12:00:00Z").await;
     let organisation =
-        organisation::create(&mut *app.db().await, "Club", "America/Havana").await.unwrap();
-    organisation::set_price(&mut *app.db().await, organisation, Some(&"1 CUP".parse().unwrap()))
+        organisations::create(&mut *app.db().await, "Club", "America/Havana").await.unwrap();
+    organisations::set_price(&mut *app.db().await, organisation, Some(&"1 CUP".parse().unwrap()))
         .await
         .unwrap();
 
@@ -345,8 +345,8 @@ async fn a_purchase_keeps_the_price_of_its_moment() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;
     let price = |text: &str| Some(text.parse().unwrap());
-    let set = async |price: Option<organisation::Price>| {
-        organisation::set_price(&mut *app.db().await, organisation, price.as_ref()).await.unwrap();
+    let set = async |price: Option<organisations::Price>| {
+        organisations::set_price(&mut *app.db().await, organisation, price.as_ref()).await.unwrap();
     };
 
     set(price("0.05 EUR")).await;
@@ -388,14 +388,14 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
         let mut found = Vec::new();
         for number in numbers {
             let key = format!("rehearsal/ok/{number}");
-            found.push(event::photo(&mut *app.db().await, event, &key).await.unwrap().unwrap());
+            found.push(events::photo(&mut *app.db().await, event, &key).await.unwrap().unwrap());
         }
         found
     };
     let (skip, restore) = (
         async |numbers: &[usize]| {
             let photos = ids(numbers).await;
-            photogate::intake::skip(
+            photogate::queue::enqueue::skip(
                 &mut *app.db().await,
                 event,
                 Operation::PhotoProcessing,
@@ -407,7 +407,7 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
         },
         async |numbers: &[usize]| {
             let photos = ids(numbers).await;
-            photogate::intake::restore(
+            photogate::queue::enqueue::restore(
                 &mut *app.db().await,
                 event,
                 Operation::PhotoProcessing,
@@ -419,7 +419,7 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
         },
     );
     let hand = app.a_worker().await;
-    let keys = |claimed: &[gate::Reservation]| {
+    let keys = |claimed: &[claim::Reservation]| {
         claimed
             .iter()
             .map(|one| one.key().rsplit('/').next().unwrap().to_owned())

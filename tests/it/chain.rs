@@ -1,13 +1,14 @@
 //! The chain that seals the ledger, and who sees which rows.
 
 use photogate::{
-    books::{
-        chain::{self, Verified},
+    catalog::organisations,
+    database,
+    ledger::{
+        hash_chain::{self, Verified},
         reconcile::{self, Scope},
+        top_up::{self, TopUp, TopUpKind},
     },
-    database, organisation,
-    settle::Verdict,
-    top_up::{self, TopUp, TopUpKind},
+    worker::settle::Verdict,
 };
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -23,7 +24,7 @@ async fn an_app_with_a_ledger() -> App {
         let top_up = TopUp {
             organisation,
             kind: TopUpKind::FreeCredits,
-            amount: photogate::credits::Credits(3),
+            amount: photogate::ledger::credits::Credits(3),
             actor: "Zoë \"Z\" O'Neill \\ \u{1}\u{1f}",
             note: "two\nlines\tand a tab, ünïcödé, 🏃",
             idempotency_key: "k/1",
@@ -42,7 +43,7 @@ async fn an_app_with_a_ledger() -> App {
 }
 
 async fn verify(app: &App) -> Vec<Verified> {
-    chain::verify(&mut *app.db().await, None, |_| ()).await.unwrap()
+    hash_chain::verify(&mut *app.db().await, None, |_| ()).await.unwrap()
 }
 
 /// As nobody but the owner of the server could.
@@ -56,7 +57,7 @@ async fn tamper(app: &App, sql: &'static str) {
 
 async fn export(app: &App) -> Vec<u8> {
     let mut written = Vec::new();
-    chain::export(&mut *app.db().await, None, &mut written).await.unwrap();
+    hash_chain::export(&mut *app.db().await, None, &mut written).await.unwrap();
     written
 }
 
@@ -65,7 +66,7 @@ async fn every_entry_is_sealed_and_every_link_holds_here_and_in_an_export() {
     let app = an_app_with_a_ledger().await;
 
     let here = verify(&app).await;
-    let there = chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
+    let there = hash_chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
 
     assert_eq!(here.len(), 2);
     assert!(here.iter().all(|one| one.broken.is_none() && one.head.entries > 10), "{here:#?}");
@@ -121,7 +122,7 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
         tamper(&app, change).await;
 
         let verified = verify(&app).await;
-        let exported = chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
+        let exported = hash_chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
 
         assert!(verified[0].broken.is_none(), "{change}: the other organisation's chain holds");
         let broken = verified[1].broken.clone().unwrap_or_else(|| panic!("{change}: not found"));
@@ -176,7 +177,7 @@ async fn a_chain_that_was_written_anew_lacks_the_link_that_was_noted() {
 async fn an_export_that_is_cut_or_changed_is_found_out() {
     let app = an_app_with_a_ledger().await;
     let whole = String::from_utf8(export(&app).await).unwrap();
-    let verify = |text: &str| chain::verify_export(text.as_bytes(), |_| ());
+    let verify = |text: &str| hash_chain::verify_export(text.as_bytes(), |_| ());
 
     let cut: String = whole.split_inclusive('\n').take(whole.lines().count() - 1).collect();
     let changed = whole.replacen("\"amount\":20", "\"amount\":21", 1);
@@ -184,10 +185,13 @@ async fn an_export_that_is_cut_or_changed_is_found_out() {
     assert!(verify(&cut).unwrap()[1].broken.is_some());
     assert!(verify(&changed).unwrap()[0].broken.is_some());
     let headless: String = whole.split_inclusive('\n').skip(1).collect();
-    assert!(matches!(verify(&headless), Err(chain::ImportError::Headless(1))));
-    assert!(matches!(verify(""), Err(chain::ImportError::Empty)));
-    assert!(matches!(verify(&format!("{whole}{whole}")), Err(chain::ImportError::Repeated(_))));
-    assert!(matches!(verify("{}"), Err(chain::ImportError::Line { line: 1, .. })));
+    assert!(matches!(verify(&headless), Err(hash_chain::ImportError::Headless(1))));
+    assert!(matches!(verify(""), Err(hash_chain::ImportError::Empty)));
+    assert!(matches!(
+        verify(&format!("{whole}{whole}")),
+        Err(hash_chain::ImportError::Repeated(_))
+    ));
+    assert!(matches!(verify("{}"), Err(hash_chain::ImportError::Line { line: 1, .. })));
 }
 
 #[tokio::test]
@@ -304,15 +308,15 @@ async fn what_was_booked_before_the_chain_is_sealed_by_the_migration() {
     let broken: Vec<_> =
         checks.iter().filter(|check| check.violations > 0).map(|check| check.invariant).collect();
     assert!(broken.is_empty(), "{broken:?}");
-    let verified = chain::verify(&mut db, None, |_| ()).await.unwrap();
+    let verified = hash_chain::verify(&mut db, None, |_| ()).await.unwrap();
     assert_eq!(
         (verified[0].head.entries, verified[0].links, verified[0].broken.clone()),
         (6, 6, None)
     );
-    let months = photogate::books::months::latest(&mut db, photogate::ids::OrganisationId(1), 3)
+    let months = photogate::ledger::months::latest(&mut db, photogate::ids::OrganisationId(1), 3)
         .await
         .unwrap();
     assert_eq!(months.iter().map(|one| one.usage.0).sum::<i64>(), 2);
     assert_eq!(months[0].closing.0, 8);
-    assert_eq!(organisation::list(&mut db).await.unwrap()[0].price, None);
+    assert_eq!(organisations::list(&mut db).await.unwrap()[0].price, None);
 }

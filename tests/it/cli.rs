@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Output};
 
-use photogate::{config::Config, deeds, ids::OrganisationId};
+use photogate::{access::audit_log, config::Config, ids::OrganisationId};
 use serde_json::Value;
 use sqlx::Connection;
 
@@ -320,7 +320,7 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
     run(&["events", "face-search", "1", "off"]);
     run(&["events", "delete", "1", "--actor", "staff@photogate.example", "--yes"]);
 
-    let trail = deeds::list(&mut *app.db().await, None, None, 100).await.unwrap();
+    let trail = audit_log::list(&mut *app.db().await, None, None, 100).await.unwrap();
     let told: Vec<_> =
         trail.iter().rev().map(|deed| (deed.action.as_str(), deed.actor.as_str())).collect();
     assert_eq!(
@@ -362,6 +362,6 @@ fn every_reason_of_the_readme_says_what_can_be_done() {
     let reasons: Vec<_> = told.split('`').skip(1).step_by(2).collect();
     assert!(reasons.len() > 10, "{reasons:?}");
     for reason in reasons {
-        assert!(!photogate::failures::meaning(reason).is_empty(), "{reason}");
+        assert!(!photogate::queue::failures::meaning(reason).is_empty(), "{reason}");
     }
 }

@@ -127,7 +127,8 @@ fn the_image_has_a_place_for_what_workers_write() {
             .filter_map(|mount| mount.as_str()?.split_once(':'))
             .find(|(volume, _)| *volume == "photos")
             .expect("photos are in a volume");
-        let derived = format!("{photos}/{}", photogate::photo_store::DERIVED.trim_end_matches('/'));
+        let derived =
+            format!("{photos}/{}", photogate::catalog::photo_store::DERIVED.trim_end_matches('/'));
         assert!(made.split_whitespace().any(|word| word == derived), "{derived} is not made");
     }
 }

@@ -1,6 +1,6 @@
 //! The drill, in short, and that it would notice.
 
-use photogate::drill::{Drill, Expected, Tally, Told, tally};
+use photogate::rig::drill::{Drill, Expected, Tally, Told, tally};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{App, a_database_of_somebody_else, photogate, place};

@@ -3,9 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use photogate::{
-    gate,
     ids::{Operation, OrganisationId},
-    intake,
+    queue::{claim, enqueue},
 };
 use sqlx::Connection;
 
@@ -43,7 +42,7 @@ async fn claim_and_reservation_are_one() {
     // A worker that dies before its claim is committed has claimed nothing and reserved nothing.
     let mut db = app.db().await;
     let mut tx = db.begin().await.unwrap();
-    let seen = gate::claim(&mut tx, hand.worker, 3, OrganisationId(0), false).await.unwrap();
+    let seen = claim::claim(&mut tx, hand.worker, 3, OrganisationId(0), false).await.unwrap();
     assert_eq!(seen.len(), 3);
     tx.rollback().await.unwrap();
     assert_eq!(app.credits(organisation).await, (5, 0, 0));
@@ -66,17 +65,17 @@ async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothin
     let event = app.an_event_of(organisation).await;
     let hand = app.a_worker().await;
     let mut db = app.db().await;
-    assert!(!gate::is_claimable(&mut db).await.unwrap(), "nothing is queued");
+    assert!(!claim::is_claimable(&mut db).await.unwrap(), "nothing is queued");
     app.queue(event, "ok", 3).await;
 
     let mut enqueue = app.another_holds_the_queue_of(event).await;
     assert!(hand.claim(3).await.is_empty());
-    assert!(gate::is_claimable(&mut db).await.unwrap(), "it is only locked");
+    assert!(claim::is_claimable(&mut db).await.unwrap(), "it is only locked");
 
     sqlx::raw_sql("ROLLBACK").execute(&mut enqueue).await.unwrap();
     let claimed = hand.claim(3).await;
     assert_eq!(claimed.len(), 2);
-    assert!(!gate::is_claimable(&mut db).await.unwrap(), "the queue is paused for want of credit");
+    assert!(!claim::is_claimable(&mut db).await.unwrap(), "the queue is paused for want of credit");
     for reservation in claimed {
         hand.succeed(reservation).await;
     }
@@ -216,7 +215,7 @@ async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
             let mut db = app.db().await;
             for photo in 0..PHOTOS {
                 let key = [format!("rehearsal/ok/{upload}/{photo}")];
-                intake::enqueue(&mut db, event, Operation::PhotoProcessing, &key, "pipeline")
+                enqueue::enqueue(&mut db, event, Operation::PhotoProcessing, &key, "pipeline")
                     .await
                     .unwrap();
             }
@@ -229,7 +228,7 @@ async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
     let mut claimed = 0;
     let mut uploaded = false;
     loop {
-        let batch = gate::claim(&mut db, hand.worker, 64, OrganisationId(0), false).await.unwrap();
+        let batch = claim::claim(&mut db, hand.worker, 64, OrganisationId(0), false).await.unwrap();
         claimed += batch.len();
         if uploaded && batch.is_empty() {
             break;

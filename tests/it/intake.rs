@@ -1,10 +1,12 @@
 //! Sending twice is safe.
 
 use photogate::{
-    credits::Credits,
-    failures::{self, Filter},
     ids::Operation,
-    intake::{self, IntakeError, Skipped},
+    ledger::credits::Credits,
+    queue::{
+        enqueue::{self, IntakeError, Skipped},
+        failures::{self, Filter},
+    },
 };
 
 use crate::support::App;
@@ -87,16 +89,16 @@ async fn a_bad_call_is_refused_whole() {
     let mut db = app.db().await;
 
     let bad = ["fine.jpg", "../../etc/passwd"].map(String::from);
-    let refused = intake::enqueue(&mut db, event, Operation::AiRotation, &bad, "x").await;
+    let refused = enqueue::enqueue(&mut db, event, Operation::AiRotation, &bad, "x").await;
     assert!(matches!(refused, Err(IntakeError::Key { number: 2, .. })), "{refused:?}");
-    let many = vec!["x".to_owned(); intake::PHOTOS_MAX + 1];
+    let many = vec!["x".to_owned(); enqueue::PHOTOS_MAX + 1];
     assert!(matches!(
-        intake::enqueue(&mut db, event, Operation::AiRotation, &many, "x").await,
+        enqueue::enqueue(&mut db, event, Operation::AiRotation, &many, "x").await,
         Err(IntakeError::TooMany(_))
     ));
     let nowhere = photogate::ids::EventId(987_654);
     assert!(matches!(
-        intake::enqueue(&mut db, nowhere, Operation::AiRotation, &bad[..1], "x").await,
+        enqueue::enqueue(&mut db, nowhere, Operation::AiRotation, &bad[..1], "x").await,
         Err(IntakeError::NoEvent(_))
     ));
 
@@ -123,9 +125,9 @@ async fn a_retry_asked_for_by_a_person_reserves_anew() {
     let photos: Vec<_> = failed.iter().map(|failure| failure.photo).collect();
 
     let retried =
-        intake::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
+        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
     let again =
-        intake::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
+        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
 
     assert_eq!((retried.queued, again.queued, again.skipped), (1, 0, 1));
     assert!(failures::list(&mut db, event, Filter::default(), 10).await.unwrap().is_empty());
@@ -134,6 +136,6 @@ async fn a_retry_asked_for_by_a_person_reserves_anew() {
     }
     assert_eq!(app.credits(organisation).await, (1, 0, 1));
     let third =
-        intake::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
+        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
     assert_eq!(third.queued, 0, "what was processed is never charged again");
 }

@@ -2,8 +2,8 @@
 //! order that their locks allow. None strands paid work, lets unpaid work run, or lifts what a person holds.
 
 use photogate::{
-    gate,
     ids::{EventId, OrganisationId, WorkerId},
+    queue::claim,
 };
 
 use crate::support::{
@@ -162,9 +162,10 @@ impl<'a> Scene<'a> {
             "{way}: {available} available, {waiting} wait, {holds} holds, blocked {blocked}"
         );
         // And with the holds lifted and credit, everything that waits.
-        for hold in photogate::hold::standing(&mut *app.db().await, self.event, None).await.unwrap()
+        for hold in
+            photogate::queue::holds::standing(&mut *app.db().await, self.event, None).await.unwrap()
         {
-            photogate::hold::lift(&mut *app.db().await, hold, "ops").await.unwrap();
+            photogate::queue::holds::lift(&mut *app.db().await, hold, "ops").await.unwrap();
         }
         app.top_up(self.organisation, 10).await;
         let rest = claim(app, self.hand.worker, self.organisation, 64).await;
@@ -183,7 +184,7 @@ async fn claim(
     most: usize,
 ) -> Vec<(i64, OrganisationId)> {
     let after = OrganisationId(organisation.0 - 1);
-    let claimed = gate::claim(&mut *app.db().await, worker, most, after, false).await.unwrap();
+    let claimed = claim::claim(&mut *app.db().await, worker, most, after, false).await.unwrap();
     claimed
         .iter()
         .map(|one| (one.job().0, one.organisation()))

@@ -1,6 +1,10 @@
 //! The money, and who may touch it.
 
-use photogate::{access::Role, books::history, database, top_up::TopUpError};
+use photogate::{
+    access::Role,
+    database,
+    ledger::{history, top_up::TopUpError},
+};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};

@@ -4,7 +4,7 @@
 use fantoccini::Locator;
 use photogate::{
     access::Role,
-    event,
+    catalog::events,
     ids::{EventId, Operation},
 };
 use reqwest::StatusCode;
@@ -296,7 +296,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let app = App::new().await;
     let store = crate::photos::samples(&app);
     let organisation = app.an_organisation_with(9).await;
-    let event = event::create(&mut *app.db().await, organisation, "City Marathon", true, true)
+    let event = events::create(&mut *app.db().await, organisation, "City Marathon", true, true)
         .await
         .unwrap();
     let photos: Vec<String> = std::fs::read_dir(store.join("marathon"))

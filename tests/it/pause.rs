@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use photogate::{
-    event::Pause,
-    hold,
+    catalog::events::Pause,
     ids::{HoldId, Operation},
+    queue::holds,
 };
 
 use crate::support::App;
@@ -139,7 +139,7 @@ async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
         // The first holds the account's lock, the second waits for it; then the first commits.
         let mut first = app.pool.begin().await.unwrap();
         if claim_first {
-            let claimed = photogate::gate::claim(
+            let claimed = photogate::queue::claim::claim(
                 &mut first,
                 hand.worker,
                 1,
@@ -210,7 +210,7 @@ async fn lifting_one_hold_never_lifts_another() {
     app.queue(event, "ok", 1).await;
     let (anna, ben) = (app.hold(event, "anna").await, app.hold(event, "ben").await);
     let hand = app.a_worker().await;
-    let lift = async |hold: HoldId| hold::lift(&mut *app.db().await, hold, "anna").await.unwrap();
+    let lift = async |hold: HoldId| holds::lift(&mut *app.db().await, hold, "anna").await.unwrap();
 
     let first = lift(anna).await;
     assert!(first.lifted && !first.woke);
@@ -227,7 +227,7 @@ async fn a_hold_ends_by_itself_when_its_time_is_over() {
     let organisation = app.an_organisation_with(5).await;
     let event = app.an_event_of(organisation).await;
     let until = Utc::now() + TimeDelta::milliseconds(1500);
-    hold::hold(&mut *app.db().await, event, Operation::PhotoProcessing, "ops", "", Some(until))
+    holds::hold(&mut *app.db().await, event, Operation::PhotoProcessing, "ops", "", Some(until))
         .await
         .unwrap();
     app.queue(event, "ok", 3).await;

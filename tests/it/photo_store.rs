@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use photogate::photo_store::{Key, PhotoStore, StoreError};
+use photogate::catalog::photo_store::{Key, PhotoStore, StoreError};
 
 use crate::support::place;
 

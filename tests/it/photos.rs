@@ -3,12 +3,16 @@
 use std::{fs, path::Path, sync::Arc};
 
 use photogate::{
-    findings::{self, Found},
+    catalog::{
+        findings::{self, Found},
+        photo_store::PhotoStore,
+    },
     ids::{EventId, Operation, OrganisationId},
-    photo_store::PhotoStore,
-    progress::{Subject, Watch},
-    work::{Looker, Work},
-    worker::{self, Stop},
+    notify::progress::{Subject, Watch},
+    worker::{
+        self, Stop,
+        processor::{Looker, Work},
+    },
 };
 use photogate_jobs::Photo;
 
@@ -109,9 +113,10 @@ async fn embeddings_are_computed_only_where_face_search_is_on() {
     let app = App::new().await;
     samples(&app);
     let organisation = app.an_organisation_with(10).await;
-    let event = photogate::event::create(&mut *app.db().await, organisation, "Gala", false, true)
-        .await
-        .unwrap();
+    let event =
+        photogate::catalog::events::create(&mut *app.db().await, organisation, "Gala", false, true)
+            .await
+            .unwrap();
 
     let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
 

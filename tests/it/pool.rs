@@ -16,10 +16,10 @@ use nix::{
     unistd::Pid,
 };
 use photogate::{
+    catalog::search::{self, SelfieError},
     config::Config,
     ids::Operation,
-    pool::Pool,
-    search::{self, SelfieError},
+    sandbox::Pool,
 };
 
 use rand::{Rng, SeedableRng};

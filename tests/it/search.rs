@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use photogate::{
-    config::Config, event, findings::Findings, ids::Operation, pool::Pool, search, settle::Verdict,
-    start_list,
+    catalog::{events, findings::Findings, search, start_list},
+    config::Config,
+    ids::Operation,
+    sandbox::Pool,
+    worker::settle::Verdict,
 };
 use photogate_jobs::{Bib, Face};
 
@@ -55,7 +58,7 @@ async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     let store = samples(&app);
     let organisation = app.an_organisation_with(10).await;
     let event =
-        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
     let config = Config { slots: 1, ..app.config.clone() };
     let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
@@ -118,7 +121,7 @@ async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_swit
     let app = App::new().await;
     let organisation = app.an_organisation_with(10).await;
     let event =
-        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
     app.queue(event, "ok", 2).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
@@ -126,7 +129,7 @@ async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_swit
     assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 1);
 
-    assert_eq!(event::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 1);
+    assert_eq!(events::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 1);
     assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
 
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
@@ -139,7 +142,7 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
     let app = App::new().await;
     let organisation = app.an_organisation_with(10).await;
     let event =
-        event::create(&mut *app.db().await, organisation, "Gala", true, true).await.unwrap();
+        events::create(&mut *app.db().await, organisation, "Gala", true, true).await.unwrap();
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     for reservation in hand.claim(3).await {
@@ -157,12 +160,12 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
     app.count("SELECT count(set_face_search(event_id, false)::text) FROM event").await;
     assert_eq!(found().await, (0, 3), "at once");
     assert_eq!(app.count(faces).await, 3, "but they are still there");
-    let again = event::set_face_search(&mut *app.db().await, event, true).await.unwrap_err();
+    let again = events::set_face_search(&mut *app.db().await, event, true).await.unwrap_err();
     assert!(again.to_string().contains("still being deleted"), "{again}");
     assert!(!one().await);
     assert_eq!(app.count(faces).await, 2, "one photo at a time");
-    assert_eq!(event::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 2);
-    assert_eq!(event::set_face_search(&mut *app.db().await, event, true).await.unwrap(), 0);
+    assert_eq!(events::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 2);
+    assert_eq!(events::set_face_search(&mut *app.db().await, event, true).await.unwrap(), 0);
 
     app.count("SELECT count(delete_event(event_id, 'anna')::text) FROM event").await;
     assert_eq!(found().await, (0, 0), "at once");
@@ -180,7 +183,7 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(10).await;
     let event =
-        event::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
@@ -204,8 +207,8 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     );
     assert!(hand.claim(2).await.is_empty(), "nothing more of it runs");
     assert_eq!(app.credits(organisation).await, (8, 0, 2));
-    assert!(event::find(&mut *app.db().await, event).await.unwrap().is_none());
-    let again = event::delete(&mut *app.db().await, event, "anna").await;
+    assert!(events::find(&mut *app.db().await, event).await.unwrap().is_none());
+    let again = events::delete(&mut *app.db().await, event, "anna").await;
     let again = again.unwrap_err();
     assert_eq!(again.as_database_error().unwrap().code().as_deref(), Some("PG002"));
     let late = photogate(&app.config, &["enqueue", &event.to_string(), "rehearsal/ok/9"]);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use photogate::{
     access::Role,
+    catalog::organisations,
     ids::{EventId, Operation, OrganisationId},
-    organisation, serve,
+    serve,
 };
 use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
@@ -26,7 +27,9 @@ struct Stage {
 
 async fn a_stage(app: &App) -> Stage {
     let organisation = app.an_organisation_with(1000).await;
-    organisation::set_photos_under(&mut *app.db().await, organisation, "rehearsal/").await.unwrap();
+    organisations::set_photos_under(&mut *app.db().await, organisation, "rehearsal/")
+        .await
+        .unwrap();
     let event = app.an_event_of(organisation).await;
     let run = app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use photogate::{findings::Findings, gate::GateError, settle::Verdict};
+use photogate::{catalog::findings::Findings, queue::claim::GateError, worker::settle::Verdict};
 use photogate_jobs::Bib;
 
 use crate::support::App;
@@ -185,10 +185,13 @@ async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
     let known = hand.claim(1).await;
     let _lost_on_its_way = hand.claim(3).await;
 
-    let photos =
-        photogate::gate::hand_back_unknown(&mut *app.db().await, hand.worker, &[known[0].job().0])
-            .await
-            .unwrap();
+    let photos = photogate::queue::claim::hand_back_unknown(
+        &mut *app.db().await,
+        hand.worker,
+        &[known[0].job().0],
+    )
+    .await
+    .unwrap();
 
     assert_eq!(photos, 3);
     let adopted = hand.adopt(8).await;

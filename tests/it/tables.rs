@@ -1,7 +1,11 @@
 //! What the tables of the pages are made of: sorting, searching, paging, files, and for whom.
 
 use photogate::{
-    access::Role, books::statement, event, failures::Filter, ids::Operation, intake, organisation,
+    access::Role,
+    catalog::{events, organisations},
+    ids::Operation,
+    ledger::statement,
+    queue::{enqueue, failures::Filter},
 };
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -22,7 +26,7 @@ async fn lines(visitor: &Visitor, site: &Site, path: &str) -> Vec<String> {
 async fn every_table_is_a_file_too_with_the_same_rows() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(5).await;
-    let event = event::create(&mut *app.db().await, organisation, "=1+1 Marathon", true, false)
+    let event = events::create(&mut *app.db().await, organisation, "=1+1 Marathon", true, false)
         .await
         .unwrap();
     app.queue(event, "ok", 3).await;
@@ -70,7 +74,7 @@ async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
     for photos in 1..=30 {
         let name = format!("Event {photos:02}");
         let event =
-            event::create(&mut *app.db().await, organisation, &name, true, false).await.unwrap();
+            events::create(&mut *app.db().await, organisation, &name, true, false).await.unwrap();
         app.queue(event, "ok", photos).await;
         if photos % 10 == 0 {
             app.hold(event, &format!("ops{photos}")).await;
@@ -141,7 +145,7 @@ async fn whoever_sees_several_organisations_switches_between_them() {
     let app = App::new().await;
     let club = app.an_organisation_with(5).await;
     let other =
-        organisation::create(&mut *app.db().await, "Agency", "America/New_York").await.unwrap();
+        organisations::create(&mut *app.db().await, "Agency", "America/New_York").await.unwrap();
     app.a_person("staff@photogate.example", Role::Staff, None).await;
     app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
     let site = Site::of(&app).await;
@@ -270,10 +274,11 @@ async fn a_photo_that_was_queued_again_has_not_failed_any_more() {
     };
     assert_eq!(numbers().await, [3, 1, 0]);
 
-    let failed = photogate::failures::list(&mut *app.db().await, event, Filter::default(), 2).await;
+    let failed =
+        photogate::queue::failures::list(&mut *app.db().await, event, Filter::default(), 2).await;
     let two: Vec<_> = failed.unwrap().iter().map(|failure| failure.photo).collect();
     let operation = Operation::PhotoProcessing;
-    intake::retry(&mut *app.db().await, event, operation, &two, "anna").await.unwrap();
+    enqueue::retry(&mut *app.db().await, event, operation, &two, "anna").await.unwrap();
 
     assert_eq!(numbers().await, [1, 3, 0]);
     for reservation in hand.claim(9).await {

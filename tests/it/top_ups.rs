@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use photogate::{access::Role, ids::OrganisationId, organisation};
+use photogate::{access::Role, catalog::organisations, ids::OrganisationId};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -102,7 +102,7 @@ async fn nobody_pays_a_price_they_were_not_told() {
     assert!(page.contains("Buy <strong>10</strong> credits"), "{page}");
 
     let dearer = "0.09 EUR".parse().unwrap();
-    organisation::set_price(&mut *app.db().await, organisation, Some(&dearer)).await.unwrap();
+    organisations::set_price(&mut *app.db().await, organisation, Some(&dearer)).await.unwrap();
 
     let form = [("organisation", "1"), ("credits", "10"), ("once", "x"), ("price", "0.05 EUR")];
     assert_eq!(anna.post(&site, "/credits/add", &form).await, 409);

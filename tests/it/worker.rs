@@ -1,7 +1,7 @@
 //! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for twice.
 
 use nix::sys::signal::Signal;
-use photogate::event::Pause;
+use photogate::catalog::events::Pause;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::App;

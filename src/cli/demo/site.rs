@@ -9,7 +9,7 @@ use crate::{
     access::{self, Role},
     config::Config,
     ids::OrganisationId,
-    pool::THIS_PROGRAM,
+    sandbox::THIS_PROGRAM,
     serve::{self, ServeError},
 };
 

@@ -7,8 +7,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
 use crate::{
-    access::{self, Caller, Person, Role, Secret, Token},
-    deeds::{self, Deed},
+    access::{
+        self, Caller, Person, Role, Secret, Token,
+        audit_log::{self, Deed},
+    },
     ids::{OrganisationId, PersonId, TokenId},
     serve::{
         Service,
@@ -86,8 +88,15 @@ pub(super) async fn create_token(
     let (id, secret) =
         access::create_token(&mut tx, &new.name, new.role, organisation, &caller.actor).await?;
     let detail = serde_json::json!({ "name": new.name, "role": new.role });
-    deeds::record(&mut tx, &caller, organisation, "token.create", &format!("token {id}"), detail)
-        .await?;
+    audit_log::record(
+        &mut tx,
+        &caller,
+        organisation,
+        "token.create",
+        &format!("token {id}"),
+        detail,
+    )
+    .await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(Made { id, secret })))
 }
@@ -106,7 +115,7 @@ pub(super) async fn revoke_token(
     let organisation = access::revoke_token(&mut tx, token, caller.organisation)
         .await?
         .ok_or_else(|| Problem::not_found(format!("token {token}")))?;
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         organisation,
@@ -151,7 +160,7 @@ pub(super) async fn create_person(
     access::create_person(&mut tx, &new.email, &new.password, new.role, organisation).await?;
     let detail = serde_json::json!({ "role": new.role });
     let subject: String = new.email.chars().take(200).collect();
-    deeds::record(&mut tx, &caller, organisation, "person.create", &subject, detail).await?;
+    audit_log::record(&mut tx, &caller, organisation, "person.create", &subject, detail).await?;
     tx.commit().await?;
     Ok(StatusCode::CREATED)
 }
@@ -213,8 +222,15 @@ pub(super) async fn change_person(
         access::disable_person(&mut tx, id, disabled).await?;
     }
     let detail = serde_json::json!({ "disabled": change.disabled, "password": change.password.map(|_| "changed") });
-    deeds::record(&mut tx, &caller, person.organisation, "person.change", &person.email, detail)
-        .await?;
+    audit_log::record(
+        &mut tx,
+        &caller,
+        person.organisation,
+        "person.change",
+        &person.email,
+        detail,
+    )
+    .await?;
     let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
     tx.commit().await?;
     Ok(axum::Json(person))
@@ -241,6 +257,6 @@ pub(super) async fn deeds(
     caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
     let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    let found = deeds::list(&mut db, caller.organisation, which.after, limit + 1).await?;
+    let found = audit_log::list(&mut db, caller.organisation, which.after, limit + 1).await?;
     Ok(axum::Json(Page::of(found, limit, |deed| deed.id.to_string())))
 }

@@ -7,15 +7,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page, photos};
 use crate::{
-    access::{Caller, Role},
-    books::{
+    access::{Caller, Role, audit_log},
+    ids::{JobId, OrganisationId, PhotoId},
+    ledger::{
         receipt::{self, Receipt},
         reconcile::{self, Check, Scope},
         reconciliations::{self, Reconciliation},
         refunds::{self, By, Filter, Refund, Refunds},
     },
-    deeds,
-    ids::{JobId, OrganisationId, PhotoId},
     serve::{
         Service,
         input::{Path, Query, limit},
@@ -183,6 +182,6 @@ pub(super) async fn reconcile(
     let items = reconcile::reconcile(&mut db, Scope::Incremental).await?;
     let balanced = items.iter().all(|check| check.violations == 0);
     let detail = serde_json::json!({ "balanced": balanced });
-    deeds::record(&mut db, &caller, None, "books.check", "the books", detail).await?;
+    audit_log::record(&mut db, &caller, None, "books.check", "the books", detail).await?;
     Ok((StatusCode::OK, axum::Json(Checked { balanced, items })))
 }

@@ -9,14 +9,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, Page};
 use crate::{
     access::{Caller, Role},
-    books::{
+    ids::{EventId, OrganisationId},
+    ledger::{
+        credits::{self, Balance},
         days::{self, Day},
         history::{self, Kind, Movement},
         months::{self, Month},
         statement::{self, Statement, StatementError},
     },
-    credits::{self, Balance},
-    ids::{EventId, OrganisationId},
     serve::{
         Service,
         input::{Path, Query, limit},

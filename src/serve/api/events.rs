@@ -7,17 +7,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
 use crate::{
-    access::{Caller, Role},
-    deeds,
-    event::{self, Event},
+    access::{Caller, Role, audit_log},
+    catalog::{
+        events::{self, Event},
+        start_list,
+    },
     ids::{EventId, OrganisationId},
-    queues::{self, Queue},
+    queue::status::{self, Queue},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
         problem::Problem,
     },
-    start_list,
 };
 
 /// Who may change an event.
@@ -82,7 +83,7 @@ pub(super) async fn list(
     }
     let mut db = service.database.acquire().await?;
     let organisation = which.organisation.or(caller.organisation);
-    let found = event::page(
+    let found = events::page(
         &mut db,
         organisation,
         which.name.as_deref().unwrap_or_default(),
@@ -109,9 +110,9 @@ pub(super) async fn create(
     let mut db = service.database.acquire().await?;
     let mut tx = db.begin().await?;
     let (bibs, faces) = (new.bib_search, new.face_search);
-    let event = event::create(&mut tx, organisation, &new.name, bibs, faces).await?;
+    let event = events::create(&mut tx, organisation, &new.name, bibs, faces).await?;
     let detail = serde_json::json!({ "name": new.name, "bib_search": bibs, "face_search": faces });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(organisation),
@@ -120,7 +121,7 @@ pub(super) async fn create(
         detail,
     )
     .await?;
-    let made = caller.must_see_event(event, event::find(&mut tx, event).await?)?;
+    let made = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
@@ -134,8 +135,8 @@ pub(super) async fn show(
     Path(event): Path<EventId>,
 ) -> Answer<Shown> {
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
-    Ok(axum::Json(Shown { event: found, queues: queues::of_event(&mut db, event).await? }))
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
+    Ok(axum::Json(Shown { event: found, queues: status::of_event(&mut db, event).await? }))
 }
 
 /// What to change; what is left away stays.
@@ -164,14 +165,14 @@ pub(super) async fn change(
 ) -> Answer<Event> {
     caller.must_be(MAY_CHANGE)?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let mut tx = db.begin().await?;
-    event::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
+    events::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
     if let Some(on) = change.face_search {
-        event::flag_face_search(&mut tx, event, on).await?;
+        events::flag_face_search(&mut tx, event, on).await?;
     }
     let detail = serde_json::json!({ "name": change.name, "bib_search": change.bib_search, "face_search": change.face_search });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(found.organisation),
@@ -182,8 +183,8 @@ pub(super) async fn change(
     .await?;
     tx.commit().await?;
     // Embeddings are out of reach; a worker deletes them should this not come to its end.
-    event::forget(&mut db, event).await?;
-    let changed = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    events::forget(&mut db, event).await?;
+    let changed = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     Ok(axum::Json(changed))
 }
 
@@ -197,11 +198,11 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     caller.must_be(MAY_CHANGE)?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let mut tx = db.begin().await?;
-    event::flag_deleted(&mut tx, event, &caller.actor).await?;
+    events::flag_deleted(&mut tx, event, &caller.actor).await?;
     let detail = serde_json::json!({ "name": found.name });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(found.organisation),
@@ -211,7 +212,7 @@ pub(super) async fn delete(
     )
     .await?;
     tx.commit().await?;
-    event::forget(&mut db, event).await?;
+    events::forget(&mut db, event).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -234,12 +235,12 @@ pub(super) async fn start_list(
 ) -> Answer<Listed> {
     caller.must_be(&[Role::Organiser, Role::Pipeline, Role::Staff])?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let numbers = if file.is_empty() { Vec::new() } else { start_list::parse(&file)? };
     let mut tx = db.begin().await?;
     let numbers = start_list::set(&mut tx, event, &numbers).await?;
     let detail = serde_json::json!({ "numbers": numbers });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(found.organisation),

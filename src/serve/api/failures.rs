@@ -8,12 +8,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
 use crate::{
-    access::{Caller, Role},
-    credits::{self, Credits},
-    deeds, event,
-    failures::{self, Filter as Failed, Group},
+    access::{Caller, Role, audit_log},
+    catalog::events,
     ids::{EventId, Operation, OrganisationId, PhotoId, RunId},
-    intake::{self, PHOTOS_MAX},
+    ledger::credits::{self, Credits},
+    queue::{
+        enqueue::{self, PHOTOS_MAX},
+        failures::{self, Filter as Failed, Group},
+    },
     serve::{
         Service,
         input::{Json, Path, Query},
@@ -118,7 +120,7 @@ pub(crate) async fn again(
         .operation
         .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let filter = Failed { operation: Some(operation), reason: asked.reason.as_deref() };
     let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
     let photos: Vec<PhotoId> = failures::list(&mut db, event, filter, most)
@@ -138,9 +140,9 @@ pub(crate) async fn again(
         return Ok(retried);
     }
     let mut tx = db.begin().await?;
-    let run = intake::retry(&mut tx, event, operation, &photos, &caller.actor).await?;
+    let run = enqueue::retry(&mut tx, event, operation, &photos, &caller.actor).await?;
     let detail = serde_json::json!({ "operation": operation, "reason": asked.reason, "run": run.run, "queued": run.queued });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         caller,
         Some(found.organisation),

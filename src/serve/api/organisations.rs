@@ -7,10 +7,9 @@ use utoipa::ToSchema;
 
 use super::Answer;
 use crate::{
-    access::{Caller, Role},
-    deeds,
+    access::{Caller, Role, audit_log},
+    catalog::organisations::{self, Organisation, Price},
     ids::OrganisationId,
-    organisation::{self, Organisation, Price},
     serve::{
         Service,
         input::{Json, Path},
@@ -45,7 +44,7 @@ pub(super) struct NewOrganisation {
 pub(super) async fn list(State(service): State<Service>, caller: Caller) -> Answer<All> {
     caller.must_be(&[Role::Staff])?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(All { items: organisation::list(&mut db).await? }))
+    Ok(axum::Json(All { items: organisations::list(&mut db).await? }))
 }
 
 fn price(text: &str) -> Result<Price, Problem> {
@@ -63,13 +62,13 @@ pub(super) async fn create(
     let price = new.price.as_deref().map(price).transpose()?;
     let mut db = service.database.acquire().await?;
     let mut tx = db.begin().await?;
-    let id = organisation::create(&mut tx, &new.name, &new.time_zone).await?;
-    organisation::set_photos_under(&mut tx, id, &new.photos_under).await?;
+    let id = organisations::create(&mut tx, &new.name, &new.time_zone).await?;
+    organisations::set_photos_under(&mut tx, id, &new.photos_under).await?;
     if price.is_some() {
-        organisation::set_price(&mut tx, id, price.as_ref()).await?;
+        organisations::set_price(&mut tx, id, price.as_ref()).await?;
     }
     let detail = serde_json::json!({ "name": new.name, "price": new.price, "photos_under": new.photos_under });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(id),
@@ -78,7 +77,7 @@ pub(super) async fn create(
         detail,
     )
     .await?;
-    let made = found(organisation::find(&mut tx, id).await?, id)?;
+    let made = found(organisations::find(&mut tx, id).await?, id)?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
@@ -97,7 +96,7 @@ pub(super) async fn show(
 ) -> Answer<Organisation> {
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(found(organisation::find(&mut db, id).await?, id)?))
+    Ok(axum::Json(found(organisations::find(&mut db, id).await?, id)?))
 }
 
 /// What to change; what is left away stays.
@@ -124,16 +123,16 @@ pub(super) async fn change(
     caller.must_be(&[Role::Staff])?;
     let mut db = service.database.acquire().await?;
     let mut tx = db.begin().await?;
-    found(organisation::find(&mut tx, id).await?, id)?;
+    found(organisations::find(&mut tx, id).await?, id)?;
     if let Some(text) = change.price.as_deref() {
         let price = if text.is_empty() { None } else { Some(price(text)?) };
-        organisation::set_price(&mut tx, id, price.as_ref()).await?;
+        organisations::set_price(&mut tx, id, price.as_ref()).await?;
     }
     if let Some(prefix) = &change.photos_under {
-        organisation::set_photos_under(&mut tx, id, prefix).await?;
+        organisations::set_photos_under(&mut tx, id, prefix).await?;
     }
     let detail = serde_json::json!({ "price": change.price, "photos_under": change.photos_under });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(id),
@@ -142,7 +141,7 @@ pub(super) async fn change(
         detail,
     )
     .await?;
-    let changed = found(organisation::find(&mut tx, id).await?, id)?;
+    let changed = found(organisations::find(&mut tx, id).await?, id)?;
     tx.commit().await?;
     Ok(axum::Json(changed))
 }

@@ -7,15 +7,17 @@ use utoipa::IntoParams;
 use super::{Answer, Page};
 use crate::{
     access::Caller,
-    event,
+    catalog::{
+        events,
+        photos::{self, Filter, Photo},
+        start_list,
+    },
     ids::{EventId, PhotoId},
-    photos::{self, Filter, Photo},
     serve::{
         Service,
         input::{Path, Query, limit},
         problem::Problem,
     },
-    start_list,
 };
 
 /// Which photos.
@@ -51,7 +53,7 @@ pub(super) async fn list(
     let limit = limit(which.limit)?;
     let bib = which.bib.as_deref().map(number).transpose()?;
     let mut db = service.database.acquire().await?;
-    caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let after = which.after.as_deref();
     let filter =
         Filter { state: which.state, bib: bib.as_deref(), photo: None, after, most: limit + 1 };
@@ -82,6 +84,6 @@ pub(crate) async fn must_see(
 ) -> Result<EventId, Problem> {
     let missing = || Problem::not_found(format!("photo {photo}"));
     let event = photos::event_of(&mut *db, photo).await?.ok_or_else(missing)?;
-    caller.must_see_event(event, event::find(db, event).await?).map_err(|_| missing())?;
+    caller.must_see_event(event, events::find(db, event).await?).map_err(|_| missing())?;
     Ok(event)
 }

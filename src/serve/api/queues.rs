@@ -8,11 +8,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page, books::only_who_runs_it, failures::MAY_RETRY};
 use crate::{
-    access::{Caller, Role},
-    deeds, event, hold,
+    access::{Caller, Role, audit_log},
+    catalog::events,
     ids::{EventId, HoldId, Operation, OrganisationId, PhotoId},
-    intake,
-    queues::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
+    queue::{
+        enqueue, holds,
+        status::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
+    },
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -81,7 +83,7 @@ pub(crate) async fn page(
         after: after.transpose()?,
         most: limit + 1,
     };
-    let found = Page::of(queues::list(db, filter).await?, limit, |(place, _)| place.to_string());
+    let found = Page::of(status::list(db, filter).await?, limit, |(place, _)| place.to_string());
     Ok(Page { items: found.items.into_iter().map(|(_, queue)| queue).collect(), next: found.next })
 }
 
@@ -90,7 +92,7 @@ pub(crate) async fn page(
 pub(super) async fn totals(State(service): State<Service>, caller: Caller) -> Answer<Totals> {
     caller.must_be(MAY_LOOK)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(queues::totals(&mut db, caller.organisation).await?))
+    Ok(axum::Json(status::totals(&mut db, caller.organisation).await?))
 }
 
 /// The workers that are there.
@@ -105,7 +107,7 @@ pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> A
     caller.must_be(MAY_HOLD)?;
     only_who_runs_it(&caller)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(Workers { items: queues::workers(&mut db).await? }))
+    Ok(axum::Json(Workers { items: status::workers(&mut db).await? }))
 }
 
 /// A hold to place.
@@ -153,16 +155,16 @@ pub(crate) async fn place(
         return Err(Problem::invalid("/until", "this is over already: name a later time, or none"));
     }
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let mut tx = db.begin().await?;
     let mut holds = Vec::new();
     for operation in new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
         holds.push(
-            hold::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?,
+            holds::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?,
         );
     }
     let detail = serde_json::json!({ "operation": new.operation, "note": new.note, "until": new.until, "holds": holds });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         caller,
         Some(found.organisation),
@@ -195,14 +197,14 @@ pub(crate) async fn lift_one(
     caller.must_be(MAY_HOLD)?;
     let missing = || Problem::not_found(format!("hold {hold}"));
     let mut db = service.database.acquire().await?;
-    let event = hold::event_of(&mut db, hold).await?.ok_or_else(missing)?;
+    let event = holds::event_of(&mut db, hold).await?.ok_or_else(missing)?;
     let found =
-        caller.must_see_event(event, event::find(&mut db, event).await?).map_err(|_| missing())?;
+        caller.must_see_event(event, events::find(&mut db, event).await?).map_err(|_| missing())?;
     let mut tx = db.begin().await?;
-    let lifted = hold::lift(&mut tx, hold, &caller.actor).await?;
+    let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
     if lifted.lifted {
         let detail = serde_json::json!({ "hold": hold });
-        deeds::record(
+        audit_log::record(
             &mut tx,
             caller,
             Some(found.organisation),
@@ -247,12 +249,12 @@ pub(super) async fn skip(
 ) -> Answer<Count> {
     caller.must_be(MAY_RETRY)?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let mut tx = db.begin().await?;
     let photos =
-        intake::skip(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
+        enqueue::skip(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
     let detail = serde_json::json!({ "operation": chosen.operation, "photos": photos });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(found.organisation),
@@ -276,12 +278,12 @@ pub(super) async fn restore(
 ) -> Answer<Count> {
     caller.must_be(MAY_RETRY)?;
     let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let mut tx = db.begin().await?;
     let restored =
-        intake::restore(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
+        enqueue::restore(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
     let detail = serde_json::json!({ "operation": chosen.operation, "photos": restored.restored });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(found.organisation),

@@ -7,20 +7,23 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
 use crate::{
-    access::{Caller, Role},
-    books::history::{self, PhotoOfRun},
-    credits::Credits,
-    deeds, event,
+    access::{Caller, Role, audit_log},
+    catalog::{events, organisations, photos as photos_of},
     ids::{EventId, Operation, RunId},
-    intake::{self, PHOTOS_MAX, Skipped},
-    organisation, photos as photos_of,
-    runs::{self, Run},
+    ledger::{
+        credits::Credits,
+        history::{self, PhotoOfRun},
+    },
+    queue::{
+        enqueue::{self, PHOTOS_MAX, Skipped},
+        runs::{self, Run},
+    },
     serve::{
         Service,
         input::{Json, LIMIT_MAX, Path, Query, limit},
         problem::Problem,
     },
-    traces,
+    telemetry::traces,
 };
 
 /// Photos that a prefix, or an event, may bring at once: more are a mistake, or want several calls.
@@ -112,8 +115,8 @@ pub(crate) async fn enqueue(
 ) -> Result<Planned, Problem> {
     let (found, under) = {
         let mut db = service.database.acquire().await?;
-        let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
-        let owner = organisation::find(&mut db, found.organisation).await?;
+        let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
+        let owner = organisations::find(&mut db, found.organisation).await?;
         (found, owner.map(|owner| owner.photos_under).unwrap_or_default())
     };
     if under.is_empty() && caller.organisation.is_some() && shares_the_store(service).await? {
@@ -126,7 +129,7 @@ pub(crate) async fn enqueue(
         .operation
         .ok_or_else(|| Problem::invalid("/operation", "say photo_processing or ai_rotation"))?;
     let keys = keys(service, event, asked, &under).await?;
-    intake::check_keys(&keys)?;
+    enqueue::check_keys(&keys)?;
     if let Some(at) = keys.iter().position(|key| !key.starts_with(&under)) {
         return Err(Problem::invalid(
             &format!("/keys/{at}"),
@@ -148,7 +151,7 @@ pub(crate) async fn enqueue(
     let mut planned = Planned::nothing(keys.len(), false);
     for chunk in &chunks {
         let mut tx = db.begin().await?;
-        let run = intake::enqueue(&mut tx, event, operation, chunk, &caller.actor).await?;
+        let run = enqueue::enqueue(&mut tx, event, operation, chunk, &caller.actor).await?;
         planned.runs.push(run.run);
         planned.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
         if may_reject && chunks.len() == 1 {
@@ -157,7 +160,7 @@ pub(crate) async fn enqueue(
         let detail =
             serde_json::json!({ "operation": operation, "runs": [run.run], "queued": run.queued });
         let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        deeds::record(&mut tx, caller, whose, "photos.queue", &subject, detail).await?;
+        audit_log::record(&mut tx, caller, whose, "photos.queue", &subject, detail).await?;
         if let Some(trace) = traces::name_of(&tracing::Span::current()) {
             traces::keep(&mut tx, &[run.run], &trace).await?;
         }
@@ -206,7 +209,7 @@ async fn plan(
 ) -> Result<Planned, Problem> {
     let mut planned = Planned::nothing(chunks.iter().map(|chunk| chunk.len()).sum(), true);
     for chunk in chunks {
-        let plan = intake::plan(db, event, operation, chunk).await?;
+        let plan = enqueue::plan(db, event, operation, chunk).await?;
         // What was planned before this part waits before it too.
         let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
         let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
@@ -229,7 +232,7 @@ fn refuse_unpaid(planned: &Planned) -> Result<(), Problem> {
 /// True when there are other organisations, whose photos are not everybody's.
 async fn shares_the_store(service: &Service) -> Result<bool, Problem> {
     let mut db = service.database.acquire().await?;
-    Ok(organisation::list(&mut db).await?.len() > 1)
+    Ok(organisations::list(&mut db).await?.len() > 1)
 }
 
 async fn keys(

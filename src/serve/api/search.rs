@@ -7,9 +7,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, photos::number};
 use crate::{
     access::{Caller, Role},
-    event,
+    catalog::{
+        events,
+        search::{self, ByBib, ByFace, SAME_PERSON},
+    },
     ids::EventId,
-    search::{self, ByBib, ByFace, SAME_PERSON},
     serve::{
         Service,
         input::{Path, Query},
@@ -45,7 +47,7 @@ pub(super) async fn bib(
     Query(asked): Query<Number>,
 ) -> Answer<FoundByBib> {
     let mut db = service.database.acquire().await?;
-    caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let number = number(&asked.number)?;
     let items = search::by_bib(&mut db, event, &number, asked.prefix).await?;
     Ok(axum::Json(FoundByBib { items }))
@@ -97,7 +99,7 @@ pub(crate) async fn by_selfie(
 ) -> Result<Vec<ByFace>, Problem> {
     {
         let mut db = service.database.acquire().await?;
-        let found = caller.must_see_event(event, event::find(&mut db, event).await?)?;
+        let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
         if !found.face_search {
             return Err(Problem::conflict(
                 "face_search_off",

@@ -9,17 +9,18 @@ use sqlx::Connection;
 use utoipa::ToSchema;
 
 use crate::{
-    access::{Caller, Role},
-    credits::Credits,
-    deeds,
+    access::{Caller, Role, audit_log},
+    catalog::organisations::Price,
     ids::OrganisationId,
-    organisation::Price,
+    ledger::{
+        credits::Credits,
+        top_up::{self, Credited, TopUp, TopUpKind},
+    },
     serve::{
         Service,
         input::{Json, Path},
         problem::Problem,
     },
-    top_up::{self, Credited, TopUp, TopUpKind},
 };
 
 /// Credits to bring in.
@@ -186,7 +187,7 @@ pub(crate) async fn top_up(
         }
         let detail = serde_json::json!({ "kind": asked.kind, "credits": asked.amount, "transaction": credited.transaction, "note": asked.note });
         let subject = format!("organisation {organisation}");
-        deeds::record(&mut tx, caller, Some(organisation), "credits.top_up", &subject, detail)
+        audit_log::record(&mut tx, caller, Some(organisation), "credits.top_up", &subject, detail)
             .await?;
     }
     tx.commit().await?;

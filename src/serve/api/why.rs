@@ -5,10 +5,10 @@ use axum::extract::State;
 use super::{Answer, photos};
 use crate::{
     access::Caller,
-    event,
+    catalog::events,
     ids::{EventId, OrganisationId, PhotoId},
+    queue::why::{self, Why},
     serve::{Service, input::Path, problem::Problem},
-    why::{self, Why},
 };
 
 /// Why an event's photos do not run, and the one thing to do.
@@ -20,7 +20,7 @@ pub(super) async fn event(
     Path(event): Path<EventId>,
 ) -> Answer<Why> {
     let mut db = service.database.acquire().await?;
-    caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let why = why::event(&mut db, event).await?;
     why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("event {event}")))
 }

@@ -17,25 +17,27 @@ use super::{
 };
 use crate::{
     access::Role,
-    books::{
+    catalog::organisations::{self, Price},
+    ids::{EventId, OrganisationId},
+    ledger::{
+        credits::{self, Balance, Credits},
         days::{self, Day},
         history::{Kind, Movement},
         months::{self, Month},
+        top_up::{TopUp, TopUpKind},
     },
-    credits::{self, Balance, Credits},
-    ids::{EventId, OrganisationId},
-    organisation::{self, Price},
-    queues,
+    queue::status,
     serve::{
         Service,
-        api::credits::{Which, movements},
-        api::top_ups::{Twin, top_up},
+        api::{
+            credits::{Which, movements},
+            top_ups::{Twin, top_up},
+        },
         caller::Browser,
         input::{LIMIT_MAX, Query},
         live::{self, Live, Of},
         problem::Problem,
     },
-    top_up::{TopUp, TopUpKind},
 };
 
 /// What the page is about, and which rows of the history; as a form sends it, with empty fields.
@@ -116,7 +118,7 @@ pub(super) async fn page(
         return table.as_file(&format!("credits-{id}"), &all);
     }
     let balance = balance_of(&mut db, id).await?;
-    let totals = queues::totals(&mut db, Some(id)).await?;
+    let totals = status::totals(&mut db, Some(id)).await?;
     let months = months::latest(&mut db, id, 3).await?;
     let mut used = Vec::new();
     for month in &months {
@@ -334,7 +336,7 @@ pub(super) async fn ask(
     let id = add.organisation;
     let mut db = service.database.acquire().await?;
     let balance = balance_of(&mut db, id).await?;
-    let price = organisation::find(&mut db, id).await?.and_then(|found| found.price);
+    let price = organisations::find(&mut db, id).await?.and_then(|found| found.price);
     let price = price.ok_or_else(|| {
         Problem::conflict("purchasing_disabled", "credits are not for sale here: contact support")
     })?;

@@ -9,8 +9,10 @@ use super::{
     table::{Format, Pages, Table, View},
 };
 use crate::{
-    access::Role,
-    deeds::{self, Deed},
+    access::{
+        Role,
+        audit_log::{self, Deed},
+    },
     serve::{Service, caller::Browser, input::Query},
 };
 
@@ -31,7 +33,7 @@ pub(super) async fn page(
     browser.caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
     let mut db = service.database.acquire().await?;
     let found =
-        deeds::list(&mut db, browser.about(), asked.after, PAGES.rows(asked.format)).await?;
+        audit_log::list(&mut db, browser.about(), asked.after, PAGES.rows(asked.format)).await?;
     let view = View { path: "/deeds", filters: vec![browser.filter()], sort: "" };
     let table = Table::new(view)
         .instant("Date", browser.zone(), |deed: &Deed| Some(deed.at))

@@ -12,11 +12,15 @@ use super::{
 };
 use crate::{
     access::Role,
-    event::{self, Event},
-    failures::{self, Group},
+    catalog::{
+        events::{self, Event},
+        photos::{self, Filter, State as PhotoState},
+    },
     ids::{EventId, Operation},
-    photos::{self, Filter, State as PhotoState},
-    queues::{Queue, State as QueueState},
+    queue::{
+        failures::{self, Group},
+        status::{Queue, State as QueueState},
+    },
     serve::{
         Service,
         api::photos::number,
@@ -52,7 +56,7 @@ pub(super) async fn page(
     Query(shown): Query<Shown>,
 ) -> PageOrFile {
     let mut db = service.database.acquire().await?;
-    let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
     let zone = browser.zone();
     let bib = if shown.bib.trim().is_empty() { None } else { Some(number(&shown.bib)?) };
@@ -193,7 +197,7 @@ pub(super) async fn live(
 ) -> Result<Live, Problem> {
     let organisation = {
         let mut db = service.database.acquire().await?;
-        browser.caller.must_see_event(id, event::find(&mut db, id).await?)?.organisation
+        browser.caller.must_see_event(id, events::find(&mut db, id).await?)?.organisation
     };
     live::stream(service, &browser.caller, Of::Event(id, organisation))
 }

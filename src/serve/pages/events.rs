@@ -13,9 +13,8 @@ use super::{
     table::{Format, Pages, Table, View},
 };
 use crate::{
-    access::Role,
-    deeds,
-    event::{self, Event},
+    access::{Role, audit_log},
+    catalog::events::{self, Event},
     ids::{EventId, OrganisationId},
     serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
@@ -41,7 +40,7 @@ pub(super) async fn page(
 ) -> PageOrFile {
     let mut db = service.database.acquire().await?;
     let (about, name) = (browser.about(), asked.name.trim());
-    let events = event::page(&mut db, about, name, asked.after, PAGES.rows(asked.format)).await?;
+    let events = events::page(&mut db, about, name, asked.after, PAGES.rows(asked.format)).await?;
     let filters = vec![browser.filter(), ("name", asked.name.clone())];
     let on = |setting: bool| if setting { "on" } else { "off" }.to_owned();
     let table = Table::new(View { path: "/events", filters, sort: "" })
@@ -103,10 +102,10 @@ pub(super) async fn create(
     let mut db = service.database.acquire().await?;
     let mut tx = db.begin().await?;
     let event =
-        event::create(&mut tx, new.organisation, &new.name, true, new.face_search.is_some())
+        events::create(&mut tx, new.organisation, &new.name, true, new.face_search.is_some())
             .await?;
     let detail = serde_json::json!({ "name": new.name, "face_search": new.face_search.is_some() });
-    deeds::record(
+    audit_log::record(
         &mut tx,
         &caller,
         Some(new.organisation),

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     access::Role,
-    credits::Credits,
-    event,
-    failures::{self, Group, Sort, Which},
+    catalog::events,
     ids::{EventId, Operation},
+    ledger::credits::Credits,
+    queue::failures::{self, Group, Sort, Which},
     serve::{
         Service,
         api::failures::{NewRetry, again},
@@ -139,7 +139,7 @@ pub(super) async fn ask_retry(
 ) -> Page {
     let retried = again(&service, &browser.caller, id, &retry.retry(true)).await?;
     let mut db = service.database.acquire().await?;
-    let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
     let missing = Credits((retried.credits.0 - retried.available.0).max(0));
     let says = html! {

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     access::Role,
-    books::{
+    ledger::{
+        credits::Credits,
         reconciliations::{self, Reconciliation},
         refunds::{self, By, Refunds},
     },
-    credits::Credits,
     serve::{Service, caller::Browser, input::Query},
 };
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     access::{self, Caller, Role},
-    credits::Credits,
+    ledger::credits::Credits,
     serve::{caller::Browser, problem::Problem},
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    organisation::{self, Organisation},
+    catalog::organisations::{self, Organisation},
     serve::{Service, caller::Browser, input::Query},
 };
 
@@ -52,7 +52,7 @@ pub(super) async fn page(
     let name = asked.name.trim();
     let most = PAGES.rows(asked.format);
     let mut db = service.database.acquire().await?;
-    let found = organisation::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
+    let found = organisations::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
     // Nowhere but to pages of ours.
     let to = layout::places(&browser.caller)
         .into_iter()

@@ -10,10 +10,12 @@ use sqlx::PgConnection;
 
 use super::table::{FILE_MAX, Table, View};
 use crate::{
-    failures,
+    catalog::{
+        photo_store::{Key, StoreError},
+        photos::{self, Filter, Photo, State as PhotoState},
+    },
     ids::{EventId, Operation, PhotoId},
-    photo_store::{Key, StoreError},
-    photos::{self, Filter, Photo, State as PhotoState},
+    queue::failures,
     serve::{Service, api::photos::must_see, caller::Browser, input::Path, problem::Problem},
 };
 

@@ -14,9 +14,13 @@ use super::{
 };
 use crate::{
     access::Role,
-    event, hold,
+    catalog::events,
     ids::{EventId, HoldId, Operation},
-    queues::{self, Filter, Place, Queue, Sort, State as QueueState, Totals},
+    queue::{
+        holds,
+        status::{self, Filter, Place, Queue, Sort, State as QueueState, Totals},
+        why,
+    },
     serve::{
         Service,
         api::queues::{NewHold, lift_one, place},
@@ -24,7 +28,6 @@ use crate::{
         input::{Path, Query},
         problem::Problem,
     },
-    why,
 };
 
 /// Which queues, as a form sends it, with empty fields.
@@ -85,7 +88,7 @@ pub(super) async fn page(
         most: PAGES.rows(asked.format),
     };
     let mut db = service.database.acquire().await?;
-    let found = queues::list(&mut db, filter).await?;
+    let found = status::list(&mut db, filter).await?;
     let view = View {
         path: "/queues",
         filters: vec![
@@ -103,7 +106,7 @@ pub(super) async fn page(
     }
     let (found, next) = PAGES.of(found, |(place, _)| place.to_string());
     let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
-    let totals = queues::totals(&mut db, browser.about()).await?;
+    let totals = status::totals(&mut db, browser.about()).await?;
     let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Queues" }
@@ -278,14 +281,14 @@ pub(super) async fn ask_lift(
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
     let mut db = service.database.acquire().await?;
     let missing = || Problem::not_found(format!("hold {hold}"));
-    let event = hold::event_of(&mut db, hold).await?.ok_or_else(missing)?;
-    let found = browser.caller.must_see_event(event, event::find(&mut db, event).await?);
+    let event = holds::event_of(&mut db, hold).await?.ok_or_else(missing)?;
+    let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?);
     let found = found.map_err(|_| missing())?;
     browser.look_at(&mut db, found.organisation).await?;
-    let queues = queues::of_event(&mut db, event).await?;
+    let queues = status::of_event(&mut db, event).await?;
     let mut held = None;
     for queue in &queues {
-        let holds = hold::standing(&mut db, event, Some(queue.operation)).await?;
+        let holds = holds::standing(&mut db, event, Some(queue.operation)).await?;
         if holds.contains(&hold) {
             held = Some((queue, holds.len() - 1));
         }
@@ -323,7 +326,7 @@ pub(super) async fn why(
     Path(event): Path<EventId>,
 ) -> Page {
     let mut db = service.database.acquire().await?;
-    let found = browser.caller.must_see_event(event, event::find(&mut db, event).await?)?;
+    let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
     browser.look_at(&mut db, found.organisation).await?;
     let why = why::event(&mut db, event)
         .await?

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use super::{Page, layout};
 use crate::{
     access::Role,
-    books::receipt::{self, Booking, Job},
-    event, failures,
+    catalog::events,
     ids::{EventId, PhotoId},
+    ledger::receipt::{self, Booking, Job},
+    queue::failures,
     serve::{
         Service,
         api::photos::must_see,
@@ -48,8 +49,8 @@ pub(super) async fn find(
         (key, Err(_), Ok(id)) => {
             let mut db = service.database.acquire().await?;
             let id = EventId(id);
-            let found = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
-            if let Some(photo) = event::photo(&mut db, found.id, key).await? {
+            let found = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
+            if let Some(photo) = events::photo(&mut db, found.id, key).await? {
                 return Ok(Redirect::to(&format!("/receipts/{photo}")).into_response());
             }
             Some(format!("{} has no photo {key}.", found.name))
@@ -82,7 +83,7 @@ pub(super) async fn page(
     must_see(&mut db, &browser.caller, photo).await?;
     let missing = || Problem::not_found(format!("photo {photo}"));
     let receipt = receipt::receipt(&mut db, photo, None).await?.ok_or_else(missing)?;
-    if let Some(event) = event::find(&mut db, receipt.event).await? {
+    if let Some(event) = events::find(&mut db, receipt.event).await? {
         browser.look_at(&mut db, event.organisation).await?;
     }
     let content = html! {

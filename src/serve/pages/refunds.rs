@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     access::Role,
-    books::refunds::{self, Filter, Refund},
     ids::{OrganisationId, RunId},
+    ledger::refunds::{self, Filter, Refund},
     serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
 

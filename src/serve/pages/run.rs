@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Form, Page, confirm};
 use crate::{
     access::Role,
-    event,
+    catalog::events,
     ids::{EventId, Operation},
     serve::{
         Service,
@@ -75,7 +75,7 @@ pub(super) async fn ask(
     browser.caller.must_be(MAY_RUN)?;
     let event = {
         let mut db = service.database.acquire().await?;
-        let event = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+        let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
         browser.look_at(&mut db, event.organisation).await?;
         event
     };

@@ -10,14 +10,15 @@ use sqlx::Connection;
 
 use super::{Form, Page, confirm, layout, photos::card};
 use crate::{
-    access::{self, Role},
-    deeds,
-    event::{self, Event},
+    access::{self, Role, audit_log},
+    catalog::{
+        events::{self, Event},
+        photos::{self, Filter},
+        search::SAME_PERSON,
+        start_list,
+    },
     ids::EventId,
-    photos::{self, Filter},
-    search::SAME_PERSON,
     serve::{Service, api::search::by_selfie, caller::Browser, input::Path, problem::Problem},
-    start_list,
 };
 
 const MAY_CHANGE: &[Role] = &[Role::Organiser, Role::Staff];
@@ -67,7 +68,7 @@ pub(super) async fn save(
     let (mut browser, settings) = (form.browser, form.fields);
     browser.caller.must_be(MAY_CHANGE)?;
     let mut db = service.database.acquire().await?;
-    let found = browser.caller.must_see_event(id, event::find(&mut db, id).await?)?;
+    let found = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     let (bibs, faces) = (settings.bib_search.is_some(), settings.face_search.is_some());
     if found.face_search && !faces && !settings.sure {
         browser.look_at(&mut db, found.organisation).await?;
@@ -79,20 +80,20 @@ pub(super) async fn save(
         text => Some(start_list::parse(text.as_bytes())?),
     };
     let mut tx = db.begin().await?;
-    event::change(&mut tx, id, None, Some(bibs)).await?;
+    events::change(&mut tx, id, None, Some(bibs)).await?;
     if faces != found.face_search {
-        event::flag_face_search(&mut tx, id, faces).await?;
+        events::flag_face_search(&mut tx, id, faces).await?;
     }
     if let Some(numbers) = &numbers {
         start_list::set(&mut tx, id, numbers).await?;
     }
     let detail = serde_json::json!({ "bib_search": bibs, "face_search": faces, "numbers": numbers.map(|numbers| numbers.len()) });
     let subject = format!("event {id}");
-    deeds::record(&mut tx, &caller, Some(found.organisation), "event.change", &subject, detail)
+    audit_log::record(&mut tx, &caller, Some(found.organisation), "event.change", &subject, detail)
         .await?;
     tx.commit().await?;
     // Embeddings are out of reach; a worker deletes them should this not come to its end.
-    event::forget(&mut db, id).await?;
+    events::forget(&mut db, id).await?;
     Ok(Redirect::to(&format!("/events/{id}?said=saved")).into_response())
 }
 
@@ -140,7 +141,7 @@ pub(super) async fn selfie(
     let photo = photo.ok_or_else(|| Problem::invalid("selfie", "choose a photo of one person"))?;
     let found = by_selfie(&service, &browser.caller, id, photo, SAME_PERSON).await?;
     let mut db = service.database.acquire().await?;
-    if let Some(event) = event::find(&mut db, id).await? {
+    if let Some(event) = events::find(&mut db, id).await? {
         browser.look_at(&mut db, event.organisation).await?;
     }
     let mut shown = Vec::new();

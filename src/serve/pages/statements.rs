@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    books::{history::Kind, statement::Line},
-    credits::Credits,
+    ledger::{credits::Credits, history::Kind, statement::Line},
     serve::{Service, api::credits::of_month, caller::Browser, input::Query},
 };
 

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout;
-use crate::{credits::Credits, serve::problem::Problem};
+use crate::{ledger::credits::Credits, serve::problem::Problem};
 
 /// As what a table is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

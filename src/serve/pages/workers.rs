@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    queues::{self, Worker},
+    queue::status::{self, Worker},
     serve::{Service, api::books::only_who_runs_it, caller::Browser, input::Query},
 };
 
@@ -51,7 +51,7 @@ pub(super) async fn page(
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
     only_who_runs_it(&browser.caller)?;
     let mut db = service.database.acquire().await?;
-    let mut workers = queues::workers(&mut db).await?;
+    let mut workers = status::workers(&mut db).await?;
     match asked.sort {
         Sort::Since => {}
         Sort::Name => workers.sort_by(|one, other| one.name.cmp(&other.name)),

@@ -15,25 +15,28 @@ use std::{
 };
 
 use photogate::{
-    books::{
-        chain,
-        reconcile::{self, Scope},
-    },
+    catalog::{events, organisations, photos},
     config::Config,
-    credits::{self, Balance, Credits},
-    database, event,
-    gate::{self, Reservation},
-    hold,
+    database,
     ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, WorkerId},
-    intake::{self, Run},
-    organisation, photos,
-    progress::Progress,
-    services::Services,
-    settle::{Settler, Settling, Verdict},
-    top_up::{self, Credited, TopUp, TopUpKind},
-    wake::Wake,
-    work::Work,
-    worker::{self, Stop},
+    ledger::{
+        credits::{self, Balance, Credits},
+        hash_chain,
+        reconcile::{self, Scope},
+        top_up::{self, Credited, TopUp, TopUpKind},
+    },
+    notify::{progress::Progress, wake::Wake},
+    queue::{
+        claim::{self, Reservation},
+        enqueue::{self, Run},
+        holds,
+    },
+    rig::services::Services,
+    worker::{
+        self, Stop,
+        processor::Work,
+        settle::{Settler, Settling, Verdict},
+    },
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -185,11 +188,11 @@ impl App {
     }
 
     pub async fn an_organisation_with(&self, credits: i64) -> OrganisationId {
-        let organisation = organisation::create(&mut *self.db().await, "Club", "Europe/Berlin")
+        let organisation = organisations::create(&mut *self.db().await, "Club", "Europe/Berlin")
             .await
             .expect("it is created");
         let price = "0.05 EUR".parse().expect("a price");
-        organisation::set_price(&mut *self.db().await, organisation, Some(&price))
+        organisations::set_price(&mut *self.db().await, organisation, Some(&price))
             .await
             .expect("it is set");
         if credits > 0 {
@@ -199,7 +202,7 @@ impl App {
     }
 
     pub async fn an_event_of(&self, organisation: OrganisationId) -> EventId {
-        event::create(&mut *self.db().await, organisation, "Marathon", true, false)
+        events::create(&mut *self.db().await, organisation, "Marathon", true, false)
             .await
             .expect("it is created")
     }
@@ -236,10 +239,15 @@ impl App {
     }
 
     pub async fn queue_keys(&self, event: EventId, operation: Operation, keys: &[String]) -> Run {
-        let run =
-            intake::enqueue(&mut *self.db().await, event, operation, keys, "pipeline@club.example")
-                .await
-                .expect("they are queued");
+        let run = enqueue::enqueue(
+            &mut *self.db().await,
+            event,
+            operation,
+            keys,
+            "pipeline@club.example",
+        )
+        .await
+        .expect("they are queued");
         if run.woke {
             Wake::open(self.config.redis_url.as_deref()).expect("an address").ring_now().await;
         }
@@ -251,7 +259,7 @@ impl App {
         let name = format!("hand-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let lease = Duration::from_secs(300);
         let worker =
-            gate::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
+            claim::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
         let books =
             Settling { pool: self.pool.clone(), worker, lease, now: CancellationToken::new() };
         let (settler, _) = Settler::start(books, Wake::silent(), Progress::silent());
@@ -305,12 +313,12 @@ impl App {
         (balance.available.0, balance.reserved.0, balance.spent.0)
     }
 
-    pub async fn queues(&self, event: EventId) -> Vec<event::QueueState> {
-        event::queues(&mut *self.db().await, event).await.expect("it is asked")
+    pub async fn queues(&self, event: EventId) -> Vec<events::QueueState> {
+        events::queues(&mut *self.db().await, event).await.expect("it is asked")
     }
 
     /// The photo-processing queue.
-    pub async fn processing(&self, event: EventId) -> event::QueueState {
+    pub async fn processing(&self, event: EventId) -> events::QueueState {
         self.queues(event)
             .await
             .into_iter()
@@ -322,7 +330,7 @@ impl App {
     pub async fn is_out_of_credit(&self, event: EventId) -> bool {
         matches!(
             self.processing(event).await.pause,
-            Some(event::Pause::NoCredits { since: Some(_) })
+            Some(events::Pause::NoCredits { since: Some(_) })
         )
     }
 
@@ -333,7 +341,7 @@ impl App {
     }
 
     pub async fn hold(&self, event: EventId, owner: &str) -> HoldId {
-        hold::hold(&mut *self.db().await, event, Operation::PhotoProcessing, owner, "", None)
+        holds::hold(&mut *self.db().await, event, Operation::PhotoProcessing, owner, "", None)
             .await
             .expect("it is held")
     }
@@ -383,8 +391,9 @@ impl Drop for App {
                 let checks = reconcile::reconcile(&mut db, Scope::Full)
                     .await
                     .expect("the books can be read");
-                let chains =
-                    chain::verify(&mut db, None, |_| ()).await.expect("the chains can be read");
+                let chains = hash_chain::verify(&mut db, None, |_| ())
+                    .await
+                    .expect("the chains can be read");
                 let broken: Vec<_> = chains.into_iter().filter_map(|one| one.broken).collect();
                 assert!(broken.is_empty(), "the chains do not hold: {broken:#?}");
                 checks
@@ -412,12 +421,12 @@ impl Hand<'_> {
         self.try_claim(most).await.expect("it claims")
     }
 
-    pub async fn try_claim(&self, most: usize) -> Result<Vec<Reservation>, gate::GateError> {
-        gate::claim(&mut *self.app.db().await, self.worker, most, OrganisationId(0), false).await
+    pub async fn try_claim(&self, most: usize) -> Result<Vec<Reservation>, claim::GateError> {
+        claim::claim(&mut *self.app.db().await, self.worker, most, OrganisationId(0), false).await
     }
 
     pub async fn adopt(&self, most: usize) -> Vec<Reservation> {
-        gate::adopt(&mut *self.app.db().await, self.worker, most, most, worker::CRASHES_MAX)
+        claim::adopt(&mut *self.app.db().await, self.worker, most, most, worker::CRASHES_MAX)
             .await
             .expect("it adopts")
     }
@@ -437,7 +446,10 @@ impl Hand<'_> {
 
     pub async fn succeed(&self, reservation: Reservation) -> bool {
         self.settler
-            .settle(reservation, Verdict::Processed(photogate::findings::Findings::Nothing))
+            .settle(
+                reservation,
+                Verdict::Processed(photogate::catalog::findings::Findings::Nothing),
+            )
             .await
     }
 

@@ -1,0 +1,162 @@
+//! Photos of an event, found by a bib number or by a face.
+
+use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::{
+    ids::{EventId, Operation, PhotoId},
+    sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
+};
+
+/// Photos answered, at most.
+pub const FOUND_MAX: usize = 1000;
+/// The cosine from which on two faces are most likely one person's: 19 of 20 pairs of the same, none of 700 of others.
+pub const SAME_PERSON: f32 = 0.45;
+
+/// A photo with a number on it.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct ByBib {
+    /// The photo.
+    pub photo: PhotoId,
+    /// Where it is in the store.
+    pub key: String,
+    /// As it was read.
+    pub number: String,
+    /// 0 to 1: how sure the reading is.
+    pub score: f32,
+}
+
+/// The photos of an event with this number; with `prefix`, with a number that begins so. Surest first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn by_bib(
+    db: &mut PgConnection,
+    event: EventId,
+    number: &str,
+    prefix: bool,
+) -> sqlx::Result<Vec<ByBib>> {
+    sqlx::query_as!(
+        ByBib,
+        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score FROM bib b JOIN photo p USING (photo_id)
+           JOIN event e USING (event_id)
+           WHERE p.event_id = $1 AND e.deleted_at IS NULL AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
+           ORDER BY b.number <> $2, b.score DESC, p.key LIMIT $4"#,
+        event.0,
+        number,
+        prefix,
+        i64::try_from(FOUND_MAX).unwrap_or(i64::MAX)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Why nobody can be looked for with a selfie.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfieError {
+    /// Not a photo.
+    #[error(transparent)]
+    Photo(#[from] PhotoError),
+    /// Nobody on it.
+    #[error("no face was found on it: take one from the front, in good light")]
+    NoFace,
+    /// Somebody far away.
+    #[error("the face on it is less than {EMBEDDABLE_WIDTH} pixels wide: take it from closer")]
+    TooSmall,
+    /// It broke the process that looked at it.
+    #[error("it could not be looked at ({0}): take another one")]
+    Crashed(String),
+    /// Nobody could look.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// The face of whoever is nearest on a selfie. It is not kept.
+///
+/// # Errors
+/// See [`SelfieError`].
+pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieError> {
+    let (bibs, embeddings, thumbnail) = (false, true, false);
+    let operation = Operation::PhotoProcessing;
+    let wants = Wants { operation, bibs, embeddings, thumbnail };
+    let slot = pool.slot().await;
+    let faces = match pool.look(&slot, wants, photo).await {
+        Ok(Answer::Seen(Seen::Processing { faces, .. })) => faces,
+        Ok(Answer::Seen(Seen::Rotation { .. })) => Vec::new(),
+        Ok(Answer::Refused(error)) => return Err(error.into()),
+        Ok(Answer::Panicked(why)) | Err(Trouble::Crashed(why)) => {
+            return Err(SelfieError::Crashed(why));
+        }
+        Err(Trouble::NoChild(error)) => return Err(error.into()),
+    };
+    let nearest = faces.into_iter().max_by(|a, b| a.0.width.total_cmp(&b.0.width));
+    nearest.ok_or(SelfieError::NoFace)?.1.ok_or(SelfieError::TooSmall)
+}
+
+/// A photo with a face on it that looks like the one that is looked for.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct ByFace {
+    /// The photo.
+    pub photo: PhotoId,
+    /// Where it is in the store.
+    pub key: String,
+    /// Which of the photo's faces, from 0.
+    pub face: i16,
+    /// The cosine of the two embeddings: 1 is the same face, 0 nobody known.
+    pub score: f32,
+}
+
+/// The photos of an event with a face like this one, of at least `score_min`; most alike first, each photo once.
+///
+/// Every face of the event is compared: 10,000 take some 20 ms, and no index of theirs has to be kept.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn by_face(
+    db: &mut PgConnection,
+    event: EventId,
+    face: &Embedding,
+    score_min: f32,
+) -> sqlx::Result<Vec<ByFace>> {
+    let mut found: Vec<(PhotoId, i16, f32)> = Vec::new();
+    let (mut photo, mut number) = (uuid::Uuid::nil(), i16::MAX);
+    loop {
+        let page = sqlx::query!(
+            r#"SELECT f.photo_id, f.number, f.embedding AS "embedding!" FROM photo p JOIN face f USING (photo_id)
+               JOIN event e USING (event_id)
+               WHERE p.event_id = $1 AND e.face_search AND f.embedding IS NOT NULL AND (f.photo_id, f.number) > ($2, $3)
+               ORDER BY f.photo_id, f.number LIMIT 5000"#,
+            event.0,
+            photo,
+            number
+        )
+        .fetch_all(&mut *db)
+        .await?;
+        let Some(last) = page.last() else { break };
+        (photo, number) = (last.photo_id, last.number);
+        for row in &page {
+            let score: f32 = row.embedding.iter().zip(face).map(|(a, b)| a * b).sum();
+            if score >= score_min {
+                found.push((PhotoId(row.photo_id), row.number, score));
+            }
+        }
+    }
+    // A photo counts with its best face.
+    found.sort_by(|a, b| (a.0, b.2).partial_cmp(&(b.0, a.2)).unwrap_or(std::cmp::Ordering::Equal));
+    found.dedup_by_key(|(photo, ..)| *photo);
+    found.sort_by(|a, b| b.2.total_cmp(&a.2));
+    found.truncate(FOUND_MAX);
+    let photos: Vec<_> = found.iter().map(|(photo, ..)| photo.0).collect();
+    let keys = sqlx::query!("SELECT photo_id, key FROM photo WHERE photo_id = ANY ($1)", &photos)
+        .fetch_all(db)
+        .await?;
+    let mut keys: std::collections::HashMap<_, _> =
+        keys.into_iter().map(|row| (row.photo_id, row.key)).collect();
+    Ok(found
+        .into_iter()
+        .filter_map(|(photo, face, score)| {
+            Some(ByFace { key: keys.remove(&photo.0)?, photo, face, score })
+        })
+        .collect())
+}

@@ -1,0 +1,489 @@
+//! The chain that seals the ledger, checked: link by link, from the database or from an export, by nothing but what
+//! `migrations/0010_chain.sql` says about the text of a link.
+
+use std::{collections::BTreeMap, fmt::Write as _, io};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+
+use crate::{
+    ids::OrganisationId,
+    ledger::{credits::Credits, top_up::TopUpKind},
+};
+
+/// Links read at once: of 1,024 entries each, at most.
+const PAGE: i64 = 100;
+
+/// What one statement wrote in one organisation's ledger, sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Whose chain.
+    pub organisation: OrganisationId,
+    /// Its first ledger entry.
+    pub first_entry: i64,
+    /// Its last.
+    pub last_entry: i64,
+    /// When all of them were booked.
+    pub at: DateTime<Utc>,
+    /// Which worker booked them; `None` for a top-up.
+    pub worker: Option<i64>,
+    /// After the last entry.
+    pub available: Credits,
+    /// After the last entry.
+    pub reserved: Credits,
+    /// After the last entry.
+    pub spent: Credits,
+    /// SHA-256 of its text, in hexadecimal.
+    pub hash: String,
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+}
+
+/// A row of the ledger, as it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The job, or the top-up.
+    pub transaction: i64,
+    /// `top_up`, `reserve`, `commit` or `refund`.
+    pub movement: String,
+    /// Credits.
+    pub amount: i64,
+    /// For a top-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_up: Option<SealedTopUp>,
+}
+
+/// What is sealed of a top-up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedTopUp {
+    /// Why.
+    pub kind: TopUpKind,
+    /// Of a purchase, with four decimals, as it is sealed.
+    pub price_per_credit: Option<String>,
+    /// Of a purchase.
+    pub currency: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// For people.
+    pub note: String,
+    /// Of the request.
+    pub idempotency_key: String,
+}
+
+/// How far a chain reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Whose chain.
+    pub organisation: OrganisationId,
+    /// Ledger entries.
+    pub entries: i64,
+    /// The hash of the last link; `None` when there is none.
+    pub head: Option<String>,
+}
+
+/// The first link that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("organisation {organisation}, entries {first_entry} to {last_entry}: {what}")]
+pub struct Broken {
+    /// Whose chain.
+    pub organisation: OrganisationId,
+    /// Of the link.
+    pub first_entry: i64,
+    /// Of the link.
+    pub last_entry: i64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// What verifying a chain found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How far it holds. Keep it somewhere else: nobody can rewrite the chain and keep this link in it.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Links that hold.
+    pub links: u64,
+    /// The first that does not.
+    pub broken: Option<Broken>,
+}
+
+impl Link {
+    /// The hash of its text, after the link before it.
+    fn seal(&self, previous: Option<&str>) -> String {
+        let mut text = format!(
+            "{} {}-{} {} {} {} {} {} {}",
+            self.organisation,
+            self.first_entry,
+            self.last_entry,
+            self.at.timestamp_micros(),
+            self.worker.unwrap_or(0),
+            self.available.0,
+            self.reserved.0,
+            self.spent.0,
+            previous.unwrap_or("-")
+        );
+        for entry in &self.entries {
+            let _ = write!(text, "\n{} {} {}", entry.transaction, entry.movement, entry.amount);
+            if let Some(top_up) = &entry.top_up {
+                let price = top_up.price_per_credit.as_deref().unwrap_or("-");
+                let currency = top_up.currency.as_deref().unwrap_or("-");
+                let kind = serde_json::json!(top_up.kind);
+                let _ = write!(text, " {} {price} {currency}", kind.as_str().unwrap_or_default());
+                for words in [&top_up.actor, &top_up.note, &top_up.idempotency_key] {
+                    let _ = write!(text, " {}", serde_json::json!(words));
+                }
+            }
+        }
+        Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+/// Follows one organisation's chain.
+#[derive(Debug)]
+struct Follower {
+    verified: Verified,
+    available: i64,
+    reserved: i64,
+    spent: i64,
+}
+
+impl Follower {
+    fn new(organisation: OrganisationId) -> Self {
+        let head = Head { organisation, entries: 0, head: None };
+        Self {
+            verified: Verified { head, links: 0, broken: None },
+            available: 0,
+            reserved: 0,
+            spent: 0,
+        }
+    }
+
+    /// Takes the next link; after the first broken one nothing more is looked at.
+    fn follow(&mut self, link: &Link) {
+        if self.verified.broken.is_some() {
+            return;
+        }
+        match self.check(link) {
+            Ok(()) => {
+                self.verified.links += 1;
+                self.verified.head.entries = link.last_entry;
+                self.verified.head.head = Some(link.hash.clone());
+            }
+            Err(what) => self.breaks(link.first_entry, link.last_entry, what),
+        }
+    }
+
+    fn breaks(&mut self, first_entry: i64, last_entry: i64, what: String) {
+        let organisation = self.verified.head.organisation;
+        self.verified.broken.get_or_insert(Broken { organisation, first_entry, last_entry, what });
+    }
+
+    fn check(&mut self, link: &Link) -> Result<(), String> {
+        let next = self.verified.head.entries + 1;
+        if link.first_entry != next {
+            return Err(format!("the chain goes on at entry {next}, which no link seals"));
+        }
+        let sealed = link.last_entry - link.first_entry + 1;
+        if i64::try_from(link.entries.len()) != Ok(sealed) {
+            return Err(format!("it seals {sealed} entries, and {} are there", link.entries.len()));
+        }
+        for entry in &link.entries {
+            match entry.movement.as_str() {
+                "top_up" => self.available = self.available.saturating_add(entry.amount),
+                "reserve" => {
+                    (self.available, self.reserved) = (self.available - 1, self.reserved + 1);
+                }
+                "refund" => {
+                    (self.available, self.reserved) = (self.available + 1, self.reserved - 1);
+                }
+                "commit" => (self.reserved, self.spent) = (self.reserved - 1, self.spent + 1),
+                other => return Err(format!("there is no movement {other:?}")),
+            }
+        }
+        let sums = (self.available, self.reserved, self.spent);
+        let said = (link.available.0, link.reserved.0, link.spent.0);
+        if sums != said {
+            return Err(format!(
+                "its totals (available, reserved, spent) are {said:?}, and its entries add up to {sums:?}"
+            ));
+        }
+        if link.seal(self.verified.head.head.as_deref()) != link.hash {
+            return Err("its hash is not that of its text and the link before it".into());
+        }
+        Ok(())
+    }
+}
+
+/// Verifies the chains of an organisation, or of all, in the database: in one snapshot, while everything goes on.
+///
+/// # Errors
+/// When the database has trouble. What is broken is an answer, not an error.
+pub async fn verify(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    mut seen: impl FnMut(&Link),
+) -> sqlx::Result<Vec<Verified>> {
+    let mut tx = begin(db).await?;
+    let mut all = Vec::new();
+    for head in heads(&mut tx, organisation).await? {
+        let mut follower = Follower::new(head.organisation);
+        let mut after = 0;
+        loop {
+            let page = read(&mut tx, head.organisation, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.link.last_entry;
+            for Read { link, foreign } in &page {
+                if let Some(entry) = foreign {
+                    let what =
+                        format!("entry {entry} is of another instant, worker or leg than its link");
+                    follower.breaks(link.first_entry, link.last_entry, what);
+                }
+                follower.follow(link);
+                seen(link);
+            }
+            if follower.verified.broken.is_some() {
+                break;
+            }
+        }
+        follower.arrive(&head);
+        all.push(follower.verified);
+    }
+    tx.rollback().await?;
+    Ok(all)
+}
+
+impl Follower {
+    /// The chain must reach as far as its owner says.
+    fn arrive(&mut self, head: &Head) {
+        let reached = self.verified.head.clone();
+        if reached.entries != head.entries {
+            let what = format!(
+                "the ledger has {} entries, and the chain seals {}",
+                head.entries, reached.entries
+            );
+            self.breaks(reached.entries + 1, head.entries.max(reached.entries + 1), what);
+        } else if reached.head != head.head {
+            self.breaks(
+                head.entries,
+                head.entries,
+                "the last link is not the one that was named".into(),
+            );
+        }
+    }
+}
+
+/// Writes the chains of an organisation, or of all, one JSON object a line: for each its head, then its links. What it
+/// writes can be verified anywhere, without a database.
+///
+/// # Errors
+/// When the database has trouble, or whoever reads has gone.
+pub async fn export(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    out: &mut (dyn io::Write + Send),
+) -> Result<(), ExportError> {
+    let mut tx = begin(db).await?;
+    for head in heads(&mut tx, organisation).await? {
+        writeln!(out, "{}", serde_json::to_string(&head).map_err(io::Error::from)?)?;
+        let mut after = 0;
+        loop {
+            let page = read(&mut tx, head.organisation, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.link.last_entry;
+            for Read { link, .. } in &page {
+                writeln!(out, "{}", serde_json::to_string(link).map_err(io::Error::from)?)?;
+            }
+        }
+    }
+    tx.rollback().await?;
+    Ok(())
+}
+
+/// Why a ledger could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The database has trouble.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// It cannot be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why an export cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// Not what [`export`] writes.
+    #[error("line {line} is not of an export of photogate's ledger: {error}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// No head of a chain: not an export, or an empty one.
+    #[error("there is no chain in it: this is no export of photogate's ledger")]
+    Empty,
+    /// Two chains of one organisation.
+    #[error("line {0} begins a chain a second time")]
+    Repeated(usize),
+    /// A link of an organisation whose head was not there before.
+    #[error("line {0} is a link without a head: the beginning of the export is missing")]
+    Headless(usize),
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Link(Link),
+    Head(Head),
+}
+
+/// Verifies what [`export`] wrote.
+///
+/// # Errors
+/// See [`ImportError`]. What is broken is an answer, not an error.
+pub fn verify_export(
+    export: impl io::BufRead,
+    mut seen: impl FnMut(&Link),
+) -> Result<Vec<Verified>, ImportError> {
+    let mut chains: BTreeMap<OrganisationId, (Head, Follower)> = BTreeMap::new();
+    for (number, line) in export.lines().enumerate() {
+        let line = serde_json::from_str(&line?)
+            .map_err(|error| ImportError::Line { line: number + 1, error })?;
+        match line {
+            Line::Head(head) => {
+                let follower = Follower::new(head.organisation);
+                if chains.insert(head.organisation, (head, follower)).is_some() {
+                    return Err(ImportError::Repeated(number + 1));
+                }
+            }
+            Line::Link(link) => {
+                let (_, follower) =
+                    chains.get_mut(&link.organisation).ok_or(ImportError::Headless(number + 1))?;
+                follower.follow(&link);
+                seen(&link);
+            }
+        }
+    }
+    if chains.is_empty() {
+        return Err(ImportError::Empty);
+    }
+    Ok(chains
+        .into_values()
+        .map(|(head, mut follower)| {
+            follower.arrive(&head);
+            follower.verified
+        })
+        .collect())
+}
+
+async fn begin(db: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
+    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    // It reads everything: the limits for the gate's short statements are not for it.
+    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// How far the accounts say that their ledgers reach, and the last links.
+async fn heads(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+) -> sqlx::Result<Vec<Head>> {
+    sqlx::query_as!(
+        Head,
+        r#"SELECT a.organisation_id AS "organisation: _", greatest(a.entries, l.last_entry, (SELECT max(entry) FROM ledger WHERE ledger.organisation_id = a.organisation_id)) AS "entries!",
+                  encode(l.hash, 'hex') AS head
+           FROM account a
+           LEFT JOIN LATERAL (SELECT * FROM link WHERE link.organisation_id = a.organisation_id ORDER BY last_entry DESC LIMIT 1) l ON true
+           WHERE a.organisation_id = $1 OR $1 IS NULL ORDER BY a.organisation_id"#,
+        organisation.map(|organisation| organisation.0)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A link as the database has it, and the first of its entries that is not as the link says.
+struct Read {
+    link: Link,
+    foreign: Option<i64>,
+}
+
+/// The next links, with their entries.
+async fn read(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    after: i64,
+) -> sqlx::Result<Vec<Read>> {
+    let links = sqlx::query!(
+        "SELECT first_entry, last_entry, at, worker_id, available, reserved, spent, encode(hash, 'hex') AS \"hash!\"
+         FROM link WHERE organisation_id = $1 AND last_entry > $2 ORDER BY last_entry LIMIT $3",
+        organisation.0,
+        after,
+        PAGE
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let last = links.last().map_or(after, |link| link.last_entry);
+    let entries = sqlx::query!(
+        r#"SELECT l.entry, l.transaction_id, l.leg, l.movement::text AS "movement!", l.amount, l.worker_id, l.at,
+                  t.kind AS "kind?: TopUpKind", t.price_per_credit::text AS "price_per_credit?", t.currency AS "currency?", t.actor AS "actor?", t.note AS "note?", t.idempotency_key AS "idempotency_key?"
+           FROM ledger l LEFT JOIN top_up t ON l.movement = 'top_up' AND t.transaction_id = l.transaction_id
+           WHERE l.organisation_id = $1 AND l.entry > $2 AND l.entry <= $3 ORDER BY l.entry"#,
+        organisation.0,
+        after,
+        last
+    )
+    .fetch_all(db)
+    .await?;
+    let mut entries = entries.into_iter().peekable();
+    let mut page = Vec::new();
+    for link in links {
+        let (mut sealed, mut foreign) = (Vec::new(), None);
+        // What no link seals is told by the gap in the links.
+        while entries.next_if(|row| row.entry < link.first_entry).is_some() {}
+        while let Some(row) = entries.next_if(|row| row.entry <= link.last_entry) {
+            let opens = matches!(row.movement.as_str(), "top_up" | "reserve");
+            if row.at != link.at || row.worker_id != link.worker_id || (row.leg == 0) != opens {
+                foreign.get_or_insert(row.entry);
+            }
+            let words = row.kind.zip(row.actor).zip(row.note).zip(row.idempotency_key);
+            sealed.push(Entry {
+                transaction: row.transaction_id,
+                movement: row.movement,
+                amount: row.amount,
+                top_up: words.map(|(((kind, actor), note), idempotency_key)| SealedTopUp {
+                    kind,
+                    price_per_credit: row.price_per_credit,
+                    currency: row.currency,
+                    actor,
+                    note,
+                    idempotency_key,
+                }),
+            });
+        }
+        let link = Link {
+            organisation,
+            first_entry: link.first_entry,
+            last_entry: link.last_entry,
+            at: link.at,
+            worker: link.worker_id,
+            available: Credits(link.available),
+            reserved: Credits(link.reserved),
+            spent: Credits(link.spent),
+            hash: link.hash,
+            entries: sealed,
+        };
+        page.push(Read { link, foreign });
+    }
+    Ok(page)
+}

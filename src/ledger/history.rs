@@ -1,0 +1,289 @@
+//! The history an organisation sees. It adds up to its balance at every instant: credits are shown as used when they
+//! leave the balance, that is when they are reserved; a commit moves nothing that is visible.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::{
+    ids::{EventId, JobId, Operation, OrganisationId, PhotoId, RunId},
+    ledger::credits::Credits,
+};
+
+/// Why credits moved.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    serde::Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Kind {
+    /// Photos were claimed.
+    Usage,
+    /// Bought.
+    Purchase,
+    /// Granted by staff.
+    AdminGrant,
+    /// A gift.
+    FreeCredits,
+    /// Photos could not be processed; or an adjustment by support.
+    Refund,
+}
+
+impl Kind {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "Usage",
+            Self::Purchase => "Purchase",
+            Self::AdminGrant => "Admin Grant",
+            Self::FreeCredits => "Free Credits",
+            Self::Refund => "Refund",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Purchase => "purchase",
+            Self::AdminGrant => "admin_grant",
+            Self::FreeCredits => "free_credits",
+            Self::Refund => "refund",
+        }
+    }
+}
+
+/// A row of the history: a top-up, or what a run used, or got back, within a month.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Movement {
+    /// Why.
+    pub kind: Kind,
+    /// Signed: what the balance gained.
+    pub credits: Credits,
+    /// For usage and refunds of photos.
+    pub event: Option<EventId>,
+    /// Its name.
+    pub event_name: Option<String>,
+    /// For usage and refunds of photos.
+    pub operation: Option<Operation>,
+    /// For usage and refunds of photos.
+    pub run: Option<RunId>,
+    /// For top-ups: their transaction in the ledger.
+    pub transaction: Option<JobId>,
+    /// Who: an e-mail address, or `System`.
+    pub actor: String,
+    /// For top-ups: what was noted for people.
+    pub note: Option<String>,
+    /// For purchases: what a credit cost at that moment.
+    pub price_per_credit: Option<Decimal>,
+    /// Of the price (ISO 4217).
+    pub currency: Option<String>,
+    /// Since when; the order of the history.
+    pub at: DateTime<Utc>,
+    /// For usage and refunds of photos: the last movement that is counted here.
+    pub until: Option<DateTime<Utc>>,
+    /// Where the next page begins: give it back as [`Page::after`].
+    #[schema(value_type = String)]
+    pub cursor: Cursor,
+}
+
+/// A place in the history. Opaque to callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    at: DateTime<Utc>,
+    rank: i32,
+    id: i64,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}-{:x}-{:x}", self.at.timestamp_micros(), self.rank, self.id)
+    }
+}
+
+/// Not a place in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no cursor: take it from the last row of the page before")]
+pub struct BadCursor;
+
+impl std::str::FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let mut numbers = text.split('-').map(|part| i64::from_str_radix(part, 16));
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(at)), Some(Ok(rank)), Some(Ok(id)), None) => Ok(Self {
+                at: DateTime::from_timestamp_micros(at).ok_or(BadCursor)?,
+                rank: rank.try_into().map_err(|_| BadCursor)?,
+                id,
+            }),
+            _ => Err(BadCursor),
+        }
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Which part of a history.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// Only these; none: all.
+    pub kinds: &'a [Kind],
+    /// Only what concerns this event.
+    pub event: Option<EventId>,
+    /// From this instant on.
+    pub since: Option<DateTime<Utc>>,
+    /// Before this instant.
+    pub before: Option<DateTime<Utc>>,
+    /// After this row, that is, older than it.
+    pub after: Option<Cursor>,
+    /// Rows, at most.
+    pub most: i64,
+}
+
+impl Default for Page<'_> {
+    fn default() -> Self {
+        Self { kinds: &[], event: None, since: None, before: None, after: None, most: 50 }
+    }
+}
+
+/// A page of the history of an organisation, newest first. A run is one row of usage a month, and one of refunds if
+/// there were any. Costs the same however long the ledger is.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn history(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    page: Page<'_>,
+) -> sqlx::Result<Vec<Movement>> {
+    let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
+    // Below the newest there is: the far future, and before the instant asked for.
+    let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
+    let after = page.after.unwrap_or(Cursor { at: newest, rank: 0, id: 0 });
+    let rows = sqlx::query!(
+        r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits", m.event_id AS "event: EventId", e.name AS "event_name?",
+                  q.operation AS "operation?: Operation", m.run_id AS "run: RunId", m.transaction_id AS "transaction: JobId", m.actor AS "actor!",
+                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.until, m.rank AS "rank!", m.id AS "id!"
+           FROM (
+               (SELECT 3 AS rank, transaction_id AS id, kind::text, amount AS credits, NULL::bigint AS event_id, NULL::bigint AS queue_id, NULL::bigint AS run_id,
+                       transaction_id, actor, nullif(note, '') AS note, price_per_credit, currency, at, NULL::timestamptz AS until
+                FROM top_up
+                WHERE organisation_id = $1 AND at >= $5 AND at <= $6 AND (at, 3, transaction_id) < ($6, $7, $8)
+                  AND (kind::text = ANY ($2) OR $2 = '{}') AND $3::bigint IS NULL
+                ORDER BY at DESC, transaction_id DESC LIMIT $4)
+               UNION ALL
+               (SELECT 2, u.run_id, 'usage', -u.claimed, r.event_id, u.queue_id, u.run_id, NULL, r.actor, NULL, NULL, NULL, u.first_claimed_at, u.last_claimed_at
+                FROM usage u JOIN run r USING (run_id)
+                WHERE u.organisation_id = $1 AND u.first_claimed_at >= $5 AND u.first_claimed_at <= $6 AND (u.first_claimed_at, 2, u.run_id) < ($6, $7, $8)
+                  AND ('usage' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
+                ORDER BY u.first_claimed_at DESC, u.run_id DESC LIMIT $4)
+               UNION ALL
+               (SELECT 1, u.run_id, 'refund', u.refunded, r.event_id, u.queue_id, u.run_id, NULL, 'System', NULL, NULL, NULL, u.first_refunded_at, u.last_refunded_at
+                FROM usage u JOIN run r USING (run_id)
+                WHERE u.organisation_id = $1 AND u.first_refunded_at >= $5 AND u.first_refunded_at <= $6 AND (u.first_refunded_at, 1, u.run_id) < ($6, $7, $8)
+                  AND ('refund' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
+                ORDER BY u.first_refunded_at DESC, u.run_id DESC LIMIT $4)
+           ) m LEFT JOIN event e USING (event_id) LEFT JOIN queue q USING (queue_id)
+           ORDER BY m.at DESC, m.rank DESC, m.id DESC LIMIT $4"#,
+        organisation.0,
+        &kinds,
+        page.event.map(|event| event.0),
+        page.most,
+        page.since.unwrap_or(DateTime::UNIX_EPOCH),
+        after.at,
+        after.rank,
+        after.id
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Movement {
+            kind: row.kind,
+            credits: row.credits,
+            event: row.event,
+            event_name: row.event_name,
+            operation: row.operation,
+            run: row.run,
+            transaction: row.transaction,
+            actor: row.actor,
+            note: row.note,
+            price_per_credit: row.price_per_credit,
+            currency: row.currency,
+            at: row.at,
+            until: row.until,
+            cursor: Cursor { at: row.at, rank: row.rank, id: row.id },
+        })
+        .collect())
+}
+
+/// PostgreSQL's timestamps end before chrono's do.
+fn far_future() -> DateTime<Utc> {
+    DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default()
+}
+
+/// A photo of a run, and what it cost.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct PhotoOfRun {
+    /// The photo.
+    pub photo: PhotoId,
+    /// Where it is in the store.
+    pub key: String,
+    /// Its place in the queue; where the next page begins.
+    pub position: i64,
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
+    pub state: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// When its credit left the balance.
+    pub charged_at: Option<DateTime<Utc>>,
+    /// When it came back.
+    pub refunded_at: Option<DateTime<Utc>>,
+}
+
+/// The photos of a run in the order they were queued, after a position. This is what a row of the history is made of.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn photos_of_run(
+    db: &mut PgConnection,
+    run: RunId,
+    after: i64,
+    most: i64,
+) -> sqlx::Result<Vec<PhotoOfRun>> {
+    sqlx::query_as!(
+        PhotoOfRun,
+        r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
+                  CASE WHEN o.state IS NOT NULL THEN o.state::text WHEN s.position IS NOT NULL THEN 'skipped'
+                       WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
+                  o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
+           FROM run r JOIN queue q USING (queue_id)
+           JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position AND j.position < r.first_position + r.queued AND j.position > $2
+           JOIN photo p USING (photo_id)
+           LEFT JOIN outcome o USING (job_id)
+           LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
+           LEFT JOIN ledger taken ON taken.transaction_id = j.job_id AND taken.leg = 0
+           LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1 AND back.movement = 'refund'
+           WHERE r.run_id = $1 ORDER BY j.position LIMIT $3"#,
+        run.0,
+        after,
+        most
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,80 @@
+//! What an organisation used and added, by month of its own time zone. Computed from how the account stood when each
+//! month began, so it costs the same however much was booked.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::{ids::OrganisationId, ledger::credits::Credits};
+
+/// A month of an organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Month {
+    /// Its first day.
+    pub month: NaiveDate,
+    /// Its first instant, in the organisation's time zone.
+    pub begins_at: DateTime<Utc>,
+    /// The first instant of the next.
+    pub ends_at: DateTime<Utc>,
+    /// It is not over yet.
+    pub current: bool,
+    /// Available when it began.
+    pub opening: Credits,
+    /// Credits that left for photos, less those that came back.
+    pub usage: Credits,
+    /// Top-ups of every kind; adjustments may make it negative.
+    pub added: Credits,
+    /// Added less usage: what the balance gained.
+    pub net: Credits,
+    /// Rows of the history.
+    pub transactions: i64,
+    /// Available when it ended, or now.
+    pub closing: Credits,
+}
+
+/// The current month and as many before it as asked for, newest first. Empty if there is no such organisation.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn latest(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    before: i32,
+) -> sqlx::Result<Vec<Month>> {
+    let rows = sqlx::query!(
+        r#"WITH edges AS (
+               SELECT o.organisation_id, o.time_zone, n, (month_of(greatest(clock(), a.moved_at), o.time_zone) - make_interval(months => n))::date AS month
+               FROM organisation o JOIN account a USING (organisation_id), generate_series(0, $2::integer) n
+               WHERE o.organisation_id = $1),
+           instants AS (
+               SELECT e.*, month_begins(month, time_zone) AS begins_at, month_begins((month + interval '1 month')::date, time_zone) AS ends_at FROM edges e)
+           SELECT i.month AS "month!", i.begins_at AS "begins_at!", i.ends_at AS "ends_at!", i.n = 0 AS "current!",
+                  o.available AS "opening!: Credits", c.available AS "closing!: Credits",
+                  (c.funded - c.available) - (o.funded - o.available) AS "usage!: Credits", c.funded - o.funded AS "added!: Credits",
+                  (SELECT count(*) FROM top_up t WHERE t.organisation_id = $1 AND t.at >= i.begins_at AND t.at < i.ends_at)
+                  + (SELECT count(*) FROM usage u WHERE u.organisation_id = $1 AND u.first_claimed_at >= i.begins_at AND u.first_claimed_at < i.ends_at)
+                  + (SELECT count(*) FROM usage u WHERE u.organisation_id = $1 AND u.first_refunded_at >= i.begins_at AND u.first_refunded_at < i.ends_at)
+                  AS "transactions!"
+           FROM instants i, opening_of($1, i.month) o, opening_of($1, (i.month + interval '1 month')::date) c
+           ORDER BY i.n"#,
+        organisation.0,
+        before
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Month {
+            month: row.month,
+            begins_at: row.begins_at,
+            ends_at: row.ends_at,
+            current: row.current,
+            opening: row.opening,
+            usage: row.usage,
+            added: row.added,
+            net: Credits(row.added.0 - row.usage.0),
+            transactions: row.transactions,
+            closing: row.closing,
+        })
+        .collect())
+}

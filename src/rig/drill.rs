@@ -1,0 +1,218 @@
+//! The books under fire. Real worker processes are killed and frozen, PostgreSQL loses its plug, Redis its memory,
+//! connections are cut, every call is sent twice, credit runs out and comes back, photos fail, panic and take their
+//! workers down. Then everything is counted from the database: nothing may be lost, charged twice, stuck or stranded.
+
+mod chaos;
+mod crew;
+mod sleeper;
+mod tally;
+mod traffic;
+
+use std::{path::PathBuf, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use sqlx::{Connection, PgConnection, PgPool};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::{
+    database::{self, DatabaseError},
+    rig::services::{Redis, Services, ServicesError},
+};
+use chaos::Chaos;
+use crew::Crew;
+use sleeper::Sleepers;
+pub use tally::{Expected, Tally, Told, tally};
+use traffic::Traffic;
+
+/// Shorter than a customer's, so that many workers can die in a minute.
+const LEASE: Duration = Duration::from_secs(2);
+/// When nothing has moved for so long although workers are there, what is left is stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is told how it goes.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// What is to be done to the books.
+#[derive(Debug, Clone)]
+pub struct Drill {
+    /// Photos.
+    pub jobs: usize,
+    /// Workers killed, beside those that photos take down.
+    pub kills: usize,
+    /// The same seed, the same plan.
+    pub seed: u64,
+    /// Worker processes at a time.
+    pub workers: usize,
+    /// Where the servers keep what they keep, and the workers their log.
+    pub place: PathBuf,
+    /// A PostgreSQL to make a database on; none: one of its own, which also loses its plug.
+    pub server: Option<String>,
+}
+
+/// Why a drill could not be held.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The servers do not start.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
+    /// The database cannot be prepared.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The database has trouble that is not of the drill's making.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// Processes and files.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The address of a server.
+    #[error("{0:?} is no address of a PostgreSQL: write postgres://user@host/postgres")]
+    Address(String),
+}
+
+impl Drill {
+    /// Holds the drill, and counts. `tell` hears how it goes, a line every few seconds.
+    ///
+    /// # Errors
+    /// See [`DrillError`]. Books that do not balance are an answer, not an error.
+    pub async fn hold(&self, mut tell: impl FnMut(String)) -> Result<(Tally, Told), DrillError> {
+        let mut ground = Ground::prepare(self).await?;
+        let counted = match self.on(&mut ground, &mut tell).await {
+            Ok(told) => tally(&ground.url, self, &told).await.map(|tally| (tally, told)),
+            Err(error) => Err(error),
+        };
+        ground.leave().await?;
+        counted
+    }
+
+    async fn on(
+        &self,
+        ground: &mut Ground,
+        tell: &mut impl FnMut(String),
+    ) -> Result<Told, DrillError> {
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        let pool = database::connect(&ground.url, 8).await?;
+        let mut traffic = Traffic::begin(&pool, self.jobs).await?;
+        let mut crew = Crew::hire(self, &ground.url, &ground.redis.url())?;
+        let mut chaos = Chaos::default();
+        let mut sleepers = Sleepers::default();
+        let rounds = self.kills.max(self.jobs.div_ceil(2000)).max(8);
+        let mut last = Instant::now();
+        for round in 0..rounds {
+            traffic.send(&mut rng, &pool, rounds - round).await;
+            chaos.strike(&mut rng, ground, &mut crew, self.kills, rounds - round).await?;
+            tokio::time::sleep(Duration::from_millis(rng.random_range(20..200))).await;
+            if round == 2 || rng.random_ratio(1, 20) {
+                sleepers.send_one(&pool, round);
+            }
+            crew.replace_the_dead()?;
+            if last.elapsed() > TELL_EVERY {
+                last = Instant::now();
+                tell(format!(
+                    "round {} of {rounds}: {} photos sent, {chaos}, {} workers started",
+                    round + 1,
+                    traffic.sent(),
+                    crew.started()
+                ));
+            }
+        }
+        chaos.end(ground, &mut crew).await?;
+        traffic.fund_everything(&pool).await;
+        tell(format!("calm again after {chaos}: the rest is worked off"));
+        self.until_quiet(&pool, &mut crew, tell).await?;
+        let late = sleepers.wake().await;
+        self.until_quiet(&pool, &mut crew, tell).await?;
+        crew.dismiss().await?;
+        Ok(Told {
+            expected: traffic.expected(),
+            alarms: crew.alarms()?,
+            kills: chaos.kills(),
+            late_accepted: late.accepted,
+            refused: crew.refused()? + late.tried - late.accepted,
+            chaos: chaos.to_string(),
+            workers: crew.started(),
+        })
+    }
+
+    /// Until everything is done, or nothing moves any more.
+    async fn until_quiet(
+        &self,
+        pool: &PgPool,
+        crew: &mut Crew,
+        tell: &mut impl FnMut(String),
+    ) -> Result<(), DrillError> {
+        let (mut before, mut moved, mut last) = (None, Instant::now(), Instant::now());
+        loop {
+            crew.replace_the_dead()?;
+            let open: i64 = sqlx::query_scalar!(
+                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue) + (SELECT count(*) FROM in_flight) AS "open!""#
+            )
+            .fetch_one(pool)
+            .await?;
+            if open == 0 {
+                return Ok(());
+            }
+            if before != Some(open) {
+                (before, moved) = (Some(open), Instant::now());
+            }
+            if last.elapsed() > TELL_EVERY {
+                last = Instant::now();
+                tell(format!("{open} photos are left"));
+            }
+            if moved.elapsed() > PATIENCE {
+                tracing::error!(open, "nothing moves any more");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// The servers, and the database on them.
+struct Ground {
+    own: Option<Services>,
+    redis: Redis,
+    _sockets: TempDir,
+    /// Of the database.
+    url: String,
+    /// Of the server's own, and the name of ours.
+    server: String,
+    name: String,
+}
+
+impl Ground {
+    async fn prepare(drill: &Drill) -> Result<Self, DrillError> {
+        std::fs::create_dir_all(&drill.place)?;
+        let (redis, sockets) = Services::redis_alone().await?;
+        let name = format!("photogate_drill_{:08x}", rand::random::<u32>());
+        let (own, server, url) = match &drill.server {
+            None => {
+                let own = Services::start(&drill.place.join("services")).await?;
+                let (server, url) = (own.postgres.url("postgres"), own.postgres.url(&name));
+                (Some(own), server, url)
+            }
+            Some(server) => {
+                let mut url =
+                    url::Url::parse(server).map_err(|_| DrillError::Address(server.clone()))?;
+                url.set_path(&name);
+                (None, server.clone(), url.into())
+            }
+        };
+        // A database's name is no parameter; this one is our own.
+        execute(&server, format!("CREATE DATABASE {name}")).await?;
+        database::migrate(&url).await?;
+        Ok(Self { own, redis, _sockets: sockets, url, server, name })
+    }
+
+    async fn leave(self) -> Result<(), DrillError> {
+        if self.own.is_none() {
+            execute(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn execute(url: &str, statement: String) -> sqlx::Result<()> {
+    let mut db = PgConnection::connect(url).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut db).await?;
+    db.close().await
+}

@@ -1,0 +1,99 @@
+//! A worker that sleeps through its lease for certain: it claims, says nothing until others have its photos, and then
+//! settles them as if nothing had been.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::PATIENCE;
+use crate::{
+    catalog::findings::Findings,
+    ids::{OrganisationId, WorkerId},
+    notify::{progress::Progress, wake::Wake},
+    queue::claim::{self, Reservation},
+    worker::settle::{Settler, Settling, Verdict},
+};
+
+/// Photos it claims, at most.
+const CLAIMED: usize = 10;
+
+/// How often it tries to claim, ten times a second.
+const TRIES: usize = 50;
+const LEASE: Duration = Duration::from_secs(1);
+
+/// Those who sleep, and what came of those who woke.
+#[derive(Default)]
+pub(super) struct Sleepers(JoinSet<Late>);
+
+/// Settlements that came late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Late {
+    pub(super) tried: usize,
+    pub(super) accepted: usize,
+}
+
+impl Sleepers {
+    pub(super) fn send_one(&mut self, pool: &PgPool, number: usize) {
+        let pool = pool.clone();
+        // Whoever meets a database that is away has not slept: the next one will.
+        self.0.spawn(async move { sleep(&pool, number).await.unwrap_or_default() });
+    }
+
+    /// Waits for all of them.
+    pub(super) async fn wake(self) -> Late {
+        self.0.join_all().await.into_iter().fold(Late::default(), |sum, late| Late {
+            tried: sum.tried + late.tried,
+            accepted: sum.accepted + late.accepted,
+        })
+    }
+}
+
+async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
+    let Some((worker, claimed)) = claim(pool, number).await else { return Ok(Late::default()) };
+    let asleep = Instant::now();
+    while !is_gone(pool, worker).await.unwrap_or(false) {
+        if asleep.elapsed() > PATIENCE {
+            return Ok(Late::default());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let books =
+        Settling { pool: pool.clone(), worker, lease: LEASE, now: CancellationToken::new() };
+    let (settler, _) = Settler::start(books, Wake::silent(), Progress::silent());
+    let mut late = Late::default();
+    for reservation in claimed {
+        late.tried += 1;
+        let verdict = Verdict::Processed(Findings::Nothing);
+        late.accepted += usize::from(settler.settle(reservation, verdict).await);
+    }
+    Ok(late)
+}
+
+/// Claims as soon as there is something to claim, and a database to ask.
+async fn claim(pool: &PgPool, number: usize) -> Option<(WorkerId, Vec<Reservation>)> {
+    for _ in 0..TRIES {
+        let name = format!("sleeper-{number}-{:08x}", rand::random::<u32>());
+        let claimed = async {
+            let mut db = pool.acquire().await?;
+            let worker = claim::register(&mut db, &name, 1, LEASE).await?;
+            let claimed = claim::claim(&mut db, worker, CLAIMED, OrganisationId(0), false).await?;
+            Ok::<_, claim::GateError>((worker, claimed))
+        };
+        match claimed.await {
+            Ok((worker, claimed)) if !claimed.is_empty() => return Some((worker, claimed)),
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    None
+}
+
+async fn is_gone(pool: &PgPool, worker: WorkerId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT gone_at IS NOT NULL AS "gone!" FROM worker WHERE worker_id = $1"#,
+        worker.0
+    )
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,206 @@
+//! What customers send in a drill: photos and top-ups, each of them twice, at once, and again until there is an answer.
+
+use std::time::Duration;
+
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use sqlx::PgPool;
+
+use super::DrillError;
+use crate::{
+    catalog::{events, organisations},
+    ids::{EventId, HoldId, Operation, OrganisationId},
+    ledger::{
+        credits::Credits,
+        top_up::{self, TopUp, TopUpKind},
+    },
+    queue::{enqueue, holds},
+};
+
+const ORGANISATIONS: usize = 4;
+const EVENTS: usize = 3;
+
+/// What is sent, and what must come of it.
+pub(super) struct Traffic {
+    clubs: Vec<Club>,
+    left: usize,
+    sent: usize,
+    holds: Vec<HoldId>,
+}
+
+struct Club {
+    organisation: OrganisationId,
+    events: Vec<EventId>,
+    queued: usize,
+    funded: i64,
+    top_ups: usize,
+}
+
+impl Traffic {
+    pub(super) async fn begin(pool: &PgPool, jobs: usize) -> Result<Self, DrillError> {
+        let mut db = pool.acquire().await?;
+        let mut clubs = Vec::new();
+        for number in 0..ORGANISATIONS {
+            let name = format!("Club {number}");
+            let organisation = organisations::create(&mut db, &name, "Europe/Berlin").await?;
+            let mut events = Vec::new();
+            for event in 0..EVENTS {
+                let name = format!("Race {event}");
+                events.push(events::create(&mut db, organisation, &name, false, false).await?);
+            }
+            clubs.push(Club { organisation, events, queued: 0, funded: 0, top_ups: 0 });
+        }
+        Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new() })
+    }
+
+    /// Photos sent.
+    pub(super) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// What each organisation's account must have been funded with, and how many photos there must be.
+    pub(super) fn expected(&self) -> super::tally::Expected {
+        super::tally::Expected {
+            photos: self.sent,
+            funded: self.clubs.iter().map(|club| (club.organisation, club.funded)).collect(),
+        }
+    }
+
+    /// A share of what is left; `rounds` are left.
+    pub(super) async fn send(&mut self, rng: &mut StdRng, pool: &PgPool, rounds: usize) {
+        let share = self.left.div_ceil(rounds);
+        let club = rng.random_range(0..self.clubs.len());
+        let event = self.clubs[club].events.choose(rng).copied();
+        let operation = Operation::ALL.choose(rng).copied();
+        if let (Some(event), Some(operation)) = (event, operation) {
+            for part in 0..share.div_ceil(enqueue::PHOTOS_MAX) {
+                let most = (share - part * enqueue::PHOTOS_MAX).min(enqueue::PHOTOS_MAX);
+                let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();
+                self.sent += keys.len();
+                self.left -= keys.len();
+                self.clubs[club].queued += keys.len();
+                twice(|| enqueue(pool, event, operation, &keys)).await;
+            }
+            if rng.random_ratio(1, 6) {
+                self.hold_or_lift(pool, event, operation).await;
+            }
+        }
+        // Less than what is waiting, most of the time: credit runs out, and comes back.
+        let poor = rng.random_range(0..self.clubs.len());
+        let lacking = self.clubs[poor].lacking() * rng.random_range(1..=11) / 10;
+        self.top_up(pool, poor, lacking).await;
+    }
+
+    /// An operator holds a queue, or lifts what was held before.
+    async fn hold_or_lift(&mut self, pool: &PgPool, event: EventId, operation: Operation) {
+        if self.holds.len() < 3 {
+            let held = async || -> sqlx::Result<HoldId> {
+                holds::hold(&mut *pool.acquire().await?, event, operation, "ops", "a drill", None)
+                    .await
+            };
+            // Sent once: a hold that was placed twice is two holds, and both would have to be lifted.
+            if let Ok(hold) = held().await {
+                self.holds.push(hold);
+            }
+        } else if let Some(hold) = self.holds.pop() {
+            twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
+        }
+    }
+
+    /// The rest is paid for, and nothing is held any more.
+    pub(super) async fn fund_everything(&mut self, pool: &PgPool) {
+        // Also those whose answer was lost.
+        let standing = async || {
+            sqlx::query_scalar!(
+                r#"SELECT hold_id AS "hold: HoldId" FROM hold WHERE lifted_at IS NULL"#
+            )
+            .fetch_all(pool)
+            .await
+        };
+        for hold in until_answered(&standing).await {
+            twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
+        }
+        for club in 0..self.clubs.len() {
+            let lacking = self.clubs[club].lacking();
+            self.top_up(pool, club, lacking).await;
+        }
+    }
+
+    async fn top_up(&mut self, pool: &PgPool, club: usize, amount: i64) {
+        if amount <= 0 {
+            return;
+        }
+        let club = &mut self.clubs[club];
+        club.top_ups += 1;
+        club.funded += amount;
+        let key = format!("drill-{}", club.top_ups);
+        let top_up = TopUp {
+            organisation: club.organisation,
+            kind: TopUpKind::AdminGrant,
+            amount: Credits(amount),
+            actor: "drill",
+            note: "",
+            idempotency_key: &key,
+        };
+        twice(async || -> Result<_, top_up::TopUpError> {
+            top_up::top_up(&mut *pool.acquire().await?, top_up).await
+        })
+        .await;
+    }
+}
+
+impl Club {
+    fn lacking(&self) -> i64 {
+        i64::try_from(self.queued).unwrap_or(i64::MAX) - self.funded
+    }
+}
+
+/// A photo's key says what happens to it. Most are fine.
+fn act(rng: &mut StdRng, number: usize) -> String {
+    let act = match rng.random_range(0..10_000) {
+        0 => "crash",
+        1..10 => "panic",
+        10..40 => "retry-2",
+        40..250 => "fail",
+        250..260 => "slow-1500",
+        260..1260 => "slow-20",
+        _ => "ok",
+    };
+    // The shortest drill has one of each, too.
+    let act = match number {
+        5 => "crash",
+        6 => "panic",
+        7 => "retry-2",
+        8 => "slow-1500",
+        _ => act,
+    };
+    format!("rehearsal/{act}/{number}")
+}
+
+async fn enqueue(
+    pool: &PgPool,
+    event: EventId,
+    operation: Operation,
+    keys: &[String],
+) -> Result<(), enqueue::IntakeError> {
+    enqueue::enqueue(&mut *pool.acquire().await?, event, operation, keys, "drill").await?;
+    // Nobody rings: workers that are idle find it when they poll, as they do when Redis is away.
+    Ok(())
+}
+
+/// Sends the same twice, at once.
+async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
+    tokio::join!(until_answered(&send), until_answered(&send));
+}
+
+/// As a customer's program does: again, until there is an answer.
+async fn until_answered<T, E: std::fmt::Display>(send: &impl AsyncFn() -> Result<T, E>) -> T {
+    loop {
+        match send().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::debug!(%error, "sent again");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A child of the pool: looks at one photo after the other, and can do nothing else.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::ExitCode,
+};
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
+
+use super::{
+    lockdown,
+    protocol::{Answer, Extension, Hello, Seen, Thumbnail, Turned, Wants, blocking},
+};
+use crate::ids::Operation;
+
+/// The word that makes this program a child; not for people.
+pub const COMMAND: &str = "--look";
+
+/// Does what a child does if these are a child's arguments: models, megabytes, seconds.
+pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
+    let [_, command, models, memory, seconds] = arguments else { return None };
+    if command != COMMAND {
+        return None;
+    }
+    let memory = memory.to_str()?.parse().ok()?;
+    let seconds = seconds.to_str()?.parse().ok()?;
+    let mut output = io::stdout().lock();
+    Some(match work(Path::new(models), memory, seconds, &mut io::stdin().lock(), &mut output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = blocking::send(&mut output, &Hello::GaveUp(error), &[]);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Until the worker has gone.
+fn work(
+    models: &Path,
+    memory_megabytes: u64,
+    seconds: u64,
+    input: &mut impl Read,
+    output: &mut impl Write,
+) -> Result<(), String> {
+    // Whoever is killed takes this along, with a photo half looked at: another worker has it by then.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| error.to_string())?;
+    let mut eyes = Eyes::open(models).map_err(|error| error.to_string())?;
+    eyes.warm_up().map_err(|error| error.to_string())?;
+    let sandbox =
+        lockdown::enter(memory_megabytes).map_err(|error| format!("no sandbox: {error}"))?;
+    let gone = |_: io::Error| "the worker has gone".to_owned();
+    blocking::send(output, &Hello::Ready(sandbox), &[]).map_err(gone)?;
+    loop {
+        let Ok((wants, photo)) = blocking::receive::<Wants>(input) else { return Ok(()) };
+        let _ = at_most(seconds);
+        let answer = catch_unwind(AssertUnwindSafe(|| look(&mut eyes, wants, &photo)));
+        let mut answer = match answer {
+            Ok(Ok(seen)) => Answer::Seen(seen),
+            Ok(Err(error)) => Answer::Refused(error),
+            Err(panic) => Answer::Panicked(crate::worker::processor::words(&*panic).to_owned()),
+        };
+        let body = answer.body();
+        blocking::send(output, &answer, &body).map_err(gone)?;
+        if matches!(answer, Answer::Panicked(_)) {
+            return Ok(());
+        }
+    }
+}
+
+/// CPU time for the next photo: the kernel ends what the worker's clock has missed, as when the whole machine stood still.
+fn at_most(seconds: u64) -> nix::Result<()> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let used = usage.user_time().tv_sec() + usage.system_time().tv_sec();
+    let (_, hard) = getrlimit(Resource::RLIMIT_CPU)?;
+    setrlimit(Resource::RLIMIT_CPU, u64::try_from(used).unwrap_or(0) + seconds + 1, hard)
+}
+
+fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError> {
+    let photo = Photo::open(bytes)?;
+    let picture = photo.picture()?;
+    let thumbnail =
+        if wants.thumbnail { Thumbnail::new(picture.thumbnail()?) } else { Thumbnail::default() };
+    match wants.operation {
+        Operation::PhotoProcessing => {
+            let faces = eyes.faces(&picture)?;
+            let lines = if wants.bibs { eyes.lines(&picture, &faces)? } else { Vec::new() };
+            let mut known = Vec::new();
+            for face in faces {
+                let embedding =
+                    if wants.embeddings { eyes.embedding(&picture, &face)? } else { None };
+                known.push((face, embedding));
+            }
+            let (width, height) = (picture.width, picture.height);
+            Ok(Seen::Processing { width, height, faces: known, lines, thumbnail })
+        }
+        Operation::AiRotation => {
+            let rotation = eyes.rotation(&picture)?;
+            drop(picture);
+            // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags. And upright
+            // in spite of its tag is sideways for those that do not.
+            let stays = rotation.abstained
+                || (rotation.turn == Turn::None && photo.orientation.is_upright());
+            let upright = if stays { None } else { Some(photo.upright(rotation.turn)?) };
+            let upright = upright.map(|upright| Turned {
+                extension: Extension::of(upright.format),
+                lossless: upright.lossless,
+                bytes: upright.bytes,
+                room: None,
+            });
+            Ok(Seen::Rotation { rotation, upright, thumbnail })
+        }
+    }
+}

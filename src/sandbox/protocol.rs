@@ -1,0 +1,359 @@
+//! What a worker and its children say to each other: a header in JSON and a body of bytes, both with their lengths. What a
+//! child says is not to be trusted: it may be the photo that speaks.
+
+use std::io;
+
+use photogate_jobs::{
+    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, Rotation, Turn,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::OwnedSemaphorePermit,
+};
+
+use super::lockdown::Sandbox;
+use crate::ids::Operation;
+
+/// A photo of a thousand faces with their embeddings has less.
+const HEADER_MAX: u32 = 4 << 20;
+/// A turned photo; a PNG of 120 megapixels may be larger than the file it came from.
+pub(super) const BODY_MAX_MIB: u32 = 512;
+
+/// More than any crowd has, at the size at which faces are looked for.
+const FACES_MAX: usize = 2000;
+
+/// The first word of a child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Hello {
+    /// The models are loaded, and the door is shut.
+    Ready(Sandbox),
+    /// It cannot work here.
+    GaveUp(String),
+}
+
+/// What is wanted of a photo.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Wants {
+    pub(crate) operation: Operation,
+    pub(crate) bibs: bool,
+    pub(crate) embeddings: bool,
+    pub(crate) thumbnail: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It was looked at.
+    Seen(Seen),
+    /// It cannot be.
+    Refused(PhotoError),
+    /// The work panicked, in these words; the child ends.
+    Panicked(String),
+}
+
+/// What was seen.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Seen {
+    /// Photo processing.
+    Processing {
+        /// Of the upright photo, in pixels.
+        width: u32,
+        /// Of the upright photo, in pixels.
+        height: u32,
+        /// With embeddings where they are wanted.
+        faces: Vec<(Face, Option<Embedding>)>,
+        /// Of text; which of them are bib numbers, a start list may have a say in.
+        lines: Vec<Line>,
+        /// The photo, small.
+        thumbnail: Thumbnail,
+    },
+    /// AI rotation.
+    Rotation {
+        /// The decision.
+        rotation: Rotation,
+        /// The turned photo, if one was needed. Its bytes are the body of the message, but for its end.
+        upright: Option<Turned>,
+        /// The photo, small.
+        thumbnail: Thumbnail,
+    },
+}
+
+/// A small JPEG of the photo. Its bytes are the end of the message's body.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Thumbnail {
+    length: usize,
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Thumbnail {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { length: bytes.len(), bytes }
+    }
+}
+
+/// More than any thumbnail has.
+const THUMBNAIL_MAX: usize = 1 << 20;
+
+/// A photo that was turned.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Turned {
+    /// Of its file.
+    pub(crate) extension: Extension,
+    /// Whether every pixel is that of the original.
+    pub(crate) lossless: bool,
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+    /// Held as long as they are.
+    #[serde(skip)]
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// The extensions that our files have: a child cannot make up others.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Extension {
+    Jpg,
+    Png,
+    Webp,
+}
+
+impl Extension {
+    pub(super) fn of(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self::Jpg,
+            Format::WebP => Self::Webp,
+            Format::Png | Format::Gif | Format::Tiff => Self::Png,
+        }
+    }
+
+    /// Without the dot.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Jpg => Format::Jpeg.extension(),
+            Self::Png => Format::Png.extension(),
+            Self::Webp => Format::WebP.extension(),
+        }
+    }
+}
+
+impl Answer {
+    /// What a child that is itself can say when it is asked for this. Anything else would be refused by the database, and
+    /// a whole batch with it.
+    pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
+        match self {
+            Self::Seen(Seen::Processing { width, height, faces, lines, thumbnail }) => {
+                wants.operation == Operation::PhotoProcessing
+                    && body.len() == thumbnail.length.min(THUMBNAIL_MAX)
+                    && (1..=PIXELS_MAX).contains(&(u64::from(*width) * u64::from(*height)))
+                    && faces.len() <= FACES_MAX
+                    && faces.iter().all(|(face, embedding)| {
+                        is_finite(&[face.x, face.y, face.width, face.height, face.score])
+                            && is_finite(face.landmarks.as_flattened())
+                            && embedding
+                                .as_ref()
+                                .is_none_or(|embedding| wants.embeddings && is_unit(embedding))
+                    })
+                    && lines.len() <= if wants.bibs { LINES_MAX } else { 0 }
+                    && lines.iter().all(|line| {
+                        is_finite(&[line.x, line.y, line.width, line.height, line.score])
+                    })
+            }
+            Self::Seen(Seen::Rotation { rotation, upright, thumbnail }) => {
+                wants.operation == Operation::AiRotation
+                    && thumbnail.length <= body.len().min(THUMBNAIL_MAX)
+                    && (upright.is_some() || body.len() == thumbnail.length)
+                    && (0.0..=1.0).contains(&rotation.confidence)
+                    && (!rotation.abstained || rotation.turn == Turn::None)
+            }
+            Self::Refused(_) | Self::Panicked(_) => body.is_empty(),
+        }
+    }
+
+    /// The body of its message.
+    pub(super) fn body(&mut self) -> Vec<u8> {
+        match self {
+            Self::Seen(Seen::Processing { thumbnail, .. }) => std::mem::take(&mut thumbnail.bytes),
+            Self::Seen(Seen::Rotation { upright, thumbnail, .. }) => {
+                let mut body = upright
+                    .as_mut()
+                    .map(|turned| std::mem::take(&mut turned.bytes))
+                    .unwrap_or_default();
+                body.append(&mut thumbnail.bytes);
+                body
+            }
+            Self::Refused(_) | Self::Panicked(_) => Vec::new(),
+        }
+    }
+
+    /// With the body that came with it; it is plausible.
+    pub(super) fn with(mut self, mut body: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
+        if let Self::Seen(Seen::Processing { thumbnail, .. } | Seen::Rotation { thumbnail, .. }) =
+            &mut self
+        {
+            thumbnail.bytes = body.split_off(body.len().saturating_sub(thumbnail.length));
+        }
+        if let Self::Seen(Seen::Rotation { upright: Some(turned), .. }) = &mut self {
+            turned.bytes = body;
+            turned.room = Some(room);
+        }
+        self
+    }
+}
+
+fn is_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
+}
+
+/// An embedding: of unit length.
+fn is_unit(embedding: &Embedding) -> bool {
+    let length = embedding.iter().map(|value| value * value).sum::<f32>();
+    embedding.len() == 128 && (0.98..=1.02).contains(&length)
+}
+
+/// Writes a message.
+pub(super) async fn send(
+    to: &mut (impl AsyncWrite + Unpin),
+    header: &impl Serialize,
+    body: &[u8],
+) -> io::Result<()> {
+    to.write_all(&head(header, body)?).await?;
+    to.write_all(body).await?;
+    to.flush().await
+}
+
+/// Reads a message up to its body, and how long that is.
+pub(super) async fn receive<H: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(H, usize)> {
+    let mut lengths = [0; 12];
+    from.read_exact(&mut lengths).await?;
+    let (header, body) = lengths_of(lengths)?;
+    let mut bytes = vec![0; header];
+    from.read_exact(&mut bytes).await?;
+    Ok((serde_json::from_slice(&bytes)?, body))
+}
+
+/// Reads the body.
+pub(super) async fn receive_body(
+    from: &mut (impl AsyncRead + Unpin),
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// The same, for the child: it has no runtime.
+pub(super) mod blocking {
+    use std::io::{self, Read, Write};
+
+    use super::{DeserializeOwned, Serialize, head, lengths_of};
+
+    pub(in crate::sandbox) fn send(
+        to: &mut impl Write,
+        header: &impl Serialize,
+        body: &[u8],
+    ) -> io::Result<()> {
+        to.write_all(&head(header, body)?)?;
+        to.write_all(body)?;
+        to.flush()
+    }
+
+    pub(in crate::sandbox) fn receive<H: DeserializeOwned>(
+        from: &mut impl Read,
+    ) -> io::Result<(H, Vec<u8>)> {
+        let mut lengths = [0; 12];
+        from.read_exact(&mut lengths)?;
+        let (header, body) = lengths_of(lengths)?;
+        let mut bytes = vec![0; header];
+        from.read_exact(&mut bytes)?;
+        let header = serde_json::from_slice(&bytes)?;
+        let mut bytes = vec![0; body];
+        from.read_exact(&mut bytes)?;
+        Ok((header, bytes))
+    }
+}
+
+/// Both lengths, and the header.
+fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
+    let header = serde_json::to_vec(header)?;
+    let length = u32::try_from(header.len()).map_err(io::Error::other)?;
+    Ok([&length.to_le_bytes()[..], &(body.len() as u64).to_le_bytes(), &header].concat())
+}
+
+fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
+    let [a, b, c, d, rest @ ..] = bytes;
+    let (header, body) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(rest));
+    if header > HEADER_MAX || body > u64::from(BODY_MAX_MIB) << 20 {
+        return Err(io::Error::other("the answer is longer than any answer is"));
+    }
+    Ok((header as usize, usize::try_from(body).map_err(io::Error::other)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_is_received() {
+        let mut pipe = Vec::new();
+        send(&mut pipe, &"header", b"body").await.expect("a vector takes all");
+
+        let mut from = &pipe[..];
+        let (header, length): (String, _) = receive(&mut from).await.expect("whole");
+        let body = receive_body(&mut from, length).await.expect("whole");
+
+        assert_eq!((header.as_str(), &body[..]), ("header", &b"body"[..]));
+        assert!(blocking::receive::<String>(&mut &pipe[..pipe.len() - 1]).is_err(), "cut short");
+    }
+
+    #[test]
+    fn an_answer_that_no_photo_has_is_not_believed() {
+        let turn = Wants {
+            operation: Operation::AiRotation,
+            bibs: false,
+            embeddings: false,
+            thumbnail: false,
+        };
+        let rotation = |confidence| {
+            let rotation = Rotation { turn: Turn::Half, confidence, abstained: false };
+            Answer::Seen(Seen::Rotation {
+                rotation,
+                upright: None,
+                thumbnail: Thumbnail::default(),
+            })
+        };
+        assert!(rotation(0.9).is_plausible(turn, b""));
+        assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
+        assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
+        let look = Wants {
+            operation: Operation::PhotoProcessing,
+            bibs: false,
+            embeddings: true,
+            thumbnail: false,
+        };
+        assert!(!rotation(0.9).is_plausible(look, b""), "not what was asked for");
+        let seen = |width, embedding: Vec<f32>| {
+            let landmarks = [[1.0; 2]; 5];
+            let face = Face { x: 0.0, y: 0.0, width: 1.0, height: 1.0, score: 0.9, landmarks };
+            let (height, faces, lines) = (10, vec![(face, Some(embedding))], Vec::new());
+            let thumbnail = Thumbnail::default();
+            Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
+        };
+        let unit = || vec![128f32.sqrt().recip(); 128];
+        assert!(seen(10, unit()).is_plausible(look, b""));
+        assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));
+        assert!(!seen(0, unit()).is_plausible(look, b""));
+        assert!(!seen(u32::MAX, unit()).is_plausible(look, b""));
+        assert!(!seen(10, vec![1.0; 128]).is_plausible(look, b""), "looks like everybody");
+        assert!(!seen(10, unit()[..127].to_vec()).is_plausible(look, b""));
+    }
+
+    #[tokio::test]
+    async fn a_length_that_cannot_be_is_not_believed() {
+        let lie = [&8u32.to_le_bytes()[..], &u64::MAX.to_le_bytes(), b"12345678"].concat();
+
+        assert!(receive::<u32>(&mut &lie[..]).await.is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! `OpenTelemetry` traces: a call that queues photos and the work on each of them are one trace, across processes and retries.
+//! The conventions are those of messaging. Off, unless `otlp_endpoint` says where to.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use opentelemetry::{propagation::TextMapPropagator, trace::TracerProvider as _};
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracerProvider, Tracer},
+};
+use sqlx::PgPool;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{
+    ids::{JobId, RunId},
+    queue::claim::Reservation,
+};
+
+static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Why no traces are sent.
+#[derive(Debug, thiserror::Error)]
+#[error("a setting is wrong: traces cannot be sent to otlp_endpoint = {endpoint} ({reason})")]
+pub struct TracesError {
+    endpoint: String,
+    reason: String,
+}
+
+/// A tracer that sends to this collector, in batches, from a thread of its own: a collector that is away costs nothing but
+/// its traces.
+///
+/// # Errors
+/// When the address is none.
+pub(crate) fn open(endpoint: &str) -> Result<Tracer, TracesError> {
+    let trouble = |reason: String| TracesError { endpoint: endpoint.to_owned(), reason };
+    url::Url::parse(endpoint).map_err(|error| trouble(error.to_string()))?;
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()
+        .map_err(|error| trouble(error.to_string()))?;
+    let provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name("photogate").build())
+        .with_batch_exporter(exporter)
+        .build();
+    let tracer = provider.tracer("photogate");
+    let _ = PROVIDER.set(provider);
+    ON.store(true, Ordering::Relaxed);
+    Ok(tracer)
+}
+
+/// Sends what is left, before the process ends.
+pub(crate) fn close() {
+    if let Some(provider) = PROVIDER.get()
+        && let Err(error) = provider.shutdown()
+    {
+        tracing::warn!(%error, "the last traces were not sent");
+    }
+}
+
+/// True where traces are sent.
+pub(crate) fn are_sent() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+/// The trace that a caller says its call belongs to, as W3C writes it; whatever else it says is none.
+pub(crate) fn parent(said: &str) -> Option<&str> {
+    let parts: Vec<&str> = said.split('-').collect();
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match parts[..] {
+        ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) => {
+            Some(said)
+        }
+        _ => None,
+    }
+}
+
+/// A span continues the trace that this names.
+pub(crate) fn continues(span: &Span, trace: &str) {
+    let carrier = HashMap::from([("traceparent".to_owned(), trace.to_owned())]);
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
+}
+
+/// How this span is named to others; `None` where traces are not sent.
+pub(crate) fn name_of(span: &Span) -> Option<String> {
+    if !are_sent() {
+        return None;
+    }
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+    carrier.remove("traceparent")
+}
+
+/// The photos of these runs belong to this trace.
+///
+/// # Errors
+/// When the database has trouble.
+pub(crate) async fn keep(
+    tx: &mut sqlx::PgConnection,
+    runs: &[RunId],
+    trace: &str,
+) -> sqlx::Result<()> {
+    let runs: Vec<i64> = runs.iter().map(|run| run.0).collect();
+    sqlx::query!("SELECT trace_runs($1, $2)", &runs, trace).execute(tx).await.map(|_| ())
+}
+
+/// The traces that claimed photos belong to. Trouble with the database costs the traces, not the photos.
+pub(crate) async fn of(pool: &PgPool, batch: &[Reservation]) -> HashMap<JobId, String> {
+    if !are_sent() || batch.is_empty() {
+        return HashMap::new();
+    }
+    let jobs: Vec<i64> = batch.iter().map(|reservation| reservation.job().0).collect();
+    let rows = sqlx::query!(
+        r#"SELECT f.job_id AS "job: JobId", r.trace AS "trace!" FROM in_flight f JOIN run r USING (run_id) WHERE f.job_id = ANY ($1) AND r.trace IS NOT NULL"#,
+        &jobs
+    );
+    match rows.fetch_all(pool).await {
+        Ok(rows) => rows.into_iter().map(|row| (row.job, row.trace)).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "the traces of a batch are not known");
+            HashMap::new()
+        }
+    }
+}
+
+/// The span of a photo's work.
+pub(crate) fn work(reservation: &Reservation, trace: Option<&str>) -> Span {
+    let span = tracing::info_span!(
+        "photo",
+        "otel.kind" = "consumer",
+        "messaging.system" = "photogate",
+        "messaging.operation.type" = "process",
+        "messaging.destination.name" = %reservation.operation(),
+        "messaging.message.id" = %reservation.job(),
+        "photogate.event" = %reservation.event(),
+        "photogate.photo" = %reservation.photo(),
+        "photogate.verdict" = tracing::field::Empty,
+    );
+    if let Some(trace) = trace {
+        continues(&span, trace);
+    }
+    span
+}

@@ -1,0 +1,152 @@
+//! Workers check the books as they go: a cheap look often, a full one now and then. One worker checks, for all. Drift
+//! shows as an error in its log, and in the metrics of every worker.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use serde::Deserialize;
+use sqlx::{PgPool, types::Json};
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::reconcile::{self, Check, Scope};
+use crate::{database::in_time, ids::WorkerId, queue::claim::interval};
+
+/// How often it is asked whose turn it is; not the interval between two checks, which is a setting.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// A check that takes longer waits for a database that has vanished.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How often the books are checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Every {
+    /// The cheap check; zero: never.
+    pub incremental: Duration,
+    /// The full one; zero: never.
+    pub full: Duration,
+}
+
+/// Checks the books whenever it is this worker's turn, until told to stop.
+pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: CancellationToken) {
+    let shortest =
+        [every.incremental, every.full].into_iter().filter(|every| !every.is_zero()).min();
+    let Some(shortest) = shortest else { return };
+    let mut shown = Shown::default();
+    while stop.run_until_cancelled(tokio::time::sleep(ASK_EVERY.min(shortest))).await.is_some() {
+        for (scope, every) in [(Scope::Incremental, every.incremental), (Scope::Full, every.full)] {
+            if every.is_zero() {
+                continue;
+            }
+            match stop
+                .run_until_cancelled(in_time(
+                    LONGEST,
+                    Box::pin(take_turn(&pool, worker, scope, every, &mut shown)),
+                ))
+                .await
+            {
+                Some(Err(error)) => tracing::warn!(%error, "the books could not be checked"),
+                Some(Ok(())) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+async fn take_turn(
+    pool: &PgPool,
+    worker: WorkerId,
+    scope: Scope,
+    every: Duration,
+    shown: &mut Shown,
+) -> sqlx::Result<()> {
+    let mut db = pool.acquire().await?;
+    let turn = sqlx::query_scalar!(
+        "SELECT begin_reconciliation($1, $2, $3)",
+        worker.0,
+        scope as Scope,
+        interval(every)
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    if let Some(turn) = turn {
+        let checks = reconcile::reconcile(&mut db, scope).await?;
+        log(&checks);
+        shown.learn(scope, &checks);
+        let violations: i64 = checks.iter().map(|check| check.violations).sum();
+        let broken: Vec<_> = checks.iter().filter(|check| check.violations > 0).collect();
+        sqlx::query!(
+            "SELECT end_reconciliation($1, $2, $3)",
+            turn,
+            violations,
+            serde_json::to_value(broken).unwrap_or_default()
+        )
+        .execute(&mut *db)
+        .await?;
+        tracing::debug!(?scope, violations, "the books were checked");
+    }
+    let latest = sqlx::query!(
+        r#"SELECT ended_at AS "ended_at!", broken AS "broken: Json<Vec<Drift>>" FROM reconciliation
+           WHERE kind = $1 AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"#,
+        scope as Scope
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    if let Some(latest) = latest {
+        shown.show(scope, latest.ended_at, latest.broken.map_or_else(Vec::new, |broken| broken.0));
+    }
+    Ok(())
+}
+
+fn log(checks: &[Check]) {
+    for check in checks {
+        for broken in &check.broken {
+            tracing::error!(
+                invariant = check.invariant,
+                organisation = broken.organisation.map(|organisation| organisation.0),
+                row = broken.what,
+                "the books do not balance: {}",
+                check.meaning
+            );
+        }
+    }
+}
+
+/// An invariant that was broken when somebody looked.
+#[derive(Debug, Deserialize)]
+struct Drift {
+    invariant: String,
+    violations: u32,
+}
+
+/// The metrics: what the last check of each kind found, whoever made it. An alarm must not stay because the worker that
+/// raised it is not the one that sees it mended.
+#[derive(Debug, Default)]
+struct Shown(BTreeMap<(&'static str, String), u32>);
+
+impl Shown {
+    /// What was checked is shown as 0 from then on.
+    fn learn(&mut self, scope: Scope, checks: &[Check]) {
+        for check in checks {
+            self.0.entry((scope.name(), check.invariant.to_owned())).or_default();
+        }
+    }
+
+    fn show(&mut self, scope: Scope, checked_at: DateTime<Utc>, drifts: Vec<Drift>) {
+        self.0
+            .iter_mut()
+            .filter(|((kind, _), _)| *kind == scope.name())
+            .for_each(|(_, violations)| *violations = 0);
+        for drift in drifts {
+            self.0.insert((scope.name(), drift.invariant), drift.violations);
+        }
+        for ((kind, invariant), violations) in &self.0 {
+            metrics::gauge!("photogate_books_drift", "kind" => *kind, "invariant" => invariant.clone())
+                .set(f64::from(*violations));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 fit until 2255")]
+        let seconds = checked_at.timestamp_micros() as f64 / 1e6;
+        metrics::gauge!("photogate_books_checked_timestamp_seconds", "kind" => scope.name())
+            .set(seconds);
+    }
+}
