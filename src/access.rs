@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::{database, ids::OrganisationId};
+use crate::{
+    catalog::events::Event,
+    ids::{EventId, OrganisationId},
+};
 
 pub use people::{Person, create_person, disable_person, find_person, people, set_password};
 pub use sessions::{caller_with_session, form_key, log_in, log_out};
@@ -66,6 +69,67 @@ pub struct Caller {
     pub role: Role,
     /// The only organisation they see; `None`: all.
     pub organisation: Option<OrganisationId>,
+}
+
+/// Why a caller is turned away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Another role may.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It is not there, or not for this caller: which of both is not told.
+    #[error("there is no {0}")]
+    NotFound(String),
+}
+
+impl Caller {
+    /// Whoever works at the command line has the database's password: they may do everything.
+    pub fn at_the_command_line(actor: &str) -> Self {
+        Self { actor: actor.to_owned(), role: Role::Staff, organisation: None }
+    }
+
+    /// Refuses a role that is not among these.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn must_be(&self, roles: &[Role]) -> Result<(), Denied> {
+        if roles.contains(&self.role) {
+            return Ok(());
+        }
+        let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
+        Err(Denied::Forbidden(format!("{} may, and this is {}", roles.join(", "), self.role)))
+    }
+
+    /// Hides somebody else's organisation.
+    ///
+    /// # Errors
+    /// [`Denied::NotFound`].
+    pub fn must_see(&self, organisation: OrganisationId) -> Result<(), Denied> {
+        if self.organisation.is_none_or(|own| own == organisation) {
+            Ok(())
+        } else {
+            Err(Denied::NotFound(format!("organisation {organisation}")))
+        }
+    }
+
+    /// Hides an event of somebody else's organisation.
+    ///
+    /// # Errors
+    /// [`Denied::NotFound`], also if there is no such event.
+    pub fn must_see_event(&self, event: EventId, found: Option<Event>) -> Result<Event, Denied> {
+        found
+            .filter(|found| self.organisation.is_none_or(|own| own == found.organisation))
+            .ok_or_else(|| Denied::NotFound(format!("event {event}")))
+    }
+
+    /// Refuses whoever belongs to one organisation: this concerns all of them.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn must_run_photogate(&self) -> Result<(), Denied> {
+        let detail = "this concerns all organisations, and you belong to one";
+        self.organisation.map_or(Ok(()), |_| Err(Denied::Forbidden(detail.into())))
+    }
 }
 
 /// A secret, on its way to whoever keeps it. Not printed by `{:?}`, not kept anywhere.
@@ -142,18 +206,5 @@ impl AccessError {
             }
             _ => Self::Database(error),
         }
-    }
-}
-
-/// True for the error of a role that must or must not belong to an organisation, or one that is not there.
-pub fn is_callers_fault(error: &AccessError) -> bool {
-    match error {
-        AccessError::Database(error) => database::is_refusal(error),
-        AccessError::Belongs(_)
-        | AccessError::NoOrganisation(_)
-        | AccessError::Known(_)
-        | AccessError::Password
-        | AccessError::Address(_)
-        | AccessError::Name => true,
     }
 }

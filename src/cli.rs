@@ -5,7 +5,6 @@ mod access;
 mod annotate;
 mod config;
 mod credits;
-mod deed;
 mod demo;
 mod drill;
 mod enqueue;
@@ -31,8 +30,10 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
+    commands::{CommandError, Commands},
     config::{Config, Flags},
     database,
+    notify::wake::Wake,
     telemetry::{self, traces},
 };
 use output::{Output, say};
@@ -78,7 +79,7 @@ enum Command {
     /// Shows and tops up an organisation's credits
     #[command(subcommand)]
     Credits(credits::Credits),
-    /// Creates, shows, pauses and resumes events
+    /// Creates, shows, holds and deletes events
     #[command(subcommand)]
     Events(events::Events),
     /// Shows failed photos, and queues them again
@@ -229,26 +230,16 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     }
 }
 
-/// A "no" of the gate, in its own words; anything else as it is.
-fn sentence(error: sqlx::Error) -> anyhow::Error {
-    match error.as_database_error() {
-        Some(said)
-            if database::is_code(&error, database::NOT_FOUND)
-                || database::is_code(&error, database::BAD_ARGUMENT) =>
-        {
-            anyhow::anyhow!("{}", said.message())
-        }
-        _ => error.into(),
-    }
+/// The commands of the library, for whoever works here; workers are told before the process ends.
+async fn commands(config: &Config) -> anyhow::Result<Commands> {
+    let pool = database::connect(&config.database_url, 2).await?;
+    Ok(Commands::new(pool, Wake::open(config.redis_url.as_deref())?.waiting()))
 }
 
-/// Exit code 4 for what is not there.
-fn not_found_or(error: sqlx::Error) -> anyhow::Result<End> {
-    if database::is_code(&error, database::NOT_FOUND) {
-        say!(
-            "error: there is {}",
-            error.as_database_error().map_or("no such thing", |error| error.message())
-        );
+/// Exit code 4 for what is not there; anything else is an error.
+fn refused(error: CommandError) -> anyhow::Result<End> {
+    if error.is_not_found() {
+        say!("error: {error}");
         return Ok(End::NotFound);
     }
     Err(error.into())

@@ -266,6 +266,19 @@ pub async fn become_organisation(
     Ok(())
 }
 
+/// What one of our functions says when it refuses, in its own words; any other error as it is.
+pub(crate) fn sentence(error: &sqlx::Error) -> String {
+    let message =
+        error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
+    if is_code(error, NOT_FOUND) {
+        format!("there is {message}")
+    } else if is_code(error, BAD_ARGUMENT) {
+        message.to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
 /// True for this SQLSTATE.
 pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
     error

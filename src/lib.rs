@@ -10,6 +10,7 @@ pub mod ledger; // where every credit went
 pub mod catalog; // organisations, events, their photos, and what was seen on them
 pub mod access; // who may do what, and who did what
 
+pub mod commands; // every write that a person or a program can ask for, once
 pub mod serve; // HTTP: the API and the pages
 pub mod cli; // the command line
 

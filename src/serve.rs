@@ -7,6 +7,7 @@ mod input;
 mod live;
 mod pages;
 mod problem;
+mod reads;
 mod shield;
 
 use std::{
@@ -21,7 +22,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-use crate::{catalog::photo_store::PhotoStore, config::Config, notify::wake::Wake, sandbox::Pool};
+use crate::{
+    catalog::photo_store::PhotoStore, commands::Commands, config::Config, notify::wake::Wake,
+    sandbox::Pool,
+};
 
 pub use api::document;
 
@@ -32,7 +36,7 @@ pub(crate) struct Service(Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     database: PgPool,
-    wake: Wake,
+    commands: Commands,
     redis_url: Option<String>,
     store: PhotoStore,
     /// For selfies: opened with the first, for it loads the models.
@@ -82,8 +86,8 @@ impl Service {
         draining: CancellationToken,
     ) -> Result<Self, ServeError> {
         Ok(Self(Arc::new(Inner {
+            commands: Commands::new(database.clone(), Wake::open(config.redis_url.as_deref())?),
             database,
-            wake: Wake::open(config.redis_url.as_deref())?,
             redis_url: config.redis_url.clone(),
             store: PhotoStore::open(&config.store_url, &config.store_options)?,
             eyes: tokio::sync::OnceCell::new(),

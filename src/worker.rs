@@ -29,7 +29,7 @@ use crate::{
     ids::{OrganisationId, WorkerId},
     notify::{
         progress::Progress,
-        wake::{Ear, Wake},
+        wake::{Listener, Wake},
     },
     queue::claim::{self, GateError, Reservation},
     telemetry::traces,
@@ -99,7 +99,7 @@ pub async fn run(
 ) -> Result<(), WorkerTrouble> {
     let wake = Wake::open(config.redis_url.as_deref())?;
     let progress = Progress::open(config.redis_url.as_deref())?;
-    let ear = Arc::new(Ear::open(config.redis_url.as_deref())?);
+    let ear = Arc::new(Listener::open(config.redis_url.as_deref())?);
     while !stop.drain.is_cancelled() {
         let name = incarnation_name();
         let Some(worker) = register(&pool, &name, config, &stop).await else { break };
@@ -169,7 +169,7 @@ struct Shift {
     pool: PgPool,
     worker: WorkerId,
     stop: Stop,
-    ear: Arc<Ear>,
+    ear: Arc<Listener>,
     /// Claimed and not settled, at most: the slots, and a little ahead.
     room: Arc<Semaphore>,
     /// Photos with which two workers died are worked one at a time: the one that kills does not take another along.

@@ -4,11 +4,11 @@ use std::io::{IsTerminal, Read};
 
 use anyhow::Context;
 use serde_json::json;
-use sqlx::Connection;
 
-use super::{End, Output, deed, say};
+use super::{End, Output, say};
 use crate::{
-    access::{self, Role},
+    access::{self, Caller, Role},
+    commands::{CreatedToken, NewPerson, NewToken, PersonChange},
     config::Config,
     database,
     ids::{OrganisationId, TokenId},
@@ -99,24 +99,17 @@ impl Tokens {
         let mut db = pool.acquire().await?;
         match self {
             Self::Create { name, role, organisation, actor } => {
-                let mut tx = db.begin().await?;
-                let (id, secret) =
-                    access::create_token(&mut tx, &name, role, organisation, &actor).await?;
-                let detail = json!({ "name": name, "role": role });
-                deed::record(
-                    &mut tx,
-                    &actor,
-                    organisation,
-                    "token.create",
-                    &format!("token {id}"),
-                    detail,
-                )
-                .await?;
-                tx.commit().await?;
+                let caller = Caller::at_the_command_line(&actor);
+                let new = NewToken { name, role, organisation };
+                let made = super::commands(config).await?.create_token(&caller, &new).await;
+                let CreatedToken { id, secret } = match made {
+                    Ok(made) => made,
+                    Err(error) => return super::refused(error),
+                };
                 output.one(&json!({ "token": id, "secret": secret }), |out| {
                     writeln!(out, "{}", secret.0)
                 })?;
-                say!("Token {id} was made. It is not shown again: keep it.");
+                say!("Token {id} was created. It is not shown again: keep it.");
             }
             Self::List { organisation } => {
                 let tokens = access::tokens(&mut db, organisation).await?;
@@ -139,21 +132,11 @@ impl Tokens {
                 })?;
             }
             Self::Revoke { token, actor } => {
-                let mut tx = db.begin().await?;
-                let Some(organisation) = access::revoke_token(&mut tx, token, None).await? else {
-                    say!("error: there is no token {token}");
-                    return Ok(End::NotFound);
-                };
-                deed::record(
-                    &mut tx,
-                    &actor,
-                    organisation,
-                    "token.revoke",
-                    &format!("token {token}"),
-                    json!({}),
-                )
-                .await?;
-                tx.commit().await?;
+                let caller = Caller::at_the_command_line(&actor);
+                let revoked = super::commands(config).await?.revoke_token(&caller, token).await;
+                if let Err(error) = revoked {
+                    return super::refused(error);
+                }
                 output.one(&json!({ "token": token, "revoked": true }), |out| {
                     writeln!(out, "Token {token} is of no use any more.")
                 })?;
@@ -169,13 +152,13 @@ impl People {
         let mut db = pool.acquire().await?;
         match self {
             Self::Add { email, role, organisation, actor } => {
-                let password = password()?;
-                let mut tx = db.begin().await?;
-                access::create_person(&mut tx, &email, &password, role, organisation).await?;
-                let detail = json!({ "role": role });
-                deed::record(&mut tx, &actor, organisation, "person.create", &email, detail)
-                    .await?;
-                tx.commit().await?;
+                let caller = Caller::at_the_command_line(&actor);
+                let new =
+                    NewPerson { email: email.clone(), password: password()?, role, organisation };
+                let made = super::commands(config).await?.create_person(&caller, &new).await;
+                if let Err(error) = made {
+                    return super::refused(error);
+                }
                 output
                     .one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
             }
@@ -199,13 +182,13 @@ impl People {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let password = password()?;
-                let mut tx = db.begin().await?;
-                access::set_password(&mut tx, person.id, &password).await?;
-                let detail = json!({ "password": "changed" });
-                let (whose, action) = (person.organisation, "person.change");
-                deed::record(&mut tx, &actor, whose, action, &person.email, detail).await?;
-                tx.commit().await?;
+                let change =
+                    PersonChange { password: Some(password()?), ..PersonChange::default() };
+                let caller = Caller::at_the_command_line(&actor);
+                let commands = super::commands(config).await?;
+                if let Err(error) = commands.change_person(&caller, person.id, &change).await {
+                    return super::refused(error);
+                }
                 output.one(&json!({ "email": person.email }), |out| {
                     writeln!(out, "{} has another password, and has to log in again.", person.email)
                 })?;
@@ -214,12 +197,12 @@ impl People {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let mut tx = db.begin().await?;
-                access::disable_person(&mut tx, person.id, !enable).await?;
-                let detail = json!({ "disabled": !enable });
-                let (whose, action) = (person.organisation, "person.change");
-                deed::record(&mut tx, &actor, whose, action, &person.email, detail).await?;
-                tx.commit().await?;
+                let change = PersonChange { disabled: Some(!enable), ..PersonChange::default() };
+                let caller = Caller::at_the_command_line(&actor);
+                let commands = super::commands(config).await?;
+                if let Err(error) = commands.change_person(&caller, person.id, &change).await {
+                    return super::refused(error);
+                }
                 output.one(&json!({ "email": person.email, "disabled": !enable }), |out| {
                     let can = if enable { "can log in again" } else { "cannot log in any more" };
                     writeln!(out, "{} {can}.", person.email)

@@ -1,10 +1,12 @@
 //! `photogate credits …`
 
 use anyhow::bail;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use super::{End, Output, deed, say};
+use super::{End, Output, say};
 use crate::{
+    access::Caller,
+    commands::{Addition, Twin},
     config::Config,
     database,
     ids::{EventId, OrganisationId, RunId},
@@ -12,9 +14,8 @@ use crate::{
         credits,
         history::{self, Cursor, Kind, Movement, Page, PhotoOfRun},
         months,
-        top_up::{self, TopUp, TopUpError, TopUpKind},
+        top_up::TopUpKind,
     },
-    notify::wake::Wake,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -105,13 +106,11 @@ impl Credits {
         let mut db = pool.acquire().await?;
         match self {
             Self::Balance { organisation } => balance(&mut db, organisation, output).await,
-            Self::TopUp(amount) => {
-                amount.credit(&mut db, TopUpKind::Purchase, config, output).await
-            }
+            Self::TopUp(amount) => amount.credit(TopUpKind::Purchase, config, output).await,
             Self::Grant { kind: TopUpKind::Purchase, .. } => {
                 bail!("a purchase is no grant: use `photogate credits top-up`")
             }
-            Self::Grant { amount, kind } => amount.credit(&mut db, kind, config, output).await,
+            Self::Grant { amount, kind } => amount.credit(kind, config, output).await,
             Self::Months { organisation, before } => {
                 months(&mut db, organisation, before, output).await
             }
@@ -231,43 +230,23 @@ pub(super) fn history_row(row: &Movement) -> Vec<String> {
 }
 
 impl Amount {
-    async fn credit(
-        self,
-        db: &mut PgConnection,
-        kind: TopUpKind,
-        config: &Config,
-        output: Output,
-    ) -> anyhow::Result<End> {
-        let wake = Wake::open(config.redis_url.as_deref())?;
-        let amount = crate::ledger::credits::Credits(self.credits);
-        let asked = TopUp {
+    async fn credit(self, kind: TopUpKind, config: &Config, output: Output) -> anyhow::Result<End> {
+        let amount = credits::Credits(self.credits);
+        let addition = Addition {
             organisation: self.organisation,
             kind,
-            amount,
-            actor: &self.actor,
+            credits: amount,
             note: &self.note,
             idempotency_key: &self.key,
+            price: None,
+            twin: Twin::Waits,
         };
-        let mut tx = db.begin().await?;
-        let credited = match top_up::top_up(&mut tx, asked).await {
+        let caller = Caller::at_the_command_line(&self.actor);
+        let credited = super::commands(config).await?.add_credits(&caller, &addition).await;
+        let credited = match credited {
             Ok(credited) => credited,
-            Err(error @ TopUpError::NoOrganisation(_)) => {
-                say!("error: {error}");
-                return Ok(End::NotFound);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return super::refused(error),
         };
-        if credited.credited {
-            let detail = serde_json::json!({ "kind": kind, "credits": amount, "transaction": credited.transaction, "note": self.note });
-            let subject = format!("organisation {}", self.organisation);
-            let organisation = Some(self.organisation);
-            deed::record(&mut tx, &self.actor, organisation, "credits.top_up", &subject, detail)
-                .await?;
-        }
-        tx.commit().await?;
-        if credited.resumed {
-            wake.ring_now().await;
-        }
         output.one(&credited, |out| {
             let what = if credited.credited {
                 format!("{amount} credits were added")

@@ -204,7 +204,7 @@ impl Show {
                 photos += run.queued;
             }
         }
-        wake.ring();
+        wake.send().await;
         drop(db);
         self.bar = ProgressBar::new(u64::from(photos))
             .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?);
@@ -244,7 +244,7 @@ impl Show {
             purchase(organisation, Credits(missing), "demo-2"),
         )
         .await?;
-        wake.ring();
+        wake.send().await;
         self.promise(
             credited.credited && !again.credited,
             "a top-up that arrives twice is credited once".into(),

@@ -4,16 +4,13 @@ use std::io::{self, BufRead};
 
 use anyhow::Context;
 
-use sqlx::Connection;
-
-use super::{End, Output, deed, say};
+use super::{End, Output, say};
 use crate::{
+    access::Caller,
+    commands::{self, OnInsufficient, Which},
     config::Config,
-    database,
     ids::{EventId, Operation},
     ledger::credits::Credits,
-    notify::wake::Wake,
-    queue::enqueue::{self, IntakeError, PHOTOS_MAX, Run},
 };
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +28,9 @@ pub(super) struct Enqueue {
     /// What is to be done
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operation,
+    /// Only says what would happen, and what it takes
+    #[arg(long)]
+    dry_run: bool,
     /// Who asks, for the books
     #[arg(long, default_value = "System")]
     actor: String,
@@ -47,65 +47,41 @@ impl Enqueue {
         } else {
             self.photos
         };
-        enqueue::check_keys(&photos)?;
-        let pool = database::connect(&config.database_url, 1).await?;
-        let mut db = pool.acquire().await?;
-        let wake = Wake::open(config.redis_url.as_deref())?;
-        let mut runs: Vec<Run> = Vec::new();
-        for part in photos.chunks(PHOTOS_MAX) {
-            let mut tx = db.begin().await?;
-            match enqueue::enqueue(&mut tx, self.event, self.operation, part, &self.actor).await {
-                Ok(run) => {
-                    let detail = serde_json::json!({ "operation": self.operation, "runs": [run.run], "queued": run.queued });
-                    deed::of_event(&mut tx, &self.actor, self.event, "photos.queue", detail)
-                        .await?;
-                    tx.commit().await?;
-                    runs.push(run);
-                }
-                Err(error @ IntakeError::NoEvent(_)) => {
-                    say!("error: {error}");
-                    return Ok(End::NotFound);
-                }
-                Err(error) => return Err(error.into()),
+        let enqueue = commands::Enqueue {
+            operation: self.operation,
+            photos: Which::Keys(&photos),
+            dry_run: self.dry_run,
+            on_insufficient: OnInsufficient::Wait,
+        };
+        let caller = Caller::at_the_command_line(&self.actor);
+        let plan = super::commands(config).await?.enqueue(&caller, self.event, &enqueue).await;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => return super::refused(error),
+        };
+        output.one(&plan, |out| {
+            let runs: Vec<_> = plan.runs.iter().map(ToString::to_string).collect();
+            let skipped = plan.skipped;
+            for (name, value) in [
+                ("Photos", plan.photos.to_string()),
+                ("Queued", plan.queued.to_string()),
+                ("Queued before", skipped.already_queued.to_string()),
+                ("Done before", skipped.already_processed.to_string()),
+                ("Failed before", skipped.failed_before.to_string()),
+                ("Skipped before", skipped.skipped_before.to_string()),
+                ("Named twice", skipped.repeated.to_string()),
+                ("Credits available", plan.available.to_string()),
+                ("Credits missing", plan.shortfall.to_string()),
+                ("Runs", runs.join(" ")),
+            ] {
+                writeln!(out, "{name:18} {value}")?;
             }
-        }
-        if runs.iter().any(|run| run.woke) {
-            wake.ring_now().await;
-        }
-        output.rows(
-            &runs,
-            &[
-                "Run",
-                "Queued",
-                "Queued before",
-                "Done before",
-                "Failed before",
-                "Skipped before",
-                "Repeated",
-                "Available",
-                "Shortfall",
-            ],
-            |run| {
-                let skipped = run.skipped;
-                let counts = [
-                    run.queued,
-                    skipped.already_queued,
-                    skipped.already_processed,
-                    skipped.failed_before,
-                    skipped.skipped_before,
-                    skipped.repeated,
-                ];
-                let counts = counts.iter().map(u32::to_string);
-                std::iter::once(run.run.to_string())
-                    .chain(counts)
-                    .chain([run.available.to_string(), run.shortfall.to_string()])
-                    .collect()
-            },
-        )?;
-        if let Some(run) = runs.last().filter(|run| run.shortfall > Credits(0)) {
+            Ok(())
+        })?;
+        if plan.shortfall > Credits(0) {
             say!(
-                "The organisation lacks {} credits to finish: top up, and the rest goes on by itself.",
-                run.shortfall
+                "{} credits are missing to finish: top up, and the rest goes on by itself.",
+                plan.shortfall
             );
         }
         Ok(End::Ok)

@@ -12,21 +12,20 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use super::{End, Output, deed, say};
+use super::{End, Output, say};
 use crate::{
+    access::Caller,
     catalog::{
         events::{self, Event, Pause, QueueState},
         start_list,
     },
+    commands::{CommandError, Commands, EventChange, NewEvent, NewHold},
     config::Config,
     database,
-    ids::{EventId, Operation, OrganisationId},
-    notify::{
-        progress::{Subject, Watch},
-        wake::Wake,
-    },
+    ids::{EventId, HoldId, Operation, OrganisationId},
+    notify::progress::{Subject, Watch},
     queue::holds,
 };
 
@@ -103,9 +102,9 @@ Example:\n  photogate events start-list 1 runners.csv"
     },
     /// Holds the queues of an event; no top-up lifts that
     #[command(
-        after_help = "Example:\n  photogate events pause 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90"
+        after_help = "Example:\n  photogate events hold 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90"
     )]
-    Pause {
+    Hold {
         /// Which
         event: EventId,
         /// Only one of its queues
@@ -122,7 +121,7 @@ Example:\n  photogate events start-list 1 runners.csv"
         for_minutes: Option<u64>,
     },
     /// Lifts every hold on an event's queues
-    Resume {
+    Lift {
         /// Which
         event: EventId,
         /// Only of one of its queues
@@ -159,160 +158,151 @@ struct Shown<'a> {
 }
 
 impl Events {
-    #[expect(clippy::too_many_lines, reason = "a list: an arm a command")]
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
-        let pool = database::connect(&config.database_url, 1).await?;
-        let mut db = pool.acquire().await?;
         match self {
-            Self::Create { organisation, name, no_bib_search, face_search, actor } => {
-                let mut tx = db.begin().await?;
-                match events::create(&mut tx, organisation, &name, !no_bib_search, face_search)
-                    .await
-                {
-                    Ok(id) => {
-                        let detail = json!({ "name": name, "bib_search": !no_bib_search, "face_search": face_search });
-                        deed::of_event(&mut tx, &actor, id, "event.create", detail).await?;
-                        tx.commit().await?;
-                        output.one(&json!({ "event": id }), |out| {
-                            writeln!(out, "Event {id} was created.")
-                        })?;
-                    }
-                    Err(error) => return super::not_found_or(error),
-                }
-                Ok(End::Ok)
-            }
-            Self::StartList { event, file, actor } => {
-                let numbers = if file.as_os_str().is_empty() {
-                    Vec::new()
-                } else {
-                    let text = read(&file)?;
-                    start_list::parse(&text)
-                        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
-                };
-                let mut tx = db.begin().await?;
-                match start_list::set(&mut tx, event, &numbers).await {
-                    Ok(n) => {
-                        let detail = json!({ "numbers": n });
-                        deed::of_event(&mut tx, &actor, event, "event.start_list", detail).await?;
-                        tx.commit().await?;
-                        output.one(&json!({ "event": event, "numbers": n }), |out| {
-                        writeln!(out, "Event {event} has a start list of {n} numbers. It decides about photos processed from now on.")
-                        })?;
-                    }
-                    Err(error) => return super::not_found_or(error),
-                }
-                Ok(End::Ok)
-            }
-            Self::FaceSearch { event, state, actor } => {
-                let mut tx = db.begin().await?;
-                if let Err(error) = events::flag_face_search(&mut tx, event, state).await {
-                    return super::not_found_or(error);
-                }
-                let detail = json!({ "face_search": state });
-                deed::of_event(&mut tx, &actor, event, "event.change", detail).await?;
-                tx.commit().await?;
-                match events::forget(&mut db, event).await {
-                    Ok(n) => output.one(&json!({ "event": event, "face_search": state, "deleted": n }), |out| {
-                        if state {
-                            writeln!(out, "Faces of event {event} can be searched for on photos processed from now on.")
-                        } else {
-                            writeln!(out, "Face search is off for event {event}; the embeddings of {n} faces were deleted.")
-                        }
-                    })?,
-                    Err(error) => return super::not_found_or(error),
-                }
-                Ok(End::Ok)
-            }
-            Self::Delete { event, actor, yes } => {
-                anyhow::ensure!(
-                    yes,
-                    "this forgets faces, numbers and turns of event {event}, and cannot be undone: say so with --yes"
-                );
-                let mut tx = db.begin().await?;
-                deed::of_event(&mut tx, &actor, event, "event.delete", json!({})).await?;
-                if let Err(error) = events::flag_deleted(&mut tx, event, &actor).await {
-                    return super::not_found_or(error);
-                }
-                tx.commit().await?;
-                match events::forget(&mut db, event).await {
-                    Ok(_) => output.one(&json!({ "event": event, "deleted": true }), |out| {
-                        writeln!(out, "Event {event} was deleted; the books and the photos stay.")
-                    })?,
-                    Err(error) => return super::not_found_or(error),
-                }
-                Ok(End::Ok)
-            }
-            Self::List { organisation } => {
-                let events = events::list(&mut db, organisation).await?;
-                output.rows(
-                    &events,
-                    &["Event", "Organisation", "Name", "Bib search", "Face search"],
-                    |event| {
-                        let on = |setting| if setting { "on" } else { "off" }.to_owned();
-                        vec![
-                            event.id.to_string(),
-                            event.organisation.to_string(),
-                            event.name.clone(),
-                            on(event.bib_search),
-                            on(event.face_search),
-                        ]
-                    },
-                )?;
-                Ok(End::Ok)
-            }
+            Self::List { organisation } => list(organisation, config, output).await,
             Self::Show { event, watch } => {
+                let pool = database::connect(&config.database_url, 1).await?;
+                let mut db = pool.acquire().await?;
                 if watch {
                     follow(&mut db, event, config).await?;
                 }
                 show(&mut db, event, output).await
             }
-            Self::Pause { event, operation, owner, note, for_minutes } => {
+            change => match change.apply(&super::commands(config).await?, config, output).await {
+                Ok(()) => Ok(End::Ok),
+                Err(error) => match error.downcast::<CommandError>() {
+                    Ok(error) => super::refused(error),
+                    Err(error) => Err(error),
+                },
+            },
+        }
+    }
+
+    /// The subcommands that change something.
+    async fn apply(
+        self,
+        commands: &Commands,
+        config: &Config,
+        output: Output,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Create { organisation, name, no_bib_search, face_search, actor } => {
+                let caller = Caller::at_the_command_line(&actor);
+                let (organisation, bib_search) = (Some(organisation), !no_bib_search);
+                let new = NewEvent { name, organisation, bib_search, face_search };
+                let id = commands.create_event(&caller, &new).await?.id;
+                output
+                    .one(&json!({ "event": id }), |out| writeln!(out, "Event {id} was created."))?;
+            }
+            Self::StartList { event, file, actor } => {
+                let caller = Caller::at_the_command_line(&actor);
+                let text = if file.as_os_str().is_empty() { Vec::new() } else { read(&file)? };
+                let n = commands.set_start_list(&caller, event, &text).await?;
+                output.one(&json!({ "event": event, "numbers": n }), |out| {
+                    writeln!(
+                        out,
+                        "Event {event} has a start list of {n} numbers. It decides about photos \
+                         processed from now on."
+                    )
+                })?;
+            }
+            Self::FaceSearch { event, state, actor } => {
+                let caller = Caller::at_the_command_line(&actor);
+                let change = EventChange { face_search: Some(state), ..EventChange::default() };
+                let (_, n) = commands.change_event(&caller, event, &change).await?;
+                let said = json!({ "event": event, "face_search": state, "deleted": n });
+                output.one(&said, |out| {
+                    if state {
+                        writeln!(
+                            out,
+                            "Photos of event {event} that are processed from now on can be \
+                             searched by a face."
+                        )
+                    } else {
+                        writeln!(
+                            out,
+                            "Face search is off for event {event}; the embeddings of {n} faces \
+                             were deleted."
+                        )
+                    }
+                })?;
+            }
+            Self::Delete { event, actor, yes } => {
+                anyhow::ensure!(
+                    yes,
+                    "this deletes faces, numbers and turns of event {event}, and cannot be undone: \
+                     confirm it with --yes"
+                );
+                commands.delete_event(&Caller::at_the_command_line(&actor), event).await?;
+                output.one(&json!({ "event": event, "deleted": true }), |out| {
+                    writeln!(out, "Event {event} was deleted; the books and the photos stay.")
+                })?;
+            }
+            Self::Hold { event, operation, owner, note, for_minutes } => {
                 let until =
                     for_minutes.map(|minutes| Utc::now() + Duration::from_secs(60 * minutes));
-                let mut holds = Vec::new();
-                let mut tx = db.begin().await?;
-                for operation in operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
-                    match holds::hold(&mut tx, event, operation, &owner, &note, until).await {
-                        Ok(hold) => holds.push(hold),
-                        Err(error) => return super::not_found_or(error),
-                    }
-                }
-                let detail =
-                    json!({ "operation": operation, "note": note, "until": until, "holds": holds });
-                deed::of_event(&mut tx, &owner, event, "queue.hold", detail).await?;
-                tx.commit().await?;
+                let new = NewHold { operation, note, until };
+                let caller = Caller::at_the_command_line(&owner);
+                let holds = commands.hold(&caller, event, &new).await?.holds;
                 output.one(&json!({ "event": event, "holds": holds, "until": until }), |out| {
                     writeln!(out, "Event {event} is held; photos in progress are finished.")
                 })?;
-                Ok(End::Ok)
             }
-            Self::Resume { event, operation, actor } => {
-                if events::find(&mut db, event).await?.is_none() {
-                    say!("error: there is no event {event}");
-                    return Ok(End::NotFound);
-                }
-                let mut woke = false;
-                let mut tx = db.begin().await?;
-                let holds = holds::standing(&mut tx, event, operation).await?;
-                for hold in &holds {
-                    woke |=
-                        holds::lift(&mut tx, *hold, &actor).await.map_err(super::sentence)?.woke;
-                }
-                if !holds.is_empty() {
-                    let detail = json!({ "holds": holds });
-                    deed::of_event(&mut tx, &actor, event, "queue.lift", detail).await?;
-                }
-                tx.commit().await?;
-                if woke {
-                    Wake::open(config.redis_url.as_deref())?.ring_now().await;
-                }
-                output.one(&json!({ "event": event, "lifted": holds }), |out| {
-                    writeln!(out, "{} holds on event {event} were lifted.", holds.len())
+            Self::Lift { event, operation, actor } => {
+                let caller = Caller::at_the_command_line(&actor);
+                let lifted = lift(commands, &caller, event, operation, config).await?;
+                output.one(&json!({ "event": event, "lifted": lifted }), |out| {
+                    writeln!(out, "{} holds on event {event} were lifted.", lifted.len())
                 })?;
-                Ok(End::Ok)
             }
+            Self::List { .. } | Self::Show { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// Lifts every hold that stands on an event's queues.
+async fn lift(
+    commands: &Commands,
+    caller: &Caller,
+    event: EventId,
+    operation: Option<Operation>,
+    config: &Config,
+) -> anyhow::Result<Vec<HoldId>> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let mut db = pool.acquire().await?;
+    if events::find(&mut db, event).await?.is_none() {
+        return Err(CommandError::NotFound(format!("event {event}")).into());
+    }
+    let mut lifted = Vec::new();
+    for hold in holds::standing(&mut db, event, operation).await? {
+        if commands.lift_hold(caller, hold).await?.lifted {
+            lifted.push(hold);
         }
     }
+    Ok(lifted)
+}
+
+async fn list(
+    organisation: Option<OrganisationId>,
+    config: &Config,
+    output: Output,
+) -> anyhow::Result<End> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let events = events::list(&mut *pool.acquire().await?, organisation).await?;
+    let header = ["Event", "Organisation", "Name", "Bib search", "Face search"];
+    output.rows(&events, &header, |event| {
+        let on = |setting| if setting { "on" } else { "off" }.to_owned();
+        vec![
+            event.id.to_string(),
+            event.organisation.to_string(),
+            event.name.clone(),
+            on(event.bib_search),
+            on(event.face_search),
+        ]
+    })?;
+    Ok(End::Ok)
 }
 
 /// A progress bar of an event, until nothing is left to do, or nothing can be done.

@@ -1,20 +1,17 @@
 //! `photogate jobs …`
 
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use super::{End, Output, deed, say};
+use super::{End, Output, say};
 use crate::{
+    access::Caller,
     catalog::events,
+    commands::{ChosenPhotos, Retry},
     config::Config,
     database,
     ids::{EventId, Operation, PhotoId},
-    ledger::credits::Credits,
-    notify::wake::Wake,
-    queue::{
-        enqueue::{self, PHOTOS_MAX},
-        failures::{self, Filter},
-    },
+    queue::failures::{self, Filter},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -90,66 +87,100 @@ impl Named {
         Ok(ids)
     }
 
-    async fn skip(&self, db: &mut PgConnection, output: Output) -> anyhow::Result<()> {
-        let photos = self.ids(db).await?;
-        let mut tx = db.begin().await?;
-        let skipped =
-            enqueue::skip(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
-        let detail = json!({ "operation": self.operation, "photos": skipped });
-        deed::of_event(&mut tx, &self.actor, self.event, "photos.skip", detail).await?;
-        tx.commit().await?;
+    async fn chosen(&self, config: &Config) -> anyhow::Result<ChosenPhotos> {
+        let pool = database::connect(&config.database_url, 1).await?;
+        let photos = self.ids(&mut *pool.acquire().await?).await?;
+        Ok(ChosenPhotos { operation: self.operation, photos })
+    }
+
+    async fn skip(&self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let chosen = self.chosen(config).await?;
+        let caller = Caller::at_the_command_line(&self.actor);
+        let commands = super::commands(config).await?;
+        let skipped = match commands.skip(&caller, self.event, &chosen).await {
+            Ok(skipped) => skipped,
+            Err(error) => return super::refused(error),
+        };
         let left = self.photos.len() - skipped as usize;
         output.one(&json!({ "skipped": skipped, "left_alone": left }), |out| {
             writeln!(out, "{skipped} photos were taken out of the queue; {left} do not wait in it.")
         })?;
-        Ok(())
+        Ok(End::Ok)
     }
 
-    async fn restore(
+    async fn restore(&self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let chosen = self.chosen(config).await?;
+        let caller = Caller::at_the_command_line(&self.actor);
+        let commands = super::commands(config).await?;
+        let restored = match commands.restore(&caller, self.event, &chosen).await {
+            Ok(restored) => restored,
+            Err(error) => return super::refused(error),
+        };
+        let left = self.photos.len() - restored as usize;
+        output.one(&json!({ "restored": restored }), |out| {
+            writeln!(out, "{restored} photos wait again; {left} had not been skipped.")
+        })?;
+        Ok(End::Ok)
+    }
+}
+
+impl Which {
+    /// Retries what failed, one operation after the other.
+    async fn retry(
         &self,
-        db: &mut PgConnection,
+        dry_run: bool,
+        actor: &str,
         config: &Config,
         output: Output,
-    ) -> anyhow::Result<()> {
-        let photos = self.ids(db).await?;
-        let mut tx = db.begin().await?;
-        let done =
-            enqueue::restore(&mut tx, self.event, self.operation, &photos, &self.actor).await?;
-        let detail = json!({ "operation": self.operation, "photos": done.restored });
-        deed::of_event(&mut tx, &self.actor, self.event, "photos.restore", detail).await?;
-        tx.commit().await?;
-        if done.woke {
-            Wake::open(config.redis_url.as_deref())?.ring_now().await;
+    ) -> anyhow::Result<End> {
+        let caller = Caller::at_the_command_line(actor);
+        let commands = super::commands(config).await?;
+        let mut retried = Vec::new();
+        for operation in self.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
+            let retry = Retry { operation, reason: self.reason.as_deref(), dry_run };
+            match commands.retry(&caller, self.event, &retry).await {
+                Ok(done) if done.photos > 0 => retried.push((operation, done)),
+                Ok(_) => {}
+                Err(error) => return super::refused(error),
+            }
         }
-        output.one(&done, |out| {
-            let left = self.photos.len() - done.restored as usize;
-            writeln!(out, "{} photos wait again; {left} had not been skipped.", done.restored)
+        let rows: Vec<_> = retried.iter().map(|(_, done)| done).collect();
+        if output.json {
+            output.rows(&rows, &[], |_| Vec::new())?;
+            return Ok(End::Ok);
+        }
+        let header = ["Operation", "Photos", "Credits", "Available", "Queued", "Run"];
+        output.rows(&retried, &header, |(operation, done)| {
+            vec![
+                operation.to_string(),
+                done.photos.to_string(),
+                done.credits.to_string(),
+                done.available.to_string(),
+                done.queued.to_string(),
+                done.run.map_or_else(|| "—".into(), |run| run.to_string()),
+            ]
         })?;
-        Ok(())
+        Ok(End::Ok)
     }
 }
 
 impl Jobs {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
-        let pool = database::connect(&config.database_url, 1).await?;
-        let mut db = pool.acquire().await?;
-        let (event, which) = match &self {
-            Self::Failures { which, .. } | Self::Retry { which, .. } => (which.event, Some(which)),
-            Self::Skip(named) | Self::Restore(named) => (named.event, None),
-        };
-        let Some(found) = events::find(&mut db, event).await? else {
-            say!("error: there is no event {event}");
-            return Ok(End::NotFound);
-        };
-        let filter = Filter {
-            operation: which.and_then(|which| which.operation),
-            reason: which.and_then(|which| which.reason.as_deref()),
-        };
-        match &self {
-            Self::Skip(named) => named.skip(&mut db, output).await?,
-            Self::Restore(named) => named.restore(&mut db, config, output).await?,
-            Self::Failures { limit, .. } => {
-                let failures = failures::list(&mut db, event, filter, *limit).await?;
+        match self {
+            Self::Skip(named) => named.skip(config, output).await,
+            Self::Restore(named) => named.restore(config, output).await,
+            Self::Retry { which, dry_run, actor } => {
+                which.retry(dry_run, &actor, config, output).await
+            }
+            Self::Failures { which, limit } => {
+                let pool = database::connect(&config.database_url, 1).await?;
+                let mut db = pool.acquire().await?;
+                if events::find(&mut db, which.event).await?.is_none() {
+                    say!("error: there is no event {}", which.event);
+                    return Ok(End::NotFound);
+                }
+                let filter = Filter { operation: which.operation, reason: which.reason.as_deref() };
+                let failures = failures::list(&mut db, which.event, filter, limit).await?;
                 output.rows(&failures, &["Photo", "Operation", "Reason", "Detail"], |failure| {
                     vec![
                         failure.key.clone(),
@@ -158,58 +189,8 @@ impl Jobs {
                         failure.detail.clone().unwrap_or_default(),
                     ]
                 })?;
-            }
-            Self::Retry { dry_run, actor, .. } => {
-                let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
-                let failures = failures::list(&mut db, event, filter, most).await?;
-                if *dry_run {
-                    let available = crate::ledger::credits::balance(&mut db, found.organisation)
-                        .await?
-                        .map_or(Credits(0), |balance| balance.available);
-                    let plan = serde_json::json!({ "photos": failures.len(), "credits": failures.len(), "available": available });
-                    output.one(&plan, |out| {
-                        writeln!(
-                            out,
-                            "Retry {0} photos: {0} credits, {available} available.",
-                            failures.len()
-                        )
-                    })?;
-                    return Ok(End::Ok);
-                }
-                let mut runs = Vec::new();
-                for operation in Operation::ALL {
-                    let photos: Vec<PhotoId> = failures
-                        .iter()
-                        .filter(|failure| failure.operation == operation)
-                        .map(|failure| failure.photo)
-                        .collect();
-                    if !photos.is_empty() {
-                        let mut tx = db.begin().await?;
-                        let run = enqueue::retry(&mut tx, event, operation, &photos, actor).await?;
-                        let detail = json!({ "operation": operation, "reason": filter.reason, "run": run.run, "queued": run.queued });
-                        deed::of_event(&mut tx, actor, event, "photos.retry", detail).await?;
-                        tx.commit().await?;
-                        runs.push(run);
-                    }
-                }
-                if runs.iter().any(|run| run.woke) {
-                    Wake::open(config.redis_url.as_deref())?.ring_now().await;
-                }
-                output.rows(
-                    &runs,
-                    &["Run", "Queued", "Skipped", "Available", "Shortfall"],
-                    |run| {
-                        vec![
-                            run.run.to_string(),
-                            run.queued.to_string(),
-                            run.skipped.to_string(),
-                            run.available.to_string(),
-                            run.shortfall.to_string(),
-                        ]
-                    },
-                )?;
+                Ok(End::Ok)
             }
         }
-        Ok(End::Ok)
     }
 }

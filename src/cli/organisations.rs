@@ -1,11 +1,12 @@
 //! `photogate organisations …`
 
 use serde_json::json;
-use sqlx::Connection;
 
-use super::{End, Output, deed};
+use super::{End, Output};
 use crate::{
+    access::Caller,
     catalog::organisations::{self, Price},
+    commands::{NewOrganisation, OrganisationChange},
     config::Config,
     database,
     ids::OrganisationId,
@@ -52,40 +53,30 @@ pub(super) enum Organisations {
 
 impl Organisations {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
-        let pool = database::connect(&config.database_url, 1).await?;
-        let mut db = pool.acquire().await?;
         match self {
             Self::Create { name, time_zone, price, photos_under, actor } => {
-                let mut tx = db.begin().await?;
-                let id = organisations::create(&mut tx, &name, &time_zone)
-                    .await
-                    .map_err(super::sentence)?;
-                if price.is_some() {
-                    organisations::set_price(&mut tx, id, price.as_ref()).await?;
-                }
-                organisations::set_photos_under(&mut tx, id, &photos_under).await?;
-                let detail = json!({ "name": name, "time_zone": time_zone, "price": price, "photos_under": photos_under });
-                let subject = format!("organisation {id}");
-                deed::record(&mut tx, &actor, Some(id), "organisation.create", &subject, detail)
-                    .await?;
-                tx.commit().await?;
+                let caller = Caller::at_the_command_line(&actor);
+                let new = NewOrganisation { name, time_zone, price, photos_under };
+                let made = super::commands(config).await?.create_organisation(&caller, &new).await;
+                let id = match made {
+                    Ok(made) => made.id,
+                    Err(error) => return super::refused(error),
+                };
                 output.one(&json!({ "organisation": id }), |out| {
                     writeln!(out, "Organisation {id} was created.")
                 })?;
             }
             Self::Price { organisation, price, actor } => {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
-                let mut tx = db.begin().await?;
+                let caller = Caller::at_the_command_line(&actor);
+                let change =
+                    OrganisationChange { price: Some(price.clone()), ..Default::default() };
+                let commands = super::commands(config).await?;
                 if let Err(error) =
-                    organisations::set_price(&mut tx, organisation, price.as_ref()).await
+                    commands.change_organisation(&caller, organisation, &change).await
                 {
-                    return super::not_found_or(error);
+                    return super::refused(error);
                 }
-                let (subject, detail) =
-                    (format!("organisation {organisation}"), json!({ "price": price }));
-                let action = "organisation.change";
-                deed::record(&mut tx, &actor, Some(organisation), action, &subject, detail).await?;
-                tx.commit().await?;
                 output.one(&json!({ "organisation": organisation, "price": price }), |out| {
                     match &price {
                         Some(price) => {
@@ -96,7 +87,8 @@ impl Organisations {
                 })?;
             }
             Self::List => {
-                let all = organisations::list(&mut db).await?;
+                let pool = database::connect(&config.database_url, 1).await?;
+                let all = organisations::list(&mut *pool.acquire().await?).await?;
                 output.rows(
                     &all,
                     &["Organisation", "Name", "Time zone", "Price per credit"],

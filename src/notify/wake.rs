@@ -1,5 +1,5 @@
-//! A bell in Redis: there may be work. Only a hint. Whoever waits for it also polls, so that an absent, stopped or
-//! emptied Redis makes things slower, never wrong.
+//! Wake-ups over Redis: there may be work. They are only a hint. Whoever waits for one also polls, so that an absent,
+//! stopped or emptied Redis makes things slower, never wrong.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,22 +17,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries to reach Redis.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Rings the bell. Cheap to clone; never waits, never fails.
+/// Wakes workers. Cheap to clone; never fails.
 #[derive(Clone)]
 pub struct Wake {
     redis: Option<ConnectionManager>,
+    waits: bool,
 }
 
 impl std::fmt::Debug for Wake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wake").field("redis", &self.redis.is_some()).finish()
+        f.debug_struct("Wake").field("redis", &self.redis.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Wake {
-    /// A bell without Redis: everybody polls.
+    /// Without Redis: workers poll.
     pub fn silent() -> Self {
-        Self { redis: None }
+        Self { redis: None, waits: false }
     }
 
     /// Nothing is connected yet: Redis may come, go and come back.
@@ -40,23 +41,27 @@ impl Wake {
     /// # Errors
     /// When the address is no Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
-        Ok(Self { redis: url.map(connection).transpose()? })
+        Ok(Self { redis: url.map(connection).transpose()?, waits: false })
     }
 
-    /// Tells every worker that there may be work.
-    pub fn ring(&self) {
+    /// For programs that end soon: [`send`](Self::send) returns when Redis has the message, or after a second.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self { waits: true, ..self }
+    }
+
+    /// Tells every worker that there may be work. Returns at once, unless it is [`waiting`](Self::waiting).
+    pub async fn send(&self) {
         let Some(mut redis) = self.redis.clone() else { return };
-        tokio::spawn(async move {
+        let sending = async move {
             if let Err(error) = redis.publish::<_, _, ()>(CHANNEL, "").await {
                 tracing::debug!(%error, "nobody was woken: workers find the work by polling");
             }
-        });
-    }
-
-    /// Like [`ring`](Self::ring), and waits until Redis has it or a second has passed: for programs that end afterwards.
-    pub async fn ring_now(&self) {
-        if let Some(mut redis) = self.redis.clone() {
-            let _ = tokio::time::timeout(PATIENCE, redis.publish::<_, _, ()>(CHANNEL, "")).await;
+        };
+        if self.waits {
+            let _ = tokio::time::timeout(PATIENCE, sending).await;
+        } else {
+            tokio::spawn(sending);
         }
     }
 }
@@ -70,39 +75,39 @@ pub(crate) fn connection(url: &str) -> redis::RedisResult<ConnectionManager> {
     Client::open(url)?.get_connection_manager_lazy(config)
 }
 
-/// Hears the bell, for as long as it is kept.
+/// Hears wake-ups, for as long as it is kept.
 #[derive(Debug)]
-pub struct Ear {
-    bell: Arc<Notify>,
+pub struct Listener {
+    notified: Arc<Notify>,
     _task: Option<AbortOnDropHandle<()>>,
 }
 
-impl Ear {
-    /// Starts to listen to a bell; without an address it hears nothing.
+impl Listener {
+    /// Starts to listen; without an address it hears nothing.
     ///
     /// # Errors
     /// When the address is no Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
-        let bell = Arc::new(Notify::new());
+        let notified = Arc::new(Notify::new());
         let listen = |client: Client| {
-            let bell = bell.clone();
+            let notified = notified.clone();
             AbortOnDropHandle::new(tokio::spawn(subscribe(client, CHANNEL.to_owned(), move |_| {
-                bell.notify_one();
+                notified.notify_one();
             })))
         };
         let task = url.map(Client::open).transpose()?.map(listen);
-        Ok(Self { bell, _task: task })
+        Ok(Self { notified, _task: task })
     }
 
     /// Wakes who waits here, without Redis.
     pub(crate) fn nudge(&self) {
-        self.bell.notify_one();
+        self.notified.notify_one();
     }
 
-    /// Waits for the bell, for `at_most` this long, or until stopped.
+    /// Waits for a wake-up, for `at_most` this long, or until stopped.
     pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) {
         tokio::select! {
-            () = self.bell.notified() => {}
+            () = self.notified.notified() => {}
             () = tokio::time::sleep(at_most) => {}
             () = stop.cancelled() => {}
         }

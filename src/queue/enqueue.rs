@@ -58,7 +58,7 @@ impl std::ops::AddAssign for Skipped {
 
 /// Why an enqueue call was refused. Nothing was queued.
 #[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
+pub enum EnqueueError {
     /// More than [`PHOTOS_MAX`].
     #[error("{0} photos in one call: send at most {PHOTOS_MAX}, and the rest in further calls")]
     TooMany(usize),
@@ -81,10 +81,10 @@ pub enum IntakeError {
 /// Checks keys that came from outside, however many.
 ///
 /// # Errors
-/// [`IntakeError::Key`] for the first that is none.
-pub fn check_keys(keys: &[String]) -> Result<(), IntakeError> {
+/// [`EnqueueError::Key`] for the first that is none.
+pub fn check_keys(keys: &[String]) -> Result<(), EnqueueError> {
     for (at, key) in keys.iter().enumerate() {
-        Key::parse(key).map_err(|error| IntakeError::Key { number: at + 1, error })?;
+        Key::parse(key).map_err(|error| EnqueueError::Key { number: at + 1, error })?;
     }
     Ok(())
 }
@@ -92,16 +92,16 @@ pub fn check_keys(keys: &[String]) -> Result<(), IntakeError> {
 /// Queues photos of an event for an operation: one transaction, whatever their number.
 ///
 /// # Errors
-/// See [`IntakeError`]; nothing is queued then.
+/// See [`EnqueueError`]; nothing is queued then.
 pub async fn enqueue(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
     keys: &[String],
     actor: &str,
-) -> Result<Run, IntakeError> {
+) -> Result<Run, EnqueueError> {
     if keys.len() > PHOTOS_MAX {
-        return Err(IntakeError::TooMany(keys.len()));
+        return Err(EnqueueError::TooMany(keys.len()));
     }
     check_keys(keys)?;
     let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
@@ -150,13 +150,13 @@ pub struct Plan {
 /// As [`enqueue`], but nothing is written, and nobody waits: what would happen if it was called now.
 ///
 /// # Errors
-/// See [`IntakeError`].
+/// See [`EnqueueError`].
 pub async fn plan(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
     keys: &[String],
-) -> Result<Plan, IntakeError> {
+) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
         r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
@@ -203,14 +203,14 @@ pub struct Retry {
 /// Queues failed photos again because a person asked. At most [`PHOTOS_MAX`] a call.
 ///
 /// # Errors
-/// See [`IntakeError`]; nothing is queued then.
+/// See [`EnqueueError`]; nothing is queued then.
 pub async fn retry(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
     photos: &[PhotoId],
     actor: &str,
-) -> Result<Retry, IntakeError> {
+) -> Result<Retry, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
@@ -237,14 +237,14 @@ pub async fn retry(
 /// meanwhile, or skipped before, is not among them. At most [`PHOTOS_MAX`] a call.
 ///
 /// # Errors
-/// See [`IntakeError`]; nothing is skipped then.
+/// See [`EnqueueError`]; nothing is skipped then.
 pub async fn skip(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
     photos: &[PhotoId],
     actor: &str,
-) -> Result<u32, IntakeError> {
+) -> Result<u32, EnqueueError> {
     let ids = ids(photos)?;
     sqlx::query_scalar!(
         r#"SELECT skip_photos($1, $2, $3, $4) AS "skipped!""#,
@@ -273,14 +273,14 @@ pub struct Restored {
 /// call.
 ///
 /// # Errors
-/// See [`IntakeError`]; nothing is restored then.
+/// See [`EnqueueError`]; nothing is restored then.
 pub async fn restore(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
     photos: &[PhotoId],
     actor: &str,
-) -> Result<Restored, IntakeError> {
+) -> Result<Restored, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
         r#"SELECT r_restored AS "restored!", r_woke AS "woke!" FROM restore_photos($1, $2, $3, $4)"#,
@@ -295,16 +295,16 @@ pub async fn restore(
     Ok(Restored { restored: row.restored.unsigned_abs(), woke: row.woke })
 }
 
-fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, IntakeError> {
+fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {
     if photos.len() > PHOTOS_MAX {
-        return Err(IntakeError::TooMany(photos.len()));
+        return Err(EnqueueError::TooMany(photos.len()));
     }
     Ok(photos.iter().map(|photo| photo.0).collect())
 }
 
-fn no_event(error: sqlx::Error, event: EventId) -> IntakeError {
+fn no_event(error: sqlx::Error, event: EventId) -> EnqueueError {
     if crate::database::is_code(&error, crate::database::NOT_FOUND) {
-        IntakeError::NoEvent(event)
+        EnqueueError::NoEvent(event)
     } else {
         error.into()
     }

@@ -15,36 +15,15 @@ pub(super) mod top_ups;
 mod why;
 
 use axum::Router;
-use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Service, live, problem::Problem};
+use super::{Service, live, problem::Problem, reads::Page};
 
 pub(super) use document::routes as documents;
 
 /// An answer, or why there is none.
 type Answer<T> = Result<axum::Json<T>, Problem>;
-
-/// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Page<T> {
-    /// The rows.
-    pub(super) items: Vec<T>,
-    /// Send it as `after` for the next page; null: this is the last one.
-    pub(super) next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// `items` are one more than were asked for, if there are.
-    fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = if more { items.last().map(cursor) } else { None };
-        Self { items, next }
-    }
-}
 
 #[derive(OpenApi)]
 #[openapi(

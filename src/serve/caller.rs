@@ -7,9 +7,9 @@ use axum::{
 
 use super::{Service, problem::Problem};
 use crate::{
-    access::{self, Caller, Role},
+    access::{self, Caller},
     catalog::organisations::{self, Organisation},
-    ids::{EventId, OrganisationId},
+    ids::OrganisationId,
 };
 
 /// The name of the session's cookie. Behind HTTPS it is tied to this host.
@@ -114,35 +114,4 @@ pub(super) fn session(headers: &HeaderMap, service: &Service) -> Option<String> 
             })
         },
     )
-}
-
-impl Caller {
-    /// A role that is not among these is told so.
-    pub(super) fn must_be(&self, roles: &[Role]) -> Result<(), Problem> {
-        if roles.contains(&self.role) {
-            return Ok(());
-        }
-        let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
-        Err(Problem::forbidden(format!("{} may, and this is {}", roles.join(", "), self.role)))
-    }
-
-    /// Of somebody else's organisation there is nothing here.
-    pub(super) fn must_see(&self, organisation: OrganisationId) -> Result<(), Problem> {
-        if self.organisation.is_none_or(|own| own == organisation) {
-            Ok(())
-        } else {
-            Err(Problem::not_found(format!("organisation {organisation}")))
-        }
-    }
-
-    /// Whose event it is, if the caller may see it.
-    pub(super) fn must_see_event(
-        &self,
-        event: EventId,
-        found: Option<crate::catalog::events::Event>,
-    ) -> Result<crate::catalog::events::Event, Problem> {
-        found
-            .filter(|found| self.organisation.is_none_or(|own| own == found.organisation))
-            .ok_or_else(|| Problem::not_found(format!("event {event}")))
-    }
 }

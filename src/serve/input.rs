@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, FromRequestParts};
 
 use super::problem::Problem;
+use crate::ids::Operation;
 
 /// A body in JSON.
 #[derive(Debug, FromRequest)]
@@ -32,4 +33,10 @@ pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     } else {
         Err(Problem::invalid("limit", format!("limit is between 1 and {LIMIT_MAX}")))
     }
+}
+
+/// An operation that has to be named: there is no default for what costs credits.
+pub(super) fn needed(operation: Option<Operation>) -> Result<Operation, Problem> {
+    let says = "say photo_processing or ai_rotation";
+    operation.ok_or_else(|| Problem::invalid("/operation", says))
 }

@@ -9,11 +9,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    access::AccessError,
+    access::{AccessError, Denied},
     catalog::{search::SelfieError, start_list::StartListError},
+    commands::CommandError,
     database,
     ledger::top_up::TopUpError,
-    queue::enqueue::IntakeError,
+    queue::enqueue::EnqueueError,
 };
 
 tokio::task_local! {
@@ -230,6 +231,37 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Forbidden(detail) => Self::forbidden(detail),
+            Denied::NotFound(what) => Self::not_found(what),
+        }
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Denied(denied) => denied.into(),
+            CommandError::NotFound(what) => Self::not_found(what),
+            CommandError::Invalid { pointer, detail } => Self::invalid(&pointer, detail),
+            CommandError::Conflict { code, detail } => Self::conflict(code, detail),
+            CommandError::InProgress => Self::in_progress(),
+            CommandError::InsufficientCredits(detail) => Self::insufficient_credits(detail),
+            CommandError::TooMuch(detail) => Self::too_large(detail),
+            CommandError::StoreUnavailable => {
+                Self::unavailable("store_unavailable", error.to_string())
+            }
+            CommandError::Enqueue(error) => error.into(),
+            CommandError::Access(error) => error.into(),
+            CommandError::StartList(error) => error.into(),
+            CommandError::TopUp(error) => error.into(),
+            CommandError::Database(error) => error.into(),
+        }
+    }
+}
+
 impl From<TopUpError> for Problem {
     fn from(error: TopUpError) -> Self {
         match error {
@@ -252,15 +284,15 @@ impl From<TopUpError> for Problem {
     }
 }
 
-impl From<IntakeError> for Problem {
-    fn from(error: IntakeError) -> Self {
+impl From<EnqueueError> for Problem {
+    fn from(error: EnqueueError) -> Self {
         match error {
-            IntakeError::TooMany(_) => Self::invalid("/keys", error),
-            IntakeError::Key { number, .. } => {
+            EnqueueError::TooMany(_) => Self::invalid("/keys", error),
+            EnqueueError::Key { number, .. } => {
                 Self::invalid(&format!("/keys/{}", number - 1), error)
             }
-            IntakeError::NoEvent(event) => Self::not_found(format!("event {event}")),
-            IntakeError::Database(error) => error.into(),
+            EnqueueError::NoEvent(event) => Self::not_found(format!("event {event}")),
+            EnqueueError::Database(error) => error.into(),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Settling {
             let landed = self.settle_batch(&batch).await?;
             metrics::histogram!("photogate_settle_duration_seconds").record(began.elapsed());
             if landed.resumed {
-                wake.ring();
+                wake.send().await;
             }
             for Settlement { reservation, verdict, settled } in batch.drain(..) {
                 let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();

@@ -41,7 +41,7 @@ async fn an_event_is_run_from_the_command_line_alone() {
         "rehearsal/ok/3",
         "rehearsal/ok/4",
     ]);
-    assert_eq!((&queued[0]["queued"], &queued[0]["shortfall"]), (&4.into(), &2.into()));
+    assert_eq!((&queued["queued"], &queued["shortfall"]), (&4.into(), &2.into()));
     let worker = app.start_worker();
     let shown = || run(&["events", "show", &event])["queues"][0].clone();
     assert_eq!(run(&["events", "show", &event, "--watch"])["queues"][0]["paused"], "no_credits");
@@ -54,14 +54,14 @@ async fn an_event_is_run_from_the_command_line_alone() {
     );
     app.until("the rest is done", async || shown()["processed"] == 3).await;
     assert_eq!(run(&["jobs", "failures", &event])[0]["reason"], "corrupt");
-    assert_eq!(run(&["jobs", "retry", &event, "--dry-run"])["credits"], 1);
+    assert_eq!(run(&["jobs", "retry", &event, "--dry-run"])[0]["credits"], 1);
     assert_eq!(
-        run(&["events", "pause", &event, "--owner", "ops"])["holds"].as_array().map(Vec::len),
+        run(&["events", "hold", &event, "--owner", "ops"])["holds"].as_array().map(Vec::len),
         Some(2)
     );
     assert_eq!(run(&["jobs", "retry", &event])[0]["queued"], 1);
     assert_eq!(shown()["paused"], "held");
-    assert_eq!(run(&["events", "resume", &event])["lifted"].as_array().map(Vec::len), Some(2));
+    assert_eq!(run(&["events", "lift", &event])["lifted"].as_array().map(Vec::len), Some(2));
     app.until("the retry has failed again", async || shown()["failed"] == 2).await;
 
     let history = run(&["credits", "history", &organisation]);
@@ -315,8 +315,8 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
     run(&["enqueue", "1", "rehearsal/ok/1", "rehearsal/ok/2", "--actor", "anna@club.example"]);
     run(&["jobs", "skip", "1", "rehearsal/ok/1", "--actor", "anna@club.example"]);
     run(&["jobs", "restore", "1", "rehearsal/ok/1", "--actor", "anna@club.example"]);
-    run(&["events", "pause", "1", "--owner", "ops@photogate.example"]);
-    run(&["events", "resume", "1", "--actor", "ops@photogate.example"]);
+    run(&["events", "hold", "1", "--owner", "ops@photogate.example"]);
+    run(&["events", "lift", "1", "--actor", "ops@photogate.example"]);
     run(&["events", "face-search", "1", "off"]);
     run(&["events", "delete", "1", "--actor", "staff@photogate.example", "--yes"]);
 
@@ -330,10 +330,11 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
             ("organisation.change", "cli"),
             ("event.create", "cli"),
             ("credits.top_up", "System"),
-            ("photos.queue", "anna@club.example"),
+            ("photos.enqueue", "anna@club.example"),
             ("photos.skip", "anna@club.example"),
             ("photos.restore", "anna@club.example"),
             ("queue.hold", "ops@photogate.example"),
+            ("queue.lift", "ops@photogate.example"),
             ("queue.lift", "ops@photogate.example"),
             ("event.change", "cli"),
             ("event.delete", "staff@photogate.example"),

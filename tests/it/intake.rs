@@ -4,7 +4,7 @@ use photogate::{
     ids::Operation,
     ledger::credits::Credits,
     queue::{
-        enqueue::{self, IntakeError, Skipped},
+        enqueue::{self, EnqueueError, Skipped},
         failures::{self, Filter},
     },
 };
@@ -90,16 +90,16 @@ async fn a_bad_call_is_refused_whole() {
 
     let bad = ["fine.jpg", "../../etc/passwd"].map(String::from);
     let refused = enqueue::enqueue(&mut db, event, Operation::AiRotation, &bad, "x").await;
-    assert!(matches!(refused, Err(IntakeError::Key { number: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(EnqueueError::Key { number: 2, .. })), "{refused:?}");
     let many = vec!["x".to_owned(); enqueue::PHOTOS_MAX + 1];
     assert!(matches!(
         enqueue::enqueue(&mut db, event, Operation::AiRotation, &many, "x").await,
-        Err(IntakeError::TooMany(_))
+        Err(EnqueueError::TooMany(_))
     ));
     let nowhere = photogate::ids::EventId(987_654);
     assert!(matches!(
         enqueue::enqueue(&mut db, nowhere, Operation::AiRotation, &bad[..1], "x").await,
-        Err(IntakeError::NoEvent(_))
+        Err(EnqueueError::NoEvent(_))
     ));
 
     assert_eq!(app.count("SELECT count(*) FROM job").await, 0);

@@ -415,7 +415,7 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
     );
     let (_, run) = site.get(&format!("/v1/runs/{}", queued["runs"][0]), &token).await;
     assert_eq!((&run["waiting"], &run["processed"]), (&json!(3), &json!(0)));
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'photos.queue'").await, 2);
+    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'photos.enqueue'").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

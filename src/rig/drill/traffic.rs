@@ -181,7 +181,7 @@ async fn enqueue(
     event: EventId,
     operation: Operation,
     keys: &[String],
-) -> Result<(), enqueue::IntakeError> {
+) -> Result<(), enqueue::EnqueueError> {
     enqueue::enqueue(&mut *pool.acquire().await?, event, operation, keys, "drill").await?;
     // Nobody rings: workers that are idle find it when they poll, as they do when Redis is away.
     Ok(())

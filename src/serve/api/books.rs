@@ -5,13 +5,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, Page, photos};
+use super::{Answer, Page};
+use crate::serve::reads::event_of_photo;
 use crate::{
-    access::{Caller, Role, audit_log},
+    access::{Caller, Role},
+    commands::{Checked, MAY_CHECK_BOOKS},
     ids::{JobId, OrganisationId, PhotoId},
     ledger::{
         receipt::{self, Receipt},
-        reconcile::{self, Check, Scope},
         reconciliations::{self, Reconciliation},
         refunds::{self, By, Filter, Refund, Refunds},
     },
@@ -23,7 +24,6 @@ use crate::{
 };
 
 const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-const MAY_CHECK: &[Role] = &[Role::Operator, Role::Finance, Role::Staff];
 
 /// Everything that happened to the credit of a photo.
 #[utoipa::path(get, path = "/v1/photos/{photo}/receipt", tag = "Books", params(("photo" = PhotoId, Path, description = "Of the photo")),
@@ -35,7 +35,7 @@ pub(super) async fn receipt(
 ) -> Answer<Receipt> {
     caller.must_be(MAY_READ)?;
     let mut db = service.database.acquire().await?;
-    photos::must_see(&mut db, &caller, photo).await?;
+    event_of_photo(&mut db, &caller, photo).await?;
     let receipt = receipt::receipt(&mut db, photo, None).await?;
     receipt.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
 }
@@ -147,27 +147,10 @@ pub(super) async fn reconciliations(
     State(service): State<Service>,
     caller: Caller,
 ) -> Answer<Reconciliations> {
-    caller.must_be(MAY_CHECK)?;
-    only_who_runs_it(&caller)?;
+    caller.must_be(MAY_CHECK_BOOKS)?;
+    caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(Reconciliations { items: reconciliations::latest(&mut db, 50).await? }))
-}
-
-/// The books are those of all organisations.
-pub(crate) fn only_who_runs_it(caller: &Caller) -> Result<(), Problem> {
-    match caller.organisation {
-        None => Ok(()),
-        Some(_) => {
-            Err(Problem::forbidden("this concerns all organisations, and you belong to one"))
-        }
-    }
-}
-
-/// What a check found: every invariant, and whether it holds.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Checked {
-    balanced: bool,
-    items: Vec<Check>,
 }
 
 /// Checks the books now, cheaply, as workers do every minute.
@@ -176,12 +159,5 @@ pub(super) async fn reconcile(
     State(service): State<Service>,
     caller: Caller,
 ) -> Result<(StatusCode, axum::Json<Checked>), Problem> {
-    caller.must_be(MAY_CHECK)?;
-    only_who_runs_it(&caller)?;
-    let mut db = service.database.acquire().await?;
-    let items = reconcile::reconcile(&mut db, Scope::Incremental).await?;
-    let balanced = items.iter().all(|check| check.violations == 0);
-    let detail = serde_json::json!({ "balanced": balanced });
-    audit_log::record(&mut db, &caller, None, "books.check", "the books", detail).await?;
-    Ok((StatusCode::OK, axum::Json(Checked { balanced, items })))
+    Ok((StatusCode::OK, axum::Json(service.commands.check_books(&caller).await?)))
 }

@@ -1,25 +1,26 @@
 //! What an organisation has, and where it went.
 
 use axum::extract::State;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
+use crate::serve::reads::{HistoryFilter, a_day, movements, statement_of};
 use crate::{
     access::{Caller, Role},
-    ids::{EventId, OrganisationId},
+    ids::OrganisationId,
     ledger::{
         credits::{self, Balance},
         days::{self, Day},
-        history::{self, Kind, Movement},
+        history::Movement,
         months::{self, Month},
-        statement::{self, Statement, StatementError},
+        statement::Statement,
     },
     serve::{
         Service,
-        input::{Path, Query, limit},
+        input::{Path, Query},
         problem::Problem,
     },
 };
@@ -45,62 +46,20 @@ pub(super) async fn balance(
     exists(&mut db, id).await.map(axum::Json)
 }
 
-/// Which rows of the history.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Which {
-    /// Only of this type.
-    pub(crate) kind: Option<Kind>,
-    /// Only of this event.
-    pub(crate) event: Option<EventId>,
-    /// From this instant on.
-    pub(crate) since: Option<DateTime<Utc>>,
-    /// Up to this instant.
-    pub(crate) before: Option<DateTime<Utc>>,
-    /// `next` of the page before.
-    pub(crate) after: Option<String>,
-    /// Rows, at most.
-    #[param(minimum = 1, maximum = 200)]
-    pub(crate) limit: Option<i64>,
-}
-
 /// Everything that moved credits, newest first. It adds up to the available balance.
 #[utoipa::path(get, path = "/v1/organisations/{organisation}/history", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"), Which), responses((status = 200, body = Page<Movement>)))]
+    params(("organisation" = OrganisationId, Path, description = "Of the organisation"), HistoryFilter), responses((status = 200, body = Page<Movement>)))]
 pub(super) async fn history(
     State(service): State<Service>,
     caller: Caller,
     Path(id): Path<OrganisationId>,
-    Query(which): Query<Which>,
+    Query(which): Query<HistoryFilter>,
 ) -> Answer<Page<Movement>> {
     caller.must_be(MAY_READ)?;
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
     exists(&mut db, id).await?;
     movements(&mut db, id, &which).await.map(axum::Json)
-}
-
-/// The same for pages.
-pub(crate) async fn movements(
-    db: &mut PgConnection,
-    organisation: OrganisationId,
-    which: &Which,
-) -> Result<Page<Movement>, Problem> {
-    let limit = limit(which.limit)?;
-    let after = which.after.as_deref().filter(|after| !after.is_empty());
-    let after =
-        after.map(str::parse).transpose().map_err(|error| Problem::invalid("after", error))?;
-    let kinds: Vec<Kind> = which.kind.into_iter().collect();
-    let page = history::Page {
-        kinds: &kinds,
-        event: which.event,
-        since: which.since,
-        before: which.before,
-        after,
-        most: limit + 1,
-    };
-    let found = history::history(db, organisation, page).await?;
-    Ok(Page::of(found, limit, |row| row.cursor.to_string()))
 }
 
 /// The months of an organisation.
@@ -155,16 +114,6 @@ pub(super) async fn days(
     Ok(axum::Json(Days { items: days::days(&mut db, id, first, 31).await? }))
 }
 
-/// A day that databases and calendars agree on.
-fn a_day(day: NaiveDate) -> Result<NaiveDate, Problem> {
-    let years = NaiveDate::from_ymd_opt(2000, 1, 1)..NaiveDate::from_ymd_opt(3000, 1, 1);
-    if years.contains(&Some(day)) {
-        Ok(day)
-    } else {
-        Err(Problem::invalid("first", "a day between 2000 and 2999"))
-    }
-}
-
 /// The statement of a month: opening, every movement, closing. That of a month that is over never changes.
 #[utoipa::path(get, path = "/v1/organisations/{organisation}/statements/{month}", tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "Of the organisation"), ("month" = String, Path, description = "As in 2026-11", example = "2026-11")),
@@ -177,29 +126,5 @@ pub(super) async fn statement(
     caller.must_be(MAY_READ)?;
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    of_month(&mut db, id, &month).await.map(axum::Json)
-}
-
-/// Lines of a statement over HTTP. The command line has no limit.
-const LINES_MAX: usize = 100_000;
-
-/// The same for pages.
-pub(crate) async fn of_month(
-    db: &mut PgConnection,
-    organisation: OrganisationId,
-    month: &str,
-) -> Result<Statement, Problem> {
-    let parsed = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d");
-    let first = parsed.map_err(|_| Problem::invalid("month", "write a month as 2026-11"))?;
-    let first = a_day(first)?;
-    statement::statement(db, organisation, first, LINES_MAX).await.map_err(|error| match error {
-        StatementError::NoOrganisation(id) => Problem::not_found(format!("organisation {id}")),
-        StatementError::NotBegun { .. } => Problem::invalid("month", error),
-        StatementError::DoesNotAddUp { .. } => {
-            tracing::error!(%error, "a statement does not add up");
-            Problem::unavailable("books_do_not_balance", error.to_string())
-        }
-        StatementError::TooLong(_) => Problem::too_large(error.to_string()),
-        StatementError::Database(error) => error.into(),
-    })
+    statement_of(&mut db, id, &month).await.map(axum::Json)
 }

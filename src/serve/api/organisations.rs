@@ -2,13 +2,13 @@
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use sqlx::Connection;
 use utoipa::ToSchema;
 
 use super::Answer;
 use crate::{
-    access::{Caller, Role, audit_log},
+    access::{Caller, Role},
     catalog::organisations::{self, Organisation, Price},
+    commands,
     ids::OrganisationId,
     serve::{
         Service,
@@ -58,32 +58,11 @@ pub(super) async fn create(
     caller: Caller,
     Json(new): Json<NewOrganisation>,
 ) -> Result<(StatusCode, axum::Json<Organisation>), Problem> {
-    caller.must_be(&[Role::Staff])?;
     let price = new.price.as_deref().map(price).transpose()?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    let id = organisations::create(&mut tx, &new.name, &new.time_zone).await?;
-    organisations::set_photos_under(&mut tx, id, &new.photos_under).await?;
-    if price.is_some() {
-        organisations::set_price(&mut tx, id, price.as_ref()).await?;
-    }
-    let detail = serde_json::json!({ "name": new.name, "price": new.price, "photos_under": new.photos_under });
-    audit_log::record(
-        &mut tx,
-        &caller,
-        Some(id),
-        "organisation.create",
-        &format!("organisation {id}"),
-        detail,
-    )
-    .await?;
-    let made = found(organisations::find(&mut tx, id).await?, id)?;
-    tx.commit().await?;
+    let (name, time_zone, photos_under) = (new.name, new.time_zone, new.photos_under);
+    let new = commands::NewOrganisation { name, time_zone, price, photos_under };
+    let made = service.commands.create_organisation(&caller, &new).await?;
     Ok((StatusCode::CREATED, axum::Json(made)))
-}
-
-fn found(organisation: Option<Organisation>, id: OrganisationId) -> Result<Organisation, Problem> {
-    organisation.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
 /// An organisation.
@@ -96,7 +75,8 @@ pub(super) async fn show(
 ) -> Answer<Organisation> {
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(found(organisations::find(&mut db, id).await?, id)?))
+    let found = organisations::find(&mut db, id).await?;
+    found.map(axum::Json).ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
 /// What to change; what is left away stays.
@@ -120,28 +100,13 @@ pub(super) async fn change(
     Path(id): Path<OrganisationId>,
     Json(change): Json<Change>,
 ) -> Answer<Organisation> {
-    caller.must_be(&[Role::Staff])?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    found(organisations::find(&mut tx, id).await?, id)?;
-    if let Some(text) = change.price.as_deref() {
-        let price = if text.is_empty() { None } else { Some(price(text)?) };
-        organisations::set_price(&mut tx, id, price.as_ref()).await?;
-    }
-    if let Some(prefix) = &change.photos_under {
-        organisations::set_photos_under(&mut tx, id, prefix).await?;
-    }
-    let detail = serde_json::json!({ "price": change.price, "photos_under": change.photos_under });
-    audit_log::record(
-        &mut tx,
-        &caller,
-        Some(id),
-        "organisation.change",
-        &format!("organisation {id}"),
-        detail,
-    )
-    .await?;
-    let changed = found(organisations::find(&mut tx, id).await?, id)?;
-    tx.commit().await?;
-    Ok(axum::Json(changed))
+    let price = change.price.map(|text| match text.as_str() {
+        "" => Ok(None),
+        text => price(text).map(Some),
+    });
+    let change = commands::OrganisationChange {
+        price: price.transpose()?,
+        photos_under: change.photos_under,
+    };
+    Ok(axum::Json(service.commands.change_organisation(&caller, id, &change).await?))
 }

@@ -5,12 +5,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{Answer, Page};
+use crate::serve::reads::{bib_number, event_of_photo};
 use crate::{
     access::Caller,
     catalog::{
         events,
         photos::{self, Filter, Photo},
-        start_list,
     },
     ids::{EventId, PhotoId},
     serve::{
@@ -35,12 +35,6 @@ pub(crate) struct Which {
     pub(crate) limit: Option<i64>,
 }
 
-/// A number as it is read on photos; whatever is none finds nothing.
-pub(crate) fn number(text: &str) -> Result<String, Problem> {
-    start_list::number(text)
-        .ok_or_else(|| Problem::invalid("bib", "a bib number is at most ten letters and digits"))
-}
-
 /// The photos of an event, by key.
 #[utoipa::path(get, path = "/v1/events/{event}/photos", tag = "Photos", params(("event" = EventId, Path, description = "Of the event"), Which),
     responses((status = 200, body = Page<Photo>)))]
@@ -51,7 +45,7 @@ pub(super) async fn list(
     Query(which): Query<Which>,
 ) -> Answer<Page<Photo>> {
     let limit = limit(which.limit)?;
-    let bib = which.bib.as_deref().map(number).transpose()?;
+    let bib = which.bib.as_deref().map(bib_number).transpose()?;
     let mut db = service.database.acquire().await?;
     caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let after = which.after.as_deref();
@@ -70,20 +64,8 @@ pub(super) async fn show(
     Path(photo): Path<PhotoId>,
 ) -> Answer<Photo> {
     let mut db = service.database.acquire().await?;
-    let event = must_see(&mut db, &caller, photo).await?;
+    let event = event_of_photo(&mut db, &caller, photo).await?;
     let filter = Filter { photo: Some(photo), most: 1, ..Filter::default() };
     let found = photos::list(&mut db, event, filter).await?.pop();
     found.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
-}
-
-/// The event of a photo that the caller may see.
-pub(crate) async fn must_see(
-    db: &mut sqlx::PgConnection,
-    caller: &Caller,
-    photo: PhotoId,
-) -> Result<EventId, Problem> {
-    let missing = || Problem::not_found(format!("photo {photo}"));
-    let event = photos::event_of(&mut *db, photo).await?.ok_or_else(missing)?;
-    caller.must_see_event(event, events::find(db, event).await?).map_err(|_| missing())?;
-    Ok(event)
 }

@@ -1,20 +1,16 @@
 //! What runs, what does not, and what a person can do about it.
 
 use axum::{extract::State, http::StatusCode};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, Page, books::only_who_runs_it, failures::MAY_RETRY};
+use super::{Answer, Page};
 use crate::{
-    access::{Caller, Role, audit_log},
-    catalog::events,
-    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId},
-    queue::{
-        enqueue, holds,
-        status::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
-    },
+    access::{Caller, Role},
+    commands::{ChosenPhotos, Held, MAY_HOLD, NewHold},
+    ids::{EventId, HoldId, OrganisationId},
+    queue::status::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -23,7 +19,6 @@ use crate::{
 };
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-const MAY_HOLD: &[Role] = &[Role::Operator, Role::Staff];
 
 /// Which queues.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -105,30 +100,9 @@ pub(super) struct Workers {
 #[utoipa::path(get, path = "/v1/workers", tag = "Queues", responses((status = 200, body = Workers)))]
 pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> Answer<Workers> {
     caller.must_be(MAY_HOLD)?;
-    only_who_runs_it(&caller)?;
+    caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(Workers { items: status::workers(&mut db).await? }))
-}
-
-/// A hold to place.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "ai_rotation", "note": "bad camera clock", "until": "2030-01-01T00:00:00Z"}))]
-pub(crate) struct NewHold {
-    /// Of this operation only; null: of both.
-    pub(crate) operation: Option<Operation>,
-    /// Why, up to 1,000 characters.
-    #[serde(default)]
-    #[schema(max_length = 1000)]
-    pub(crate) note: String,
-    /// When it ends by itself; null: when somebody lifts it.
-    pub(crate) until: Option<DateTime<Utc>>,
-}
-
-/// Holds that were placed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Held {
-    holds: Vec<HoldId>,
 }
 
 /// Holds an event's queues: nothing more of it runs, whatever is topped up, until the hold is lifted or ends.
@@ -140,41 +114,8 @@ pub(super) async fn hold(
     Path(event): Path<EventId>,
     Json(new): Json<NewHold>,
 ) -> Result<(StatusCode, axum::Json<Held>), Problem> {
-    place(&service, &caller, event, &new).await.map(|held| (StatusCode::CREATED, axum::Json(held)))
-}
-
-/// The same for pages.
-pub(crate) async fn place(
-    service: &Service,
-    caller: &Caller,
-    event: EventId,
-    new: &NewHold,
-) -> Result<Held, Problem> {
-    caller.must_be(MAY_HOLD)?;
-    if new.until.is_some_and(|until| until <= Utc::now()) {
-        return Err(Problem::invalid("/until", "this is over already: name a later time, or none"));
-    }
-    let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
-    let mut tx = db.begin().await?;
-    let mut holds = Vec::new();
-    for operation in new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
-        holds.push(
-            holds::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?,
-        );
-    }
-    let detail = serde_json::json!({ "operation": new.operation, "note": new.note, "until": new.until, "holds": holds });
-    audit_log::record(
-        &mut tx,
-        caller,
-        Some(found.organisation),
-        "queue.hold",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(Held { holds })
+    let held = service.commands.hold(&caller, event, &new).await?;
+    Ok((StatusCode::CREATED, axum::Json(held)))
 }
 
 /// Lifts a hold. Others on the same queue stay, and so does a pause for want of credits.
@@ -185,51 +126,8 @@ pub(super) async fn lift(
     caller: Caller,
     Path(hold): Path<HoldId>,
 ) -> Result<StatusCode, Problem> {
-    lift_one(&service, &caller, hold).await.map(|_| StatusCode::NO_CONTENT)
-}
-
-/// The same for pages; answers with the event.
-pub(crate) async fn lift_one(
-    service: &Service,
-    caller: &Caller,
-    hold: HoldId,
-) -> Result<EventId, Problem> {
-    caller.must_be(MAY_HOLD)?;
-    let missing = || Problem::not_found(format!("hold {hold}"));
-    let mut db = service.database.acquire().await?;
-    let event = holds::event_of(&mut db, hold).await?.ok_or_else(missing)?;
-    let found =
-        caller.must_see_event(event, events::find(&mut db, event).await?).map_err(|_| missing())?;
-    let mut tx = db.begin().await?;
-    let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
-    if lifted.lifted {
-        let detail = serde_json::json!({ "hold": hold });
-        audit_log::record(
-            &mut tx,
-            caller,
-            Some(found.organisation),
-            "queue.lift",
-            &format!("event {event}"),
-            detail,
-        )
-        .await?;
-    }
-    tx.commit().await?;
-    if lifted.woke {
-        service.wake.ring();
-    }
-    Ok(event)
-}
-
-/// Photos of an event.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "photo_processing", "photos": ["0193a1c0-0000-7000-8000-000000000000"]}))]
-pub(super) struct Chosen {
-    /// In the queue of this operation.
-    operation: Operation,
-    /// At most 10,000.
-    photos: Vec<PhotoId>,
+    service.commands.lift_hold(&caller, hold).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// How many photos it concerned; the others were not in that state.
@@ -245,25 +143,9 @@ pub(super) async fn skip(
     State(service): State<Service>,
     caller: Caller,
     Path(event): Path<EventId>,
-    Json(chosen): Json<Chosen>,
+    Json(chosen): Json<ChosenPhotos>,
 ) -> Answer<Count> {
-    caller.must_be(MAY_RETRY)?;
-    let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
-    let mut tx = db.begin().await?;
-    let photos =
-        enqueue::skip(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
-    let detail = serde_json::json!({ "operation": chosen.operation, "photos": photos });
-    audit_log::record(
-        &mut tx,
-        &caller,
-        Some(found.organisation),
-        "photos.skip",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
+    let photos = service.commands.skip(&caller, event, &chosen).await?;
     Ok(axum::Json(Count { photos }))
 }
 
@@ -274,27 +156,8 @@ pub(super) async fn restore(
     State(service): State<Service>,
     caller: Caller,
     Path(event): Path<EventId>,
-    Json(chosen): Json<Chosen>,
+    Json(chosen): Json<ChosenPhotos>,
 ) -> Answer<Count> {
-    caller.must_be(MAY_RETRY)?;
-    let mut db = service.database.acquire().await?;
-    let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
-    let mut tx = db.begin().await?;
-    let restored =
-        enqueue::restore(&mut tx, event, chosen.operation, &chosen.photos, &caller.actor).await?;
-    let detail = serde_json::json!({ "operation": chosen.operation, "photos": restored.restored });
-    audit_log::record(
-        &mut tx,
-        &caller,
-        Some(found.organisation),
-        "photos.restore",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
-    if restored.woke {
-        service.wake.ring();
-    }
-    Ok(axum::Json(Count { photos: restored.restored }))
+    let photos = service.commands.restore(&caller, event, &chosen).await?;
+    Ok(axum::Json(Count { photos }))
 }

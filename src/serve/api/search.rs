@@ -4,7 +4,8 @@ use axum::{body::Bytes, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, photos::number};
+use super::Answer;
+use crate::serve::reads::{bib_number, by_selfie};
 use crate::{
     access::{Caller, Role},
     catalog::{
@@ -48,7 +49,7 @@ pub(super) async fn bib(
 ) -> Answer<FoundByBib> {
     let mut db = service.database.acquire().await?;
     caller.must_see_event(event, events::find(&mut db, event).await?)?;
-    let number = number(&asked.number)?;
+    let number = bib_number(&asked.number)?;
     let items = search::by_bib(&mut db, event, &number, asked.prefix).await?;
     Ok(axum::Json(FoundByBib { items }))
 }
@@ -87,28 +88,4 @@ pub(super) async fn selfie(
     by_selfie(&service, &caller, event, photo, score_min)
         .await
         .map(|items| axum::Json(FoundByFace { items }))
-}
-
-/// The same for pages.
-pub(crate) async fn by_selfie(
-    service: &Service,
-    caller: &Caller,
-    event: EventId,
-    photo: Bytes,
-    score_min: f32,
-) -> Result<Vec<ByFace>, Problem> {
-    {
-        let mut db = service.database.acquire().await?;
-        let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
-        if !found.face_search {
-            return Err(Problem::conflict(
-                "face_search_off",
-                "face search is off for this event: switch it on, and process its photos",
-            ));
-        }
-    }
-    let eyes = service.eyes().await.map_err(search::SelfieError::from)?;
-    let face = search::selfie(eyes, photo.to_vec()).await?;
-    let mut db = service.database.acquire().await?;
-    Ok(search::by_face(&mut db, event, &face, score_min).await?)
 }

@@ -5,16 +5,16 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use serde::Deserialize;
-use sqlx::Connection;
 use utoipa::ToSchema;
 
 use crate::{
-    access::{Caller, Role, audit_log},
+    access::Caller,
     catalog::organisations::Price,
+    commands::{Addition, Twin},
     ids::OrganisationId,
     ledger::{
         credits::Credits,
-        top_up::{self, Credited, TopUp, TopUpKind},
+        top_up::{Credited, TopUpKind},
     },
     serve::{
         Service,
@@ -63,7 +63,6 @@ pub(super) async fn purchase(
     headers: HeaderMap,
     Json(purchase): Json<Purchase>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Organiser, Role::Staff])?;
     let amount = Amount { credits: purchase.credits, note: purchase.note };
     let price = purchase.price.as_deref().map(str::parse).transpose();
     let price = price.map_err(|error| Problem::invalid("/price", error))?;
@@ -98,7 +97,6 @@ pub(super) async fn grant(
     headers: HeaderMap,
     Json(grant): Json<Grant>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Staff])?;
     let kind = if grant.free { TopUpKind::FreeCredits } else { TopUpKind::AdminGrant };
     let amount = Amount { credits: grant.credits, note: grant.note };
     credit(&service, &caller, id, &headers, kind, &amount, None).await
@@ -116,7 +114,6 @@ pub(super) async fn adjust(
     headers: HeaderMap,
     Json(amount): Json<Amount>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    caller.must_be(&[Role::Staff])?;
     credit(&service, &caller, id, &headers, TopUpKind::Refund, &amount, None).await
 }
 
@@ -129,70 +126,17 @@ async fn credit(
     amount: &Amount,
     price: Option<Price>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    if !(1..=200).contains(&key.len()) {
-        return Err(Problem::invalid(
-            "Idempotency-Key",
-            "send a header Idempotency-Key of 1 to 200 characters, new for each top-up",
-        ));
-    }
-    let asked = TopUp {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let addition = Addition {
         organisation,
         kind,
-        amount: amount.credits,
-        actor: &caller.actor,
+        credits: amount.credits,
         note: &amount.note,
-        idempotency_key: key,
+        idempotency_key: key.unwrap_or_default(),
+        price: price.as_ref(),
+        twin: Twin::Refused,
     };
-    let credited = top_up(service, caller, asked, price.as_ref(), Twin::Refused).await?;
+    let credited = service.commands.add_credits(caller, &addition).await?;
     let status = if credited.credited { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(credited)))
-}
-
-/// What becomes of a top-up whose twin, with the same key, is being brought in at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Twin {
-    /// Programs are told, and come back.
-    Refused,
-    /// People who clicked twice wait for how the first ended.
-    Waits,
-}
-
-/// Brings credits in, with the deed, in one transaction; and rings. `price`: what whoever buys was told.
-pub(crate) async fn top_up(
-    service: &Service,
-    caller: &Caller,
-    asked: TopUp<'_>,
-    price: Option<&Price>,
-    twin: Twin,
-) -> Result<Credited, Problem> {
-    let organisation = asked.organisation;
-    caller.must_see(organisation)?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    if twin == Twin::Refused
-        && !top_up::is_alone(&mut tx, organisation, asked.idempotency_key).await?
-    {
-        return Err(Problem::in_progress());
-    }
-    let credited = top_up::top_up(&mut tx, asked).await?;
-    if credited.credited {
-        // The price it was booked at, not one that was read before: nobody pays what they were not told.
-        if price.is_some() && top_up::price(&mut tx, credited.transaction).await?.as_ref() != price
-        {
-            return Err(Problem::conflict(
-                "price_changed",
-                "the price has changed since you were asked, and nothing was bought: look at it and begin anew",
-            ));
-        }
-        let detail = serde_json::json!({ "kind": asked.kind, "credits": asked.amount, "transaction": credited.transaction, "note": asked.note });
-        let subject = format!("organisation {organisation}");
-        audit_log::record(&mut tx, caller, Some(organisation), "credits.top_up", &subject, detail)
-            .await?;
-    }
-    tx.commit().await?;
-    if credited.resumed {
-        service.wake.ring();
-    }
-    Ok(credited)
 }

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 
-use super::{Answer, photos};
+use super::Answer;
+use crate::serve::reads::event_of_photo;
 use crate::{
     access::Caller,
     catalog::events,
@@ -48,7 +49,7 @@ pub(super) async fn photo(
     Path(photo): Path<PhotoId>,
 ) -> Answer<Why> {
     let mut db = service.database.acquire().await?;
-    photos::must_see(&mut db, &caller, photo).await?;
+    event_of_photo(&mut db, &caller, photo).await?;
     let why = why::photo(&mut db, photo).await?;
     why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
 }

@@ -15,6 +15,7 @@ use super::{
     Form, Page, PageOrFile, confirm, layout,
     table::{FILE_MAX, Format, Table, View},
 };
+use crate::commands::{Addition, Twin};
 use crate::{
     access::Role,
     catalog::organisations::{self, Price},
@@ -24,19 +25,16 @@ use crate::{
         days::{self, Day},
         history::{Kind, Movement},
         months::{self, Month},
-        top_up::{TopUp, TopUpKind},
+        top_up::TopUpKind,
     },
     queue::status,
     serve::{
         Service,
-        api::{
-            credits::{Which, movements},
-            top_ups::{Twin, top_up},
-        },
         caller::Browser,
         input::{LIMIT_MAX, Query},
         live::{self, Live, Of},
         problem::Problem,
+        reads::{HistoryFilter, movements},
     },
 };
 
@@ -60,7 +58,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn which(&self, zone: &str) -> Result<Which, Problem> {
+    fn which(&self, zone: &str) -> Result<HistoryFilter, Problem> {
         let kind: Option<Kind> = match self.kind.as_str() {
             "" => None,
             kind => Some(
@@ -74,7 +72,7 @@ impl Asked {
                 event.parse().map_err(|_| Problem::invalid("event", "an event is a number"))?,
             )),
         };
-        Ok(Which {
+        Ok(HistoryFilter {
             kind,
             event,
             since: layout::begin_of(&self.from, zone, 0)?,
@@ -167,7 +165,7 @@ async fn balance_of(db: &mut PgConnection, id: OrganisationId) -> Result<Balance
 async fn all(
     db: &mut PgConnection,
     id: OrganisationId,
-    mut which: Which,
+    mut which: HistoryFilter,
 ) -> Result<Vec<Movement>, Problem> {
     let mut all = Vec::new();
     loop {
@@ -382,15 +380,16 @@ pub(super) async fn add(
     let price: Price = price.map_err(|error| Problem::invalid("price", error))?;
     let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
     let organisation = add.organisation;
-    let asked = TopUp {
+    let addition = Addition {
         organisation,
         kind: TopUpKind::Purchase,
-        amount: add.credits,
-        actor: &browser.caller.actor,
+        credits: add.credits,
         note: "",
         idempotency_key: &key,
+        price: Some(&price),
+        twin: Twin::Waits,
     };
-    let credited = top_up(&service, &browser.caller, asked, Some(&price), Twin::Waits).await?;
+    let credited = service.commands.add_credits(&browser.caller, &addition).await?;
     let said = match (credited.credited, credited.resumed) {
         (false, _) => "before",
         (true, true) => "resumed",

@@ -16,6 +16,7 @@ use crate::{
         events::{self, Event},
         photos::{self, Filter, State as PhotoState},
     },
+    commands::MAY_ENQUEUE,
     ids::{EventId, Operation},
     queue::{
         failures::{self, Group},
@@ -23,11 +24,11 @@ use crate::{
     },
     serve::{
         Service,
-        api::photos::number,
         caller::Browser,
         input::{Path, Query},
         live::{self, Live, Of},
         problem::Problem,
+        reads::bib_number,
     },
 };
 
@@ -59,7 +60,7 @@ pub(super) async fn page(
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
     let zone = browser.zone();
-    let bib = if shown.bib.trim().is_empty() { None } else { Some(number(&shown.bib)?) };
+    let bib = if shown.bib.trim().is_empty() { None } else { Some(bib_number(&shown.bib)?) };
     let state = match shown.state.as_str() {
         "" => None,
         code => Some(
@@ -91,7 +92,7 @@ pub(super) async fn page(
     let failures = failures::groups(&mut db, which).await?;
     let found = photos::list(&mut db, id, filter).await?;
     let (found, next) = PAGES.of(found, |photo| photo.key.clone());
-    let may_run = run::MAY_RUN.contains(&browser.caller.role);
+    let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let states_of = standing.queues.iter().map(|queue| queue.state.code()).collect::<Vec<_>>();
     let states: Vec<(&str, &str)> = std::iter::once(("", "All"))

@@ -6,20 +6,17 @@ use axum::{
 };
 use maud::html;
 use serde::Deserialize;
-use sqlx::Connection;
 
 use super::{
     Form, PageOrFile, layout,
     table::{Format, Pages, Table, View},
 };
 use crate::{
-    access::{Role, audit_log},
     catalog::events::{self, Event},
+    commands::{MAY_CREATE_EVENTS, NewEvent},
     ids::{EventId, OrganisationId},
     serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
-
-const MAY_CREATE: &[Role] = &[Role::Organiser, Role::Pipeline, Role::Staff];
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
@@ -71,7 +68,7 @@ pub(super) async fn page(
             button.quiet type="submit" { "Search" }
         }
         (table.on_page(&events, empty, next.as_ref()))
-        @if let (Some(about), true) = (about, MAY_CREATE.contains(&browser.caller.role)) {
+        @if let (Some(about), true) = (about, MAY_CREATE_EVENTS.contains(&browser.caller.role)) {
             h2 { "New event" }
             form.filters method="post" action="/events" {
                 (layout::key(&browser))
@@ -96,24 +93,12 @@ pub(super) async fn create(
     State(service): State<Service>,
     form: Form<New>,
 ) -> Result<Redirect, Problem> {
-    let (caller, new) = (form.browser.caller, form.fields);
-    caller.must_be(MAY_CREATE)?;
-    caller.must_see(new.organisation)?;
-    let mut db = service.database.acquire().await?;
-    let mut tx = db.begin().await?;
-    let event =
-        events::create(&mut tx, new.organisation, &new.name, true, new.face_search.is_some())
-            .await?;
-    let detail = serde_json::json!({ "name": new.name, "face_search": new.face_search.is_some() });
-    audit_log::record(
-        &mut tx,
-        &caller,
-        Some(new.organisation),
-        "event.create",
-        &format!("event {event}"),
-        detail,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(Redirect::to(&format!("/events/{event}")))
+    let new = NewEvent {
+        name: form.fields.name,
+        organisation: Some(form.fields.organisation),
+        bib_search: true,
+        face_search: form.fields.face_search.is_some(),
+    };
+    let event = service.commands.create_event(&form.browser.caller, &new).await?;
+    Ok(Redirect::to(&format!("/events/{}", event.id)))
 }

@@ -12,6 +12,7 @@ use super::{
     Form, Page, PageOrFile, confirm, layout,
     table::{Format, Table, View},
 };
+use crate::commands::{MAY_RETRY, Retry};
 use crate::{
     access::Role,
     catalog::events,
@@ -20,7 +21,6 @@ use crate::{
     queue::failures::{self, Group, Sort, Which},
     serve::{
         Service,
-        api::failures::{NewRetry, again},
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
@@ -83,7 +83,7 @@ pub(super) async fn page(
 
 /// Photos that failed for one reason are a row. Their times are those of this zone.
 pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> Table<'a, Group> {
-    let may_retry = matches!(browser.caller.role, Role::Organiser | Role::Operator | Role::Staff);
+    let may_retry = MAY_RETRY.contains(&browser.caller.role);
     Table::new(view)
         .column(
             "Reason",
@@ -119,14 +119,14 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Retry {
+pub(super) struct RetryForm {
     operation: Operation,
     reason: String,
 }
 
-impl Retry {
-    fn retry(&self, dry_run: bool) -> NewRetry {
-        NewRetry { operation: Some(self.operation), reason: Some(self.reason.clone()), dry_run }
+impl RetryForm {
+    fn retry(&self, dry_run: bool) -> Retry<'_> {
+        Retry { operation: self.operation, reason: Some(&self.reason), dry_run }
     }
 }
 
@@ -135,9 +135,9 @@ pub(super) async fn ask_retry(
     State(service): State<Service>,
     mut browser: Browser,
     Path(id): Path<EventId>,
-    Query(retry): Query<Retry>,
+    Query(retry): Query<RetryForm>,
 ) -> Page {
-    let retried = again(&service, &browser.caller, id, &retry.retry(true)).await?;
+    let retried = service.commands.retry(&browser.caller, id, &retry.retry(true)).await?;
     let mut db = service.database.acquire().await?;
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
@@ -162,8 +162,9 @@ pub(super) async fn ask_retry(
 pub(super) async fn retry(
     State(service): State<Service>,
     Path(event): Path<EventId>,
-    form: Form<Retry>,
+    form: Form<RetryForm>,
 ) -> Result<Redirect, Problem> {
-    let done = again(&service, &form.browser.caller, event, &form.fields.retry(false)).await?;
+    let retry = form.fields.retry(false);
+    let done = service.commands.retry(&form.browser.caller, event, &retry).await?;
     Ok(Redirect::to(&format!("/events/{event}?said=queued.{}", done.queued)))
 }

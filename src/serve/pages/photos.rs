@@ -16,7 +16,7 @@ use crate::{
     },
     ids::{EventId, Operation, PhotoId},
     queue::failures,
-    serve::{Service, api::photos::must_see, caller::Browser, input::Path, problem::Problem},
+    serve::{Service, caller::Browser, input::Path, problem::Problem, reads::event_of_photo},
 };
 
 /// Photos read at once for a file.
@@ -125,7 +125,7 @@ pub(super) async fn thumbnail(
 ) -> Result<Response, Problem> {
     {
         let mut db = service.database.acquire().await?;
-        must_see(&mut db, &browser.caller, photo).await?;
+        event_of_photo(&mut db, &browser.caller, photo).await?;
     }
     match service.store.get(&Key::thumbnail(photo), THUMBNAIL_MAX).await {
         Ok(bytes) => {

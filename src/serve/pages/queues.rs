@@ -12,8 +12,8 @@ use super::{
     Form, Page, PageOrFile, confirm, layout,
     table::{Format, Pages, Table, View},
 };
+use crate::commands::{MAY_HOLD, NewHold};
 use crate::{
-    access::Role,
     catalog::events,
     ids::{EventId, HoldId, Operation},
     queue::{
@@ -23,7 +23,6 @@ use crate::{
     },
     serve::{
         Service,
-        api::queues::{NewHold, lift_one, place},
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
@@ -63,7 +62,7 @@ pub(super) async fn page(
     browser: Browser,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
-    browser.caller.must_be(&[Role::Operator, Role::Staff])?;
+    browser.caller.must_be(MAY_HOLD)?;
     let state: Option<QueueState> = match asked.state.as_str() {
         "" => None,
         state => Some(
@@ -261,7 +260,7 @@ pub(super) async fn hold(
         }
     };
     let new = NewHold { operation: Some(hold.operation), note: hold.note, until };
-    place(&service, &form.browser.caller, event, &new).await?;
+    service.commands.hold(&form.browser.caller, event, &new).await?;
     Ok(Redirect::to(&layout::back_to("/queues", &hold.back, "held")))
 }
 
@@ -278,7 +277,7 @@ pub(super) async fn ask_lift(
     Path(hold): Path<HoldId>,
     Query(lift): Query<Lift>,
 ) -> Page {
-    browser.caller.must_be(&[Role::Operator, Role::Staff])?;
+    browser.caller.must_be(MAY_HOLD)?;
     let mut db = service.database.acquire().await?;
     let missing = || Problem::not_found(format!("hold {hold}"));
     let event = holds::event_of(&mut db, hold).await?.ok_or_else(missing)?;
@@ -316,7 +315,7 @@ pub(super) async fn lift(
     Path(hold): Path<HoldId>,
     form: Form<Lift>,
 ) -> Result<Redirect, Problem> {
-    lift_one(&service, &form.browser.caller, hold).await?;
+    service.commands.lift_hold(&form.browser.caller, hold).await?;
     Ok(Redirect::to(&layout::back_to("/queues", &form.fields.back, "lifted")))
 }
 

@@ -16,10 +16,10 @@ use crate::{
     queue::failures,
     serve::{
         Service,
-        api::photos::must_see,
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
+        reads::event_of_photo,
     },
 };
 
@@ -80,7 +80,7 @@ pub(super) async fn page(
 ) -> Page {
     browser.caller.must_be(MAY_READ)?;
     let mut db = service.database.acquire().await?;
-    must_see(&mut db, &browser.caller, photo).await?;
+    event_of_photo(&mut db, &browser.caller, photo).await?;
     let missing = || Problem::not_found(format!("photo {photo}"));
     let receipt = receipt::receipt(&mut db, photo, None).await?.ok_or_else(missing)?;
     if let Some(event) = events::find(&mut db, receipt.event).await? {

@@ -6,19 +6,16 @@ use serde::Deserialize;
 
 use super::{Form, Page, confirm};
 use crate::{
-    access::Role,
     catalog::events,
+    commands::{Enqueue, FundingPlan, MAY_ENQUEUE, OnInsufficient, Which},
     ids::{EventId, Operation},
     serve::{
         Service,
-        api::runs::{NewRun, OnInsufficient, Planned, enqueue},
         caller::Browser,
         input::{Path, Query},
         problem::Problem,
     },
 };
-
-pub(super) const MAY_RUN: &[Role] = &[Role::Organiser, Role::Staff, Role::Pipeline];
 
 /// `empty`: nothing of the event is queued yet, so its photos are in the store alone.
 pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool) -> Markup {
@@ -47,21 +44,24 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Whoever names a part of the store means it.
-    fn run(&self, dry_run: bool) -> Result<NewRun, Problem> {
-        let prefix = Some(self.prefix.trim()).filter(|prefix| !prefix.is_empty());
-        if self.what == "prefix" && prefix.is_none() {
+    async fn enqueue(
+        &self,
+        service: &Service,
+        browser: &Browser,
+        event: EventId,
+        dry_run: bool,
+    ) -> Result<FundingPlan, Problem> {
+        let prefix = self.prefix.trim();
+        if self.what == "prefix" && prefix.is_empty() {
             let says =
                 "say below which directory of the store the new photos are, as in 2026/marathon/";
             return Err(Problem::invalid("prefix", says));
         }
-        Ok(NewRun {
-            operation: Some(self.operation),
-            keys: None,
-            prefix: prefix.map(str::to_owned),
-            all: prefix.is_none(),
-            dry_run,
-            on_insufficient: OnInsufficient::Wait,
-        })
+        let photos =
+            if prefix.is_empty() { Which::All } else { Which::Below(prefix, &service.store) };
+        let on_insufficient = OnInsufficient::Wait;
+        let enqueue = Enqueue { operation: self.operation, photos, dry_run, on_insufficient };
+        Ok(service.commands.enqueue(&browser.caller, event, &enqueue).await?)
     }
 }
 
@@ -72,14 +72,14 @@ pub(super) async fn ask(
     Path(id): Path<EventId>,
     Query(asked): Query<Asked>,
 ) -> Page {
-    browser.caller.must_be(MAY_RUN)?;
+    browser.caller.must_be(MAY_ENQUEUE)?;
     let event = {
         let mut db = service.database.acquire().await?;
         let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
         browser.look_at(&mut db, event.organisation).await?;
         event
     };
-    let planned = enqueue(&service, &browser.caller, id, &asked.run(true)?).await?;
+    let planned = asked.enqueue(&service, &browser, id, true).await?;
     let says = html! {
         p { (asked.operation) " of " strong { (event.name) } ", "
             @if asked.prefix.trim().is_empty() { "all of its photos" } @else { "photos below " code { (asked.prefix.trim()) } } ":" }
@@ -115,12 +115,11 @@ pub(super) async fn run(
     Path(event): Path<EventId>,
     form: Form<Asked>,
 ) -> Result<Redirect, Problem> {
-    form.browser.caller.must_be(MAY_RUN)?;
-    let done = enqueue(&service, &form.browser.caller, event, &form.fields.run(false)?).await?;
+    let done = form.fields.enqueue(&service, &form.browser, event, false).await?;
     Ok(Redirect::to(&format!("/events/{event}?said=queued.{}", done.queued)))
 }
 
-fn plan(planned: &Planned, browser: &Browser) -> Markup {
+fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     let skipped = planned.skipped;
     let before = [
         ("Waiting or in progress already", skipped.already_queued),

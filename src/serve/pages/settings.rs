@@ -6,27 +6,24 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
-use sqlx::Connection;
 
 use super::{Form, Page, confirm, layout, photos::card};
 use crate::{
-    access::{self, Role, audit_log},
+    access,
     catalog::{
         events::{self, Event},
         photos::{self, Filter},
         search::SAME_PERSON,
-        start_list,
     },
+    commands::{EventChange, MAY_CHANGE_EVENTS},
     ids::EventId,
-    serve::{Service, api::search::by_selfie, caller::Browser, input::Path, problem::Problem},
+    serve::{Service, caller::Browser, input::Path, problem::Problem, reads::by_selfie},
 };
-
-const MAY_CHANGE: &[Role] = &[Role::Organiser, Role::Staff];
 
 /// The forms, for those who may.
 pub(super) fn forms(browser: &Browser, event: &Event) -> Markup {
     html! {
-        @if MAY_CHANGE.contains(&browser.caller.role) {
+        @if MAY_CHANGE_EVENTS.contains(&browser.caller.role) {
             details {
                 summary { "Settings" }
                 form.panel method="post" action={ "/events/" (event.id) "/settings" } {
@@ -66,7 +63,7 @@ pub(super) async fn save(
     form: Form<Settings>,
 ) -> Result<Response, Problem> {
     let (mut browser, settings) = (form.browser, form.fields);
-    browser.caller.must_be(MAY_CHANGE)?;
+    browser.caller.must_be(MAY_CHANGE_EVENTS)?;
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     let (bibs, faces) = (settings.bib_search.is_some(), settings.face_search.is_some());
@@ -74,26 +71,14 @@ pub(super) async fn save(
         browser.look_at(&mut db, found.organisation).await?;
         return Ok(ask_to_forget(&browser, &found, settings).into_response());
     }
-    let caller = browser.caller;
-    let numbers = match settings.start_list.trim() {
-        "" => None,
-        text => Some(start_list::parse(text.as_bytes())?),
-    };
-    let mut tx = db.begin().await?;
-    events::change(&mut tx, id, None, Some(bibs)).await?;
-    if faces != found.face_search {
-        events::flag_face_search(&mut tx, id, faces).await?;
+    drop(db);
+    let list = settings.start_list.trim();
+    // The list first: if it cannot be read, nothing is changed.
+    if !list.is_empty() {
+        service.commands.set_start_list(&browser.caller, id, list.as_bytes()).await?;
     }
-    if let Some(numbers) = &numbers {
-        start_list::set(&mut tx, id, numbers).await?;
-    }
-    let detail = serde_json::json!({ "bib_search": bibs, "face_search": faces, "numbers": numbers.map(|numbers| numbers.len()) });
-    let subject = format!("event {id}");
-    audit_log::record(&mut tx, &caller, Some(found.organisation), "event.change", &subject, detail)
-        .await?;
-    tx.commit().await?;
-    // Embeddings are out of reach; a worker deletes them should this not come to its end.
-    events::forget(&mut db, id).await?;
+    let change = EventChange { name: None, bib_search: Some(bibs), face_search: Some(faces) };
+    service.commands.change_event(&browser.caller, id, &change).await?;
     Ok(Redirect::to(&format!("/events/{id}?said=saved")).into_response())
 }
 
@@ -124,7 +109,7 @@ pub(super) async fn selfie(
     Path(id): Path<EventId>,
     mut parts: Multipart,
 ) -> Page {
-    browser.caller.must_be(MAY_CHANGE)?;
+    browser.caller.must_be(MAY_CHANGE_EVENTS)?;
     let unreadable =
         |error: axum::extract::multipart::MultipartError| Problem::invalid("", error.body_text());
     let (mut key, mut photo) = (String::new(), None);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     access::Role,
     ledger::{credits::Credits, history::Kind, statement::Line},
-    serve::{Service, api::credits::of_month, caller::Browser, input::Query},
+    serve::{Service, caller::Browser, input::Query, reads::statement_of},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,7 +67,7 @@ pub(super) async fn page(
         );
     };
     let mut db = service.database.acquire().await?;
-    let statement = of_month(&mut db, about, &month).await?;
+    let statement = statement_of(&mut db, about, &month).await?;
     if asked.json {
         return Ok(axum::Json(statement).into_response());
     }

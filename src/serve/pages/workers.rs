@@ -11,7 +11,7 @@ use super::{
 use crate::{
     access::Role,
     queue::status::{self, Worker},
-    serve::{Service, api::books::only_who_runs_it, caller::Browser, input::Query},
+    serve::{Service, caller::Browser, input::Query},
 };
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub(super) async fn page(
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
-    only_who_runs_it(&browser.caller)?;
+    browser.caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
     let mut workers = status::workers(&mut db).await?;
     match asked.sort {

@@ -228,7 +228,7 @@ impl App {
             idempotency_key: key,
         };
         let credited = top_up::top_up(&mut *self.db().await, top_up).await?;
-        Wake::open(self.config.redis_url.as_deref()).expect("an address").ring_now().await;
+        Wake::open(self.config.redis_url.as_deref()).expect("an address").waiting().send().await;
         Ok(credited)
     }
 
@@ -249,7 +249,11 @@ impl App {
         .await
         .expect("they are queued");
         if run.woke {
-            Wake::open(self.config.redis_url.as_deref()).expect("an address").ring_now().await;
+            Wake::open(self.config.redis_url.as_deref())
+                .expect("an address")
+                .waiting()
+                .send()
+                .await;
         }
         run
     }

@@ -1,0 +1,112 @@
+//! A person holds an event's queues, and lifts holds.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{CommandError, Commands};
+use crate::{
+    access::{Caller, Role, audit_log},
+    ids::{EventId, HoldId, Operation},
+    queue::holds,
+};
+
+pub(super) const MAY_HOLD: &[Role] = &[Role::Operator, Role::Staff];
+
+/// A hold to place.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operation": "ai_rotation", "note": "bad camera clock", "until": "2030-01-01T00:00:00Z"}))]
+pub struct NewHold {
+    /// Only the queue of this operation; null: both queues.
+    pub operation: Option<Operation>,
+    /// Why, up to 1,000 characters.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    pub note: String,
+    /// When it ends by itself; null: it stands until somebody lifts it.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Holds that were placed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Held {
+    /// One for each queue.
+    pub holds: Vec<HoldId>,
+}
+
+/// What lifting a hold did.
+#[derive(Debug, Clone, Copy)]
+pub struct LiftedHold {
+    /// The event whose queue it stood on.
+    pub event: EventId,
+    /// False: it had been lifted before.
+    pub lifted: bool,
+}
+
+impl Commands {
+    /// Holds an event's queues: nothing more of it runs, whatever is topped up, until the hold is lifted or ends.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn hold(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        new: &NewHold,
+    ) -> Result<Held, CommandError> {
+        caller.must_be(MAY_HOLD)?;
+        if new.until.is_some_and(|until| until <= Utc::now()) {
+            let detail = "this time has passed: name a later one, or none";
+            return Err(CommandError::invalid("/until", detail));
+        }
+        let found = self.event_seen_by(caller, event).await?;
+        let mut tx = self.database.begin().await?;
+        let mut holds = Vec::new();
+        for operation in new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
+            let hold =
+                holds::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?;
+            holds.push(hold);
+        }
+        let detail = json!({
+            "operation": new.operation, "note": new.note, "until": new.until, "holds": holds,
+        });
+        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+        audit_log::record(&mut tx, caller, whose, "queue.hold", &subject, detail).await?;
+        tx.commit().await?;
+        Ok(Held { holds })
+    }
+
+    /// Lifts one hold. Others on the same queue stay, and so does a pause for want of credit.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn lift_hold(
+        &self,
+        caller: &Caller,
+        hold: HoldId,
+    ) -> Result<LiftedHold, CommandError> {
+        caller.must_be(MAY_HOLD)?;
+        let missing = || CommandError::NotFound(format!("hold {hold}"));
+        let event = holds::event_of(&mut *self.database.acquire().await?, hold).await?;
+        let event = event.ok_or_else(missing)?;
+        let found = self.event_seen_by(caller, event).await.map_err(|error| match error {
+            // Not even that there is such an event is told.
+            CommandError::Denied(_) => missing(),
+            error => error,
+        })?;
+        let mut tx = self.database.begin().await?;
+        let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
+        if lifted.lifted {
+            let detail = json!({ "hold": hold });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
+        }
+        tx.commit().await?;
+        if lifted.woke {
+            self.wake.send().await;
+        }
+        Ok(LiftedHold { event, lifted: lifted.lifted })
+    }
+}

@@ -1,0 +1,103 @@
+//! Organisations are created and changed.
+
+use serde_json::json;
+
+use super::{CommandError, Commands};
+use crate::{
+    access::{Caller, Role, audit_log},
+    catalog::organisations::{self, Organisation, Price},
+    ids::OrganisationId,
+};
+
+const MAY_CHANGE: &[Role] = &[Role::Staff];
+
+/// A new organisation.
+#[derive(Debug)]
+pub struct NewOrganisation {
+    /// As people call it: 1 to 200 characters.
+    pub name: String,
+    /// IANA name; its months begin and end there.
+    pub time_zone: String,
+    /// What a credit costs; `None`: nothing can be bought.
+    pub price: Option<Price>,
+    /// Where its photos are in the store: its people can enqueue no others. Empty: anywhere.
+    pub photos_under: String,
+}
+
+/// What to change; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct OrganisationChange {
+    /// What a credit costs; `Some(None)`: nothing can be bought any more.
+    pub price: Option<Option<Price>>,
+    /// Where its photos are in the store.
+    pub photos_under: Option<String>,
+}
+
+impl Commands {
+    /// Creates an organisation, with an account of 0 credits.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn create_organisation(
+        &self,
+        caller: &Caller,
+        new: &NewOrganisation,
+    ) -> Result<Organisation, CommandError> {
+        caller.must_be(MAY_CHANGE)?;
+        let mut tx = self.database.begin().await?;
+        let id = organisations::create(&mut tx, &new.name, &new.time_zone).await?;
+        organisations::set_photos_under(&mut tx, id, &new.photos_under).await?;
+        if new.price.is_some() {
+            organisations::set_price(&mut tx, id, new.price.as_ref()).await?;
+        }
+        let detail = json!({
+            "name": new.name, "time_zone": new.time_zone, "price": new.price.as_ref().map(Price::to_string),
+            "photos_under": new.photos_under,
+        });
+        let subject = format!("organisation {id}");
+        audit_log::record(&mut tx, caller, Some(id), "organisation.create", &subject, detail)
+            .await?;
+        let made = found(organisations::find(&mut tx, id).await?, id)?;
+        tx.commit().await?;
+        Ok(made)
+    }
+
+    /// Changes an organisation's price, or its part of the store.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn change_organisation(
+        &self,
+        caller: &Caller,
+        id: OrganisationId,
+        change: &OrganisationChange,
+    ) -> Result<Organisation, CommandError> {
+        caller.must_be(MAY_CHANGE)?;
+        let mut tx = self.database.begin().await?;
+        found(organisations::find(&mut tx, id).await?, id)?;
+        if let Some(price) = &change.price {
+            organisations::set_price(&mut tx, id, price.as_ref()).await?;
+        }
+        if let Some(prefix) = &change.photos_under {
+            organisations::set_photos_under(&mut tx, id, prefix).await?;
+        }
+        let price = change
+            .price
+            .as_ref()
+            .map(|price| price.as_ref().map_or_else(|| "none".into(), Price::to_string));
+        let detail = json!({ "price": price, "photos_under": change.photos_under });
+        let subject = format!("organisation {id}");
+        audit_log::record(&mut tx, caller, Some(id), "organisation.change", &subject, detail)
+            .await?;
+        let changed = found(organisations::find(&mut tx, id).await?, id)?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+}
+
+fn found(
+    organisation: Option<Organisation>,
+    id: OrganisationId,
+) -> Result<Organisation, CommandError> {
+    organisation.ok_or_else(|| CommandError::NotFound(format!("organisation {id}")))
+}
