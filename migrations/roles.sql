@@ -1,10 +1,15 @@
--- Who may do what. `photogate migrate` runs this before the migrations, as whoever connects; running it again changes nothing.
--- Roles without a login: the owner of every table and function; the worker, which may claim, settle and write findings;
--- and the application, which may that, read everything, and call the functions that queue photos and move credits; and
--- whoever looks at one organisation only, for whom every row of another does not exist (0012).
--- Nobody but the owner's functions writes money. A login of your own becomes one: GRANT photogate_worker TO my_login.
+-- Who may do what. `photogate migrate` runs this before the migrations, as whoever connects. Running it again changes
+-- nothing.
+--
+-- These roles have no login:
+--   photogate_owner         owns every table and function
+--   photogate_worker        may claim, settle and write findings
+--   photogate_app           may do what a worker may, read everything, and call the functions that enqueue photos and
+--                           move credits
+--   photogate_organisation  looks at one organisation; for it, no row of another exists (0008_row_security.sql)
+-- Only the owner's functions write money. A login of your own becomes one of these: GRANT photogate_worker TO my_login.
 
--- One migration at a time: this is before the migrations' own lock.
+-- One migration at a time. The lock of the migrations themselves comes only later.
 SELECT pg_advisory_xact_lock(7236410915);
 
 DO $$
