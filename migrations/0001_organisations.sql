@@ -1,13 +1,22 @@
--- An organisation owns the credits; its account is the one hot row of the credit gate.
+-- Organisations, their accounts, and how an account stood when each month began.
 
 CREATE TABLE organisation (
-    organisation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name            text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
-    time_zone       text NOT NULL DEFAULT 'UTC',
-    created_at      timestamptz NOT NULL DEFAULT now()
+    organisation_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name             text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
+    time_zone        text NOT NULL DEFAULT 'UTC',    -- its months begin and end in this zone
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    -- What a credit costs. Without a price (custom billing, or none yet) nothing can be purchased. Staff may grant.
+    price_per_credit numeric(12, 4) CHECK (price_per_credit >= 0),
+    currency         text CHECK (currency ~ '^[A-Z]{3}$'), -- ISO 4217
+    -- Where its photos are in the store. Its people can enqueue no others, and so see no others. Empty: anywhere.
+    photos_under     text NOT NULL DEFAULT '' CHECK (length(photos_under) <= 500),
+    CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
+    -- A part of the store is a directory. Without the slash, "club" would also be a prefix of "club-b".
+    CONSTRAINT organisation_photos_under CHECK (photos_under = '' OR right(photos_under, 1) = '/')
 );
 
--- Narrow, and indexed by its primary key alone, so that every update is heap-only (HOT) and stays in its page.
+-- The credits of an organisation: the one hot row of the credit gate. It is narrow and has no index but its primary
+-- key, so that every update is heap-only (HOT) and stays in its page.
 CREATE TABLE account (
     organisation_id bigint PRIMARY KEY REFERENCES organisation,
     funded          bigint NOT NULL DEFAULT 0 CHECK (funded    >= 0), -- every credit that ever came in
@@ -15,9 +24,30 @@ CREATE TABLE account (
     reserved        bigint NOT NULL DEFAULT 0 CHECK (reserved  >= 0), -- one for each photo in flight
     spent           bigint NOT NULL DEFAULT 0 CHECK (spent     >= 0),
     entries         bigint NOT NULL DEFAULT 0,                        -- the number of its last ledger entry; no gaps
-    queue_cursor    bigint NOT NULL DEFAULT 0,                        -- round robin over its queues
-    -- Double entry, held on every version of the row.
+    queue_cursor    bigint NOT NULL DEFAULT 0,                        -- claims go round robin over its queues
+    month           date NOT NULL,                                    -- the month that is open
+    month_ends_at   timestamptz NOT NULL,
+    -- When the account last moved. Whoever moves it holds its lock and books at the later of now and this. So the
+    -- instants of an organisation's ledger never decrease, a month is a range of entries, and a month that is over does
+    -- not change.
+    moved_at        timestamptz NOT NULL DEFAULT now(),
+    -- Double entry, checked on every version of the row.
     CHECK (funded = available + reserved + spent)
-) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
 
-GRANT SELECT ON organisation, account TO photogate_app;
+-- The account as it stood when a month began. A row is written once: by the first movement of the month, or by whoever
+-- closes the month before. A month without movements has no row. It began as the next month did.
+CREATE TABLE month (
+    organisation_id bigint NOT NULL REFERENCES account,
+    month           date NOT NULL CHECK (extract(day FROM month) = 1),
+    entries         bigint NOT NULL,                 -- the last ledger entry before it
+    funded          bigint NOT NULL,
+    available       bigint NOT NULL,
+    reserved        bigint NOT NULL,
+    spent           bigint NOT NULL,
+    CHECK (funded = available + reserved + spent),
+    PRIMARY KEY (organisation_id, month)
+);
+
+GRANT SELECT ON organisation, account, month TO photogate_app;

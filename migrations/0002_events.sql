@@ -8,11 +8,21 @@ CREATE TABLE event (
     name            text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
     bib_search      boolean NOT NULL DEFAULT true,
     face_search     boolean NOT NULL DEFAULT false, -- embeddings are biometric data: only where asked for
-    created_at      timestamptz NOT NULL DEFAULT now()
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    -- The books need the queues, runs and ledger of a deleted event, so its row stays.
+    deleted_at      timestamptz,
+    deleted_by      text CHECK (length(deleted_by) BETWEEN 1 AND 200),
+    -- What is still to be deleted from its photos, and the last photo key that was reached (functions/forget.sql).
+    forgets         text CHECK (forgets IN ('embeddings', 'everything')),
+    forgotten_to    text,
+    CONSTRAINT event_deleted CHECK ((deleted_at IS NULL) = (deleted_by IS NULL)),
+    CONSTRAINT event_deleted_has_no_faces CHECK (deleted_at IS NULL OR NOT face_search)
 );
 CREATE INDEX event_organisation ON event (organisation_id, event_id);
+CREATE INDEX event_forgets ON event (event_id) WHERE forgets IS NOT NULL;
 
--- A photo is a key in the store, within an event. Its id grows with time, so neighbours in the queue are neighbours here.
+-- A photo is a key in the store, within an event. Its id grows with time, so that neighbours in the queue are
+-- neighbours in this table.
 CREATE TABLE photo (
     photo_id   uuid PRIMARY KEY,
     event_id   bigint NOT NULL,
@@ -21,7 +31,7 @@ CREATE TABLE photo (
     UNIQUE (event_id, key)
 );
 
--- A queue is a log with two offsets. Positions in (head, tail] wait; those up to head were claimed.
+-- A queue is a log with two offsets. Positions in (head, tail] wait; those up to head were claimed or passed over.
 CREATE TABLE queue (
     queue_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES account,
@@ -29,22 +39,27 @@ CREATE TABLE queue (
     operation       operation NOT NULL,
     head            bigint NOT NULL DEFAULT 0,
     tail            bigint NOT NULL DEFAULT 0,
-    -- Why nothing is claimed here: 1 drained, 2 no credit, 4 held. Each bit has one writer: 1 enqueue and claim,
-    -- 2 whoever holds the account's row lock, 4 hold and lift. Clearing one never clears another.
+    -- How many of the positions in (head, tail] are skipped. A queue with nothing else left is drained.
+    skipped         bigint NOT NULL DEFAULT 0,
+    -- Why nothing is claimed here: 1 drained, 2 paused (no credit), 4 held. Each bit has one kind of writer. Enqueue,
+    -- claim and skip write 1. Whoever holds the account's row lock writes 2. Hold, lift and delete_event write 4.
+    -- Clearing one bit never clears another.
     blocked         smallint NOT NULL DEFAULT 1,
     no_credit_since timestamptz,
     CHECK (head BETWEEN 0 AND tail),
     CHECK ((blocked & 1 = 1) = (head = tail)),
     CHECK ((blocked & 2 = 2) = (no_credit_since IS NOT NULL)),
+    CHECK (skipped >= 0 AND (skipped = 0 OR skipped < tail - head)),
     UNIQUE (event_id, operation)
-) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
 
--- Partial, so that ten thousand paused or drained queues cost a claim nothing.
+-- These are partial, so that ten thousand paused or drained queues cost a claim nothing.
 CREATE INDEX queue_runnable ON queue (organisation_id, queue_id) WHERE blocked = 0;
 CREATE INDEX queue_without_credit ON queue (organisation_id) WHERE blocked & 2 <> 0;
 CREATE INDEX queue_of_organisation ON queue (organisation_id);
 
--- A person, or maintenance, keeps a queue from running. Several may hold one queue; it runs when none does.
+-- A person, or maintenance, keeps a queue from running. A queue may have several holds; it runs when none stands.
 CREATE TABLE hold (
     hold_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue_id  bigint NOT NULL REFERENCES queue,
@@ -54,9 +69,18 @@ CREATE TABLE hold (
     until     timestamptz,
     lifted_at timestamptz,
     lifted_by text,
-    CHECK ((lifted_at IS NULL) = (lifted_by IS NULL))
+    for_good  boolean NOT NULL DEFAULT false,        -- nobody lifts it: its event was deleted
+    CHECK ((lifted_at IS NULL) = (lifted_by IS NULL)),
+    CONSTRAINT hold_for_good CHECK (NOT for_good OR lifted_at IS NULL AND until IS NULL)
 );
 CREATE INDEX hold_standing ON hold (queue_id) WHERE lifted_at IS NULL;
 CREATE INDEX hold_expiry ON hold (until) WHERE lifted_at IS NULL;
+
+-- The bib numbers that are worn, where the organiser has told them. No names: nobody needs them to read a number.
+CREATE TABLE start_list (
+    event_id bigint NOT NULL REFERENCES event,
+    number   text NOT NULL CHECK (number ~ '^[0-9A-Z]{1,10}$'),
+    PRIMARY KEY (event_id, number)
+);
 
 GRANT SELECT ON event, photo, queue, hold TO photogate_app;

@@ -1,34 +1,29 @@
--- From the queue to the outcome. Only in_flight churns; everything else is written once.
+-- From the queue to the outcome. Only in_flight churns; the other tables grow by rows that rarely or never change.
 
--- One id space for jobs and top-ups: the ledger's transactions.
+-- Jobs and top-ups share one id space: their ids are the ledger's transactions.
 CREATE SEQUENCE transaction_id CACHE 64;
 
--- One enqueue call. The credits that left and came back for its photos are counted here, in the transactions that move
--- them, so that an organisation's history (a Usage and a Refund row a run) adds up to its balance at every instant.
+-- One enqueue call. A run is written once. The credits that it moves are counted by month, in usage: a row that could
+-- still grow in a month that is over would change that month.
 CREATE TABLE run (
-    run_id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organisation_id  bigint NOT NULL,
-    event_id         bigint NOT NULL,
-    queue_id         bigint NOT NULL REFERENCES queue,
-    actor            text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
-    retry            boolean NOT NULL,
-    asked            integer NOT NULL,
-    queued           integer NOT NULL,
-    first_position   bigint NOT NULL,                -- its jobs stand in [first_position, first_position + queued)
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    claimed          integer NOT NULL DEFAULT 0,     -- credits that left the balance
-    refunded         integer NOT NULL DEFAULT 0,     -- credits that came back
-    committed        integer NOT NULL DEFAULT 0,
-    first_claimed_at timestamptz,
-    last_refunded_at timestamptz,
-    CHECK (queued BETWEEN 0 AND asked),
-    CHECK (claimed BETWEEN 0 AND queued),
-    CHECK (refunded >= 0 AND committed >= 0 AND refunded + committed <= claimed)
+    run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL,
+    event_id        bigint NOT NULL,
+    queue_id        bigint NOT NULL REFERENCES queue,
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    retry           boolean NOT NULL,
+    asked           integer NOT NULL,
+    queued          integer NOT NULL,
+    first_position  bigint NOT NULL,                 -- its jobs stand in [first_position, first_position + queued)
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    -- The trace of the enqueuer's call (W3C traceparent). It goes with the photos, so that their work is seen in it.
+    trace           text CHECK (trace ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
+    CHECK (queued BETWEEN 0 AND asked)
 ) WITH (fillfactor = 50);
 CREATE INDEX run_history ON run (organisation_id, run_id);
 CREATE INDEX run_of_queue ON run (queue_id, run_id);
 
--- Insert-only, so the queue never bloats however old the oldest snapshot is.
+-- Insert-only, so that the queue never bloats, however old the oldest snapshot is.
 CREATE TABLE job (
     queue_id bigint NOT NULL,
     position bigint NOT NULL,
@@ -41,14 +36,28 @@ CREATE TABLE job (
 -- A photo is queued once for an operation; a retry after a refund is a new job.
 CREATE UNIQUE INDEX job_once ON job (photo_id, queue_id, retry);
 
--- A worker process: one row an incarnation. Neither id nor name is ever used again.
+-- A person takes photos out of a queue before they are claimed. Their jobs stay where they are, because a queue is a
+-- log. The claim passes over them, and reserves nothing.
+CREATE TABLE skip (
+    queue_id bigint NOT NULL,
+    position bigint NOT NULL,
+    photo_id uuid NOT NULL,
+    actor    text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (queue_id, position)
+);
+CREATE INDEX skip_of_photo ON skip (photo_id, queue_id);
+
+-- A worker process: one row an incarnation. Neither its id nor its name is ever used again. The row is kept, because
+-- the books name workers for ever.
 CREATE TABLE worker (
-    worker_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name        text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 200),
-    slots       integer NOT NULL,
-    started_at  timestamptz NOT NULL DEFAULT now(),
-    lease_until timestamptz NOT NULL,
-    gone_at     timestamptz                          -- it left, or it was declared dead; final
+    worker_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name           text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 200),
+    slots          integer NOT NULL,
+    started_at     timestamptz NOT NULL DEFAULT now(),
+    lease_until    timestamptz NOT NULL,
+    gone_at        timestamptz,                      -- it left, or it was declared dead; final
+    draining_since timestamptz                       -- it was told to stop: it claims nothing more, and finishes
 ) WITH (fillfactor = 10);
 CREATE INDEX worker_present ON worker (worker_id) WHERE gone_at IS NULL;
 
@@ -60,13 +69,14 @@ CREATE TABLE in_flight (
     run_id          bigint NOT NULL,
     photo_id        uuid NOT NULL,
     worker_id       bigint NOT NULL,
-    attempt         integer NOT NULL,                -- the fence: one more with every new owner
+    attempt         integer NOT NULL,                -- the fence: it grows by one with every new owner
     crashes         smallint NOT NULL DEFAULT 0,     -- workers that died with it in hand
     retries         smallint NOT NULL DEFAULT 0,     -- transient troubles
     since           timestamptz NOT NULL,            -- this owner has had it since
     due_at          timestamptz,                     -- not to be adopted before
     CHECK ((worker_id = 0) = (due_at IS NOT NULL))
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1,
+        autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX in_flight_owner ON in_flight (worker_id, due_at);
 CREATE INDEX in_flight_suspect ON in_flight (crashes, due_at) WHERE worker_id = 0 AND crashes > 1;
 
@@ -102,6 +112,7 @@ CREATE TABLE outcome (
 -- A photo is charged at most once for an operation, whatever the code does.
 CREATE UNIQUE INDEX outcome_charged_once ON outcome (photo_id, queue_id) WHERE state = 'processed';
 CREATE INDEX outcome_failures ON outcome (queue_id, reason) WHERE state <> 'processed';
+-- Refunds are looked up by time.
+CREATE INDEX outcome_refunded_at ON outcome (settled_at) WHERE state <> 'processed';
 
-GRANT SELECT ON run, job, worker, in_flight, attempt, outcome TO photogate_app;
-GRANT SELECT ON outcome TO photogate_worker;
+GRANT SELECT ON run, job, skip, worker, in_flight, attempt, outcome TO photogate_app;

@@ -1,8 +1,10 @@
--- Every credit that moved. A transaction has two legs at most: leg 0 opens it (a top-up, a reservation), leg 1 closes
--- it (commit, refund). That a reservation closes exactly once is this primary key, not code.
+-- Every credit that moved: the ledger, the chain that seals it, top-ups, and what each run used.
+-- The triggers that keep ledger, link, top_up and month append-only are in functions/chain.sql.
 
 CREATE TYPE movement AS ENUM ('top_up', 'reserve', 'commit', 'refund');
 
+-- A transaction has two legs at most. Leg 0 opens it (a top-up, a reservation), leg 1 closes it (commit, refund). The
+-- primary key, not code, makes sure that a reservation closes exactly once.
 CREATE TABLE ledger (
     transaction_id  bigint NOT NULL,
     leg             smallint NOT NULL,
@@ -19,31 +21,72 @@ CREATE TABLE ledger (
 );
 CREATE UNIQUE INDEX ledger_entry ON ledger (organisation_id, entry);
 
-CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
-BEGIN
-    RAISE EXCEPTION 'the ledger is append-only: correct it with a new entry, such as a refund' USING ERRCODE = 'PG005';
-END $$;
-CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
+-- The hash chain of an organisation: one link for each statement that wrote the ledger. functions/chain.sql says how a
+-- hash is computed.
+CREATE TABLE link (
+    organisation_id bigint NOT NULL,
+    last_entry      bigint NOT NULL,
+    first_entry     bigint NOT NULL,
+    at              timestamptz NOT NULL,            -- all its entries are of this instant
+    worker_id       bigint,                          -- and by this worker
+    available       bigint NOT NULL,                 -- after its last entry, summed over the ledger itself
+    reserved        bigint NOT NULL,
+    spent           bigint NOT NULL,
+    hash            bytea NOT NULL CHECK (octet_length(hash) = 32),
+    CHECK (first_entry <= last_entry),
+    PRIMARY KEY (organisation_id, last_entry)
+);
+-- The chart of an organisation's use, day by day.
+CREATE INDEX link_at ON link (organisation_id, at);
 
+-- The label 'refund' is support's adjustment. It is not the refund of a reservation.
 CREATE TYPE top_up_kind AS ENUM ('purchase', 'admin_grant', 'free_credits', 'refund');
 
 CREATE TABLE top_up (
-    transaction_id  bigint PRIMARY KEY,
-    organisation_id bigint NOT NULL REFERENCES account,
-    kind            top_up_kind NOT NULL,
-    amount          bigint NOT NULL CHECK (amount BETWEEN -1000000000 AND 1000000000 AND amount <> 0),
-    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
-    note            text NOT NULL DEFAULT '' CHECK (length(note) <= 1000),
-    idempotency_key text NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 200),
-    at              timestamptz NOT NULL DEFAULT now(),
+    transaction_id   bigint PRIMARY KEY,
+    organisation_id  bigint NOT NULL REFERENCES account,
+    kind             top_up_kind NOT NULL,
+    amount           bigint NOT NULL CHECK (amount BETWEEN -1000000000 AND 1000000000 AND amount <> 0),
+    actor            text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    note             text NOT NULL DEFAULT '' CHECK (length(note) <= 1000),
+    idempotency_key  text NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 200),
+    at               timestamptz NOT NULL DEFAULT now(),
+    -- The organisation's price at the moment of the purchase.
+    price_per_credit numeric(12, 4) CHECK (price_per_credit >= 0),
+    currency         text CHECK (currency ~ '^[A-Z]{3}$'),
     -- A top-up that arrives twice is credited once.
     UNIQUE (organisation_id, idempotency_key),
     -- Only support's adjustment may take credits away.
-    CHECK (amount > 0 OR kind = 'refund')
+    CHECK (amount > 0 OR kind = 'refund'),
+    CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
+    CHECK (price_per_credit IS NULL OR kind = 'purchase')
 );
-CREATE TRIGGER top_up_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON top_up
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 CREATE INDEX top_up_history ON top_up (organisation_id, transaction_id);
+CREATE INDEX top_up_at ON top_up (organisation_id, at, transaction_id);
 
-GRANT SELECT ON ledger, top_up TO photogate_app;
+-- The credits that left and came back for a run within a month, counted in the transactions that move them. This is
+-- what the history shows (a Usage and a Refund row a run and month). So the history adds up to the balance at every
+-- instant, and each month's rows add up to that month.
+CREATE TABLE usage (
+    run_id            bigint NOT NULL REFERENCES run,
+    month             date NOT NULL,
+    organisation_id   bigint NOT NULL,
+    queue_id          bigint NOT NULL,
+    claimed           integer NOT NULL DEFAULT 0,    -- credits that left the balance
+    refunded          integer NOT NULL DEFAULT 0,    -- credits that came back
+    committed         integer NOT NULL DEFAULT 0,
+    first_claimed_at  timestamptz,
+    last_claimed_at   timestamptz,
+    first_refunded_at timestamptz,
+    last_refunded_at  timestamptz,
+    CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0),
+    CHECK ((claimed > 0) = (first_claimed_at IS NOT NULL)),
+    CHECK ((refunded > 0) = (first_refunded_at IS NOT NULL)),
+    PRIMARY KEY (run_id, month)
+) WITH (fillfactor = 50);
+-- The indexes are on columns that are written once, so that counting stays heap-only.
+CREATE INDEX usage_used ON usage (organisation_id, first_claimed_at, run_id) WHERE first_claimed_at IS NOT NULL;
+CREATE INDEX usage_refunded ON usage (organisation_id, first_refunded_at, run_id) WHERE first_refunded_at IS NOT NULL;
+CREATE INDEX usage_of_queue ON usage (queue_id);
+
+GRANT SELECT ON ledger, link, top_up, usage TO photogate_app;

@@ -1,4 +1,4 @@
--- What was seen on a photo. Keyed by the photo, so that a second write is the same write.
+-- What was seen on a photo. Rows are keyed by the photo, so that a second write is the same write.
 -- Boxes are in pixels of the upright photo at full size.
 
 CREATE TABLE looked_at (
@@ -14,7 +14,7 @@ CREATE TABLE face (
     width     real NOT NULL, height real NOT NULL,
     score     real NOT NULL CHECK (score BETWEEN 0 AND 1),
     landmarks real[] NOT NULL CHECK (cardinality(landmarks) = 10), -- eyes, nose, mouth corners: x, y each
-    embedding real[] CHECK (cardinality(embedding) = 128),         -- unit length; only where the event's face search is on
+    embedding real[] CHECK (cardinality(embedding) = 128),         -- unit length; only where face search is on
     PRIMARY KEY (photo_id, number)
 );
 
@@ -26,14 +26,16 @@ CREATE TABLE bib (
     score    real NOT NULL CHECK (score BETWEEN 0 AND 1),
     PRIMARY KEY (photo_id, number)
 );
-CREATE INDEX bib_number ON bib (number);
+-- Bib numbers are also searched by how they begin.
+CREATE INDEX bib_prefix ON bib (number text_pattern_ops);
 
 CREATE TABLE rotation (
     photo_id    uuid PRIMARY KEY,
     turn        smallint NOT NULL CHECK (turn IN (0, 90, 180, 270)), -- clockwise, still needed after EXIF was applied
     confidence  real NOT NULL CHECK (confidence BETWEEN 0 AND 1),
     abstained   boolean NOT NULL,
-    upright_key text,                                -- where the upright photo was written; NULL: the original is upright, or nobody knows
+    -- Where the upright photo was written. NULL: the original is upright, or nobody knows.
+    upright_key text,
     lossless    boolean,
     CHECK (NOT abstained OR turn = 0),
     CHECK ((upright_key IS NULL) = (lossless IS NULL))

@@ -2,9 +2,6 @@
 
 CREATE TYPE access_role AS ENUM ('pipeline', 'organiser', 'operator', 'finance', 'staff');
 
--- Where an organisation's photos are in the store: its people can queue no others, and so see no others. Empty: anywhere.
-ALTER TABLE organisation ADD photos_under text NOT NULL DEFAULT '' CHECK (length(photos_under) <= 500);
-
 CREATE TABLE person (
     person_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     email           text NOT NULL CHECK (email = lower(email) AND length(email) BETWEEN 3 AND 200),
@@ -19,7 +16,7 @@ CREATE TABLE person (
     UNIQUE (email)
 );
 
--- A secret of 256 random bits is not guessed: its hash needs no salt, and is found by index.
+-- A secret of 256 random bits cannot be guessed. So its hash needs no salt, and is found by index.
 CREATE TABLE token (
     token_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     hash            bytea NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
@@ -36,7 +33,7 @@ CREATE TABLE token (
 );
 CREATE INDEX token_organisation ON token (organisation_id, token_id);
 
--- A browser that is logged in, by a password or by a token; it ends with either.
+-- A browser that is logged in, by a password or by a token. The session ends when either of them does.
 CREATE TABLE session (
     hash       bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
     person_id  bigint REFERENCES person,
@@ -47,7 +44,7 @@ CREATE TABLE session (
 );
 CREATE INDEX session_expiry ON session (expires_at);
 
--- What people and programs changed: written in the transaction of the change, and never altered.
+-- The audit log: what people and programs changed. A row is written in the transaction of its change, and then stays.
 CREATE TABLE deed (
     deed_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -59,28 +56,7 @@ CREATE TABLE deed (
 );
 CREATE INDEX deed_organisation ON deed (organisation_id, deed_id);
 
--- The chart of an organisation's use, day by day.
-CREATE INDEX link_at ON link (organisation_id, at);
-
 GRANT SELECT, INSERT ON person, token, session, deed TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT DELETE ON session TO photogate_app;
-
--- An event's readings of numbers may be switched off and on, and renamed.
-CREATE FUNCTION set_event(p_event bigint, p_name text, p_bib_search boolean) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-BEGIN
-    UPDATE event SET name = coalesce(p_name, name), bib_search = coalesce(p_bib_search, bib_search)
-    WHERE event_id = p_event AND deleted_at IS NULL;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
-END $$;
-
-CREATE FUNCTION set_photos_under(p_organisation bigint, p_prefix text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-BEGIN
-    UPDATE organisation SET photos_under = p_prefix WHERE organisation_id = p_organisation;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
-END $$;
-
-GRANT EXECUTE ON FUNCTION set_event, set_photos_under TO photogate_app;

@@ -1,0 +1,68 @@
+-- Who sees which rows and columns.
+--
+-- The application and the workers see all rows. The role photogate_organisation sees the rows of the organisation that
+-- its transaction names (SET LOCAL photogate.organisation = '7'), and none if it names none. The gate's functions run
+-- as the owner, so row security does not concern them and costs them nothing.
+--
+-- A new table needs a policy here, or it needs to be known not to have one: tests/it/chain.rs looks.
+-- The tables worker, attempt and reconciliation have none. photogate_organisation has no right to them at all.
+
+DO $$
+DECLARE
+    -- The organisation that the transaction names, or NULL. It is a sub-select so that it is evaluated once a
+    -- statement, not once a row. It is not a function: nothing that can be replaced should stand between a policy and
+    -- its rows.
+    c_this  constant text := $mine$(SELECT nullif(current_setting('photogate.organisation', true), '')::bigint)$mine$;
+    v_table text;
+    v_mine  text;
+BEGIN
+    FOR v_table, v_mine IN VALUES
+        ('organisation', 'organisation_id = ' || c_this),
+        ('account',      'organisation_id = ' || c_this),
+        ('month',        'organisation_id = ' || c_this),
+        ('ledger',       'organisation_id = ' || c_this),
+        ('link',         'organisation_id = ' || c_this),
+        ('top_up',       'organisation_id = ' || c_this),
+        ('event',        'organisation_id = ' || c_this),
+        ('queue',        'organisation_id = ' || c_this),
+        ('run',          'organisation_id = ' || c_this),
+        ('usage',        'organisation_id = ' || c_this),
+        ('in_flight',    'organisation_id = ' || c_this),
+        -- These go by what they belong to, whose rows are secured in turn.
+        ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),
+        ('start_list',   'EXISTS (SELECT FROM event e WHERE e.event_id = start_list.event_id)'),
+        ('job',          'EXISTS (SELECT FROM queue q WHERE q.queue_id = job.queue_id)'),
+        ('outcome',      'EXISTS (SELECT FROM queue q WHERE q.queue_id = outcome.queue_id)'),
+        ('skip',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = skip.queue_id)'),
+        ('hold',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = hold.queue_id)'),
+        ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
+        ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
+        ('bib',          'EXISTS (SELECT FROM photo p WHERE p.photo_id = bib.photo_id)'),
+        ('rotation',     'EXISTS (SELECT FROM photo p WHERE p.photo_id = rotation.photo_id)')
+    LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
+        -- The application is a member of photogate_worker.
+        EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_worker USING (true) WITH CHECK (true)', v_table);
+        EXECUTE format('CREATE POLICY own_rows ON %I FOR SELECT TO photogate_organisation USING (%s)', v_table, v_mine);
+        EXECUTE format('GRANT SELECT ON %I TO photogate_organisation', v_table);
+    END LOOP;
+
+    -- Who may use the service concerns the application only: no worker, and nobody who looks at one organisation.
+    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'deed'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
+        EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
+    END LOOP;
+END $$;
+
+-- A worker checks the books as it goes. It need not know who did what, and why: where a table says that, it may read
+-- the other columns only.
+GRANT SELECT ON account, month, ledger, link, queue, usage, job, worker, in_flight, attempt, outcome
+TO photogate_worker;
+GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
+GRANT SELECT (transaction_id, organisation_id, kind, amount, at) ON top_up TO photogate_worker;
+GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
+GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
+-- It continues the trace of the call that enqueued a photo.
+GRANT SELECT (run_id, trace) ON run TO photogate_worker;
+-- It applies the start list to the text that it has read.
+GRANT SELECT ON start_list TO photogate_worker;

@@ -1,0 +1,82 @@
+-- Adopt: a worker declares others dead whose lease ran out, and takes over what nobody has: the same reservation, the
+-- next attempt.
+--
+-- Lock order: the worker's own lease (KEY SHARE), then in_flight rows, then (for what is quarantined) accounts. Whoever
+-- else holds the rows or the leases it wants is passed over (SKIP LOCKED), not waited for.
+-- Three counters: attempt is the fence, and grows with every owner; crashes leads to quarantine; retries leads to
+-- giving up. A photo that deployments handed back three times is no suspect.
+
+-- What was in hand when two workers died is a suspect. At most p_suspects of those are taken, so that the photo that
+-- kills does not take its neighbours along a third time. What has crashed p_crashes times is quarantined and refunded.
+CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashes smallint)
+RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
+               r_photo uuid, r_key text, r_bib_search boolean, r_face_search boolean, r_retries smallint,
+               r_crashes smallint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+#variable_conflict use_column
+DECLARE v_jobs bigint[]; v_attempts integer[];
+BEGIN
+    PERFORM 1 FROM worker
+    WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
+
+    -- 1. Declares workers dead. FOR UPDATE, not less: it must not pass a claim that holds the lease's KEY SHARE.
+    -- After a restart of the server nobody was able to extend a lease: everybody gets the time to.
+    WITH dead AS (
+        SELECT worker_id FROM worker
+        WHERE gone_at IS NULL AND worker_id <> p_worker AND lease_until < clock_timestamp()
+            AND pg_postmaster_start_time() + interval '5 s' < clock_timestamp()
+        ORDER BY worker_id FOR UPDATE SKIP LOCKED)
+    UPDATE worker w SET gone_at = clock_timestamp() FROM dead WHERE w.worker_id = dead.worker_id;
+
+    -- 2. Their photos, and whatever else belongs to workers that are gone. This is a later statement than the lock: it
+    -- sees what the dead claimed last.
+    WITH lost AS (
+        SELECT f.job_id FROM in_flight f JOIN worker w USING (worker_id) WHERE w.gone_at IS NOT NULL
+        ORDER BY f.job_id FOR UPDATE OF f SKIP LOCKED),
+    orphaned AS (
+        UPDATE in_flight f SET worker_id = 0, due_at = clock_timestamp(), crashes = f.crashes + 1
+        FROM lost, in_flight was WHERE f.job_id = lost.job_id AND was.job_id = f.job_id
+        RETURNING f.job_id, f.attempt, f.since, was.worker_id)
+    INSERT INTO attempt (job_id, number, worker_id, started_at, ended)
+    SELECT job_id, attempt, worker_id, since, 'worker_gone' FROM orphaned;
+
+    -- 3. Quarantine: what crashed too often is refunded.
+    SELECT array_agg(job_id), array_agg(attempt) INTO v_jobs, v_attempts FROM (
+        SELECT job_id, attempt FROM in_flight
+        WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes >= p_crashes
+        ORDER BY job_id LIMIT greatest(p_n, 1) FOR UPDATE SKIP LOCKED) s;
+    IF v_jobs IS NOT NULL THEN
+        PERFORM close_reservations(0, p_worker, v_jobs, v_attempts,
+            array_fill('quarantined'::outcome_state, ARRAY[cardinality(v_jobs)]),
+            array_fill('crashed'::text, ARRAY[cardinality(v_jobs)]),
+            array_fill(format('%s workers died with this photo in hand', p_crashes), ARRAY[cardinality(v_jobs)]));
+    END IF;
+
+    -- 4. Takes what is due: first what is clean, then suspects, if there is room.
+    RETURN QUERY
+    WITH clean AS MATERIALIZED (
+        SELECT job_id FROM in_flight
+        WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes < least(2, p_crashes)
+        ORDER BY due_at LIMIT p_n FOR UPDATE SKIP LOCKED),
+    suspect AS MATERIALIZED (
+        SELECT job_id FROM in_flight
+        WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes < p_crashes
+        ORDER BY due_at LIMIT greatest(0, least(p_suspects, p_n - (SELECT count(*) FROM clean)))
+        FOR UPDATE SKIP LOCKED),
+    taken AS (
+        UPDATE in_flight f SET
+            worker_id = p_worker,
+            attempt = f.attempt + 1,
+            due_at = NULL,
+            since = clock_timestamp()
+        FROM (SELECT job_id FROM clean UNION ALL SELECT job_id FROM suspect) c WHERE f.job_id = c.job_id
+        RETURNING f.*)
+    SELECT t.job_id, t.attempt, t.organisation_id, q.event_id, q.operation, t.photo_id, p.key, e.bib_search,
+           e.face_search, t.retries, t.crashes
+    FROM taken t
+    JOIN queue q USING (queue_id)
+    JOIN photo p USING (photo_id)
+    JOIN event e ON e.event_id = q.event_id;
+END $$;
+GRANT EXECUTE ON FUNCTION adopt TO photogate_worker;

@@ -1,0 +1,174 @@
+-- Enqueue: photos are appended at the tail of their event's queue. One that is known is left out, and the answer says
+-- why.
+--
+-- Enqueue takes only its queue's lock (FOR NO KEY UPDATE), and no account. Under that lock positions are dense:
+-- position order is commit order, and no position is ever left out. "Nothing was lost" is a count.
+--
+-- What is looked up is few rows of large tables. Two things keep a lookup a lookup, whatever size the tables had when
+-- the plan was made: a LATERAL sub-select with LIMIT 1 (as a join it was planned the other way round, over all photos
+-- of the event, when the tables were young), and enable_seqscan = off. So what is queued costs by its own number, not
+-- by that of the photos and events that are there already.
+
+-- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
+-- rights of the caller.
+CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    -- Drained queues are passed over before their events are looked up.
+    SELECT coalesce(sum(q.tail - q.head - q.skipped), 0)::bigint FROM queue q
+    WHERE q.organisation_id = p_organisation AND q.blocked & 1 = 0
+      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
+$$;
+
+-- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
+-- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
+-- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
+-- photos of this event.
+-- The caller holds the queue's lock. So whatever another enqueue of these photos did is committed, and is seen here.
+CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
+    OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_failed integer, OUT r_skipped integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_photo uuid[]; v_retry smallint[];
+BEGIN
+    WITH asked AS (
+        -- Each photo once, where it was first named.
+        SELECT photo_id, min(n) AS n FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n) GROUP BY photo_id),
+    seen AS (
+        -- What became of the photo's latest job in this queue. All NULL: it has none.
+        SELECT a.photo_id, a.n, j.retry, o.state, s.position IS NOT NULL AS skipped,
+               coalesce(j.position <= p_queue.head, false) AS passed
+        FROM asked a
+        LEFT JOIN LATERAL (
+            SELECT x.job_id, x.retry, x.position FROM job x
+            WHERE x.photo_id = a.photo_id AND x.queue_id = p_queue.queue_id
+            ORDER BY x.retry DESC LIMIT 1) j ON true
+        LEFT JOIN LATERAL (
+            SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+        LEFT JOIN LATERAL (
+            SELECT x.position FROM skip x
+            WHERE x.queue_id = p_queue.queue_id AND x.position = j.position LIMIT 1) s ON true),
+    sorted AS (
+        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL
+                              WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
+                              WHEN 'skipped' THEN skipped AND passed END AS take
+        FROM seen)
+    SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
+           array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
+           cardinality(p_photos) - count(*),
+           count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
+           count(*) FILTER (WHERE NOT take AND state = 'processed'),
+           count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT take AND skipped)
+    INTO v_photo, v_retry, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
+    r_queued := coalesce(cardinality(v_photo), 0);
+    INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
+    VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor, p_take <> 'new',
+            cardinality(p_photos) + p_unknown, r_queued, p_queue.tail + 1)
+    RETURNING run_id INTO r_run;
+    IF r_queued > 0 THEN
+        -- Dense: position order is commit order, and no position is ever left out.
+        INSERT INTO job (queue_id, position, photo_id, run_id, retry)
+        SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry
+        FROM unnest(v_photo, v_retry) WITH ORDINALITY u (photo_id, retry, n);
+        UPDATE queue SET tail = tail + r_queued, blocked = (blocked & ~1)::smallint WHERE queue_id = p_queue.queue_id;
+    END IF;
+END $$;
+
+-- Queues photos of an event. A photo that is queued, done, failed or skipped already is left as it is, and counted.
+-- p_ids are fresh ids for the photos that are new. r_woke: the queue was drained, somebody should be told.
+CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
+    OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_queue queue; v_photos uuid[];
+BEGIN
+    IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) > 10000 THEN
+        RAISE EXCEPTION 'at most 10000 photos a call, and an id for each' USING ERRCODE = 'PG006';
+    END IF;
+    -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
+    INSERT INTO photo (photo_id, event_id, key)
+    SELECT DISTINCT ON (key) id, p_event, key FROM unnest(p_ids, p_keys) u (id, key)
+    WHERE EXISTS (SELECT FROM event WHERE event_id = p_event)
+    ORDER BY key ON CONFLICT (event_id, key) DO NOTHING;
+    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
+    FROM unnest(p_keys) WITH ORDINALITY u (key, n)
+    CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
+    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0);
+    r_woke := v_queue.blocked & 1 = 1 AND r_queued > 0;
+    -- Information for the caller, read without a lock: the next claim may change it.
+    SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
+    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+END $$;
+GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
+
+-- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed.
+CREATE FUNCTION retry(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
+    OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint,
+    OUT r_woke boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_queue queue; v_photos uuid[];
+BEGIN
+    IF cardinality(p_photos) > 10000 THEN
+        RAISE EXCEPTION 'at most 10000 photos a call' USING ERRCODE = 'PG006';
+    END IF;
+    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    -- Photos of other events are unknown here.
+    SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
+    FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n)
+    CROSS JOIN LATERAL (
+        SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id = p_event LIMIT 1) p;
+    SELECT x.r_run, x.r_queued INTO r_run, r_queued
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
+                     cardinality(p_photos) - coalesce(cardinality(v_photos), 0)) x;
+    r_skipped := cardinality(p_photos) - r_queued;
+    r_woke := v_queue.blocked & 1 = 1 AND r_queued > 0;
+    -- Information for the caller, read without a lock: the next claim may change it.
+    SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
+    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+END $$;
+GRANT EXECUTE ON FUNCTION retry TO photogate_app;
+
+-- What queueing these photos would do: nothing is written, and no lock is taken, so what is asked about may change
+-- meanwhile. It is not enqueue rolled back: that held the queue's lock while a claim waited for it.
+CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[],
+    OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_queue queue;
+BEGIN
+    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    -- The same lookups as in append_jobs, for 'new'. A test compares what is planned with what is then done.
+    SELECT count(*) FILTER (WHERE j.retry IS NULL), cardinality(p_keys) - count(*),
+           count(*) FILTER (WHERE j.retry IS NOT NULL AND o.state IS NULL AND s.position IS NULL),
+           count(*) FILTER (WHERE o.state = 'processed'),
+           count(*) FILTER (WHERE o.state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE s.position IS NOT NULL)
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
+    FROM (SELECT DISTINCT key FROM unnest(p_keys) u (key)) a
+    LEFT JOIN LATERAL (
+        SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true
+    LEFT JOIN LATERAL (
+        SELECT x.job_id, x.retry, x.position FROM job x
+        WHERE x.photo_id = p.photo_id AND x.queue_id = v_queue.queue_id
+        ORDER BY x.retry DESC LIMIT 1) j ON true
+    LEFT JOIN LATERAL (
+        SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+    LEFT JOIN LATERAL (
+        SELECT x.position FROM skip x
+        WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;
+    SELECT a.available, waiting_photos(a.organisation_id) + r_queued INTO r_available, r_ahead
+    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+END $$;
+GRANT EXECUTE ON FUNCTION plan_enqueue TO photogate_app;
+
+-- The trace that an enqueuer's call belonged to goes with its photos, so that their work is seen in it.
+CREATE FUNCTION trace_runs(p_runs bigint[], p_trace text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE run SET trace = p_trace WHERE run_id = ANY (p_runs)
+$$;
+GRANT EXECUTE ON FUNCTION trace_runs TO photogate_app;

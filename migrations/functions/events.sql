@@ -1,0 +1,65 @@
+-- Events: making one, and what its people may change later. forget.sql has face search and deletion.
+
+-- Makes an event, with a queue for each operation.
+CREATE FUNCTION create_event(p_organisation bigint, p_name text, p_bib_search boolean, p_face_search boolean)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_event bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM organisation WHERE organisation_id = p_organisation) THEN
+        RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002';
+    END IF;
+    INSERT INTO event (organisation_id, name, bib_search, face_search)
+    VALUES (p_organisation, p_name, p_bib_search, p_face_search) RETURNING event_id INTO v_event;
+    INSERT INTO queue (organisation_id, event_id, operation)
+    SELECT p_organisation, v_event, o FROM unnest(enum_range(NULL::operation)) o;
+    RETURN v_event;
+END $$;
+GRANT EXECUTE ON FUNCTION create_event TO photogate_app;
+
+-- Renames an event, and switches the search for bib numbers on or off. A NULL leaves a value as it is.
+CREATE FUNCTION set_event(p_event bigint, p_name text, p_bib_search boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE event SET name = coalesce(p_name, name), bib_search = coalesce(p_bib_search, bib_search)
+    WHERE event_id = p_event AND deleted_at IS NULL;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_event TO photogate_app;
+
+-- Replaces an event's start list; without numbers the event has none. Returns how many numbers it has now.
+CREATE FUNCTION set_start_list(p_event bigint, p_numbers text[]) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_n integer;
+BEGIN
+    IF cardinality(p_numbers) > 200000 THEN
+        RAISE EXCEPTION 'a start list has at most 200000 numbers' USING ERRCODE = 'PG006';
+    END IF;
+    PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    DELETE FROM start_list WHERE event_id = p_event;
+    INSERT INTO start_list SELECT DISTINCT p_event, n FROM unnest(p_numbers) n;
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION set_start_list TO photogate_app;
+
+-- Nothing is queued for an event that was deleted. Every enqueue writes a run, so the run's trigger sees them all.
+CREATE OR REPLACE FUNCTION refuse_deleted_event() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_event bigint;
+BEGIN
+    SELECT e.event_id INTO v_event FROM queue q JOIN event e USING (event_id)
+    WHERE q.queue_id = NEW.queue_id AND e.deleted_at IS NOT NULL;
+    IF FOUND THEN RAISE EXCEPTION 'no event % any more', v_event USING ERRCODE = 'PG002'; END IF;
+    RETURN NEW;
+END $$;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger
+                   WHERE tgrelid = 'run'::regclass AND tgname = 'run_of_no_deleted_event') THEN
+        CREATE TRIGGER run_of_no_deleted_event BEFORE INSERT ON run
+            FOR EACH ROW EXECUTE FUNCTION refuse_deleted_event();
+    END IF;
+END $$;

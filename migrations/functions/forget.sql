@@ -1,0 +1,106 @@
+-- Deleting on request: the embeddings of an event, or all that was seen on its photos.
+--
+-- What is to be deleted is out of reach at once, by a flag on the event. Then it is deleted batch by batch (forget):
+-- one long deletion would hold the event's lock against every settlement of it, and run into a limit of time. Workers
+-- finish what a caller did not.
+-- Nothing is found or written from the flag on: a settlement locks the events that it writes findings of
+-- (findings_wanted, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
+-- Lock order: queues before events, as settlements have it.
+
+-- Which of these photos may have findings written, and whether with embeddings. Until the caller's transaction ends,
+-- nobody can switch off the face search of their events or delete them. So whoever does it next sees what was written.
+CREATE FUNCTION findings_wanted(p_photos uuid[]) RETURNS TABLE (r_photo uuid, r_embeddings boolean)
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    WITH e AS MATERIALIZED (
+        SELECT event_id, face_search, deleted_at FROM event
+        WHERE event_id IN (SELECT p.event_id FROM photo p WHERE p.photo_id = ANY (p_photos))
+        ORDER BY event_id FOR KEY SHARE)
+    SELECT p.photo_id, e.face_search FROM photo p JOIN e USING (event_id)
+    WHERE p.photo_id = ANY (p_photos) AND e.deleted_at IS NULL
+$$;
+GRANT EXECUTE ON FUNCTION findings_wanted TO photogate_worker;
+
+-- Switches the search for faces on or off. Once it is off, no embedding is written or searched any more, and forget()
+-- deletes those that there are: they are biometric data, and kept for nothing else.
+CREATE FUNCTION set_face_search(p_event bigint, p_on boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v event;
+BEGIN
+    -- This waits for settlements that write embeddings, and keeps later ones out (see findings_wanted).
+    SELECT * INTO v FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    IF p_on AND v.forgets IS NOT NULL THEN
+        RAISE EXCEPTION 'the embeddings of event % are still being deleted: try again in a minute', p_event
+            USING ERRCODE = 'PG006';
+    END IF;
+    IF p_on THEN
+        UPDATE event SET face_search = true WHERE event_id = p_event;
+    ELSE
+        UPDATE event SET face_search = false, forgets = 'embeddings', forgotten_to = NULL WHERE event_id = p_event;
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
+
+-- Deletes an event: nothing more of it runs, and nobody sees it. forget() deletes what was seen on its photos. What was
+-- paid stays in the books, and the photos stay in the store. Photos that a worker has in hand are finished and charged;
+-- what is seen on them is not kept.
+CREATE FUNCTION delete_event(p_event bigint, p_actor text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    -- Queues before events, as settlements have it.
+    PERFORM 1 FROM queue WHERE event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, forgets = 'everything',
+        forgotten_to = NULL
+    WHERE event_id = p_event;
+    INSERT INTO hold (queue_id, owner, note, for_good)
+    SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
+    UPDATE queue SET blocked = (blocked | 4)::smallint WHERE event_id = p_event;
+END $$;
+GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;
+
+-- Deletes what is to be forgotten of at most p_photos photos: of the event p_event or, if it is NULL, of any event that
+-- nobody else works on. Returns the event (NULL: there is none), of how many faces something was deleted, and whether
+-- that was all.
+CREATE FUNCTION forget(p_event bigint, p_photos integer, OUT r_event bigint, OUT r_faces integer, OUT r_done boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE
+    v        event;
+    v_photos uuid[];
+    v_to     text;
+BEGIN
+    r_faces := 0;
+    r_done := true;
+    -- NO KEY UPDATE lets settlements go on. An event that is named is waited for. Otherwise an event that somebody else
+    -- works on is passed over: whoever has it goes on with it.
+    IF p_event IS NOT NULL THEN
+        SELECT * INTO v FROM event WHERE event_id = p_event AND forgets IS NOT NULL FOR NO KEY UPDATE;
+    ELSE
+        SELECT * INTO v FROM event WHERE forgets IS NOT NULL ORDER BY event_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    IF NOT FOUND THEN RETURN; END IF;
+    r_event := v.event_id;
+    SELECT array_agg(photo_id), max(key) INTO v_photos, v_to FROM (
+        SELECT photo_id, key FROM photo
+        WHERE event_id = v.event_id AND (v.forgotten_to IS NULL OR key > v.forgotten_to)
+        ORDER BY key LIMIT p_photos) p;
+    IF v.forgets = 'embeddings' THEN
+        UPDATE face SET embedding = NULL WHERE photo_id = ANY (v_photos) AND embedding IS NOT NULL;
+        GET DIAGNOSTICS r_faces = ROW_COUNT;
+    ELSE
+        DELETE FROM face WHERE photo_id = ANY (v_photos);
+        GET DIAGNOSTICS r_faces = ROW_COUNT;
+        DELETE FROM bib WHERE photo_id = ANY (v_photos);
+        DELETE FROM looked_at WHERE photo_id = ANY (v_photos);
+        DELETE FROM rotation WHERE photo_id = ANY (v_photos);
+    END IF;
+    r_done := coalesce(cardinality(v_photos), 0) < p_photos;
+    IF r_done THEN
+        IF v.forgets = 'everything' THEN DELETE FROM start_list WHERE event_id = v.event_id; END IF;
+        UPDATE event SET forgets = NULL, forgotten_to = NULL WHERE event_id = v.event_id;
+    ELSE
+        UPDATE event SET forgotten_to = v_to WHERE event_id = v.event_id;
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION forget TO photogate_worker;

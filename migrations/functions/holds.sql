@@ -1,0 +1,61 @@
+-- Holds: a person, or maintenance, keeps a queue from running.
+--
+-- These take the queue's lock, and write only bit 4 of queue.blocked. Nobody else writes that bit, but delete_event.
+
+CREATE FUNCTION hold_queue(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_queue bigint; v_hold bigint;
+BEGIN
+    UPDATE queue SET blocked = (blocked | 4)::smallint WHERE event_id = p_event AND operation = p_operation
+    RETURNING queue_id INTO v_queue;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    INSERT INTO hold (queue_id, owner, note, until) VALUES (v_queue, p_owner, p_note, p_until)
+    RETURNING hold_id INTO v_hold;
+    RETURN v_hold;
+END $$;
+GRANT EXECUTE ON FUNCTION hold_queue TO photogate_app;
+
+-- Lifts one hold; the queue runs when no other hold stands. r_woke: it runs now.
+CREATE FUNCTION lift_hold(p_hold bigint, p_actor text, OUT r_lifted boolean, OUT r_woke boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_queue bigint; v_for_good boolean;
+BEGIN
+    r_woke := false;
+    SELECT queue_id, for_good INTO v_queue, v_for_good FROM hold WHERE hold_id = p_hold;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no hold %', p_hold USING ERRCODE = 'PG002'; END IF;
+    -- This says why it stands. Otherwise a constraint would refuse, without a reason.
+    IF v_for_good THEN
+        RAISE EXCEPTION 'hold % stands for good: its event was deleted', p_hold USING ERRCODE = 'PG006';
+    END IF;
+    PERFORM 1 FROM queue WHERE queue_id = v_queue FOR NO KEY UPDATE;
+    UPDATE hold SET lifted_at = clock_timestamp(), lifted_by = p_actor WHERE hold_id = p_hold AND lifted_at IS NULL;
+    r_lifted := FOUND;
+    -- A later statement than the lock: it sees every hold that was placed before us.
+    UPDATE queue q SET blocked = (q.blocked & ~4)::smallint
+    WHERE q.queue_id = v_queue AND q.blocked & 4 <> 0
+        AND NOT EXISTS (SELECT FROM hold h WHERE h.queue_id = v_queue AND h.lifted_at IS NULL)
+    RETURNING q.blocked = 0 INTO r_woke;
+    r_woke := coalesce(r_woke, false);
+END $$;
+GRANT EXECUTE ON FUNCTION lift_hold TO photogate_app;
+
+-- Lifts the holds whose time is over, and returns how many. Any worker may call it, at any time.
+CREATE FUNCTION expire_holds() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_hold bigint; v_n integer := 0;
+BEGIN
+    FOR v_hold IN
+        SELECT h.hold_id FROM hold h WHERE h.lifted_at IS NULL AND h.until <= clock_timestamp()
+        ORDER BY h.queue_id, h.hold_id
+    LOOP
+        -- It never waits, because the heartbeat's loop calls it. If somebody has the queue now, a later call lifts it:
+        -- there is one every second.
+        PERFORM 1 FROM queue q JOIN hold h USING (queue_id) WHERE h.hold_id = v_hold
+        FOR NO KEY UPDATE OF q SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        IF (SELECT r_lifted FROM lift_hold(v_hold, 'expired')) THEN v_n := v_n + 1; END IF;
+    END LOOP;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION expire_holds TO photogate_worker;

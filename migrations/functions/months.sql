@@ -1,0 +1,80 @@
+-- Months: when one begins and ends, and how an account stood then.
+--
+-- Months are those of the organisation's time zone. A month is a range of ledger entries: an account's movements are
+-- booked at instants that never decrease, each taken under the account's lock. So a month that is over stays as it is.
+-- Whoever books holds the account's lock and opens the month first, if the one that is open has ended.
+
+-- The clock of the books. It is a function so that a test can stand at the end of a month.
+CREATE FUNCTION clock() RETURNS timestamptz
+LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
+GRANT EXECUTE ON FUNCTION clock TO photogate_app, photogate_organisation;
+
+CREATE FUNCTION month_of(p_at timestamptz, p_zone text) RETURNS date
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT date_trunc('month', p_at AT TIME ZONE p_zone)::date
+$$;
+GRANT EXECUTE ON FUNCTION month_of TO photogate_app, photogate_organisation;
+
+-- The first instant of a month. Where clocks are put back over midnight (Havana, 1 November 2026), the first hour of
+-- the month happens twice, and AT TIME ZONE means the second one. So we look back, and take the earliest.
+CREATE FUNCTION month_begins(p_month date, p_zone text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT min(t) FROM (
+        SELECT (p_month::timestamp AT TIME ZONE p_zone) - back AS t
+        FROM unnest(ARRAY['0 min', '30 min', '60 min', '120 min']::interval[]) back) s
+    WHERE t AT TIME ZONE p_zone >= p_month::timestamp
+$$;
+GRANT EXECUTE ON FUNCTION month_begins TO photogate_app, photogate_worker, photogate_organisation;
+
+-- Opens the months that p_ats are in, for those accounts whose month is over. The caller holds the accounts' locks.
+-- A month that goes on because its end was moved (the rules of a time zone may change) is not opened again.
+CREATE FUNCTION open_months(p_organisations bigint[], p_ats timestamptz[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    WITH ended AS MATERIALIZED (
+        SELECT a.*, u.at, o.time_zone, greatest(month_of(u.at, o.time_zone), a.month) AS next
+        FROM unnest(p_organisations, p_ats) u (organisation_id, at)
+        JOIN account a USING (organisation_id)
+        JOIN organisation o USING (organisation_id)
+        WHERE a.month_ends_at <= u.at),
+    opened AS (
+        INSERT INTO month (organisation_id, month, entries, funded, available, reserved, spent)
+        SELECT organisation_id, next, entries, funded, available, reserved, spent FROM ended WHERE next > month)
+    -- With moved_at, nothing is booked before the month that is open, even if the clock steps back.
+    UPDATE account a SET
+        month = e.next,
+        month_ends_at = month_begins((e.next + interval '1 month')::date, e.time_zone),
+        moved_at = greatest(a.moved_at, e.at)
+    FROM ended e WHERE a.organisation_id = e.organisation_id;
+END $$;
+
+-- Closes what is over. From now on nothing can be booked in a month that has ended, not even by a transaction that is
+-- under way. Returns the month that is open.
+CREATE FUNCTION close_months(p_organisation bigint) RETURNS date
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_at timestamptz; v_month date;
+BEGIN
+    SELECT greatest(clock(), moved_at) INTO v_at
+    FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    PERFORM open_months(ARRAY[p_organisation], ARRAY[v_at]);
+    UPDATE account SET moved_at = v_at WHERE organisation_id = p_organisation RETURNING month INTO v_month;
+    RETURN v_month;
+END $$;
+GRANT EXECUTE ON FUNCTION close_months TO photogate_app;
+
+-- The account as it stood when p_month began: the first opening from then on or, if nothing has moved since, the
+-- account as it is. It runs with the rights of the caller.
+CREATE FUNCTION opening_of(p_organisation bigint, p_month date,
+    OUT entries bigint, OUT funded bigint, OUT available bigint, OUT reserved bigint, OUT spent bigint)
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT coalesce(m.entries, a.entries), coalesce(m.funded, a.funded), coalesce(m.available, a.available),
+           coalesce(m.reserved, a.reserved), coalesce(m.spent, a.spent)
+    FROM account a
+    LEFT JOIN LATERAL (
+        SELECT * FROM month m
+        WHERE m.organisation_id = a.organisation_id AND m.month >= p_month
+        ORDER BY m.month LIMIT 1) m ON true
+    WHERE a.organisation_id = p_organisation
+$$;
+GRANT EXECUTE ON FUNCTION opening_of TO photogate_app, photogate_organisation;

@@ -1,0 +1,42 @@
+-- Organisations: making one, and what staff set for it.
+
+-- Makes an organisation with an empty account, and opens its first month.
+CREATE FUNCTION create_organisation(p_name text, p_time_zone text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_organisation bigint; v_at timestamptz := clock(); v_month date;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_time_zone) THEN
+        RAISE EXCEPTION 'no time zone "%"', p_time_zone USING ERRCODE = 'PG006';
+    END IF;
+    INSERT INTO organisation (name, time_zone) VALUES (p_name, p_time_zone)
+    RETURNING organisation_id INTO v_organisation;
+    v_month := month_of(v_at, p_time_zone);
+    INSERT INTO account (organisation_id, month, month_ends_at, moved_at)
+    VALUES (v_organisation, v_month, month_begins((v_month + interval '1 month')::date, p_time_zone), v_at);
+    INSERT INTO month (organisation_id, month, entries, funded, available, reserved, spent)
+    VALUES (v_organisation, v_month, 0, 0, 0, 0, 0);
+    RETURN v_organisation;
+END $$;
+GRANT EXECUTE ON FUNCTION create_organisation TO photogate_app;
+
+-- Sets the price of a credit or, with NULLs, ends purchasing.
+CREATE FUNCTION set_price(p_organisation bigint, p_price numeric, p_currency text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE organisation SET price_per_credit = p_price, currency = p_currency WHERE organisation_id = p_organisation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_price TO photogate_app;
+
+-- Sets where the organisation's photos are in the store. Empty: anywhere.
+CREATE FUNCTION set_photos_under(p_organisation bigint, p_prefix text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    -- Without the slash, "club" would also be a prefix of "club-b".
+    IF p_prefix <> '' AND right(p_prefix, 1) <> '/' THEN
+        RAISE EXCEPTION 'a part of the store ends with a slash: write "%/"', p_prefix USING ERRCODE = 'PG006';
+    END IF;
+    UPDATE organisation SET photos_under = p_prefix WHERE organisation_id = p_organisation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_photos_under TO photogate_app;

@@ -1,0 +1,24 @@
+-- Pauses: an account without credit pauses its queues; credit that comes in, or comes back, resumes them.
+--
+-- Whoever calls these holds the account's row lock. No other bit of queue.blocked is touched: a hold stays a hold.
+-- Both are called as a later statement than the one that took the account's lock. If it were one statement, paid work
+-- would be stranded: under READ COMMITTED the statement's snapshot is older than the lock, and it does not see a pause
+-- that was written in between.
+-- Nobody may call these but the gate's own functions.
+
+-- Credit came in or came back: lifts the pauses that were for want of it, and only those. Returns whether any was.
+CREATE FUNCTION resume_queues(p_organisations bigint[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE queue SET blocked = (blocked & ~2)::smallint, no_credit_since = NULL
+    WHERE organisation_id = ANY (p_organisations) AND blocked & 2 <> 0;
+    RETURN FOUND;
+END $$;
+
+-- The account is empty: pauses what would run.
+CREATE FUNCTION pause_queues(p_organisations bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE queue SET blocked = (blocked | 2)::smallint, no_credit_since = clock_timestamp()
+    WHERE organisation_id = ANY (p_organisations) AND blocked = 0;
+END $$;

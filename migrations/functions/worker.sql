@@ -1,0 +1,57 @@
+-- Workers: a process begins, keeps its lease, and leaves.
+--
+-- Claim, adopt and settle begin with the worker's own lease check, FOR KEY SHARE. Whoever declares a worker dead, or
+-- gone, takes its row FOR UPDATE, and so waits for them or skips it. gone_at is final.
+
+-- A worker process begins: a new incarnation with a lease.
+CREATE FUNCTION register_worker(p_name text, p_slots integer, p_lease interval) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    INSERT INTO worker (name, slots, lease_until) VALUES (p_name, p_slots, clock_timestamp() + p_lease)
+    RETURNING worker_id
+$$;
+GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
+
+-- Extends the lease. A lease that ran out while nobody noticed lives on: the worker's jobs are still its own, because
+-- whoever takes them sets gone_at first. False: the worker is gone for good.
+CREATE FUNCTION heartbeat(p_worker bigint, p_lease interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE worker SET lease_until = clock_timestamp() + p_lease WHERE worker_id = p_worker AND gone_at IS NULL;
+    RETURN FOUND;
+END $$;
+GRANT EXECUTE ON FUNCTION heartbeat TO photogate_worker;
+
+-- A worker that was told to stop says so: it claims nothing more, and finishes what it has.
+CREATE FUNCTION drain_worker(p_worker bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE worker SET draining_since = coalesce(draining_since, now()) WHERE worker_id = p_worker AND gone_at IS NULL;
+$$;
+GRANT EXECUTE ON FUNCTION drain_worker TO photogate_worker;
+
+-- Hands back what the books say the worker has and the worker does not know of. An answer of claim or adopt was lost on
+-- its way, after the commit. Returns how many jobs these were.
+CREATE FUNCTION hand_back_unknown(p_worker bigint, p_known bigint[]) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_n integer;
+BEGIN
+    WITH given AS (
+        UPDATE in_flight SET worker_id = 0, due_at = clock_timestamp()
+        WHERE worker_id = p_worker AND p_worker <> 0 AND job_id <> ALL (p_known)
+        RETURNING job_id, attempt, since)
+    INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
+    SELECT job_id, attempt, p_worker, since, 'handed_back', 'answer_lost' FROM given;
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION hand_back_unknown TO photogate_worker;
+
+-- A worker leaves, and leaves nothing behind.
+CREATE FUNCTION retire_worker(p_worker bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    -- This waits for a claim of ours whose connection was cut, and whose answer nobody will read.
+    PERFORM 1 FROM worker WHERE worker_id = p_worker FOR UPDATE;
+    PERFORM hand_back_unknown(p_worker, '{}');
+    UPDATE worker SET gone_at = clock_timestamp() WHERE worker_id = p_worker AND gone_at IS NULL;
+END $$;
+GRANT EXECUTE ON FUNCTION retire_worker TO photogate_worker;
