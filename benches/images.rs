@@ -1,5 +1,9 @@
-//! The image work: CPU of each stage on photos of your own, and of decoding and turning one of 12 megapixels. For
-//! `scripts/bench-images`, which sets the rivals beside it: `images PHOTOS TWELVE`, where TWELVE is written.
+//! Measures the image work: the CPU time of each stage on your own photos, and of decoding and
+//! turning a photo of 12 megapixels.
+//!
+//! `scripts/bench-images` runs it and compares it with other programs. Usage: `images PHOTOS
+//! TWELVE`. PHOTOS is a directory of photos. TWELVE is the file to which the photo of 12 megapixels
+//! is written.
 
 #![allow(
     clippy::print_stdout,
@@ -14,16 +18,18 @@ use img_parts::ImageEXIF;
 use nix::time::{ClockId, clock_gettime};
 use photogate_jobs::{Eyes, Photo, StartList, Turn, bibs};
 
+/// Number of times that every photo is processed.
 const ROUNDS: u32 = 3;
 
-/// EXIF with nothing but Orientation 6.
+/// EXIF data that has only an orientation: 6, on its side.
 const ON_ITS_SIDE: &[u8] = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
 
+/// CPU time of this thread until now.
 fn cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap()
 }
 
-/// CPU of one call, in milliseconds: the middle of eleven.
+/// CPU time of one call, in milliseconds: the median of eleven calls.
 fn middle(mut work: impl FnMut()) -> f64 {
     let mut times: Vec<_> = (0..11)
         .map(|_| {
@@ -36,12 +42,12 @@ fn middle(mut work: impl FnMut()) -> f64 {
     milliseconds(times[5])
 }
 
-/// To a hundredth.
+/// A time in milliseconds, rounded to a hundredth.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
-/// Of this process, until now, in megabytes.
+/// The most memory that this process had resident until now, in megabytes.
 fn most_memory() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -54,7 +60,7 @@ fn main() {
         .filter(|argument| argument != "--bench")
         .map(PathBuf::from)
         .collect();
-    let [photos, twelve] = &arguments[..] else { panic!("images PHOTOS TWELVE") };
+    let [photos, twelve] = &arguments[..] else { panic!("usage: images PHOTOS TWELVE") };
     let mut files: Vec<_> =
         fs::read_dir(photos).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
@@ -90,7 +96,7 @@ fn main() {
     figures.insert("processing_cpu_ms", processing.map(|stage| figures[stage]).iter().sum());
     figures.insert("memory_one_slot_mb", most_memory().round());
 
-    // Whole blocks on both sides: it can be turned without loss.
+    // Both sides are whole blocks, so the photo can be turned without loss.
     let first = image::load_from_memory(&photos[0]).unwrap();
     let large: RgbImage = first.resize_exact(4032, 3024, FilterType::Triangle).to_rgb8();
     let mut bytes = Vec::new();
@@ -104,7 +110,7 @@ fn main() {
         "rotate_cpu_ms",
         middle(|| assert!(photo.upright(Turn::Quarter).unwrap().lossless)),
     );
-    // Upright pixels, and a tag that lies: only that is changed.
+    // The pixels are upright and the EXIF tag is wrong, so only the tag is changed.
     let mut tagged = img_parts::jpeg::Jpeg::from_bytes(bytes.clone().into()).unwrap();
     tagged.set_exif(Some(ON_ITS_SIDE.to_vec().into()));
     let tagged = tagged.encoder().bytes();

@@ -1,7 +1,8 @@
-//! What docs/benchmarks.md says, measured here: the gate through a whole worker, and photo processing.
+//! Measures figures of docs/benchmarks.md: the gate with a whole worker, recovery after a worker
+//! was killed, and photo processing.
 //!
-//! `make bench`, or `make bench ARGS='--photos DIRECTORY'` for photo processing of photos of your own: with one slot, and a
-//! thousand with two.
+//! Run it with `make bench`. `make bench ARGS='--photos DIRECTORY'` measures only photo processing,
+//! on your own photos: 150 photos with one slot, and then 1,000 photos with two slots.
 
 #![allow(
     clippy::print_stdout,
@@ -31,12 +32,13 @@ use photogate::{
         reconcile::{self, Scope},
         top_up::{self, TopUp, TopUpKind},
     },
-    queue::enqueue,
+    queue::{enqueue, status},
     rig::services::Services,
     worker::{self, Stop, processor::Work},
 };
 use sqlx::{Connection, PgConnection, PgPool};
 
+/// Number of photos that the rehearsal of the gate queues.
 const REHEARSED: usize = 100_000;
 
 #[tokio::main]
@@ -58,7 +60,8 @@ async fn main() {
     processing(&services, &photos, 2, 1000).await;
 }
 
-/// One worker that does nothing with 100,000 photos: claims, reservations, settlements and nothing else.
+/// Measures one worker in a rehearsal with 100,000 photos: it claims, reserves and settles, and
+/// does nothing else.
 async fn gate(services: &Services) {
     for async_commit in [false, true] {
         let (pool, url) =
@@ -101,15 +104,16 @@ async fn gate(services: &Services) {
         working.await.unwrap().unwrap();
         audit(&pool).await;
         println!(
-            "gate through a worker, no-op work, asynchronous claims {async_commit}: {:.0} photos/s (queued at {:.0} photos/s)",
+            "gate with a whole worker, rehearsal, asynchronous claims {async_commit}: \
+             {:.0} photos/s (queued at {:.0} photos/s)",
             rate(worked),
             rate(queued)
         );
     }
 }
 
-/// How long the photos of a worker that is killed take, with the default settings: its lease runs out, they are adopted
-/// and done. Each takes 0.4 s of doing nothing.
+/// Measures the time until the photos of a killed worker are done, with the default settings. Its
+/// lease must run out before another worker adopts the photos. Each photo takes 0.4 s of waiting.
 async fn recovery(services: &Services) {
     let (pool, url) = database(services, "recovery").await;
     let (_, event) = event_with(&pool, 1000).await;
@@ -130,7 +134,7 @@ async fn recovery(services: &Services) {
             .unwrap()
     };
     let (mut victim, mut other) = (start(), start());
-    while events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap()[0].in_progress
+    while status::of_event(&mut pool.acquire().await.unwrap(), event).await.unwrap()[0].in_progress
         < 8
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -138,11 +142,13 @@ async fn recovery(services: &Services) {
     victim.kill().unwrap();
     let began = Instant::now();
     loop {
-        let done = "SELECT count(*), count(o.job_id) FROM attempt a LEFT JOIN outcome o USING (job_id) WHERE a.ended = 'worker_gone'";
+        let done = "SELECT count(*), count(o.job_id)
+                    FROM attempt a LEFT JOIN outcome o USING (job_id)
+                    WHERE a.ended = 'worker_gone'";
         let (gone, done): (i64, i64) = sqlx::query_as(done).fetch_one(&pool).await.unwrap();
         if gone > 0 && gone == done {
             println!(
-                "a worker is killed: its {gone} photos are done after {:.1} s",
+                "a worker was killed: its {gone} photos were done after {:.1} s",
                 began.elapsed().as_secs_f64()
             );
             break;
@@ -155,7 +161,8 @@ async fn recovery(services: &Services) {
     audit(&pool).await;
 }
 
-/// A worker process on real photos, until so many are done; each is there in as many copies as that takes.
+/// Measures a worker process on `most` real photos. The photos of the directory are copied as often
+/// as needed.
 async fn processing(services: &Services, photos: &Path, slots: usize, most: usize) {
     let (pool, url) = database(services, &format!("processing_{slots}_{most}")).await;
     let (organisation, event) = event_with(&pool, 10_000).await;
@@ -191,11 +198,11 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
         .spawn()
         .unwrap();
     let done = async || {
-        let queues = events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
+        let queues = status::of_event(&mut pool.acquire().await.unwrap(), event).await.unwrap();
         usize::try_from(queues.iter().map(|queue| queue.processed + queue.failed).sum::<i64>())
             .unwrap()
     };
-    // Models are loaded by then.
+    // When the first photo is done, the models are loaded.
     while done().await == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -223,7 +230,9 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
     let balance =
         credits::balance(&mut pool.acquire().await.unwrap(), organisation).await.unwrap().unwrap();
     println!(
-        "photo processing, {most} photos of {}, {} of them readable, {slots} slots: {:.0} ms CPU a photo in the pool and {:.1} in the worker, {:.2} photos/s, {early} MB resident in the first tenth, {late} at most",
+        "photo processing, {most} photos of {}, {} of them readable, {slots} slots: \
+         {:.0} ms CPU per photo in the sandbox children and {:.1} in the worker, {:.2} photos/s, \
+         {early} MB resident at most in the first tenth, {late} MB at most in all",
         photos.display(),
         balance.spent,
         1000.0 * looking / to_f64(most),
@@ -261,7 +270,7 @@ async fn event_with(pool: &PgPool, credits: usize) -> (OrganisationId, EventId) 
 
 async fn until_done(pool: &PgPool, event: EventId) {
     loop {
-        let queues = events::queues(&mut pool.acquire().await.unwrap(), event).await.unwrap();
+        let queues = status::of_event(&mut pool.acquire().await.unwrap(), event).await.unwrap();
         if queues.iter().all(|queue| queue.waiting + queue.in_progress == 0) {
             return;
         }
@@ -275,19 +284,20 @@ async fn audit(pool: &PgPool) {
     assert!(checks.iter().all(|check| check.violations == 0), "{checks:#?}");
 }
 
-/// Seconds of CPU.
+/// CPU time of a process, in seconds.
 struct Cpu {
+    /// CPU time of the process itself.
     own: f64,
-    /// Of its children that have ended.
+    /// CPU time of its children that have ended.
     of_the_gone: f64,
 }
 
 fn cpu_of(process: u32) -> Cpu {
-    // Gone since it was seen: counted as such, elsewhere.
+    // The process has ended since it was listed. Its parent's `of_the_gone` includes it.
     let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
         return Cpu { own: 0.0, of_the_gone: 0.0 };
     };
-    // In ticks of a hundredth of a second.
+    // The fields are in ticks of a hundredth of a second.
     let fields: Vec<f64> = stat
         .rsplit(") ")
         .next()
@@ -312,7 +322,7 @@ fn with_children(process: u32) -> Vec<u32> {
     std::iter::once(process).chain(ids.filter(is_child)).collect()
 }
 
-/// The memory that a process has resident, in MB; what it shares with others, in shares.
+/// The resident memory of a process, in MB. Shared memory counts in proportion (Pss).
 fn resident(process: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0 kB");

@@ -41,22 +41,21 @@ CREATE TABLE queue (
     tail            bigint NOT NULL DEFAULT 0,
     -- How many of the positions in (head, tail] are skipped. A queue with nothing else left is drained.
     skipped         bigint NOT NULL DEFAULT 0,
-    -- Why nothing is claimed here: 1 drained, 2 paused (no credit), 4 held. Each bit has one kind of writer. Enqueue,
-    -- claim and skip write 1. Whoever holds the account's row lock writes 2. Hold, lift and delete_event write 4.
-    -- Clearing one bit never clears another.
-    blocked         smallint NOT NULL DEFAULT 1,
-    no_credit_since timestamptz,
+    -- Why nothing is claimed here. Each of these has one kind of writer, and changing one never changes another.
+    drained         boolean NOT NULL DEFAULT true,     -- nothing waits: written by enqueue, claim and skip
+    paused_since    timestamptz,                       -- for want of credit: written under the account's row lock
+    held            boolean NOT NULL DEFAULT false,    -- a hold stands: written by hold, lift and delete_event
+    runnable        boolean NOT NULL GENERATED ALWAYS AS (NOT drained AND paused_since IS NULL AND NOT held) STORED,
     CHECK (head BETWEEN 0 AND tail),
-    CHECK ((blocked & 1 = 1) = (head = tail)),
-    CHECK ((blocked & 2 = 2) = (no_credit_since IS NOT NULL)),
+    CHECK (drained = (head = tail)),
     CHECK (skipped >= 0 AND (skipped = 0 OR skipped < tail - head)),
     UNIQUE (event_id, operation)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
 
 -- These are partial, so that ten thousand paused or drained queues cost a claim nothing.
-CREATE INDEX queue_runnable ON queue (organisation_id, queue_id) WHERE blocked = 0;
-CREATE INDEX queue_without_credit ON queue (organisation_id) WHERE blocked & 2 <> 0;
+CREATE INDEX queue_runnable ON queue (organisation_id, queue_id) WHERE runnable;
+CREATE INDEX queue_paused ON queue (organisation_id) WHERE paused_since IS NOT NULL;
 CREATE INDEX queue_of_organisation ON queue (organisation_id);
 
 -- A person, or maintenance, keeps a queue from running. A queue may have several holds; it runs when none stands.

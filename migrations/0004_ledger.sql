@@ -39,8 +39,7 @@ CREATE TABLE link (
 -- The chart of an organisation's use, day by day.
 CREATE INDEX link_at ON link (organisation_id, at);
 
--- The label 'refund' is support's adjustment. It is not the refund of a reservation.
-CREATE TYPE top_up_kind AS ENUM ('purchase', 'admin_grant', 'free_credits', 'refund');
+CREATE TYPE top_up_kind AS ENUM ('purchase', 'admin_grant', 'free_credits', 'adjustment');
 
 CREATE TABLE top_up (
     transaction_id   bigint PRIMARY KEY,
@@ -57,7 +56,7 @@ CREATE TABLE top_up (
     -- A top-up that arrives twice is credited once.
     UNIQUE (organisation_id, idempotency_key),
     -- Only support's adjustment may take credits away.
-    CHECK (amount > 0 OR kind = 'refund'),
+    CHECK (amount > 0 OR kind = 'adjustment'),
     CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
     CHECK (price_per_credit IS NULL OR kind = 'purchase')
 );

@@ -45,8 +45,8 @@ CREATE TABLE session (
 CREATE INDEX session_expiry ON session (expires_at);
 
 -- The audit log: what people and programs changed. A row is written in the transaction of its change, and then stays.
-CREATE TABLE deed (
-    deed_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+CREATE TABLE audit_log (
+    entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     organisation_id bigint,
@@ -54,9 +54,9 @@ CREATE TABLE deed (
     subject         text NOT NULL CHECK (length(subject) <= 200),
     detail          jsonb NOT NULL DEFAULT '{}'
 );
-CREATE INDEX deed_organisation ON deed (organisation_id, deed_id);
+CREATE INDEX audit_log_organisation ON audit_log (organisation_id, entry_id);
 
-GRANT SELECT, INSERT ON person, token, session, deed TO photogate_app;
+GRANT SELECT, INSERT ON person, token, session, audit_log TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT DELETE ON session TO photogate_app;

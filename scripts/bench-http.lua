@@ -1,4 +1,5 @@
--- What wrk asks; DO says what: enqueue, read or page. Every answer above 399 is counted and told.
+-- The requests that wrk sends for scripts/bench-http. Environment: DO is enqueue, read or page; TOKEN and COOKIE log
+-- in; RUN is part of the photo keys; PAGE is the path; PAUSE is in milliseconds. Answers above 399 count as failed.
 local what, token, cookie = os.getenv("DO"), os.getenv("TOKEN"), os.getenv("COOKIE")
 local pause, call = tonumber(os.getenv("PAUSE") or "0"), 0
 local reads = { "/v1/events/1", "/v1/organisations/1/credits", "/v1/runs/1000001", "/v1/events/1/why" }
@@ -17,7 +18,7 @@ function request()
     return wrk.format("GET", os.getenv("PAGE"), { ["Cookie"] = cookie, ["Authorization"] = "Bearer " .. token })
 end
 
--- Milliseconds between an answer and the next request of a connection.
+-- The time between an answer and the next request of a connection, in milliseconds.
 function delay()
     return pause
 end

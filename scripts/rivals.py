@@ -1,5 +1,5 @@
-"""What a user would pick instead of photogate-jobs, on the same photos: CPU ms a photo, and what is found. For
-scripts/bench-images. Prints a line of JSON."""
+"""Measures other libraries on the same photos as photogate-jobs: CPU milliseconds a photo, and what they find.
+Called by scripts/bench-images. Prints one line of JSON."""
 import io, json, os, re, resource, subprocess, sys
 
 photos, twelve = sys.argv[1], sys.argv[2]
@@ -23,7 +23,7 @@ def mean_cpu(times, work, who=resource.RUSAGE_SELF):
 
 
 def bib(text):
-    """The same rule as ours: the whole line, letters and digits, no year, clock or distance."""
+    """The same rule as photogate's: the whole line, letters and digits; no year, time of day or distance."""
     if ":" in text:
         return None
     text = re.sub(r"[^0-9A-Za-z]", "", text).upper()
@@ -51,7 +51,11 @@ def findings():
     import cv2
     cv2.setNumThreads(1)
     from rapidocr import RapidOCR
-    one = {"EngineConfig.onnxruntime.intra_op_num_threads": 1, "EngineConfig.onnxruntime.inter_op_num_threads": 1, "Global.log_level": "error"}
+    one = {
+        "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+        "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        "Global.log_level": "error",
+    }
     for name, settings in [("rapidocr", {}), ("rapidocr_960", {"Det.limit_side_len": 960, "Det.limit_type": "max"})]:
         ocr, found, used = RapidOCR(params={**one, **settings}), {}, 0
         ocr(cv2.imread(files[0]))
@@ -91,10 +95,15 @@ def programs():
         return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     children = resource.RUSAGE_CHILDREN
-    out["jpegtran_cpu_ms"] = mean_cpu(5, run("jpegtran", "-rotate", "90", "-perfect", "-copy", "all", "-outfile", "/dev/null", twelve), children)
-    out["imagemagick_cpu_ms"] = mean_cpu(2, run("convert-im6.q16", twelve, "-rotate", "90", "-quality", "95", "jpg:/dev/null"), children)
-    sharp = "const s=require('sharp');s.concurrency(1);s.cache(false);(async()=>{for(let i=0;i<%d;i++)await s(process.argv[1]).resize(1280,1280,{fit:'inside'}).raw().toBuffer()})()"
-    # The start of node is not sharp's.
+    jpegtran = run("jpegtran", "-rotate", "90", "-perfect", "-copy", "all", "-outfile", "/dev/null", twelve)
+    out["jpegtran_cpu_ms"] = mean_cpu(5, jpegtran, children)
+    imagemagick = run("convert-im6.q16", twelve, "-rotate", "90", "-quality", "95", "jpg:/dev/null")
+    out["imagemagick_cpu_ms"] = mean_cpu(2, imagemagick, children)
+    sharp = (
+        "const s=require('sharp');s.concurrency(1);s.cache(false);(async()=>{for(let i=0;i<%d;i++)"
+        "await s(process.argv[1]).resize(1280,1280,{fit:'inside'}).raw().toBuffer()})()"
+    )
+    # The difference of 21 and 1 photos leaves out the time in which node starts.
     long, short = (mean_cpu(1, run("node", "-e", sharp % n, twelve), children) for n in (21, 1))
     out["sharp_1280_cpu_ms"] = round((long - short) / 20, 2)
 

@@ -1,4 +1,5 @@
-//! Who may use the service: people with a password, programs with a token. Secrets are hashed at rest, and shown once.
+//! Access to the service: people log in with a password, programs use a token. Only hashes of
+//! passwords and tokens are stored. A token is shown once, when it is created.
 
 pub mod audit_log;
 mod people;
@@ -21,8 +22,9 @@ pub use people::{Person, create_person, disable_person, find_person, people, set
 pub use sessions::{caller_with_session, form_key, log_in, log_out};
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 
-/// What somebody may do. Pipelines and organisers belong to an organisation; operators, finance and staff may belong to one, and then
-/// see nothing else, or to none, and then run photogate.
+/// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators
+/// and finance may belong to one, and then see nothing else; otherwise, like staff, they see all
+/// organisations.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum, ToSchema,
 )]
@@ -32,18 +34,19 @@ pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 pub enum Role {
     /// A program that queues photos.
     Pipeline,
-    /// Whoever runs an organisation's events, and buys its credits.
+    /// Runs an organisation's events and buys its credits.
     Organiser,
-    /// Whoever keeps queues running: looks at all, holds, lifts, retries; moves no credit in.
+    /// Keeps the queues running: sees everything, holds queues, lifts holds and retries photos, but
+    /// cannot add credits.
     Operator,
-    /// Whoever checks the books: reads.
+    /// Checks the books; only reads.
     Finance,
-    /// Support: everything, and the only one to grant and adjust.
+    /// Support: may do everything. Only staff can grant and adjust credits.
     Staff,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles, in the order of their declaration.
     pub const ALL: [Self; 5] =
         [Self::Pipeline, Self::Organiser, Self::Operator, Self::Finance, Self::Staff];
 }
@@ -60,35 +63,36 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who asks.
+/// The person or program that makes a request, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// As it stands in the books: an address, or the name of a token.
+    /// The name in the ledger and the audit log: an e-mail address, or the name of a token.
     pub actor: String,
-    /// What they may do.
+    /// What the caller may do.
     pub role: Role,
-    /// The only organisation they see; `None`: all.
+    /// The only organisation that the caller sees; `None`: all organisations.
     pub organisation: Option<OrganisationId>,
 }
 
-/// Why a caller is turned away.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Another role may.
+    /// The caller's role or organisation does not allow it.
     #[error("{0}")]
     Forbidden(String),
-    /// It is not there, or not for this caller: which of both is not told.
+    /// It does not exist, or this caller may not see it. The answer does not tell which.
     #[error("there is no {0}")]
     NotFound(String),
 }
 
 impl Caller {
-    /// Whoever works at the command line has the database's password: they may do everything.
+    /// Makes the caller for the command line. Its user has the database's password, so they may do
+    /// everything.
     pub fn at_the_command_line(actor: &str) -> Self {
         Self { actor: actor.to_owned(), role: Role::Staff, organisation: None }
     }
 
-    /// Refuses a role that is not among these.
+    /// Checks that the caller has one of these roles.
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
@@ -97,10 +101,14 @@ impl Caller {
             return Ok(());
         }
         let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
-        Err(Denied::Forbidden(format!("{} may, and this is {}", roles.join(", "), self.role)))
+        Err(Denied::Forbidden(format!(
+            "this needs the role {}; yours is {}",
+            roles.join(" or "),
+            self.role
+        )))
     }
 
-    /// Hides somebody else's organisation.
+    /// Checks that the caller may see the organisation.
     ///
     /// # Errors
     /// [`Denied::NotFound`].
@@ -112,7 +120,7 @@ impl Caller {
         }
     }
 
-    /// Hides an event of somebody else's organisation.
+    /// Checks that the event exists and that the caller may see its organisation.
     ///
     /// # Errors
     /// [`Denied::NotFound`], also if there is no such event.
@@ -122,17 +130,19 @@ impl Caller {
             .ok_or_else(|| Denied::NotFound(format!("event {event}")))
     }
 
-    /// Refuses whoever belongs to one organisation: this concerns all of them.
+    /// Checks that the caller does not belong to one organisation, because the action affects all
+    /// of them.
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
     pub fn must_run_photogate(&self) -> Result<(), Denied> {
-        let detail = "this concerns all organisations, and you belong to one";
+        let detail = "this affects all organisations, but you belong to only one";
         self.organisation.map_or(Ok(()), |_| Err(Denied::Forbidden(detail.into())))
     }
 }
 
-/// A secret, on its way to whoever keeps it. Not printed by `{:?}`, not kept anywhere.
+/// The text of a new secret, to be shown to its owner once. It is not stored, and `{:?}` does not
+/// print it.
 #[derive(Clone, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct Secret(pub String);
@@ -144,13 +154,13 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// 256 random bits of the operating system.
+    /// Makes a secret from 256 random bits of the operating system.
     fn new(prefix: &str) -> Self {
         let mut bytes = [0; 32];
-        // Without randomness there are no secrets: nothing good could follow.
+        // Without random bits there are no safe secrets, so a panic is right.
         #[expect(
             clippy::unwrap_used,
-            reason = "the operating system has random bits, or nothing works"
+            reason = "without random bits of the operating system nothing can work"
         )]
         rand::rngs::OsRng.try_fill_bytes(&mut bytes).unwrap();
         Self(bytes.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")))
@@ -161,30 +171,31 @@ fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-/// Why nobody was let in, or made.
+/// Why a person or a token could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A pipeline or an organiser without an organisation, or staff with one.
+    /// The role needs an organisation and has none, or must have none and has one.
     #[error(
-        "pipelines and organisers belong to an organisation, and staff to none: {0} does not fit"
+        "pipelines and organisers need an organisation, and staff must have none: \
+         this does not fit the role {0}"
     )]
     Belongs(Role),
-    /// No such organisation.
+    /// There is no such organisation.
     #[error("there is no organisation {0}")]
     NoOrganisation(OrganisationId),
-    /// The address has an account.
+    /// A person with this e-mail address exists already.
     #[error("{0} has an account already")]
     Known(String),
-    /// Too short to be safe, or too long to be hashed.
+    /// The password is too short to be safe, or too long to be hashed.
     #[error("a password has 12 to 200 characters")]
     Password,
-    /// No e-mail address.
-    #[error("{0:?} is no e-mail address")]
+    /// The text is not an e-mail address.
+    #[error("{0:?} is not an e-mail address")]
     Address(String),
-    /// Too long, or nothing.
+    /// The token's name is empty or too long.
     #[error("a token's name has 1 to 100 characters: say what it is for")]
     Name,
-    /// Trouble.
+    /// The database has trouble.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }

@@ -1,4 +1,4 @@
-//! Organisations, their events, the events' photos, and what was seen on them.
+//! Organisations, their events, the photos of the events, and the findings on these photos.
 
 pub mod events;
 pub mod findings;

@@ -1,5 +1,5 @@
-//! The command line: data on stdout, messages on stderr; exit 0 ok, 1 error, 2 usage, 3 the books do not balance,
-//! 4 not found.
+//! The command line. Data goes to stdout, messages go to stderr. Exit codes: 0 ok, 1 error,
+//! 2 usage, 3 the books do not balance, 4 not found.
 
 mod access;
 mod annotate;
@@ -38,13 +38,13 @@ use crate::{
 };
 use output::{Output, say};
 
-/// A background job worker for event photos, gated by credit.
+/// Processes event photos in the background, at one credit for each operation on a photo
 #[derive(Debug, Parser)]
 #[command(name = "photogate", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     flags: Flags,
-    /// Prints data as JSON, for programs
+    /// Print data as JSON, for programs
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -52,83 +52,89 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  photogate demo                              see all of it work, with services of its own
-  photogate migrate                           prepare the database
+  photogate demo                              see the whole service at work; needs no server
+  photogate migrate                           create or upgrade the database schema
   photogate work                              run a worker
-  photogate serve                             answer over HTTP
+  photogate serve                             run the API and the pages
   photogate enqueue 1 IMG_0001.jpg IMG_0002.jpg
   photogate credits top-up 1 500 --key order-4711
   photogate events show 1 --json
-  photogate inspect photo.jpg                 look at a photo, without a database";
+  photogate inspect photo.jpg                 analyse a photo; needs no database
+
+Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
+inspect, models, `ledger verify --export` and `serve --openapi`.
+
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows the whole service at work, on sample photos, with a PostgreSQL and a Redis of its own
+    /// Shows the whole service at work on sample photos; starts its own PostgreSQL and Redis
     Demo(demo::Demo),
-    /// Brings the database up to date
+    /// Creates the database schema, or upgrades it to this version
     Migrate(migrate::Migrate),
     /// Runs a worker until SIGTERM
     Work(work::Run),
-    /// Answers over HTTP: the API for programs, and the pages for people
+    /// Serves the API (for programs) and the pages (for people) over HTTP
     Serve(serve::Serve),
-    /// Queues photos of an event
+    /// Adds photos to the queue of an event
     Enqueue(enqueue::Enqueue),
-    /// Creates and lists organisations
+    /// Creates and lists organisations, and sets their price per credit
     #[command(subcommand)]
     Organisations(organisations::Organisations),
-    /// Shows and tops up an organisation's credits
+    /// Shows an organisation's credits, and adds credits
     #[command(subcommand)]
     Credits(credits::Credits),
-    /// Creates, shows, holds and deletes events
+    /// Creates, lists, shows, holds and deletes events
     #[command(subcommand)]
     Events(events::Events),
-    /// Shows failed photos, and queues them again
+    /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Finds photos of an event, by a bib number or a selfie
+    /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
-    /// Tells why something does not run, and what to do
+    /// Explains why a photo, an event or an organisation is not processed, and what to do
     #[command(subcommand)]
     Why(why::Why),
-    /// Makes, lists and revokes tokens for programs
+    /// Creates, lists and revokes tokens of programs that call the API
     #[command(subcommand)]
     Tokens(access::Tokens),
-    /// Gives people accounts for the pages
+    /// Creates, lists and disables people who log in to the pages
     #[command(subcommand)]
     People(access::People),
-    /// Looks at photos, without a database
+    /// Analyses photo files and prints what was found; needs no database
     Inspect(inspect::Inspect),
     /// Shows everything that happened to the credit of a photo
     Receipt(receipt::Receipt),
-    /// Shows a month of an organisation: opening, every movement, closing
+    /// Shows an organisation's month: opening balance, every movement, closing balance
     Statement(statement::MonthOf),
-    /// Counts the credits that came back, and why
+    /// Counts refunded credits by reason, event or organisation, or lists them
     Refunds(refunds::Refunds),
-    /// Verifies and exports the ledger's chain
+    /// Verifies and exports the ledger with its hash chain
     #[command(subcommand)]
     Ledger(ledger::Ledger),
-    /// Proves the books; exits with 3 if they do not balance
+    /// Checks the books; exits with 3 if they do not balance
     Reconcile(reconcile::Reconcile),
-    /// Kills workers, servers and connections while photos are paid for, and counts what came of it
+    /// Kills workers and servers on purpose during work, then checks that no credit was lost
     Drill(drill::Drill),
-    /// Shows the settings in force
+    /// Shows the current settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Fetches and checks the models, and tells their licences
+    /// Fetches and checks the models, and lists their licences
     #[command(subcommand)]
     Models(models::Models),
     /// Prints a completion script for a shell
-    #[command(
-        after_help = "Example:\n  photogate completions bash > ~/.local/share/bash-completion/completions/photogate"
-    )]
+    #[command(after_help = "Needs no database.
+
+Example:
+  photogate completions bash > ~/.local/share/bash-completion/completions/photogate")]
     Completions {
-        /// For which shell
+        /// The shell to print the script for
         shell: clap_complete::Shell,
     },
 }
 
-/// How a command ended that did not end in trouble.
+/// How a command ended. It becomes the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Ok,
@@ -160,11 +166,11 @@ pub fn run() -> ExitCode {
     };
     let end = runtime.block_on(dispatch(cli));
     traces::close();
-    // Work that was handed back may still be busy on its thread: nobody waits for it.
+    // Photos that were handed back may still be busy on a thread. Do not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(100));
     match end {
         Ok(end) => end.into(),
-        // Whoever read our output has gone: that is no trouble.
+        // The reader of our output has closed the pipe, as `head` does. That is not an error.
         Err(error)
             if error
                 .downcast_ref::<std::io::Error>()
@@ -182,14 +188,14 @@ pub fn run() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     let output = Output { json: cli.json };
     if let Command::Completions { shell } = cli.command {
-        // Not straight to stdout: clap_complete panics when whoever reads it has gone.
+        // Not straight to stdout: clap_complete panics when the reader has closed the pipe.
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "photogate", &mut script);
         std::io::stdout().write_all(&script)?;
         return Ok(End::Ok);
     }
     let config = match Config::read(&cli.flags) {
-        // The demo tells its own story.
+        // The demo and the drill print their own progress: the log shows only warnings.
         Ok(config)
             if matches!(cli.command, Command::Demo(_) | Command::Drill(_))
                 && cli.flags.log.is_none() =>
@@ -230,13 +236,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     }
 }
 
-/// The commands of the library, for whoever works here; workers are told before the process ends.
+/// The write commands. Each one waits until its wake-up is sent, because the process ends after it.
 async fn commands(config: &Config) -> anyhow::Result<Commands> {
     let pool = database::connect(&config.database_url, 2).await?;
     Ok(Commands::new(pool, Wake::open(config.redis_url.as_deref())?.waiting()))
 }
 
-/// Exit code 4 for what is not there; anything else is an error.
+/// Turns "not found" into exit code 4, and everything else into an error (exit code 1).
 fn refused(error: CommandError) -> anyhow::Result<End> {
     if error.is_not_found() {
         say!("error: {error}");
@@ -245,7 +251,7 @@ fn refused(error: CommandError) -> anyhow::Result<End> {
     Err(error.into())
 }
 
-/// True when these words make a command line: what the documents show is checked with it.
+/// True if these words are a valid command line. Tests check the commands in the README with it.
 pub fn understands<'a>(words: impl Iterator<Item = &'a str>) -> bool {
     Cli::try_parse_from(std::iter::once("photogate").chain(words)).is_ok()
 }

@@ -1,6 +1,8 @@
-//! Every write that a person or a program can ask for, once: who may do it, the transaction, the entry in the audit log,
-//! and the wake-up of workers. The API, the pages and the command line parse what was asked, call a method of
-//! [`Commands`], and show the answer.
+//! The commands: every change that a person or a program can request.
+//!
+//! A command checks the caller's role, runs the transaction, writes the line of the audit log, and
+//! wakes the workers. The API, the pages and the command line parse the request, call a method of
+//! [`Commands`], and show the result.
 
 mod access;
 mod books;
@@ -33,24 +35,24 @@ pub use holds::{Held, LiftedHold, NewHold};
 pub use organisations::{NewOrganisation, OrganisationChange};
 pub use photos::{ChosenPhotos, Enqueue, FundingPlan, OnInsufficient, Retried, Retry, Which};
 
-/// Who may change events.
+/// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
-/// Who may create events.
+/// The roles that may create events.
 pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
-/// Who may enqueue photos.
+/// The roles that may enqueue photos.
 pub const MAY_ENQUEUE: &[Role] = photos::MAY_ENQUEUE;
-/// Who may retry, skip and restore photos.
+/// The roles that may retry, skip and restore photos.
 pub const MAY_RETRY: &[Role] = photos::MAY_RETRY;
-/// Who may hold queues and lift holds.
+/// The roles that may hold queues and lift holds.
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
-/// Who may buy credits.
+/// The roles that may buy credits.
 pub const MAY_BUY: &[Role] = credits::MAY_BUY;
-/// Who may look at other people's accounts and tokens, and change them.
+/// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;
-/// Who may check the books.
+/// The roles that may check the books.
 pub const MAY_CHECK_BOOKS: &[Role] = books::MAY_CHECK;
 
-/// What every command needs: the database, and the way to wake workers. Cheap to clone.
+/// Runs commands. It has the database and the way to wake workers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Commands {
     database: PgPool,
@@ -60,35 +62,35 @@ pub struct Commands {
 /// Why a command was refused. Nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Somebody else may, or it is not there for this caller.
+    /// The caller's role may not do this, or the caller may not see the subject.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// There is no such thing.
+    /// The subject does not exist.
     #[error("there is no {0}")]
     NotFound(String),
-    /// A part of the request is not possible.
+    /// A value in the request is not valid.
     #[error("{detail}")]
     Invalid {
-        /// A JSON pointer into the request, or the name of a parameter.
+        /// A JSON pointer to the value, or the name of the parameter.
         pointer: String,
-        /// What is wrong, and what to write instead.
+        /// What is wrong, and what to send instead.
         detail: String,
     },
-    /// It contradicts the present state.
+    /// The request conflicts with the current state.
     #[error("{detail}")]
     Conflict {
-        /// Stable, for programs.
+        /// A stable code, for programs.
         code: &'static str,
-        /// What to do.
+        /// What is in conflict, and what to do.
         detail: String,
     },
-    /// The same request is being answered at this moment.
-    #[error("the same request is being answered: send it again in a moment to hear how it ended")]
+    /// The same request is still in progress.
+    #[error("the same request is still in progress: send it again in a moment to get its result")]
     InProgress,
-    /// Credits are missing, and the caller did not want photos to wait.
+    /// Credits are missing, and the caller asked not to let photos wait.
     #[error("{0}")]
     InsufficientCredits(String),
-    /// More than one call may ask for.
+    /// The request exceeds the limit for one call.
     #[error("{0}")]
     TooMuch(String),
     /// The photo store does not answer.
@@ -106,13 +108,13 @@ pub enum CommandError {
     /// See [`TopUpError`].
     #[error(transparent)]
     TopUp(#[from] TopUpError),
-    /// The database refused, in the words of its functions, or has trouble.
+    /// The database refused the command, with a message of its SQL functions, or has trouble.
     #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
 }
 
 impl CommandError {
-    /// True when it says that something is not there.
+    /// True if the error means that something does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Denied(Denied::NotFound(_))
@@ -146,12 +148,12 @@ impl CommandError {
 }
 
 impl Commands {
-    /// Commands on a database; `wake` tells the workers.
+    /// Creates the commands for a database. `wake` wakes the workers.
     pub fn new(database: PgPool, wake: Wake) -> Self {
         Self { database, wake }
     }
 
-    /// The event, if this caller may see it.
+    /// Returns the event, or an error if the caller may not see it.
     async fn event_seen_by(&self, caller: &Caller, event: EventId) -> Result<Event, CommandError> {
         let mut db = self.database.acquire().await?;
         Ok(caller.must_see_event(event, catalog_events::find(&mut db, event).await?)?)

@@ -1,4 +1,5 @@
-//! Every setting, read once: flags over environment over file over default. Nothing else reads the environment.
+//! All settings. They are read once; flags win over the environment, the environment over the file,
+//! and the file over the defaults. Nothing else reads the environment.
 
 use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
@@ -13,73 +14,83 @@ use serde::{Deserialize, Serialize};
 
 use crate::{sandbox::Limits, worker::reconciler::Every};
 
-/// All settings. In a file and in the environment they have these names (`PHOTOGATE_SLOTS=4`); the addresses of the
-/// services are also found in `DATABASE_URL` and `REDIS_URL`.
+/// All settings. They have these names in the file, and in the environment with a prefix
+/// (`PHOTOGATE_SLOTS=4`). The addresses of PostgreSQL and Redis are also read from `DATABASE_URL`
+/// and `REDIS_URL`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// PostgreSQL: `postgres://user:password@host/database`.
+    /// The address of PostgreSQL: `postgres://user:password@host/database`.
     pub database_url: String,
-    /// Redis, for prompt wake-ups and live progress. Without it everything works, by polling.
+    /// The address of Redis, for prompt wake-ups and live progress. Without it, workers poll.
     pub redis_url: Option<String>,
-    /// The photos: `file:///directory` or `s3://bucket/prefix` (with the `AWS_…` variables).
+    /// The store of the photos: `file:///directory` or `s3://bucket/prefix` (with the `AWS_…`
+    /// variables).
     pub store_url: String,
-    /// Where the models are.
+    /// The directory of the models.
     pub models_dir: PathBuf,
-    /// Photos looked at at once; each takes a core and about 300 MB. 0: as many as there are cores.
+    /// Number of photos processed at the same time. Each takes a core and about 300 MB. 0: one for
+    /// each core.
     pub slots: usize,
-    /// Photos claimed ahead of the slots, so that none waits for the database or the store. 0: as many as slots.
+    /// Number of photos claimed beyond the slots, so that no slot waits for the database or the
+    /// store. 0: as many as slots.
     pub ahead: usize,
-    /// The memory, in megabytes, of a process that looks at photos, models included; it is ended when it wants more.
+    /// Memory limit of a sandbox child in megabytes, including the models. It is ended above that.
     pub photo_memory_megabytes: u64,
-    /// How long a photo may be looked at until that process is ended, and CPU seconds for it.
+    /// Time limit for one photo in seconds, as elapsed time and as CPU time. Then the sandbox child
+    /// is ended.
     pub photo_seconds: u64,
-    /// A worker that is silent for longer is declared dead, and its photos are taken over.
+    /// Length of a worker's lease in seconds. A worker that is silent for longer is declared dead,
+    /// and others adopt its photos.
     pub lease_seconds: u64,
-    /// How often to look for work when nobody rings, at least.
+    /// Time in milliseconds after which a worker looks for work without a wake-up; at most 1000.
     pub poll_milliseconds: u64,
-    /// On SIGTERM: how long to finish what runs, before it is handed back.
+    /// Time in seconds to finish photos after SIGTERM, before they are handed back.
     pub drain_seconds: u64,
-    /// How often a missing photo is tried again; a store that is down, four times as often.
+    /// Number of automatic retries of a missing photo; four times as many if the store is down.
     pub retries_max: u32,
-    /// The wait before the first retry; it doubles each time, up to a minute.
+    /// Wait before the first automatic retry in milliseconds. It doubles each time, up to a minute.
     pub retry_base_milliseconds: u64,
-    /// Do not wait for the disk when claiming. Safe (see ARCHITECTURE.md), and faster on slow disks.
+    /// Claims do not wait for the disk. This is safe (see ARCHITECTURE.md), and faster on slow
+    /// disks.
     pub claim_async_commit: bool,
-    /// Workers take turns in checking the books; this is how often the cheap check runs. 0: never.
+    /// Seconds between two cheap checks of the books, which workers do in turns. 0: never.
     pub reconcile_seconds: u64,
-    /// How often the full check of the books runs. 0: never.
+    /// Hours between two full checks of the books. 0: never.
     pub reconcile_full_hours: u64,
-    /// Where `photogate serve` answers.
+    /// The address that `photogate serve` listens on.
     pub listen: SocketAddr,
-    /// A proxy in front speaks HTTPS, and tells the address of whoever asks as the last of `X-Forwarded-For`.
+    /// True if a proxy in front speaks HTTPS and puts the client's address last in
+    /// `X-Forwarded-For`.
     pub behind_https: bool,
-    /// Where a worker, or the service, answers Prometheus, as `127.0.0.1:9464`. None: nowhere.
+    /// The address on which a worker or the service serves metrics to Prometheus, as
+    /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where `OpenTelemetry` traces are sent, over HTTP, as `http://127.0.0.1:4318`. None: nowhere.
+    /// The address to which `OpenTelemetry` traces are sent, over HTTP, as `http://127.0.0.1:4318`.
+    /// `None`: traces are not sent.
     pub otlp_endpoint: Option<String>,
-    /// What is logged, as in `info` or `photogate=debug,warn`.
+    /// The filter for log messages, as `info` or `photogate=debug,warn`.
     pub log: String,
-    /// `text` or `json`.
+    /// The format of log lines: `text` or `json`.
     pub log_format: LogFormat,
-    /// For `photogate migrate --worker-login`; never shown.
+    /// The password that `photogate migrate --worker-login` sets; never shown.
     #[serde(default, skip_serializing)]
     pub worker_password: Option<String>,
-    /// For `photogate migrate --service-login`; never shown.
+    /// The password that `photogate migrate --service-login` sets; never shown.
     #[serde(default, skip_serializing)]
     pub service_password: Option<String>,
-    /// `AWS_…` of the environment, in lower case; never shown.
+    /// The `AWS_…` variables of the environment, with names in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text, for people to read.
     Text,
-    /// For machines: an object a line.
+    /// One JSON object a line, for programs.
     Json,
 }
 
@@ -115,67 +126,67 @@ impl Default for Config {
     }
 }
 
-/// The settings that are flags too.
+/// The settings that are also flags of the command line.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 #[command(
     next_help_heading = "Settings (also in the environment, as PHOTOGATE_…, and in the file)"
 )]
 pub struct Flags {
-    /// A file of settings, in TOML [default: photogate.toml, if it is there]
+    /// The settings file, in TOML [default: photogate.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// PostgreSQL, as `postgres://user@host/database`
+    /// The address of PostgreSQL, as `postgres://user@host/database`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<String>,
-    /// Redis, as `redis://host`
+    /// The address of Redis, as `redis://host`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<String>,
-    /// The photos, as `file:///directory` or `s3://bucket/prefix`
+    /// The store of the photos, as `file:///directory` or `s3://bucket/prefix`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_url: Option<String>,
-    /// Where the models are
+    /// The directory of the models
     #[arg(long, global = true, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models_dir: Option<PathBuf>,
-    /// Where `photogate serve` answers, as 127.0.0.1:8080
+    /// The address that `photogate serve` listens on, as 127.0.0.1:8080
     #[arg(long, global = true, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// What is logged, as info or photogate=debug
+    /// The filter for log messages, as info or photogate=debug
     #[arg(long, global = true, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
 }
 
-/// What is wrong with the settings.
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that cannot be, a name that is none, a file that cannot be read.
+    /// A value is not valid, a name is unknown, or the file cannot be read.
     #[error("a setting is wrong: {0}")]
     Wrong(#[from] Box<figment::Error>),
-    /// A number out of bounds.
-    #[error("a setting is wrong: {name} must be between {least} and {most}, and is {found}")]
+    /// A number is out of bounds.
+    #[error("a setting is wrong: {name} must be between {least} and {most}, but is {found}")]
     OutOfBounds {
-        /// Of the setting.
+        /// The name of the setting.
         name: &'static str,
-        /// Smallest that is allowed.
+        /// The smallest value that is allowed.
         least: u64,
-        /// Largest that is allowed.
+        /// The largest value that is allowed.
         most: u64,
-        /// As set.
+        /// The value that was set.
         found: u64,
     },
-    /// The file that was named is not there.
-    #[error("there is no file {0}: leave --config away to go without one")]
+    /// The settings file that was named does not exist.
+    #[error("there is no file {0}: remove --config to run without a settings file")]
     NoFile(PathBuf),
 }
 
 impl Config {
-    /// Reads the settings.
+    /// Reads and checks the settings.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -196,16 +207,16 @@ impl Config {
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(Box::new)?;
-        // Read as it stands: a password of digits is no number.
+        // Read as text, because figment would read a password of digits as a number.
         config.worker_password = Env::var("PHOTOGATE_WORKER_PASSWORD");
         config.service_password = Env::var("PHOTOGATE_SERVICE_PASSWORD");
-        // An empty address is none: REDIS_URL= switches Redis off.
+        // An empty address means none: `REDIS_URL=` switches Redis off.
         config.redis_url = config.redis_url.filter(|url| !url.is_empty());
         config.store_options = Env::raw()
             .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
             .iter()
             .map(|(name, value)| (name.as_str().to_ascii_lowercase(), value))
-            // As compose passes what is not set.
+            // Docker Compose passes variables that are not set as empty.
             .filter(|(_, value)| !value.is_empty())
             .collect();
         config.check()
@@ -233,7 +244,7 @@ impl Config {
         }
     }
 
-    /// Photos looked at at once.
+    /// Returns the number of photos processed at the same time.
     pub fn slots(&self) -> usize {
         if self.slots > 0 {
             self.slots
@@ -242,22 +253,22 @@ impl Config {
         }
     }
 
-    /// Photos claimed ahead of the slots.
+    /// Returns the number of photos claimed beyond the slots.
     pub fn ahead(&self) -> usize {
         if self.ahead > 0 { self.ahead } else { self.slots() }
     }
 
-    /// What looking at a photo may take.
+    /// Returns the limits on memory and time for one photo.
     pub fn photo_limits(&self) -> Limits {
         Limits { memory_megabytes: self.photo_memory_megabytes, seconds: self.photo_seconds }
     }
 
-    /// How long a silent worker lives.
+    /// Returns the length of a worker's lease.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
     }
 
-    /// How often the books are checked.
+    /// Returns the time between two checks of the books, for each kind of check.
     pub fn reconcile_every(&self) -> Every {
         Every {
             incremental: Duration::from_secs(self.reconcile_seconds),
@@ -265,7 +276,7 @@ impl Config {
         }
     }
 
-    /// The settings as they may be shown: without passwords.
+    /// Returns the settings without passwords, so that they can be shown.
     #[must_use]
     pub fn redacted(mut self) -> Self {
         self.database_url = redact(&self.database_url);
@@ -319,7 +330,7 @@ mod tests {
 
         assert_eq!(
             error.to_string(),
-            "a setting is wrong: lease_seconds must be between 1 and 3600, and is 0"
+            "a setting is wrong: lease_seconds must be between 1 and 3600, but is 0"
         );
     }
 }

@@ -4,16 +4,14 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
-    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::ids::OrganisationId;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-const ROLES: &str = include_str!("../migrations/roles.sql");
+pub use photogate_schema::{MigrateError, migrate};
 
-/// The gate's own error codes; see `migrations/0006_gate.sql` and `0011_gate.sql`.
+/// The error codes of the database's functions; see `migrations/functions/README.md`.
 pub(crate) const LEASE_LOST: &str = "PG001";
 pub(crate) const NOT_FOUND: &str = "PG002";
 pub(crate) const KEY_REUSED: &str = "PG003";
@@ -34,9 +32,6 @@ pub enum DatabaseError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
-    /// Too old.
-    #[error("PostgreSQL 14 or later is needed; this is {0}")]
-    TooOld(String),
     /// Not ours, or not migrated.
     #[error(
         "this database has no photogate schema, or not for this user: run `photogate migrate` first (or set database_url to the right one)"
@@ -52,14 +47,12 @@ pub enum DatabaseError {
         /// What to do.
         advice: &'static str,
     },
-    /// The roles could not be made.
-    #[error(
-        "the roles and the schema could not be made ({0}): migrate as a user who may, or have migrations/roles.sql run by one"
-    )]
-    Roles(sqlx::Error),
-    /// A migration failed; nothing of it remains.
-    #[error("a migration failed: {0}")]
-    Migration(#[from] MigrateError),
+    /// The functions in the database are not those that this program was built with.
+    #[error("the database's functions are not those of this photogate: run `photogate migrate`")]
+    OtherFunctions,
+    /// A login could not be created.
+    #[error("the login could not be created ({0}): connect as a user who may create roles")]
+    Login(sqlx::Error),
     /// Something else.
     #[error(transparent)]
     Other(#[from] sqlx::Error),
@@ -121,42 +114,6 @@ fn refused(error: sqlx::Error) -> DatabaseError {
     }
 }
 
-/// Brings a database up to date: roles, schema, migrations. Harmless to repeat, and from several places at once.
-///
-/// # Errors
-/// See [`DatabaseError`].
-pub async fn migrate(url: &str) -> Result<(), DatabaseError> {
-    migrate_to(url, i64::MAX).await
-}
-
-/// As [`migrate`], but no further than this version: to prove that a database that has been in use can follow.
-///
-/// # Errors
-/// See [`DatabaseError`].
-pub async fn migrate_to(url: &str, newest: i64) -> Result<(), DatabaseError> {
-    let mut db = PgConnectOptions::from_str(url)
-        .map_err(DatabaseError::Address)?
-        .connect()
-        .await
-        .map_err(DatabaseError::Unreachable)?;
-    let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await?;
-    if db.server_version_num().is_some_and(|number| number < 140_000) {
-        return Err(DatabaseError::TooOld(version));
-    }
-    sqlx::raw_sql(ROLES).execute(&mut db).await.map_err(DatabaseError::Roles)?;
-    db.close().await?;
-    let mut db =
-        options(url, "photogate_owner")?.connect().await.map_err(DatabaseError::Unreachable)?;
-    // A migration may rewrite everything there is: the limit for the gate's short statements is not for it.
-    sqlx::query("SET statement_timeout = 0").execute(&mut db).await?;
-    MIGRATIONS.run_to(newest, &mut db).await?;
-    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO photogate_worker, photogate_app")
-        .execute(&mut db)
-        .await?;
-    db.close().await?;
-    Ok(())
-}
-
 /// Makes (or changes the password of) a login that may act as this role, and as nothing else.
 ///
 /// # Errors
@@ -192,7 +149,7 @@ pub async fn make_login(
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
             .execute(&mut db)
             .await
-            .map_err(DatabaseError::Roles)?;
+            .map_err(DatabaseError::Login)?;
     }
     db.close().await?;
     Ok(())
@@ -218,10 +175,10 @@ async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
     // Not `query!`: the table belongs to sqlx, and may not be there at all.
     let found: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM photogate._sqlx_migrations WHERE success")
-            .fetch_one(db)
+            .fetch_one(&mut *db)
             .await
             .map_err(|_| DatabaseError::NotMigrated)?;
-    let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let needed = photogate_schema::newest();
     match found.unwrap_or(0) {
         found if found < needed => {
             Err(DatabaseError::WrongVersion { found, needed, advice: "run `photogate migrate`" })
@@ -229,7 +186,19 @@ async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
         found if found > needed => {
             Err(DatabaseError::WrongVersion { found, needed, advice: "install a newer photogate" })
         }
-        _ => Ok(()),
+        _ => check_functions(db).await,
+    }
+}
+
+async fn check_functions(db: &mut PgConnection) -> Result<(), DatabaseError> {
+    let applied: Option<String> =
+        sqlx::query_scalar("SELECT hash FROM photogate.functions_applied")
+            .fetch_optional(db)
+            .await?;
+    if applied == Some(photogate_schema::functions_hash()) {
+        Ok(())
+    } else {
+        Err(DatabaseError::OtherFunctions)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Newtypes for every id, so that none is taken for another.
+//! A type of its own for every ID, so that the compiler rejects an ID of the wrong kind.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,20 @@ use serde::{Deserialize, Serialize};
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
+        #[derive(
+            Debug,
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            Serialize,
+            Deserialize,
+            sqlx::Type,
+            utoipa::ToSchema,
+        )]
         #[sqlx(transparent)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
@@ -29,47 +42,50 @@ macro_rules! id {
 }
 
 id!(
-    /// An organisation, and its account.
+    /// The number of an organisation, and of its account.
     OrganisationId(i64)
 );
 id!(
-    /// An event of an organisation.
+    /// The number of an event.
     EventId(i64)
 );
 id!(
-    /// A photo of an event: a key in the store. Grows with time (UUID version 7).
+    /// The ID of a photo: one key within one event. IDs grow with time (UUID version 7).
     PhotoId(uuid::Uuid)
 );
 id!(
-    /// One enqueue call.
+    /// The number of a run: one enqueue, retry or restore call.
     RunId(i64)
 );
 id!(
-    /// A photo queued once for an operation; also its transaction in the ledger.
+    /// The number of a job: one photo, queued once for one operation. It is also the number of the
+    /// job's transaction in the ledger.
     JobId(i64)
 );
 id!(
-    /// One incarnation of a worker process. Never used again.
+    /// The number of a worker incarnation. It is never used again.
     WorkerId(i64)
 );
 id!(
-    /// A person's hold on a queue.
+    /// The number of a hold that a person placed on a queue.
     HoldId(i64)
 );
 id!(
-    /// Somebody who logs in.
+    /// The number of a person who can log in.
     PersonId(i64)
 );
 id!(
-    /// A token of a program.
+    /// The number of a program's API token.
     TokenId(i64)
 );
 id!(
-    /// Grows by one each time a job in flight gets a new owner: the fence against late workers.
+    /// The number of an attempt. It grows by one each time that a job in flight gets a new owner.
+    /// It is part of the fence against late workers.
     Attempt(i32)
 );
 
-/// What can be done to a photo. Each costs one credit a photo, and has a queue of its own in every event.
+/// An operation on a photo. It costs one credit for each photo. Every event has one queue for each
+/// operation.
 #[derive(
     Debug,
     Clone,
@@ -87,17 +103,17 @@ id!(
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Operation {
-    /// Faces, bib numbers, index.
+    /// Finds faces and reads bib numbers, so that people can search for them.
     PhotoProcessing,
-    /// Which way is up, and an upright copy.
+    /// Finds out which way is up, and writes an upright copy if the photo must be turned.
     AiRotation,
 }
 
 impl Operation {
-    /// Both.
+    /// All operations that there are.
     pub const ALL: [Self; 2] = [Self::PhotoProcessing, Self::AiRotation];
 
-    /// As programs call it.
+    /// The operation's stable code, as programs and SQL use it.
     pub fn code(self) -> &'static str {
         match self {
             Self::PhotoProcessing => "photo_processing",
@@ -105,7 +121,7 @@ impl Operation {
         }
     }
 
-    /// As people call it, at the head of something.
+    /// The operation's name with a capital letter, for headings.
     pub fn title(self) -> &'static str {
         match self {
             Self::PhotoProcessing => "Photo processing",

@@ -1,4 +1,5 @@
-//! Where every credit went: what moved, for which photo, why, and the proof that all of it adds up.
+//! The ledger: every credit movement with its photo and its reason, and the checks that the
+//! movements add up.
 
 pub mod credits;
 pub mod days;

@@ -1,22 +1,22 @@
 //! photogate: a background job worker for event photos, gated by credit.
 //!
-//! Each room below is one subject; its first page says what is in it. A photo travels through `queue`, `worker` and
-//! `sandbox`, and every credit it costs is in `ledger`.
+//! Each module below is one subject, and its doc comment says what is in it. A photo goes through
+//! `queue`, `worker` and `sandbox`. Every credit that it costs is recorded in `ledger`.
 
-pub mod queue; // what waits, and why it does not run
-pub mod worker; // claims, works, settles
-pub mod sandbox; // the processes that look at photos, and nothing else
-pub mod ledger; // where every credit went
-pub mod catalog; // organisations, events, their photos, and what was seen on them
-pub mod access; // who may do what, and who did what
+pub mod queue; // the photos that wait, and why they do not run
+pub mod worker; // claims photos, has them processed, and settles them
+pub mod sandbox; // the child processes that decode and look at photos
+pub mod ledger; // every movement of credits
+pub mod catalog; // organisations, events, photos, and the findings on photos
+pub mod access; // people, tokens, roles, and the audit log
 
-pub mod commands; // every write that a person or a program can ask for, once
+pub mod commands; // every change that a person or a program can request
 pub mod serve; // HTTP: the API and the pages
 pub mod cli; // the command line
 
 pub mod notify; // Redis: wake-ups and live progress
 pub mod telemetry; // logs, metrics, traces
-pub mod rig; // private servers for the demo, tests and benchmarks, and the drill
+pub mod rig; // private servers for the demo, tests and benchmarks; the drill
 
 pub mod config;
 pub mod database;

@@ -1,4 +1,4 @@
-//! The `photogate` command.
+//! The `photogate` program: runs the command line, or a sandbox child.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What Redis is for: wake-ups and live progress. Without it everything works, only later.
+//! Wake-ups and live progress over Redis. Without Redis everything works, but with a delay.
 
 pub mod progress;
 pub mod wake;

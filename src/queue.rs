@@ -1,4 +1,5 @@
-//! What waits, and why it does not run: photos are enqueued, claimed with a credit each, held, failed, and asked about.
+//! The queues: photos are enqueued, and claimed for one credit each. A person can hold a queue,
+//! retry failed photos, and ask why a photo does not run.
 
 pub mod claim;
 pub mod enqueue;

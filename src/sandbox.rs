@@ -1,6 +1,9 @@
-//! Photos are looked at in child processes, kept warm: whatever a hostile photo does to a decoder, it does there. A child
-//! has its photo and its models, loaded, and nothing else: no file, no network, so much memory, so much time. One that
-//! crashes, hangs or is killed costs one photo one attempt, and is replaced.
+//! Photos are decoded and looked at in sandbox children: child processes that are kept running and
+//! have their models loaded.
+//!
+//! A hostile photo can only attack the child that decodes it. A child has its photo and its models,
+//! and nothing else: no files, no network, limited memory and limited time. If a child crashes,
+//! hangs or is killed, its photo loses one attempt, and the child is replaced.
 
 pub mod child;
 mod lockdown;
@@ -26,42 +29,44 @@ pub(crate) use protocol::{Answer, Seen, Wants};
 
 use crate::config::Config;
 
-/// The program that runs, also when its file has been replaced since.
+/// Path of the running program. It stays valid when the program's file is replaced.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A child loads its models in a second; on a machine that is busy, in many.
+/// Longest start of a child. A child loads its models in a second, but needs longer on a busy
+/// machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// Photos that a child looks at until it is replaced: whatever it has kept of them, memory or mischief, ends there. A new one
-/// costs what two photos cost.
+/// Number of photos after which a child is replaced. This ends leaks of memory, and whatever a
+/// hostile photo left in the child. The start of a new child costs as much as two photos.
 const LOOKED_AT_MAX: u32 = 500;
 
-/// What a child may use.
+/// The limits of a sandbox child.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Of memory, for everything it has.
+    /// Memory for the whole child, in MiB.
     pub memory_megabytes: u64,
-    /// For one photo, until it is killed.
+    /// Time for one photo, in seconds. After it, the child is killed.
     pub seconds: u64,
 }
 
-/// The children, as many as there are slots.
+/// The sandbox children of a worker: one for each slot.
 #[derive(Debug)]
 pub struct Pool {
     program: PathBuf,
     models: PathBuf,
     limits: Limits,
     slots: Arc<Semaphore>,
-    /// What turned photos take until they are written, in MiB: a store that is slow does not fill the memory.
+    /// Memory for turned photos that are not written to the store yet, in MiB. It is limited
+    /// because a slow store must not fill the memory.
     turned: Arc<Semaphore>,
     idle: Mutex<Vec<Warm>>,
 }
 
-/// A slot that is ours until it is dropped.
+/// A slot of the pool. It is free again when this value is dropped.
 #[derive(Debug)]
 pub struct Slot(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
-/// A child that waits for a photo.
+/// A running child with its pipes and its count of photos.
 #[derive(Debug)]
 struct Warm {
     process: Child,
@@ -70,36 +75,37 @@ struct Warm {
     looked_at: u32,
 }
 
-/// No child could be started: not the photo's fault.
+/// Why no sandbox child could be started. The photo is not the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// The program could not be run.
-    #[error("{program} cannot be started to look at photos: {error}")]
+    /// The program could not be run, or did not answer.
+    #[error("{program} cannot be started as a sandbox child: {error}")]
     Start {
-        /// This program.
+        /// Path of the program.
         program: PathBuf,
-        /// Why.
+        /// The cause, as the system reports it.
         error: io::Error,
     },
-    /// It ran, and gave up.
+    /// The child started, and then reported that it cannot work here.
     #[error("{0}")]
     GaveUp(String),
 }
 
-/// Why a photo was not looked at to the end.
+/// Why a photo has no answer.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// The photo, most likely: the child is gone.
+    /// The child crashed, hung, or gave an implausible answer. Most likely the photo is the cause.
     Crashed(String),
-    /// Nobody could look.
+    /// No child could be started.
     NoChild(PoolError),
 }
 
 impl Pool {
-    /// Starts a child for each slot. `program` is photogate: [`THIS_PROGRAM`], unless a test says otherwise.
+    /// Starts a child for each slot. `program` is the path of photogate: [`THIS_PROGRAM`], except
+    /// in tests.
     ///
     /// # Errors
-    /// When they do not start, or cannot load the models.
+    /// When a child does not start, or cannot load the models.
     pub async fn open(program: &Path, config: &Config) -> Result<Self, PoolError> {
         let pool = Self {
             program: program.to_owned(),
@@ -115,7 +121,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Waits for a slot.
+    /// Waits for a free slot and takes it.
     pub async fn slot(&self) -> Slot {
         match self.slots.clone().acquire_owned().await {
             Ok(permit) => Slot(permit),
@@ -124,7 +130,8 @@ impl Pool {
         }
     }
 
-    /// Has a child look at a photo. When this future is dropped, the child is killed with it.
+    /// Sends a photo to a child and returns its answer. If this future is dropped, the child is
+    /// killed.
     pub(crate) async fn look(
         &self,
         _slot: &Slot,
@@ -145,16 +152,16 @@ impl Pool {
             }
             Err(trouble) => trouble,
         };
-        // Dead or to be killed; how it died says more than that the pipe broke.
+        // The exit status of a dead child says more than the error of the broken pipe.
         let died = tokio::time::timeout(Duration::from_millis(100), child.process.wait()).await;
         let _ = child.process.start_kill();
         Err(Trouble::Crashed(match died {
-            Ok(Ok(status)) => format!("the process that looked at it ended with {status}"),
+            Ok(Ok(status)) => format!("its sandbox child ended with {status}"),
             _ => trouble,
         }))
     }
 
-    /// What a child says about a photo, or what went wrong with it.
+    /// Sends a photo to a child and reads the answer. The error says in words what went wrong.
     async fn ask(
         &self,
         child: &mut Warm,
@@ -170,20 +177,21 @@ impl Pool {
         });
         let answered = asked.await.map_err(late)?;
         let (answer, length) = answered.map_err(|error| error.to_string())?;
-        // Others' turned photos may have to be written first: that is no time of this one's.
+        // Turned photos of other slots may have to be written first. The wait does not count as
+        // time of this photo.
         let mebibytes = u32::try_from(length.div_ceil(1 << 20)).unwrap_or(protocol::BODY_MAX_MIB);
         let room = self.turned.clone().acquire_many_owned(mebibytes).await;
         let room = room.map_err(|error| error.to_string())?;
         let body = tokio::time::timeout(most, protocol::receive_body(&mut child.output, length));
         let body = body.await.map_err(late)?.map_err(|error| error.to_string())?;
         if !answer.is_plausible(wants, &body) {
-            return Err("it was said to have what no photo has".to_owned());
+            return Err("its sandbox child gave an impossible answer".to_owned());
         }
         Ok(answer.with(body, room))
     }
 
-    /// A child that waits. One that has died while it waited, as the kernel ends somebody when memory is short, is not the
-    /// next photo's fault.
+    /// Takes an idle child, and skips any that died while idle. The kernel may kill an idle child
+    /// when memory is short; the next photo must not be blamed for that.
     fn warm(&self) -> Option<Warm> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop()).find_map(|mut child| match child.process.try_wait() {
@@ -192,7 +200,7 @@ impl Pool {
         })
     }
 
-    /// Starts a child and waits until it is warm and locked in.
+    /// Starts a child, and waits until it has loaded the models and entered the sandbox.
     async fn start(&self) -> Result<Warm, PoolError> {
         let start = |error| PoolError::Start { program: self.program.clone(), error };
         let mut process = Command::new(&self.program)
@@ -201,7 +209,8 @@ impl Pool {
             .arg(&self.models)
             .arg(self.limits.memory_megabytes.to_string())
             .arg(self.limits.seconds.to_string())
-            // No secret of ours is in its memory, and Ctrl-C is for us to handle.
+            // The environment has secrets, which the child must not have in its memory. The child
+            // has its own process group, because only the worker may react to Ctrl-C.
             .env_clear()
             .process_group(0)
             .stdin(Stdio::piped())

@@ -1,4 +1,5 @@
-//! `photogate serve`: the HTTP API for programs, and the pages for people, in one process without state of its own.
+//! `photogate serve`: the HTTP API for programs and the pages for people, in one process. It keeps
+//! all data in the database.
 
 mod api;
 mod caller;
@@ -29,7 +30,7 @@ use crate::{
 
 pub use api::document;
 
-/// What every request needs. Cheap to clone.
+/// The state that every handler shares. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Service(Arc<Inner>);
 
@@ -39,7 +40,8 @@ pub(crate) struct Inner {
     commands: Commands,
     redis_url: Option<String>,
     store: PhotoStore,
-    /// For selfies: opened with the first, for it loads the models.
+    /// The sandbox children that look at selfies. Opened at the first selfie, because that loads
+    /// the models.
     eyes: tokio::sync::OnceCell<Pool>,
     program: PathBuf,
     config: Config,
@@ -56,24 +58,24 @@ impl std::ops::Deref for Service {
     }
 }
 
-/// Why there is no service.
+/// Why the service did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is taken, or not ours.
-    #[error("{address} cannot be listened to ({error}): choose another with --listen")]
+    /// The address is taken, or is not one of this machine.
+    #[error("cannot listen on {address} ({error}): choose another address with --listen")]
     Listen {
-        /// As set.
+        /// The address in the setting `listen`.
         address: std::net::SocketAddr,
-        /// Why.
+        /// Why the system refused it.
         error: std::io::Error,
     },
-    /// The store's address is none.
+    /// The setting `store_url` is not valid.
     #[error(transparent)]
     Store(#[from] crate::catalog::photo_store::StoreError),
-    /// The address of Redis is none.
-    #[error("redis_url is not usable: {0}")]
+    /// The setting `redis_url` is not valid.
+    #[error("redis_url is not valid: {0}")]
     Redis(#[from] redis::RedisError),
-    /// It broke.
+    /// Accepting connections failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -99,13 +101,14 @@ impl Service {
         })))
     }
 
-    /// The processes that look at selfies.
+    /// The sandbox children for selfies; the first call starts them.
     async fn eyes(&self) -> Result<&Pool, crate::sandbox::PoolError> {
         self.eyes.get_or_try_init(|| Pool::open(&self.program, &self.config)).await
     }
 }
 
-/// The port, bound before anything else: whoever is told the address can connect to it.
+/// Binds the port. The caller does this first, so that clients can connect as soon as the address
+/// is printed.
 ///
 /// # Errors
 /// [`ServeError::Listen`].
@@ -114,11 +117,11 @@ pub async fn bind(config: &Config) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
 }
 
-/// From `/readyz` saying no to the port being closed, behind a proxy.
+/// Behind a proxy: the time between `/readyz` failing and the port being closed.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Answers until told to stop; then lets what runs end, and answers `/readyz` with no meanwhile. `program` is photogate itself,
-/// for the processes that look at selfies.
+/// Serves requests until `stop`. Then `/readyz` fails, and running requests may finish within
+/// `drain_seconds`. `program` is the path of photogate itself, for starting sandbox children.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -132,7 +135,7 @@ pub async fn run(
     let service = Service::open(program, config, database, stop.clone())?;
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
-    // A proxy hears from /readyz that this is going to end before it is refused.
+    // A proxy learns from /readyz that this process will stop, before connections are refused.
     let notice = if config.behind_https { NOTICE } else { Duration::ZERO };
     let closing = async move {
         stop.cancelled_owned().await;
@@ -150,12 +153,12 @@ pub async fn run(
     let served = axum::serve(listener, app).with_graceful_shutdown(closing);
     tokio::select! {
         ended = served.into_future() => ended?,
-        () = forced => tracing::warn!("some answers were not finished in time"),
+        () = forced => tracing::warn!("some requests did not finish within drain_seconds"),
     }
     Ok(())
 }
 
-/// Everything that can be asked, and what every answer has in common.
+/// All routes, with the limits and headers that they share.
 fn router(service: Service) -> Router {
     let (api, document): (Router<Service>, OpenApi) = api::routes();
     let document = Arc::new(document);
@@ -167,7 +170,7 @@ fn router(service: Service) -> Router {
         .method_not_allowed_fallback(shield::not_so)
         .layer(DefaultBodyLimit::max(shield::BODY_MAX))
         .layer(middleware::from_fn_with_state(service.clone(), shield::every_request))
-        // Whoever looks after this process is answered however busy it is.
+        // Health checks skip the limits above: they must be answered however busy the service is.
         .merge(health::routes())
         .with_state(service)
 }

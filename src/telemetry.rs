@@ -1,4 +1,5 @@
-//! What is logged, and how: on stderr, so that stdout is data. And what is counted, for Prometheus.
+//! Logs, metrics and traces. Logs go to stderr, because stdout is for data. Metrics are for
+//! Prometheus.
 
 pub mod traces;
 
@@ -25,54 +26,53 @@ use crate::{
 
 use traces::TracesError;
 
-/// Nothing can be answered there.
+/// The address for Prometheus cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "metrics_listen = {address} cannot be listened to ({reason}): choose another port, or leave it away"
+    "cannot listen on metrics_listen = {address} ({reason}): \
+     choose another port, or remove this setting"
 )]
 pub struct MetricsError {
     address: SocketAddr,
     reason: String,
 }
 
-/// What is counted, besides the books. No ids, no names: these are for dashboards.
+/// The metrics and their descriptions, except those of the books. Labels never hold IDs or names:
+/// these metrics are for dashboards.
 const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_claimed_photos_total",
-        "Photos claimed by this worker, and with each a credit reserved",
+        "Photos claimed by this worker; one credit was reserved for each",
     ),
     (
         "photogate_settled_photos_total",
-        "Photos settled by this worker; fenced: somebody else had them by then",
+        "Photos settled by this worker, by state; fenced: another worker owned the photo by then",
     ),
-    ("photogate_claim_duration_seconds", "How long a claim took, with adoptions"),
-    (
-        "photogate_settle_duration_seconds",
-        "How long a settlement took, with everything it waited for",
-    ),
-    ("photogate_work_duration_seconds", "How long a photo was fetched, looked at and written"),
-    ("photogate_leases_lost_total", "Incarnations of a worker that were declared dead"),
+    ("photogate_claim_duration_seconds", "Duration of a claim, including adoptions"),
+    ("photogate_settle_duration_seconds", "Duration of a settlement, including all waiting"),
+    ("photogate_work_duration_seconds", "Time to read, process and write one photo"),
+    ("photogate_leases_lost_total", "Worker incarnations of this process that were declared dead"),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
-    ("photogate_paused_queues", "Queues that do not run, by kind: held, no_credits"),
+    ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
     (
         "photogate_funded_backlog_photos",
-        "Photos that workers could claim now: scale workers by this",
+        "Photos that workers could claim now; use it to scale the number of workers",
     ),
     (
         "photogate_oldest_funded_seconds",
-        "How long the first of the photos that could be claimed now has waited; 0 if there is none",
+        "Waiting time of the oldest photo that could be claimed now; 0 if there is none",
     ),
     (
         "photogate_credits",
         "Credits of all organisations, by kind: available, reserved for photos in progress, spent",
     ),
-    ("photogate_http_request_duration_seconds", "How long an answer took, by status"),
+    ("photogate_http_request_duration_seconds", "Duration of an HTTP request, by status"),
 ];
 
-/// Answers Prometheus, over HTTP, with what this process counts.
+/// Serves the metrics of this process to Prometheus, over HTTP.
 ///
 /// # Errors
-/// When the address is not to be had.
+/// When the address cannot be used.
 pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
     let buckets = |buckets: &[f64]| buckets.to_vec();
     let (short, long) = (
@@ -93,20 +93,21 @@ pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
     }
     metrics::describe_gauge!(
         "photogate_books_drift",
-        "Rows that broke an invariant of the books at the last check of a kind; anything but 0 is an alarm"
+        "Rows that broke an invariant at the last check of the books, by kind of check; \
+         anything but 0 is an alarm"
     );
     metrics::describe_gauge!(
         "photogate_books_checked_timestamp_seconds",
         metrics::Unit::Seconds,
-        "When the books were last checked, by any worker"
+        "Time of the last check of the books by any worker"
     );
     Ok(())
 }
 
-/// How often the queues are counted, for whoever scales workers by them.
+/// The time between two counts of the queues.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// Counts queues and credits for Prometheus, until stopped.
+/// Counts queues and credits for Prometheus, until `stop` is cancelled.
 pub async fn count_queues(database: PgPool, stop: CancellationToken) {
     let mut tick = tokio::time::interval(COUNT_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
@@ -128,9 +129,7 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
                 let photos = "photogate_photos";
                 gauge(photos, "waiting", totals.waiting);
                 gauge(photos, "in_progress", totals.in_progress);
-                // What workers could claim now: scale by this.
                 metrics::gauge!("photogate_funded_backlog_photos").set(to_f64(totals.funded));
-                // How long the first of those has waited.
                 let waited =
                     totals.oldest_funded.map_or(0, |since| (Utc::now() - since).num_seconds());
                 metrics::gauge!("photogate_oldest_funded_seconds").set(to_f64(waited.max(0)));
@@ -149,33 +148,35 @@ fn to_f64(count: i64) -> f64 {
     count as f64
 }
 
-/// What is wrong with the log settings.
+/// The log setting is not a valid filter.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a setting is wrong: log = {log:?} is no filter ({reason}); write info, or photogate=debug,warn"
+    "a setting is wrong: log = {log:?} is not a filter ({reason}); \
+     write info, or photogate=debug,warn"
 )]
 pub struct LogError {
     log: String,
     reason: String,
 }
 
-/// Why nothing is told.
+/// Why logging and tracing could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// No log.
+    /// The log setting is wrong.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// No traces.
+    /// The setting for traces is wrong.
     #[error(transparent)]
     Traces(#[from] TracesError),
 }
 
-/// Starts logging and tracing. The first call counts; tests share a process.
+/// Starts logging and tracing. Only the first call in a process has an effect, because tests share
+/// a process.
 ///
 /// # Errors
 /// See [`TelemetryError`].
 pub fn start(config: &Config) -> Result<(), TelemetryError> {
-    // apalis tells of every start and stop; what matters of it, we say ourselves.
+    // apalis logs every start and stop. Photogate logs the important ones itself.
     let filter = format!("apalis_core=warn,ort=warn,{}", config.log);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError { log: config.log.clone(), reason: error.to_string() })?;
@@ -188,7 +189,7 @@ pub fn start(config: &Config) -> Result<(), TelemetryError> {
             )
         })
         .transpose()?
-        // Spans of ours: what libraries do in between is theirs.
+        // Sends only photogate's own spans, not those of libraries.
         .map(|layer| layer.with_filter(Targets::new().with_target("photogate", Level::INFO)));
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     let color = io::stderr().is_terminal() && console::colors_enabled_stderr();

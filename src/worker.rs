@@ -1,4 +1,5 @@
-//! One worker process: it claims ahead of its slots by a little, works, settles, and picks up what others left.
+//! The worker process. It claims photos a little ahead of its slots, has them processed, settles
+//! them, and adopts photos that other workers left.
 
 mod dispatch;
 pub mod processor;
@@ -37,21 +38,23 @@ use crate::{
 use processor::Work;
 use settle::{Settler, Settling, Verdict};
 
-/// Photos in one claim, at most. The more, the fewer commits; the account's lock is held for some 20 ms by this many.
+/// Largest number of photos in one claim. A larger batch needs fewer commits, but holds the
+/// account's lock for longer: about 20 ms for this number.
 const BATCH_MAX: usize = 1024;
-/// What nobody has is asked for this often.
+/// How often a worker looks for photos to adopt.
 const ADOPT_EVERY: Duration = Duration::from_secs(1);
-/// Between two claims while others hold every lock: longer than a claim takes, shorter than most enqueues.
+/// The pause between two claims while other transactions hold all the locks. It is longer than a
+/// claim takes, and shorter than most enqueues.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
-/// A photo that was in hand when its worker died this often is quarantined and refunded.
+/// After this number of crashes, a photo is quarantined and refunded.
 pub const CRASHES_MAX: i16 = 3;
 
-/// How a worker is told to stop.
+/// The two signals that tell a worker to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Claim no more, finish what runs, hand the rest back.
+    /// Drain: claim no more photos, finish those in work, hand back the rest.
     pub drain: CancellationToken,
-    /// Hand everything back at once.
+    /// Stop now: hand back all photos at once.
     pub now: CancellationToken,
 }
 
@@ -66,18 +69,18 @@ impl Stop {
     }
 }
 
-/// Why a worker ended that was not told to.
+/// Why a worker did not start, or ended although nobody stopped it.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerTrouble {
-    /// apalis gave up.
-    #[error("the worker's queue broke: {0}")]
+    /// apalis, the library that runs the jobs, gave up.
+    #[error("the job runner (apalis) failed: {0}")]
     Queue(String),
-    /// The address of Redis is no address.
-    #[error("redis_url is not usable: {0}")]
+    /// The setting `redis_url` is not valid.
+    #[error("redis_url is not valid: {0}")]
     Redis(#[from] redis::RedisError),
 }
 
-/// A claimed photo on its way through this process, with the room it takes.
+/// A claimed photo that this process has in hand, with the permits that it takes.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     reservation: Reservation,
@@ -86,11 +89,15 @@ pub(crate) struct Claimed {
     trace: Option<String>,
 }
 
-/// Works until told to stop. A worker that loses its lease (a database away for longer than the lease, a machine that
-/// slept) begins anew, as another incarnation; what it had in hand is somebody else's by then.
+/// Runs a worker until it is told to stop.
+///
+/// A worker can lose its lease: the database may be away for longer than the lease, or the machine
+/// may sleep. Then it registers again, as a new incarnation. Other workers may have adopted its
+/// photos by then.
 ///
 /// # Errors
-/// See [`WorkerTrouble`]. Trouble with the database or Redis is waited out.
+/// See [`WorkerTrouble`]. Trouble with the database or Redis is not an error: the worker waits
+/// until it is over.
 pub async fn run(
     config: &Config,
     pool: PgPool,
@@ -146,7 +153,8 @@ pub async fn run(
             let (shift, work) = (shift.clone(), work.clone());
             move |claimed| handle(shift.clone(), work.clone(), settler.clone(), claimed)
         };
-        // The settler lives in the handler: when the stream has ended and all is handled, the settling task ends too.
+        // The handler owns the settler. When the stream has ended and all photos are handled, the
+        // settler is dropped, and so the settling task ends too.
         dispatch::drive(&name, stream, hand)
             .await
             .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
@@ -156,23 +164,28 @@ pub async fn run(
         if let Ok(mut db) = pool.acquire().await
             && let Err(error) = claim::retire(&mut db, worker).await
         {
-            tracing::warn!(%worker, %error, "the worker could not say goodbye: its lease runs out by itself");
+            tracing::warn!(
+                %worker,
+                %error,
+                "the worker could not record that it left: its lease will run out"
+            );
         }
         tracing::info!(%worker, "the worker has left");
     }
     Ok(())
 }
 
-/// What the tasks of one incarnation share.
+/// The state that the tasks of one worker incarnation share.
 #[derive(Debug)]
 struct Shift {
     pool: PgPool,
     worker: WorkerId,
     stop: Stop,
     ear: Arc<Listener>,
-    /// Claimed and not settled, at most: the slots, and a little ahead.
+    /// One permit for each photo that may be claimed and not settled: slots plus `ahead`.
     room: Arc<Semaphore>,
-    /// Photos with which two workers died are worked one at a time: the one that kills does not take another along.
+    /// One permit, for suspects. They are worked on one at a time, so that a suspect that crashes
+    /// the worker does not take another one along.
     alone: Arc<Semaphore>,
     in_hand: Mutex<HashSet<(i64, i32)>>,
     lease: Duration,
@@ -186,15 +199,15 @@ impl Shift {
     }
 }
 
-/// A task whose end by a lost lease ends the whole incarnation.
+/// Runs a task. If it ends with an error, because the lease is lost, the whole incarnation stops.
 async fn watch(task: impl Future<Output = Result<(), GateError>>, shift: Arc<Shift>) {
     if let Err(error) = task.await {
-        tracing::error!(worker = %shift.worker, %error, "this incarnation of the worker is over");
+        tracing::error!(worker = %shift.worker, %error, "this worker incarnation has ended");
         shift.stop.at_once();
     }
 }
 
-/// The one task that claims. It ends when the worker drains, and with it the stream.
+/// The only task that claims. It ends when the worker drains, and this ends the stream of photos.
 async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), GateError> {
     let mut turn =
         Turn { cursor: OrganisationId(0), adopted: None, suspects: false, unsure_until: None };
@@ -242,7 +255,8 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
                 }
             }
             Err(GateError::LeaseLost) => {
-                // It ran out while nobody could say that we live. If nobody took it away, it is ours still.
+                // The lease ran out while heartbeats failed. A heartbeat can still extend it,
+                // unless another worker has declared this one dead.
                 if let Ok(false) = sweep::heartbeat(&shift.pool, shift.worker, shift.lease).await {
                     metrics::counter!("photogate_leases_lost_total").increment(1);
                     return Err(GateError::LeaseLost);
@@ -251,40 +265,41 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
                 shift.stop.drain.run_until_cancelled(tokio::time::sleep(shift.lease / 10)).await;
             }
             Err(GateError::Database(error)) => {
-                tracing::warn!(%error, "claiming will be tried again");
+                tracing::warn!(%error, "a claim failed and will be tried again");
                 turn.doubt();
                 drop(room);
                 shift.stop.drain.run_until_cancelled(tokio::time::sleep(shift.poll)).await;
             }
         }
     }
-    // For people only: the drain does not depend on it.
+    // This is only for the list of workers that people see. Draining does not depend on it.
     let told = async { claim::drain(&mut *shift.pool.acquire().await?, shift.worker).await };
     if let Err(error) = database::in_time(shift.lease, told).await {
-        tracing::warn!(%error, "nobody could be told that this worker drains");
+        tracing::warn!(%error, "the database could not record that this worker drains");
     }
     Ok(())
 }
 
-/// What a look for work came back with.
+/// The result of looking for work.
 #[derive(Debug)]
 enum Taken {
     /// Photos to work on.
     Photos(Vec<Reservation>),
-    /// Photos wait, and others hold the locks of all their queues: ask again at once.
+    /// Photos wait, but other transactions hold the locks of all their queues. Ask again very soon.
     AllLocked,
-    /// Nothing waits that can be paid for.
+    /// No photo waits that can be claimed.
     Nothing,
 }
 
-/// Where the claiming task stands.
+/// The state of the claiming task between two claims.
 struct Turn {
     cursor: OrganisationId,
     adopted: Option<Instant>,
-    /// There was a suspect last time, and there may be more.
+    /// The last adoption returned a suspect, so there may be more.
     suspects: bool,
-    /// An answer was lost, and until then photos may turn up that nobody here knows of: a claim whose connection was
-    /// cut may still wait for a lock, and commit when it gets it.
+    /// Set when the answer to a claim was lost. Until this time, the worker may own photos that it
+    /// does not know of. A claim whose connection was cut may still wait for a lock, and commit
+    /// when it gets the lock.
     unsure_until: Option<Instant>,
 }
 
@@ -305,12 +320,13 @@ impl Turn {
                 self.settle_doubts(&mut db, shift).await?;
             }
             batch = claim::adopt(&mut db, shift.worker, most, suspects, CRASHES_MAX).await?;
-            // As long as there is more of it, what was paid for earlier comes before what is waiting.
+            // While there is more to adopt, adopt again at once: photos that already have a
+            // reservation come before waiting photos.
             self.adopted = (batch.len() < most).then(Instant::now);
-            // Nothing was learnt of them while one was worked on.
+            // While a suspect was in work, no suspects were asked for, so nothing new is known.
             self.suspects =
                 batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);
-            // Known from here on, whatever becomes of the claim.
+            // Record them before the claim: they are in hand even if the claim fails.
             shift.in_hand().extend(batch.iter().map(Reservation::fence));
         }
         if batch.len() < most {
@@ -324,9 +340,9 @@ impl Turn {
             .await
             {
                 Ok(claimed) => claimed,
-                // What was adopted is in hand: work on it, and ask again later.
+                // The adopted photos are in hand. Work on them, and claim again later.
                 Err(error) if !batch.is_empty() => {
-                    tracing::warn!(%error, "claiming will be tried again");
+                    tracing::warn!(%error, "a claim failed and will be tried again");
                     self.doubt();
                     Vec::new()
                 }
@@ -346,19 +362,19 @@ impl Turn {
         }
     }
 
-    /// Hands back what the books say is ours and nobody here knows of.
+    /// Hands back photos that this worker has in the database but does not know of.
     async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
         let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
         let photos = claim::hand_back_unknown(db, shift.worker, &known).await?;
         if photos > 0 {
-            tracing::warn!(photos, "an answer of the gate was lost; what it held was handed back");
+            tracing::warn!(photos, "the answer to a claim was lost; its photos were handed back");
         }
         self.unsure_until = self.unsure_until.filter(|until| Instant::now() < *until);
         Ok(())
     }
 }
 
-/// One photo: worked on, settled, forgotten.
+/// Works on one photo and settles it.
 async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: Claimed) {
     let Claimed { reservation, trace, .. } = &claimed;
     let fence = reservation.fence();
@@ -369,7 +385,9 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
         biased;
         () = shift.stop.now.cancelled() => Verdict::HandedBack,
         done = AssertUnwindSafe(working).catch_unwind() => {
-            done.unwrap_or_else(|panic| Verdict::Crashed { detail: processor::words(&*panic).to_owned() })
+            done.unwrap_or_else(|panic| {
+                Verdict::Crashed { detail: processor::words(&*panic).to_owned() }
+            })
         }
     };
     span.record("photogate.verdict", verdict.name());
@@ -391,17 +409,18 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
     settler.settle(reservation, verdict).await;
     shift.in_hand().remove(&fence);
     if let Some(after) = something_is_down {
-        // No photo can be fetched, or looked at: do not claim, and so reserve, the whole backlog meanwhile.
+        // No photo can be fetched or looked at now. Keep the permits for a while, so that the
+        // worker does not claim the whole backlog and reserve credits for it.
         shift.stop.drain.run_until_cancelled(tokio::time::sleep(after)).await;
     }
     if alone.is_some() {
-        // The next suspect need not wait for the next look around.
+        // Wake the claiming task, so that the next suspect is adopted at once.
         drop(alone);
         shift.ear.nudge();
     }
 }
 
-/// Registers as often as it takes; `None` when the worker was stopped meanwhile.
+/// Registers a new incarnation, and tries until it succeeds. `None` if the worker is stopped first.
 async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<WorkerId> {
     loop {
         let registered = async {
@@ -409,13 +428,13 @@ async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Op
         };
         match stop.drain.run_until_cancelled(registered).await? {
             Ok(worker) => return Some(worker),
-            Err(error) => tracing::warn!(%error, "the worker could not register yet"),
+            Err(error) => tracing::warn!(%error, "the worker could not register, and tries again"),
         }
         stop.drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
     }
 }
 
-/// Host, process, and something never used before.
+/// Builds a name that was never used before: host, process ID and a random number.
 fn incarnation_name() -> String {
     let host = nix::unistd::gethostname()
         .ok()

@@ -1,4 +1,5 @@
-//! What a claim of 64 photos reads, in blocks of the database's cache: it must not grow with what lies around it.
+//! Counts the blocks of the database's cache that a claim of 64 photos reads. The number must not
+//! grow with the amount of other data.
 
 use photogate::ids::{EventId, OrganisationId};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -9,11 +10,12 @@ use crate::{
     median, round,
 };
 
+/// Number of claims that are counted; the result is their median.
 const CLAIMS: usize = 10;
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     println!("\n# Blocks read by a claim of 64\n");
-    println!("| around it | blocks |");
+    println!("| other data | blocks |");
     println!("|---|---|");
     let (url, pool) = ground.database(2).await?;
     let mut owner = PgConnection::connect(&url).await?;
@@ -28,7 +30,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
             &format!("{jobs} jobs"),
             blocks(&pool, &mut owner).await?,
         );
-        // What was measured with is no longer there.
+        // Replaces the jobs that the measurement has settled.
         queue(&pool, event, (CLAIMS + 3) * 64).await?;
     }
     ledger(&mut owner, organisation, 100_000).await?;
@@ -44,7 +46,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     tell(
         figures,
         "claim_blocks_snapshot_held",
-        "and a snapshot held open for 70 claims",
+        "the same, and a snapshot held open for 70 claims",
         blocks(&pool, &mut owner).await?,
     );
     snapshot.rollback().await?;
@@ -71,13 +73,17 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     Ok(())
 }
 
+/// Prints one row of the table, and keeps the figure.
 fn tell(figures: &mut Figures, name: &str, around: &str, blocks: f64) {
     println!("| {around} | {blocks:.0} |");
     figures.insert(name.to_owned(), round(blocks));
 }
 
-/// The median over claims, each settled before the next, as `EXPLAIN (ANALYZE, BUFFERS)` counts: with everything that
-/// the function does inside.
+/// Returns the median number of blocks that a claim reads. Each claim is settled before the next
+/// one.
+///
+/// `EXPLAIN (ANALYZE, BUFFERS)` counts the blocks, and includes everything that the function
+/// `claim` does inside.
 async fn blocks(pool: &PgPool, owner: &mut PgConnection) -> anyhow::Result<f64> {
     sqlx::raw_sql("SET search_path = photogate").execute(&mut *owner).await?;
     let vacuum = "VACUUM ANALYZE account, queue, in_flight, link, worker, usage, job, ledger";
@@ -105,19 +111,24 @@ async fn blocks(pool: &PgPool, owner: &mut PgConnection) -> anyhow::Result<f64> 
             top["Actual Rows"]
         );
         let read = |what: &str| top[what].as_f64().unwrap_or_default();
-        // The first ones warm the connection's caches.
+        // The first two claims are not counted, because they fill the connection's caches.
         if claim >= 2 {
             seen.push(read("Shared Hit Blocks") + read("Shared Read Blocks"));
         }
-        sqlx::query("SELECT settle($1, j, array_fill(1, ARRAY[64]), array_fill('processed'::outcome_state, ARRAY[64]), array_fill(NULL::text, ARRAY[64]), array_fill(NULL::text, ARRAY[64])) FROM (SELECT array_agg(job_id) AS j FROM in_flight) f")
-            .bind(worker)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(
+            "SELECT settle($1, j, array_fill(1, ARRAY[64]),
+                           array_fill('processed'::outcome_state, ARRAY[64]),
+                           array_fill(NULL::text, ARRAY[64]), array_fill(NULL::text, ARRAY[64]))
+             FROM (SELECT array_agg(job_id) AS j FROM in_flight) f",
+        )
+        .bind(worker)
+        .execute(&mut *db)
+        .await?;
     }
     Ok(median(seen))
 }
 
-/// Rows that were booked long ago, up to so many.
+/// Fills the ledger up to this number of old rows.
 async fn ledger(
     owner: &mut PgConnection,
     organisation: OrganisationId,
@@ -128,7 +139,9 @@ async fn ledger(
         .await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "SET session_replication_role = replica; SET synchronous_commit = off;
-         INSERT INTO photogate.ledger SELECT -n, 0, 'top_up', {organisation}, -n, 1, NULL, now() - interval '1 year' FROM generate_series({there} + 1, {rows}) n;
+         INSERT INTO photogate.ledger
+                SELECT -n, 0, 'top_up', {organisation}, -n, 1, NULL, now() - interval '1 year'
+                FROM generate_series({there} + 1, {rows}) n;
          SET session_replication_role = origin"
     )))
     .execute(&mut *owner)
@@ -136,14 +149,16 @@ async fn ledger(
     Ok(())
 }
 
-/// Events of organisations without credit, with photos that wait.
+/// Creates events whose queues are paused: photos wait, and their organisation has no credits.
 async fn paused_events(pool: &PgPool, owner: &mut PgConnection, events: i64) -> anyhow::Result<()> {
     let (poor, _): (OrganisationId, EventId) = club(pool, 1).await?;
     fund(pool, poor, 1, "2").await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "SET search_path = photogate; SET synchronous_commit = off;
-         SELECT count(create_event({poor}, 'Paused', false, false)) FROM generate_series(1, {events});
-         UPDATE queue SET tail = 1, blocked = 2, no_credit_since = now() WHERE organisation_id = {poor} AND tail = 0"
+         SELECT count(create_event({poor}, 'Paused', false, false))
+                FROM generate_series(1, {events});
+         UPDATE queue SET tail = 1, drained = false, paused_since = now()
+                WHERE organisation_id = {poor} AND tail = 0"
     )))
     .execute(owner)
     .await?;

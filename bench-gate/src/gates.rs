@@ -1,4 +1,5 @@
-//! The gate, as functions of the database, against the naive one: two transactions a photo.
+//! Compares the gate, as SQL functions without a worker, with a naive gate: two transactions per
+//! photo.
 
 use std::time::{Duration, Instant};
 
@@ -11,33 +12,43 @@ use crate::{
     median, round,
 };
 
+/// Number of rounds. Each gate is measured once in a round.
 const ROUNDS: usize = 3;
+/// Length of one measurement.
 const ROUND: Duration = Duration::from_secs(2);
-/// Before every round, not counted: after a checkpoint PostgreSQL logs each page whole the first time, and a round that
-/// paid for that would measure how many pages a design has, not what it costs from then to the next checkpoint.
+/// Length of the work before each measurement, which is not counted.
+///
+/// After a checkpoint, PostgreSQL logs each page whole the first time. A measurement that included
+/// this would show how many pages a design has, not what it costs until the next checkpoint.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Photos a second that no gate reaches on a machine this bench is for: what is queued must outlast the fastest.
+/// Photos per second that no gate reaches on the machines of this benchmark. Enough photos are
+/// queued for this rate, so that the fastest gate does not run out of them.
 const TOO_FAST: usize = 100_000;
 
+/// A gate to measure.
 #[derive(Clone, Copy, PartialEq)]
 enum Gate {
+    /// The naive gate: two transactions per photo.
     Naive,
-    /// Ours, with claims of so many.
+    /// Photogate's gate, with claims of this many photos.
     Claims(i32),
-    /// The same without the hash chain: what the chain costs.
+    /// Photogate's gate without the hash chain, to measure what the chain costs.
     Unsealed(i32),
 }
 
-/// 1,024 is what a worker claims at most.
+/// The gates to measure. 1,024 photos is the largest claim of a worker.
 const GATES: [Gate; 5] =
     [Gate::Naive, Gate::Claims(64), Gate::Claims(1024), Gate::Unsealed(64), Gate::Unsealed(1024)];
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     println!(
-        "\n# The gate against the naive one (SELECT … FOR UPDATE, two transactions a photo), {ROUNDS} rounds of {ROUND:?} each, in turn\n"
+        "\n# The gate and a naive gate (SELECT … FOR UPDATE, two transactions per photo), \
+         {ROUNDS} rounds of {ROUND:?} each, in turn\n"
     );
     println!(
-        "| | naive photos/s | n = 64 | n = 1024 | ratio 64 | ratio 1024 | server CPU ms per 1,000: naive, 64, 1024 | the same without the chain: 64, 1024 | fsyncs a photo: naive, 64, 1024 |"
+        "| | naive photos/s | n = 64 | n = 1024 | ratio 64 | ratio 1024 \
+         | server CPU ms per 1,000: naive, 64, 1024 | the same without the hash chain: 64, 1024 \
+         | fsyncs per photo: naive, 64, 1024 |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (name, organisations, connections) in
@@ -55,7 +66,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
             let seconds = (WARM_UP + ROUND).as_secs() as usize;
             refill(&pool, &events, (GATES.len() - 1) * TOO_FAST * seconds / 2).await?;
             ground.settle_down().await?;
-            // Nobody is always the first after the checkpoint.
+            // The order changes in each round, because the first gate after a checkpoint is slower.
             for turn in 0..GATES.len() {
                 let at = (turn + number) % GATES.len();
                 let gate = GATES[at];
@@ -73,7 +84,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
                 let waiting: i64 = sqlx::query_scalar("SELECT sum(tail - head)::bigint FROM queue")
                     .fetch_one(&pool)
                     .await?;
-                anyhow::ensure!(waiting > 0, "faster than was thought: raise TOO_FAST");
+                anyhow::ensure!(waiting > 0, "no photos are left to claim: raise TOO_FAST");
                 results[at].push(before.cost_until(&after, done));
             }
         }
@@ -110,6 +121,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     Ok(())
 }
 
+/// Queues this many photos, spread over the events, and adds twice as many credits.
 async fn refill(
     pool: &PgPool,
     events: &[(OrganisationId, photogate::ids::EventId)],
@@ -124,24 +136,33 @@ async fn refill(
     Ok(())
 }
 
-/// The same account, jobs with a state, and a ledger of its own.
+/// Creates the tables of the naive gate: accounts, jobs with a state, and a ledger.
 async fn prepare_naive(owner: &mut PgConnection, organisations: usize) -> anyhow::Result<()> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "CREATE SCHEMA naive;
-         CREATE TABLE naive.account (organisation_id bigint PRIMARY KEY, available bigint NOT NULL, reserved bigint NOT NULL, spent bigint NOT NULL) WITH (fillfactor = 10);
-         CREATE TABLE naive.job (job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organisation_id bigint NOT NULL, state text NOT NULL DEFAULT 'queued') WITH (fillfactor = 50);
+         CREATE TABLE naive.account (organisation_id bigint PRIMARY KEY, available bigint NOT NULL,
+                                     reserved bigint NOT NULL, spent bigint NOT NULL)
+                WITH (fillfactor = 10);
+         CREATE TABLE naive.job (job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+                                 organisation_id bigint NOT NULL,
+                                 state text NOT NULL DEFAULT 'queued')
+                WITH (fillfactor = 50);
          CREATE INDEX ON naive.job (job_id) WHERE state = 'queued';
-         CREATE TABLE naive.ledger (job_id bigint, movement text, at timestamptz DEFAULT now(), PRIMARY KEY (job_id, movement));
+         CREATE TABLE naive.ledger (job_id bigint, movement text, at timestamptz DEFAULT now(),
+                                    PRIMARY KEY (job_id, movement));
          INSERT INTO naive.account SELECT n, 1000000, 0, 0 FROM generate_series(1, {organisations}) n;
-         INSERT INTO naive.job (organisation_id) SELECT 1 + n % {organisations} FROM generate_series(1, 100000) n;
-         GRANT USAGE ON SCHEMA naive TO photogate_app; GRANT ALL ON ALL TABLES IN SCHEMA naive TO photogate_app; ANALYZE naive.job"
+         INSERT INTO naive.job (organisation_id)
+                SELECT 1 + n % {organisations} FROM generate_series(1, 100000) n;
+         GRANT USAGE ON SCHEMA naive TO photogate_app;
+         GRANT ALL ON ALL TABLES IN SCHEMA naive TO photogate_app;
+         ANALYZE naive.job"
     )))
     .execute(owner)
     .await?;
     Ok(())
 }
 
-/// Works for a round; returns photos settled.
+/// Works with one gate for this time. Returns the number of photos that were settled.
 async fn run(
     pool: &PgPool,
     connections: u32,
@@ -154,7 +175,7 @@ async fn run(
         let pool = pool.clone();
         tokio::spawn(async move {
             let mut db = pool.acquire().await?;
-            // Each begins elsewhere.
+            // Each connection begins with another organisation.
             let cursor = i64::from(number) * organisations / i64::from(connections);
             match gate {
                 Gate::Naive => naive(&mut db, until).await,
@@ -169,12 +190,14 @@ async fn run(
     Ok(done)
 }
 
+/// Works with the naive gate. Returns the number of photos that were settled.
 async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
     let mut done = 0;
     while Instant::now() < until {
         let mut tx = sqlx::Connection::begin(&mut *db).await?;
         let job: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT job_id, organisation_id FROM naive.job WHERE state = 'queued' ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED",
+            "SELECT job_id, organisation_id FROM naive.job
+             WHERE state = 'queued' ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED",
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -185,9 +208,10 @@ async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
         .bind(organisation)
         .fetch_one(&mut *tx)
         .await?;
-        anyhow::ensure!(available > 0, "out of credit");
+        anyhow::ensure!(available > 0, "no credits are available");
         for write in [
-            "UPDATE naive.account SET available = available - 1, reserved = reserved + 1 WHERE organisation_id = $2 AND $1 > 0",
+            "UPDATE naive.account SET available = available - 1, reserved = reserved + 1
+             WHERE organisation_id = $2 AND $1 > 0",
             "UPDATE naive.job SET state = 'running' WHERE job_id = $1 AND $2 > 0",
             "INSERT INTO naive.ledger (job_id, movement) SELECT $1, 'reserve' WHERE $2 > 0",
         ] {
@@ -195,7 +219,7 @@ async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
         }
         tx.commit().await?;
         let mut tx = sqlx::Connection::begin(&mut *db).await?;
-        // The job before the account, as above, or the two deadlock.
+        // Lock the job before the account, as above. Another order could deadlock.
         sqlx::query("UPDATE naive.job SET state = 'done' WHERE job_id = $1")
             .bind(job)
             .execute(&mut *tx)
@@ -205,7 +229,8 @@ async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
             .execute(&mut *tx)
             .await?;
         for write in [
-            "UPDATE naive.account SET reserved = reserved - 1, spent = spent + 1 WHERE organisation_id = $2 AND $1 > 0",
+            "UPDATE naive.account SET reserved = reserved - 1, spent = spent + 1
+             WHERE organisation_id = $2 AND $1 > 0",
             "INSERT INTO naive.ledger (job_id, movement) SELECT $1, 'commit' WHERE $2 > 0",
         ] {
             sqlx::query(write).bind(job).bind(organisation).execute(&mut *tx).await?;
@@ -216,6 +241,7 @@ async fn naive(db: &mut PgConnection, until: Instant) -> anyhow::Result<usize> {
     Ok(done)
 }
 
+/// Works with photogate's gate. Returns the number of photos that were settled.
 async fn ours(
     db: &mut PgConnection,
     until: Instant,
@@ -240,12 +266,16 @@ async fn ours(
         if jobs.is_empty() {
             continue;
         }
-        sqlx::query("SELECT settle($1, $2, array_fill(1, ARRAY[$3]), array_fill('processed'::outcome_state, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]))")
-            .bind(worker)
-            .bind(&jobs)
-            .bind(i32::try_from(jobs.len())?)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(
+            "SELECT settle($1, $2, array_fill(1, ARRAY[$3]),
+                           array_fill('processed'::outcome_state, ARRAY[$3]),
+                           array_fill(NULL::text, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]))",
+        )
+        .bind(worker)
+        .bind(&jobs)
+        .bind(i32::try_from(jobs.len())?)
+        .execute(&mut *db)
+        .await?;
         done += jobs.len();
     }
     Ok(done)

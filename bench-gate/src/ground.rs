@@ -1,4 +1,4 @@
-//! A PostgreSQL and a Redis of their own, and what they cost.
+//! Starts a PostgreSQL and a Redis for the measurements, and measures what they use.
 
 use std::{
     fs,
@@ -20,10 +20,12 @@ use photogate::{
 };
 use sqlx::{Connection, PgConnection, PgPool};
 
+/// The servers of the measurements.
 pub(crate) struct Ground {
     pub(crate) services: Services,
-    /// As the owner of the server.
+    /// A connection as the owner of the PostgreSQL server.
     pub(crate) owner: PgConnection,
+    /// Number of databases that were created until now.
     databases: usize,
 }
 
@@ -35,7 +37,8 @@ impl Ground {
         Ok(Self { services, owner, databases: 0 })
     }
 
-    /// The address of an empty database. The one before is gone: PostgreSQL would go on vacuuming it.
+    /// Creates an empty database and returns its address. The database before it is dropped,
+    /// because PostgreSQL would go on vacuuming it.
     pub(crate) async fn empty(&mut self) -> anyhow::Result<String> {
         let before = format!("DROP DATABASE IF EXISTS bench{} WITH (FORCE)", self.databases);
         sqlx::raw_sql(sqlx::AssertSqlSafe(before)).execute(&mut self.owner).await?;
@@ -47,7 +50,8 @@ impl Ground {
         Ok(self.services.postgres.url(&name))
     }
 
-    /// A migrated database, its address and a way to it as the application.
+    /// Creates a database with photogate's tables. Returns its address, and connections to it as
+    /// the application.
     pub(crate) async fn database(&mut self, connections: u32) -> anyhow::Result<(String, PgPool)> {
         let url = self.empty().await?;
         database::migrate(&url).await?;
@@ -55,13 +59,13 @@ impl Ground {
         Ok((url, pool))
     }
 
-    /// So that no measurement pays for what the one before left to be written.
+    /// Makes a checkpoint, so that no measurement pays for writes that the one before left.
     pub(crate) async fn settle_down(&mut self) -> anyhow::Result<()> {
         sqlx::raw_sql("CHECKPOINT").execute(&mut self.owner).await?;
         Ok(())
     }
 
-    /// What the server and this process have used until now.
+    /// Reads what the server and this process have used until now.
     pub(crate) async fn meter(&mut self) -> anyhow::Result<Meter> {
         let (syncs, bytes): (i64, i64) =
             sqlx::query_as("SELECT wal_sync, wal_bytes::bigint FROM pg_stat_wal")
@@ -87,25 +91,35 @@ impl Ground {
     }
 }
 
-/// A moment.
+/// What the server and this process had used at one moment.
 pub(crate) struct Meter {
     at: Instant,
+    /// CPU time of the server, in seconds.
     server: f64,
+    /// CPU time of this process, in seconds.
     client: f64,
+    /// Number of times that the server synced its WAL to disk.
     syncs: i64,
+    /// Bytes of WAL that the server wrote.
     bytes: i64,
+    /// Number of transactions that the server committed.
     commits: i64,
 }
 
-/// What was used between two moments, for so many photos.
+/// What was used between two moments, per photo.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
+    /// Photos per second.
     pub(crate) rate: f64,
-    /// Milliseconds of CPU for 1,000.
+    /// CPU time of the server, in milliseconds per 1,000 photos.
     pub(crate) server: f64,
+    /// CPU time of this process, in milliseconds per 1,000 photos.
     pub(crate) client: f64,
+    /// Syncs of the WAL per photo.
     pub(crate) syncs: f64,
+    /// Bytes of WAL per photo.
     pub(crate) bytes: f64,
+    /// Commits per photo.
     pub(crate) commits: f64,
 }
 
@@ -123,13 +137,15 @@ impl Meter {
     }
 }
 
-/// Seconds of CPU of the server and all its processes, those that have ended too.
+/// CPU time of the server with all its processes, in seconds. Processes that have ended are
+/// included.
 fn server_cpu(backend: i32) -> f64 {
     let stat = |pid: &str| -> Option<Vec<String>> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(text.rsplit(") ").next()?.split(' ').map(str::to_owned).collect())
     };
-    // After the name: state, parent, …; user and system time are the 12th and 13th, of children that ended the next two.
+    // After the name come state, parent, …. The 12th and 13th field are user and system time, the
+    // next two are the same of children that have ended.
     let ticks = |fields: &[String], at: usize| fields[at].parse::<f64>().unwrap_or_default();
     let postmaster = stat(&backend.to_string()).map(|fields| fields[1].clone()).unwrap_or_default();
     let mut sum =
@@ -145,7 +161,7 @@ fn server_cpu(backend: i32) -> f64 {
     sum / 100.0
 }
 
-/// An organisation with credits, and an event.
+/// Creates an organisation with credits, and an event of it.
 pub(crate) async fn club(
     pool: &PgPool,
     credits: usize,
@@ -156,6 +172,7 @@ pub(crate) async fn club(
     Ok((organisation, events::create(&mut db, organisation, "Bench", false, false).await?))
 }
 
+/// Adds credits to an organisation. `key` is the idempotency key.
 pub(crate) async fn fund(
     pool: &PgPool,
     organisation: OrganisationId,
@@ -175,7 +192,7 @@ pub(crate) async fn fund(
     Ok(())
 }
 
-/// Queues photos of an event.
+/// Queues this number of photos of an event.
 pub(crate) async fn queue(pool: &PgPool, event: EventId, photos: usize) -> anyhow::Result<()> {
     let mut db = pool.acquire().await?;
     for call in 0..photos.div_ceil(enqueue::PHOTOS_MAX) {
@@ -187,10 +204,12 @@ pub(crate) async fn queue(pool: &PgPool, event: EventId, photos: usize) -> anyho
     Ok(())
 }
 
+/// Waits until no photo of the event waits and none is in progress.
 pub(crate) async fn until_done(pool: &PgPool, event: EventId) -> anyhow::Result<()> {
     loop {
         let open: i64 = sqlx::query_scalar(
-            "SELECT (SELECT sum(tail - head)::bigint FROM queue WHERE event_id = $1) + (SELECT count(*) FROM in_flight)",
+            "SELECT (SELECT sum(tail - head)::bigint FROM queue WHERE event_id = $1)
+                    + (SELECT count(*) FROM in_flight)",
         )
         .bind(event.0)
         .fetch_one(pool)

@@ -1,4 +1,4 @@
-//! From a top-up that was answered to the first photo claimed.
+//! Measures the time from the answer to a top-up to the first claim.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,15 +44,16 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
         let mut waits = Vec::new();
         for number in 0..rounds {
             until_paused(&pool, organisation).await?;
-            // So that no round begins at the same moment of the worker's poll.
+            // Waits, so that each round begins at another moment of the worker's poll.
             tokio::time::sleep(Duration::from_millis(5 + number as u64 * 7 % 97)).await;
             fund(&pool, organisation, 1, &format!("round-{number}")).await?;
             let answered =
                 std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
-            wake.ring_now().await;
+            wake.send().await;
             until_paused(&pool, organisation).await?;
             let claimed: f64 = sqlx::query_scalar(
-                "SELECT extract(epoch FROM max(at))::float8 FROM ledger WHERE organisation_id = $1 AND movement = 'reserve'",
+                "SELECT extract(epoch FROM max(at))::float8 FROM ledger
+                 WHERE organisation_id = $1 AND movement = 'reserve'",
             )
             .bind(organisation.0)
             .fetch_one(&pool)
@@ -73,7 +74,8 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     Ok(())
 }
 
-/// Everything that was paid for is claimed.
+/// Waits until the organisation has no available credits: all photos that it can pay for are
+/// claimed.
 async fn until_paused(pool: &PgPool, organisation: OrganisationId) -> anyhow::Result<()> {
     loop {
         let available: i64 =

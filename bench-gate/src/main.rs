@@ -1,6 +1,9 @@
-//! The gate's speed beside that of what a user would pick instead: one run, interleaved, ratios. `make bench-gate`.
+//! Compares the speed of the gate with the alternatives that a user might choose. `make bench-gate`
+//! runs it.
 //!
-//! Ends with a line of JSON. Rates go up and down with the machine and its load; ratios of the same run do much less.
+//! All candidates are measured in turn within one run, and compared by ratios. Rates depend on the
+//! machine and its load; ratios within one run depend on them much less. The last line of the
+//! output is JSON.
 
 #![allow(
     clippy::print_stdout,
@@ -24,14 +27,15 @@ use std::collections::BTreeMap;
 
 use ground::Ground;
 
-/// What the last line holds.
+/// The figures by name, as in the last line of the output.
 type Figures = BTreeMap<String, f64>;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut ground = Ground::prepare().await?;
     let mut figures = Figures::new();
-    // All, or those that are named: make bench-gate ARGS='workers latency'.
+    // Without arguments all parts are measured; otherwise the named ones:
+    // make bench-gate ARGS='workers latency'.
     let named: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     if wanted("gates") {
@@ -50,13 +54,13 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The middle one.
+/// The median of the values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// To three digits.
+/// The value rounded to three significant digits.
 fn round(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;

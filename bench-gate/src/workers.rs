@@ -1,5 +1,8 @@
-//! Jobs that do nothing, through whole workers: ours, which reserves and settles each, and the nearest rivals, which have
-//! no gate. Clocked to the last durable completion, the enqueueing not counted.
+//! Compares whole workers on jobs that do nothing. Photogate reserves and settles each job; awa and
+//! apalis-postgres, the nearest alternatives, have no gate.
+//!
+//! The time runs from the start of the worker to the last durable completion. The time to enqueue
+//! is not counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,13 +27,15 @@ use crate::{
     median, round,
 };
 
+/// Number of jobs in one measurement.
 const JOBS: usize = 60_000;
+/// Number of rounds. Each worker is measured once in a round.
 const ROUNDS: usize = 2;
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
-    println!("\n# {JOBS} jobs that do nothing, through a whole worker, {ROUNDS} rounds in turn\n");
+    println!("\n# {JOBS} jobs that do nothing, with a whole worker, {ROUNDS} rounds in turn\n");
     println!(
-        "| | jobs/s | CPU ms per 1,000: server | client | both | WAL bytes a job | commits a job |"
+        "| | jobs/s | CPU ms per 1,000: server | client | both | WAL bytes per job | commits per job |"
     );
     println!("|---|---|---|---|---|---|---|");
     let mut ours = Vec::new();
@@ -73,6 +78,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     Ok(())
 }
 
+/// Prints the median of the costs as a row of the table, and returns it.
 fn tell(name: &str, costs: &[Cost]) -> Cost {
     let of = |what: fn(&Cost) -> f64| median(costs.iter().map(what).collect());
     let cost = Cost {
@@ -100,7 +106,7 @@ async fn photogate(ground: &mut Ground) -> anyhow::Result<Cost> {
     let (_, event) = club(&pool, JOBS).await?;
     queue(&pool, event, JOBS).await?;
     ground.settle_down().await?;
-    // 1,024 in hand at once, as the rivals have.
+    // The worker has 1,024 jobs in hand at once, as the alternatives have.
     let config = Config {
         database_url: url.clone(),
         redis_url: Some(ground.services.redis.url()),
@@ -130,7 +136,7 @@ struct AwaSetting {
     shards: i16,
 }
 
-/// Around what its documentation calls fastest, for machines larger and as small as this one.
+/// The settings that awa's documentation calls fastest, for larger machines and for small ones.
 const AWA: [AwaSetting; 3] = [
     AwaSetting { workers: 1024, claimers: 1, shards: 1 },
     AwaSetting { workers: 1024, claimers: 2, shards: 4 },
@@ -157,10 +163,13 @@ async fn awa(ground: &mut Ground, setting: &AwaSetting) -> anyhow::Result<Cost> 
     let config = QueueStorageConfig::default();
     let store = QueueStorage::new(config.clone())?;
     store.install(&pool).await?;
-    sqlx08::query("INSERT INTO awa.queue_meta (queue, enqueue_shards) VALUES ('noop', $1) ON CONFLICT (queue) DO UPDATE SET enqueue_shards = EXCLUDED.enqueue_shards")
-        .bind(setting.shards)
-        .execute(&pool)
-        .await?;
+    sqlx08::query(
+        "INSERT INTO awa.queue_meta (queue, enqueue_shards) VALUES ('noop', $1)
+         ON CONFLICT (queue) DO UPDATE SET enqueue_shards = EXCLUDED.enqueue_shards",
+    )
+    .bind(setting.shards)
+    .execute(&pool)
+    .await?;
     for _ in 0..JOBS / 2000 {
         let job = |number| InsertParams {
             kind: "noop".into(),
@@ -188,11 +197,14 @@ async fn awa(ground: &mut Ground, setting: &AwaSetting) -> anyhow::Result<Cost> 
     let before = ground.meter().await?;
     client.start().await?;
     loop {
-        // Handlers return before their completion is written: only what is committed counts.
+        // Handlers return before their completion is written. Only committed completions count.
         let done: i64 = sqlx08::query_scalar(
-            "SELECT ((SELECT coalesce(sum(completed_count), 0) FROM awa.receipt_completion_batches WHERE queue = 'noop')
-                   + (SELECT count(*) FROM awa.done_entries WHERE queue = 'noop' AND state = 'completed')
-                   + (SELECT coalesce(sum(pruned_completed_count), 0) FROM awa.queue_terminal_rollups WHERE queue = 'noop'))::bigint",
+            "SELECT ((SELECT coalesce(sum(completed_count), 0)
+                      FROM awa.receipt_completion_batches WHERE queue = 'noop')
+                   + (SELECT count(*)
+                      FROM awa.done_entries WHERE queue = 'noop' AND state = 'completed')
+                   + (SELECT coalesce(sum(pruned_completed_count), 0)
+                      FROM awa.queue_terminal_rollups WHERE queue = 'noop'))::bigint",
         )
         .fetch_one(&pool)
         .await?;
@@ -240,7 +252,7 @@ async fn apalis_postgres(ground: &mut Ground, setting: &ApalisSetting) -> anyhow
     let mut sink = PostgresStorage::<Number>::new(&pool).with_config(config.clone());
     for call in 0..JOBS / 5000 {
         let jobs = (0..5000).map(|n| Number { n: call * 5000 + n }).collect();
-        sink.push_bulk(jobs).await.ok().context("apalis-postgres takes no jobs")?;
+        sink.push_bulk(jobs).await.ok().context("apalis-postgres did not accept the jobs")?;
     }
     ground.settle_down().await?;
     let (stop, stopped) = watch::channel(false);

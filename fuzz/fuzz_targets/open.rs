@@ -1,4 +1,4 @@
-//! The head of a file: its format, its size, its scans, its EXIF orientation.
+//! Fuzzes the head of a photo's file: format, size, scans and EXIF orientation.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! EXIF put right after a turn: whatever it is, this ends.
+//! Fuzzes the correction of EXIF data after a turn. It must end for any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! An organiser's file: an error or numbers that can be worn.
+//! Fuzzes the file of a start list. The result must be an error, or valid bib numbers.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,10 @@ fuzz_target!(|file: &[u8]| {
         assert!(!numbers.is_empty() && numbers.len() <= photogate::start_list::NUMBERS_MAX);
         for number in numbers {
             assert!((1..=10).contains(&number.len()), "{number:?}");
-            assert!(number.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()), "{number:?}");
+            assert!(
+                number.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()),
+                "{number:?}"
+            );
         }
     }
 });

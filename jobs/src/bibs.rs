@@ -1,4 +1,4 @@
-//! Which lines of text are bib numbers.
+//! Decides which lines of text are bib numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,39 +7,43 @@ use crate::{
     text::Line,
 };
 
-/// A bib number. The box in pixels of the upright full-size photo.
+/// A bib number on a photo. Lengths are in pixels of the upright full-size photo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bib {
-    /// Upper-case letters and digits.
+    /// The number: upper-case letters and digits.
     pub number: String,
-    /// 0 to 1.
+    /// Confidence in the reading, from 0 to 1.
     pub score: f32,
-    /// Left edge.
+    /// Left edge of the box, in pixels.
     pub x: f32,
-    /// Upper edge.
+    /// Upper edge of the box, in pixels.
     pub y: f32,
-    /// Of the box.
+    /// Width of the box, in pixels.
     pub width: f32,
-    /// Of the box.
+    /// Height of the box, in pixels.
     pub height: f32,
 }
 
-/// Below it a reading is a guess.
+/// Smallest score of a bib number. A reading with a lower score is a guess.
 const SCORE_MIN: f32 = 0.9;
-/// The same where numbers are worn: what else is written there?
+/// Smallest score of a bib number under a face. It is lower, because other text is rare there.
 const SCORE_WORN_MIN: f32 = 0.8;
-/// The same where a start list has the number.
+/// Smallest score of a bib number if the event has a start list.
 const SCORE_LISTED_MIN: f32 = 0.6;
-/// Shorter readings are not corrected: almost any two characters are one away from somebody's.
+/// Smallest length of a reading that is corrected. Almost every reading of two characters differs
+/// in only one from some runner's number.
 const CORRECTED_MIN: usize = 3;
-/// How sure a corrected reading is, of what it was.
+/// Factor for the score of a reading that was corrected.
 const CORRECTED: f32 = 0.8;
 
-/// The bib numbers among lines of text, each number once, best first.
+/// Returns the bib numbers among lines of text, each number once, best score first.
 ///
-/// The *whole* line must look like a bib: a word with digits in it is a sponsor, a distance or a clock. Where there is a
-/// start list, it decides: what is on it is a bib, even if it looks like a year; one misread character is corrected
-/// where only one runner fits; anything else is none.
+/// The *whole* line must look like a bib number, because a word with digits in it is a sponsor, a
+/// distance or a clock.
+///
+/// If there is a start list, it decides. A number on the list is a bib number, even if it looks
+/// like a year. One misread character is corrected if only one number on the list fits. No other
+/// line is a bib number.
 pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
     let mut bibs: Vec<Bib> = lines
         .iter()
@@ -64,12 +68,13 @@ pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
     kept
 }
 
-/// What a start list makes of a line, and how sure that is.
+/// The number on the start list that a line shows, and its score.
 fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     let read = characters(&line.text).filter(|_| line.score >= SCORE_LISTED_MIN)?;
     match list.look_up(&read) {
         Entry::Listed => Some((read, line.score)),
-        // A word that is a character away from somebody's number is a word.
+        // A word is not corrected to a number from which it differs in one character, unless the
+        // two characters look alike.
         Entry::Misread { meant, alike }
             if read.len() >= CORRECTED_MIN && (alike || number(&line.text).is_some()) =>
         {
@@ -79,14 +84,18 @@ fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     }
 }
 
-/// Upper-case letters and digits, without the signs between them; `None` where there are others.
+/// The letters and digits of a text, in upper case, without the signs between them. `None` if there
+/// are none, or if one is not ASCII.
 fn characters(text: &str) -> Option<String> {
     let kept: String =
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
     (kept.is_ascii() && !kept.is_empty()).then_some(kept)
 }
 
-/// A letter or two, one to six digits, a letter or two; at least two characters; not a year, a clock or a distance.
+/// The bib number that a text shows, or `None`.
+///
+/// A bib number has up to two letters, one to six digits, and up to two letters; together at least
+/// two characters. It is not a year, a clock or a distance.
 fn number(text: &str) -> Option<String> {
     if is_clock(text) {
         return None;
@@ -107,12 +116,12 @@ fn is_year(number: &str) -> bool {
     number.len() == 4 && number.parse().is_ok_and(|year| (1990..=2039).contains(&year))
 }
 
-/// 10:15, 1:23:45, 12.30
+/// Whether a text is a time of day or a race time, such as 10:15 or 1:23:45.
 fn is_clock(text: &str) -> bool {
     text.contains(':')
 }
 
-/// 5K, 10K, 42KM.
+/// Whether a text is a distance, such as 5K, 10K or 42KM.
 fn is_distance(rest: &str, tail: &str, before: usize) -> bool {
     before == 0 && matches!(tail, "K" | "KM" | "M" | "MI") && rest.len() - tail.len() <= 2
 }

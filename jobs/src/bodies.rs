@@ -1,27 +1,33 @@
-//! Where people wear their numbers: under their faces.
+//! Computes the parts of a picture where people wear bib numbers: under their faces.
 
 use crate::{
     faces::Face,
     picture::{Frame, to_f32, to_pixels},
 };
 
-/// Text is looked for there with the face this wide, in pixels: digits on a chest are about half as high as a face is
-/// wide. From 56 to 72, it reads the same; see docs/benchmarks.md.
+/// For the text search under a face, the picture is resized until the face is this wide, in pixels.
+/// Digits on a chest are about half as high as a face is wide. Every width from 56 to 72 gives the
+/// same readings; see docs/benchmarks.md.
 const FACE_WIDTH: f32 = 64.0;
-/// No closer than this: what the picture does not have, no enlargement brings.
+/// Largest enlargement. More does not add detail to the picture.
 const ENLARGE_MAX: f32 = 2.0;
-/// Not worth a second look: hardly closer than the whole picture was looked at.
+/// A part is searched again only if it is enlarged by at least this factor more than the whole
+/// picture was.
 const CLOSER_MIN: f32 = 1.25;
-/// The place for a number: so many widths of the face to both sides of its middle, and heights below its top.
+/// The part extends this many face widths to both sides of the middle of the face.
 const ASIDE: f32 = 2.0;
+/// The part begins this many face heights below the top of the face.
 const TOP: f32 = 1.0;
+/// The part ends this many face heights below the top of the face.
 const BOTTOM: f32 = 5.5;
-/// People looked at closer, largest first.
+/// Largest number of faces under which text is searched; the largest faces come first.
 const PEOPLE_MAX: usize = 16;
-/// In a picture, narrower faces belong to people whose numbers cannot be read.
+/// Smallest face, in pixels of the picture at working size. The numbers of people with narrower
+/// faces cannot be read.
 const FACE_WIDTH_MIN: f32 = 8.0;
 
-/// A part of a frame, in its pixels, and how much larger it is looked at.
+/// A part of a frame, in pixels of the frame, and the factor by which it is enlarged for the
+/// search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Body {
     pub(crate) left: u32,
@@ -31,7 +37,8 @@ pub(crate) struct Body {
     pub(crate) zoom: f32,
 }
 
-/// The bodies under these faces (in pixels of the frame) that are worth a closer look than at `zoom`.
+/// Returns the parts under these faces that are worth a second search. The whole frame was searched
+/// at `zoom`. The faces are in pixels of the frame.
 pub(crate) fn bodies(frame: &Frame, faces: &[Face], zoom: f32) -> Vec<Body> {
     let mut faces: Vec<_> = faces.iter().filter(|face| face.width >= FACE_WIDTH_MIN).collect();
     faces.sort_by(|a, b| b.width.total_cmp(&a.width));
@@ -41,7 +48,7 @@ pub(crate) fn bodies(frame: &Frame, faces: &[Face], zoom: f32) -> Vec<Body> {
         else {
             continue;
         };
-        // People who stand together are looked at together, where that is less to look at.
+        // Parts close together are searched as one part, if that is not more pixels.
         while let Some(near) =
             bodies.iter().position(|near| near.with(&body).cost() <= near.cost() + body.cost())
         {
@@ -53,7 +60,7 @@ pub(crate) fn bodies(frame: &Frame, faces: &[Face], zoom: f32) -> Vec<Body> {
 }
 
 impl Body {
-    /// `None` where the picture ends above it.
+    /// The part under a face; `None` if most of it is outside the picture.
     fn under(face: &Face, frame: &Frame) -> Option<Self> {
         let middle = face.x + face.width / 2.0;
         let clamp = |value: f32, most: u32| value.clamp(0.0, to_f32(most));
@@ -71,7 +78,7 @@ impl Body {
         })
     }
 
-    /// Around both, as close as the closer.
+    /// The part that contains both, with the larger zoom.
     fn with(&self, other: &Self) -> Self {
         let (left, top) = (self.left.min(other.left), self.top.min(other.top));
         let right = (self.left + self.width).max(other.left + other.width);
@@ -80,13 +87,13 @@ impl Body {
         Self { left, top, width: right - left, height: bottom - top, zoom }
     }
 
-    /// Pixels to look at.
+    /// Number of pixels to search.
     fn cost(&self) -> f32 {
         let (width, height) = self.size();
         to_f32(width) * to_f32(height)
     }
 
-    /// As large as it is looked at, in whole blocks of 32.
+    /// Width and height for the search, in pixels, in whole blocks of 32.
     pub(crate) fn size(&self) -> (u32, u32) {
         let blocks = |length: u32| to_pixels(to_f32(length) * self.zoom / 32.0) * 32;
         (blocks(self.width), blocks(self.height))

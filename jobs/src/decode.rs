@@ -1,4 +1,4 @@
-//! From bytes to pixels.
+//! Decodes the bytes of a photo to pixels.
 
 use std::io::Cursor;
 
@@ -12,30 +12,34 @@ use crate::{
     picture::{Frame, Picture},
 };
 
-/// The long side, in pixels, at which a photo is looked at, at least. Bib numbers of runners in the second row are
-/// lost below it; faces and crowds gain nothing above.
+/// Smallest long side, in pixels, to which a JPEG is scaled while decoding. Photos of other formats
+/// get exactly this long side, if they are larger.
+///
+/// Below it, the bib numbers of runners in the second row are not read. Above it, nothing is gained
+/// for faces and crowds.
 const WORKING_SIDE: u32 = 1600;
 
-/// A photo that passed the limits and is not decoded yet.
+/// A photo that is within the limits and is not decoded yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Photo<'a> {
     pub(crate) bytes: &'a [u8],
-    /// What the bytes say it is.
+    /// Format of the file, as its bytes say.
     pub format: Format,
-    /// As stored, in pixels, before any orientation.
+    /// Width as stored, in pixels, before the EXIF orientation is applied.
     pub stored_width: u32,
-    /// As stored, in pixels, before any orientation.
+    /// Height as stored, in pixels, before the EXIF orientation is applied.
     pub stored_height: u32,
-    /// What EXIF says has to be done to see it upright.
+    /// The change that makes the stored pixels upright, as EXIF says.
     pub orientation: Orientation,
     components: u8,
 }
 
 impl<'a> Photo<'a> {
-    /// Looks at the head of the file: format, size and orientation, within the limits of this crate.
+    /// Reads format, size and orientation from the head of the file, and checks the limits of this
+    /// crate.
     ///
     /// # Errors
-    /// Every [`PhotoError`] but `Truncated` and `Vision`.
+    /// Every [`PhotoError`] except `Truncated` and `Vision`.
     pub fn open(bytes: &'a [u8]) -> Result<Self, PhotoError> {
         let format = limits::sniff(bytes)?;
         let (stored_width, stored_height, components) = match format {
@@ -50,7 +54,7 @@ impl<'a> Photo<'a> {
         Ok(Self { bytes, format, stored_width, stored_height, orientation, components })
     }
 
-    /// Width and height, in pixels, once it is upright as EXIF says.
+    /// Width and height of the photo, in pixels, after it is made upright as EXIF says.
     pub fn upright_size(&self) -> (u32, u32) {
         if self.orientation.swaps_sides() {
             (self.stored_height, self.stored_width)
@@ -59,14 +63,16 @@ impl<'a> Photo<'a> {
         }
     }
 
-    /// Decodes at working size: scaled while decoding where the format can.
+    /// Decodes the photo at working size, upright as EXIF says. A JPEG is scaled while it is
+    /// decoded.
     ///
     /// # Errors
-    /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`].
+    /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`] when the photo cannot be decoded.
     pub fn picture(&self) -> Result<Picture, PhotoError> {
         let frame = match self.is_plain_jpeg().then(|| self.scaled_jpeg()) {
             Some(Ok(frame)) => frame,
-            // turbojpeg takes a warning about the header for an error; the other decoder reads on.
+            // turbojpeg reports a warning about the header as an error. The other decoder can read
+            // such a file.
             Some(Err(PhotoError::Corrupt(warning))) if is_harmless(&warning) => {
                 Frame::new(self.decode()?).fit(WORKING_SIDE)
             }
@@ -77,16 +83,18 @@ impl<'a> Photo<'a> {
         Ok(Picture { frame: frame.oriented(self.orientation), width, height })
     }
 
-    /// All pixels as stored, in the pixel type of the file.
+    /// Decodes all pixels as stored, in the pixel type of the file.
     pub(crate) fn decode(&self) -> Result<DynamicImage, PhotoError> {
         DynamicImage::from_decoder(decoder(self.bytes)?).map_err(decode_error)
     }
 
-    /// turbojpeg has no RGB for CMYK: those go the slow way.
+    /// Whether turbojpeg can decode the photo to RGB. It cannot for CMYK; the slower decoder takes
+    /// those.
     pub(crate) fn is_plain_jpeg(&self) -> bool {
         self.format == Format::Jpeg && self.components != 4
     }
 
+    /// Decodes a plain JPEG at the smallest scale that is still [`WORKING_SIDE`] long.
     fn scaled_jpeg(&self) -> Result<Frame, PhotoError> {
         let long = u64::from(self.stored_width.max(self.stored_height));
         let eighths =
@@ -94,7 +102,7 @@ impl<'a> Photo<'a> {
         self.jpeg_pixels(ScalingFactor::new(usize::try_from(eighths).unwrap_or(8), 8))
     }
 
-    /// The pixels of a plain JPEG as stored, scaled while decoding.
+    /// Decodes the pixels of a plain JPEG as stored, and scales them while decoding.
     pub(crate) fn jpeg_pixels(&self, factor: ScalingFactor) -> Result<Frame, PhotoError> {
         let corrupt = |error: turbojpeg::Error| PhotoError::Corrupt(error.to_string());
         let mut decompressor = Decompressor::new().map_err(corrupt)?;
@@ -122,7 +130,8 @@ impl<'a> Photo<'a> {
     }
 }
 
-/// libjpeg warns about odd bytes and goes on, with every pixel decoded; turbojpeg reports warnings as errors.
+/// Ignores harmless warnings. libjpeg warns about odd bytes and still decodes every pixel, but
+/// turbojpeg reports the warnings as errors.
 fn forgive(error: turbojpeg::Error) -> Result<(), PhotoError> {
     let message = error.to_string();
     if is_harmless(&message) {
@@ -145,7 +154,7 @@ fn is_harmless(message: &str) -> bool {
     warnings.iter().any(|warning| message.contains(warning))
 }
 
-/// The image crate's decoder for these bytes, with bounded memory.
+/// Makes the image crate's decoder for these bytes, with a limit on its memory.
 pub(crate) fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder + '_, PhotoError> {
     let mut reader = ImageReader::new(Cursor::new(bytes));
     let mut limits = image::Limits::default();

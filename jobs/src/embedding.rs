@@ -1,4 +1,6 @@
-//! What tells one face from another, by SFace. Biometric data: only computed where an event's face search is on.
+//! Embeddings of faces, computed by the model SFace.
+//!
+//! An embedding is biometric data. It is computed only if the event's face search is on.
 
 use crate::{
     eyes::Eyes,
@@ -7,13 +9,17 @@ use crate::{
     picture::{ChannelOrder, Picture},
 };
 
-/// 128 numbers of unit length; the cosine of two is their product. 0.45 and more: the same person, most likely.
+/// An embedding of a face: 128 numbers, of unit length as a vector.
+///
+/// The cosine of two embeddings is their dot product. A cosine of 0.45 or more most likely means
+/// the same person.
 pub type Embedding = Vec<f32>;
 
-/// Faces narrower than this, in pixels of the full-size photo, say too little about a person.
+/// Smallest width of a face that gets an embedding, in pixels of the full-size photo. A narrower
+/// face does not show enough to tell people apart.
 pub const EMBEDDABLE_WIDTH: f32 = 40.0;
 
-/// Where the landmarks stand in the 112 x 112 pixels that the model was trained on.
+/// Positions of the landmarks in the 112 x 112 pixels that the model was trained on.
 const TEMPLATE: [[f32; 2]; 5] = [
     [38.2946, 51.6963],
     [73.5318, 51.5014],
@@ -23,10 +29,11 @@ const TEMPLATE: [[f32; 2]; 5] = [
 ];
 
 impl Eyes {
-    /// The embedding of a face of this picture; `None` for a face narrower than [`EMBEDDABLE_WIDTH`].
+    /// Computes the embedding of a face of this picture; `None` if the face is narrower than
+    /// [`EMBEDDABLE_WIDTH`].
     ///
     /// # Errors
-    /// [`PhotoError::Vision`] when the model refuses the face.
+    /// [`PhotoError::Vision`] when the model fails on the face.
     pub fn embedding(
         &mut self,
         picture: &Picture,
@@ -46,13 +53,14 @@ impl Eyes {
         let values = outputs.into_iter().next().map(|output| output.values).unwrap_or_default();
         let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
         if values.len() != 128 || length <= 0.0 || !length.is_finite() {
-            return Err(PhotoError::Vision("a face gave no embedding".into()));
+            return Err(PhotoError::Vision("the model gave no embedding for a face".into()));
         }
         Ok(Some(values.iter().map(|value| value / length).collect()))
     }
 }
 
-/// The similarity (scale, turn, shift) that takes the template to these landmarks, by least squares.
+/// Computes the similarity (scale, turn, shift) that maps the template to these landmarks, by least
+/// squares.
 fn similarity(landmarks: [[f32; 2]; 5]) -> [[f32; 3]; 2] {
     let mean = |points: &[[f32; 2]; 5], axis: usize| {
         points.iter().map(|point| point[axis]).sum::<f32>() / 5.0

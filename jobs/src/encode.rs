@@ -1,4 +1,4 @@
-//! The upright photo, as a file.
+//! Writes the upright copy of a photo, and its thumbnail.
 
 use std::io::Cursor;
 
@@ -18,28 +18,34 @@ use crate::{
     rotate, thumbnail,
 };
 
-/// Visually without loss; a generation costs about 45 dB PSNR.
+/// JPEG quality of a photo that is encoded again. The loss is not visible: one such encoding has
+/// about 45 dB PSNR.
 const QUALITY: i32 = 95;
 
 /// A photo whose pixels are upright.
 #[derive(Debug)]
 pub struct Upright {
-    /// The file.
+    /// The bytes of the file.
     pub bytes: Vec<u8>,
-    /// Its format: that of the original, but PNG for GIF and TIFF.
+    /// Format of the file. It is the format of the original, but PNG for GIF and TIFF.
     pub format: Format,
-    /// True when every pixel is that of the original.
+    /// True if every pixel is as in the original.
     pub lossless: bool,
 }
 
 impl Photo<'_> {
-    /// Writes the photo with upright pixels: what EXIF says and then `turn`. Orientation is 1 afterwards, the
-    /// dimensions are right, the thumbnail is turned too (or dropped, if it cannot be), the ICC profile and all other EXIF are kept.
+    /// Writes the photo with upright pixels: turned as EXIF says, and then by `turn`.
     ///
-    /// A JPEG is turned without loss where its sides allow, else coded again at high quality.
+    /// In the written file, the EXIF orientation is 1 and the dimensions are right. The EXIF
+    /// thumbnail is turned too, or removed if it cannot be turned. The ICC profile and all other
+    /// EXIF data are kept.
+    ///
+    /// A JPEG is turned without loss if its sides allow it; otherwise it is encoded again at high
+    /// quality.
     ///
     /// # Errors
-    /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`] when the photo cannot be decoded in full.
+    /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`] when the photo cannot be decoded in
+    /// full.
     pub fn upright(&self, turn: Turn) -> Result<Upright, PhotoError> {
         let orientation = self.orientation.then(turn);
         let (width, height) = if orientation.swaps_sides() {
@@ -48,7 +54,7 @@ impl Photo<'_> {
             (self.stored_width, self.stored_height)
         };
         let turned = match self.format {
-            // Its tag lies, and the pixels are upright as they are.
+            // The EXIF tag is wrong, and the stored pixels are upright: only the tag is changed.
             Format::Jpeg if orientation.is_upright() => Some(self.bytes.to_vec()),
             Format::Jpeg => rotate::lossless(self.bytes, orientation),
             Format::Png | Format::WebP | Format::Gif | Format::Tiff => None,
@@ -59,7 +65,8 @@ impl Photo<'_> {
                     thumbnail::turned(small, orientation)
                 });
             }
-            // Some tags are where no turn reaches them: then all is coded again.
+            // Some files have the tag in a place that `set_upright` does not reach. They are
+            // encoded again.
             if exif::orientation(&bytes, Format::Jpeg).is_upright() {
                 return Ok(Upright { bytes, format: Format::Jpeg, lossless: true });
             }
@@ -94,17 +101,18 @@ impl Photo<'_> {
                 (png(image, icc, tiff)?, Format::Png)
             }
         };
-        // A lossy WebP is written without loss too: the pixels are those of the original.
+        // A lossy WebP is also written without loss: its pixels are as in the original.
         Ok(Upright { bytes, format, lossless: true })
     }
 }
 
-/// The long side of a thumbnail: sharp at 13 rem on a dense screen.
+/// Long side of a thumbnail, in pixels. It is sharp at a width of 13 rem on a dense screen.
 const THUMBNAIL_SIDE: u32 = 480;
+/// JPEG quality of a thumbnail.
 const THUMBNAIL_QUALITY: i32 = 80;
 
 impl Picture {
-    /// A small JPEG of it, of 10 to 60 kilobytes.
+    /// Makes a thumbnail: a JPEG of 10 to 60 kilobytes.
     ///
     /// # Errors
     /// [`PhotoError::Corrupt`] if the encoder refuses the picture.
@@ -169,7 +177,8 @@ fn webp(
     Ok(bytes)
 }
 
-/// Metadata that the encoder cannot carry is left out: the pixels matter more.
+/// Gives the metadata to the encoder. Metadata that the format cannot hold is left out, because the
+/// pixels matter more.
 fn keep(encoder: &mut impl ImageEncoder, icc: Option<Vec<u8>>, tiff: Option<Vec<u8>>) {
     let _ = icc.map(|icc| encoder.set_icc_profile(icc));
     let _ = tiff.map(|tiff| encoder.set_exif_metadata(tiff));

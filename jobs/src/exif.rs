@@ -1,4 +1,4 @@
-//! What EXIF says about orientation, and putting it right after a turn.
+//! Reads the orientation from EXIF data, and corrects EXIF data after a turn.
 
 use std::io::Cursor;
 
@@ -7,13 +7,14 @@ use img_parts::{ImageEXIF, webp::WebP};
 
 use crate::{limits::Format, orientation::Orientation};
 
-/// The orientation that the file states. A file without EXIF, or with EXIF nobody can read, is upright.
+/// Reads the orientation of a file. A file without readable EXIF data is upright.
 pub(crate) fn orientation(bytes: &[u8], format: Format) -> Orientation {
     let mut reader = Reader::new();
     reader.continue_on_error(true);
     let read = match format {
         Format::Gif => return Orientation::default(),
-        // Some writers begin the chunk with JPEG's "Exif\0\0", which no reader expects.
+        // Some programs begin the chunk with "Exif\0\0" as in a JPEG. The reader does not expect
+        // this.
         Format::WebP => match webp_exif(bytes) {
             Some(raw) => reader.read_raw(raw),
             None => return Orientation::default(),
@@ -33,9 +34,12 @@ fn webp_exif(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(raw.strip_prefix(b"Exif\0\0").unwrap_or(&raw).to_vec())
 }
 
-/// Puts a TIFF structure right for pixels that are upright now, in place: Orientation 1, the pixel dimensions as they
-/// are, and the thumbnail as `turn` has it; if that is nothing, or longer, there is none (it would still lie on its side).
-/// Everything else stays, maker notes included. Tags that are missing or damaged are left alone.
+/// Corrects a TIFF structure, in place, after the pixels were turned upright.
+///
+/// The orientation becomes 1, and the pixel dimensions become `width` and `height`. `turn` turns
+/// the thumbnail; if it returns `None` or more bytes than before, the thumbnail is removed, because
+/// it would still lie on its side. Everything else stays, maker notes included. Tags that are
+/// missing or damaged are left alone.
 pub(crate) fn set_upright(
     tiff: &mut [u8],
     width: u32,
@@ -54,7 +58,7 @@ pub(crate) fn set_upright(
     }) else {
         return;
     };
-    // The link to the thumbnail's directory.
+    // Without a turned thumbnail, the link to its directory is removed.
     if order.turn_thumbnail(tiff, end, turn).is_none()
         && let Some(link) = tiff.get_mut(end..end + 4)
     {
@@ -69,7 +73,8 @@ pub(crate) fn set_upright(
     }
 }
 
-/// The TIFF structure within a JPEG's first EXIF segment, if there is one before the first scan.
+/// Returns the TIFF structure in a JPEG's first EXIF segment; `None` if there is no such segment
+/// before the first scan.
 pub(crate) fn jpeg_tiff(bytes: &mut [u8]) -> Option<&mut [u8]> {
     let mut at = 2;
     loop {
@@ -86,6 +91,7 @@ pub(crate) fn jpeg_tiff(bytes: &mut [u8]) -> Option<&mut [u8]> {
     }
 }
 
+/// The byte order of a TIFF structure.
 #[derive(Clone, Copy)]
 enum Order {
     Little,
@@ -118,8 +124,11 @@ impl Order {
         .ok()
     }
 
-    /// Calls `visit` with the offset of each of a directory's entries and returns the offset behind them. A directory
-    /// has at most 65535 entries, and none is followed to another directory here: this ends, whatever the bytes say.
+    /// Calls `visit` with the offset of each entry of a directory, and returns the offset after the
+    /// last entry.
+    ///
+    /// This always ends, whatever the bytes are: a directory has at most 65535 entries, and no
+    /// entry is followed to another directory here.
     fn each_entry(
         self,
         tiff: &mut [u8],
@@ -135,7 +144,8 @@ impl Order {
         Some(end)
     }
 
-    /// Turns the JPEG of the directory that is linked at `link`, in the room it has. `None`: there is none that could be.
+    /// Turns the thumbnail of the directory that is linked at `link`, in place. `None` if there is
+    /// no thumbnail, or it cannot be turned in its place.
     fn turn_thumbnail(
         self,
         tiff: &mut [u8],
@@ -162,7 +172,7 @@ impl Order {
         Some(())
     }
 
-    /// Writes a single SHORT or LONG into an entry; another type is left alone.
+    /// Writes a value into an entry of type SHORT or LONG. Entries of other types are left alone.
     fn write(self, tiff: &mut [u8], entry: usize, value: u32) {
         let kind = self.u16(tiff, entry + 2);
         let short = u16::try_from(value).unwrap_or(u16::MAX);

@@ -1,4 +1,4 @@
-//! The models, loaded: one set for each thread that looks at photos.
+//! Loads and runs the models. Each thread that looks at photos needs a set of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,42 +18,44 @@ use crate::{
     picture::{Frame, Picture, vision},
 };
 
-/// ONNX Runtime, as the models directory names it.
+/// File name of ONNX Runtime in the models directory.
 pub const RUNTIME: &str = "libonnxruntime.so";
 
-/// The models' files: faces, embeddings, text detection, text recognition.
+/// File names of the models for faces, embeddings, text detection and text recognition, in this
+/// order.
 pub const MODELS: [&str; 4] =
     ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
 
-/// The models could not be loaded: a matter of set-up, not of a photo.
+/// Why the models cannot be loaded. The cause is the installation, not a photo.
 #[derive(Debug, thiserror::Error)]
 pub enum EyesError {
-    /// A file is not where it should be.
-    #[error("{0} is missing: run `make models` (or set models_dir to where the models are)")]
+    /// A file does not exist.
+    #[error("{0} is missing: run `make models`, or set models_dir to the directory of the models")]
     Missing(PathBuf),
-    /// A file is there, but is not what it should be.
+    /// A file exists, but ONNX Runtime cannot use it.
     #[error("{path} cannot be loaded ({reason}): run `make models` again")]
     Unusable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// In the words of ONNX Runtime.
+        /// The reason, in the words of ONNX Runtime.
         reason: String,
     },
 }
 
-/// A full set of models. Single-threaded: for throughput, have one for each core. About 300 MB at work.
+/// A full set of models. It uses one thread; open one set for each core to use them all. A set
+/// needs about 300 MB of memory while it works.
 #[derive(Debug)]
 pub struct Eyes {
     pub(crate) faces: Model,
     pub(crate) embedding: Model,
     pub(crate) text_detection: Model,
     pub(crate) text_recognition: Model,
-    /// What the classes of the text recognition stand for, from class 1 on.
+    /// Characters of the classes of text recognition. The first is class 1; class 0 is a blank.
     pub(crate) alphabet: Vec<String>,
 }
 
 impl Eyes {
-    /// Loads [`RUNTIME`] and [`MODELS`] from a directory, in a second or less.
+    /// Loads [`RUNTIME`] and [`MODELS`] from a directory. This takes a second or less.
     ///
     /// # Errors
     /// When a file is missing or cannot be loaded.
@@ -71,9 +73,9 @@ impl Eyes {
         };
         let [faces, embedding, text_detection, text_recognition] = MODELS;
         let text_recognition = model(text_recognition)?;
-        let alphabet = text_recognition
-            .alphabet()
-            .ok_or_else(|| unusable(directory.join(MODELS[3]), "it has no alphabet".into()))?;
+        let alphabet = text_recognition.alphabet().ok_or_else(|| {
+            unusable(directory.join(MODELS[3]), "it has no list of characters".into())
+        })?;
         Ok(Self {
             faces: model(faces)?,
             embedding: model(embedding)?,
@@ -85,7 +87,7 @@ impl Eyes {
 }
 
 impl Eyes {
-    /// Looks at a small grey picture once, so that the first photo finds everything loaded.
+    /// Runs the models once on a small grey picture, so that the first photo takes no extra time.
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when a model does not work.
@@ -101,7 +103,8 @@ impl Eyes {
     }
 }
 
-/// ONNX Runtime allows one environment a process; all sets of models share it.
+/// Returns the environment of ONNX Runtime. A process can have only one, so all sets of models
+/// share it.
 fn environment(runtime: &Path) -> Result<Environment, String> {
     static SHARED: Mutex<Option<Environment>> = Mutex::new(None);
     let mut shared = SHARED.lock().map_err(|error| error.to_string())?;
@@ -114,14 +117,14 @@ fn environment(runtime: &Path) -> Result<Environment, String> {
     Ok(environment)
 }
 
-/// One network: a tensor in, tensors out.
+/// One model: it takes one tensor and returns tensors.
 #[derive(Debug)]
 pub(crate) struct Model {
     session: Session,
     input: String,
 }
 
-/// A network's answer: its shape, and its values in row-major order.
+/// One tensor that a model returned: its shape, and its values in row-major order.
 pub(crate) struct Output {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
@@ -131,11 +134,13 @@ impl Model {
     fn open(environment: &Environment, path: &Path) -> ort::Result<Self> {
         let session = Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
-            // One thread a set: slots share nothing, and CPU time is that of the calling thread.
+            // One thread for each set, so that slots share nothing, and all CPU time is counted for
+            // the calling thread.
             .with_intra_threads(1)?
             .with_inter_threads(1)?
-            // Photos come in many shapes: an arena and memory patterns would keep the largest of each. Without, a process takes
-            // an eighth less, and no more time.
+            // Photos come in many shapes. An arena and memory patterns would keep memory for the
+            // largest of each shape. Without them, a process takes an eighth less memory and no
+            // more time.
             .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
             .with_memory_pattern(false)?
             .commit_from_file(path)?;
@@ -144,7 +149,7 @@ impl Model {
         Ok(Self { session, input })
     }
 
-    /// The `character` list that PaddleOCR's recognition models carry, and then the space.
+    /// The list `character` in the metadata of PaddleOCR's recognition models, and then the space.
     fn alphabet(&self) -> Option<Vec<String>> {
         let characters = self.session.metadata().ok()?.custom("character")?;
         Some(characters.split('\n').map(str::to_owned).chain([" ".to_owned()]).collect())

@@ -1,4 +1,4 @@
-//! Faces, by YuNet.
+//! Finds faces with the model YuNet.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,35 +8,38 @@ use crate::{
     picture::{ChannelOrder, Frame, Picture, to_f32},
 };
 
-/// A face. Lengths and places in pixels.
+/// A face on a photo. Lengths and positions are in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Face {
-    /// Left edge.
+    /// Left edge of the box, in pixels.
     pub x: f32,
-    /// Upper edge.
+    /// Upper edge of the box, in pixels.
     pub y: f32,
-    /// Of the box.
+    /// Width of the box, in pixels.
     pub width: f32,
-    /// Of the box.
+    /// Height of the box, in pixels.
     pub height: f32,
-    /// 0 to 1.
+    /// Confidence that this is a face, from 0 to 1.
     pub score: f32,
-    /// The person's right eye, left eye, nose, right and left corner of the mouth.
+    /// Points (x, y) of the person's right eye, left eye, nose, right and left corner of the mouth.
     pub landmarks: [[f32; 2]; 5],
 }
 
-/// The long side, in pixels, at which faces are looked for: finds nearly every face that is 40 pixels wide in print.
+/// Long side, in pixels, at which faces are searched. It finds nearly every face that is 40 pixels
+/// wide in print.
 const SIDE: u32 = 640;
-/// YuNet's own default of 0.9 misses one clear face in eight.
+/// Smallest score of a face. YuNet's own default of 0.9 misses one clear face in eight.
 const SCORE_MIN: f32 = 0.6;
+/// Boxes that overlap more than this (intersection over union) are one face.
 const OVERLAP_MAX: f32 = 0.3;
+/// Pixels from one cell of the model's output to the next, for each of its three levels.
 const STRIDES: [u16; 3] = [8, 16, 32];
 
 impl Eyes {
-    /// The faces of a picture, best first.
+    /// Finds the faces of a picture, best score first.
     ///
     /// # Errors
-    /// [`PhotoError::Vision`] when the model refuses the picture.
+    /// [`PhotoError::Vision`] when the model fails on the picture.
     pub fn faces(&mut self, picture: &Picture) -> Result<Vec<Face>, PhotoError> {
         let mut faces = self.detect(&picture.frame, SIDE)?;
         let scale = picture.scale();
@@ -46,7 +49,8 @@ impl Eyes {
         Ok(faces)
     }
 
-    /// The faces of a frame, in its own pixels, looked for at a long side of at most `side`.
+    /// Finds the faces of a frame at a long side of at most `side` pixels. The result is in pixels
+    /// of the frame.
     pub(crate) fn detect(&mut self, frame: &Frame, side: u32) -> Result<Vec<Face>, PhotoError> {
         let small = frame.fit(side);
         let scale = to_f32(frame.long_side()) / to_f32(small.long_side());
@@ -104,7 +108,7 @@ impl Face {
         }
     }
 
-    /// Intersection over union.
+    /// Intersection over union of the two boxes, from 0 to 1.
     fn overlap(&self, other: &Self) -> f32 {
         let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
         let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
@@ -115,7 +119,7 @@ impl Face {
     }
 }
 
-/// Of boxes that overlap, the one with the best score.
+/// Keeps only the face with the best score of faces whose boxes overlap.
 fn best_of_each(mut faces: Vec<Face>) -> Vec<Face> {
     faces.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Face> = Vec::new();

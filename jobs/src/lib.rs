@@ -1,17 +1,25 @@
-//! What photogate does to a photo. Pure: bytes in, findings out. No runtime, database, network, environment or clock.
+//! The image work of photogate: from the bytes of a photo to its findings.
+//!
+//! The crate is pure: it uses no async runtime, database, network, environment or clock.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut eyes = photogate_jobs::Eyes::open(std::path::Path::new("models"))?;
 //! let bytes = std::fs::read("photo.jpg")?;
 //!
-//! let photo = photogate_jobs::Photo::open(&bytes)?;     // sniffed, within limits, EXIF read
-//! let picture = photo.picture()?;                       // decoded at working size, upright as EXIF says
-//! let faces = eyes.faces(&picture)?;                    // boxes in pixels of the upright full-size photo
-//! let lines = eyes.lines(&picture, &faces)?;            // text, and from it …
-//! let bibs = photogate_jobs::bibs(&lines, &photogate_jobs::StartList::default()); // … the bib numbers
-//! let rotation = eyes.rotation(&picture)?;              // the turn still needed, or an abstention
-//! let upright = photo.upright(rotation.turn)?;          // the photo itself, turned, without loss where possible
+//! // Detects the format, checks the limits, and reads the EXIF orientation.
+//! let photo = photogate_jobs::Photo::open(&bytes)?;
+//! // Decodes at working size, upright as EXIF says.
+//! let picture = photo.picture()?;
+//! // Boxes in pixels of the upright full-size photo.
+//! let faces = eyes.faces(&picture)?;
+//! // Lines of text, and the bib numbers among them.
+//! let lines = eyes.lines(&picture, &faces)?;
+//! let bibs = photogate_jobs::bibs(&lines, &photogate_jobs::StartList::default());
+//! // The turn that is still needed, or an abstention.
+//! let rotation = eyes.rotation(&picture)?;
+//! // The turned photo, without loss if possible.
+//! let upright = photo.upright(rotation.turn)?;
 //! # Ok(()) }
 //! ```
 
@@ -43,7 +51,8 @@ pub use picture::{Frame, Picture, turned};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
 
-/// What only the fuzzer calls by itself: a file's EXIF put right after a turn, and the same of bare TIFF.
+/// Corrects the EXIF data of a JPEG as after a turn, and then of the same bytes read as bare TIFF.
+/// Only the fuzzer calls this function.
 #[cfg(fuzzing)]
 pub fn patch(bytes: &mut [u8]) {
     if let Some(tiff) = exif::jpeg_tiff(bytes) {

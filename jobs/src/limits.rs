@@ -1,61 +1,64 @@
-//! What is let in: decided on the bytes, before any decoder sees them.
+//! The limits of a photo. They are checked on the bytes, before a decoder reads them.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// 100 MiB a file: the largest JPEG of a 100-megapixel camera is about half of it.
+/// Largest file, in bytes: 100 MiB. The largest JPEG of a 100-megapixel camera has about half of
+/// it.
 pub const BYTES_MAX: usize = 100 * 1024 * 1024;
 
-/// 120 megapixels: larger than any camera our users own; 360 MB when decoded in full.
+/// Largest picture, in pixels: 120 megapixels. It is more than any camera of our users has, and
+/// takes 360 MB when decoded in full.
 pub const PIXELS_MAX: u64 = 120_000_000;
 
-/// Scans of a JPEG. A progressive photo has about ten; a few hundred kilobytes with thousands of scans cost a
-/// decoder many seconds each.
+/// Largest number of scans of a JPEG. A progressive photo has about ten. A hostile file of a few
+/// hundred kilobytes can have thousands, and takes a decoder many seconds.
 pub const SCANS_MAX: usize = 32;
 
-/// What the image crate's decoders may allocate, in bytes: an 8-bit RGBA picture of [`PIXELS_MAX`], and a little more.
+/// Memory that the image crate's decoders may allocate, in bytes. It is enough for an 8-bit RGBA
+/// picture of [`PIXELS_MAX`], and a little more.
 pub(crate) const ALLOC_MAX: u64 = 512 * 1024 * 1024;
 
-/// Why a photo cannot be looked at. None of these gets better by trying again.
+/// Why a photo cannot be processed. Another attempt would give the same error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PhotoError {
-    /// There are no bytes.
+    /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// More than [`BYTES_MAX`].
+    /// The file has more than [`BYTES_MAX`] bytes.
     #[error("the file has {0} bytes, more than the {BYTES_MAX} allowed")]
     FileTooLarge(u64),
-    /// More than [`PIXELS_MAX`].
+    /// The picture has more than [`PIXELS_MAX`] pixels.
     #[error("{width}x{height} pixels are more than the 120 megapixels allowed")]
     TooManyPixels {
-        /// As stored, in pixels.
+        /// Width as stored, in pixels.
         width: u32,
-        /// As stored, in pixels.
+        /// Height as stored, in pixels.
         height: u32,
     },
-    /// More than [`SCANS_MAX`].
-    #[error("more than {SCANS_MAX} scans, which only a hostile JPEG has")]
+    /// The JPEG has more than [`SCANS_MAX`] scans.
+    #[error("the JPEG has more than the {SCANS_MAX} scans allowed")]
     TooManyScans,
-    /// Within [`PIXELS_MAX`], but with more or deeper channels than a photo has.
+    /// The picture has at most [`PIXELS_MAX`] pixels, but more or deeper channels than a photo has.
     #[error("decoding it takes more than the 512 MB of memory allowed")]
     TooMuchMemory,
-    /// Not one of [`Format`].
+    /// The format is not one of [`Format`].
     #[error("{0} is not supported: send JPEG, PNG, WebP, GIF or TIFF")]
     UnsupportedFormat(Cow<'static, str>),
     /// The file ends before the picture does.
     #[error("the file ends before the picture does: {0}")]
     Truncated(String),
-    /// The bytes are not what they claim to be.
+    /// The bytes are not a valid file of their format.
     #[error("the file is corrupt: {0}")]
     Corrupt(String),
-    /// A model refused a picture.
-    #[error("the photo could not be looked at: {0}")]
+    /// A model failed on the picture.
+    #[error("a model failed on the photo: {0}")]
     Vision(String),
 }
 
 impl PhotoError {
-    /// A stable code for programs; lower case and underscores.
+    /// The stable code of the error, for programs, in lower case with underscores.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -71,23 +74,23 @@ impl PhotoError {
     }
 }
 
-/// A format that is let in. The bytes decide, never the name of the file.
+/// A supported format. It is detected from the bytes, never from the name of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Baseline or progressive, up to [`SCANS_MAX`] scans.
+    /// JPEG, baseline or progressive, with at most [`SCANS_MAX`] scans.
     Jpeg,
-    /// Including 16-bit and interlaced.
+    /// PNG, including 16-bit and interlaced files.
     Png,
-    /// Lossy or lossless; of an animation the first frame.
+    /// WebP, lossy or lossless. Only the first frame of an animation is used.
     WebP,
-    /// The first frame.
+    /// GIF. Only the first frame is used.
     Gif,
-    /// What the image crate reads of it.
+    /// TIFF, in the variants that the image crate reads.
     Tiff,
 }
 
 impl Format {
-    /// The usual extension of a file, without the dot.
+    /// The usual extension of a file of this format, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Jpeg => "jpg",
@@ -99,7 +102,7 @@ impl Format {
     }
 }
 
-/// Recognises the format by its magic bytes.
+/// Detects the format by its magic bytes, and checks the size of the file.
 pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, PhotoError> {
     if bytes.is_empty() {
         return Err(PhotoError::Empty);
@@ -142,7 +145,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, PhotoError> {
     Err(PhotoError::UnsupportedFormat(name.into()))
 }
 
-/// The size of a picture, refused when it is larger than [`PIXELS_MAX`] or has no pixels.
+/// Refuses a picture with more than [`PIXELS_MAX`] pixels, or with no pixels.
 pub(crate) fn check_size(width: u32, height: u32) -> Result<(), PhotoError> {
     if width == 0 || height == 0 {
         return Err(PhotoError::Corrupt(format!("{width}x{height} pixels")));
@@ -153,7 +156,8 @@ pub(crate) fn check_size(width: u32, height: u32) -> Result<(), PhotoError> {
     Ok(())
 }
 
-/// Reads the frame header of a JPEG and counts its scans, in one bounded pass over the markers.
+/// Reads the frame header of a JPEG and counts its scans, in one pass over the markers.
+///
 /// Returns width and height as stored, and the number of colour components.
 pub(crate) fn scan_jpeg(bytes: &[u8]) -> Result<(u32, u32, u8), PhotoError> {
     let mut frame = None;
@@ -161,14 +165,14 @@ pub(crate) fn scan_jpeg(bytes: &[u8]) -> Result<(u32, u32, u8), PhotoError> {
     let mut at = 2;
     while let Some(marker) = next_marker(bytes, &mut at) {
         match marker {
-            // Standalone: TEM, RSTn, SOI.
+            // TEM, RSTn and SOI have no length.
             0x01 | 0xD0..=0xD8 => {}
             0xD9 => break,
             _ => {
                 let Some(length) = be16(bytes, at).filter(|length| *length >= 2) else { break };
                 let body = bytes.get(at + 2..at + length).unwrap_or_default();
                 match marker {
-                    // SOF0-15, without DHT (C4), JPG (C8) and DAC (CC).
+                    // SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC).
                     0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
                         if let (Some(height), Some(width), Some(components)) =
                             (be16(body, 1), be16(body, 3), body.get(5))
@@ -196,7 +200,8 @@ pub(crate) fn scan_jpeg(bytes: &[u8]) -> Result<(u32, u32, u8), PhotoError> {
     frame.ok_or_else(|| PhotoError::Corrupt("no frame header".into()))
 }
 
-/// Moves `at` behind the next marker and returns its code; skips entropy-coded data and fill bytes.
+/// Moves `at` behind the next marker and returns the marker's code. Skips entropy-coded data and
+/// fill bytes.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         *at += bytes.get(*at..)?.iter().position(|byte| *byte == 0xFF)?;
@@ -205,7 +210,7 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
         }
         let code = bytes[*at];
         *at += 1;
-        // FF00 is a data byte that happens to be FF.
+        // FF00 is not a marker: it stands for the data byte FF.
         if code != 0 {
             return Some(code);
         }

@@ -1,4 +1,4 @@
-//! Which way is up: what EXIF says, and what the picture itself says.
+//! Decides which way is up: from EXIF, and from the picture itself.
 
 use image::DynamicImage;
 use serde::{Deserialize, Serialize};
@@ -11,28 +11,28 @@ use crate::{
     text::detection_size,
 };
 
-/// A clockwise turn.
+/// A clockwise turn in steps of 90 degrees.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(into = "u16", try_from = "u16")]
 pub enum Turn {
-    /// As it is.
+    /// No turn: 0 degrees.
     #[default]
     None,
-    /// A quarter clockwise.
+    /// A quarter turn clockwise: 90 degrees.
     Quarter,
-    /// Upside down.
+    /// A half turn: 180 degrees.
     Half,
-    /// A quarter counter-clockwise.
+    /// A quarter turn counter-clockwise: 270 degrees.
     ThreeQuarters,
 }
 
 impl Turn {
-    /// All four, by growing angle.
+    /// All four turns, ordered by angle.
     pub const ALL: [Self; 4] = [Self::None, Self::Quarter, Self::Half, Self::ThreeQuarters];
 
-    /// Degrees clockwise: 0, 90, 180 or 270.
+    /// The angle in degrees clockwise: 0, 90, 180 or 270.
     pub fn degrees(self) -> u16 {
         90 * self.quarters()
     }
@@ -64,21 +64,22 @@ impl TryFrom<u16> for Turn {
         Self::ALL
             .into_iter()
             .find(|turn| turn.degrees() == degrees)
-            .ok_or("a turn is by 0, 90, 180 or 270 degrees")
+            .ok_or("a turn is 0, 90, 180 or 270 degrees")
     }
 }
 
-/// One of the eight ways a rectangle fits itself: first mirrored left to right if `mirrored`, then turned clockwise.
+/// One of the eight orientations of a picture: first mirrored left to right if `mirrored`, then
+/// turned clockwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Orientation {
-    /// Mirror left to right, before the turn.
+    /// True if the picture is mirrored left to right before the turn.
     pub mirrored: bool,
-    /// Then turn.
+    /// The turn after the mirroring.
     pub turn: Turn,
 }
 
 impl Orientation {
-    /// From the value of the EXIF tag 0x0112. Values that the standard does not know mean "as it is".
+    /// Reads the value of the EXIF tag 0x0112. Values that are not in the standard mean "upright".
     pub fn from_exif(value: u32) -> Self {
         let (mirrored, turn) = match value {
             2 => (true, Turn::None),
@@ -93,19 +94,19 @@ impl Orientation {
         Self { mirrored, turn }
     }
 
-    /// This orientation, and then one more turn.
+    /// This orientation with one more turn after it.
     #[must_use]
     pub fn then(self, turn: Turn) -> Self {
         let quarters = self.turn.quarters() + turn.quarters();
         Self { mirrored: self.mirrored, turn: Turn::from_quarters(usize::from(quarters)) }
     }
 
-    /// True when nothing has to be done.
+    /// True if the picture is upright as stored.
     pub fn is_upright(self) -> bool {
         self == Self::default()
     }
 
-    /// True when width and height change places.
+    /// True if width and height are exchanged.
     pub fn swaps_sides(self) -> bool {
         self.turn.quarters() % 2 == 1
     }
@@ -121,44 +122,48 @@ impl Orientation {
     }
 }
 
-/// What the picture says about which way is up, after EXIF was applied.
+/// The decision of AI rotation, made from the picture after the EXIF orientation was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
-    /// The clockwise turn still needed; none when abstained.
+    /// The clockwise turn that is still needed. It is [`Turn::None`] after an abstention.
     pub turn: Turn,
-    /// 0 to 1: how much of the evidence speaks for this turn.
+    /// Share of the evidence that is for this turn, from 0 to 1.
     pub confidence: f32,
-    /// Too little evidence, or evidence against evidence: the photo is left as it is.
+    /// True if there is too little evidence, or it is contradictory. The photo is then left as it
+    /// is.
     pub abstained: bool,
 }
 
-/// The side, in pixels, of the small picture on which faces vote for a direction.
+/// Long side, in pixels, of the small picture on which faces are searched.
 const FACE_SIDE: u32 = 640;
-/// The sides on which text votes, if faces did not decide; the larger if the smaller did not, and there is more to see.
+/// Long sides, in pixels, at which text is searched if the faces did not decide. The larger one is
+/// used if the smaller one did not decide, and the picture is large enough to show more.
 const TEXT_SIDES: [u32; 2] = [512, 704];
-/// Lines that vote, longest first.
+/// Largest number of lines that are read; the longest lines come first.
 const TEXT_LINES: usize = 6;
-/// What a face that was not found in a turn may have scored, at most.
+/// Score of a face in a turn in which it was not found. Its real score is at most this.
 const SCORE_UNSEEN: f32 = 0.6;
-/// Less in its best turn, and it may be no face at all.
+/// A face with a lower score in its best turn does not count, because it may not be a face.
 const SCORE_SURE: f32 = 0.75;
-/// A photo is never turned on less: one clear face of 30 pixels. Wrong turns began far below, at none of 150 views.
+/// Smallest weight of faces that decides: one clear face of 30 pixels. At this weight, no turn of
+/// 150 test pictures was wrong; wrong turns began far below it.
 const FACE_WEIGHT_MIN: f32 = 0.1;
-/// Of the weight of all faces, what the winner must have.
+/// Smallest share of the weight of all faces that decides.
 const FACE_SHARE_MIN: f32 = 0.8;
-/// Characters, weighed by their scores, that text must have in one direction.
+/// Smallest weight of text that decides: characters, weighted by their scores.
 const TEXT_WEIGHT_MIN: f32 = 6.0;
-/// Of the weight of all text, what the winner must have.
+/// Smallest share of the weight of all text that decides.
 const TEXT_SHARE_MIN: f32 = 0.75;
 
 impl Eyes {
-    /// Decides which way is up, by faces, else by text, else not at all.
+    /// Decides which way is up: by faces; if they do not decide, by text; otherwise it abstains.
     ///
-    /// The small picture is shown in four turns. A face is found in more than one of them, but scores best when it is
-    /// upright; where its landmarks are put says nothing, the model puts them upright always.
+    /// Faces are searched on the small picture in all four turns. A face may be found in several
+    /// turns, but has its best score when it is upright. The landmarks of a face do not help,
+    /// because the model always places them as if the face were upright.
     ///
     /// # Errors
-    /// [`PhotoError::Vision`] when a model refuses the picture.
+    /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn rotation(&mut self, picture: &Picture) -> Result<Rotation, PhotoError> {
         let small = picture.frame.fit(FACE_SIDE);
         let mut seen: Vec<Seen> = Vec::new();
@@ -196,9 +201,11 @@ impl Eyes {
         Ok(Rotation { turn: Turn::None, confidence: 0.0, abstained: true })
     }
 
-    /// How much can be read in each of the four turns: characters, weighed by the square of their scores.
+    /// Returns how much text can be read in each of the four turns: the number of characters,
+    /// weighted by the square of the lines' scores.
     ///
-    /// Text is looked for once: lines that lie are read as they are and upside down, lines that stand both ways up.
+    /// Text is searched only once. Horizontal lines are read as they are and upside down; vertical
+    /// lines are read upwards and downwards.
     fn readable(&mut self, frame: &Frame, side: u32) -> Result<[f32; 4], PhotoError> {
         let mut votes = [0.0; 4];
         let mut slants = self.find(frame, detection_size(frame, side))?;
@@ -218,7 +225,7 @@ impl Eyes {
     }
 }
 
-/// The winner among four directions, if it has enough weight and enough of it.
+/// The turn with the largest weight, if its weight and its share of all weight are large enough.
 fn decide(votes: [f32; 4], weight_min: f32, share_min: f32) -> Option<Rotation> {
     let all: f32 = votes.iter().sum();
     let best = (0..4).max_by(|a, b| votes[*a].total_cmp(&votes[*b]))?;
@@ -230,17 +237,22 @@ fn decide(votes: [f32; 4], weight_min: f32, share_min: f32) -> Option<Rotation> 
     })
 }
 
-/// One face of a photo, as it was seen in the four turns.
+/// One face of a photo, with its score in each of the four turns.
 struct Seen {
-    /// Its centre in the unturned picture.
+    /// Horizontal position of the centre, in pixels of the unturned small picture.
     x: f32,
+    /// Vertical position of the centre, in pixels of the unturned small picture.
     y: f32,
+    /// Side of a square with the same area as the face's box, in pixels.
     size: f32,
+    /// Score in each turn, in the order of [`Turn::ALL`].
     scores: [f32; 4],
 }
 
 impl Seen {
-    /// For the turn in which it looks most like a face; the more, the larger it is and the less it does in the others.
+    /// Returns the turn in which the face has its best score, as a number of quarters, and the
+    /// weight of this vote. The weight grows with the size of the face, and with the distance to
+    /// its second best score.
     fn vote(&self) -> (usize, f32) {
         let mut best: Vec<_> = self.scores.into_iter().enumerate().collect();
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -249,7 +261,7 @@ impl Seen {
     }
 }
 
-/// The centre of a face found in a turned picture, in the picture as it was before.
+/// Converts the centre of a face in a turned picture to the picture before the turn.
 fn unturned(face: &Face, turn: Turn, before: &Frame) -> (f32, f32) {
     let (x, y) = (face.x + face.width / 2.0, face.y + face.height / 2.0);
     let (width, height) = (to_f32(before.width()), to_f32(before.height()));

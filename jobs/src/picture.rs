@@ -1,4 +1,4 @@
-//! Pixels at working size.
+//! The pixels of a photo at working size, and operations on them.
 
 use fast_image_resize as fr;
 use image::{DynamicImage, RgbImage};
@@ -19,12 +19,12 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The pixels themselves: a long side of some 1,600.
+    /// The pixels at working size. The long side is about 1,600 pixels.
     pub fn image(&self) -> &RgbImage {
         &self.frame.0
     }
 
-    /// Pixels of the full-size photo for one pixel of [`Self::image`].
+    /// Number of pixels of the full-size photo along one pixel of [`Self::image`].
     pub fn scale(&self) -> f32 {
         to_f32(self.width.max(self.height)) / to_f32(self.frame.long_side())
     }
@@ -63,7 +63,7 @@ impl Frame {
         }
     }
 
-    /// The same picture with a long side of at most `side` pixels; never enlarged.
+    /// The same picture with a long side of at most `side` pixels. It is never enlarged.
     pub(crate) fn fit(&self, side: u32) -> Self {
         if self.long_side() <= side {
             return self.clone();
@@ -76,7 +76,7 @@ impl Frame {
         self.resized(part(self.width()), part(self.height()))
     }
 
-    /// A part of it, as far as it is inside.
+    /// Cuts out a part. Whatever is outside the picture is left out.
     pub(crate) fn part(&self, left: u32, top: u32, width: u32, height: u32) -> Self {
         Self(image::imageops::crop_imm(&self.0, left, top, width, height).to_image())
     }
@@ -99,11 +99,13 @@ impl Frame {
             .ok()
             .and_then(|source| fr::Resizer::new().resize(&source, &mut target, &options).ok());
         let pixels = resized.and_then(|()| RgbImage::from_raw(width, height, target.into_vec()));
-        // Both are same-typed 8-bit RGB of non-zero size, so the resizer has nothing to refuse; a black frame finds nothing.
+        // The resizer does not fail: both pictures are 8-bit RGB and have pixels. If it failed all
+        // the same, nothing would be found on the black picture.
         Self(pixels.unwrap_or_else(|| RgbImage::new(width, height)))
     }
 
-    /// The channels as planes of floats, `(value - mean) * factor`, padded to `width` x `height` with black pixels.
+    /// Returns the channels as planes of floats, `(value - mean) * factor`, padded to `width` x
+    /// `height` with black pixels.
     pub(crate) fn planes(
         &self,
         order: ChannelOrder,
@@ -132,7 +134,8 @@ impl Frame {
         planes
     }
 
-    /// Samples `width` x `height` pixels, between pixels too: (x, y) of the result is `matrix` * (x, y, 1) here.
+    /// Samples a picture of `width` x `height` pixels. Pixel (x, y) of the result is taken from the
+    /// point `matrix` * (x, y, 1) of this picture, interpolated between its pixels.
     pub(crate) fn warp(&self, matrix: [[f32; 3]; 2], width: u32, height: u32) -> Self {
         let (most_x, most_y) = (to_f32(self.width() - 1), to_f32(self.height() - 1));
         let stride = 3 * self.width() as usize;
@@ -161,7 +164,7 @@ impl Frame {
     }
 }
 
-/// A picture, turned clockwise.
+/// Returns the picture turned clockwise by `turn`.
 pub fn turned(image: &RgbImage, turn: Turn) -> RgbImage {
     match turn {
         Turn::None => image.clone(),
@@ -171,19 +174,21 @@ pub fn turned(image: &RgbImage, turn: Turn) -> RgbImage {
     }
 }
 
+/// The order of the colour channels that a model was trained with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ChannelOrder {
     Rgb,
     Bgr,
 }
 
-/// Pixel counts are far below 2^24, where a float still holds every whole number.
+/// A number of pixels as a float. It is exact: sides are far below 2^24, up to where a float holds
+/// every whole number.
 #[allow(clippy::cast_precision_loss, reason = "see above")]
 pub(crate) fn to_f32(pixels: u32) -> f32 {
     pixels as f32
 }
 
-/// The whole pixel at or before a coordinate that was clamped to be in the picture.
+/// The whole pixel at or before a coordinate. The coordinate must be inside the picture.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -208,7 +213,7 @@ fn to_u8(value: f32) -> u8 {
     (value + 0.5) as u8
 }
 
-/// A model's word for trouble, as the photo's.
+/// Turns a model's error into an error of the photo.
 pub(crate) fn vision<E: std::fmt::Display>(error: E) -> PhotoError {
     PhotoError::Vision(error.to_string())
 }

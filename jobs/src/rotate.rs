@@ -1,11 +1,13 @@
-//! Turning a JPEG without decoding it.
+//! Turns a JPEG without loss, without decoding it to pixels.
 
 use turbojpeg::{Transform, TransformOp, Transformer};
 
 use crate::orientation::{Orientation, Turn};
 
-/// Turns the coefficient blocks; every pixel survives. `None` when the sides are not whole blocks in the direction of
-/// the turn (the rest would land on the wrong edge), or when the coder refuses the file.
+/// Turns a JPEG by turning its coefficient blocks; every pixel stays the same.
+///
+/// `None` if a side that the turn moves does not consist of whole blocks, because the incomplete
+/// blocks would land on the wrong edge. Also `None` if libjpeg-turbo refuses the file.
 pub(crate) fn lossless(jpeg: &[u8], orientation: Orientation) -> Option<Vec<u8>> {
     let operation = match (orientation.mirrored, orientation.turn) {
         (false, Turn::None) => TransformOp::None,

@@ -1,44 +1,46 @@
-//! Who runs: the numbers that are worn at an event, where somebody has told them.
+//! The start list of an event: the bib numbers that are worn there.
 
 use std::collections::HashSet;
 
-/// The numbers of an event.
+/// The start list of an event. It is empty if the organiser gave none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartList(HashSet<String>);
 
-/// What a start list says of a reading.
+/// What a start list says about a number that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It is on the list.
+    /// The number is on the list.
     Listed,
-    /// One character was misread, and only this runner fits; `alike`: for one that looks like it.
+    /// One character was misread, and only the number `meant` fits. `alike` is true if the two
+    /// characters look alike.
     Misread { meant: String, alike: bool },
-    /// Nobody wears it.
+    /// The number is not on the list, and cannot be corrected.
     Unknown,
 }
 
-/// Characters that are easily read for each other, and in print often the same.
+/// Pairs of characters that are easily mistaken for each other. In print they often look the same.
 const ALIKE: [(char, char); 6] =
     [('0', 'O'), ('1', 'I'), ('1', 'L'), ('5', 'S'), ('8', 'B'), ('2', 'Z')];
 
 impl StartList {
-    /// Of upper-case letters and digits; anything else is never worn.
+    /// Makes a start list from numbers of upper-case letters and digits. Other numbers never match
+    /// a reading.
     pub fn new(numbers: impl IntoIterator<Item = String>) -> Self {
         Self(numbers.into_iter().collect())
     }
 
-    /// True when nobody is on it.
+    /// True if the list has no numbers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Looks a reading up.
+    /// Looks up a number that was read.
     pub(crate) fn look_up(&self, number: &str) -> Entry {
         if self.0.contains(number) {
             return Entry::Listed;
         }
         let mut fits = HashSet::new();
-        // Alike first: of two runners who fit, the one that takes no real misreading is meant.
+        // Characters that look alike come first: if two numbers fit, the more likely one is meant.
         for alike in [true, false] {
             for (at, was) in number.char_indices() {
                 for now in ('0'..='9').chain('A'..='Z').filter(|now| *now != was) {

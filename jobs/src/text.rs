@@ -1,4 +1,4 @@
-//! Lines of text, by PP-OCR: found by one model, read by another.
+//! Lines of text, by PP-OCR: one model finds the lines, another model reads them.
 
 use std::f32::consts::SQRT_2;
 
@@ -13,56 +13,66 @@ use crate::{
     picture::{ChannelOrder, Frame, Picture, to_f32, to_pixels},
 };
 
-/// A line of text. The box is axis-parallel, around the line as it stands; pixels of the upright full-size photo.
+/// A line of text. Its box is axis-parallel and encloses the line, which may be slanted. Lengths
+/// are in pixels of the upright full-size photo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// As read, untouched.
+    /// The text as the model read it, unchanged.
     pub text: String,
-    /// 0 to 1: the mean over its characters.
+    /// Confidence in the reading, from 0 to 1: the mean over the characters.
     pub score: f32,
-    /// Left edge.
+    /// Left edge of the box, in pixels.
     pub x: f32,
-    /// Upper edge.
+    /// Upper edge of the box, in pixels.
     pub y: f32,
-    /// Of the box.
+    /// Width of the box, in pixels.
     pub width: f32,
-    /// Of the box.
+    /// Height of the box, in pixels.
     pub height: f32,
-    /// Where numbers are worn: under a face.
+    /// True if the line is under a face, where bib numbers are worn.
     pub worn: bool,
 }
 
-/// The long side, in pixels, at which text is looked for in the whole picture. Finding it is most of what a photo costs,
-/// and grows with the square of it: this is enough for whoever runs in front, and whoever does not show a face. The
-/// others are looked at again, closer.
+/// Long side, in pixels, at which text is searched in the whole picture.
+///
+/// The search is the largest part of a photo's CPU time, which grows with the square of this side.
+/// This size is enough for runners in front, and for runners whose face is not visible. The places
+/// under faces are searched again at a larger size.
 const SIDE: u32 = 384;
-/// Smaller photos are enlarged until their short side has this many pixels, as the model was trained.
+/// Smaller photos are enlarged until their short side has this many pixels, because the model was
+/// trained with such pictures.
 const SHORT_SIDE_MIN: u32 = 736;
-/// Lines read of one photo, largest first: a wall of posters does not hold up the queue.
+/// Largest number of lines that are read on one photo; the largest lines are read first. This
+/// limits the time for a photo of a wall of posters.
 pub const LINES_MAX: usize = 32;
-/// What is ten times as long as high, or stands on end, is no bib number and need not be read.
+/// Width of a line divided by its height. Other lines (very long ones, or ones that stand on end)
+/// are not bib numbers, and are not read.
 const RATIO: std::ops::RangeInclusive<f32> = 0.5..=6.0;
-/// What is lower than this where it was found, in pixels, cannot be read with any certainty.
+/// Smallest height of a line, in pixels of the resized picture in which it was found. Lower lines
+/// cannot be read reliably.
 const HEIGHT_MIN: f32 = 10.0;
 
-/// Above it, a pixel is text.
+/// A pixel of the map with a score above this is text.
 const PIXEL_MIN: f32 = 0.3;
-/// The mean over a box.
+/// Smallest mean score of the text pixels of a line.
 const BOX_MIN: f32 = 0.5;
-/// The model marks the core of a line; the line itself is this much larger (area over perimeter).
+/// The model marks only the core of a line. The box grows by this factor times area / perimeter.
 const UNCLIP: f32 = 1.6;
-/// Boxes lower than this hold nothing that can be read, in pixels of the map.
+/// Smallest side of a box before it grows, in pixels of the map. Smaller boxes hold no readable
+/// text.
 const BOX_SIDE_MIN: f32 = 3.0;
-/// Height of a line for recognition, in pixels.
+/// Height to which a line is resized before it is read, in pixels.
 const LINE_HEIGHT: u32 = 48;
-/// A line longer than this is cut off: no bib is 20 times as long as high.
+/// Longest line that is read, in pixels after the resize; the rest is cut off. No bib number is 20
+/// times as long as high.
 const LINE_WIDTH_MAX: f32 = 960.0;
 
 impl Eyes {
-    /// The lines of text of a picture: of the whole of it, and closer where people are.
+    /// Reads the lines of text of a picture. It searches the whole picture, and again at a larger
+    /// size where people are.
     ///
     /// # Errors
-    /// [`PhotoError::Vision`] when a model refuses the picture.
+    /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn lines(&mut self, picture: &Picture, faces: &[Face]) -> Result<Vec<Line>, PhotoError> {
         let (frame, scale) = (&picture.frame, picture.scale());
         let faces: Vec<_> = faces.iter().map(|face| face.scaled(1.0 / scale)).collect();
@@ -73,7 +83,7 @@ impl Eyes {
             let part = frame.part(body.left, body.top, body.width, body.height);
             let (left, top) = (to_f32(body.left), to_f32(body.top));
             for slant in self.find(&part, body.size())? {
-                // What is cut off at the edge is seen whole by another look.
+                // A line that is cut off at the edge is found whole by another search.
                 let slant = Slant { worn: true, ..slant.moved(left, top) };
                 if slant.is_inside(&body) && !slants.iter().any(|seen| seen.is_again(&slant)) {
                     slants.push(slant);
@@ -96,7 +106,8 @@ impl Eyes {
         Ok(lines)
     }
 
-    /// Reads the `most` largest lines of a frame; in its pixels.
+    /// Reads the `most` largest lines of a frame. The boxes of the result are in pixels of the
+    /// frame.
     pub(crate) fn read(
         &mut self,
         frame: &Frame,
@@ -109,7 +120,8 @@ impl Eyes {
         slants.iter().map(|slant| self.recognise(frame, slant)).collect()
     }
 
-    /// Where text is that can be read, in pixels of the frame; it is looked at in this size.
+    /// Finds the lines of text that are large enough to read. The frame is resized to `width` x
+    /// `height` for the search; the result is in pixels of the frame.
     pub(crate) fn find(
         &mut self,
         frame: &Frame,
@@ -134,10 +146,11 @@ impl Eyes {
             .collect())
     }
 
+    /// Reads one line.
     pub(crate) fn recognise(&mut self, frame: &Frame, slant: &Slant) -> Result<Line, PhotoError> {
         let crop = slant.crop(frame);
         let width = crop.width().max(LINE_HEIGHT).next_multiple_of(16);
-        // Behind the line, the neutral grey that the model was trained with.
+        // The rest after the line is neutral grey, as in the model's training.
         let mut input = vec![0.0; 3 * (LINE_HEIGHT * width) as usize];
         let planes = crop.planes(ChannelOrder::Bgr, crop.width(), LINE_HEIGHT, 127.5, 1.0 / 127.5);
         for (to, from) in
@@ -152,7 +165,8 @@ impl Eyes {
         Ok(Line { text, score, x, y, width, height, worn: slant.worn })
     }
 
-    /// Connectionist decoding: class 0 is a blank, and a class that goes on is one character.
+    /// Decodes the model's output (CTC): class 0 is a blank, and equal classes in a row are one
+    /// character. Returns the text and its mean score.
     fn spell(&self, output: &Output) -> (String, f32) {
         let classes = output.shape.last().copied().unwrap_or(1).max(1);
         let (mut text, mut sum, mut characters, mut last) = (String::new(), 0.0, 0.0, 0);
@@ -169,7 +183,8 @@ impl Eyes {
     }
 }
 
-/// At most `side` long, at least [`SHORT_SIDE_MIN`] short as long as that allows, whole blocks of 32.
+/// The size for a text search, in whole blocks of 32 pixels. The long side has at most `side`
+/// pixels. If that allows it, the short side has at least [`SHORT_SIDE_MIN`].
 pub(crate) fn detection_size(frame: &Frame, side: u32) -> (u32, u32) {
     let (width, height) = (to_f32(frame.width()), to_f32(frame.height()));
     let grow = to_f32(SHORT_SIDE_MIN.min(side)) / width.min(height);
@@ -186,7 +201,7 @@ pub(crate) struct Slant {
     along: [f32; 2],
     width: f32,
     height: f32,
-    /// Under a face, where numbers are worn.
+    /// True if it is under a face, where bib numbers are worn.
     worn: bool,
 }
 
@@ -198,23 +213,24 @@ impl Slant {
             centre: [self.centre[0] * x, self.centre[1] * y],
             along: along.map(|part| part / stretch),
             width: self.width * stretch,
-            // The two scales differ by the rounding to blocks of 32 only.
+            // The two scales differ only by the rounding to blocks of 32.
             height: self.height * (x * y).sqrt(),
             worn: self.worn,
         }
     }
 
-    /// Its longer side.
+    /// Length of the longer side.
     pub(crate) fn longest(&self) -> f32 {
         self.width.max(self.height)
     }
 
-    /// Clearly a line, lying or standing; a word of two letters is as high as wide, and may be anything.
+    /// Whether it is clearly longer in one direction, so that the direction of the line is known. A
+    /// word of two letters is as high as wide, and its direction is unknown.
     pub(crate) fn is_long(&self) -> bool {
         self.longest() >= 1.5 * self.width.min(self.height)
     }
 
-    /// The turns of the picture after which it can be read.
+    /// The two turns of the picture after which the line may be readable.
     pub(crate) fn readings(&self) -> [Turn; 2] {
         if self.width >= self.height {
             [Turn::None, Turn::Half]
@@ -223,14 +239,14 @@ impl Slant {
         }
     }
 
-    /// To be read as in a picture that was turned.
+    /// The same rectangle, to be read as if the picture had been turned by `turn`.
     pub(crate) fn turned(self, turn: Turn) -> Self {
         let [x, y] = self.along;
         let standing = Self { width: self.height, height: self.width, ..self };
         match turn {
             Turn::None => self,
             Turn::Half => Self { along: [-x, -y], ..self },
-            // What runs upwards runs to the right after a quarter clockwise.
+            // After a quarter turn clockwise, a line that ran upwards runs to the right.
             Turn::Quarter => Self { along: [y, -x], ..standing },
             Turn::ThreeQuarters => Self { along: [-y, x], ..standing },
         }
@@ -240,7 +256,7 @@ impl Slant {
         Self { centre: [self.centre[0] + x, self.centre[1] + y], ..self }
     }
 
-    /// Not cut off by the edge of what was looked at.
+    /// Whether it is not cut off by the edge of the part that was searched.
     fn is_inside(&self, body: &Body) -> bool {
         let [x, y, width, height] = self.bounds();
         let (left, top) = (to_f32(body.left), to_f32(body.top));
@@ -248,24 +264,24 @@ impl Slant {
         x > left + 1.0 && y > top + 1.0 && x + width < right - 1.0 && y + height < bottom - 1.0
     }
 
-    /// Another look at the same line.
+    /// Whether the other rectangle is the same line, found again.
     fn is_again(&self, other: &Self) -> bool {
         let both = self.overlap(other);
         both > 0.4 * (self.area() + other.area() - both)
     }
 
-    /// A closer look at (some of) the same.
+    /// Whether this is the same line as the other, or a part of it.
     fn is_part_of(&self, other: &Self) -> bool {
         self.overlap(other) > 0.4 * self.area().min(other.area())
     }
 
-    /// Pixels of the box around it.
+    /// Area of the axis-parallel box around it, in pixels.
     fn area(&self) -> f32 {
         let [.., width, height] = self.bounds();
         width * height
     }
 
-    /// Pixels that both have.
+    /// Area of the overlap of the two axis-parallel boxes, in pixels.
     fn overlap(&self, other: &Self) -> f32 {
         let (one, two) = (self.bounds(), other.bounds());
         let [across, down] = [0, 1].map(|axis| {
@@ -274,7 +290,7 @@ impl Slant {
         across.max(0.0) * down.max(0.0)
     }
 
-    /// Across the line, downwards.
+    /// The unit vector of the height: across the line, downwards.
     fn across(&self) -> [f32; 2] {
         [-self.along[1], self.along[0]]
     }
@@ -286,11 +302,12 @@ impl Slant {
         [self.centre[0] - width / 2.0, self.centre[1] - height / 2.0, width, height]
     }
 
-    /// The line, laid straight, [`LINE_HEIGHT`] high.
+    /// Cuts the line out of the frame and straightens it, with a height of [`LINE_HEIGHT`].
     fn crop(&self, frame: &Frame) -> Frame {
         let scale = self.height / to_f32(LINE_HEIGHT);
         let width = to_pixels((self.width / scale).clamp(8.0, LINE_WIDTH_MAX));
-        // Sampled finer and then averaged, or thin strokes of large numbers fall between the samples.
+        // Takes more samples and averages them, so that thin strokes of large digits are not
+        // missed.
         let finer = to_pixels(scale.floor().clamp(1.0, 4.0));
         let step = [self.width / to_f32(width * finer), scale / to_f32(finer)];
         let (along, across) = (self.along, self.across());
@@ -304,8 +321,8 @@ impl Slant {
     }
 }
 
-/// The edges of the blobs (pixels of text that touch each other) of a map of scores, `width` wide, whose mean is at
-/// least [`BOX_MIN`].
+/// Finds the blobs (text pixels that touch each other) of a map of scores, `width` wide. Returns
+/// the edge pixels of each blob whose mean score is at least [`BOX_MIN`].
 fn blobs(map: &[f32], width: usize) -> Vec<Vec<(i32, i32)>> {
     let height = map.len() / width.max(1);
     let mut seen = vec![false; map.len()];
@@ -345,7 +362,8 @@ fn blobs(map: &[f32], width: usize) -> Vec<Vec<(i32, i32)>> {
     found
 }
 
-/// The smallest rectangle around a blob, grown to the size of the line; nothing if it is too small to read.
+/// The smallest rectangle around a blob, grown to the size of the line; `None` if it is too small
+/// to read.
 fn slant(edge: Vec<(i32, i32)>) -> Option<Slant> {
     let hull = hull(edge);
     let tightest = |best: Option<Slant>, slant: Slant| match best {
@@ -404,7 +422,8 @@ fn around(hull: &[(i32, i32)], from: (i32, i32), to: (i32, i32)) -> Slant {
     }
 }
 
-/// Coordinates of a map are far below 2^24, where a float still holds every whole number.
+/// A map's coordinate as a float. It is exact: coordinates are far below 2^24, up to where a float
+/// holds every whole number.
 #[allow(clippy::cast_precision_loss, reason = "see above")]
 fn coordinate(value: i32) -> f32 {
     value as f32

@@ -1,13 +1,15 @@
-//! The small picture within EXIF, turned with the large one.
+//! Turns the thumbnail in the EXIF data together with its photo.
 
 use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, Subsamp};
 
 use crate::{orientation::Orientation, picture::Frame, rotate};
 
-/// No camera writes a larger one; what claims to be is not unpacked.
+/// Largest side of an EXIF thumbnail, in pixels. No camera writes a larger one, so a larger one is
+/// not decoded.
 const SIDE_MAX: usize = 1024;
 
-/// The thumbnail turned, in at most the room it had. `None`: it cannot be read, or does not fit.
+/// Turns a thumbnail. The result has at most as many bytes as before. `None` if the thumbnail
+/// cannot be read, or the result does not fit.
 pub(crate) fn turned(jpeg: &[u8], orientation: Orientation) -> Option<Vec<u8>> {
     let room = jpeg.len();
     let without_loss = rotate::lossless(jpeg, orientation).filter(|turned| turned.len() <= room);

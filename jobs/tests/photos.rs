@@ -1,4 +1,5 @@
-//! The image work on real bytes: what is turned stays the same photo, and broken files are an answer, never a crash.
+//! Tests the image work on real files: a turned photo stays the same photo, and a broken file gives
+//! an error, never a crash.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -28,7 +29,8 @@ fn jpeg(image: &RgbImage) -> Vec<u8> {
     turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
 }
 
-/// A TIFF structure with an orientation, pixel dimensions, a maker note and a link to a thumbnail that is none.
+/// A TIFF structure with an orientation, pixel dimensions, a maker note, and a link to an invalid
+/// thumbnail.
 fn exif_of(orientation: u16, width: u32, height: u32) -> Vec<u8> {
     let mut tiff = b"II*\0\x08\0\0\0".to_vec();
     let entry = |tiff: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
@@ -100,7 +102,8 @@ fn sides_that_are_no_whole_blocks_are_coded_again_and_it_is_said() {
 
 #[test]
 fn upright_means_upright_for_every_reader() {
-    // 160x96 is turned without loss, 150x100 is coded again: the metadata is right either way.
+    // 160x96 is turned without loss, 150x100 is encoded again. The metadata must be right in both
+    // cases.
     for (width, height) in [(160, 96), (150, 100)] {
         let bytes = with_exif(jpeg(&picture(width, height)), exif_of(6, width, height));
         let photo = Photo::open(&bytes).unwrap();
@@ -115,12 +118,12 @@ fn upright_means_upright_for_every_reader() {
         assert_eq!(parts.icc_profile().unwrap().as_ref(), b"a colour profile");
         let tiff = parts.exif().unwrap();
         let mut want = exif_of(1, height, width);
-        want[34..38].fill(0); // no link to a thumbnail that lies on its side
+        want[34..38].fill(0); // no link to a thumbnail on its side
         assert_eq!(tiff.as_ref(), want);
     }
 }
 
-/// A TIFF structure with an orientation, and a thumbnail behind its second directory.
+/// A TIFF structure with an orientation, and a thumbnail after its second directory.
 fn exif_with_thumbnail(orientation: u16, thumbnail: &[u8]) -> Vec<u8> {
     let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
     let entry = |tiff: &mut Vec<u8>, tag: u16, kind: u16, value: [u8; 4]| {
@@ -145,7 +148,7 @@ fn exif_with_thumbnail(orientation: u16, thumbnail: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_thumbnail_is_turned_with_its_photo() {
-    // 160x96 is turned without loss, 150x100 is coded again, and so are their thumbnails.
+    // 160x96 is turned without loss, 150x100 is encoded again. The same is true for the thumbnails.
     for (width, height) in [(160, 96), (150, 100)] {
         let small = jpeg(&picture(width, height));
         let bytes =
@@ -171,7 +174,7 @@ fn the_thumbnail_is_turned_with_its_photo() {
 
 #[test]
 fn where_only_the_tag_lies_only_the_tag_is_changed() {
-    // Sides that are no whole blocks: nothing is coded anew.
+    // The sides are not whole blocks, but the photo is still not encoded again.
     let pixels = jpeg(&picture(150, 100));
     let bytes = with_exif(pixels.clone(), exif_of(6, 150, 100));
 
@@ -253,7 +256,7 @@ fn a_photo_with_flipped_bits_is_an_answer() {
         let whole = sample(name);
         for seed in 0..60usize {
             let mut spoilt = whole.clone();
-            // Mostly in the headers, where it hurts.
+            // Half of the flips are in the headers, where they do most harm.
             for flip in 0..8 {
                 let at = seed.wrapping_mul(7919).wrapping_add(flip * 104_729)
                     % if flip % 2 == 0 { 1024 } else { whole.len() };
@@ -270,8 +273,8 @@ fn a_photo_with_flipped_bits_is_an_answer() {
 #[test]
 fn exif_that_points_at_itself_ends() {
     let mut tiff = exif_of(6, 160, 96);
-    tiff[30..34].copy_from_slice(&8u32.to_le_bytes()); // the details are the first directory again
-    tiff[34..38].copy_from_slice(&8u32.to_le_bytes()); // and so is the thumbnail
+    tiff[30..34].copy_from_slice(&8u32.to_le_bytes()); // the details link to the first directory
+    tiff[34..38].copy_from_slice(&8u32.to_le_bytes()); // and so does the thumbnail
     let bytes = with_exif(jpeg(&picture(160, 96)), tiff);
 
     let upright = Photo::open(&bytes).unwrap().upright(Turn::Half).unwrap();

@@ -38,11 +38,11 @@ BEGIN
     -- 1. Whose turn it is: a skip scan of the partial index. Paused, drained and held queues are not in it.
     WITH RECURSIVE o (organisation_id) AS (
         (SELECT q.organisation_id FROM queue q
-         WHERE q.blocked = 0 AND q.organisation_id > p_cursor
+         WHERE q.runnable AND q.organisation_id > p_cursor
          ORDER BY q.organisation_id LIMIT 1)
         UNION ALL
         SELECT (SELECT q.organisation_id FROM queue q
-                WHERE q.blocked = 0 AND q.organisation_id > o.organisation_id
+                WHERE q.runnable AND q.organisation_id > o.organisation_id
                 ORDER BY q.organisation_id LIMIT 1)
         FROM o WHERE o.organisation_id IS NOT NULL)
     SELECT array_agg(organisation_id) INTO v_next
@@ -51,11 +51,11 @@ BEGIN
     IF coalesce(cardinality(v_next), 0) < v_most AND p_cursor > 0 THEN
         WITH RECURSIVE o (organisation_id) AS (
             (SELECT q.organisation_id FROM queue q
-             WHERE q.blocked = 0 AND q.organisation_id <= p_cursor
+             WHERE q.runnable AND q.organisation_id <= p_cursor
              ORDER BY q.organisation_id LIMIT 1)
             UNION ALL
             SELECT (SELECT q.organisation_id FROM queue q
-                    WHERE q.blocked = 0 AND q.organisation_id > o.organisation_id AND q.organisation_id <= p_cursor
+                    WHERE q.runnable AND q.organisation_id > o.organisation_id AND q.organisation_id <= p_cursor
                     ORDER BY q.organisation_id LIMIT 1)
             FROM o WHERE o.organisation_id IS NOT NULL)
         SELECT array_agg(organisation_id) INTO v_more
@@ -91,14 +91,14 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT * FROM (
                 (SELECT q.queue_id FROM queue q
-                 WHERE q.organisation_id = o.organisation_id AND q.blocked = 0 AND q.queue_id > o.cursor
+                 WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id > o.cursor
                  ORDER BY q.queue_id LIMIT c_queues)
                 UNION ALL
                 (SELECT q.queue_id FROM queue q
-                 WHERE q.organisation_id = o.organisation_id AND q.blocked = 0 AND q.queue_id <= o.cursor
+                 WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id <= o.cursor
                  ORDER BY q.queue_id LIMIT c_queues)) w
             LIMIT least(c_queues, o.quota)) c
-        JOIN queue q ON q.queue_id = c.queue_id AND q.blocked = 0
+        JOIN queue q ON q.queue_id = c.queue_id AND q.runnable
         FOR NO KEY UPDATE OF q SKIP LOCKED) s;
 
     -- 4. In one statement: move offsets, open reservations.
@@ -135,7 +135,7 @@ BEGIN
         UPDATE queue q SET
             head = t.new_head,
             skipped = t.skipped - (t.new_head - t.head - t.take),
-            blocked = CASE WHEN t.new_head = t.tail THEN (q.blocked | 1)::smallint ELSE q.blocked END
+            drained = t.new_head = t.tail
         FROM (
             -- The claim that takes the last photo also passes over what is left, all of which is skipped.
             SELECT *, CASE WHEN take = tail - head - skipped THEN tail

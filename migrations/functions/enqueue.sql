@@ -15,9 +15,17 @@ CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     -- Drained queues are passed over before their events are looked up.
     SELECT coalesce(sum(q.tail - q.head - q.skipped), 0)::bigint FROM queue q
-    WHERE q.organisation_id = p_organisation AND q.blocked & 1 = 0
+    WHERE q.organisation_id = p_organisation AND NOT q.drained
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
+
+-- The latest job of a photo in a queue: the one that says how the photo stands. PostgreSQL puts its body in the place of
+-- the call, so it has no SET and is not SECURITY DEFINER. It runs with the rights of the caller.
+CREATE FUNCTION latest_job(p_photo uuid, p_queue bigint) RETURNS SETOF job
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT j.* FROM job j WHERE j.photo_id = p_photo AND j.queue_id = p_queue ORDER BY j.retry DESC LIMIT 1
+$$;
+GRANT EXECUTE ON FUNCTION latest_job TO photogate_worker, photogate_app, photogate_organisation;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
@@ -38,10 +46,7 @@ BEGIN
         SELECT a.photo_id, a.n, j.retry, o.state, s.position IS NOT NULL AS skipped,
                coalesce(j.position <= p_queue.head, false) AS passed
         FROM asked a
-        LEFT JOIN LATERAL (
-            SELECT x.job_id, x.retry, x.position FROM job x
-            WHERE x.photo_id = a.photo_id AND x.queue_id = p_queue.queue_id
-            ORDER BY x.retry DESC LIMIT 1) j ON true
+        LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
             SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
         LEFT JOIN LATERAL (
@@ -70,7 +75,7 @@ BEGIN
         INSERT INTO job (queue_id, position, photo_id, run_id, retry)
         SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry
         FROM unnest(v_photo, v_retry) WITH ORDINALITY u (photo_id, retry, n);
-        UPDATE queue SET tail = tail + r_queued, blocked = (blocked & ~1)::smallint WHERE queue_id = p_queue.queue_id;
+        UPDATE queue SET tail = tail + r_queued, drained = false WHERE queue_id = p_queue.queue_id;
     END IF;
 END $$;
 
@@ -97,7 +102,7 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
     SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0);
-    r_woke := v_queue.blocked & 1 = 1 AND r_queued > 0;
+    r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id = v_queue.organisation_id;
@@ -125,7 +130,7 @@ BEGIN
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
                      cardinality(p_photos) - coalesce(cardinality(v_photos), 0)) x;
     r_skipped := cardinality(p_photos) - r_queued;
-    r_woke := v_queue.blocked & 1 = 1 AND r_queued > 0;
+    r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id = v_queue.organisation_id;
@@ -152,10 +157,7 @@ BEGIN
     FROM (SELECT DISTINCT key FROM unnest(p_keys) u (key)) a
     LEFT JOIN LATERAL (
         SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true
-    LEFT JOIN LATERAL (
-        SELECT x.job_id, x.retry, x.position FROM job x
-        WHERE x.photo_id = p.photo_id AND x.queue_id = v_queue.queue_id
-        ORDER BY x.retry DESC LIMIT 1) j ON true
+    LEFT JOIN LATERAL latest_job(p.photo_id, v_queue.queue_id) j ON true
     LEFT JOIN LATERAL (
         SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
     LEFT JOIN LATERAL (

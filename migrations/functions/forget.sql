@@ -56,7 +56,7 @@ BEGIN
     WHERE event_id = p_event;
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
-    UPDATE queue SET blocked = (blocked | 4)::smallint WHERE event_id = p_event;
+    UPDATE queue SET held = true WHERE event_id = p_event;
 END $$;
 GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;
 

@@ -1,13 +1,13 @@
 -- Holds: a person, or maintenance, keeps a queue from running.
 --
--- These take the queue's lock, and write only bit 4 of queue.blocked. Nobody else writes that bit, but delete_event.
+-- These take the queue's lock, and write only queue.held. Nobody else writes it, but delete_event.
 
 CREATE FUNCTION hold_queue(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_queue bigint; v_hold bigint;
 BEGIN
-    UPDATE queue SET blocked = (blocked | 4)::smallint WHERE event_id = p_event AND operation = p_operation
+    UPDATE queue SET held = true WHERE event_id = p_event AND operation = p_operation
     RETURNING queue_id INTO v_queue;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     INSERT INTO hold (queue_id, owner, note, until) VALUES (v_queue, p_owner, p_note, p_until)
@@ -32,10 +32,10 @@ BEGIN
     UPDATE hold SET lifted_at = clock_timestamp(), lifted_by = p_actor WHERE hold_id = p_hold AND lifted_at IS NULL;
     r_lifted := FOUND;
     -- A later statement than the lock: it sees every hold that was placed before us.
-    UPDATE queue q SET blocked = (q.blocked & ~4)::smallint
-    WHERE q.queue_id = v_queue AND q.blocked & 4 <> 0
+    UPDATE queue q SET held = false
+    WHERE q.queue_id = v_queue AND q.held
         AND NOT EXISTS (SELECT FROM hold h WHERE h.queue_id = v_queue AND h.lifted_at IS NULL)
-    RETURNING q.blocked = 0 INTO r_woke;
+    RETURNING q.runnable INTO r_woke;
     r_woke := coalesce(r_woke, false);
 END $$;
 GRANT EXECUTE ON FUNCTION lift_hold TO photogate_app;

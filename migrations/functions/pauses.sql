@@ -1,6 +1,6 @@
 -- Pauses: an account without credit pauses its queues; credit that comes in, or comes back, resumes them.
 --
--- Whoever calls these holds the account's row lock. No other bit of queue.blocked is touched: a hold stays a hold.
+-- Whoever calls these holds the account's row lock. They write only queue.paused_since: a hold stays a hold.
 -- Both are called as a later statement than the one that took the account's lock. If it were one statement, paid work
 -- would be stranded: under READ COMMITTED the statement's snapshot is older than the lock, and it does not see a pause
 -- that was written in between.
@@ -10,8 +10,8 @@
 CREATE FUNCTION resume_queues(p_organisations bigint[]) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    UPDATE queue SET blocked = (blocked & ~2)::smallint, no_credit_since = NULL
-    WHERE organisation_id = ANY (p_organisations) AND blocked & 2 <> 0;
+    UPDATE queue SET paused_since = NULL
+    WHERE organisation_id = ANY (p_organisations) AND paused_since IS NOT NULL;
     RETURN FOUND;
 END $$;
 
@@ -19,6 +19,6 @@ END $$;
 CREATE FUNCTION pause_queues(p_organisations bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    UPDATE queue SET blocked = (blocked | 2)::smallint, no_credit_since = clock_timestamp()
-    WHERE organisation_id = ANY (p_organisations) AND blocked = 0;
+    UPDATE queue SET paused_since = clock_timestamp()
+    WHERE organisation_id = ANY (p_organisations) AND runnable;
 END $$;

@@ -25,7 +25,7 @@ BEGIN
         UPDATE queue SET skipped = skipped + r_skipped WHERE queue_id = v_queue.queue_id;
     ELSE
         -- Nothing else is left: the queue is drained.
-        UPDATE queue SET skipped = 0, head = tail, blocked = (blocked | 1)::smallint WHERE queue_id = v_queue.queue_id;
+        UPDATE queue SET skipped = 0, head = tail, drained = true WHERE queue_id = v_queue.queue_id;
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION skip_photos TO photogate_app;
@@ -51,7 +51,7 @@ BEGIN
     IF v_photos IS NOT NULL THEN
         SELECT r_queued INTO v_again FROM append_jobs(v_queue, v_photos, p_actor, 'skipped', 0);
     END IF;
-    r_woke := v_queue.blocked & 1 = 1 AND v_again > 0;
+    r_woke := v_queue.drained AND v_again > 0;
     r_restored := r_restored + v_again;
 END $$;
 GRANT EXECUTE ON FUNCTION restore_photos TO photogate_app;

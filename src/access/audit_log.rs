@@ -1,4 +1,5 @@
-//! What people and programs changed: the audit trail. A deed is written in the transaction of its change.
+//! The audit log: what people and programs changed. An entry is written in the transaction of the
+//! change.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,26 +8,26 @@ use utoipa::ToSchema;
 
 use crate::{access::Caller, ids::OrganisationId};
 
-/// Something that was done.
+/// An entry of the audit log: one change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Deed {
-    /// Its number; the next page begins below it.
+pub struct AuditEntry {
+    /// The entry's number. To get the next page, pass the last one as `below`.
     pub id: i64,
-    /// When.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// Who made the change: an e-mail address, the name of a token, or `System`.
     pub actor: String,
-    /// Whose things it concerned.
+    /// The organisation that was affected; `None` if it was not a single one.
     pub organisation: Option<OrganisationId>,
-    /// What, as in `queue.hold`.
+    /// What was done, as `queue.hold`.
     pub action: String,
-    /// To what, as in `event 4711`.
+    /// What was changed, as `event 4711`.
     pub subject: String,
-    /// With what.
+    /// Details of the change, as JSON.
     pub detail: serde_json::Value,
 }
 
-/// Writes down a deed; `tx` is the transaction of the change.
+/// Writes an entry to the audit log. `tx` must be the transaction of the change.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -39,7 +40,8 @@ pub async fn record(
     detail: serde_json::Value,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "INSERT INTO deed (actor, organisation_id, action, subject, detail) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
+         VALUES ($1, $2, $3, $4, $5)",
         caller.actor,
         organisation.map(|organisation| organisation.0),
         action,
@@ -51,7 +53,8 @@ pub async fn record(
     .map(|_| ())
 }
 
-/// What was done, newest first: of an organisation, or all; below a number.
+/// Lists the audit log of one organisation, or of all, newest first. Only entries with numbers
+/// below `below` are listed, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -60,11 +63,14 @@ pub async fn list(
     organisation: Option<OrganisationId>,
     below: Option<i64>,
     most: i64,
-) -> sqlx::Result<Vec<Deed>> {
+) -> sqlx::Result<Vec<AuditEntry>> {
     sqlx::query_as!(
-        Deed,
-        r#"SELECT deed_id AS id, at, actor, organisation_id AS "organisation: _", action, subject, detail FROM deed
-           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deed_id < $2 ORDER BY deed_id DESC LIMIT $3"#,
+        AuditEntry,
+        r#"SELECT entry_id AS id, at, actor, organisation_id AS "organisation: _", action, subject,
+                  detail
+           FROM audit_log
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND entry_id < $2
+           ORDER BY entry_id DESC LIMIT $3"#,
         organisation.map(|organisation| organisation.0),
         below.unwrap_or(i64::MAX),
         most

@@ -1,4 +1,4 @@
-//! People, and what only they know.
+//! People and their passwords.
 
 use std::sync::LazyLock;
 
@@ -15,24 +15,24 @@ use utoipa::ToSchema;
 use super::{AccessError, Role, Secret};
 use crate::ids::{OrganisationId, PersonId};
 
-/// Somebody with an account.
+/// A person who can log in.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Person {
-    /// Their number.
+    /// The number of the person.
     pub id: PersonId,
-    /// With which they log in.
+    /// The e-mail address that the person logs in with.
     pub email: String,
-    /// What they may do.
+    /// What the person may do.
     pub role: Role,
-    /// The only organisation they see.
+    /// The only organisation that the person sees; `None`: all organisations.
     pub organisation: Option<OrganisationId>,
-    /// When they were given it.
+    /// The time when the person was created.
     pub created_at: DateTime<Utc>,
-    /// They cannot log in since.
+    /// The time since when the person cannot log in; `None` if they can.
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// The people of an organisation, or all; the newest first, at most 1,000.
+/// Lists the people of one organisation, or of all, newest first, at most 1,000.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -42,7 +42,9 @@ pub async fn people(
 ) -> sqlx::Result<Vec<Person>> {
     sqlx::query_as!(
         Person,
-        r#"SELECT person_id AS "id: _", email, role AS "role: _", organisation_id AS "organisation: _", created_at, disabled_at FROM person
+        r#"SELECT person_id AS "id: _", email, role AS "role: _",
+                  organisation_id AS "organisation: _", created_at, disabled_at
+           FROM person
            WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY person_id DESC LIMIT 1000"#,
         organisation.map(|organisation| organisation.0)
     )
@@ -50,14 +52,16 @@ pub async fn people(
     .await
 }
 
-/// Somebody, by number or address. `None`: nobody.
+/// Finds a person by number or e-mail address. Returns `None` if there is no such person.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Option<Person>> {
     sqlx::query_as!(
         Person,
-        r#"SELECT person_id AS "id: _", email, role AS "role: _", organisation_id AS "organisation: _", created_at, disabled_at FROM person
+        r#"SELECT person_id AS "id: _", email, role AS "role: _",
+                  organisation_id AS "organisation: _", created_at, disabled_at
+           FROM person
            WHERE person_id::text = $1 OR email = $2"#,
         who,
         who.trim().to_lowercase()
@@ -66,7 +70,8 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
     .await
 }
 
-/// Lets somebody log in no more, and ends their sessions; or lets them again. `tx` is a transaction.
+/// Disables a person's login, or enables it again. Ends the person's sessions. `tx` must be a
+/// transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -76,7 +81,8 @@ pub async fn disable_person(
     disabled: bool,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE person_id = $1",
+        "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
+         WHERE person_id = $1",
         person.0,
         disabled
     )
@@ -85,7 +91,7 @@ pub async fn disable_person(
     end_sessions(tx, person).await
 }
 
-/// Gives somebody another password, and ends their sessions. `tx` is a transaction.
+/// Changes a person's password and ends their sessions. `tx` must be a transaction.
 ///
 /// # Errors
 /// [`AccessError::Password`], or trouble with the database.
@@ -101,12 +107,12 @@ pub async fn set_password(
     Ok(end_sessions(tx, person).await?)
 }
 
-/// Whoever is logged in has to log in again.
+/// Ends all sessions of a person, so that they must log in again.
 async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM session WHERE person_id = $1", person.0).execute(tx).await.map(|_| ())
 }
 
-/// Gives somebody an account.
+/// Creates a person who can log in.
 ///
 /// # Errors
 /// See [`AccessError`].
@@ -126,7 +132,8 @@ pub async fn create_person(
     }
     let hashed = checked_and_hashed(password).await?;
     let made = sqlx::query!(
-        "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4) ON CONFLICT (email) DO NOTHING",
+        "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (email) DO NOTHING",
         email,
         hashed,
         role as Role,
@@ -138,10 +145,12 @@ pub async fn create_person(
     if made.rows_affected() == 0 { Err(AccessError::Known(email)) } else { Ok(()) }
 }
 
-/// Each takes 19 MiB and a thread: so many at once, and the others wait.
+/// Limits how many passwords are hashed at the same time, because each takes 19 MiB and a thread.
+/// The others wait.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
-/// Argon2id with the library's defaults (19 MiB, two passes), off the threads that answer others.
+/// Checks a password's length and hashes it with Argon2id and the library's defaults (19 MiB, two
+/// passes). It runs on a blocking thread, so that other requests are not delayed.
 async fn checked_and_hashed(password: &str) -> Result<String, AccessError> {
     if !(12..=200).contains(&password.chars().count()) {
         return Err(AccessError::Password);
@@ -152,7 +161,8 @@ async fn checked_and_hashed(password: &str) -> Result<String, AccessError> {
     Ok(hashed.unwrap_or_else(|_| "!".into()))
 }
 
-/// A password of bounded length and a salt of the library's own are always hashed; if not, nobody logs in with it.
+/// Hashes a password. This cannot fail for a password of bounded length and a salt of the library.
+/// If it did, the result `!` would match no password.
 fn hashed(password: &str) -> String {
     let salt = SaltString::generate(&mut OsRng);
     Argon2::default()
@@ -160,6 +170,7 @@ fn hashed(password: &str) -> String {
         .map_or_else(|_| "!".into(), |hash| hash.to_string())
 }
 
+/// Checks a password against a stored hash.
 pub(super) async fn is_password(password: &str, hashed: &str) -> bool {
     let (password, hashed) = (password.to_owned(), hashed.to_owned());
     let _one = AT_ONCE.acquire().await;
@@ -170,5 +181,6 @@ pub(super) async fn is_password(password: &str, hashed: &str) -> bool {
     verified.await.unwrap_or(false)
 }
 
-/// What nobody has for a password: whoever has no account waits as long as whoever has.
+/// A hash that no password matches. A login with an unknown address is checked against it, so that
+/// it takes as long as one with a known address.
 pub(super) static NOBODYS: LazyLock<String> = LazyLock::new(|| hashed(&Secret::new("").0));

@@ -1,4 +1,4 @@
-//! Browsers that are logged in.
+//! Sessions: browsers that are logged in.
 
 use chrono::Utc;
 use sqlx::{PgConnection, PgPool};
@@ -9,10 +9,11 @@ use super::{
 };
 use crate::ids::OrganisationId;
 
-/// How long a browser stays logged in.
+/// The time after which a session ends.
 const SESSION: chrono::TimeDelta = chrono::TimeDelta::hours(12);
 
-/// Logs somebody in, with an address and a password, or with a token in the password's place. `None`: no.
+/// Logs in with an e-mail address and a password, or with an empty address and a token in place of
+/// the password. Returns the secret of the new session, or `None` if the login is refused.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -29,7 +30,7 @@ pub async fn log_in(pool: &PgPool, email: &str, password: &str) -> sqlx::Result<
             "SELECT person_id, password FROM person WHERE email = $1 AND disabled_at IS NULL",
             email.trim().to_lowercase()
         );
-        // Hashing takes its time: no connection is held meanwhile.
+        // Hashing is slow, so no database connection is held during it.
         let found = found.fetch_optional(pool).await?;
         let hashed = found.as_ref().map_or(NOBODYS.as_str(), |found| &found.password);
         let (true, Some(found)) = (is_password(password, hashed).await, &found) else {
@@ -51,7 +52,7 @@ pub async fn log_in(pool: &PgPool, email: &str, password: &str) -> sqlx::Result<
     Ok(Some(session))
 }
 
-/// Who is logged in with this session. `None`: nobody, or not any more.
+/// Returns the caller of a session. `None`: there is no such session, or it has ended.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -60,10 +61,12 @@ pub async fn caller_with_session(
     session: &str,
 ) -> sqlx::Result<Option<Caller>> {
     let found = sqlx::query!(
-        r#"SELECT coalesce(p.email, 'token ' || t.token_id || ' (' || t.name || ')') AS "actor!", coalesce(p.role, t.role) AS "role!: Role",
+        r#"SELECT coalesce(p.email, 'token ' || t.token_id || ' (' || t.name || ')') AS "actor!",
+                  coalesce(p.role, t.role) AS "role!: Role",
                   coalesce(p.organisation_id, t.organisation_id) AS "organisation: OrganisationId"
            FROM session s LEFT JOIN person p USING (person_id) LEFT JOIN token t USING (token_id)
-           WHERE s.hash = $1 AND s.expires_at > now() AND p.disabled_at IS NULL AND t.revoked_at IS NULL"#,
+           WHERE s.hash = $1 AND s.expires_at > now() AND p.disabled_at IS NULL
+             AND t.revoked_at IS NULL"#,
         hash(session)
     )
     .fetch_optional(db)
@@ -71,7 +74,7 @@ pub async fn caller_with_session(
     Ok(found.map(|row| Caller { actor: row.actor, role: row.role, organisation: row.organisation }))
 }
 
-/// Logs out.
+/// Logs out: deletes the session.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -79,7 +82,8 @@ pub async fn log_out(db: &mut PgConnection, session: &str) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM session WHERE hash = $1", hash(session)).execute(db).await.map(|_| ())
 }
 
-/// What a form of this session carries, so that no other site can send it: nobody without the session's secret knows it.
+/// Computes the key that each form of a session carries. It depends on the session's secret, so
+/// another site cannot forge a form.
 pub fn form_key(session: &str) -> String {
     hash(&format!("form {session}"))
         .iter()

@@ -1,4 +1,4 @@
-//! Programs, and people who log in with a token instead of a password.
+//! Tokens: secrets of programs that call the API. People can also log in with a token.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,27 +11,27 @@ use crate::ids::{OrganisationId, TokenId};
 /// A token, without its secret.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Token {
-    /// Its number.
+    /// The number of the token.
     pub id: TokenId,
-    /// How it begins.
+    /// The first characters of the secret, to recognise the token.
     pub hint: String,
-    /// What it is for.
+    /// The token's name, which says what it is for.
     pub name: String,
-    /// What it may do.
+    /// What the token may do.
     pub role: Role,
-    /// The only organisation it sees.
+    /// The only organisation that the token sees; `None`: all organisations.
     pub organisation: Option<OrganisationId>,
-    /// Who made it.
+    /// Who created the token: an e-mail address, or the name of a token.
     pub created_by: String,
-    /// When.
+    /// The time when the token was created.
     pub created_at: DateTime<Utc>,
-    /// To the minute.
+    /// The time of the last use, to the minute; `None` if it was never used.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// It is of no use since.
+    /// The time when the token was revoked; `None` if it is valid.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Makes a token; its secret is told here and never again.
+/// Creates a token. The secret is returned here only; it cannot be read again.
 ///
 /// # Errors
 /// See [`AccessError`].
@@ -48,7 +48,8 @@ pub async fn create_token(
     let secret = Secret::new("pg_");
     let hint: String = secret.0.chars().take(9).collect();
     let id = sqlx::query_scalar!(
-        r#"INSERT INTO token (hash, hint, name, role, organisation_id, created_by) VALUES ($1, $2, $3, $4, $5, $6) RETURNING token_id AS "id: TokenId""#,
+        r#"INSERT INTO token (hash, hint, name, role, organisation_id, created_by)
+           VALUES ($1, $2, $3, $4, $5, $6) RETURNING token_id AS "id: TokenId""#,
         hash(&secret.0),
         hint,
         name.trim(),
@@ -62,7 +63,7 @@ pub async fn create_token(
     Ok((id, secret))
 }
 
-/// The tokens of an organisation, or all; newest first.
+/// Lists the tokens of one organisation, or of all, newest first, at most 1,000.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -72,15 +73,19 @@ pub async fn tokens(
 ) -> sqlx::Result<Vec<Token>> {
     sqlx::query_as!(
         Token,
-        r#"SELECT token_id AS "id: _", hint, name, role AS "role: _", organisation_id AS "organisation: _", created_by, created_at, last_used_at, revoked_at
-           FROM token WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY token_id DESC LIMIT 1000"#,
+        r#"SELECT token_id AS "id: _", hint, name, role AS "role: _",
+                  organisation_id AS "organisation: _", created_by, created_at, last_used_at,
+                  revoked_at
+           FROM token WHERE $1::bigint IS NULL OR organisation_id = $1
+           ORDER BY token_id DESC LIMIT 1000"#,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_all(db)
     .await
 }
 
-/// Makes a token useless, and every session that was begun with it. `None`: there is no such token within `organisation`.
+/// Revokes a token and ends every session that was begun with it. Returns the token's organisation,
+/// or `None` if `organisation` has no such token.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -91,7 +96,8 @@ pub async fn revoke_token(
 ) -> sqlx::Result<Option<Option<OrganisationId>>> {
     let found = sqlx::query!(
         r#"UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp())
-           WHERE token_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2) RETURNING organisation_id AS "organisation: OrganisationId""#,
+           WHERE token_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2)
+           RETURNING organisation_id AS "organisation: OrganisationId""#,
         token.0,
         organisation.map(|organisation| organisation.0)
     )
@@ -103,7 +109,7 @@ pub async fn revoke_token(
     Ok(found.map(|row| row.organisation))
 }
 
-/// Who has this token. `None`: nobody, or not any more.
+/// Returns the caller of a token. `None`: there is no such token, or it was revoked.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -112,7 +118,8 @@ pub async fn caller_with_token(
     secret: &str,
 ) -> sqlx::Result<Option<Caller>> {
     let found = sqlx::query!(
-        r#"SELECT token_id, name, role AS "role: Role", organisation_id AS "organisation: OrganisationId",
+        r#"SELECT token_id, name, role AS "role: Role",
+                  organisation_id AS "organisation: OrganisationId",
                   coalesce(last_used_at < now() - interval '1 minute', true) AS "stale!"
            FROM token WHERE hash = $1 AND revoked_at IS NULL"#,
         hash(secret)
@@ -121,9 +128,11 @@ pub async fn caller_with_token(
     .await?;
     let Some(found) = found else { return Ok(None) };
     if found.stale {
-        // Whoever else is just doing that does it for us.
+        // If another request has the row locked, that request writes the time.
         sqlx::query!(
-            "UPDATE token SET last_used_at = now() WHERE token_id = (SELECT token_id FROM token WHERE token_id = $1 FOR UPDATE SKIP LOCKED)",
+            "UPDATE token SET last_used_at = now()
+             WHERE token_id = (SELECT token_id FROM token WHERE token_id = $1
+                               FOR UPDATE SKIP LOCKED)",
             found.token_id
         )
         .execute(db)

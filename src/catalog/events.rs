@@ -1,68 +1,23 @@
 //! Events: their settings, and the state of their queues.
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
+use crate::ids::{EventId, OrganisationId, PhotoId};
 
-/// An event.
+/// An event: photos that belong together, such as those of a race or a gala.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Event {
-    /// Its number.
+    /// The event's number.
     pub id: EventId,
-    /// Whose credits pay for it.
+    /// The organisation that owns the event. Its credits pay for the event's photos.
     pub organisation: OrganisationId,
-    /// As people call it.
+    /// The event's name, as people call it.
     pub name: String,
-    /// Whether bib numbers are read.
+    /// Whether photo processing reads bib numbers.
     pub bib_search: bool,
-    /// Whether faces can be searched for, and so embeddings are computed.
+    /// Whether people can search for a face. Embeddings are computed only if this is on.
     pub face_search: bool,
-}
-
-/// One queue of an event, in numbers of photos.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct QueueState {
-    /// What it does.
-    pub operation: Operation,
-    /// Every photo that was ever queued, retries included.
-    pub total: i64,
-    /// Not claimed yet.
-    pub waiting: i64,
-    /// Taken out of the queue by a person; they cost nothing.
-    pub skipped: i64,
-    /// Paid for and not settled.
-    pub in_progress: i64,
-    /// Charged.
-    pub processed: i64,
-    /// Failed for good, and refunded; quarantined ones included.
-    pub failed: i64,
-    /// Why it does not run, if it does not.
-    #[serde(flatten)]
-    pub pause: Option<Pause>,
-}
-
-/// Why a queue does not run.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case", tag = "paused")]
-pub enum Pause {
-    /// The organisation has no credits. A top-up, or a refund, resumes it by itself.
-    NoCredits {
-        /// Since when; `None` when no worker has noticed yet.
-        since: Option<DateTime<Utc>>,
-    },
-    /// A person holds it, and only lifting the hold resumes it.
-    Held {
-        /// Who.
-        owner: String,
-        /// Why.
-        note: String,
-        /// Since when.
-        since: DateTime<Utc>,
-        /// When it ends by itself.
-        until: Option<DateTime<Utc>>,
-    },
 }
 
 /// Creates an event with a queue for each operation.
@@ -87,25 +42,31 @@ pub async fn create(
     .await
 }
 
-/// Switches face search on or off. Off, the embeddings of its faces are out of reach at once, and then deleted; returns of
-/// how many.
+/// Switches an event's face search on or off.
+///
+/// When it is switched off, nobody can search the event's embeddings from that moment on. Then they
+/// are deleted. Returns the number of faces whose embedding was deleted.
 ///
 /// # Errors
-/// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble with the database.
+/// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble
+/// with the database.
 pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<u64> {
     flag_face_search(db, event, on).await?;
     forget(db, event).await
 }
 
-/// The first half of [`set_face_search`]: from here on nothing is written or found, if it is off. [`forget`] has to follow.
+/// The first half of [`set_face_search`]. If face search is off now, no embedding is written or
+/// found from here on. The caller must call [`forget`] next.
 ///
 /// # Errors
-/// As [`set_face_search`].
+/// The same as for [`set_face_search`].
 pub async fn flag_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<()> {
     sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(db).await.map(|_| ())
 }
 
-/// Renames an event, and says whether bib numbers are read on photos processed from now on; `None` stays as it is.
+/// Changes an event's name, and whether bib numbers are read. `None` leaves a setting as it is.
+///
+/// The change of `bib_search` applies to photos that are processed from now on.
 ///
 /// # Errors
 /// `PG002` if there is no such event, or trouble with the database.
@@ -121,28 +82,34 @@ pub async fn change(
         .map(|_| ())
 }
 
-/// Lets nothing more of an event run, and forgets what was seen on its photos. The books and the photos stay.
+/// Deletes an event: stops its queues for good, and deletes the findings on its photos.
+///
+/// The ledger and the photos in the store stay.
 ///
 /// # Errors
-/// `PG002` if there is no such event (any more), or trouble with the database.
+/// `PG002` if there is no such event, or it was deleted before; or trouble with the database.
 pub async fn delete(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
     flag_deleted(db, event, actor).await?;
     forget(db, event).await.map(|_| ())
 }
 
-/// The first half of [`delete`]: from here on nobody sees it. [`forget`] has to follow.
+/// The first half of [`delete`]: from here on nobody sees the event. The caller must call
+/// [`forget`] next.
 ///
 /// # Errors
-/// As [`delete`].
+/// The same as for [`delete`].
 pub async fn flag_deleted(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
     sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
 }
 
-/// Photos forgotten in one transaction: short, for settlements wait for rows of theirs.
+/// Photos whose findings one transaction deletes. The transaction must be short, because workers
+/// that settle these photos wait for its row locks.
 const FORGOTTEN_AT_ONCE: i32 = 500;
 
-/// Deletes what is to be forgotten of an event, to the end; returns of how many faces something was deleted. Should this
-/// not come to its end, a worker goes on with it.
+/// Deletes all findings of an event that are marked to be forgotten, batch after batch.
+///
+/// Returns the number of faces that lost data. If this call is interrupted, a worker deletes the
+/// rest.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -163,7 +130,8 @@ pub async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> 
     }
 }
 
-/// Goes on with one batch of what somebody wanted forgotten and did not finish; the event, if there is one.
+/// Deletes one batch of findings that an interrupted [`forget`] left. Returns the event, or `None`
+/// if nothing was left.
 pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<Option<EventId>> {
     sqlx::query_scalar!(
         r#"SELECT r_event AS "event: EventId" FROM forget(NULL, $1)"#,
@@ -173,7 +141,7 @@ pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<O
     .await
 }
 
-/// The events of an organisation, or of all, newest first.
+/// Returns the events of one organisation, or of all organisations (`None`), newest first.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -183,15 +151,22 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Event>> {
     sqlx::query_as!(
         Event,
-        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
-           FROM event WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL ORDER BY event_id DESC"#,
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
+                  bib_search, face_search
+           FROM event
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL
+           ORDER BY event_id DESC"#,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_all(db)
     .await
 }
 
-/// The events of an organisation, or of all, newest first: a page, below one.
+/// Returns one page of the events of one organisation, or of all organisations (`None`), newest
+/// first.
+///
+/// The page starts after the event `below` and has at most `most` events. `name` is a part of the
+/// event's name, or the event's number.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -204,8 +179,11 @@ pub async fn page(
 ) -> sqlx::Result<Vec<Event>> {
     sqlx::query_as!(
         Event,
-        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search FROM event
-           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2 AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
+                  bib_search, face_search
+           FROM event
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2
+             AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
            ORDER BY event_id DESC LIMIT $3"#,
         organisation.map(|organisation| organisation.0),
         below.map_or(i64::MAX, |below| below.0),
@@ -216,14 +194,15 @@ pub async fn page(
     .await
 }
 
-/// One event, `None` if there is no such event.
+/// Returns one event; `None` if there is no such event, or it was deleted.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Event>> {
     sqlx::query_as!(
         Event,
-        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name, bib_search, face_search
+        r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
+                  bib_search, face_search
            FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )
@@ -231,7 +210,7 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
     .await
 }
 
-/// The photo with this key in an event, `None` if it was never queued.
+/// Returns the ID of the photo with this key in an event; `None` if it was never queued.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -247,52 +226,4 @@ pub async fn photo(
     )
     .fetch_optional(db)
     .await
-}
-
-/// The queues of an event, with counts and what keeps them from running.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn queues(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<QueueState>> {
-    let rows = sqlx::query!(
-        r#"SELECT q.operation AS "operation: Operation", q.tail AS total, q.tail - q.head - q.skipped AS "waiting!",
-                  (SELECT count(*) FROM skip s JOIN job j USING (queue_id, position) WHERE s.queue_id = q.queue_id
-                      AND NOT EXISTS (SELECT FROM job k WHERE k.photo_id = j.photo_id AND k.queue_id = j.queue_id AND k.retry > j.retry)) AS "skipped!",
-                  r.claimed - r.committed - r.refunded AS "in_progress!",
-                  r.committed AS "processed!", r.refunded AS "failed!",
-                  q.blocked, q.no_credit_since, a.available,
-                  h.owner AS "owner?", h.note AS "note?", h.since AS "since?", h.until AS "until?"
-           FROM queue q JOIN account a USING (organisation_id)
-           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
-                               FROM usage WHERE usage.queue_id = q.queue_id) r
-           LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
-           WHERE q.event_id = $1 ORDER BY q.operation"#,
-        event.0
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let held = row
-                .owner
-                .zip(row.note)
-                .zip(row.since)
-                .map(|((owner, note), since)| Pause::Held { owner, note, since, until: row.until });
-            let out_of_credit = row.waiting > 0 && row.available == 0;
-            let no_credits = row.no_credit_since.is_some() || out_of_credit;
-            QueueState {
-                operation: row.operation,
-                total: row.total,
-                waiting: row.waiting,
-                skipped: row.skipped,
-                in_progress: row.in_progress,
-                processed: row.processed,
-                failed: row.failed,
-                pause: held.or_else(|| {
-                    no_credits.then_some(Pause::NoCredits { since: row.no_credit_since })
-                }),
-            }
-        })
-        .collect())
 }

@@ -1,4 +1,5 @@
-//! What was seen on a photo, in the database. Keyed by the photo: a second write is the same write.
+//! Writes findings to the database and reads them. The photo's ID is the key: writing the findings
+//! of a photo twice has the same result as writing them once.
 
 use std::collections::HashMap;
 
@@ -8,38 +9,41 @@ use uuid::Uuid;
 
 use crate::ids::{EventId, Operation, PhotoId};
 
-/// What an operation found. Nothing found is a finding too.
+/// What an operation found on a photo. "Nothing" is a finding, too.
 #[derive(Debug, Clone)]
 pub enum Findings {
-    /// Photo processing.
+    /// Findings of photo processing.
     Processing {
-        /// Of the upright photo, in pixels.
+        /// Width of the upright photo, in pixels.
         width: u32,
-        /// Of the upright photo, in pixels.
+        /// Height of the upright photo, in pixels.
         height: u32,
-        /// With embeddings only where the event's face search is on.
+        /// Faces on the photo. A face has an embedding only if the event's face search is on.
         faces: Vec<(Face, Option<Embedding>)>,
-        /// Each number once.
+        /// Bib numbers on the photo, each number once.
         bibs: Vec<Bib>,
     },
-    /// AI rotation.
+    /// Findings of AI rotation.
     Rotation {
-        /// The decision.
+        /// The turn that the photo needs, or an abstention.
         rotation: Rotation,
-        /// Where the upright photo is, and whether it was turned without loss; `None` if the original is upright.
+        /// Key of the upright copy, and whether it was made without loss. `None` if there is no
+        /// copy, because the original is upright.
         upright: Option<(String, bool)>,
     },
-    /// A rehearsal: nothing was looked at.
+    /// A rehearsal: no photo was processed.
     Nothing,
 }
 
-/// Writes the findings of many photos, replacing what stood there. Part of the settling transaction.
+/// Writes the findings of many photos and replaces earlier ones. Runs in the transaction that
+/// settles the photos.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     found: &[(PhotoId, &Findings)],
 ) -> sqlx::Result<()> {
     let photos: Vec<_> = found.iter().map(|(photo, _)| photo.0).collect();
-    // Of events that were deleted since nothing is kept, and no embedding where face search is off by now.
+    // The event may have changed since the claim. Findings are not kept if it was deleted, and
+    // embeddings are not kept if its face search was switched off.
     let wanted: HashMap<Uuid, bool> = sqlx::query!(
         r#"SELECT r_photo AS "photo!", r_embeddings AS "embeddings!" FROM findings_wanted($1)"#,
         &photos
@@ -116,21 +120,27 @@ async fn write_processing(
     sqlx::query!("DELETE FROM face WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM bib WHERE photo_id = ANY($1)", &photos).execute(&mut *tx).await?;
     sqlx::query!(
-        "INSERT INTO looked_at (photo_id, width, height) SELECT * FROM unnest($1::uuid[], $2::integer[], $3::integer[])",
+        "INSERT INTO looked_at (photo_id, width, height)
+         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::integer[])",
         &photos,
         &widths,
         &heights
     )
     .execute(&mut *tx)
     .await?;
-    // Arrays of arrays must be rectangular in PostgreSQL: the vectors travel as JSON.
+    // The vectors are sent as JSON, because arrays of arrays must be rectangular in PostgreSQL.
     sqlx::query!(
         "INSERT INTO face (photo_id, number, x, y, width, height, score, landmarks, embedding)
          SELECT photo_id, number, x, y, width, height, score,
-                ARRAY(SELECT v::real FROM jsonb_array_elements_text(landmarks) WITH ORDINALITY e (v, i) ORDER BY i),
+                ARRAY(SELECT v::real
+                      FROM jsonb_array_elements_text(landmarks) WITH ORDINALITY e (v, i)
+                      ORDER BY i),
                 CASE WHEN embedding = 'null' THEN NULL
-                     ELSE ARRAY(SELECT v::real FROM jsonb_array_elements_text(embedding) WITH ORDINALITY e (v, i) ORDER BY i) END
-         FROM unnest($1::uuid[], $2::smallint[], $3::real[], $4::real[], $5::real[], $6::real[], $7::real[], $8::jsonb[], $9::jsonb[])
+                     ELSE ARRAY(SELECT v::real
+                                FROM jsonb_array_elements_text(embedding) WITH ORDINALITY e (v, i)
+                                ORDER BY i) END
+         FROM unnest($1::uuid[], $2::smallint[], $3::real[], $4::real[], $5::real[], $6::real[],
+                     $7::real[], $8::jsonb[], $9::jsonb[])
               AS f (photo_id, number, x, y, width, height, score, landmarks, embedding)",
         &face_boxes.photo,
         &face_numbers,
@@ -146,7 +156,8 @@ async fn write_processing(
     .await?;
     sqlx::query!(
         "INSERT INTO bib (photo_id, number, x, y, width, height, score)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::real[], $4::real[], $5::real[], $6::real[], $7::real[])",
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::real[], $4::real[], $5::real[], $6::real[],
+                              $7::real[])",
         &bib_boxes.photo,
         &bib_numbers,
         &bib_boxes.x,
@@ -184,7 +195,8 @@ async fn write_rotations(
         .await?;
     sqlx::query!(
         "INSERT INTO rotation (photo_id, turn, confidence, abstained, upright_key, lossless)
-         SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::real[], $4::boolean[], $5::text[], $6::boolean[])",
+         SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::real[], $4::boolean[], $5::text[],
+                              $6::boolean[])",
         &photos,
         &turns,
         &confidences,
@@ -197,28 +209,30 @@ async fn write_rotations(
     Ok(())
 }
 
-/// What became of a photo, for people.
+/// The result of one operation on one photo, for people to read.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Found {
-    /// The photo.
+    /// The photo's ID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key in the store.
     pub key: String,
-    /// What was done.
+    /// The operation that was done on the photo.
     pub operation: Operation,
-    /// Why it failed, if it did; a stable code.
+    /// Why the photo failed, as a stable code; `None` if it was processed.
     pub reason: Option<String>,
-    /// Faces, by photo processing.
+    /// Number of faces that photo processing found.
     pub faces: i64,
-    /// Bib numbers, by photo processing.
+    /// Bib numbers that photo processing read.
     pub bibs: Vec<String>,
-    /// The clockwise turn that was needed, in degrees, by AI rotation; `None`: it could not tell.
+    /// The clockwise turn that the photo needs, in degrees, as AI rotation found it. `None` if AI
+    /// rotation abstained, or was not done.
     pub turn: Option<i16>,
-    /// The upright copy, if one was needed.
+    /// Key of the upright copy in the store; `None` if no copy was needed.
     pub upright_key: Option<String>,
 }
 
-/// What became of the photos of an event whose latest job has ended, in the order they ended.
+/// Returns the results of the photos of an event whose latest job has ended, in the order in which
+/// the jobs ended.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -227,12 +241,13 @@ pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec
         Found,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", o.reason,
                   (SELECT count(*) FROM face f WHERE f.photo_id = o.photo_id) AS "faces!",
-                  ARRAY(SELECT b.number FROM bib b WHERE b.photo_id = o.photo_id ORDER BY b.number) AS "bibs!",
+                  ARRAY(SELECT b.number FROM bib b WHERE b.photo_id = o.photo_id
+                        ORDER BY b.number) AS "bibs!",
                   CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
            FROM outcome o JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
            LEFT JOIN rotation r ON r.photo_id = o.photo_id AND q.operation = 'ai_rotation'
            WHERE q.event_id = $1
-             AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
+             AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
            ORDER BY o.settled_at, o.job_id"#,
         event.0
     )

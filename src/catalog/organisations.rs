@@ -1,4 +1,4 @@
-//! Organisations: they own the credits.
+//! Organisations: the customers. Each owns an account of credits and its events.
 
 use std::str::FromStr;
 
@@ -8,34 +8,36 @@ use sqlx::PgConnection;
 
 use crate::ids::OrganisationId;
 
-/// An organisation.
+/// An organisation: a customer that owns an account and events.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Organisation {
-    /// Its number.
+    /// The organisation's number.
     pub id: OrganisationId,
-    /// As it calls itself.
+    /// The organisation's name.
     pub name: String,
-    /// IANA name; its months begin and end there.
+    /// Time zone of the organisation, as an IANA name. Its months begin and end in this time zone.
     pub time_zone: String,
-    /// What a credit costs it; `None` where nothing can be bought.
+    /// The price of one credit; `None` if the organisation cannot buy credits.
     pub price: Option<Price>,
-    /// Where its photos are in the store: its people can queue no others. Empty: anywhere.
+    /// Prefix of the organisation's photo keys in the store. Its people can queue no other photos.
+    /// Empty: they can queue every photo.
     pub photos_under: String,
 }
 
-/// What a credit costs.
+/// The price of one credit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Price {
-    /// In the currency; at most four decimals.
+    /// Price of one credit, in the currency below, with at most four decimals.
     pub per_credit: Decimal,
-    /// ISO 4217: `EUR`.
+    /// Code of the currency as in ISO 4217, for example `EUR`.
     pub currency: String,
 }
 
-/// Not a price.
+/// The text is not a price.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no price: write an amount with at most four decimals and a currency, as in 0.05 EUR"
+    "{0:?} is not a price: write an amount with at most four decimals and a currency, \
+     as in 0.05 EUR"
 )]
 pub struct BadPrice(String);
 
@@ -83,7 +85,9 @@ pub async fn create(
     .await
 }
 
-/// Sets what a credit costs an organisation from now on; `None`: nothing can be bought. What was bought keeps its price.
+/// Sets an organisation's price of a credit from now on. With `None` it cannot buy credits.
+///
+/// Earlier purchases keep their price.
 ///
 /// # Errors
 /// `PG002` if there is no such organisation, or trouble with the database.
@@ -103,18 +107,25 @@ pub async fn set_price(
     .map(|_| ())
 }
 
-/// All organisations, by number.
+/// Returns all organisations, ordered by number.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
-    let rows = sqlx::query_as!(Row, r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation ORDER BY organisation_id"#)
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+           FROM organisation ORDER BY organisation_id"#
+    )
+    .fetch_all(db)
+    .await?;
     Ok(rows.into_iter().map(Organisation::from).collect())
 }
 
-/// Organisations with this number, or whose name has this text in it: by name, or by number. `own`: only this one.
+/// Returns the organisations whose name contains `text`, or whose number is `text`.
+///
+/// They are ordered by name (`by_name`), else by number. With `own`, only this organisation is
+/// searched.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -127,8 +138,10 @@ pub async fn search(
 ) -> sqlx::Result<Vec<Organisation>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation
-           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
+        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+           FROM organisation
+           WHERE ($1::bigint IS NULL OR organisation_id = $1)
+             AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
            ORDER BY CASE WHEN $3 THEN lower(name) END, organisation_id LIMIT $4"#,
         own.map(|own| own.0),
         text,
@@ -138,7 +151,7 @@ pub async fn search(
     Ok(rows.fetch_all(db).await?.into_iter().map(Organisation::from).collect())
 }
 
-/// One organisation, `None` if there is no such.
+/// Returns one organisation; `None` if there is no such organisation.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -148,7 +161,8 @@ pub async fn find(
 ) -> sqlx::Result<Option<Organisation>> {
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under FROM organisation WHERE organisation_id = $1"#,
+        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+           FROM organisation WHERE organisation_id = $1"#,
         organisation.0
     );
     Ok(row.fetch_optional(db).await?.map(Organisation::from))
@@ -176,7 +190,8 @@ impl From<Row> for Organisation {
     }
 }
 
-/// Says where an organisation's photos are in the store: its people can queue no others.
+/// Sets the prefix of an organisation's photo keys in the store. Its people can queue no other
+/// photos.
 ///
 /// # Errors
 /// `PG002` if there is no such organisation, or trouble with the database.

@@ -1,4 +1,4 @@
-//! Where the photos are: a directory or an S3 bucket.
+//! The store of the photos: a directory or an S3 bucket.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,35 +13,36 @@ use url::Url;
 
 use crate::ids::PhotoId;
 
-/// Keys that photogate writes begin with this, and no others do: an upright copy never replaces an original.
+/// Prefix of every key that photogate writes. No photo's key may begin with it, so that an upright
+/// copy never replaces an original.
 pub const DERIVED: &str = ".photogate/";
 
-/// Bytes of a key, as S3 limits it.
+/// Longest key, in bytes. This is the limit of S3.
 const KEY_MAX: usize = 1024;
 
-/// A place in the store that cannot lead out of it.
+/// The key of a file in the store. It is checked, and cannot lead out of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key(Path);
 
-/// What is wrong with a key.
+/// Why a text is not a valid key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Nothing names nothing.
+    /// The key has no characters.
     #[error("the key is empty")]
     Empty,
-    /// More than 1024 bytes.
+    /// The key has more than 1024 bytes.
     #[error("the key has more than {KEY_MAX} bytes")]
     TooLong,
-    /// Only photogate writes there.
-    #[error("the key begins with \"{DERIVED}\", which is photogate's own")]
+    /// The key begins with [`DERIVED`], which is reserved for files that photogate writes.
+    #[error("the key begins with \"{DERIVED}\", which is reserved for photogate's own files")]
     Reserved,
-    /// `..`, `//`, a control character, a leading or trailing slash.
+    /// The key has `..`, `//`, a backslash, a control character, or a leading or trailing slash.
     #[error("the key {0:?} is not a plain path such as \"2026/marathon/IMG_0001.jpg\"")]
     NotPlain(String),
 }
 
 impl Key {
-    /// Checks a key that came from outside.
+    /// Checks a key that comes from outside photogate.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -61,17 +62,18 @@ impl Key {
         path.map(Self).ok_or_else(|| KeyError::NotPlain(key.to_owned()))
     }
 
-    /// Where the small picture of a photo is, upright as its tag says.
+    /// Key of the thumbnail of a photo. The thumbnail is upright as the photo's EXIF tag says.
     pub(crate) fn thumbnail(photo: PhotoId) -> Self {
         Self::derived(&format!("thumbnails/{photo}.jpg"))
     }
 
-    /// Where the upright copy of a photo is.
+    /// Key of the upright copy of a photo.
     pub(crate) fn upright(photo: PhotoId, extension: &str) -> Self {
         Self::derived(&format!("upright/{photo}.{extension}"))
     }
 
-    /// A key of photogate's own, below [`DERIVED`]. The parts are ours, never from outside.
+    /// Makes a key below [`DERIVED`]. The caller must not put text from outside into `path`,
+    /// because it is not checked.
     fn derived(path: &str) -> Self {
         Self(Path::from(format!("{DERIVED}{path}")))
     }
@@ -83,42 +85,44 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// Why a photo could not be fetched or written.
+/// Why a file could not be fetched or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store's address is no address.
+    /// The configured address of the store is not usable.
     #[error(
-        "the store's address {url:?} is not usable ({reason}): write file:///directory or s3://bucket/prefix"
+        "the store's address {url:?} is not usable ({reason}): \
+         write file:///directory or s3://bucket/prefix"
     )]
     Address {
-        /// As configured.
+        /// The address, as configured.
         url: String,
-        /// What is wrong.
+        /// What is wrong with the address.
         reason: String,
     },
-    /// There is no such photo (yet).
+    /// The store has no photo with this key, or does not have it yet.
     #[error("there is no photo {0} in the store")]
     Missing(String),
-    /// More bytes than a photo may have.
+    /// The photo has more bytes than the caller allows.
     #[error("{key} has {bytes} bytes")]
     TooLarge {
-        /// Which.
+        /// The photo's key.
         key: String,
-        /// How large.
+        /// Size of the photo, in bytes.
         bytes: u64,
     },
-    /// The key is a link to somewhere outside of the store.
+    /// The key is a symbolic link to a file outside the store.
     #[error("{0} leads out of the store")]
     Outside(String),
-    /// The store has trouble.
-    #[error("the store has trouble: {0}")]
+    /// The store answered with an error, or not at all.
+    #[error("the store failed: {0}")]
     Trouble(#[from] object_store::Error),
 }
 
-/// What was fetched and not let go of, in MiB, at most: many large photos at once do not exhaust the memory.
+/// Memory for fetched photos, in MiB. When it is in use, [`PhotoStore::get`] waits. Many large
+/// photos at once must not exhaust the memory.
 const IN_MEMORY_MIB: u32 = 512;
 
-/// A photo's bytes, and the room they take.
+/// A photo's bytes. While this exists, it holds its share of the memory for fetched photos.
 #[derive(Debug)]
 pub struct Fetched {
     bytes: Bytes,
@@ -133,28 +137,29 @@ impl std::ops::Deref for Fetched {
     }
 }
 
-/// The store. Cheap to clone.
+/// A client of the store. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PhotoStore {
     store: Arc<dyn ObjectStore>,
     in_memory: Arc<Semaphore>,
-    /// The directory, where the store is one: links are followed only within it.
+    /// The directory of the store, if it is one. Symbolic links are followed only within it.
     root: Option<PathBuf>,
 }
 
 impl PhotoStore {
-    /// Opens `file:///directory` or `s3://bucket/prefix`; `options` are those of the AWS environment (`aws_region`,
-    /// `aws_endpoint`, …). Nothing is contacted yet.
+    /// Opens `file:///directory` or `s3://bucket/prefix`. No server is contacted yet.
+    ///
+    /// `options` are those of the AWS environment (`aws_region`, `aws_endpoint`, …).
     ///
     /// # Errors
-    /// [`StoreError::Address`].
+    /// [`StoreError::Address`] if the address is not usable.
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self, StoreError> {
         let address = |reason: String| StoreError::Address { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|error| address(error.to_string()))?;
         match parsed.scheme() {
             "file" => {
                 let root =
-                    parsed.to_file_path().map_err(|()| address("it names no directory".into()))?;
+                    parsed.to_file_path().map_err(|()| address("it is not a directory".into()))?;
                 std::fs::create_dir_all(&root).map_err(|error| address(error.to_string()))?;
                 let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
                 let store = LocalFileSystem::new_with_prefix(&root)
@@ -164,12 +169,13 @@ impl PhotoStore {
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_url(url);
                 for (name, value) in options {
-                    // The environment has AWS_… variables that are for other programs.
+                    // Unknown names are ignored: some AWS_… variables are for other programs.
                     if let Ok(name) = name.parse() {
                         builder = builder.with_config(name, value);
                     }
                 }
-                // The worker retries with backoff itself, and gives the slot back meanwhile.
+                // Few retries here: the worker itself retries with backoff, and gives its slot to
+                // another photo while it waits.
                 let retry = RetryConfig {
                     max_retries: 2,
                     retry_timeout: Duration::from_secs(10),
@@ -196,14 +202,15 @@ impl PhotoStore {
         }
     }
 
-    /// Fetches a photo of at most `bytes_max` bytes; waits while 512 MiB of others are held.
+    /// Fetches a photo of at most `bytes_max` bytes. Waits while other fetched photos take 512 MiB
+    /// of memory.
     ///
     /// # Errors
     /// Every [`StoreError`] but `Address`.
     pub async fn get(&self, key: &Key, bytes_max: usize) -> Result<Fetched, StoreError> {
         if let Some(root) = &self.root {
             let path = root.join(key.0.as_ref());
-            // An absent file is told by the store itself.
+            // If the file is missing, the store itself says so below.
             if tokio::fs::canonicalize(&path).await.is_ok_and(|path| !path.starts_with(root)) {
                 return Err(StoreError::Outside(key.to_string()));
             }
@@ -225,12 +232,13 @@ impl PhotoStore {
         Ok(Fetched { bytes: found.bytes().await?, _room: room })
     }
 
-    /// The keys below a prefix (a part of a name is one too) that are photos by their names, at most so many, in order.
+    /// Returns the keys that begin with `prefix` and have a photo's file extension, in order, at
+    /// most `most`. The prefix may end within a name.
     ///
     /// # Errors
-    /// [`StoreError::Trouble`].
+    /// [`StoreError::Trouble`] when the store fails.
     pub async fn list(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
-        // The store lists by whole parts of names.
+        // The store can only list whole directories.
         let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::from(directory));
         let mut found = self.store.list(directory.as_ref());
         let mut keys = Vec::new();
@@ -247,17 +255,18 @@ impl PhotoStore {
         Ok(keys)
     }
 
-    /// Writes a file, whole or not at all; the same key again is the same write.
+    /// Writes a file, whole or not at all. A second write of the same key replaces the file.
     ///
     /// # Errors
-    /// [`StoreError::Trouble`].
+    /// [`StoreError::Trouble`] when the store fails.
     pub async fn put(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StoreError> {
         self.store.put(&key.0, PutPayload::from(bytes)).await?;
         Ok(())
     }
 }
 
-/// By its name: what a sync brings along besides is left alone.
+/// Whether a key has the extension of a photo. A directory may also contain other files, for
+/// example from a sync program.
 fn is_photo(key: &str) -> bool {
     let extension = key.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| {

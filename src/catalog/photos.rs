@@ -1,4 +1,5 @@
-//! The photos of an event, as people see them: where each stands, and what was seen on it.
+//! The photos of an event, as pages and the API show them: the state of each photo, and its
+//! findings.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
@@ -6,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{EventId, Operation, PhotoId};
 
-/// Where a photo stands for an operation.
+/// The state of a photo for one operation.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum, ToSchema,
 )]
@@ -14,22 +15,22 @@ use crate::ids::{EventId, Operation, PhotoId};
 #[serde(rename_all = "snake_case")]
 #[schema(as = PhotoState)]
 pub enum State {
-    /// In the queue, which runs.
+    /// The photo waits in a queue that runs.
     Pending,
-    /// In the queue, which does not: no credits, or a hold.
+    /// The photo waits in a queue that is stopped: there are no credits, or a person holds it.
     Paused,
-    /// Paid for, and being worked on.
+    /// A worker claimed the photo, and one credit is reserved for it.
     InProgress,
-    /// Done, and charged.
+    /// The photo was processed, and cost one credit.
     Processed,
-    /// It cannot be done, and the credit came back.
+    /// The photo cannot be processed, and its credit was refunded.
     Failed,
-    /// Taken out of the queue by a person.
+    /// A person took the photo out of the queue.
     Skipped,
 }
 
 impl State {
-    /// All of them, in the order a photo meets them.
+    /// All states, in the order in which a photo goes through them.
     pub const ALL: [Self; 6] = [
         Self::Pending,
         Self::Paused,
@@ -39,7 +40,7 @@ impl State {
         Self::Skipped,
     ];
 
-    /// As people call it.
+    /// The name of the state, for pages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -51,7 +52,7 @@ impl State {
         }
     }
 
-    /// As people call it, for this operation.
+    /// The name of the state for one operation, for pages.
     pub fn name_for(self, operation: Operation) -> &'static str {
         match (operation, self) {
             (Operation::AiRotation, Self::InProgress) => "Processing",
@@ -60,7 +61,7 @@ impl State {
         }
     }
 
-    /// As programs call it.
+    /// The stable code of the state, for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -73,85 +74,87 @@ impl State {
     }
 }
 
-/// A box, in pixels of the upright photo at full size.
+/// A face on a photo. Lengths are in pixels of the upright photo at full size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceBox {
-    /// Left edge.
+    /// Left edge of the box, in pixels.
     pub x: f32,
-    /// Upper edge.
+    /// Upper edge of the box, in pixels.
     pub y: f32,
-    /// Of the box.
+    /// Width of the box, in pixels.
     pub width: f32,
-    /// Of the box.
+    /// Height of the box, in pixels.
     pub height: f32,
-    /// 0 to 1: how sure it is that this is a face.
+    /// Confidence that this is a face, from 0 to 1.
     pub score: f32,
 }
 
-/// A number that was read, and where, in pixels of the upright photo at full size.
+/// A bib number on a photo. Lengths are in pixels of the upright photo at full size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BibBox {
-    /// As it was read: capital letters and digits.
+    /// The number: upper-case letters and digits.
     pub number: String,
-    /// Left edge.
+    /// Left edge of the box, in pixels.
     pub x: f32,
-    /// Upper edge.
+    /// Upper edge of the box, in pixels.
     pub y: f32,
-    /// Of the box.
+    /// Width of the box, in pixels.
     pub width: f32,
-    /// Of the box.
+    /// Height of the box, in pixels.
     pub height: f32,
-    /// 0 to 1: how sure the reading is.
+    /// Confidence in the reading, from 0 to 1.
     pub score: f32,
 }
 
-/// A photo of an event.
+/// A photo of an event, with its states and its findings.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Photo {
-    /// The photo.
+    /// The photo's ID.
     pub id: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key in the store.
     pub key: String,
-    /// Its photo processing; none was asked for if this is null.
+    /// State of photo processing; null if it was never queued for this photo.
     pub processing: Option<State>,
-    /// Why that failed: a stable code.
+    /// Why photo processing failed, as a stable code; null if it did not fail.
     pub processing_reason: Option<String>,
-    /// Its AI rotation; none was asked for if this is null.
+    /// State of AI rotation; null if it was never queued for this photo.
     pub rotation: Option<State>,
-    /// Why that failed: a stable code.
+    /// Why AI rotation failed, as a stable code; null if it did not fail.
     pub rotation_reason: Option<String>,
-    /// Of the upright photo, in pixels; null before it was processed.
+    /// Width of the upright photo, in pixels; null before it was processed.
     pub width: Option<i32>,
-    /// Of the upright photo, in pixels; null before it was processed.
+    /// Height of the upright photo, in pixels; null before it was processed.
     pub height: Option<i32>,
-    /// The faces on it.
+    /// The faces on the photo.
     #[schema(value_type = Vec<FaceBox>)]
     pub faces: Json<Vec<FaceBox>>,
-    /// The bib numbers on it.
+    /// The bib numbers on the photo.
     #[schema(value_type = Vec<BibBox>)]
     pub bibs: Json<Vec<BibBox>>,
-    /// By how many degrees clockwise it had to be turned; null if nobody knows.
+    /// The clockwise turn that the photo needs, in degrees; null if AI rotation abstained, or was
+    /// not done.
     pub turn: Option<i16>,
-    /// Where its upright copy is in the store; null if it is upright as it is, or nobody knows.
+    /// Key of the upright copy in the store; null if there is none, because the original is
+    /// upright, AI rotation abstained, or it was not done.
     pub upright_key: Option<String>,
 }
 
-/// Which photos.
+/// Selects photos of an event. A photo must meet all conditions that are set.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {
-    /// Only in this state, for either operation.
+    /// Only photos that have this state for at least one operation.
     pub state: Option<State>,
-    /// Only with this number, or with one that begins so.
+    /// Only photos with a bib number that begins with this text.
     pub bib: Option<&'a str>,
-    /// Only this one.
+    /// Only the photo with this ID.
     pub photo: Option<PhotoId>,
-    /// Only behind this key.
+    /// Only photos whose key comes after this one.
     pub after: Option<&'a str>,
-    /// At most so many.
+    /// Largest number of photos to return.
     pub most: i64,
 }
 
-/// Photos of an event, by key.
+/// Returns photos of an event, ordered by key.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -162,28 +165,44 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Photo>> {
     sqlx::query_as!(
         Photo,
-        r#"SELECT p.photo_id AS "id!: _", p.key AS "key!", s.processing AS "processing: _", s.processing_reason, s.rotation AS "rotation: _", s.rotation_reason,
+        r#"SELECT p.photo_id AS "id!: _", p.key AS "key!",
+                  s.processing AS "processing: _", s.processing_reason,
+                  s.rotation AS "rotation: _", s.rotation_reason,
                   l.width AS "width?", l.height AS "height?",
-                  coalesce((SELECT jsonb_agg(jsonb_build_object('x', f.x, 'y', f.y, 'width', f.width, 'height', f.height, 'score', f.score) ORDER BY f.number)
+                  coalesce((SELECT jsonb_agg(jsonb_build_object(
+                                'x', f.x, 'y', f.y, 'width', f.width, 'height', f.height,
+                                'score', f.score) ORDER BY f.number)
                             FROM face f WHERE f.photo_id = p.photo_id), '[]') AS "faces!: _",
-                  coalesce((SELECT jsonb_agg(jsonb_build_object('number', b.number, 'x', b.x, 'y', b.y, 'width', b.width, 'height', b.height, 'score', b.score) ORDER BY b.number)
+                  coalesce((SELECT jsonb_agg(jsonb_build_object(
+                                'number', b.number, 'x', b.x, 'y', b.y, 'width', b.width,
+                                'height', b.height, 'score', b.score) ORDER BY b.number)
                             FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _",
                   CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
            FROM photo p
            CROSS JOIN LATERAL (
-               SELECT max(x.state) FILTER (WHERE x.operation = 'photo_processing') AS processing, max(x.reason) FILTER (WHERE x.operation = 'photo_processing') AS processing_reason,
-                      max(x.state) FILTER (WHERE x.operation = 'ai_rotation') AS rotation, max(x.reason) FILTER (WHERE x.operation = 'ai_rotation') AS rotation_reason
+               SELECT max(x.state) FILTER (WHERE x.operation = 'photo_processing') AS processing,
+                      max(x.reason) FILTER (WHERE x.operation = 'photo_processing')
+                          AS processing_reason,
+                      max(x.state) FILTER (WHERE x.operation = 'ai_rotation') AS rotation,
+                      max(x.reason) FILTER (WHERE x.operation = 'ai_rotation') AS rotation_reason
                FROM queue q CROSS JOIN LATERAL (
                    SELECT q.operation, o.reason,
-                          CASE WHEN o.state = 'processed' THEN 'processed' WHEN o.state IS NOT NULL THEN 'failed' WHEN k.position IS NOT NULL THEN 'skipped'
-                               WHEN j.position <= q.head THEN 'in_progress' WHEN q.blocked & 6 <> 0 THEN 'paused' ELSE 'pending' END AS state
-                   FROM job j LEFT JOIN outcome o USING (job_id) LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
-                   WHERE j.photo_id = p.photo_id AND j.queue_id = q.queue_id ORDER BY j.retry DESC LIMIT 1) x
+                          CASE WHEN o.state = 'processed' THEN 'processed'
+                               WHEN o.state IS NOT NULL THEN 'failed'
+                               WHEN k.position IS NOT NULL THEN 'skipped'
+                               WHEN j.position <= q.head THEN 'in_progress'
+                               WHEN (q.paused_since IS NOT NULL OR q.held) THEN 'paused'
+                               ELSE 'pending' END AS state
+                   FROM latest_job(p.photo_id, q.queue_id) j
+                   LEFT JOIN outcome o USING (job_id)
+                   LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position) x
                WHERE q.event_id = $1) s
-           LEFT JOIN looked_at l ON l.photo_id = p.photo_id LEFT JOIN rotation r ON r.photo_id = p.photo_id
+           LEFT JOIN looked_at l ON l.photo_id = p.photo_id
+           LEFT JOIN rotation r ON r.photo_id = p.photo_id
            WHERE p.event_id = $1 AND p.key > $2 AND ($3::uuid IS NULL OR p.photo_id = $3)
              AND ($4::text IS NULL OR s.processing = $4 OR s.rotation = $4)
-             AND ($5::text IS NULL OR EXISTS (SELECT FROM bib b WHERE b.photo_id = p.photo_id AND b.number LIKE $5 || '%'))
+             AND ($5::text IS NULL
+                  OR EXISTS (SELECT FROM bib b WHERE b.photo_id = p.photo_id AND b.number LIKE $5 || '%'))
            ORDER BY p.key LIMIT $6"#,
         event.0,
         filter.after.unwrap_or_default(),
@@ -196,20 +215,22 @@ pub async fn list(
     .await
 }
 
-/// Whose photo it is. `None`: there is no such photo, or its event was deleted.
+/// Returns the event of a photo; `None` if there is no such photo, or its event was deleted.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn event_of(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option<EventId>> {
     sqlx::query_scalar!(
-        r#"SELECT p.event_id AS "event: EventId" FROM photo p JOIN event e USING (event_id) WHERE p.photo_id = $1 AND e.deleted_at IS NULL"#,
+        r#"SELECT p.event_id AS "event: EventId" FROM photo p JOIN event e USING (event_id)
+           WHERE p.photo_id = $1 AND e.deleted_at IS NULL"#,
         photo.0
     )
     .fetch_optional(db)
     .await
 }
 
-/// The keys of all photos of an event, in order, behind one; for Go Live.
+/// Returns at most `most` keys of an event's photos that come after the key `after`, in order. Go
+/// Live uses it.
 ///
 /// # Errors
 /// When the database has trouble.

@@ -1,4 +1,4 @@
-//! Photos of an event, found by a bib number or by a face.
+//! Searches the photos of an event by a bib number or by a face.
 
 use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError};
 use serde::Serialize;
@@ -9,25 +9,29 @@ use crate::{
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
 };
 
-/// Photos answered, at most.
+/// Largest number of photos that a search returns.
 pub const FOUND_MAX: usize = 1000;
-/// The cosine from which on two faces are most likely one person's: 19 of 20 pairs of the same, none of 700 of others.
+/// Two faces with at least this cosine are most likely of one person. It found 19 of 20 pairs of
+/// the same person, and none of 700 pairs of different people.
 pub const SAME_PERSON: f32 = 0.45;
 
-/// A photo with a number on it.
+/// A photo that was found by a bib number.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ByBib {
-    /// The photo.
+    /// The photo's ID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key in the store.
     pub key: String,
-    /// As it was read.
+    /// The bib number on the photo.
     pub number: String,
-    /// 0 to 1: how sure the reading is.
+    /// Confidence in the reading, from 0 to 1.
     pub score: f32,
 }
 
-/// The photos of an event with this number; with `prefix`, with a number that begins so. Surest first.
+/// Returns the photos of an event with this bib number, at most [`FOUND_MAX`].
+///
+/// With `prefix`, a number may also only begin with `number`. Photos with exactly this number come
+/// first, then the others; among them, the highest score is first.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -39,9 +43,10 @@ pub async fn by_bib(
 ) -> sqlx::Result<Vec<ByBib>> {
     sqlx::query_as!(
         ByBib,
-        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score FROM bib b JOIN photo p USING (photo_id)
-           JOIN event e USING (event_id)
-           WHERE p.event_id = $1 AND e.deleted_at IS NULL AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
+        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score
+           FROM bib b JOIN photo p USING (photo_id) JOIN event e USING (event_id)
+           WHERE p.event_id = $1 AND e.deleted_at IS NULL
+             AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
            ORDER BY b.number <> $2, b.score DESC, p.key LIMIT $4"#,
         event.0,
         number,
@@ -52,27 +57,29 @@ pub async fn by_bib(
     .await
 }
 
-/// Why nobody can be looked for with a selfie.
+/// Why a selfie cannot be used for a search.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfieError {
-    /// Not a photo.
+    /// The file cannot be read as a photo.
     #[error(transparent)]
     Photo(#[from] PhotoError),
-    /// Nobody on it.
-    #[error("no face was found on it: take one from the front, in good light")]
+    /// No face was found on the selfie.
+    #[error("no face was found on the photo: take one from the front, in good light")]
     NoFace,
-    /// Somebody far away.
-    #[error("the face on it is less than {EMBEDDABLE_WIDTH} pixels wide: take it from closer")]
+    /// The face is narrower than [`EMBEDDABLE_WIDTH`].
+    #[error(
+        "the face on the photo is less than {EMBEDDABLE_WIDTH} pixels wide: take it from closer"
+    )]
     TooSmall,
-    /// It broke the process that looked at it.
-    #[error("it could not be looked at ({0}): take another one")]
+    /// The sandbox child crashed while it looked at the selfie.
+    #[error("the photo could not be processed ({0}): take another one")]
     Crashed(String),
-    /// Nobody could look.
+    /// No sandbox child could be started.
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
 
-/// The face of whoever is nearest on a selfie. It is not kept.
+/// Computes the embedding of the widest face on a selfie. It is not stored.
 ///
 /// # Errors
 /// See [`SelfieError`].
@@ -94,22 +101,26 @@ pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieErro
     nearest.ok_or(SelfieError::NoFace)?.1.ok_or(SelfieError::TooSmall)
 }
 
-/// A photo with a face on it that looks like the one that is looked for.
+/// A photo that was found by a face.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ByFace {
-    /// The photo.
+    /// The photo's ID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key in the store.
     pub key: String,
-    /// Which of the photo's faces, from 0.
+    /// Number of the face on the photo; the first is 0.
     pub face: i16,
-    /// The cosine of the two embeddings: 1 is the same face, 0 nobody known.
+    /// Cosine of the two embeddings: 1 is the same face, 0 is a face without likeness.
     pub score: f32,
 }
 
-/// The photos of an event with a face like this one, of at least `score_min`; most alike first, each photo once.
+/// Returns the photos of an event with a face like this one, at most [`FOUND_MAX`].
 ///
-/// Every face of the event is compared: 10,000 take some 20 ms, and no index of theirs has to be kept.
+/// The cosine is at least `score_min`. The face most alike is first, and each photo is returned
+/// once.
+///
+/// The function compares every face of the event. 10,000 faces take about 20 ms, so there is no
+/// need for an index.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -123,9 +134,11 @@ pub async fn by_face(
     let (mut photo, mut number) = (uuid::Uuid::nil(), i16::MAX);
     loop {
         let page = sqlx::query!(
-            r#"SELECT f.photo_id, f.number, f.embedding AS "embedding!" FROM photo p JOIN face f USING (photo_id)
+            r#"SELECT f.photo_id, f.number, f.embedding AS "embedding!"
+               FROM photo p JOIN face f USING (photo_id)
                JOIN event e USING (event_id)
-               WHERE p.event_id = $1 AND e.face_search AND f.embedding IS NOT NULL AND (f.photo_id, f.number) > ($2, $3)
+               WHERE p.event_id = $1 AND e.face_search AND f.embedding IS NOT NULL
+                 AND (f.photo_id, f.number) > ($2, $3)
                ORDER BY f.photo_id, f.number LIMIT 5000"#,
             event.0,
             photo,
@@ -142,7 +155,7 @@ pub async fn by_face(
             }
         }
     }
-    // A photo counts with its best face.
+    // Keep only the best face of each photo.
     found.sort_by(|a, b| (a.0, b.2).partial_cmp(&(b.0, a.2)).unwrap_or(std::cmp::Ordering::Equal));
     found.dedup_by_key(|(photo, ..)| *photo);
     found.sort_by(|a, b| b.2.total_cmp(&a.2));

@@ -1,4 +1,5 @@
-//! Start lists: the numbers that are worn at an event. As a file of the organiser's, and in the database.
+//! Start lists: the bib numbers that are worn at an event. Reads them from the organiser's file,
+//! and keeps them in the database.
 
 use std::{
     collections::HashMap,
@@ -12,13 +13,14 @@ use tokio::sync::Mutex;
 
 use crate::ids::EventId;
 
-/// Bytes of a file, at most.
+/// Largest file of a start list, in bytes.
 pub const FILE_MAX: usize = 16 << 20;
-/// Numbers of an event, at most.
+/// Largest count of numbers in a start list.
 pub const NUMBERS_MAX: usize = 200_000;
 
-/// Names that the column of the numbers has in people's files, in lower case without spaces and signs; the surest first:
-/// a table may have its rows numbered too.
+/// Names that people give to the column of bib numbers, in lower case, without spaces and signs.
+///
+/// The surest name is first, because a table may also have a column that numbers its rows.
 const COLUMNS: [&str; 13] = [
     "bib",
     "bibnumber",
@@ -35,40 +37,41 @@ const COLUMNS: [&str; 13] = [
     "nr",
 ];
 
-/// What is wrong with a start list.
+/// Why a file is not a valid start list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartListError {
-    /// The file is larger than any start list.
+    /// The file has more than [`FILE_MAX`] bytes.
     #[error("the file has more than {FILE_MAX} bytes: is it a start list?")]
     TooLarge,
-    /// Not text.
-    #[error("the file is no text in UTF-8: save it as CSV (UTF-8)")]
+    /// The file is not text in UTF-8.
+    #[error("the file is not text in UTF-8: save it as CSV (UTF-8)")]
     NotText,
-    /// No row could be read.
+    /// A line cannot be read as a row, or its number is not a bib number.
     #[error("line {line}: {problem}")]
     Line {
-        /// 1 is the first.
+        /// Number of the line; the first line is 1.
         line: u64,
-        /// In words.
+        /// What is wrong with the line, in words.
         problem: String,
     },
-    /// Several columns, and none is named like a number's.
-    #[error(
-        "none of the columns is called \"bib\" or \"number\": write one of these over the numbers"
-    )]
+    /// No column has a name that stands for bib numbers.
+    #[error("no column is called \"bib\" or \"number\": write one of these above the numbers")]
     NoColumn,
-    /// More than [`NUMBERS_MAX`].
-    #[error("more than {NUMBERS_MAX} numbers")]
+    /// The file has more than [`NUMBERS_MAX`] numbers.
+    #[error("the file has more than {NUMBERS_MAX} numbers")]
     TooMany,
-    /// Nothing in it.
-    #[error("there is no number in the file")]
+    /// The file has no numbers.
+    #[error("the file has no numbers")]
     Empty,
 }
 
-/// Reads a file: one number a line, or CSV (comma, semicolon or tab) with a column named `bib` or `number`.
+/// Reads the bib numbers from a file.
+///
+/// The file has one number on each line, or is CSV (comma, semicolon or tab) with a column named
+/// `bib` or `number`. Other usual names of the column are also accepted.
 ///
 /// # Errors
-/// See [`StartListError`]; nothing is read in part.
+/// See [`StartListError`]. If one line is wrong, no numbers are returned.
 pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
     if file.len() > FILE_MAX {
         return Err(StartListError::TooLarge);
@@ -90,7 +93,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
     for row in rows.records() {
         let row = row.map_err(|error| StartListError::Line {
             line: error.position().map_or(0, csv::Position::line),
-            problem: "this is no row of a table".into(),
+            problem: "this is not a row of a table".into(),
         })?;
         let line = row.position().map_or(0, csv::Position::line);
         let column = match column {
@@ -110,12 +113,12 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
                 0
             }
         };
-        // Who has no number yet, has none to be found by.
+        // A runner may not have a number yet: skip the row.
         let Some(cell) = row.get(column).filter(|cell| !cell.is_empty()) else { continue };
         numbers.push(number(cell).ok_or_else(|| StartListError::Line {
             line,
             problem: format!(
-                "{:?} is no bib number: at most ten letters and digits",
+                "{:?} is not a bib number: at most ten letters and digits",
                 cell.chars().take(40).collect::<String>()
             ),
         })?);
@@ -126,11 +129,13 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
     if numbers.is_empty() { Err(StartListError::Empty) } else { Ok(numbers) }
 }
 
+/// The letters and digits of a heading, in lower case, to compare with [`COLUMNS`].
 fn word(cell: &str) -> String {
     cell.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// As it is read on a photo: upper-case letters and digits.
+/// The bib number in the form in which it is read on a photo: upper-case letters and digits. `None`
+/// if it is empty, has more than ten characters, or has letters other than A to Z.
 pub(crate) fn number(text: &str) -> Option<String> {
     let number: String =
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
@@ -139,7 +144,8 @@ pub(crate) fn number(text: &str) -> Option<String> {
     is_number.then_some(number)
 }
 
-/// Replaces an event's start list; no numbers: it has none. Returns how many it has now.
+/// Replaces an event's start list, and returns the count of its numbers. Without numbers, the event
+/// has no start list.
 ///
 /// # Errors
 /// `PG002` if there is no such event, or trouble with the database.
@@ -149,14 +155,14 @@ pub async fn set(db: &mut PgConnection, event: EventId, numbers: &[String]) -> s
         .await
 }
 
-/// How long a worker goes on with a list that it has read.
+/// Time for which a worker uses a list before it reads it again.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The start lists of the events that a worker works on.
+/// A cache of the start lists of the events that a worker works on.
 #[derive(Debug)]
 pub(crate) struct StartLists {
     pool: PgPool,
-    /// Locked while one is read: who wants the same waits for it.
+    /// Locked while a list is read, so that tasks which need the same list wait for one query.
     read: Mutex<HashMap<EventId, (Instant, Arc<StartList>)>>,
 }
 
@@ -165,7 +171,7 @@ impl StartLists {
         Self { pool, read: Mutex::default() }
     }
 
-    /// An event's; empty where it has none.
+    /// Returns an event's start list; an empty one if the event has none.
     pub(crate) async fn of(&self, event: EventId) -> sqlx::Result<Arc<StartList>> {
         let mut read = self.read.lock().await;
         read.retain(|_, (at, _)| at.elapsed() < FRESH);
@@ -214,7 +220,7 @@ mod tests {
         assert_eq!(parse(b"bib\n"), Err(StartListError::Empty));
         let error = parse(b"bib\n12\nto be announced\n").unwrap_err();
         assert!(
-            error.to_string().starts_with("line 3: \"to be announced\" is no bib number"),
+            error.to_string().starts_with("line 3: \"to be announced\" is not a bib number"),
             "{error}"
         );
     }

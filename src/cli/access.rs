@@ -1,4 +1,4 @@
-//! `photogate tokens …` and `photogate people …`: who may use the service.
+//! `photogate tokens …` and `photogate people …`: tokens for programs, accounts for people.
 
 use std::io::{IsTerminal, Read};
 
@@ -16,33 +16,38 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Tokens {
-    /// Makes a token; it is shown once
-    #[command(after_help = "Examples:
+    /// Creates a token for a program. It is printed once and cannot be shown again
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate tokens create 'upload pipeline' --role pipeline --organisation 1
   photogate tokens create 'support' --role staff")]
     Create {
-        /// What it is for
+        /// What the token is for, 1 to 100 characters
         name: String,
-        /// What it may do
+        /// What the token may do
         #[arg(long)]
         role: Role,
-        /// The only organisation it sees
+        /// The organisation the token is limited to; pipelines and organisers must have one
+        /// [default: all organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
-        /// Who makes it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
     /// Lists the tokens, without their secrets
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     List {
-        /// Whose
+        /// Only those of this organisation, by number [default: all]
         organisation: Option<OrganisationId>,
     },
-    /// Makes a token useless
+    /// Revokes a token: the API refuses it from now on, and its sessions end
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Revoke {
-        /// Which
+        /// The token's number, as in `photogate tokens list`
         token: TokenId,
-        /// Who revokes it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
@@ -50,44 +55,49 @@ pub(super) enum Tokens {
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum People {
-    /// Gives somebody an account for the pages; the password is read from stdin
-    #[command(
-        after_help = "Example:\n  photogate people add anna@club.example --role organiser --organisation 1"
-    )]
+    /// Creates an account for the pages. Reads the password (12 to 200 characters) from stdin
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate people add anna@club.example --role organiser --organisation 1")]
     Add {
-        /// With which they log in
+        /// The person's e-mail address, to log in with
         email: String,
-        /// What they may do
+        /// What the person may do
         #[arg(long)]
         role: Role,
-        /// The only organisation they see
+        /// The organisation the person is limited to; organisers must have one [default: all
+        /// organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
-        /// Who gives it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Lists those with an account
+    /// Lists the people who have an account
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     List {
-        /// Whose
+        /// Only those of this organisation, by number [default: all]
         organisation: Option<OrganisationId>,
     },
-    /// Gives somebody another password, and ends their sessions; it is read from stdin
+    /// Sets a person's new password, read from stdin, and ends their sessions
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Password {
-        /// Who
+        /// The person's e-mail address
         email: String,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Keeps somebody from logging in, and ends their sessions
+    /// Locks a person out and ends their sessions; --enable lets them log in again
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Disable {
-        /// Who
+        /// The person's e-mail address
         email: String,
-        /// Lets them again
+        /// Let the person log in again, instead of locking them out
         #[arg(long)]
         enable: bool,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
@@ -109,7 +119,7 @@ impl Tokens {
                 output.one(&json!({ "token": id, "secret": secret }), |out| {
                     writeln!(out, "{}", secret.0)
                 })?;
-                say!("Token {id} was created. It is not shown again: keep it.");
+                say!("Token {id} was created. Keep it: it is not shown again.");
             }
             Self::List { organisation } => {
                 let tokens = access::tokens(&mut db, organisation).await?;
@@ -138,7 +148,7 @@ impl Tokens {
                     return super::refused(error);
                 }
                 output.one(&json!({ "token": token, "revoked": true }), |out| {
-                    writeln!(out, "Token {token} is of no use any more.")
+                    writeln!(out, "Token {token} was revoked and does not work any more.")
                 })?;
             }
         }
@@ -190,7 +200,7 @@ impl People {
                     return super::refused(error);
                 }
                 output.one(&json!({ "email": person.email }), |out| {
-                    writeln!(out, "{} has another password, and has to log in again.", person.email)
+                    writeln!(out, "{} has a new password and must log in again.", person.email)
                 })?;
             }
             Self::Disable { email, enable, actor } => {
@@ -214,11 +224,12 @@ impl People {
 }
 
 fn nobody(email: &str) -> End {
-    say!("error: nobody has an account as {email}");
+    say!("error: no person has the e-mail address {email}");
     End::NotFound
 }
 
-/// Asked for at a terminal, without being shown; otherwise the first 4,096 bytes of stdin.
+/// Reads a password: at a terminal it prompts and does not echo; otherwise it reads stdin, at most
+/// 4,096 bytes.
 fn password() -> anyhow::Result<String> {
     if std::io::stdin().is_terminal() {
         let terminal = console::Term::stderr();

@@ -1,4 +1,4 @@
-//! What was found on a photo, drawn on a copy of it: for a person to look at.
+//! Draws what was found on a photo onto a copy of it, so that a person can check it.
 
 use std::{fs::File, io::BufWriter, path::Path};
 
@@ -11,7 +11,7 @@ const BIB: Rgb<u8> = Rgb([255, 140, 0]);
 const TURN: Rgb<u8> = Rgb([70, 160, 255]);
 const INK: Rgb<u8> = Rgb([0, 0, 0]);
 
-/// Draws it at working size, and turns it as was decided.
+/// Draws the faces and bib numbers at working size, and turns the copy as AI rotation decided.
 pub(super) fn draw(
     picture: &Picture,
     faces: &[Face],
@@ -43,7 +43,7 @@ pub(super) fn draw(
     let mut turned =
         Paper { image: photogate_jobs::turned(&paper.image, rotation.turn), thick: paper.thick };
     let said = if rotation.abstained {
-        "which way is up is not clear".to_owned()
+        "turn unclear".to_owned()
     } else {
         format!("turned by {} ({:.2})", rotation.turn.degrees(), rotation.confidence)
     };
@@ -51,7 +51,7 @@ pub(super) fn draw(
     turned.image
 }
 
-/// Never over a file that is there: it may be somebody's photo.
+/// Writes the copy as a JPEG. Refuses to replace a file: it may be an original photo.
 pub(super) fn write(image: &RgbImage, path: &Path) -> anyhow::Result<()> {
     let file = BufWriter::new(File::create_new(path)?);
     JpegEncoder::new_with_quality(file, 90).encode_image(image)?;
@@ -60,7 +60,7 @@ pub(super) fn write(image: &RgbImage, path: &Path) -> anyhow::Result<()> {
 
 struct Paper {
     image: RgbImage,
-    /// Of lines, in pixels.
+    /// Line width in pixels.
     thick: u32,
 }
 
@@ -85,7 +85,7 @@ impl Paper {
         self.fill([x + width - thick, y, thick, height], colour);
     }
 
-    /// Above a box.
+    /// Writes a text above a box.
     fn label(&mut self, text: &str, [x, y, ..]: [i64; 4], colour: Rgb<u8>) {
         let dot = i64::from(self.thick);
         let height = 10 * dot;

@@ -1,11 +1,13 @@
-//! `photogate config show`
+//! `photogate config show`: prints the current settings.
 
 use super::{End, Output};
 use crate::config::Config;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Shows every setting as it is in force, without passwords
+    /// Shows every setting with its current value; passwords are hidden
+    #[command(after_help = "Needs no database.
+A flag wins over the environment, the environment over photogate.toml, the file over the default.")]
     Show,
 }
 

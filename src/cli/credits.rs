@@ -1,4 +1,4 @@
-//! `photogate credits …`
+//! `photogate credits …`: balance, top-ups and history of an organisation.
 
 use anyhow::bail;
 use sqlx::PgConnection;
@@ -20,64 +20,81 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Credits {
-    /// Shows the balance
+    /// Shows available, reserved and spent credits
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Balance {
-        /// Whose
+        /// The organisation's number
         organisation: OrganisationId,
     },
-    /// Credits a purchase; paused queues go on by themselves
-    #[command(after_help = "Example:\n  photogate credits top-up 1 500 --key order-4711")]
+    /// Adds credits that were paid for, at the organisation's price; paused queues resume
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), workers are told at once; without it, within a second.
+A top-up does not lift a hold: see `photogate events lift`.
+
+Example:
+  photogate credits top-up 1 500 --key order-4711")]
     TopUp(Amount),
-    /// Credits a grant, a gift or an adjustment by staff
-    #[command(after_help = "Examples:
+    /// Adds credits without payment (grant or gift), or adjusts the balance up or down
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), workers are told at once; without it, within a second.
+
+Examples:
   photogate credits grant 1 100 --key welcome-1 --kind free_credits
-  photogate credits grant 1 --key ticket-88 --kind refund -- -20")]
+  photogate credits grant 1 --key ticket-88 --kind adjustment -- -20")]
     Grant {
         #[command(flatten)]
         amount: Amount,
-        /// Why
+        /// The kind of the top-up; only an adjustment may have negative credits
         #[arg(long, value_enum, default_value = "admin_grant")]
         kind: TopUpKind,
     },
-    /// Shows the current month and those before it
-    #[command(after_help = "Example:\n  photogate credits months 1 --before 11")]
+    /// Shows usage, additions and balances of the current month and the months before it
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate credits months 1 --before 11")]
     Months {
-        /// Whose
+        /// The organisation's number
         organisation: OrganisationId,
-        /// Months before the current one
+        /// Number of months before the current one, 0 to 120
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=120))]
         before: i32,
     },
-    /// Shows the photos of a run: what a row of the history is made of
-    #[command(after_help = "Example:\n  photogate credits run 17 --json")]
+    /// Lists the photos of a run, with their state, charge and refund
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate credits run 17 --json")]
     Run {
-        /// As the history names it
+        /// The run's number, from the Run column of `photogate credits history`
         run: RunId,
-        /// Goes on after this position, the last of the page before
+        /// Start after this position; for the next page, the last position of this one
         #[arg(long, default_value_t = 0)]
         after: i64,
-        /// Rows, at most
+        /// Maximum number of rows, 1 to 10,000
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
     },
-    /// Shows what came in and went out, newest first
-    #[command(after_help = "Examples:
+    /// Lists what changed the balance, newest first
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate credits history 1 --limit 200 --json
   photogate credits history 1 --kind refund --event 3
-  photogate credits history 1 --after 64420af9c1b7a-2-11      the next page: the last row's cursor")]
+  photogate credits history 1 --after 64420af9c1b7a-2-11      next page, after this cursor")]
     History {
-        /// Whose
+        /// The organisation's number
         organisation: OrganisationId,
-        /// Only of this kind; may be repeated
+        /// Only rows of this kind; may be repeated [default: all kinds]
         #[arg(long, value_enum)]
         kind: Vec<Kind>,
-        /// Only what concerns this event
+        /// Only rows of this event, by number [default: all events]
         #[arg(long)]
         event: Option<EventId>,
-        /// The next page: the cursor of the last row of the page before
+        /// Start after this row; for the next page, the cursor of the last row of this one
         #[arg(long, value_name = "CURSOR")]
         after: Option<Cursor>,
-        /// Rows, at most
+        /// Maximum number of rows, 1 to 200
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=200))]
         limit: i64,
     },
@@ -85,17 +102,18 @@ pub(super) enum Credits {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Amount {
-    /// Whose account
+    /// The organisation's number
     organisation: OrganisationId,
-    /// How many credits
+    /// Number of credits; not 0, negative only in an adjustment
     credits: i64,
-    /// The idempotency key: the same for every try of the same top-up, such as the number of an order
+    /// The idempotency key, such as an order number: the same key again changes nothing, so that a
+    /// call can be repeated safely
     #[arg(long)]
     key: String,
-    /// Who does it, for the books
+    /// Your e-mail address or name, for the history and the audit log
     #[arg(long, default_value = "System")]
     actor: String,
-    /// For people
+    /// A note for people who read the statement
     #[arg(long, default_value = "")]
     note: String,
 }
@@ -108,7 +126,7 @@ impl Credits {
             Self::Balance { organisation } => balance(&mut db, organisation, output).await,
             Self::TopUp(amount) => amount.credit(TopUpKind::Purchase, config, output).await,
             Self::Grant { kind: TopUpKind::Purchase, .. } => {
-                bail!("a purchase is no grant: use `photogate credits top-up`")
+                bail!("a grant cannot be a purchase: use `photogate credits top-up`")
             }
             Self::Grant { amount, kind } => amount.credit(kind, config, output).await,
             Self::Months { organisation, before } => {
@@ -117,7 +135,7 @@ impl Credits {
             Self::Run { run, after, limit } => {
                 let photos = history::photos_of_run(&mut db, run, after, limit).await?;
                 if photos.is_empty() && after == 0 {
-                    say!("error: there is no run {run}, or it queued nothing");
+                    say!("error: there is no run {run}, or it queued no photos");
                     return Ok(End::NotFound);
                 }
                 output.rows(&photos, PHOTOS, photo_row)?;
@@ -163,7 +181,7 @@ async fn history(
     let rows = history::history(db, organisation, page).await?;
     output.rows(&rows, HISTORY, history_row)?;
     if let Some(last) = rows.last().filter(|_| i64::try_from(rows.len()) == Ok(page.most)) {
-        say!("There may be more: --after {}", last.cursor);
+        say!("There may be more rows. Next page: --after {}", last.cursor);
     }
     Ok(End::Ok)
 }
@@ -251,9 +269,9 @@ impl Amount {
             let what = if credited.credited {
                 format!("{amount} credits were added")
             } else {
-                "This was credited before, nothing changed".into()
+                "This key was credited before; nothing changed".into()
             };
-            let then = if credited.resumed { "; paused queues go on" } else { "" };
+            let then = if credited.resumed { "; paused queues resume" } else { "" };
             writeln!(out, "{what}: {} available{then}.", credited.available)
         })?;
         Ok(End::Ok)

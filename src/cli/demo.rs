@@ -1,4 +1,4 @@
-//! `photogate demo`: the whole service at work, on sample photos, with services of its own.
+//! `photogate demo`: shows the whole service at work on sample photos, with its own servers.
 
 mod site;
 
@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use super::{End, credits, events as cli_events};
 use crate::{
     catalog::{
-        events::{self, Pause},
+        events,
         findings::{self, Found},
         organisations,
         photo_store::PhotoStore,
@@ -36,7 +36,10 @@ use crate::{
         progress::{Subject, Watch},
         wake::Wake,
     },
-    queue::enqueue,
+    queue::{
+        enqueue,
+        status::{self, Queue, State},
+    },
     rig::services::Services,
     sandbox::THIS_PROGRAM,
     worker::{
@@ -47,27 +50,29 @@ use crate::{
 use site::Site;
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Everything it keeps is below --place, and is made anew each time. It ends with 0 only if every promise held."
-)]
+#[command(after_help = "Needs: PostgreSQL and Redis installed, the models, and the sample photos.
+It starts servers of its own and uses no other database.
+
+All its data is below --place and is replaced each time.
+The exit code is 0 only if every check passed.")]
 pub(super) struct Demo {
-    /// Leaves when all is done, instead of staying up for a look
+    /// Exit when all photos are done, instead of staying up until Ctrl-C
     #[arg(long)]
     exit: bool,
-    /// Where the sample photos are
+    /// The directory of the sample photos and their labels.json
     #[arg(long, value_name = "DIRECTORY", default_value = "samples")]
     samples: PathBuf,
-    /// Where the demo keeps its databases and photos
+    /// The directory for the data of the demo; it is replaced each time
     #[arg(long, value_name = "DIRECTORY", default_value = ".photogate/demo")]
     place: PathBuf,
 }
 
-/// Fewer than there is work: the demo is about what happens then.
+/// Credits at the start. Fewer than the photos need, because the demo shows how queues pause.
 const CREDITS: Credits = Credits(9);
-/// The demo gives up waiting after this long: something is wrong then.
+/// The demo fails if a step takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What is to be seen on a sample; see samples/make.py.
+/// What is on a sample photo; see samples/make.py.
 #[derive(Debug, Deserialize)]
 struct Label {
     error: Option<String>,
@@ -76,7 +81,7 @@ struct Label {
     turn: Option<i16>,
 }
 
-/// Prints for a person; the progress bar, if there is one, stays below.
+/// Prints a line to stdout, above the progress bar if there is one.
 macro_rules! tell {
     ($bar:expr) => { tell!($bar, "") };
     ($bar:expr, $($arg:tt)*) => {{
@@ -89,18 +94,15 @@ impl Demo {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<End> {
         let labels = fs::read(self.samples.join("labels.json")).with_context(|| {
             format!(
-                "reading {}/labels.json: run this where the sample photos are",
+                "reading {}/labels.json: run this in the directory of photogate's sources, or \
+                 say with --samples where the sample photos are",
                 self.samples.display()
             )
         })?;
         let labels: BTreeMap<String, Label> = serde_json::from_slice(&labels)?;
         let bar = ProgressBar::hidden();
 
-        tell!(
-            bar,
-            "Starting a PostgreSQL and a Redis of its own, below {} …",
-            self.place.display()
-        );
+        tell!(bar, "Starting PostgreSQL and Redis below {} …", self.place.display());
         let services = Services::start(&self.place.join("services")).await?;
         let maintenance = services.postgres.url("postgres");
         create_database(&maintenance).await?;
@@ -134,14 +136,14 @@ impl Demo {
         };
         let held = tokio::select! {
             played = show.play() => { played?; show.conclude() }
-            _ = tokio::signal::ctrl_c() => bail!("interrupted; nothing of it remains running"),
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; the demo was stopped"),
         };
         if !self.exit {
             show.stay_up().await?;
         }
         show.site.close().await?;
         stop.drain.cancel();
-        working.await.context("the worker broke")??;
+        working.await.context("the worker failed")??;
         drop(services);
         Ok(if held { End::Ok } else { End::Failed })
     }
@@ -166,10 +168,7 @@ impl Show {
             organisations::create(&mut db, "Demo Athletics Club", "Europe/Berlin").await?;
         organisations::set_price(&mut db, organisation, Some(&"0.05 EUR".parse()?)).await?;
         top_up::top_up(&mut db, purchase(organisation, CREDITS, "demo-1")).await?;
-        tell!(
-            self.bar,
-            "\nThe Demo Athletics Club has bought {CREDITS} credits, and has two events.\n"
-        );
+        tell!(self.bar, "\nThe Demo Athletics Club bought {CREDITS} credits and has two events.\n");
         for line in self.site.admit(&mut db, organisation).await? {
             tell!(self.bar, "{line}");
         }
@@ -192,7 +191,8 @@ impl Show {
                         .await?;
                 tell!(
                     self.bar,
-                    "{name}, {operation}: {} photos queued; sent again, {} are. Missing to finish: {} credits.",
+                    "{name}, {operation}: {} photos queued; the repeated call queued {}. Credits \
+                     missing to finish: {}.",
                     run.queued,
                     again.queued,
                     run.shortfall
@@ -216,24 +216,21 @@ impl Show {
         .await?;
         tell!(
             self.bar,
-            "\nThe balance is 0: every queue of the organisation is paused, and nothing is lost.\n"
+            "\nThe balance is 0: all queues of the organisation are paused. No photo is lost.\n"
         );
         self.show_queues().await?;
         let paused = self.queues().await?;
         let paused = paused
             .iter()
             .filter(|queue| queue.waiting > 0)
-            .all(|queue| matches!(queue.pause, Some(Pause::NoCredits { since: Some(_) })));
+            .all(|queue| queue.state == State::NoCredits && queue.since.is_some());
         self.promise(
             paused,
-            "at zero every queue with photos left is paused for want of credit".into(),
+            "at balance 0 every queue with photos left is paused for want of credit".into(),
         );
 
         let missing = self.waiting().await?;
-        tell!(
-            self.bar,
-            "\nBuying {missing} credits. Nobody touches the queues: they go on by themselves.\n"
-        );
+        tell!(self.bar, "\nBuying {missing} credits. The queues resume by themselves.\n");
         let credited = top_up::top_up(
             &mut *self.pool.acquire().await?,
             purchase(organisation, Credits(missing), "demo-2"),
@@ -257,7 +254,7 @@ impl Show {
         self.check_books(organisation).await
     }
 
-    /// Prints what is found as it comes, until the organisation is where it should get.
+    /// Prints new findings as they come, until `there` is true. Fails after [`PATIENCE`].
     async fn watch_until(
         &mut self,
         organisation: OrganisationId,
@@ -269,7 +266,7 @@ impl Show {
             let mut db = self.pool.acquire().await?;
             let balance = crate::ledger::credits::balance(&mut db, organisation)
                 .await?
-                .context("the organisation is gone")?;
+                .context("the organisation does not exist any more")?;
             let waiting = self.waiting().await?;
             for (event, _) in &self.events {
                 for found in findings::of_event(&mut db, *event).await? {
@@ -284,7 +281,7 @@ impl Show {
                 return Ok(());
             }
             if began.elapsed() > PATIENCE {
-                bail!("this takes too long: {what} did not happen within {} s", PATIENCE.as_secs());
+                bail!("timed out after {} s, waiting until {what}", PATIENCE.as_secs());
             }
             drop(db);
             futures::future::select_all(
@@ -294,11 +291,11 @@ impl Show {
         }
     }
 
-    async fn queues(&self) -> anyhow::Result<Vec<events::QueueState>> {
+    async fn queues(&self) -> anyhow::Result<Vec<Queue>> {
         let mut db = self.pool.acquire().await?;
         let mut queues = Vec::new();
         for (event, _) in &self.events {
-            queues.extend(events::queues(&mut db, *event).await?);
+            queues.extend(status::of_event(&mut db, *event).await?);
         }
         Ok(queues)
     }
@@ -328,7 +325,7 @@ impl Show {
         );
         let balance = crate::ledger::credits::balance(&mut db, organisation)
             .await?
-            .context("the organisation is gone")?;
+            .context("the organisation does not exist any more")?;
         let sum: i64 = history.iter().map(|row| row.credits.0).sum();
         self.promise(
             sum == balance.available.0,
@@ -344,7 +341,7 @@ impl Show {
         }
 
         let mut spent = 0;
-        tell!(self.bar, "\nWhat was found\n");
+        tell!(self.bar, "\nFindings\n");
         for (event, _) in &self.events {
             let found = findings::of_event(&mut db, *event).await?;
             for one in &found {
@@ -352,14 +349,21 @@ impl Show {
                 tell!(self.bar, "  {} {}", mark(as_labelled), sentence(one));
                 self.promises.push((
                     as_labelled,
-                    format!("{}, {}: what is labelled was found", one.key, one.operation),
+                    format!("{}, {}: the findings match the label", one.key, one.operation),
                 ));
                 spent += i64::from(one.reason.is_none());
             }
         }
-        self.promise(balance.spent == Credits(spent), format!("{spent} photos were processed, and cost exactly {} credits; failed ones cost nothing", balance.spent));
+        self.promise(
+            balance.spent == Credits(spent),
+            format!(
+                "{spent} photos were processed and cost exactly {} credits; failed photos cost \
+                 nothing",
+                balance.spent
+            ),
+        );
         let seen = self.told.len();
-        self.promise(seen == self.labels.len() * 2, format!("all {seen} photos came to an end"));
+        self.promise(seen == self.labels.len() * 2, format!("all {seen} photos have an outcome"));
         Ok(())
     }
 
@@ -371,12 +375,12 @@ impl Show {
         let broken: Vec<_> = self.promises.iter().filter(|(held, _)| !held).collect();
         tell!(self.bar);
         for (_, what) in &broken {
-            tell!(self.bar, "{} broken: {what}", mark(false));
+            tell!(self.bar, "{} failed: {what}", mark(false));
         }
         let all = self.promises.len();
         tell!(
             self.bar,
-            "{} {} of {all} promises held.",
+            "{} {} of {all} checks passed.",
             mark(broken.is_empty()),
             all - broken.len()
         );
@@ -384,7 +388,7 @@ impl Show {
     }
 
     async fn stay_up(&self) -> anyhow::Result<()> {
-        tell!(self.bar, "\nEverything stays up for a look, until Ctrl-C.\n");
+        tell!(self.bar, "\nEverything keeps running until Ctrl-C.\n");
         for line in self.site.walk() {
             tell!(self.bar, "{line}");
         }
@@ -399,7 +403,7 @@ impl Show {
         for command in ["events show 1", "credits history 1", "jobs failures 1", "why event 1"] {
             tell!(self.bar, "  {} {command}", photogate.display());
         }
-        tell!(self.bar, "\nThe upright photos are in {}.", self.config.store_url);
+        tell!(self.bar, "\nThe upright copies are in {}.", self.config.store_url);
         tokio::signal::ctrl_c().await?;
         Ok(())
     }
@@ -415,7 +419,7 @@ impl Label {
                 self.bibs.as_ref().is_none_or(|bibs| *bibs == found.bibs)
                     && self.faces.is_none_or(|faces| faces == found.faces)
             }
-            // Only what had to be turned has an upright copy, and a photo that says nothing is left alone.
+            // A photo without a clear turn has no turn and no upright copy.
             Operation::AiRotation => self.turn == found.turn,
         }
     }
@@ -424,7 +428,7 @@ impl Label {
 fn sentence(found: &Found) -> String {
     let Found { key, operation, reason, faces, bibs, turn, upright_key, .. } = found;
     if let Some(reason) = reason {
-        return format!("{key}, {operation}: failed ({reason}), and refunded");
+        return format!("{key}, {operation}: failed ({reason}); refunded");
     }
     match operation {
         Operation::PhotoProcessing => {
@@ -439,9 +443,9 @@ fn sentence(found: &Found) -> String {
             )
         }
         Operation::AiRotation => match (turn, upright_key) {
-            (None, _) => format!("{key}: which way is up is not clear; left as it is"),
+            (None, _) => format!("{key}: turn unclear; no copy written"),
             (Some(0), None) => format!("{key}: upright"),
-            (Some(0), Some(_)) => format!("{key}: upright by its tag; upright copy written"),
+            (Some(0), Some(_)) => format!("{key}: upright by its EXIF tag; upright copy written"),
             (Some(turn), _) => format!("{key}: turned by {turn} degrees; upright copy written"),
         },
     }
@@ -470,7 +474,7 @@ async fn create_database(maintenance: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The worker writes beside the photos: it gets copies.
+/// Copies the samples, because the worker writes upright copies beside the photos.
 fn copy_samples<'a>(
     samples: &Path,
     photos: &Path,
@@ -486,6 +490,6 @@ fn copy_samples<'a>(
     }
     let photos = photos.canonicalize()?;
     Ok(url::Url::from_directory_path(&photos)
-        .map_err(|()| anyhow::anyhow!("{} is no place for photos", photos.display()))?
+        .map_err(|()| anyhow::anyhow!("{} cannot be used as a photo store", photos.display()))?
         .into())
 }

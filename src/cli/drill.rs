@@ -1,4 +1,4 @@
-//! `photogate drill`
+//! `photogate drill`: kills workers and servers on purpose, then checks the books.
 
 use std::path::PathBuf;
 
@@ -6,35 +6,40 @@ use super::{End, Output, say};
 use crate::{config::Config, rig::drill};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  photogate drill --jobs 100000 --kills 200 --json
-  photogate drill --seed 7                                        the same plan again
-  photogate drill --server postgres://postgres@db/postgres       on a database it makes there, and drops
+#[command(after_help = "Needs: PostgreSQL and Redis installed. It starts servers of its own.
+With --server it creates a database on that server, and drops it at the end.
 
-Exits with 3 if anything was lost, charged twice, stuck, stranded, settled late or out of balance.")]
+Examples:
+  photogate drill --jobs 100000 --kills 200 --json
+  photogate drill --seed 7                                    the same plan again
+  photogate drill --server postgres://postgres@db/postgres    on a server that runs already
+
+Exits with 3 if a photo or credit was lost, charged twice, stuck or stranded, if a late settle was
+accepted, or if the books do not balance.")]
 pub(super) struct Drill {
-    /// Photos
+    /// Number of photos to process
     #[arg(long, default_value_t = 5000, value_parser = at_least_one)]
     jobs: usize,
-    /// Workers killed, beside those that photos take down
+    /// Number of workers to kill, besides workers that crash on a photo
     #[arg(long, default_value_t = 10)]
     kills: usize,
-    /// The plan; the same again for the same seed [default: another one each time]
+    /// The seed of the plan: the same seed repeats the same plan [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// Worker processes at a time
+    /// Number of worker processes at a time
     #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     workers: usize,
-    /// A PostgreSQL where it may create a database [default: one of its own, which also loses its plug]
+    /// A PostgreSQL server where it may create a database [default: a server of its own, which it
+    /// also stops on purpose]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// Where it keeps its databases, and the workers' log
+    /// The directory for its databases and the log of the workers
     #[arg(long, value_name = "DIRECTORY", default_value = ".photogate/drill")]
     place: PathBuf,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "write a number from 1 on".into())
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be 1 or more".into())
 }
 
 impl Drill {
@@ -48,7 +53,7 @@ impl Drill {
             server: self.server,
         };
         say!(
-            "A drill: {} photos, {} kills, {} workers at a time, seed {}; their log is {}",
+            "Drill: {} photos, {} kills, {} workers at a time, seed {}; log of the workers: {}",
             drill.jobs,
             drill.kills,
             drill.workers,
@@ -57,7 +62,7 @@ impl Drill {
         );
         let (tally, told) = drill.hold(|line| say!("{line}")).await?;
         say!(
-            "{}; {} worker processes in all, {} late settles refused",
+            "{}; {} worker processes in total, {} late settles refused",
             told.chaos,
             told.workers,
             told.refused
@@ -79,7 +84,7 @@ impl Drill {
             return Ok(End::Ok);
         }
         say!(
-            "error: the books did not hold: photogate drill --jobs {} --kills {} --seed {}",
+            "error: the drill failed. To repeat it: photogate drill --jobs {} --kills {} --seed {}",
             drill.jobs,
             drill.kills,
             drill.seed

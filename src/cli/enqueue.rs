@@ -1,4 +1,4 @@
-//! `photogate enqueue`
+//! `photogate enqueue`: adds photos to the queue of an event.
 
 use std::io::{self, BufRead};
 
@@ -14,24 +14,28 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), workers are told at once; without it, within a second.
+
+Examples:
   photogate enqueue 1 2026/IMG_0001.jpg 2026/IMG_0002.jpg
   ls photos | photogate enqueue 1 --operation ai_rotation -
 
-A photo that is queued or done already is skipped and costs nothing: sending twice is safe.")]
+A photo that was queued before is not queued again and costs nothing, so a repeated call is safe.
+Photos that failed before need `photogate jobs retry`.")]
 pub(super) struct Enqueue {
-    /// The event
+    /// The event's number
     event: EventId,
-    /// The photos' keys in the store; `-` reads them from stdin, a line each
+    /// The photos' keys in the store; `-` reads keys from stdin, one a line
     #[arg(required = true)]
     photos: Vec<String>,
-    /// What is to be done
+    /// The operation to do on each photo
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operation,
-    /// Only says what would happen, and what it takes
+    /// Only show what would be queued and how many credits are missing; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Who asks, for the books
+    /// Your e-mail address or name, for the receipts and the audit log
     #[arg(long, default_value = "System")]
     actor: String,
 }
@@ -65,11 +69,11 @@ impl Enqueue {
             for (name, value) in [
                 ("Photos", plan.photos.to_string()),
                 ("Queued", plan.queued.to_string()),
-                ("Queued before", skipped.already_queued.to_string()),
-                ("Done before", skipped.already_processed.to_string()),
+                ("Already queued", skipped.already_queued.to_string()),
+                ("Already processed", skipped.already_processed.to_string()),
                 ("Failed before", skipped.failed_before.to_string()),
-                ("Skipped before", skipped.skipped_before.to_string()),
-                ("Named twice", skipped.repeated.to_string()),
+                ("Already skipped", skipped.skipped_before.to_string()),
+                ("Repeated keys", skipped.repeated.to_string()),
                 ("Credits available", plan.available.to_string()),
                 ("Credits missing", plan.shortfall.to_string()),
                 ("Runs", runs.join(" ")),
@@ -80,7 +84,7 @@ impl Enqueue {
         })?;
         if plan.shortfall > Credits(0) {
             say!(
-                "{} credits are missing to finish: top up, and the rest goes on by itself.",
+                "{} credits are missing to finish: top up, and the queue resumes by itself.",
                 plan.shortfall
             );
         }

@@ -1,4 +1,4 @@
-//! `photogate events …`
+//! `photogate events …`: events, their queues, and holds.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use super::{End, Output, say};
 use crate::{
     access::Caller,
     catalog::{
-        events::{self, Event, Pause, QueueState},
+        events::{self, Event},
         start_list,
     },
     commands::{CommandError, Commands, EventChange, NewEvent, NewHold},
@@ -26,108 +26,140 @@ use crate::{
     database,
     ids::{EventId, HoldId, Operation, OrganisationId},
     notify::progress::{Subject, Watch},
-    queue::holds,
+    queue::{
+        holds,
+        status::{self, Queue, State},
+    },
 };
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Events {
     /// Creates an event with a queue for each operation
-    #[command(after_help = "Example:\n  photogate events create 1 'City Marathon' --face-search")]
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate events create 1 'City Marathon' --face-search")]
     Create {
-        /// Whose credits pay for it
+        /// The number of the organisation that pays for the photos
         organisation: OrganisationId,
-        /// As people call it
+        /// The name of the event
         name: String,
         /// Do not read bib numbers
         #[arg(long)]
         no_bib_search: bool,
-        /// Compute face embeddings, so that people can be found by a selfie
+        /// Compute face embeddings (biometric data), so that people can be found by a selfie
         #[arg(long)]
         face_search: bool,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Tells the numbers that are worn: from then on they decide what a bib number is
-    #[command(
-        after_help = "The file has a number a line, or is CSV with a column called bib or number.
-An empty file name (\"\") takes the start list away.
+    /// Sets the list of bib numbers in use; from then on no other number is read as a bib
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
 
-Example:\n  photogate events start-list 1 runners.csv"
-    )]
+The file has one number on each line, or is CSV with a column named bib or number.
+It applies to photos that are processed from then on.
+An empty file name (\"\") removes the start list.
+
+Example:
+  photogate events start-list 1 runners.csv")]
     StartList {
-        /// Of which event
+        /// The event's number
         event: EventId,
-        /// The start list
+        /// The file with the start list
         file: PathBuf,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Switches face search on or off; off deletes the embeddings
+    /// Switches face search on or off; off deletes the face embeddings for good
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Photos that were processed while face search was off have no embeddings.
+
+Example:
+  photogate events face-search 1 off")]
     FaceSearch {
-        /// Of which event
+        /// The event's number
         event: EventId,
-        /// on or off
+        /// `on` or `off`
         #[arg(value_parser = on_or_off, action = clap::ArgAction::Set)]
         state: bool,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Forgets what was seen on an event's photos, for good; the books and the photos stay
+    /// Deletes an event and all findings on its photos, for good; the ledger and the photos stay
+    #[command(after_help = "Needs: PostgreSQL (--database-url), and --yes.
+
+Example:
+  photogate events delete 1 --actor anna@example.org --yes")]
     Delete {
-        /// Which
+        /// The event's number
         event: EventId,
-        /// Who deletes it
+        /// Your e-mail address or name, for the audit log
         #[arg(long)]
         actor: String,
-        /// Does not ask
+        /// Confirm: without this flag nothing is deleted
         #[arg(long)]
         yes: bool,
     },
     /// Lists events, newest first
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     List {
-        /// Of one organisation
+        /// Only events of this organisation, by number [default: all]
         #[arg(long)]
         organisation: Option<OrganisationId>,
     },
-    /// Shows an event's queues, and why they do not run if they do not
+    /// Shows an event's queues, their counts, and why a queue is stopped
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), --watch shows changes at once. See also `photogate why event`.
+
+Example:
+  photogate events show 1 --watch")]
     Show {
-        /// Which
+        /// The event's number
         event: EventId,
-        /// Follows it until nothing is left to do, or everything is paused
+        /// Show a progress bar until all photos are done, or the queues with photos left stop
         #[arg(long)]
         watch: bool,
     },
-    /// Holds the queues of an event; no top-up lifts that
-    #[command(
-        after_help = "Example:\n  photogate events hold 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90"
-    )]
+    /// Stops the queues of an event until the hold is lifted or ends; a top-up does not lift it
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Photos in progress are finished; waiting photos wait. End the hold with `photogate events lift`.
+
+Example:
+  photogate events hold 1 --owner ops@example.org --note 'bad camera clock' --for-minutes 90")]
     Hold {
-        /// Which
+        /// The event's number
         event: EventId,
-        /// Only one of its queues
+        /// Only the queue of this operation [default: all queues of the event]
         #[arg(long, value_enum)]
         operation: Option<Operation>,
-        /// Who holds it
+        /// Your e-mail address or name: whom to ask about this hold
         #[arg(long)]
         owner: String,
-        /// Why
+        /// The reason for the hold
         #[arg(long, default_value = "")]
         note: String,
-        /// The hold ends by itself after this long
+        /// End the hold by itself after this many minutes, 1 to 525,600 (a year) [default: no end]
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=525_600))]
         for_minutes: Option<u64>,
     },
-    /// Lifts every hold on an event's queues
+    /// Lifts every hold on an event's queues; a pause for want of credit stays
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), workers are told at once; without it, within a second.
+
+Example:
+  photogate events lift 1 --actor ops@example.org")]
     Lift {
-        /// Which
+        /// The event's number
         event: EventId,
-        /// Only of one of its queues
+        /// Only holds on the queue of this operation [default: all queues of the event]
         #[arg(long, value_enum)]
         operation: Option<Operation>,
-        /// Who lifts it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "System")]
         actor: String,
     },
@@ -137,11 +169,11 @@ fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("write on or off"),
+        _ => Err("must be on or off"),
     }
 }
 
-/// A start list, or as much of it as shows that it is none.
+/// Reads a start list, at most one byte more than its maximum size: enough to refuse it.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)
@@ -154,7 +186,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 struct Shown<'a> {
     #[serde(flatten)]
     event: &'a Event,
-    queues: &'a [QueueState],
+    queues: &'a [Queue],
 }
 
 impl Events {
@@ -169,17 +201,24 @@ impl Events {
                 }
                 show(&mut db, event, output).await
             }
-            change => match change.apply(&super::commands(config).await?, config, output).await {
-                Ok(()) => Ok(End::Ok),
-                Err(error) => match error.downcast::<CommandError>() {
-                    Ok(error) => super::refused(error),
-                    Err(error) => Err(error),
-                },
-            },
+            change @ (Self::Create { .. }
+            | Self::StartList { .. }
+            | Self::FaceSearch { .. }
+            | Self::Delete { .. }
+            | Self::Hold { .. }
+            | Self::Lift { .. }) => {
+                match change.apply(&super::commands(config).await?, config, output).await {
+                    Ok(()) => Ok(End::Ok),
+                    Err(error) => match error.downcast::<CommandError>() {
+                        Ok(error) => super::refused(error),
+                        Err(error) => Err(error),
+                    },
+                }
+            }
         }
     }
 
-    /// The subcommands that change something.
+    /// Runs the subcommands that change something.
     async fn apply(
         self,
         commands: &Commands,
@@ -202,7 +241,7 @@ impl Events {
                 output.one(&json!({ "event": event, "numbers": n }), |out| {
                     writeln!(
                         out,
-                        "Event {event} has a start list of {n} numbers. It decides about photos \
+                        "Event {event} has a start list of {n} numbers. It applies to photos \
                          processed from now on."
                     )
                 })?;
@@ -216,8 +255,8 @@ impl Events {
                     if state {
                         writeln!(
                             out,
-                            "Photos of event {event} that are processed from now on can be \
-                             searched by a face."
+                            "Face search is on for event {event}, for photos processed from now \
+                             on."
                         )
                     } else {
                         writeln!(
@@ -231,12 +270,12 @@ impl Events {
             Self::Delete { event, actor, yes } => {
                 anyhow::ensure!(
                     yes,
-                    "this deletes faces, numbers and turns of event {event}, and cannot be undone: \
-                     confirm it with --yes"
+                    "this deletes the faces, bib numbers and turns of event {event} and cannot be \
+                     undone: confirm with --yes"
                 );
                 commands.delete_event(&Caller::at_the_command_line(&actor), event).await?;
                 output.one(&json!({ "event": event, "deleted": true }), |out| {
-                    writeln!(out, "Event {event} was deleted; the books and the photos stay.")
+                    writeln!(out, "Event {event} was deleted; the ledger and the photos stay.")
                 })?;
             }
             Self::Hold { event, operation, owner, note, for_minutes } => {
@@ -246,7 +285,7 @@ impl Events {
                 let caller = Caller::at_the_command_line(&owner);
                 let holds = commands.hold(&caller, event, &new).await?.holds;
                 output.one(&json!({ "event": event, "holds": holds, "until": until }), |out| {
-                    writeln!(out, "Event {event} is held; photos in progress are finished.")
+                    writeln!(out, "Event {event} is held; photos in progress are still finished.")
                 })?;
             }
             Self::Lift { event, operation, actor } => {
@@ -262,7 +301,7 @@ impl Events {
     }
 }
 
-/// Lifts every hold that stands on an event's queues.
+/// Lifts every current hold on an event's queues, and returns the holds it lifted.
 async fn lift(
     commands: &Commands,
     caller: &Caller,
@@ -305,20 +344,19 @@ async fn list(
     Ok(End::Ok)
 }
 
-/// A progress bar of an event, until nothing is left to do, or nothing can be done.
+/// Shows a progress bar until all photos are done, or the queues with photos left are stopped.
 async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyhow::Result<()> {
     let watch = Watch::open(config.redis_url.as_deref(), Subject::Event(event))?;
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?;
     let bar = ProgressBar::new(0).with_style(style);
     loop {
-        let queues = events::queues(db, event).await?;
-        let sum = |of: fn(&QueueState) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
-        bar.set_length(sum(|queue| queue.total));
+        let queues = status::of_event(db, event).await?;
+        let sum = |of: fn(&Queue) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
+        bar.set_length(sum(photos));
         bar.set_position(sum(|queue| queue.processed + queue.failed));
         bar.set_message(format!("{} in progress", sum(|queue| queue.in_progress)));
-        let stands = |queue: &QueueState| {
-            queue.in_progress == 0 && (queue.waiting == 0 || queue.pause.is_some())
-        };
+        let stands =
+            |queue: &Queue| queue.in_progress == 0 && (queue.waiting == 0 || queue.is_stopped());
         if queues.iter().all(stands) {
             bar.finish_and_clear();
             return Ok(());
@@ -332,7 +370,7 @@ async fn show(db: &mut PgConnection, event: EventId, output: Output) -> anyhow::
         say!("error: there is no event {event}");
         return Ok(End::NotFound);
     };
-    let queues = events::queues(db, event).await?;
+    let queues = status::of_event(db, event).await?;
     output.one(&Shown { event: &found, queues: &queues }, |out| {
         writeln!(
             out,
@@ -349,26 +387,29 @@ async fn show(db: &mut PgConnection, event: EventId, output: Output) -> anyhow::
 }
 
 pub(super) const QUEUES: &[&str] =
-    &["Queue", "Total", "Processed", "In Progress", "Failed", "Waiting", "State"];
+    &["Queue", "Photos", "Processed", "In progress", "Failed", "Waiting", "State"];
 
-pub(super) fn queue_row(queue: &QueueState) -> Vec<String> {
-    let since = |at: &DateTime<Utc>| at.format("%H:%M:%S UTC").to_string();
-    let state = match &queue.pause {
-        Some(Pause::NoCredits { since: Some(at) }) => {
-            format!("Paused: no credits since {}. Add credits, and it goes on by itself", since(at))
+pub(super) fn queue_row(queue: &Queue) -> Vec<String> {
+    let instant = |at: DateTime<Utc>| at.format("%H:%M:%S UTC").to_string();
+    let since = queue.since.map(|at| format!(" since {}", instant(at))).unwrap_or_default();
+    let state = match queue.state {
+        State::NoCredits => format!("Paused: no credits{since}. Top up, and it resumes by itself"),
+        State::Held => {
+            let until = queue.until.map(|at| format!(" until {}", instant(at))).unwrap_or_default();
+            let owner = queue.owner.as_deref().unwrap_or("somebody");
+            let note = queue.note.as_deref().unwrap_or_default();
+            format!("Held by {owner}{since}{until} {note:?}")
         }
-        Some(Pause::NoCredits { since: None }) => {
-            "Paused: no credits. Add credits, and it goes on by itself".into()
-        }
-        Some(Pause::Held { owner, note, since: at, until }) => {
-            let until =
-                until.as_ref().map(|until| format!(" until {}", since(until))).unwrap_or_default();
-            format!("Held by {owner} since {}{until} {note:?}", since(at))
-        }
-        None if queue.waiting + queue.in_progress > 0 => "Running".into(),
-        None => "Drained".into(),
+        State::Running => "Running".into(),
+        State::Idle if queue.in_progress > 0 => "Running".into(),
+        State::Idle => "Idle".into(),
     };
-    let counts = [queue.total, queue.processed, queue.in_progress, queue.failed, queue.waiting]
+    let counts = [photos(queue), queue.processed, queue.in_progress, queue.failed, queue.waiting]
         .map(|count| count.to_string());
     std::iter::once(queue.operation.to_string()).chain(counts).chain([state]).collect()
+}
+
+/// Number of photos that are in the queue or have left it with an outcome.
+fn photos(queue: &Queue) -> i64 {
+    queue.processed + queue.failed + queue.in_progress + queue.waiting
 }

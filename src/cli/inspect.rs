@@ -1,4 +1,4 @@
-//! `photogate inspect`
+//! `photogate inspect`: analyses photo files and prints the findings, without a database.
 
 use std::{
     collections::BTreeMap,
@@ -18,27 +18,30 @@ use super::{End, Output, annotate};
 use crate::{config::Config, worker::processor};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Needs: the models (--models-dir). Needs no database.
+A photo that cannot be read is reported in its line; the exit code is 0 all the same.
+
+Examples:
   photogate inspect photo.jpg
   photogate inspect --json *.jpg > findings.ndjson
-  photogate inspect --annotate seen/ *.jpg            boxes, numbers and turns, to look at
+  photogate inspect --annotate seen/ *.jpg           draws boxes, numbers and turns on copies
   photogate inspect --rotated upright/ sideways.jpg")]
 pub(super) struct Inspect {
-    /// The photos
+    /// The photo files
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Also computes face embeddings, as for an event with face search
+    /// Also compute face embeddings, as for an event with face search; only their time is shown
     #[arg(long)]
     embeddings: bool,
-    /// Also draws what was found on copies of the photos, in this directory
+    /// Also draw the findings on copies of the photos in this directory; no file is replaced
     #[arg(long, value_name = "DIRECTORY")]
     annotate: Option<PathBuf>,
-    /// Also writes upright copies of the photos that are not, into this directory
+    /// Also write upright copies of turned photos to this directory; no file is replaced
     #[arg(long, value_name = "DIRECTORY")]
     rotated: Option<PathBuf>,
 }
 
-/// A line of the answer. Boxes in pixels of the upright full-size photo.
+/// One line of the output. Boxes are in pixels of the upright photo at full size.
 #[derive(Debug, Default, Serialize)]
 struct Inspection {
     file: String,
@@ -63,7 +66,7 @@ impl Inspect {
         let mut eyes = Eyes::open(&config.models_dir)?;
         for directory in [&self.rotated, &self.annotate].into_iter().flatten() {
             fs::create_dir_all(directory)
-                .with_context(|| format!("making {}", directory.display()))?;
+                .with_context(|| format!("creating the directory {}", directory.display()))?;
         }
         let bar = if self.files.len() > 1 && io::stderr().is_terminal() {
             ProgressBar::new(self.files.len() as u64)
@@ -136,7 +139,7 @@ impl Inspect {
             inspection.cpu_ms.insert("upright", watch.lap());
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let path = directory.join(format!("{stem}.{}", upright.format.extension()));
-            // Never over a file that is there: it may be the original.
+            // Never replace a file: it may be the original.
             let written =
                 File::create_new(&path).and_then(|mut file| file.write_all(&upright.bytes));
             written.map_err(|error| Trouble {
@@ -154,7 +157,7 @@ impl From<PhotoError> for Trouble {
     }
 }
 
-/// Reads a file, but never more of it than a photo may have.
+/// Reads a file, at most one byte more than the size limit of a photo: enough to refuse it.
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
     File::open(file)
@@ -166,7 +169,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
 struct Stopwatch(Duration);
 
 impl Stopwatch {
-    /// Milliseconds of CPU since the last lap, to a tenth.
+    /// CPU time since the last lap, in milliseconds, rounded to 0.1.
     fn lap(&mut self) -> f64 {
         let now = cpu_time();
         let lap = now.saturating_sub(std::mem::replace(&mut self.0, now));
@@ -174,7 +177,7 @@ impl Stopwatch {
     }
 }
 
-/// Of this thread: the models run on it too.
+/// CPU time of this thread; the models run on it, too.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
@@ -187,9 +190,9 @@ fn words(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
     let bibs: Vec<_> = bibs.iter().map(|bib| bib.number.as_str()).collect();
     let bibs = if bibs.is_empty() { "no bib".into() } else { format!("bib {}", bibs.join(", ")) };
     let rotation = match rotation {
-        Some(rotation) if rotation.abstained => "which way is up is not clear".into(),
+        Some(rotation) if rotation.abstained => "turn unclear".into(),
         Some(rotation) if rotation.turn.degrees() == 0 => "upright".into(),
-        Some(rotation) => format!("to be turned by {} degrees", rotation.turn.degrees()),
+        Some(rotation) => format!("must be turned by {} degrees", rotation.turn.degrees()),
         None => String::new(),
     };
     let faces = match faces.len() {

@@ -1,4 +1,4 @@
-//! `photogate jobs …`
+//! `photogate jobs …`: failed photos, retry, skip and restore.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -16,61 +16,72 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Jobs {
-    /// Shows the photos that failed, newest first; all were refunded
+    /// Lists failed photos with their reason, newest first; all of them were refunded
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate jobs failures 1 --reason photo_missing")]
     Failures {
         #[command(flatten)]
         which: Which,
-        /// Rows, at most
+        /// Maximum number of rows, 1 to 10,000
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
     },
-    /// Queues failed photos again; each reserves a credit anew
-    #[command(after_help = "Examples:
+    /// Queues failed photos again, as new jobs; each reserves one credit again
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+With Redis (--redis-url), workers are told at once; without it, within a second.
+
+Examples:
   photogate jobs retry 1 --reason store_unavailable --dry-run
   photogate jobs retry 1 --operation ai_rotation")]
     Retry {
         #[command(flatten)]
         which: Which,
-        /// Only says what it would do, and cost
+        /// Only show how many photos would be queued and what they cost; change nothing
         #[arg(long)]
         dry_run: bool,
-        /// Who asks, for the books
+        /// Your e-mail address or name, for the receipts and the audit log
         #[arg(long, default_value = "System")]
         actor: String,
     },
-    /// Takes waiting photos out of their queue; they are not done, and cost nothing
-    #[command(
-        after_help = "Example:\n  photogate jobs skip 1 2026/IMG_0001.jpg --actor anna@club.example"
-    )]
+    /// Takes waiting photos out of their queue; they are not processed and cost nothing
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate jobs skip 1 2026/IMG_0001.jpg --actor anna@club.example")]
     Skip(Named),
-    /// Puts skipped photos back
-    #[command(after_help = "Example:\n  photogate jobs restore 1 2026/IMG_0001.jpg")]
+    /// Puts skipped photos back into their queue
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate jobs restore 1 2026/IMG_0001.jpg")]
     Restore(Named),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Named {
-    /// Of which event
+    /// The event's number
     event: EventId,
     /// The photos' keys in the store
     #[arg(required = true)]
     photos: Vec<String>,
-    /// From which queue
+    /// The operation, which names the queue
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operation,
-    /// Who asks, for the books
+    /// Your e-mail address or name, for the receipts and the audit log
     #[arg(long, default_value = "System")]
     actor: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// Of which event
+    /// The event's number
     event: EventId,
-    /// Of one operation
+    /// Only failures of this operation [default: all operations]
     #[arg(long, value_enum)]
     operation: Option<Operation>,
-    /// With one reason
+    /// Only failures with this reason, as `truncated` [default: all reasons]
     #[arg(long)]
     reason: Option<String>,
 }
@@ -81,7 +92,7 @@ impl Named {
         for key in &self.photos {
             match events::photo(db, self.event, key).await? {
                 Some(photo) => ids.push(photo),
-                None => say!("{key} is no photo of event {}", self.event),
+                None => say!("event {} has no photo {key}", self.event),
             }
         }
         Ok(ids)
@@ -103,7 +114,7 @@ impl Named {
         };
         let left = self.photos.len() - skipped as usize;
         output.one(&json!({ "skipped": skipped, "left_alone": left }), |out| {
-            writeln!(out, "{skipped} photos were taken out of the queue; {left} do not wait in it.")
+            writeln!(out, "{skipped} photos were skipped; {left} do not wait in this queue.")
         })?;
         Ok(End::Ok)
     }
@@ -118,14 +129,14 @@ impl Named {
         };
         let left = self.photos.len() - restored as usize;
         output.one(&json!({ "restored": restored }), |out| {
-            writeln!(out, "{restored} photos wait again; {left} had not been skipped.")
+            writeln!(out, "{restored} photos wait again; {left} were not skipped.")
         })?;
         Ok(End::Ok)
     }
 }
 
 impl Which {
-    /// Retries what failed, one operation after the other.
+    /// Retries the failed photos, one operation after the other.
     async fn retry(
         &self,
         dry_run: bool,

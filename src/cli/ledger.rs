@@ -1,4 +1,4 @@
-//! `photogate ledger …`
+//! `photogate ledger …`: verifies and exports the ledger with its hash chain.
 
 use std::{fs::File, io, path::PathBuf};
 
@@ -14,29 +14,35 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Ledger {
-    /// Follows the hash chain that seals the ledger; exits with 3 at the first broken link
-    #[command(after_help = "Examples:
-  photogate ledger verify
-  photogate ledger verify --organisation 1 --anchor 4f2a…        is the link I noted last month still in it?
-  photogate ledger verify --export ledger.ndjson                 without a database
+    /// Verifies the hash chain that seals the ledger; exits with 3 if a link is broken
+    #[command(after_help = "Needs: PostgreSQL (--database-url), or a file with --export.
 
-Keep what it prints somewhere else: whoever owns the database could write the whole chain anew, but not so that the link
-you noted is still in it.")]
+Examples:
+  photogate ledger verify
+  photogate ledger verify --organisation 1 --anchor 4f2a…   is the link I noted still there?
+  photogate ledger verify --export ledger.ndjson            needs no database
+
+Keep the printed hashes in another place. The owner of the database could rewrite the whole chain,
+but the rewritten chain would not contain the hash that you noted: check it with --anchor.")]
     Verify {
-        /// Of one organisation
+        /// Only the chain of this organisation, by number [default: all organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
-        /// Verifies what `photogate ledger export` wrote, without a database; `-` reads it from stdin
+        /// Verify a file that `photogate ledger export` wrote, without a database; `-` reads stdin
         #[arg(long, value_name = "FILE", conflicts_with = "organisation")]
         export: Option<PathBuf>,
-        /// A hash noted earlier, that must be among the links
+        /// A hash that was noted earlier (64 hexadecimal digits); exits with 3 if no link has it.
+        /// May be repeated
         #[arg(long, value_name = "HASH")]
         anchor: Vec<String>,
     },
-    /// Writes the ledger with its chain to stdout, a JSON object a line
-    #[command(after_help = "Example:\n  photogate ledger export --organisation 1 > ledger.ndjson")]
+    /// Writes the ledger with its hash chain to stdout, one JSON object a line
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate ledger export --organisation 1 > ledger.ndjson")]
     Export {
-        /// Of one organisation
+        /// Only the ledger of this organisation, by number [default: all organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
     },
@@ -71,7 +77,7 @@ async fn verify(
     output: Output,
 ) -> anyhow::Result<End> {
     if let Some(wrong) = anchors.iter().find(|hash| hash.len() != 64) {
-        bail!("{wrong:?} is no hash of a link: it has 64 hexadecimal digits");
+        bail!("{wrong:?} is not the hash of a link: a hash has 64 hexadecimal digits");
     }
     let seen = |link: &Link| anchors.retain(|anchor| !anchor.eq_ignore_ascii_case(&link.hash));
     let verified = match export {
@@ -97,11 +103,12 @@ async fn verify(
     }
     for anchor in &anchors {
         say!(
-            "error: no link has the hash {anchor}: the chain was written anew, or this is another one's"
+            "error: no link has the hash {anchor}: the chain was rewritten, or the hash belongs to \
+             another chain"
         );
     }
     if verified.iter().all(|one| one.broken.is_none()) && anchors.is_empty() {
-        say!("Every link holds.");
+        say!("All links are intact.");
         Ok(End::Ok)
     } else {
         Ok(End::BooksDoNotBalance)

@@ -1,4 +1,4 @@
-//! `photogate migrate`
+//! `photogate migrate`: creates or upgrades the database schema.
 
 use anyhow::bail;
 use serde_json::json;
@@ -7,13 +7,17 @@ use super::{End, Output};
 use crate::{config::Config, database};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Needs: PostgreSQL 14 or later (--database-url).
+The login must be allowed to create roles and a schema. If it is not, ask a login that is to run
+migrations/roles.sql first.
+It is safe to run it again: what is there already stays.")]
 pub(super) struct Migrate {
-    /// Also makes a login for workers, a member of `photogate_worker` and of nothing else; its password is taken from
-    /// `PHOTOGATE_WORKER_PASSWORD`
+    /// Also create a login for workers, with no other role than `photogate_worker`; reads its
+    /// password from `PHOTOGATE_WORKER_PASSWORD`
     #[arg(long, value_name = "LOGIN")]
     worker_login: Option<String>,
-    /// Also makes a login for the service, a member of `photogate_app` and of nothing else; its password is taken from
-    /// `PHOTOGATE_SERVICE_PASSWORD`
+    /// Also create a login for the service, with no other role than `photogate_app`; reads its
+    /// password from `PHOTOGATE_SERVICE_PASSWORD`
     #[arg(long, value_name = "LOGIN")]
     service_login: Option<String>,
 }
@@ -32,12 +36,17 @@ impl Migrate {
             };
             if login.starts_with("photogate_") || login.starts_with("pg_") {
                 bail!(
-                    "{login} is a role, not a login: choose a name that does not begin with photogate_ or pg_"
+                    "{login} is the name of a role: choose a name that does not begin with \
+                     photogate_ or pg_"
                 );
             }
             database::make_login(&config.database_url, login, password, role).await?;
         }
-        let made = json!({ "migrated": true, "worker_login": self.worker_login, "service_login": self.service_login });
+        let made = json!({
+            "migrated": true,
+            "worker_login": self.worker_login,
+            "service_login": self.service_login,
+        });
         output.one(&made, |out| writeln!(out, "The database is up to date."))?;
         Ok(End::Ok)
     }

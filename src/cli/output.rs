@@ -1,4 +1,4 @@
-//! How commands speak: data on stdout, words on stderr.
+//! Output of commands: data goes to stdout, messages go to stderr.
 
 use std::io::{self, Write};
 
@@ -13,14 +13,14 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// As the person or the program asked for it.
+/// The output format: text for people, or JSON with `--json`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) json: bool,
 }
 
 impl Output {
-    /// One thing: an object, or the lines that `words` writes.
+    /// Prints one value: as a JSON object, or as the lines that `words` writes.
     pub(crate) fn one<T: Serialize>(
         self,
         thing: &T,
@@ -30,7 +30,7 @@ impl Output {
         if self.json { writeln!(out, "{}", serde_json::to_string(thing)?) } else { words(&mut out) }
     }
 
-    /// A table: an array, or a line a row under a header, columns aligned.
+    /// Prints many values: as a JSON array, or as a table with a header and aligned columns.
     pub(crate) fn rows<T: Serialize>(
         self,
         things: &[T],
@@ -46,7 +46,7 @@ impl Output {
     }
 }
 
-/// Columns as wide as they need to be.
+/// Formats a table. Each column is as wide as its longest cell.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<_> = header.iter().map(|title| title.chars().count()).collect();
     for row in rows {

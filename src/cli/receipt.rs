@@ -1,4 +1,4 @@
-//! `photogate receipt`
+//! `photogate receipt`: everything that happened to the credit of one photo.
 
 use std::io::{self, Write};
 
@@ -14,16 +14,18 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate receipt 019a0d1e-7c1f-7b1a-8f5e-2f6f0a3b9c11
   photogate receipt 2026/IMG_0001.jpg --event 1 --operation photo_processing")]
 pub(super) struct Receipt {
-    /// The photo's id, or, with --event, its key in the store
+    /// The photo's ID (a UUID), or, with --event, its key in the store
     photo: String,
-    /// The event whose photo it is
+    /// The number of the photo's event; needed if the photo is named by its key
     #[arg(long)]
     event: Option<EventId>,
-    /// Of one operation
+    /// Only jobs of this operation [default: all operations]
     #[arg(long, value_enum)]
     operation: Option<Operation>,
 }
@@ -37,7 +39,7 @@ impl Receipt {
             (None, Ok(photo)) => Some(PhotoId(photo)),
             (None, Err(_)) => {
                 anyhow::bail!(
-                    "{:?} is no photo's id: for a key, say of which event with --event",
+                    "{:?} is not the ID of a photo: if it is a key, name its event with --event",
                     self.photo
                 )
             }
@@ -64,7 +66,7 @@ impl Receipt {
 }
 
 fn write_job(out: &mut dyn Write, job: &Job) -> io::Result<()> {
-    let again = if job.retry { ", again" } else { "" };
+    let again = if job.retry { ", retried by a person" } else { "" };
     writeln!(out, "\n{}{again}: {}", job.operation, job.state.replace('_', " "))?;
     writeln!(
         out,
@@ -81,7 +83,7 @@ fn write_job(out: &mut dyn Write, job: &Job) -> io::Result<()> {
         write_booking(out, reserved, "1 credit reserved")?;
     }
     for attempt in &job.attempts {
-        let ended = attempt.ended.as_deref().unwrap_or("still in hand").replace('_', " ");
+        let ended = attempt.ended.as_deref().unwrap_or("still in progress").replace('_', " ");
         let until = attempt.ended_at.map(|at| format!(" at {}", instant(at))).unwrap_or_default();
         let reason = attempt.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         writeln!(
@@ -93,8 +95,7 @@ fn write_job(out: &mut dyn Write, job: &Job) -> io::Result<()> {
         )?;
     }
     if let Some(closed) = &job.closed {
-        let what =
-            if closed.movement == "commit" { "the credit is earned" } else { "1 credit refunded" };
+        let what = if closed.movement == "commit" { "1 credit spent" } else { "1 credit refunded" };
         let why = job.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         write_booking(out, closed, &format!("{what}{why}"))?;
         if let Some(detail) = &job.detail {

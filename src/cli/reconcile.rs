@@ -1,4 +1,4 @@
-//! `photogate reconcile`
+//! `photogate reconcile`: checks the books.
 
 use super::{End, Output, say};
 use crate::{
@@ -8,14 +8,17 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  photogate reconcile --json | jq '.[] | select(.violations > 0)'
-  photogate reconcile --incremental                 what the workers check every minute
+#[command(after_help = "Needs: PostgreSQL (--database-url). It only reads.
+Prints the number of violations of each invariant; every number must be 0.
 
-Workers do this by themselves; see the settings reconcile_seconds and reconcile_full_hours. The hashes of the ledger's
-chain are checked by `photogate ledger verify`.")]
+Examples:
+  photogate reconcile --json | jq '.[] | select(.violations > 0)'
+  photogate reconcile --incremental                 the check that workers do every minute
+
+Workers do both checks by themselves: settings reconcile_seconds and reconcile_full_hours.
+`photogate ledger verify` checks the hash chain of the ledger.")]
 pub(super) struct Reconcile {
-    /// Only what costs no more with a long ledger
+    /// Only the cheap check, whose cost does not grow with the ledger [default: the full check]
     #[arg(long)]
     incremental: bool,
 }

@@ -1,4 +1,4 @@
-//! `photogate refunds`
+//! `photogate refunds`: counts refunded credits, or lists refunded photos.
 
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -13,27 +13,31 @@ use crate::{
     },
 };
 
-/// Refunds read at once.
+/// Number of refunds read from the database at a time.
 const PAGE: i64 = 10_000;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate refunds --since 2026-11-01 --by reason
-  photogate refunds --since 2026-11-01 --organisation 1 --photos --json     each one; see `photogate receipt`")]
+  photogate refunds --since 2026-11-01 --organisation 1 --photos --json
+
+`photogate receipt` shows everything that happened to the credit of one photo.")]
 pub(super) struct Refunds {
-    /// From then on: a day (in UTC), or an instant as 2026-11-01T12:00:00+01:00
+    /// Refunds from this time on: a day (in UTC), or an instant as 2026-11-01T12:00:00+01:00
     #[arg(long, value_parser = instant)]
     since: DateTime<Utc>,
-    /// Before then
+    /// Refunds before this time, written the same way [default: until now]
     #[arg(long, value_parser = instant)]
     until: Option<DateTime<Utc>>,
-    /// Of one organisation
+    /// Only refunds of this organisation, by number [default: all organisations]
     #[arg(long)]
     organisation: Option<OrganisationId>,
-    /// What they are counted by
+    /// Group the counts by this
     #[arg(long, value_enum, default_value = "reason")]
     by: By,
-    /// Lists the photos instead of counting them
+    /// List the refunded photos instead of counting them
     #[arg(long, conflicts_with = "by")]
     photos: bool,
 }
@@ -44,7 +48,7 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
         .and_then(|day| day.and_hms_opt(0, 0, 0))
         .map(|day| day.and_utc());
     day.or_else(|| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc()))
-        .ok_or_else(|| "write a day as 2026-11-01, or an instant as 2026-11-01T12:00:00Z".into())
+        .ok_or_else(|| "must be a day as 2026-11-01, or an instant as 2026-11-01T12:00:00Z".into())
 }
 
 impl Refunds {

@@ -1,4 +1,4 @@
-//! `photogate search …`
+//! `photogate search …`: finds photos of an event by bib number or by selfie.
 
 use std::path::{Path, PathBuf};
 
@@ -13,25 +13,31 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Search {
-    /// By a bib number
-    #[command(after_help = "Example:\n  photogate search bib 1 A12 --prefix")]
+    /// Finds photos of an event by bib number
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate search bib 1 A12 --prefix")]
     Bib {
-        /// Whose photos
+        /// The event's number
         event: EventId,
-        /// As it is worn
+        /// The bib number: letters and digits, at most ten
         number: String,
-        /// Also longer numbers that begin so
+        /// Also find longer numbers that begin with this number
         #[arg(long)]
         prefix: bool,
     },
-    /// By a selfie, where the event's face search is on
-    #[command(after_help = "Example:\n  photogate search face 1 selfie.jpg --min 0.5")]
+    /// Finds photos of an event by selfie; the event's face search must be on
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the models (--models-dir).
+
+Example:
+  photogate search face 1 selfie.jpg --min 0.5")]
     Face {
-        /// Whose photos
+        /// The event's number
         event: EventId,
-        /// A photo of one person, or of whoever is nearest on it
+        /// A photo file; if it shows several people, the nearest face is used
         selfie: PathBuf,
-        /// How alike two faces have to be, from 0 to 1
+        /// Minimum similarity of two faces, 0 to 1; a higher value finds fewer photos
         #[arg(long, default_value_t = search::SAME_PERSON, value_parser = alike)]
         min: f32,
     },
@@ -39,7 +45,7 @@ pub(super) enum Search {
 
 fn alike(text: &str) -> Result<f32, &'static str> {
     let value: Option<f32> = text.parse().ok();
-    value.filter(|value| (0.0..=1.0).contains(value)).ok_or("write a number from 0 to 1")
+    value.filter(|value| (0.0..=1.0).contains(value)).ok_or("must be a number from 0 to 1")
 }
 
 impl Search {
@@ -54,7 +60,9 @@ impl Search {
         match self {
             Self::Bib { number, prefix, .. } => {
                 let Some(number) = start_list::number(&number) else {
-                    anyhow::bail!("{number:?} is no bib number: at most ten letters and digits");
+                    anyhow::bail!(
+                        "{number:?} is not a bib number: write at most ten letters and digits"
+                    );
                 };
                 let found = search::by_bib(&mut db, event.id, &number, prefix).await?;
                 output.rows(&found, &["Number", "Score", "Photo", "Key"], |row| {
@@ -69,7 +77,8 @@ impl Search {
             Self::Face { selfie, min, .. } => {
                 anyhow::ensure!(
                     event.face_search,
-                    "face search is off for event {of}: switch it on with `photogate events face-search {of} on`, and have its photos processed",
+                    "face search is off for event {of}: switch it on with `photogate events \
+                     face-search {of} on`, then have its photos processed",
                     of = event.id
                 );
                 let photo = super::inspect::read(&selfie)

@@ -1,4 +1,4 @@
-//! `photogate serve`
+//! `photogate serve`: runs the API and the pages over HTTP.
 
 use std::time::Duration;
 
@@ -9,18 +9,22 @@ use super::{End, say};
 use crate::{config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "SIGTERM or Ctrl-C: answers what was asked, and leaves. Without --listen: 127.0.0.1:8080, for a proxy that speaks HTTPS."
-)]
+#[command(after_help = "Needs: PostgreSQL (--database-url), migrated by `photogate migrate`.
+The store (--store-url) and the models (--models-dir) are needed to list photos and search by face.
+Redis (--redis-url) is optional: with it, workers are told at once and pages update at once.
+
+The default address is 127.0.0.1:8080, for a proxy in front that speaks HTTPS.
+SIGTERM or Ctrl-C: takes no new requests, answers the open ones, and exits.")]
 pub(super) struct Serve {
-    /// Prints the OpenAPI document, and leaves
+    /// Print the OpenAPI document and exit; needs no database
     #[arg(long)]
     openapi: bool,
 }
 
-/// Connections to the database: requests are short, and wait for one.
+/// Number of connections to the database. Requests are short, and wait until one is free.
 const CONNECTIONS: u32 = 20;
-/// Shorter than anybody waits for an answer: what nobody waits for any more is not worked on.
+/// Maximum time of an SQL statement. It is shorter than clients wait, so that no statement runs for
+/// a client that has gone.
 const STATEMENT_MAX: Duration = Duration::from_secs(25);
 
 impl Serve {
@@ -37,7 +41,7 @@ impl Serve {
             tokio::spawn(telemetry::count_queues(pool.clone(), stop.clone()));
         }
         let listener = serve::bind(&config).await?;
-        say!("photogate answers on http://{}", listener.local_addr()?);
+        say!("photogate is listening on http://{}", listener.local_addr()?);
         let mut terminate = signal(SignalKind::terminate())?;
         let stopping = stop.clone();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! `photogate statement`
+//! `photogate statement`: an organisation's month, as CSV or JSON.
 
 use std::io;
 
@@ -13,19 +13,22 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
   photogate statement --organisation 1 --month 2026-10 > october.csv
   photogate statement --organisation 1 --month 2026-10 --format json
 
-The closing balance of a month is the opening balance of the next. A month that is over never changes.")]
+The closing balance of a month is the opening balance of the next one.
+A month that is over never changes.")]
 pub(super) struct MonthOf {
-    /// Whose
+    /// The organisation's number
     #[arg(long)]
     organisation: OrganisationId,
-    /// Which month of the organisation's time zone, as 2026-10
+    /// The month, as 2026-10, in the organisation's time zone
     #[arg(long, value_parser = month)]
     month: NaiveDate,
-    /// As a table for spreadsheets, or as an object for programs [default: csv, or json with --json]
+    /// The format: csv for spreadsheets, json for programs [default: csv; with --json, json]
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
@@ -38,7 +41,7 @@ enum Format {
 
 fn month(text: &str) -> Result<NaiveDate, String> {
     NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d")
-        .map_err(|_| "a month is written as 2026-10".to_owned())
+        .map_err(|_| "must be a month as 2026-10".to_owned())
 }
 
 impl MonthOf {
@@ -63,13 +66,13 @@ impl MonthOf {
             Format::Csv => write_csv(&found)?,
         }
         if !found.closed {
-            say!("The month is not over: this is what it is until now.");
+            say!("The month is not over yet: this statement can still change.");
         }
         Ok(End::Ok)
     }
 }
 
-/// A row for the opening, one for each movement, one for the closing.
+/// Writes one row for the opening balance, one for each movement, one for the closing balance.
 fn write_csv(found: &Statement) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(io::stdout().lock());
     out.write_record([
@@ -120,7 +123,7 @@ fn write_csv(found: &Statement) -> io::Result<()> {
     Ok(())
 }
 
-/// What people typed, so that no spreadsheet takes it for a formula.
+/// Escapes a text that a person typed, so that a spreadsheet does not run it as a formula.
 fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{text}")

@@ -1,4 +1,4 @@
-//! `photogate why …`
+//! `photogate why …`: explains what stops a photo, an event or an organisation.
 
 use super::{End, Output, say};
 use crate::{
@@ -10,20 +10,25 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Why {
-    /// Of a photo
+    /// Explains why a photo is not processed
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Photo {
-        /// Which
+        /// The photo's ID (a UUID)
         photo: PhotoId,
     },
-    /// Of an event
-    #[command(after_help = "Example:\n  photogate why event 1")]
+    /// Explains why an event's photos are not processed
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate why event 1")]
     Event {
-        /// Which
+        /// The event's number
         event: EventId,
     },
-    /// Of an organisation
+    /// Explains why an organisation's photos are not processed
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
     Organisation {
-        /// Which
+        /// The organisation's number
         organisation: OrganisationId,
     },
 }
@@ -38,7 +43,7 @@ impl Why {
             Self::Organisation { organisation } => why::organisation(&mut db, organisation).await?,
         };
         let Some(why) = found else {
-            say!("error: there is no such thing");
+            say!("error: there is no photo, event or organisation with this ID");
             return Ok(End::NotFound);
         };
         output.one(&why, |out| {

@@ -1,4 +1,4 @@
-//! `photogate work`
+//! `photogate work`: runs a worker until SIGTERM.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -19,17 +19,19 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "SIGTERM or Ctrl-C: claims no more, finishes what runs, hands back the rest. A second one hands everything back at once."
-)]
+#[command(after_help = "Needs: PostgreSQL (--database-url), the store (--store-url) and the models
+(--models-dir). Redis (--redis-url) is optional: with it, the worker learns of new photos at once.
+
+SIGTERM or Ctrl-C: claims nothing more, finishes the photos it works on (for at most drain_seconds),
+and hands back the rest. A second signal hands everything back at once.")]
 pub(super) struct Run {
-    /// Photos looked at at once [default: as many as there are cores]
+    /// Number of photos processed at a time [default: number of cores]
     #[arg(long)]
     slots: Option<usize>,
-    /// Photos claimed ahead of the slots [default: as many as slots]
+    /// Number of photos claimed in advance, beyond the slots [default: same as slots]
     #[arg(long)]
     ahead: Option<usize>,
-    /// Looks at nothing: takes only photos under rehearsal/, for benchmarks and drills
+    /// Do no real work: take only photos with keys below rehearsal/, for benchmarks and drills
     #[arg(long, hide = true)]
     rehearse: bool,
 }
@@ -41,7 +43,8 @@ impl Run {
         if let Some(address) = config.metrics_listen {
             telemetry::answer_prometheus(address)?;
         }
-        // One for each of: claims, settles, heartbeats, checks of the books; and one for start lists, and in reserve.
+        // One connection for each of: claims, settles, heartbeats, checks of the books. The fifth
+        // is for start lists, and a reserve.
         let pool = database::connect_worker(&config.database_url, 5).await?;
         let work = if self.rehearse {
             Work::Rehearsal
@@ -58,27 +61,28 @@ impl Run {
     }
 }
 
-/// First signal: drain, within a deadline. Second signal, or the deadline: hand everything back.
+/// On the first signal the worker drains. On the second signal, or after `deadline`, it hands
+/// everything back. On the third signal the process exits at once.
 async fn obey(stop: Stop, deadline: Duration) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("draining: what runs is finished, the rest is handed back");
+    tracing::info!("draining: photos being worked on are finished, the rest is handed back");
     stop.drain.cancel();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = tokio::time::sleep(deadline) => {}
     }
-    tracing::info!("handing everything back at once");
+    tracing::info!("handing back all photos at once");
     stop.now.cancel();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    // Whatever is left is taken over when the lease runs out.
+    // Other workers adopt the photos that are left when the lease runs out.
     std::process::exit(130)
 }

@@ -1,4 +1,4 @@
-//! People get accounts, programs get tokens.
+//! Creates, changes and revokes access: people for the pages, tokens for programs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,58 +12,65 @@ use crate::{
 
 pub(super) const MAY_ADMIT: &[Role] = &[Role::Organiser, Role::Staff];
 
-/// A token to create.
+/// A token to create for a program.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "upload pipeline", "role": "pipeline", "organisation": 1}))]
 pub struct NewToken {
-    /// What it is for: 1 to 100 characters.
+    /// What the token is for: 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// What it may do.
+    /// The token's role: what it may do.
     pub role: Role,
-    /// The only organisation it sees; pipelines and organisers must have one.
+    /// The only organisation that the token can see. Required for the roles `pipeline` and
+    /// `organiser`.
     pub organisation: Option<OrganisationId>,
 }
 
 /// A token that was created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedToken {
-    /// Its number.
+    /// The token's number.
     pub id: TokenId,
-    /// Shown once: keep it.
+    /// The secret. It is shown only once, so keep it.
     pub secret: Secret,
 }
 
-/// Somebody who shall log in.
+/// A person to create, who can then log in to the pages.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"email": "anna@club.example", "password": "correct horse battery", "role": "organiser", "organisation": 1}))]
+#[schema(example = json!({
+    "email": "anna@club.example",
+    "password": "correct horse battery",
+    "role": "organiser",
+    "organisation": 1
+}))]
 pub struct NewPerson {
-    /// They log in with it.
+    /// The e-mail address that the person logs in with.
     pub email: String,
-    /// 12 to 200 characters.
+    /// The password: 12 to 200 characters.
     #[schema(min_length = 12, max_length = 200)]
     pub password: String,
-    /// What they may do.
+    /// The person's role: what the person may do.
     pub role: Role,
-    /// The only organisation they see; organisers must have one.
+    /// The only organisation that the person can see. Required for the role `organiser`.
     pub organisation: Option<OrganisationId>,
 }
 
-/// What changes about somebody; null stays as it is.
+/// The changes to a person. A value that is null or left out stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"disabled": true}))]
 pub struct PersonChange {
-    /// Whether they are kept from logging in.
+    /// Whether the person is disabled, and so cannot log in.
     pub disabled: Option<bool>,
-    /// 12 to 200 characters.
+    /// A new password: 12 to 200 characters.
     #[schema(min_length = 12, max_length = 200)]
     pub password: Option<String>,
 }
 
-/// Nobody gives away more than they have.
+/// Checks that the caller may give this access, and returns the organisation that it is limited to.
+/// No caller can give more access than the caller has.
 fn may_admit(
     caller: &Caller,
     role: Role,
@@ -75,13 +82,13 @@ fn may_admit(
     }
     let theirs = [Role::Pipeline, Role::Organiser, Role::Finance];
     if caller.role != Role::Staff && !theirs.contains(&role) {
-        return Err(Denied::Forbidden("only staff admits staff and operators".into()).into());
+        return Err(Denied::Forbidden("only staff can admit staff and operators".into()).into());
     }
     Ok(organisation.or(caller.organisation))
 }
 
 impl Commands {
-    /// Creates a token. Its secret is in the answer, and nowhere else.
+    /// Creates a token. The result has its secret, which is stored nowhere.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -101,7 +108,7 @@ impl Commands {
         Ok(CreatedToken { id, secret })
     }
 
-    /// Revokes a token, and ends the sessions that were begun with it.
+    /// Revokes a token, and ends the sessions that were started with it.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -118,7 +125,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Gives somebody an account for the pages.
+    /// Creates a person, who can then log in to the pages.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -129,7 +136,7 @@ impl Commands {
     ) -> Result<(), CommandError> {
         let organisation = may_admit(caller, new.role, new.organisation)?;
         if new.role == Role::Pipeline {
-            let detail = "a pipeline is a program: create a token for it";
+            let detail = "the role pipeline is only for programs: create a token instead";
             return Err(CommandError::invalid("/role", detail));
         }
         let mut tx = self.database.begin().await?;
@@ -141,7 +148,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Keeps somebody from logging in, lets them in again, or gives them another password. Their sessions end.
+    /// Disables or enables a person, or sets a new password. The person's sessions end.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -159,11 +166,11 @@ impl Commands {
             return Err(missing());
         }
         may_admit(caller, person.role, person.organisation)?;
-        // Whoever sets a password can log in with it, as somebody else.
+        // A caller who sets a password can log in as this person, so only staff may do it.
         if caller.role != Role::Staff
             && (change.password.is_some() || change.disabled == Some(false))
         {
-            let detail = "only staff sets passwords of others, or lets somebody in again";
+            let detail = "only staff can set the password of another person, or enable a person";
             return Err(Denied::Forbidden(detail.into()).into());
         }
         if let Some(password) = &change.password {

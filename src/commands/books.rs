@@ -1,4 +1,4 @@
-//! A person checks the books.
+//! Checks the books on request of a person or a program.
 
 use serde::Serialize;
 use serde_json::json;
@@ -12,17 +12,17 @@ use crate::{
 
 pub(super) const MAY_CHECK: &[Role] = &[Role::Operator, Role::Finance, Role::Staff];
 
-/// What a check found: every invariant, and whether it holds.
+/// The result of a check: every invariant, and whether it holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Checked {
-    /// Whether all of them hold.
+    /// Whether all invariants hold.
     pub balanced: bool,
-    /// Each of them.
+    /// The result for each invariant.
     pub items: Vec<Check>,
 }
 
 impl Commands {
-    /// Checks the books now, cheaply, as workers do every minute.
+    /// Checks the books now, with the cheap check that workers do every minute.
     ///
     /// # Errors
     /// See [`CommandError`].

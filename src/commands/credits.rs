@@ -1,4 +1,5 @@
-//! Credits come in: bought, granted, adjusted. Each has a key, and comes in once, however often it is sent.
+//! Adds credits to accounts: purchases, grants and adjustments. Each addition has an idempotency
+//! key, so it is booked once, even if the request is sent many times.
 
 use serde_json::json;
 
@@ -16,36 +17,37 @@ use crate::{
 pub(super) const MAY_BUY: &[Role] = &[Role::Organiser, Role::Staff];
 const MAY_GRANT: &[Role] = &[Role::Staff];
 
-/// Credits to add.
+/// A top-up to make.
 #[derive(Debug)]
 pub struct Addition<'a> {
-    /// To whose account.
+    /// The organisation whose account gets the credits.
     pub organisation: OrganisationId,
-    /// Why.
+    /// The kind of top-up.
     pub kind: TopUpKind,
-    /// How many; negative only for an adjustment.
+    /// Number of credits. Only an adjustment can be negative.
     pub credits: Credits,
-    /// For the history: up to 1,000 characters.
+    /// A note for the history: up to 1,000 characters.
     pub note: &'a str,
-    /// Chosen by the caller, the same for every try of the same addition: 1 to 200 characters.
+    /// The idempotency key: 1 to 200 characters, chosen by the caller. It must be the same for
+    /// every try of the same addition.
     pub idempotency_key: &'a str,
-    /// What the buyer was told a credit costs; if it costs something else, nothing is bought.
+    /// The price per credit that the buyer saw. If the price is another one now, nothing is bought.
     pub price: Option<&'a Price>,
-    /// What happens if the same addition is being made at this moment.
+    /// What to do if a request with the same key is in progress.
     pub twin: Twin,
 }
 
-/// What becomes of an addition whose twin, with the same key, is being made at this moment.
+/// What to do with an addition if another request with the same key is in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Twin {
-    /// Programs are told, and come back.
+    /// Refuse it. For programs: they can try again.
     Refused,
-    /// People who clicked twice wait for how the first ended.
+    /// Wait for the result of the first request. For people: they may have clicked twice.
     Waits,
 }
 
 impl Commands {
-    /// Adds credits to an account. Queues that were paused for want of credit go on by themselves.
+    /// Adds credits to an account. Paused queues of the organisation go on by themselves.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -57,12 +59,12 @@ impl Commands {
         let Addition { organisation, kind, credits, note, idempotency_key, .. } = *addition;
         caller.must_be(match kind {
             TopUpKind::Purchase => MAY_BUY,
-            TopUpKind::AdminGrant | TopUpKind::FreeCredits | TopUpKind::Refund => MAY_GRANT,
+            TopUpKind::AdminGrant | TopUpKind::FreeCredits | TopUpKind::Adjustment => MAY_GRANT,
         })?;
         caller.must_see(organisation)?;
         if !(1..=200).contains(&idempotency_key.len()) {
             let detail =
-                "send a header Idempotency-Key of 1 to 200 characters, new for each top-up";
+                "send the header Idempotency-Key: 1 to 200 characters, new for each top-up";
             return Err(CommandError::invalid("Idempotency-Key", detail));
         }
         let mut tx = self.database.begin().await?;
@@ -75,14 +77,15 @@ impl Commands {
         let asked = TopUp { organisation, kind, amount: credits, actor, note, idempotency_key };
         let credited = top_up::top_up(&mut tx, asked).await?;
         if credited.credited {
-            // The price it was booked at, not one that was read before: nobody pays what they were not told.
+            // Compare with the price that was booked, not with one that was read before. So nobody
+            // pays a price that they did not see.
             if addition.price.is_some()
                 && top_up::price(&mut tx, credited.transaction).await?.as_ref() != addition.price
             {
                 return Err(CommandError::Conflict {
                     code: "price_changed",
-                    detail: "the price has changed since you were asked, and nothing was bought: \
-                             look at the new price and start again"
+                    detail: "the price has changed since it was shown, and nothing was bought: \
+                             check the new price and start again"
                         .into(),
                 });
             }

@@ -1,4 +1,4 @@
-//! Events are created, changed, deleted, and given a start list.
+//! Creates, changes and deletes events, and sets their start lists.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -17,20 +17,22 @@ use crate::{
 pub(super) const MAY_CREATE: &[Role] = &[Role::Organiser, Role::Pipeline, Role::Staff];
 pub(super) const MAY_CHANGE: &[Role] = &[Role::Organiser, Role::Staff];
 
-/// A new event.
+/// An event to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "City Marathon", "bib_search": true, "face_search": false}))]
 pub struct NewEvent {
-    /// As people call it: 1 to 200 characters.
+    /// The event's name: 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
-    /// The organisation that pays for it. Callers who belong to one organisation may leave it out.
+    /// The organisation that pays for the photos. A caller who belongs to one organisation can
+    /// leave it out.
     pub organisation: Option<OrganisationId>,
-    /// Whether bib numbers are read.
+    /// Whether bib numbers are read. The default is true.
     #[serde(default = "yes")]
     pub bib_search: bool,
-    /// Whether photos can be searched by a face. Embeddings are biometric data: switch it on only where people agreed.
+    /// Whether people can search photos by a face. The default is false. Embeddings are biometric
+    /// data: switch this on only if the people on the photos agreed.
     #[serde(default)]
     pub face_search: bool,
 }
@@ -39,22 +41,22 @@ fn yes() -> bool {
     true
 }
 
-/// What to change; what is left out stays as it is.
+/// The changes to an event. A value that is left out stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"face_search": false}))]
 pub struct EventChange {
-    /// As people call it: 1 to 200 characters.
+    /// A new name: 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
-    /// Whether bib numbers are read, on photos processed from now on.
+    /// Whether bib numbers are read. It applies to photos that are processed from now on.
     pub bib_search: Option<bool>,
-    /// Whether photos can be searched by a face. Switching it off deletes the embeddings.
+    /// Whether people can search photos by a face. Switching it off deletes the event's embeddings.
     pub face_search: Option<bool>,
 }
 
 impl Commands {
-    /// Creates an event, with a queue for each operation.
+    /// Creates an event with one queue for each operation.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -67,7 +69,7 @@ impl Commands {
         let organisation = new
             .organisation
             .or(caller.organisation)
-            .ok_or_else(|| CommandError::invalid("/organisation", "say whose event it is"))?;
+            .ok_or_else(|| CommandError::invalid("/organisation", "an organisation is required"))?;
         caller.must_see(organisation)?;
         let (bibs, faces) = (new.bib_search, new.face_search);
         let mut tx = self.database.begin().await?;
@@ -81,7 +83,8 @@ impl Commands {
         Ok(made)
     }
 
-    /// Changes an event's settings. Returns the event, and of how many faces the embedding was deleted.
+    /// Changes an event's settings. Returns the event, and the number of faces whose embedding was
+    /// deleted.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -105,14 +108,15 @@ impl Commands {
         audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
         tx.commit().await?;
         let mut db = self.database.acquire().await?;
-        // The embeddings are out of reach already. If this does not come to its end, a worker deletes them.
+        // Nobody can search the embeddings any more. If this deletion is interrupted, a worker
+        // finishes it.
         let forgotten = events::forget(&mut db, event).await?;
         let changed = caller.must_see_event(event, events::find(&mut db, event).await?)?;
         Ok((changed, forgotten))
     }
 
-    /// Deletes an event: what was seen on its photos is deleted, and nothing more of it runs. The books and the photos
-    /// stay.
+    /// Deletes an event: deletes the findings on its photos, and stops its queues. The ledger and
+    /// the photos in the store stay.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -129,8 +133,8 @@ impl Commands {
         Ok(())
     }
 
-    /// Replaces an event's start list, given as a file; an empty file: the event has none. Returns how many numbers it
-    /// has.
+    /// Replaces an event's start list with the one in a file. An empty file removes the start list.
+    /// Returns the number of bib numbers in the list.
     ///
     /// # Errors
     /// See [`CommandError`].

@@ -1,4 +1,4 @@
-//! A person holds an event's queues, and lifts holds.
+//! Places holds on an event's queues, and lifts holds.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,36 +17,41 @@ pub(super) const MAY_HOLD: &[Role] = &[Role::Operator, Role::Staff];
 /// A hold to place.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "ai_rotation", "note": "bad camera clock", "until": "2030-01-01T00:00:00Z"}))]
+#[schema(example = json!({
+    "operation": "ai_rotation",
+    "note": "bad camera clock",
+    "until": "2030-01-01T00:00:00Z"
+}))]
 pub struct NewHold {
-    /// Only the queue of this operation; null: both queues.
+    /// The operation whose queue is held. Null holds both queues of the event.
     pub operation: Option<Operation>,
-    /// Why, up to 1,000 characters.
+    /// Why the queue is held: up to 1,000 characters.
     #[serde(default)]
     #[schema(max_length = 1000)]
     pub note: String,
-    /// When it ends by itself; null: it stands until somebody lifts it.
+    /// The time when the hold ends by itself. Null means that it stays until a person lifts it.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Holds that were placed.
+/// The holds that were placed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Held {
-    /// One for each queue.
+    /// The numbers of the holds, one for each queue.
     pub holds: Vec<HoldId>,
 }
 
-/// What lifting a hold did.
+/// The result of lifting a hold.
 #[derive(Debug, Clone, Copy)]
 pub struct LiftedHold {
-    /// The event whose queue it stood on.
+    /// The event whose queue was held.
     pub event: EventId,
-    /// False: it had been lifted before.
+    /// False if the hold was lifted before.
     pub lifted: bool,
 }
 
 impl Commands {
-    /// Holds an event's queues: nothing more of it runs, whatever is topped up, until the hold is lifted or ends.
+    /// Holds an event's queues. No more of their photos are claimed until the hold is lifted or
+    /// ends. A top-up does not change that.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -58,7 +63,7 @@ impl Commands {
     ) -> Result<Held, CommandError> {
         caller.must_be(MAY_HOLD)?;
         if new.until.is_some_and(|until| until <= Utc::now()) {
-            let detail = "this time has passed: name a later one, or none";
+            let detail = "this time is in the past: give a later time, or leave it out";
             return Err(CommandError::invalid("/until", detail));
         }
         let found = self.event_seen_by(caller, event).await?;
@@ -78,7 +83,7 @@ impl Commands {
         Ok(Held { holds })
     }
 
-    /// Lifts one hold. Others on the same queue stay, and so does a pause for want of credit.
+    /// Lifts one hold. Other holds on the same queue stay, and so does a pause.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -91,11 +96,12 @@ impl Commands {
         let missing = || CommandError::NotFound(format!("hold {hold}"));
         let event = holds::event_of(&mut *self.database.acquire().await?, hold).await?;
         let event = event.ok_or_else(missing)?;
-        let found = self.event_seen_by(caller, event).await.map_err(|error| match error {
-            // Not even that there is such an event is told.
-            CommandError::Denied(_) => missing(),
-            error => error,
-        })?;
+        let seen = self.event_seen_by(caller, event).await;
+        if matches!(seen, Err(CommandError::Denied(_))) {
+            // The caller is not told that the event exists.
+            return Err(missing());
+        }
+        let found = seen?;
         let mut tx = self.database.begin().await?;
         let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
         if lifted.lifted {

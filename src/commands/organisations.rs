@@ -1,4 +1,4 @@
-//! Organisations are created and changed.
+//! Creates organisations, and changes their price and their part of the store.
 
 use serde_json::json;
 
@@ -11,30 +11,31 @@ use crate::{
 
 const MAY_CHANGE: &[Role] = &[Role::Staff];
 
-/// A new organisation.
+/// An organisation to create.
 #[derive(Debug)]
 pub struct NewOrganisation {
-    /// As people call it: 1 to 200 characters.
+    /// The organisation's name: 1 to 200 characters.
     pub name: String,
-    /// IANA name; its months begin and end there.
+    /// The IANA name of its time zone. Its months begin and end in this time zone.
     pub time_zone: String,
-    /// What a credit costs; `None`: nothing can be bought.
+    /// The price per credit. With `None`, the organisation cannot buy credits.
     pub price: Option<Price>,
-    /// Where its photos are in the store: its people can enqueue no others. Empty: anywhere.
+    /// The prefix in the store below which its photos are. Its people can enqueue no other photos.
+    /// Empty means no limit.
     pub photos_under: String,
 }
 
-/// What to change; `None` stays as it is.
+/// The changes to an organisation. A value that is `None` stays as it is.
 #[derive(Debug, Default)]
 pub struct OrganisationChange {
-    /// What a credit costs; `Some(None)`: nothing can be bought any more.
+    /// A new price per credit. With `Some(None)`, the organisation can no longer buy credits.
     pub price: Option<Option<Price>>,
-    /// Where its photos are in the store.
+    /// A new prefix in the store below which its photos are.
     pub photos_under: Option<String>,
 }
 
 impl Commands {
-    /// Creates an organisation, with an account of 0 credits.
+    /// Creates an organisation, and its account with 0 credits.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -51,7 +52,8 @@ impl Commands {
             organisations::set_price(&mut tx, id, new.price.as_ref()).await?;
         }
         let detail = json!({
-            "name": new.name, "time_zone": new.time_zone, "price": new.price.as_ref().map(Price::to_string),
+            "name": new.name, "time_zone": new.time_zone,
+            "price": new.price.as_ref().map(Price::to_string),
             "photos_under": new.photos_under,
         });
         let subject = format!("organisation {id}");
@@ -62,7 +64,7 @@ impl Commands {
         Ok(made)
     }
 
-    /// Changes an organisation's price, or its part of the store.
+    /// Changes an organisation's price, its part of the store, or both.
     ///
     /// # Errors
     /// See [`CommandError`].

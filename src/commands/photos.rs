@@ -1,4 +1,4 @@
-//! Photos are enqueued, retried, skipped and restored.
+//! Enqueues, retries, skips and restores photos.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,113 +19,123 @@ use crate::{
 };
 
 pub(super) const MAY_ENQUEUE: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
-/// A retry costs a credit again.
+/// Pipelines may not retry, because a retry costs a credit again.
 pub(super) const MAY_RETRY: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
 
-/// Photos that a prefix, or an event, may bring at once: more are a mistake, or want several calls.
+/// Largest number of photos that a call may find below a prefix or in an event. More photos are
+/// probably a mistake, or need several calls.
 const CALL_MAX: usize = 100_000;
 
-/// Photos to enqueue, or to plan for.
+/// A request to enqueue photos, or to plan it.
 #[derive(Debug)]
 pub struct Enqueue<'a> {
-    /// What to do with them.
+    /// The operation to perform on the photos.
     pub operation: Operation,
-    /// Which.
+    /// The photos to enqueue.
     pub photos: Which<'a>,
-    /// Only says what would happen.
+    /// True for a dry run: it only tells what would happen.
     pub dry_run: bool,
-    /// What if credits do not suffice.
+    /// What to do if there are not enough credits.
     pub on_insufficient: OnInsufficient,
 }
 
-/// Which photos.
+/// The choice of photos to enqueue.
 #[derive(Debug)]
 pub enum Which<'a> {
-    /// These keys.
+    /// The photos with these keys.
     Keys(&'a [String]),
-    /// Every photo of the store below this prefix: a sync.
+    /// All photos in the store below this prefix (a sync).
     Below(&'a str, &'a PhotoStore),
-    /// Every photo of the event that is known, for either operation: Go Live.
+    /// All known photos of the event, queued before for any operation (Go Live).
     All,
 }
 
-/// What happens if credits do not suffice.
+/// What to do if there are not enough credits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnInsufficient {
-    /// Everything is enqueued; what is not paid for waits for a top-up, and then goes on by itself.
+    /// Enqueue all photos. Photos without a credit wait for a top-up, and then go on by themselves.
     #[default]
     Wait,
-    /// Nothing is enqueued: 402.
+    /// Enqueue nothing, and answer with status 402.
     Reject,
 }
 
-/// What was enqueued, and what it takes.
+/// The result of an enqueue call or of its dry run, with the credits that it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Planned)]
 pub struct FundingPlan {
-    /// What was enqueued; one run for every 10,000 photos. Empty for a dry run.
+    /// The runs that were created: one for every 10,000 photos. Empty for a dry run.
     pub runs: Vec<RunId>,
-    /// Photos asked for.
+    /// Number of photos in the request.
     pub photos: u64,
-    /// Enqueued now.
+    /// Number of photos that were enqueued, or would be in a dry run.
     pub queued: u64,
-    /// Not enqueued, and why.
+    /// Number of photos that were not enqueued, by reason.
     pub skipped: Skipped,
-    /// Photos that were paid for before: they cost nothing again.
+    /// Number of photos that were already processed and paid for. They do not cost a credit again.
     pub already_paid: u64,
-    /// Credits that this takes: one for each photo that is enqueued.
+    /// Credits that this needs: one for each photo in `queued`.
     pub needed: Credits,
-    /// Credits that the organisation has, less what is reserved.
+    /// The organisation's available credits, without its reserved credits.
     pub available: Credits,
-    /// Credits that are missing for everything that waits, this included.
+    /// Credits that are missing to process all waiting photos of the organisation, including these.
     pub shortfall: Credits,
-    /// Of the photos enqueued now, how many finish without a top-up, if what waits already goes first.
+    /// Number of photos in `queued` that finish without a top-up, if all photos that already wait
+    /// go first.
     pub will_finish: u64,
-    /// Whether this only says what would happen.
+    /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
 }
 
-/// Failed photos to try again.
+/// A request to retry failed photos.
 #[derive(Debug)]
 pub struct Retry<'a> {
-    /// For this operation.
+    /// The operation to retry.
     pub operation: Operation,
-    /// Only those that failed for this reason.
+    /// Only photos that failed for this reason. `None` means any reason.
     pub reason: Option<&'a str>,
-    /// Only says what it would cost.
+    /// True for a dry run: it only tells what the retry would cost.
     pub dry_run: bool,
 }
 
-/// What is tried again, and what that takes.
+/// The result of a retry or of its dry run, with the credits that it needs.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Retried {
-    /// Photos; at most 10,000 in a call.
+    /// Number of photos that can be retried: at most 10,000 in one call.
     pub photos: u64,
-    /// Credits that this takes: a retry reserves anew.
+    /// Credits that the retry needs: each photo reserves a credit again.
     pub credits: Credits,
-    /// Credits that the organisation has.
+    /// The organisation's available credits.
     pub available: Credits,
-    /// What was enqueued; null for a dry run, or if there was nothing.
+    /// The run of the retry. Null for a dry run, or if no photo can be retried.
     pub run: Option<RunId>,
-    /// Photos enqueued.
+    /// Number of photos that were queued again. 0 for a dry run.
     pub queued: u32,
 }
 
-/// Photos of an event.
+/// Chosen photos in a queue of an event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Chosen, example = json!({"operation": "photo_processing", "photos": ["0193a1c0-0000-7000-8000-000000000000"]}))]
+#[schema(
+    as = Chosen,
+    example = json!({
+        "operation": "photo_processing",
+        "photos": ["0193a1c0-0000-7000-8000-000000000000"]
+    })
+)]
 pub struct ChosenPhotos {
-    /// In the queue of this operation.
+    /// The operation whose queue the photos are in.
     pub operation: Operation,
-    /// At most 10,000.
+    /// The IDs of the photos: at most 10,000.
     pub photos: Vec<PhotoId>,
 }
 
 impl Commands {
-    /// Enqueues photos, or says what that would take. Each 10,000 photos are a transaction of their own: nobody else
-    /// waits for all of them, and the same call again does what is left, should it not come to its end.
+    /// Enqueues photos, or tells in a dry run what that would need.
+    ///
+    /// Every 10,000 photos are one transaction, so that others do not wait for the whole call. If
+    /// the call is interrupted, the caller can repeat it: it enqueues the photos that are left.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -139,7 +149,7 @@ impl Commands {
         let found = self.event_seen_by(caller, event).await?;
         let under = self.photos_under(caller, found.organisation).await?;
         let keys = self.keys(event, &asked.photos, &under).await?;
-        // An empty list is a run too: it says what there is.
+        // An empty list is enqueued too, because the result tells the available credits.
         let parts: Vec<&[String]> =
             if keys.is_empty() { vec![&[]] } else { keys.chunks(PHOTOS_MAX).collect() };
         let may_reject = asked.on_insufficient == OnInsufficient::Reject;
@@ -176,7 +186,8 @@ impl Commands {
         Ok(done)
     }
 
-    /// The part of the store where an organisation's photos are. Its people cannot enqueue photos of another.
+    /// Returns the prefix in the store below which the organisation's photos must be. So its people
+    /// cannot enqueue photos of another organisation.
     async fn photos_under(
         &self,
         caller: &Caller,
@@ -191,8 +202,8 @@ impl Commands {
         {
             return Err(CommandError::Conflict {
                 code: "photos_under_unset",
-                detail: "several organisations share the store, and it is not said which part is \
-                         this one's: ask support to set photos_under"
+                detail: "several organisations share the store, and photos_under is not set for \
+                         this one: ask support to set it"
                     .into(),
             });
         }
@@ -205,7 +216,7 @@ impl Commands {
         photos: &Which<'_>,
         under: &str,
     ) -> Result<Vec<String>, CommandError> {
-        let outside = || format!("the photos of this organisation are below {under:?}");
+        let outside = || format!("the keys of the organisation's photos must start with {under:?}");
         let keys = match *photos {
             Which::Keys(keys) => keys.to_vec(),
             Which::Below(prefix, _) if !prefix.starts_with(under) => {
@@ -213,7 +224,7 @@ impl Commands {
             }
             Which::Below(prefix, store) => {
                 store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
-                    tracing::warn!(%error, "the store could not be listed");
+                    tracing::warn!(%error, "the photos in the store could not be listed");
                     CommandError::StoreUnavailable
                 })?
             }
@@ -225,7 +236,7 @@ impl Commands {
         };
         if !matches!(photos, Which::Keys(_)) && keys.len() > CALL_MAX {
             return Err(CommandError::TooMuch(format!(
-                "more than {CALL_MAX} photos: name a longer prefix, several times"
+                "more than {CALL_MAX} photos: make several calls, each with a longer prefix"
             )));
         }
         enqueue::check_keys(&keys)?;
@@ -235,7 +246,7 @@ impl Commands {
         Ok(keys)
     }
 
-    /// Enqueues failed photos again, or says what that would cost.
+    /// Retries failed photos, at most 10,000, or tells in a dry run what that would cost.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -267,7 +278,8 @@ impl Commands {
         let mut tx = self.database.begin().await?;
         let run = enqueue::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
         let detail = json!({
-            "operation": asked.operation, "reason": asked.reason, "run": run.run, "queued": run.queued,
+            "operation": asked.operation, "reason": asked.reason,
+            "run": run.run, "queued": run.queued,
         });
         let (whose, subject) = (Some(found.organisation), format!("event {event}"));
         audit_log::record(&mut tx, caller, whose, "photos.retry", &subject, detail).await?;
@@ -281,7 +293,8 @@ impl Commands {
         Ok(retried)
     }
 
-    /// Takes photos out of their queue before they are claimed: they cost nothing. Returns how many waited in it.
+    /// Takes waiting photos out of their queue, so that they cost nothing. Returns the number of
+    /// photos that were skipped.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -303,7 +316,7 @@ impl Commands {
         Ok(skipped)
     }
 
-    /// Puts photos that were skipped back into their queue. Returns how many.
+    /// Puts skipped photos back into their queue. Returns the number of photos that were restored.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -345,7 +358,8 @@ impl FundingPlan {
         }
     }
 
-    /// Some more photos, and what there is and is missing with them.
+    /// Adds the counts of one transaction. The credits of the latest transaction replace those
+    /// before.
     fn add(&mut self, queued: u64, skipped: Skipped, available: Credits, shortfall: Credits) {
         self.queued += queued;
         self.skipped += skipped;
@@ -357,7 +371,7 @@ impl FundingPlan {
     }
 }
 
-/// What would happen: nothing is written, and nobody waits for it.
+/// Plans an enqueue call. It only reads, and takes no locks that others wait for.
 async fn plan(
     db: &mut PgConnection,
     event: EventId,
@@ -367,7 +381,7 @@ async fn plan(
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
     for part in parts {
         let plan = enqueue::plan(db, event, operation, part).await?;
-        // What was planned before this part waits before it too.
+        // The photos of the parts before would wait before this part.
         let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
         let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
         planned.add(u64::from(plan.queued), plan.skipped, plan.available, shortfall);
@@ -375,13 +389,13 @@ async fn plan(
     Ok(planned)
 }
 
-/// What costs nothing needs no credits.
+/// Returns an error if credits are missing. A plan that enqueues nothing needs no credits.
 fn refuse_unpaid(plan: &FundingPlan) -> Result<(), CommandError> {
     if plan.queued == 0 || plan.shortfall <= Credits(0) {
         return Ok(());
     }
     Err(CommandError::InsufficientCredits(format!(
-        "{} credits are missing: top them up, or leave on_insufficient out to have the photos wait",
+        "{} credits are missing: top up, or leave out on_insufficient to let the photos wait",
         plan.shortfall
     )))
 }

@@ -1,4 +1,5 @@
-//! Credits: whole, never expiring, never moving between organisations.
+//! Credits and account balances. Credits are whole, never expire, and never move to another
+//! organisation.
 
 use std::fmt;
 
@@ -28,7 +29,7 @@ use crate::ids::OrganisationId;
 pub struct Credits(pub i64);
 
 impl fmt::Display for Credits {
-    /// With thousands separators: `12,480`.
+    /// Writes the number with thousands separators: `12,480`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.unsigned_abs().to_string();
         let mut grouped = String::new();
@@ -42,20 +43,20 @@ impl fmt::Display for Credits {
     }
 }
 
-/// An account as it stands: `funded = available + reserved + spent`, always.
+/// The balance of an account. At all times, `funded = available + reserved + spent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Balance {
-    /// Every credit that ever came in.
+    /// All credits that ever came into the account.
     pub funded: Credits,
-    /// To be used.
+    /// Credits that can still be used.
     pub available: Credits,
-    /// One for each photo in progress.
+    /// Credits in open reservations: one for each photo in progress.
     pub reserved: Credits,
-    /// Earned by processed photos.
+    /// Credits that were committed: one for each processed photo.
     pub spent: Credits,
 }
 
-/// The balance of an organisation, `None` if there is no such organisation.
+/// Returns the balance of an organisation, or `None` if there is no such organisation.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -65,7 +66,8 @@ pub async fn balance(
 ) -> sqlx::Result<Option<Balance>> {
     sqlx::query_as!(
         Balance,
-        r#"SELECT funded AS "funded: _", available AS "available: _", reserved AS "reserved: _", spent AS "spent: _"
+        r#"SELECT funded AS "funded: _", available AS "available: _", reserved AS "reserved: _",
+                  spent AS "spent: _"
            FROM account WHERE organisation_id = $1"#,
         organisation.0
     )
@@ -73,15 +75,18 @@ pub async fn balance(
     .await
 }
 
-/// All accounts together.
+/// Returns the sums over the accounts of all organisations.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn of_all(db: &mut PgConnection) -> sqlx::Result<Balance> {
     sqlx::query_as!(
         Balance,
-        r#"SELECT coalesce(sum(funded), 0)::bigint AS "funded!: _", coalesce(sum(available), 0)::bigint AS "available!: _",
-                  coalesce(sum(reserved), 0)::bigint AS "reserved!: _", coalesce(sum(spent), 0)::bigint AS "spent!: _" FROM account"#
+        r#"SELECT coalesce(sum(funded), 0)::bigint AS "funded!: _",
+                  coalesce(sum(available), 0)::bigint AS "available!: _",
+                  coalesce(sum(reserved), 0)::bigint AS "reserved!: _",
+                  coalesce(sum(spent), 0)::bigint AS "spent!: _"
+           FROM account"#
     )
     .fetch_one(db)
     .await

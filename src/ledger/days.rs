@@ -1,4 +1,5 @@
-//! What an organisation used, day by day of its own time zone; from the running totals that its chain carries.
+//! The usage of an organisation by day, in its own time zone. It is computed from the running
+//! totals in the links of the hash chain.
 
 use chrono::NaiveDate;
 use serde::Serialize;
@@ -7,16 +8,17 @@ use utoipa::ToSchema;
 
 use crate::{ids::OrganisationId, ledger::credits::Credits};
 
-/// A day.
+/// The usage of one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Day {
-    /// In the organisation's time zone.
+    /// The date, in the organisation's time zone.
     pub day: NaiveDate,
-    /// Credits that were reserved, less those that came back.
+    /// Credits that were reserved, minus credits that were refunded.
     pub usage: Credits,
 }
 
-/// The days from `first` on, so many; today and later ones included, with 0 where nothing was used.
+/// Returns the usage of `days` days, from `first` on. It is 0 for days without usage and for future
+/// days.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -26,15 +28,18 @@ pub async fn days(
     first: NaiveDate,
     days: i32,
 ) -> sqlx::Result<Vec<Day>> {
-    // What is reserved or spent at an instant, less what it was a day before, is what the day used.
+    // A day's usage is reserved + spent at its end, minus reserved + spent at its beginning.
     sqlx::query_as!(
         Day,
         r#"WITH edge AS (
                SELECT n, (SELECT l.reserved + l.spent FROM link l
-                          WHERE l.organisation_id = o.organisation_id AND l.at < ($2::date + n)::timestamp AT TIME ZONE o.time_zone
+                          WHERE l.organisation_id = o.organisation_id
+                            AND l.at < ($2::date + n)::timestamp AT TIME ZONE o.time_zone
                           ORDER BY l.at DESC, l.last_entry DESC LIMIT 1) AS used
                FROM organisation o, generate_series(0, $3::integer) n WHERE o.organisation_id = $1)
-           SELECT ($2::date + n) AS "day!", (coalesce(lead(used) OVER (ORDER BY n), 0) - coalesce(used, 0)) AS "usage!: Credits"
+           SELECT ($2::date + n) AS "day!",
+                  (coalesce(lead(used) OVER (ORDER BY n), 0) - coalesce(used, 0))
+                  AS "usage!: Credits"
            FROM edge ORDER BY n LIMIT $3"#,
         organisation.0,
         first,

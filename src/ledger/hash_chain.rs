@@ -1,5 +1,5 @@
-//! The chain that seals the ledger, checked: link by link, from the database or from an export, by nothing but what
-//! `migrations/0010_chain.sql` says about the text of a link.
+//! Verifies the hash chains that seal the ledger, link by link, from the database or from an
+//! export. The text of a link, which is hashed, is defined in `migrations/functions/chain.sql`.
 
 use std::{collections::BTreeMap, fmt::Write as _, io};
 
@@ -13,104 +13,105 @@ use crate::{
     ledger::{credits::Credits, top_up::TopUpKind},
 };
 
-/// Links read at once: of 1,024 entries each, at most.
+/// Number of links that are read at once. A link has at most 1,024 entries.
 const PAGE: i64 = 100;
 
-/// What one statement wrote in one organisation's ledger, sealed.
+/// A link of a hash chain. It seals the entries that one SQL statement wrote for one organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Whose chain.
+    /// The organisation that the chain belongs to.
     pub organisation: OrganisationId,
-    /// Its first ledger entry.
+    /// The number of the first ledger entry that the link seals.
     pub first_entry: i64,
-    /// Its last.
+    /// The number of the last ledger entry that the link seals.
     pub last_entry: i64,
-    /// When all of them were booked.
+    /// The time when the entries were booked; the same for all of them.
     pub at: DateTime<Utc>,
-    /// Which worker booked them; `None` for a top-up.
+    /// The worker that booked the entries; `None` for a top-up.
     pub worker: Option<i64>,
-    /// After the last entry.
+    /// Available credits after the last entry.
     pub available: Credits,
-    /// After the last entry.
+    /// Reserved credits after the last entry.
     pub reserved: Credits,
-    /// After the last entry.
+    /// Spent credits after the last entry.
     pub spent: Credits,
-    /// SHA-256 of its text, in hexadecimal.
+    /// The SHA-256 hash of the link's text, in hexadecimal.
     pub hash: String,
-    /// The entries, in order.
+    /// The sealed entries, in the order of their numbers.
     pub entries: Vec<Entry>,
 }
 
-/// A row of the ledger, as it is sealed.
+/// The part of a ledger entry that is sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The job, or the top-up.
+    /// The transaction: the number of the job or the top-up.
     pub transaction: i64,
     /// `top_up`, `reserve`, `commit` or `refund`.
     pub movement: String,
-    /// Credits.
+    /// Number of credits; negative for an adjustment downwards.
     pub amount: i64,
-    /// For a top-up.
+    /// The details of the top-up, if the entry is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_up: Option<SealedTopUp>,
 }
 
-/// What is sealed of a top-up.
+/// The part of a top-up that is sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedTopUp {
-    /// Why.
+    /// The kind of top-up.
     pub kind: TopUpKind,
-    /// Of a purchase, with four decimals, as it is sealed.
+    /// The price per credit of a purchase, with four decimals, as in the link's text.
     pub price_per_credit: Option<String>,
-    /// Of a purchase.
+    /// The currency of a purchase, as an ISO 4217 code.
     pub currency: Option<String>,
-    /// Who.
+    /// Who did it: an e-mail address, the name of a token, or `System`.
     pub actor: String,
-    /// For people.
+    /// A note for people.
     pub note: String,
-    /// Of the request.
+    /// The idempotency key of the request.
     pub idempotency_key: String,
 }
 
-/// How far a chain reaches.
+/// The head of a chain: its last link, and how many entries it seals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Whose chain.
+    /// The organisation that the chain belongs to.
     pub organisation: OrganisationId,
-    /// Ledger entries.
+    /// Number of ledger entries that the chain seals.
     pub entries: i64,
-    /// The hash of the last link; `None` when there is none.
+    /// The hash of the last link; `None` if the chain has no link.
     pub head: Option<String>,
 }
 
-/// The first link that does not hold.
+/// The first broken link of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("organisation {organisation}, entries {first_entry} to {last_entry}: {what}")]
 pub struct Broken {
-    /// Whose chain.
+    /// The organisation that the chain belongs to.
     pub organisation: OrganisationId,
-    /// Of the link.
+    /// The number of the first ledger entry of the broken link.
     pub first_entry: i64,
-    /// Of the link.
+    /// The number of the last ledger entry of the broken link.
     pub last_entry: i64,
-    /// What is wrong with it.
+    /// What is wrong, in words for a person.
     pub what: String,
 }
 
-/// What verifying a chain found.
+/// The result of verifying one chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// How far it holds. Keep it somewhere else: nobody can rewrite the chain and keep this link in it.
+    /// The last link that is valid. Keep a copy outside of the database: nobody can rewrite the
+    /// chain without changing this hash.
     #[serde(flatten)]
     pub head: Head,
-    /// Links that hold.
+    /// Number of valid links.
     pub links: u64,
-    /// The first that does not.
+    /// The first broken link; `None` if the whole chain is valid.
     pub broken: Option<Broken>,
 }
 
 impl Link {
-    /// The hash of its text, after the link before it.
+    /// Computes the hash of the link's text. The text includes the hash of the previous link.
     fn seal(&self, previous: Option<&str>) -> String {
         let mut text = format!(
             "{} {}-{} {} {} {} {} {} {}",
@@ -143,7 +144,7 @@ impl Link {
     }
 }
 
-/// Follows one organisation's chain.
+/// Checks the chain of one organisation, link by link.
 #[derive(Debug)]
 struct Follower {
     verified: Verified,
@@ -163,7 +164,7 @@ impl Follower {
         }
     }
 
-    /// Takes the next link; after the first broken one nothing more is looked at.
+    /// Checks the next link. Links after the first broken one are ignored.
     fn follow(&mut self, link: &Link) {
         if self.verified.broken.is_some() {
             return;
@@ -186,11 +187,14 @@ impl Follower {
     fn check(&mut self, link: &Link) -> Result<(), String> {
         let next = self.verified.head.entries + 1;
         if link.first_entry != next {
-            return Err(format!("the chain goes on at entry {next}, which no link seals"));
+            return Err(format!("the chain continues at entry {next}, but no link seals it"));
         }
         let sealed = link.last_entry - link.first_entry + 1;
         if i64::try_from(link.entries.len()) != Ok(sealed) {
-            return Err(format!("it seals {sealed} entries, and {} are there", link.entries.len()));
+            return Err(format!(
+                "the link seals {sealed} entries, but {} are there",
+                link.entries.len()
+            ));
         }
         for entry in &link.entries {
             match entry.movement.as_str() {
@@ -202,27 +206,29 @@ impl Follower {
                     (self.available, self.reserved) = (self.available + 1, self.reserved - 1);
                 }
                 "commit" => (self.reserved, self.spent) = (self.reserved - 1, self.spent + 1),
-                other => return Err(format!("there is no movement {other:?}")),
+                other => return Err(format!("unknown movement {other:?}")),
             }
         }
         let sums = (self.available, self.reserved, self.spent);
         let said = (link.available.0, link.reserved.0, link.spent.0);
         if sums != said {
             return Err(format!(
-                "its totals (available, reserved, spent) are {said:?}, and its entries add up to {sums:?}"
+                "the link's totals (available, reserved, spent) are {said:?}, \
+                 but the entries add up to {sums:?}"
             ));
         }
         if link.seal(self.verified.head.head.as_deref()) != link.hash {
-            return Err("its hash is not that of its text and the link before it".into());
+            return Err("the link's hash does not match its text and the previous link".into());
         }
         Ok(())
     }
 }
 
-/// Verifies the chains of an organisation, or of all, in the database: in one snapshot, while everything goes on.
+/// Verifies the chains of one organisation, or of all, in the database. It reads one snapshot, so
+/// other work can go on. `seen` is called with every link that was read.
 ///
 /// # Errors
-/// When the database has trouble. What is broken is an answer, not an error.
+/// When the database has trouble. A broken chain is a result, not an error.
 pub async fn verify(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
@@ -240,7 +246,7 @@ pub async fn verify(
             for Read { link, foreign } in &page {
                 if let Some(entry) = foreign {
                     let what =
-                        format!("entry {entry} is of another instant, worker or leg than its link");
+                        format!("entry {entry} has another time, worker or leg than its link");
                     follower.breaks(link.first_entry, link.last_entry, what);
                 }
                 follower.follow(link);
@@ -258,7 +264,7 @@ pub async fn verify(
 }
 
 impl Follower {
-    /// The chain must reach as far as its owner says.
+    /// Checks that the chain ends where `head` says.
     fn arrive(&mut self, head: &Head) {
         let reached = self.verified.head.clone();
         if reached.entries != head.entries {
@@ -271,17 +277,17 @@ impl Follower {
             self.breaks(
                 head.entries,
                 head.entries,
-                "the last link is not the one that was named".into(),
+                "the last link is not the one that the head names".into(),
             );
         }
     }
 }
 
-/// Writes the chains of an organisation, or of all, one JSON object a line: for each its head, then its links. What it
-/// writes can be verified anywhere, without a database.
+/// Writes the chains of one organisation, or of all, as one JSON object a line: for each chain its
+/// head, then its links. [`verify_export`] can verify the export anywhere, without a database.
 ///
 /// # Errors
-/// When the database has trouble, or whoever reads has gone.
+/// When the database has trouble, or when `out` cannot be written.
 pub async fn export(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
@@ -304,13 +310,13 @@ pub async fn export(
     Ok(())
 }
 
-/// Why a ledger could not be exported.
+/// Why the ledger could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The database has trouble.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// It cannot be written.
+    /// The export cannot be written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -318,24 +324,24 @@ pub enum ExportError {
 /// Why an export cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// Not what [`export`] writes.
-    #[error("line {line} is not of an export of photogate's ledger: {error}")]
+    /// A line is not one that [`export`] writes.
+    #[error("line {line} is not part of a photogate ledger export: {error}")]
     Line {
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         error: serde_json::Error,
     },
-    /// No head of a chain: not an export, or an empty one.
-    #[error("there is no chain in it: this is no export of photogate's ledger")]
+    /// The file has no head of a chain: it is not an export, or it is empty.
+    #[error("the file has no chain: it is not a photogate ledger export")]
     Empty,
-    /// Two chains of one organisation.
-    #[error("line {0} begins a chain a second time")]
+    /// The file has two chains of one organisation.
+    #[error("line {0} begins a second chain of the same organisation")]
     Repeated(usize),
-    /// A link of an organisation whose head was not there before.
-    #[error("line {0} is a link without a head: the beginning of the export is missing")]
+    /// A link comes before the head of its chain.
+    #[error("line {0} is a link, but the head of its chain is missing before it")]
     Headless(usize),
-    /// It cannot be read.
+    /// The export cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -347,10 +353,10 @@ enum Line {
     Head(Head),
 }
 
-/// Verifies what [`export`] wrote.
+/// Verifies an export that [`export`] wrote. `seen` is called with every link that was read.
 ///
 /// # Errors
-/// See [`ImportError`]. What is broken is an answer, not an error.
+/// See [`ImportError`]. A broken chain is a result, not an error.
 pub fn verify_export(
     export: impl io::BufRead,
     mut seen: impl FnMut(&Link),
@@ -388,23 +394,29 @@ pub fn verify_export(
 
 async fn begin(db: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    // It reads everything: the limits for the gate's short statements are not for it.
+    // This reads the whole ledger. The timeouts are meant for the gate's short statements.
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
     sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await?;
     Ok(tx)
 }
 
-/// How far the accounts say that their ledgers reach, and the last links.
+/// Reads the head of each chain: the account's count of entries, and the hash of the last link. If
+/// the ledger or the chain has more entries than the account says, that larger number counts.
 async fn heads(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
 ) -> sqlx::Result<Vec<Head>> {
     sqlx::query_as!(
         Head,
-        r#"SELECT a.organisation_id AS "organisation: _", greatest(a.entries, l.last_entry, (SELECT max(entry) FROM ledger WHERE ledger.organisation_id = a.organisation_id)) AS "entries!",
+        r#"SELECT a.organisation_id AS "organisation: _",
+                  greatest(a.entries, l.last_entry,
+                           (SELECT max(entry) FROM ledger
+                            WHERE ledger.organisation_id = a.organisation_id)) AS "entries!",
                   encode(l.hash, 'hex') AS head
            FROM account a
-           LEFT JOIN LATERAL (SELECT * FROM link WHERE link.organisation_id = a.organisation_id ORDER BY last_entry DESC LIMIT 1) l ON true
+           LEFT JOIN LATERAL (
+               SELECT * FROM link WHERE link.organisation_id = a.organisation_id
+               ORDER BY last_entry DESC LIMIT 1) l ON true
            WHERE a.organisation_id = $1 OR $1 IS NULL ORDER BY a.organisation_id"#,
         organisation.map(|organisation| organisation.0)
     )
@@ -412,20 +424,22 @@ async fn heads(
     .await
 }
 
-/// A link as the database has it, and the first of its entries that is not as the link says.
+/// A link from the database. `foreign` is the number of its first entry whose time, worker or leg
+/// does not match the link.
 struct Read {
     link: Link,
     foreign: Option<i64>,
 }
 
-/// The next links, with their entries.
+/// Reads the next links after the entry `after`, at most [`PAGE`], with their entries.
 async fn read(
     db: &mut PgConnection,
     organisation: OrganisationId,
     after: i64,
 ) -> sqlx::Result<Vec<Read>> {
     let links = sqlx::query!(
-        "SELECT first_entry, last_entry, at, worker_id, available, reserved, spent, encode(hash, 'hex') AS \"hash!\"
+        "SELECT first_entry, last_entry, at, worker_id, available, reserved, spent,
+                encode(hash, 'hex') AS \"hash!\"
          FROM link WHERE organisation_id = $1 AND last_entry > $2 ORDER BY last_entry LIMIT $3",
         organisation.0,
         after,
@@ -435,9 +449,12 @@ async fn read(
     .await?;
     let last = links.last().map_or(after, |link| link.last_entry);
     let entries = sqlx::query!(
-        r#"SELECT l.entry, l.transaction_id, l.leg, l.movement::text AS "movement!", l.amount, l.worker_id, l.at,
-                  t.kind AS "kind?: TopUpKind", t.price_per_credit::text AS "price_per_credit?", t.currency AS "currency?", t.actor AS "actor?", t.note AS "note?", t.idempotency_key AS "idempotency_key?"
-           FROM ledger l LEFT JOIN top_up t ON l.movement = 'top_up' AND t.transaction_id = l.transaction_id
+        r#"SELECT l.entry, l.transaction_id, l.leg, l.movement::text AS "movement!", l.amount,
+                  l.worker_id, l.at, t.kind AS "kind?: TopUpKind",
+                  t.price_per_credit::text AS "price_per_credit?", t.currency AS "currency?",
+                  t.actor AS "actor?", t.note AS "note?", t.idempotency_key AS "idempotency_key?"
+           FROM ledger l
+           LEFT JOIN top_up t ON l.movement = 'top_up' AND t.transaction_id = l.transaction_id
            WHERE l.organisation_id = $1 AND l.entry > $2 AND l.entry <= $3 ORDER BY l.entry"#,
         organisation.0,
         after,
@@ -449,7 +466,7 @@ async fn read(
     let mut page = Vec::new();
     for link in links {
         let (mut sealed, mut foreign) = (Vec::new(), None);
-        // What no link seals is told by the gap in the links.
+        // Skips entries that no link seals. The check of the links reports the gap.
         while entries.next_if(|row| row.entry < link.first_entry).is_some() {}
         while let Some(row) = entries.next_if(|row| row.entry <= link.last_entry) {
             let opens = matches!(row.movement.as_str(), "top_up" | "reserve");

@@ -1,5 +1,6 @@
-//! The history an organisation sees. It adds up to its balance at every instant: credits are shown as used when they
-//! leave the balance, that is when they are reserved; a commit moves nothing that is visible.
+//! The history that an organisation sees. Its rows add up to the balance at any time. So credits
+//! count as used when they leave the balance, which is when they are reserved. A commit does not
+//! change the balance and is not shown.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -11,7 +12,7 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Why credits moved.
+/// Why the balance changed.
 #[derive(
     Debug,
     Clone,
@@ -28,20 +29,22 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Kind {
-    /// Photos were claimed.
+    /// Credits were reserved because photos were claimed.
     Usage,
-    /// Bought.
+    /// Credits were bought by the organisation.
     Purchase,
-    /// Granted by staff.
+    /// Staff granted credits to the organisation.
     AdminGrant,
-    /// A gift.
+    /// The organisation got credits as a gift.
     FreeCredits,
-    /// Photos could not be processed; or an adjustment by support.
+    /// Photos could not be processed, so their credits were refunded.
     Refund,
+    /// Staff corrected the account, up or down.
+    Adjustment,
 }
 
 impl Kind {
-    /// As people call it.
+    /// The name to show to people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "Usage",
@@ -49,6 +52,7 @@ impl Kind {
             Self::AdminGrant => "Admin Grant",
             Self::FreeCredits => "Free Credits",
             Self::Refund => "Refund",
+            Self::Adjustment => "Adjustment",
         }
     }
 
@@ -59,45 +63,47 @@ impl Kind {
             Self::AdminGrant => "admin_grant",
             Self::FreeCredits => "free_credits",
             Self::Refund => "refund",
+            Self::Adjustment => "adjustment",
         }
     }
 }
 
-/// A row of the history: a top-up, or what a run used, or got back, within a month.
+/// A row of the history: a top-up, or the usage of a run within a month, or its refunds within a
+/// month.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Movement {
-    /// Why.
+    /// Why the balance changed.
     pub kind: Kind,
-    /// Signed: what the balance gained.
+    /// The change of the balance in credits; negative for usage.
     pub credits: Credits,
-    /// For usage and refunds of photos.
+    /// The event's number, for usage and refunds of photos.
     pub event: Option<EventId>,
-    /// Its name.
+    /// The name of the event.
     pub event_name: Option<String>,
-    /// For usage and refunds of photos.
+    /// The operation, for usage and refunds of photos.
     pub operation: Option<Operation>,
-    /// For usage and refunds of photos.
+    /// The run, for usage and refunds of photos.
     pub run: Option<RunId>,
-    /// For top-ups: their transaction in the ledger.
+    /// The transaction in the ledger, for top-ups.
     pub transaction: Option<JobId>,
-    /// Who: an e-mail address, or `System`.
+    /// Who did it: an e-mail address, the name of a token, or `System`.
     pub actor: String,
-    /// For top-ups: what was noted for people.
+    /// A note for people, for top-ups.
     pub note: Option<String>,
-    /// For purchases: what a credit cost at that moment.
+    /// The price per credit at the time of the purchase, for purchases.
     pub price_per_credit: Option<Decimal>,
-    /// Of the price (ISO 4217).
+    /// The currency of the price, as an ISO 4217 code.
     pub currency: Option<String>,
-    /// Since when; the order of the history.
+    /// The time of the first movement in this row. The history is ordered by it.
     pub at: DateTime<Utc>,
-    /// For usage and refunds of photos: the last movement that is counted here.
+    /// The time of the last movement in this row, for usage and refunds of photos.
     pub until: Option<DateTime<Utc>>,
-    /// Where the next page begins: give it back as [`Page::after`].
+    /// The position of this row. To get the next page, pass it as [`Page::after`].
     #[schema(value_type = String)]
     pub cursor: Cursor,
 }
 
-/// A place in the history. Opaque to callers.
+/// A position in the history. Callers must not interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     at: DateTime<Utc>,
@@ -111,9 +117,9 @@ impl std::fmt::Display for Cursor {
     }
 }
 
-/// Not a place in a history.
+/// The text is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is no cursor: take it from the last row of the page before")]
+#[error("not a cursor: use the cursor of the last row of the previous page")]
 pub struct BadCursor;
 
 impl std::str::FromStr for Cursor {
@@ -138,20 +144,20 @@ impl Serialize for Cursor {
     }
 }
 
-/// Which part of a history.
+/// Selects a part of a history.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
-    /// Only these; none: all.
+    /// Only rows of these kinds; empty: all kinds.
     pub kinds: &'a [Kind],
-    /// Only what concerns this event.
+    /// Only rows of this event.
     pub event: Option<EventId>,
-    /// From this instant on.
+    /// Only rows at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Before this instant.
+    /// Only rows before this time.
     pub before: Option<DateTime<Utc>>,
-    /// After this row, that is, older than it.
+    /// Only rows after this one in the list: the older ones.
     pub after: Option<Cursor>,
-    /// Rows, at most.
+    /// Maximum number of rows.
     pub most: i64,
 }
 
@@ -161,8 +167,8 @@ impl Default for Page<'_> {
     }
 }
 
-/// A page of the history of an organisation, newest first. A run is one row of usage a month, and one of refunds if
-/// there were any. Costs the same however long the ledger is.
+/// Returns a page of the history of an organisation, newest first. A run has one row of usage a
+/// month, and one row of refunds if there were any. The cost does not grow with the ledger.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -172,30 +178,42 @@ pub async fn history(
     page: Page<'_>,
 ) -> sqlx::Result<Vec<Movement>> {
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
-    // Below the newest there is: the far future, and before the instant asked for.
+    // The first page begins before `page.before`, or in the far future if it is not set.
     let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
     let after = page.after.unwrap_or(Cursor { at: newest, rank: 0, id: 0 });
     let rows = sqlx::query!(
-        r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits", m.event_id AS "event: EventId", e.name AS "event_name?",
-                  q.operation AS "operation?: Operation", m.run_id AS "run: RunId", m.transaction_id AS "transaction: JobId", m.actor AS "actor!",
-                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.until, m.rank AS "rank!", m.id AS "id!"
+        r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
+                  m.event_id AS "event: EventId", e.name AS "event_name?",
+                  q.operation AS "operation?: Operation", m.run_id AS "run: RunId",
+                  m.transaction_id AS "transaction: JobId", m.actor AS "actor!",
+                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.until,
+                  m.rank AS "rank!", m.id AS "id!"
            FROM (
-               (SELECT 3 AS rank, transaction_id AS id, kind::text, amount AS credits, NULL::bigint AS event_id, NULL::bigint AS queue_id, NULL::bigint AS run_id,
-                       transaction_id, actor, nullif(note, '') AS note, price_per_credit, currency, at, NULL::timestamptz AS until
+               (SELECT 3 AS rank, transaction_id AS id, kind::text, amount AS credits,
+                       NULL::bigint AS event_id, NULL::bigint AS queue_id, NULL::bigint AS run_id,
+                       transaction_id, actor, nullif(note, '') AS note, price_per_credit, currency,
+                       at, NULL::timestamptz AS until
                 FROM top_up
-                WHERE organisation_id = $1 AND at >= $5 AND at <= $6 AND (at, 3, transaction_id) < ($6, $7, $8)
+                WHERE organisation_id = $1 AND at >= $5 AND at <= $6
+                  AND (at, 3, transaction_id) < ($6, $7, $8)
                   AND (kind::text = ANY ($2) OR $2 = '{}') AND $3::bigint IS NULL
                 ORDER BY at DESC, transaction_id DESC LIMIT $4)
                UNION ALL
-               (SELECT 2, u.run_id, 'usage', -u.claimed, r.event_id, u.queue_id, u.run_id, NULL, r.actor, NULL, NULL, NULL, u.first_claimed_at, u.last_claimed_at
+               (SELECT 2, u.run_id, 'usage', -u.claimed, r.event_id, u.queue_id, u.run_id, NULL,
+                       r.actor, NULL, NULL, NULL, u.first_claimed_at, u.last_claimed_at
                 FROM usage u JOIN run r USING (run_id)
-                WHERE u.organisation_id = $1 AND u.first_claimed_at >= $5 AND u.first_claimed_at <= $6 AND (u.first_claimed_at, 2, u.run_id) < ($6, $7, $8)
+                WHERE u.organisation_id = $1 AND u.first_claimed_at >= $5
+                  AND u.first_claimed_at <= $6
+                  AND (u.first_claimed_at, 2, u.run_id) < ($6, $7, $8)
                   AND ('usage' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
                 ORDER BY u.first_claimed_at DESC, u.run_id DESC LIMIT $4)
                UNION ALL
-               (SELECT 1, u.run_id, 'refund', u.refunded, r.event_id, u.queue_id, u.run_id, NULL, 'System', NULL, NULL, NULL, u.first_refunded_at, u.last_refunded_at
+               (SELECT 1, u.run_id, 'refund', u.refunded, r.event_id, u.queue_id, u.run_id, NULL,
+                       'System', NULL, NULL, NULL, u.first_refunded_at, u.last_refunded_at
                 FROM usage u JOIN run r USING (run_id)
-                WHERE u.organisation_id = $1 AND u.first_refunded_at >= $5 AND u.first_refunded_at <= $6 AND (u.first_refunded_at, 1, u.run_id) < ($6, $7, $8)
+                WHERE u.organisation_id = $1 AND u.first_refunded_at >= $5
+                  AND u.first_refunded_at <= $6
+                  AND (u.first_refunded_at, 1, u.run_id) < ($6, $7, $8)
                   AND ('refund' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
                 ORDER BY u.first_refunded_at DESC, u.run_id DESC LIMIT $4)
            ) m LEFT JOIN event e USING (event_id) LEFT JOIN queue q USING (queue_id)
@@ -232,31 +250,32 @@ pub async fn history(
         .collect())
 }
 
-/// PostgreSQL's timestamps end before chrono's do.
+/// Returns the last second of the year 9999. PostgreSQL cannot store chrono's `MAX_UTC`.
 fn far_future() -> DateTime<Utc> {
     DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default()
 }
 
-/// A photo of a run, and what it cost.
+/// A photo of a run, and when its credit moved.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct PhotoOfRun {
-    /// The photo.
+    /// The photo's ID, a UUID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key: its path in the store.
     pub key: String,
-    /// Its place in the queue; where the next page begins.
+    /// The position in the queue. To get the next page, pass the last one as `after`.
     pub position: i64,
     /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
     pub state: String,
-    /// Why it failed.
+    /// Why the photo failed, as a stable code.
     pub reason: Option<String>,
-    /// When its credit left the balance.
+    /// The time when its credit was reserved and left the balance.
     pub charged_at: Option<DateTime<Utc>>,
-    /// When it came back.
+    /// The time when its credit was refunded.
     pub refunded_at: Option<DateTime<Utc>>,
 }
 
-/// The photos of a run in the order they were queued, after a position. This is what a row of the history is made of.
+/// Returns the photos of a run after a position, in the order in which they were queued. They
+/// explain the run's rows in the history.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -269,16 +288,19 @@ pub async fn photos_of_run(
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
-                  CASE WHEN o.state IS NOT NULL THEN o.state::text WHEN s.position IS NOT NULL THEN 'skipped'
+                  CASE WHEN o.state IS NOT NULL THEN o.state::text
+                       WHEN s.position IS NOT NULL THEN 'skipped'
                        WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
                   o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
            FROM run r JOIN queue q USING (queue_id)
-           JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position AND j.position < r.first_position + r.queued AND j.position > $2
+           JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
+                     AND j.position < r.first_position + r.queued AND j.position > $2
            JOIN photo p USING (photo_id)
            LEFT JOIN outcome o USING (job_id)
            LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
            LEFT JOIN ledger taken ON taken.transaction_id = j.job_id AND taken.leg = 0
-           LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1 AND back.movement = 'refund'
+           LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1
+                                AND back.movement = 'refund'
            WHERE r.run_id = $1 ORDER BY j.position LIMIT $3"#,
         run.0,
         after,

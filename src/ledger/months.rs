@@ -1,5 +1,5 @@
-//! What an organisation used and added, by month of its own time zone. Computed from how the account stood when each
-//! month began, so it costs the same however much was booked.
+//! The usage and the top-ups of an organisation by month, in its own time zone. They are computed
+//! from the month openings, so the cost does not grow with the ledger.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -7,32 +7,33 @@ use sqlx::PgConnection;
 
 use crate::{ids::OrganisationId, ledger::credits::Credits};
 
-/// A month of an organisation.
+/// The summary of one month of an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Month {
-    /// Its first day.
+    /// The first day of the month.
     pub month: NaiveDate,
-    /// Its first instant, in the organisation's time zone.
+    /// The time when the month begins in the organisation's time zone.
     pub begins_at: DateTime<Utc>,
-    /// The first instant of the next.
+    /// The time when the next month begins.
     pub ends_at: DateTime<Utc>,
-    /// It is not over yet.
+    /// True for the current month, which is not over.
     pub current: bool,
-    /// Available when it began.
+    /// Available credits when the month began.
     pub opening: Credits,
-    /// Credits that left for photos, less those that came back.
+    /// Credits that were reserved, minus credits that were refunded.
     pub usage: Credits,
-    /// Top-ups of every kind; adjustments may make it negative.
+    /// Credits from top-ups of every kind. Adjustments may make it negative.
     pub added: Credits,
-    /// Added less usage: what the balance gained.
+    /// The change of the balance: `added` minus `usage`.
     pub net: Credits,
-    /// Rows of the history.
+    /// Number of rows of the history.
     pub transactions: i64,
-    /// Available when it ended, or now.
+    /// Available credits when the month ended; now, if it is not over.
     pub closing: Credits,
 }
 
-/// The current month and as many before it as asked for, newest first. Empty if there is no such organisation.
+/// Returns the current month and `before` months before it, newest first. Empty if there is no such
+/// organisation.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -43,19 +44,32 @@ pub async fn latest(
 ) -> sqlx::Result<Vec<Month>> {
     let rows = sqlx::query!(
         r#"WITH edges AS (
-               SELECT o.organisation_id, o.time_zone, n, (month_of(greatest(clock(), a.moved_at), o.time_zone) - make_interval(months => n))::date AS month
-               FROM organisation o JOIN account a USING (organisation_id), generate_series(0, $2::integer) n
+               SELECT o.organisation_id, o.time_zone, n,
+                      (month_of(greatest(clock(), a.moved_at), o.time_zone)
+                       - make_interval(months => n))::date AS month
+               FROM organisation o
+               JOIN account a USING (organisation_id), generate_series(0, $2::integer) n
                WHERE o.organisation_id = $1),
            instants AS (
-               SELECT e.*, month_begins(month, time_zone) AS begins_at, month_begins((month + interval '1 month')::date, time_zone) AS ends_at FROM edges e)
-           SELECT i.month AS "month!", i.begins_at AS "begins_at!", i.ends_at AS "ends_at!", i.n = 0 AS "current!",
+               SELECT e.*, month_begins(month, time_zone) AS begins_at,
+                      month_begins((month + interval '1 month')::date, time_zone) AS ends_at
+               FROM edges e)
+           SELECT i.month AS "month!", i.begins_at AS "begins_at!", i.ends_at AS "ends_at!",
+                  i.n = 0 AS "current!",
                   o.available AS "opening!: Credits", c.available AS "closing!: Credits",
-                  (c.funded - c.available) - (o.funded - o.available) AS "usage!: Credits", c.funded - o.funded AS "added!: Credits",
-                  (SELECT count(*) FROM top_up t WHERE t.organisation_id = $1 AND t.at >= i.begins_at AND t.at < i.ends_at)
-                  + (SELECT count(*) FROM usage u WHERE u.organisation_id = $1 AND u.first_claimed_at >= i.begins_at AND u.first_claimed_at < i.ends_at)
-                  + (SELECT count(*) FROM usage u WHERE u.organisation_id = $1 AND u.first_refunded_at >= i.begins_at AND u.first_refunded_at < i.ends_at)
+                  (c.funded - c.available) - (o.funded - o.available) AS "usage!: Credits",
+                  c.funded - o.funded AS "added!: Credits",
+                  (SELECT count(*) FROM top_up t
+                   WHERE t.organisation_id = $1 AND t.at >= i.begins_at AND t.at < i.ends_at)
+                  + (SELECT count(*) FROM usage u
+                     WHERE u.organisation_id = $1 AND u.first_claimed_at >= i.begins_at
+                       AND u.first_claimed_at < i.ends_at)
+                  + (SELECT count(*) FROM usage u
+                     WHERE u.organisation_id = $1 AND u.first_refunded_at >= i.begins_at
+                       AND u.first_refunded_at < i.ends_at)
                   AS "transactions!"
-           FROM instants i, opening_of($1, i.month) o, opening_of($1, (i.month + interval '1 month')::date) c
+           FROM instants i, opening_of($1, i.month) o,
+                opening_of($1, (i.month + interval '1 month')::date) c
            ORDER BY i.n"#,
         organisation.0,
         before

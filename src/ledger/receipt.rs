@@ -1,5 +1,5 @@
-//! The receipt of a photo: everything that happened to the credit it cost, from who queued it to the links of the chain
-//! that seal it.
+//! The receipt of a photo: everything that happened to its credit, from the run that queued it to
+//! the links of the hash chain that seal the entries.
 
 use std::collections::BTreeMap;
 
@@ -12,101 +12,103 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// What happened to a photo.
+/// The receipt of a photo.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Receipt {
-    /// The photo.
+    /// The photo's ID, a UUID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key: its path in the store.
     pub key: String,
-    /// Whose photo.
+    /// The event that the photo belongs to.
     pub event: EventId,
-    /// Its name.
+    /// The name of the event.
     pub event_name: String,
-    /// Who pays.
+    /// The organisation that pays for the photo.
     pub organisation: OrganisationId,
-    /// Each time it was queued, oldest first.
+    /// One job for each time that the photo was queued, ordered by operation, oldest first.
     pub jobs: Vec<Job>,
 }
 
-/// One time it was queued.
+/// A job: one time that the photo was queued.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Job {
-    /// Also its transaction in the ledger.
+    /// The job's number. It is also the transaction in the ledger.
     pub job: JobId,
-    /// What was to be done.
+    /// The operation that the photo was queued for.
     pub operation: Operation,
     /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
     pub state: String,
-    /// The call that queued it.
+    /// The run that queued the photo.
     pub run: RunId,
-    /// By whom.
+    /// Who queued it: an e-mail address, the name of a token, or `System`.
     pub queued_by: String,
-    /// When.
+    /// The time when the photo was queued.
     pub queued_at: DateTime<Utc>,
-    /// A person asked for it again.
+    /// True if a person's retry queued the photo again.
     pub retry: bool,
-    /// Who took it out of the queue, and when.
+    /// Who skipped the photo, and when; `None` if it was not skipped.
     pub skipped: Option<Skipped>,
-    /// The credit leaves the balance.
+    /// The entry that reserved the credit.
     pub reserved: Option<Booking>,
-    /// Who worked on it, oldest first.
+    /// The attempts to process the photo, oldest first.
     pub attempts: Vec<Attempt>,
-    /// The credit is earned, or comes back.
+    /// The entry that committed or refunded the credit.
     pub closed: Option<Booking>,
-    /// Why it came back: a stable code.
+    /// Why the credit was refunded, as a stable code.
     pub reason: Option<String>,
-    /// For a person.
+    /// Why the credit was refunded, in words for a person.
     pub detail: Option<String>,
 }
 
-/// A photo was taken out of its queue.
+/// Who skipped a photo, and when.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = TakenOut)]
 pub struct Skipped {
-    /// Who did it.
+    /// Who skipped the photo: an e-mail address, the name of a token, or `System`.
     pub by: String,
-    /// When.
+    /// The time when the photo was skipped.
     pub at: DateTime<Utc>,
 }
 
-/// A row of the ledger.
+/// An entry of the ledger.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Booking {
     /// `reserve`, `commit` or `refund`.
     pub movement: String,
-    /// Its number in the organisation's ledger.
+    /// The entry's number in the organisation's ledger.
     pub entry: i64,
-    /// When.
+    /// The time of the entry.
     pub at: DateTime<Utc>,
-    /// The worker that booked it.
+    /// The name of the worker that booked the entry.
     pub worker: Option<String>,
-    /// Available before it.
+    /// Available credits before the entry.
     pub balance_before: Credits,
-    /// Available after it.
+    /// Available credits after the entry.
     pub balance_after: Credits,
-    /// The hash of the link that seals it.
+    /// The hash of the link that seals the entry, in hexadecimal.
     pub link: String,
 }
 
-/// A worker had it in hand.
+/// An attempt: one time that a worker had the photo in hand.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Attempt {
-    /// 1 is the first.
+    /// The number of the attempt; the first is 1.
     pub number: i32,
-    /// Who.
+    /// The name of the worker.
     pub worker: String,
-    /// Since when.
+    /// The time when the attempt began.
     pub started_at: DateTime<Utc>,
-    /// Until when; `None`: still.
+    /// The time when the attempt ended; `None` if it has not ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// `settled`, `handed_back`, `retry`, `crash`, `worker_gone`; `None`: still in hand.
+    /// How the attempt ended: `settled`, `handed_back`, `retry`, `crash` or `worker_gone`; `None`
+    /// if it has not ended.
     pub ended: Option<String>,
-    /// A stable code.
+    /// Why the attempt ended, as a stable code.
     pub reason: Option<String>,
 }
 
-/// The receipt of a photo, for one operation or for both; `None` if there is no such photo.
+/// Makes the receipt of a photo, for one operation or for both. Returns `None` if there is no such
+/// photo.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -115,10 +117,11 @@ pub async fn receipt(
     photo: PhotoId,
     operation: Option<Operation>,
 ) -> sqlx::Result<Option<Receipt>> {
-    // One snapshot, or a photo could be in flight here and settled there.
+    // One snapshot. Otherwise a photo could be in flight in one query and settled in the next.
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let Some(found) = sqlx::query!(
-        r#"SELECT p.key, p.event_id AS "event: EventId", e.name, e.organisation_id AS "organisation: OrganisationId"
+        r#"SELECT p.key, p.event_id AS "event: EventId", e.name,
+                  e.organisation_id AS "organisation: OrganisationId"
            FROM photo p JOIN event e USING (event_id) WHERE p.photo_id = $1"#,
         photo.0
     )
@@ -128,14 +131,18 @@ pub async fn receipt(
         return Ok(None);
     };
     let jobs = sqlx::query!(
-        r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation", j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
-                  CASE WHEN o.state IS NOT NULL THEN o.state::text WHEN s.position IS NOT NULL THEN 'skipped'
+        r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation",
+                  j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
+                  CASE WHEN o.state IS NOT NULL THEN o.state::text
+                       WHEN s.position IS NOT NULL THEN 'skipped'
                        WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
-                  s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?", o.detail AS "detail?"
+                  s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?",
+                  o.detail AS "detail?"
            FROM job j JOIN queue q USING (queue_id) JOIN run r USING (run_id)
            LEFT JOIN outcome o USING (job_id)
            LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
-           WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2) ORDER BY q.operation, j.retry"#,
+           WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2)
+           ORDER BY q.operation, j.retry"#,
         photo.0,
         operation as Option<Operation>
     )
@@ -173,24 +180,37 @@ pub async fn receipt(
     }))
 }
 
-/// The leg of a transaction that reserves the credit, and the one that commits or refunds it.
+/// The leg of a transaction that reserves the credit.
 const OPENS: i16 = 0;
+/// The leg of a transaction that commits or refunds the credit.
 const CLOSES: i16 = 1;
 
-/// What the ledger says of each job, by leg. The balance at an entry is that of its link, less what came after it in
-/// the same link: no more is read than the link has entries.
+/// Reads the ledger entries of jobs, by job and leg. The balance at an entry is the balance of its
+/// link, minus the later entries of the same link. So only the entries of that link are read.
 async fn bookings(
     db: &mut PgConnection,
     jobs: &[i64],
 ) -> sqlx::Result<BTreeMap<(i64, i16), Booking>> {
     let rows = sqlx::query!(
-        r#"SELECT l.transaction_id, l.leg, l.movement::text AS "movement!", l.entry, l.at, w.name AS "worker?", k.available - later.gained AS "after!",
-                  k.available - later.gained - CASE l.movement WHEN 'reserve' THEN -1 WHEN 'refund' THEN 1 ELSE 0 END AS "before!", encode(k.hash, 'hex') AS "link!"
+        r#"SELECT l.transaction_id, l.leg, l.movement::text AS "movement!", l.entry, l.at,
+                  w.name AS "worker?", k.available - later.gained AS "after!",
+                  k.available - later.gained
+                  - CASE l.movement WHEN 'reserve' THEN -1 WHEN 'refund' THEN 1 ELSE 0 END
+                  AS "before!",
+                  encode(k.hash, 'hex') AS "link!"
            FROM ledger l
-           CROSS JOIN LATERAL (SELECT * FROM link k WHERE k.organisation_id = l.organisation_id AND k.last_entry >= l.entry ORDER BY k.last_entry LIMIT 1) k
            CROSS JOIN LATERAL (
-               SELECT coalesce(sum(CASE x.movement WHEN 'top_up' THEN x.amount WHEN 'reserve' THEN -1 WHEN 'refund' THEN 1 ELSE 0 END), 0)::bigint AS gained
-               FROM ledger x WHERE x.organisation_id = l.organisation_id AND x.entry > l.entry AND x.entry <= k.last_entry) later
+               SELECT * FROM link k
+               WHERE k.organisation_id = l.organisation_id AND k.last_entry >= l.entry
+               ORDER BY k.last_entry LIMIT 1) k
+           CROSS JOIN LATERAL (
+               SELECT coalesce(sum(CASE x.movement WHEN 'top_up' THEN x.amount
+                                               WHEN 'reserve' THEN -1
+                                               WHEN 'refund' THEN 1 ELSE 0 END), 0)::bigint
+                      AS gained
+               FROM ledger x
+               WHERE x.organisation_id = l.organisation_id AND x.entry > l.entry
+                 AND x.entry <= k.last_entry) later
            LEFT JOIN worker w ON w.worker_id = l.worker_id
            WHERE l.transaction_id = ANY ($1)"#,
         jobs
@@ -214,20 +234,25 @@ async fn bookings(
         .collect())
 }
 
-/// Attempts that ended without an outcome, the one that ended with it, and the one that is under way.
+/// Reads the attempts of jobs: those that ended without an outcome, the one that ended with the
+/// outcome, and the one that has not ended.
 async fn attempts(
     db: &mut PgConnection,
     jobs: &[i64],
 ) -> sqlx::Result<BTreeMap<i64, Vec<Attempt>>> {
     let rows = sqlx::query!(
-        r#"SELECT a.job_id AS "job!", a.number AS "number!", coalesce(w.name, '—') AS "worker!", a.started_at AS "started_at!", a.ended_at, a.ended, a.reason
+        r#"SELECT a.job_id AS "job!", a.number AS "number!", coalesce(w.name, '—') AS "worker!",
+                  a.started_at AS "started_at!", a.ended_at, a.ended, a.reason
            FROM (
-               SELECT job_id, number, worker_id, started_at, ended_at, ended, reason FROM attempt WHERE job_id = ANY ($1)
+               SELECT job_id, number, worker_id, started_at, ended_at, ended, reason
+               FROM attempt WHERE job_id = ANY ($1)
                UNION ALL
-               -- Whoever quarantines a photo has not worked on it.
-               SELECT job_id, attempt, worker_id, started_at, settled_at, 'settled', reason FROM outcome WHERE job_id = ANY ($1) AND state <> 'quarantined'
+               -- The worker that quarantines a photo has not worked on it.
+               SELECT job_id, attempt, worker_id, started_at, settled_at, 'settled', reason
+               FROM outcome WHERE job_id = ANY ($1) AND state <> 'quarantined'
                UNION ALL
-               SELECT job_id, attempt, worker_id, since, NULL, NULL, NULL FROM in_flight WHERE job_id = ANY ($1) AND worker_id <> 0
+               SELECT job_id, attempt, worker_id, since, NULL, NULL, NULL
+               FROM in_flight WHERE job_id = ANY ($1) AND worker_id <> 0
            ) a LEFT JOIN worker w USING (worker_id)
            ORDER BY a.job_id, a.number"#,
         jobs

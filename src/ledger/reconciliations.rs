@@ -1,4 +1,4 @@
-//! The checks of the books that were made, and what they found.
+//! Reads the results of past checks of the books.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,31 +7,33 @@ use utoipa::ToSchema;
 
 use crate::ids::OrganisationId;
 
-/// A check that ended.
+/// A check of the books that has ended.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Reconciliation {
-    /// Its number.
+    /// The number of the check.
     pub id: i64,
-    /// `incremental`, at a cost that does not grow; or `full`, over everything.
+    /// `incremental`: the cheap check, whose cost does not grow with the ledger. `full`: the check
+    /// of everything.
     pub kind: String,
-    /// When it began.
+    /// The time when the check began.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    /// The time when the check ended.
     pub ended_at: DateTime<Utc>,
-    /// Rows that broke an invariant: anything but 0 is an alarm.
+    /// Number of rows that broke an invariant. Anything but 0 is an alarm.
     pub violations: i64,
-    /// Which, with organisations and rows.
+    /// The broken invariants, with their organisations and rows.
     pub broken: Option<serde_json::Value>,
 }
 
-/// The last checks that ended, newest first.
+/// Returns the last checks that ended, newest first, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn latest(db: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Reconciliation>> {
     sqlx::query_as!(
         Reconciliation,
-        r#"SELECT reconciliation_id AS id, kind::text AS "kind!", started_at, ended_at AS "ended_at!", violations AS "violations!", broken
+        r#"SELECT reconciliation_id AS id, kind::text AS "kind!", started_at,
+                  ended_at AS "ended_at!", violations AS "violations!", broken
            FROM reconciliation WHERE ended_at IS NOT NULL ORDER BY started_at DESC LIMIT $1"#,
         most
     )
@@ -39,16 +41,17 @@ pub async fn latest(db: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Reconc
     .await
 }
 
-/// How far the ledgers reach.
+/// The length of a ledger, or of all ledgers together.
 #[derive(Debug, Clone)]
 pub struct Extent {
-    /// Entries.
+    /// Number of ledger entries.
     pub entries: i64,
-    /// The newest link of an organisation's chain, in hexadecimal; `None` for all organisations: each has its own.
+    /// The hash of the last link of the organisation's chain, in hexadecimal. `None` for all
+    /// organisations together, because each has a chain of its own.
     pub head: Option<String>,
 }
 
-/// How far the ledger of an organisation reaches, or all of them.
+/// Returns the length of the ledger of one organisation, or of all ledgers together.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -59,7 +62,8 @@ pub async fn extent(
     sqlx::query_as!(
         Extent,
         r#"SELECT coalesce(sum(entries), 0)::bigint AS "entries!",
-                  (SELECT encode(hash, 'hex') FROM link WHERE organisation_id = $1 ORDER BY last_entry DESC LIMIT 1) AS head
+                  (SELECT encode(hash, 'hex') FROM link WHERE organisation_id = $1
+                   ORDER BY last_entry DESC LIMIT 1) AS head
            FROM account WHERE $1::bigint IS NULL OR organisation_id = $1"#,
         organisation.map(|organisation| organisation.0)
     )

@@ -1,4 +1,4 @@
-//! Credits that came back, and why: what finance asks first.
+//! Lists and counts refunds, and their reasons.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// What refunds are counted by.
+/// How refunds are grouped when they are counted.
 #[derive(
     Debug,
     Clone,
@@ -24,43 +24,43 @@ use crate::{
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// Why the photo failed.
+    /// By the reason why the photo failed.
     Reason,
-    /// Whose photo.
+    /// By the event of the photo.
     Event,
-    /// Who had paid.
+    /// By the organisation that had paid for the photo.
     Organisation,
 }
 
-/// Which refunds.
+/// Selects the refunds to count or list.
 #[derive(Debug, Clone, Copy)]
 pub struct Filter {
-    /// From this instant on.
+    /// Only refunds at this time or later.
     pub since: DateTime<Utc>,
-    /// Before this instant.
+    /// Only refunds before this time; `None`: no end.
     pub until: Option<DateTime<Utc>>,
-    /// Of one organisation.
+    /// Only refunds of this organisation; `None`: of all organisations.
     pub organisation: Option<OrganisationId>,
 }
 
-/// Refunds of a kind.
+/// A group of refunds, counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Refunds {
     /// The reason's code, or the number of the event or organisation.
     pub of: String,
-    /// What people call it.
+    /// The name to show: the reason's code, or the name of the event or organisation.
     pub name: String,
-    /// Photos.
+    /// Number of photos that were refunded.
     pub photos: i64,
-    /// Credits that came back: one a photo.
+    /// Number of credits that were refunded: one for each photo.
     pub credits: Credits,
-    /// The first.
+    /// The time of the first refund.
     pub first_at: DateTime<Utc>,
-    /// The last.
+    /// The time of the last refund.
     pub last_at: DateTime<Utc>,
 }
 
-/// Counts the refunds of photos, most first.
+/// Counts the refunds of photos by group. The largest group comes first.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -72,13 +72,21 @@ pub async fn count(db: &mut PgConnection, filter: Filter, by: By) -> sqlx::Resul
     };
     sqlx::query_as!(
         Refunds,
-        r#"SELECT s.of AS "of!", s.name AS "name!", count(*) AS "photos!", count(*) AS "credits!: _", min(s.at) AS "first_at!", max(s.at) AS "last_at!"
+        r#"SELECT s.of AS "of!", s.name AS "name!", count(*) AS "photos!",
+                  count(*) AS "credits!: _", min(s.at) AS "first_at!", max(s.at) AS "last_at!"
            FROM (
-               SELECT CASE $4 WHEN 'reason' THEN o.reason WHEN 'event' THEN q.event_id::text ELSE q.organisation_id::text END AS of,
-                      CASE $4 WHEN 'reason' THEN o.reason WHEN 'event' THEN e.name ELSE g.name END AS name, l.at
-               FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
-               JOIN queue q USING (queue_id) JOIN event e USING (event_id) JOIN organisation g ON g.organisation_id = q.organisation_id
-               WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
+               SELECT CASE $4 WHEN 'reason' THEN o.reason WHEN 'event' THEN q.event_id::text
+                              ELSE q.organisation_id::text END AS of,
+                      CASE $4 WHEN 'reason' THEN o.reason WHEN 'event' THEN e.name
+                              ELSE g.name END AS name,
+                      l.at
+               FROM outcome o
+               JOIN ledger l
+                 ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
+               JOIN queue q USING (queue_id) JOIN event e USING (event_id)
+               JOIN organisation g ON g.organisation_id = q.organisation_id
+               WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1
+                 AND ($2::timestamptz IS NULL OR l.at < $2)
                  AND ($3::bigint IS NULL OR q.organisation_id = $3)) s
            GROUP BY s.of, s.name ORDER BY count(*) DESC, s.of"#,
         filter.since,
@@ -90,32 +98,32 @@ pub async fn count(db: &mut PgConnection, filter: Filter, by: By) -> sqlx::Resul
     .await
 }
 
-/// One credit that came back.
+/// One refund of a photo.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Refund {
-    /// The photo; ask for its receipt.
+    /// The photo's ID. Its receipt shows everything that happened to the credit.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key: its path in the store.
     pub key: String,
-    /// What was to be done.
+    /// The operation that the photo was queued for.
     pub operation: Operation,
-    /// Whose photo.
+    /// The event that the photo belongs to.
     pub event: EventId,
-    /// Who had paid.
+    /// The organisation that had paid for the photo.
     pub organisation: OrganisationId,
-    /// The transaction in the ledger.
+    /// The job. It is also the transaction in the ledger.
     pub job: JobId,
-    /// The number of the refund in the organisation's ledger.
+    /// The number of the refund's entry in the organisation's ledger.
     pub entry: i64,
-    /// A stable code.
+    /// Why the photo failed, as a stable code.
     pub reason: String,
-    /// For a person.
+    /// Why the photo failed, in words for a person.
     pub detail: Option<String>,
-    /// When.
+    /// The time of the refund.
     pub at: DateTime<Utc>,
 }
 
-/// The refunds themselves, oldest first, after a job of the page before.
+/// Lists refunds, oldest first, at most `most`. `after` is the last row of the previous page.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -128,12 +136,16 @@ pub async fn list(
     let (at, job) = after.unwrap_or((DateTime::UNIX_EPOCH, JobId(0)));
     sqlx::query_as!(
         Refund,
-        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", q.event_id AS "event: _", q.organisation_id AS "organisation: _",
+        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
+                  q.event_id AS "event: _", q.organisation_id AS "organisation: _",
                   o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
-           FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
+           FROM outcome o
+           JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
-           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
-             AND ($3::bigint IS NULL OR q.organisation_id = $3) AND (l.at, o.job_id) > ($4, $5)
+           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1
+             AND ($2::timestamptz IS NULL OR l.at < $2)
+             AND ($3::bigint IS NULL OR q.organisation_id = $3)
+             AND (l.at, o.job_id) > ($4, $5)
            ORDER BY l.at, o.job_id LIMIT $6"#,
         filter.since,
         filter.until,
@@ -146,7 +158,8 @@ pub async fn list(
     .await
 }
 
-/// The newest credits that came back, one a photo, at most so many; for one reason, or of one run, or any.
+/// Lists refunds, newest first, at most `most`. They can be limited to one reason, to one run, or
+/// both.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -159,12 +172,16 @@ pub async fn newest(
 ) -> sqlx::Result<Vec<Refund>> {
     sqlx::query_as!(
         Refund,
-        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", q.event_id AS "event: _", q.organisation_id AS "organisation: _",
+        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
+                  q.event_id AS "event: _", q.organisation_id AS "organisation: _",
                   o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
-           FROM outcome o JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
+           FROM outcome o
+           JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
-           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1 AND ($2::timestamptz IS NULL OR l.at < $2)
-             AND ($3::bigint IS NULL OR q.organisation_id = $3) AND ($4::text IS NULL OR o.reason = $4)
+           WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1
+             AND ($2::timestamptz IS NULL OR l.at < $2)
+             AND ($3::bigint IS NULL OR q.organisation_id = $3)
+             AND ($4::text IS NULL OR o.reason = $4)
              AND ($6::bigint IS NULL OR o.run_id = $6)
            ORDER BY l.at DESC, o.job_id DESC LIMIT $5"#,
         filter.since,

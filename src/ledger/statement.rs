@@ -1,5 +1,6 @@
-//! The statement of a month: opening balance, every movement, closing balance. The closing of one month is the opening of
-//! the next, and a month that is over never changes.
+//! The statement of a month: the opening balance, every row of the history, and the closing
+//! balance. The closing balance of a month is the opening balance of the next. A month that is over
+//! never changes.
 
 use std::ops::Range;
 
@@ -15,95 +16,97 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Rows of the history read at once.
+/// Number of rows of the history that are read at once.
 const PAGE: i64 = 1000;
 
-/// A month of an organisation, to be kept.
+/// The statement of one organisation for one month.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Statement {
-    /// Whose.
+    /// The number of the organisation.
     pub organisation: OrganisationId,
-    /// As it calls itself.
+    /// The name of the organisation.
     pub name: String,
-    /// Where its months begin and end.
+    /// The organisation's time zone, in which its months begin and end.
     pub time_zone: String,
     /// The first day of the month.
     pub month: NaiveDate,
-    /// Its first instant.
+    /// The time when the month begins.
     pub begins_at: DateTime<Utc>,
-    /// The first instant of the next.
+    /// The time when the next month begins.
     pub ends_at: DateTime<Utc>,
-    /// The month is over: this statement will never change.
+    /// True if the month is over, so that this statement never changes.
     pub closed: bool,
-    /// Available when it began.
+    /// Available credits when the month began.
     pub opening: Credits,
-    /// Every movement, oldest first.
+    /// The rows of the history, oldest first.
     pub lines: Vec<Line>,
-    /// Available when it ended, or now.
+    /// Available credits when the month ended; now, if it is not over.
     pub closing: Credits,
-    /// The link of the ledger's chain that seals the closing balance.
+    /// The hash of the link that seals the closing balance, in hexadecimal.
     pub sealed_by: Option<String>,
 }
 
-/// A movement, and the balance with it.
+/// A row of the history, and the balance after it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Line {
-    /// When; of a run's photos, the first.
+    /// The time of the movement; for a run, of its first photo in this month.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// Why the balance changed.
     pub kind: Kind,
-    /// Signed.
+    /// The change of the balance in credits; negative for usage.
     pub credits: Credits,
-    /// The sum down to this line. Runs overlap in time: between opening and closing it is a sum, not what was available
-    /// at that instant.
+    /// The opening balance plus all lines up to this one. Runs overlap in time, so this is not
+    /// always what was available at the line's time.
     pub balance: Credits,
-    /// For usage and refunds of photos.
+    /// The event's number, for usage and refunds of photos.
     pub event: Option<EventId>,
-    /// Its name.
+    /// The name of the event.
     pub event_name: Option<String>,
-    /// For usage and refunds of photos.
+    /// The operation, for usage and refunds of photos.
     pub operation: Option<Operation>,
-    /// For usage and refunds of photos.
+    /// The run, for usage and refunds of photos.
     pub run: Option<RunId>,
-    /// For top-ups.
+    /// The transaction in the ledger, for top-ups.
     pub transaction: Option<JobId>,
-    /// Who.
+    /// Who did it: an e-mail address, the name of a token, or `System`.
     pub actor: String,
-    /// For people.
+    /// A note for people, for top-ups.
     pub note: Option<String>,
-    /// For purchases.
+    /// The price per credit, for purchases.
     pub price_per_credit: Option<Decimal>,
-    /// Of the price.
+    /// The currency of the price, as an ISO 4217 code.
     pub currency: Option<String>,
 }
 
-/// Why there is no statement.
+/// Why a statement could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
     /// There is no such organisation.
     #[error("there is no organisation {0}")]
     NoOrganisation(OrganisationId),
-    /// It has not begun.
-    #[error("{month} has not begun: the current month is {current}", month = .month.format("%Y-%m"), current = .current.format("%Y-%m"))]
+    /// The month has not begun.
+    #[error(
+        "{month} has not begun: the current month is {current}",
+        month = .month.format("%Y-%m"),
+        current = .current.format("%Y-%m")
+    )]
     NotBegun {
-        /// As asked for.
+        /// The month that was asked for, as its first day.
         month: NaiveDate,
-        /// The one that is open.
+        /// The current month, as its first day.
         current: NaiveDate,
     },
-    /// More lines than whoever asks can take.
-    #[error(
-        "this month has more than {0} movements: `photogate credits statement` writes them all"
-    )]
+    /// The statement would have more lines than the caller allows.
+    #[error("this month has more than {0} rows: use `photogate statement`")]
     TooLong(usize),
-    /// The rows do not add up to the balances: the books are broken.
+    /// The lines do not add up to the closing balance: the books are broken.
     #[error(
-        "the month's movements add up to {sum}, and its balance to {closing}: run `photogate reconcile`"
+        "the lines add up to {sum}, but the closing balance is {closing}: run `photogate reconcile`"
     )]
     DoesNotAddUp {
-        /// Opening and movements.
+        /// The opening balance plus all lines.
         sum: Credits,
-        /// As the account says.
+        /// The closing balance of the account.
         closing: Credits,
     },
     /// The database has trouble.
@@ -111,7 +114,8 @@ pub enum StatementError {
     Database(#[from] sqlx::Error),
 }
 
-/// The statement of an organisation's month, of at most so many lines. It is read as that organisation: rows of others do not exist for it.
+/// Makes the statement of an organisation's month. It is an error if there are more than `most`
+/// lines. The rows are read as that organisation, so row security hides the rows of others.
 ///
 /// # Errors
 /// See [`StatementError`].
@@ -121,7 +125,7 @@ pub async fn statement(
     month: NaiveDate,
     most: usize,
 ) -> Result<Statement, StatementError> {
-    // From here on nothing is booked in a month that is over, not even by who is about to.
+    // After this, no transaction can book into a month that is over, not even one that runs now.
     let current = sqlx::query_scalar!("SELECT close_months($1) AS \"month!\"", organisation.0)
         .fetch_one(&mut *db)
         .await
@@ -138,10 +142,14 @@ pub async fn statement(
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     database::become_organisation(&mut tx, organisation).await?;
     let head = sqlx::query!(
-        r#"SELECT o.name, o.time_zone, month_begins($2, o.time_zone) AS "begins_at!", month_begins(($2 + interval '1 month')::date, o.time_zone) AS "ends_at!",
+        r#"SELECT o.name, o.time_zone, month_begins($2, o.time_zone) AS "begins_at!",
+                  month_begins(($2 + interval '1 month')::date, o.time_zone) AS "ends_at!",
                   b.available AS "opening!: Credits", e.available AS "closing!: Credits",
-                  (SELECT encode(hash, 'hex') FROM link l WHERE l.organisation_id = o.organisation_id AND l.last_entry <= e.entries ORDER BY last_entry DESC LIMIT 1) AS sealed_by
-           FROM organisation o, opening_of($1, $2) b, opening_of($1, ($2 + interval '1 month')::date) e
+                  (SELECT encode(hash, 'hex') FROM link l
+                   WHERE l.organisation_id = o.organisation_id AND l.last_entry <= e.entries
+                   ORDER BY last_entry DESC LIMIT 1) AS sealed_by
+           FROM organisation o, opening_of($1, $2) b,
+                opening_of($1, ($2 + interval '1 month')::date) e
            WHERE o.organisation_id = $1"#,
         organisation.0,
         month
@@ -177,7 +185,7 @@ pub async fn statement(
     })
 }
 
-/// Newest first.
+/// Reads the rows of the history within a time range, newest first.
 async fn movements(
     db: &mut PgConnection,
     organisation: OrganisationId,

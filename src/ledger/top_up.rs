@@ -1,4 +1,4 @@
-//! Credit comes in. A top-up that arrives twice is credited once.
+//! Top-ups. A top-up that is sent twice is credited once.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Why credit comes in.
+/// Why credits come into an account.
 #[derive(
     Debug,
     Clone,
@@ -27,66 +27,68 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum TopUpKind {
-    /// Bought, at the organisation's price of the moment.
+    /// Credits were bought, at the organisation's current price.
     Purchase,
-    /// Granted by staff.
+    /// Staff granted credits to the organisation.
     AdminGrant,
-    /// A gift.
+    /// The organisation got credits as a gift.
     FreeCredits,
-    /// Support's adjustment; may be negative, down to what is available.
-    Refund,
+    /// Staff corrects the account. The amount may be negative, but not below 0 available.
+    Adjustment,
 }
 
-/// A top-up to be made.
+/// A top-up that is requested.
 #[derive(Debug, Clone, Copy)]
 pub struct TopUp<'a> {
-    /// Whose account.
+    /// The organisation whose account changes.
     pub organisation: OrganisationId,
-    /// Why.
+    /// The kind of top-up.
     pub kind: TopUpKind,
-    /// How many; not 0.
+    /// Number of credits; not 0.
     pub amount: Credits,
-    /// Who did it: an e-mail address, or `System`.
+    /// Who does it: an e-mail address, the name of a token, or `System`.
     pub actor: &'a str,
-    /// For people.
+    /// A note for people; may be empty.
     pub note: &'a str,
-    /// Chosen by the caller, the same for every try of the same top-up.
+    /// A key that the caller chooses. Every try of the same top-up must have the same key.
     pub idempotency_key: &'a str,
 }
 
-/// What a top-up did.
+/// The result of a top-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Credited {
-    /// Its transaction in the ledger.
+    /// The top-up's transaction in the ledger.
     pub transaction: JobId,
-    /// False: the same top-up had been credited before, and nothing changed.
+    /// False if the same top-up had been credited before; then nothing changed.
     pub credited: bool,
-    /// Now.
+    /// Available credits after the top-up.
     pub available: Credits,
-    /// Paused queues go on: workers should be told.
+    /// True if paused queues were resumed; then the caller should send a wake-up to the workers.
     pub resumed: bool,
 }
 
-/// Why a top-up was refused. Nothing changed.
+/// Why a top-up was refused. Nothing changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum TopUpError {
     /// There is no such organisation.
     #[error("there is no organisation {0}")]
     NoOrganisation(OrganisationId),
-    /// The key stands for something else.
+    /// The idempotency key was used for another top-up.
     #[error("the idempotency key {0:?} was used for another top-up: choose a new one")]
     KeyReused(String),
-    /// Custom billing, or none: nothing can be bought.
+    /// The organisation has no price, so it cannot buy credits.
     #[error(
-        "organisation {0} has no price per credit: set one with `photogate organisations price`, or grant the credits"
+        "organisation {0} has no price per credit: \
+         set one with `photogate organisations price`, or grant the credits"
     )]
     NoPrice(OrganisationId),
-    /// An adjustment of more than there is.
+    /// An adjustment would take more credits than are available.
     #[error("{0}: an adjustment cannot take more")]
     NotEnoughCredits(String),
-    /// Not an amount, or not for this kind.
+    /// The amount is out of bounds, or not allowed for this kind.
     #[error(
-        "{0} credits cannot be topped up as {1:?}: only a refund may be negative, and none may be 0 or above 1,000,000,000"
+        "{0} credits cannot be topped up as {1:?}: \
+         only an adjustment may be negative, and none may be 0 or above 1,000,000,000"
     )]
     BadAmount(Credits, TopUpKind),
     /// The database has trouble.
@@ -94,14 +96,15 @@ pub enum TopUpError {
     Database(#[from] sqlx::Error),
 }
 
-/// Credits an account, and lifts the pause of its queues, in one transaction.
+/// Credits an account and resumes its paused queues, in one transaction.
 ///
 /// # Errors
 /// See [`TopUpError`].
 pub async fn top_up(db: &mut PgConnection, top_up: TopUp<'_>) -> Result<Credited, TopUpError> {
     sqlx::query_as!(
         Credited,
-        r#"SELECT r_transaction AS "transaction!: _", r_credited AS "credited!", r_available AS "available!: _", r_resumed AS "resumed!"
+        r#"SELECT r_transaction AS "transaction!: _", r_credited AS "credited!",
+                  r_available AS "available!: _", r_resumed AS "resumed!"
            FROM top_up($1, $2, $3, $4, $5, $6)"#,
         top_up.organisation.0,
         top_up.kind as TopUpKind,
@@ -113,18 +116,30 @@ pub async fn top_up(db: &mut PgConnection, top_up: TopUp<'_>) -> Result<Credited
     .fetch_one(db)
     .await
     .map_err(|error| match error {
-        error if database::is_code(&error, database::NOT_FOUND) => TopUpError::NoOrganisation(top_up.organisation),
-        error if database::is_code(&error, database::NO_PRICE) => TopUpError::NoPrice(top_up.organisation),
-        error if database::is_code(&error, database::KEY_REUSED) => TopUpError::KeyReused(top_up.idempotency_key.to_owned()),
+        error if database::is_code(&error, database::NOT_FOUND) => {
+            TopUpError::NoOrganisation(top_up.organisation)
+        }
+        error if database::is_code(&error, database::NO_PRICE) => {
+            TopUpError::NoPrice(top_up.organisation)
+        }
+        error if database::is_code(&error, database::KEY_REUSED) => {
+            TopUpError::KeyReused(top_up.idempotency_key.to_owned())
+        }
         error if database::is_code(&error, database::NOT_ENOUGH_CREDITS) => {
-            TopUpError::NotEnoughCredits(error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default())
+            TopUpError::NotEnoughCredits(
+                error
+                    .as_database_error()
+                    .map(|error| error.message().to_owned())
+                    .unwrap_or_default(),
+            )
         }
         error if database::is_refusal(&error) => TopUpError::BadAmount(top_up.amount, top_up.kind),
         error => error.into(),
     })
 }
 
-/// Whether nobody else is bringing in a top-up with this key; if so, nobody else can until the transaction ends.
+/// Tries to lock an idempotency key. Returns true if no other transaction has it locked. Then no
+/// other transaction can lock it until this one ends.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -134,7 +149,8 @@ pub async fn is_alone(
     idempotency_key: &str,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"SELECT pg_try_advisory_xact_lock(hashtextextended('top_up ' || $1::bigint || ' ' || $2, 0)) AS "alone!""#,
+        r#"SELECT pg_try_advisory_xact_lock(
+               hashtextextended('top_up ' || $1::bigint || ' ' || $2, 0)) AS "alone!""#,
         organisation.0,
         idempotency_key
     )
@@ -142,7 +158,8 @@ pub async fn is_alone(
     .await
 }
 
-/// What a credit of this purchase cost. `None`: it is no purchase, or from before there were prices.
+/// Returns the price per credit of a purchase. `None`: the top-up is not a purchase, or it was made
+/// before prices existed.
 ///
 /// # Errors
 /// When the database has trouble.

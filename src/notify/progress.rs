@@ -1,5 +1,7 @@
-//! Live progress of an event, and of an organisation's, through Redis. Only a hint, as [`wake`] is: whoever watches asks the
-//! database when something is heard, and once a second anyway.
+//! Live progress of an event, or of all events of an organisation, over Redis.
+//!
+//! A message is only a hint, as in [`wake`]. The watcher reads the database when a message arrives,
+//! and once a second in any case.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,38 +15,38 @@ use crate::{
     notify::wake,
 };
 
-/// Steps that wait for Redis, at most; more are dropped.
+/// Largest number of steps that wait for Redis. Further steps are dropped.
 const BACKLOG_MAX: usize = 1024;
 
-/// A photo went on.
+/// A change of one photo's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
-    /// The job.
+    /// The number of the job.
     pub job: JobId,
-    /// The photo.
+    /// The photo's ID.
     pub photo: PhotoId,
-    /// What was done.
+    /// The operation of the job.
     pub operation: Operation,
-    /// `processed`, `failed`, or `waiting` to be tried again.
+    /// The new state: `processed`, `failed`, or `waiting` (for the next attempt).
     pub state: String,
 }
 
-/// Tells what goes on. Cheap to clone; never waits, never fails.
+/// Publishes progress. Cheap to clone. It never waits and never fails.
 #[derive(Debug, Clone)]
 pub struct Progress {
     steps: Option<mpsc::Sender<(OrganisationId, EventId, Step)>>,
 }
 
 impl Progress {
-    /// Without Redis: nobody is told, everybody asks.
+    /// Without Redis: publishes nothing. Watchers read the database once a second.
     pub fn silent() -> Self {
         Self { steps: None }
     }
 
-    /// Nothing is connected yet: Redis may come, go and come back.
+    /// Opens a publisher. It connects when it is first used, and again after a lost connection.
     ///
     /// # Errors
-    /// When the address is no Redis address.
+    /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
         let Some(url) = url else { return Ok(Self::silent()) };
         let redis = wake::connection(url)?;
@@ -53,7 +55,7 @@ impl Progress {
         Ok(Self { steps: Some(steps) })
     }
 
-    /// Tells a step of an event; forgets it when Redis is too slow.
+    /// Publishes a step of an event. The step is dropped if Redis is too slow.
     pub fn tell(&self, organisation: OrganisationId, event: EventId, step: Step) {
         if let Some(steps) = &self.steps {
             let _ = steps.try_send((organisation, event, step));
@@ -73,7 +75,7 @@ async fn publish(
         let events = steps.into_iter().filter_map(|(event, steps)| {
             Some((Subject::Event(event), serde_json::to_string(&steps).ok()?))
         });
-        // Whoever watches an organisation is told that something went on, not what.
+        // A message for an organisation is empty: it only says that something has changed.
         let all = organisations.into_iter().map(|one| (Subject::Organisation(one), String::new()));
         for (subject, message) in events.chain(all) {
             if let Err(error) = redis.publish::<_, _, ()>(subject.channel(), message).await {
@@ -95,12 +97,12 @@ fn by_event(steps: impl Iterator<Item = (EventId, Step)>) -> Vec<(EventId, Vec<S
     events
 }
 
-/// What goes on.
+/// The subject of a [`Watch`].
 #[derive(Debug, Clone, Copy)]
 pub enum Subject {
-    /// An event.
+    /// One event, by its number.
     Event(EventId),
-    /// Any event of an organisation.
+    /// All events of one organisation.
     Organisation(OrganisationId),
 }
 
@@ -115,7 +117,7 @@ impl Subject {
     }
 }
 
-/// Watches an event or an organisation, for as long as it is kept.
+/// Watches an event or an organisation until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     bell: Arc<Notify>,
@@ -123,10 +125,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to watch; without an address, [`changed`](Self::changed) is a timer.
+    /// Starts to watch. Without a `url`, [`changed`](Self::changed) is only a timer.
     ///
     /// # Errors
-    /// When the address is no Redis address.
+    /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>, subject: Subject) -> redis::RedisResult<Self> {
         let bell = Arc::new(Notify::new());
         let listen = |client: Client| {
@@ -141,12 +143,12 @@ impl Watch {
         Ok(Self { bell, _task: task })
     }
 
-    /// Returns when something was heard: for as long as it takes, and without Redis never.
+    /// Returns when a message has arrived. There is no time limit; without Redis it never returns.
     pub async fn heard(&self) {
         self.bell.notified().await;
     }
 
-    /// Returns when the event may have gone on: at the next step, or after a second.
+    /// Returns when the subject may have changed: at the next message, or after one second.
     pub async fn changed(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.bell.notified()).await;
     }

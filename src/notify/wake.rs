@@ -1,5 +1,7 @@
-//! Wake-ups over Redis: there may be work. They are only a hint. Whoever waits for one also polls, so that an absent,
-//! stopped or emptied Redis makes things slower, never wrong.
+//! Wake-ups over Redis: messages that there may be work.
+//!
+//! A wake-up is only a hint, because workers also poll. So if Redis is absent, stopped or emptied,
+//! the service is slower but still correct.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +14,12 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 const CHANNEL: &str = "photogate:wake";
-/// A hint that takes longer is not worth it.
+/// The time limit for a connection and for an answer of Redis. A later hint is not worth the wait.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two tries to reach Redis.
+/// The pause between two tries to connect to Redis.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Wakes workers. Cheap to clone; never fails.
+/// Sends wake-ups to workers. Cheap to clone. It never fails.
 #[derive(Clone)]
 pub struct Wake {
     redis: Option<ConnectionManager>,
@@ -31,31 +33,33 @@ impl std::fmt::Debug for Wake {
 }
 
 impl Wake {
-    /// Without Redis: workers poll.
+    /// Without Redis: sends nothing. Workers poll.
     pub fn silent() -> Self {
         Self { redis: None, waits: false }
     }
 
-    /// Nothing is connected yet: Redis may come, go and come back.
+    /// Opens a sender. It connects when it is first used, and again after a lost connection.
     ///
     /// # Errors
-    /// When the address is no Redis address.
+    /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
         Ok(Self { redis: url.map(connection).transpose()?, waits: false })
     }
 
-    /// For programs that end soon: [`send`](Self::send) returns when Redis has the message, or after a second.
+    /// Makes [`send`](Self::send) wait until Redis has the message, for one second at most. For
+    /// programs that end soon after it.
     #[must_use]
     pub fn waiting(self) -> Self {
         Self { waits: true, ..self }
     }
 
-    /// Tells every worker that there may be work. Returns at once, unless it is [`waiting`](Self::waiting).
+    /// Tells every worker that there may be work. It returns at once, unless
+    /// [`waiting`](Self::waiting) was called.
     pub async fn send(&self) {
         let Some(mut redis) = self.redis.clone() else { return };
         let sending = async move {
             if let Err(error) = redis.publish::<_, _, ()>(CHANNEL, "").await {
-                tracing::debug!(%error, "nobody was woken: workers find the work by polling");
+                tracing::debug!(%error, "no wake-up was sent: workers find the work by polling");
             }
         };
         if self.waits {
@@ -66,7 +70,7 @@ impl Wake {
     }
 }
 
-/// A connection that is made when it is first used, and made again when it is lost.
+/// Returns a connection that connects when it is first used, and again after it is lost.
 pub(crate) fn connection(url: &str) -> redis::RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
@@ -75,7 +79,7 @@ pub(crate) fn connection(url: &str) -> redis::RedisResult<ConnectionManager> {
     Client::open(url)?.get_connection_manager_lazy(config)
 }
 
-/// Hears wake-ups, for as long as it is kept.
+/// Receives wake-ups until it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     notified: Arc<Notify>,
@@ -83,10 +87,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Starts to listen; without an address it hears nothing.
+    /// Starts to listen. Without a `url` it receives nothing.
     ///
     /// # Errors
-    /// When the address is no Redis address.
+    /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
         let notified = Arc::new(Notify::new());
         let listen = |client: Client| {
@@ -99,12 +103,12 @@ impl Listener {
         Ok(Self { notified, _task: task })
     }
 
-    /// Wakes who waits here, without Redis.
+    /// Ends a [`wait`](Self::wait) in this process, without Redis.
     pub(crate) fn nudge(&self) {
         self.notified.notify_one();
     }
 
-    /// Waits for a wake-up, for `at_most` this long, or until stopped.
+    /// Waits for a wake-up, until `at_most` has passed, or until stopped.
     pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) {
         tokio::select! {
             () = self.notified.notified() => {}
@@ -114,13 +118,14 @@ impl Listener {
     }
 }
 
-/// Calls `heard` for every message of a channel, for ever: connects again when the connection is lost.
+/// Calls `heard` for every message of a channel. Never returns: it connects again when the
+/// connection is lost.
 pub(crate) async fn subscribe(client: Client, channel: String, heard: impl Fn(&[u8])) {
     loop {
         if let Ok(mut subscription) = client.get_async_pubsub().await
             && subscription.subscribe(&channel).await.is_ok()
         {
-            // Something may have been said while nobody listened.
+            // A message may have been lost while there was no connection.
             heard(&[]);
             let mut messages = subscription.on_message();
             while let Some(message) = messages.next().await {

@@ -1,4 +1,5 @@
-//! A batch is claimed, and with it paid for: the claim is the reservation.
+//! Claims batches of photos. The claim is also the reservation: one transaction takes the photos
+//! and one credit for each.
 
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use crate::{
     ids::{Attempt, EventId, JobId, Operation, OrganisationId, PhotoId, WorkerId},
 };
 
-/// A photo that this worker holds and has paid for: a receipt, not a flag. Only the gate makes one, and settling takes
-/// it away; what was never reserved cannot be settled.
+/// A claimed photo, with the credit that is reserved for it.
+///
+/// Only a claim or an adoption creates this value, and settling consumes it. So the compiler makes
+/// sure that a photo without a reservation cannot be settled.
 #[derive(Debug)]
-#[must_use = "a reservation that is dropped waits for its worker to die"]
+#[must_use = "a dropped reservation stays open until its worker has left"]
 pub struct Reservation {
     pub(crate) job: JobId,
     pub(crate) attempt: Attempt,
@@ -28,69 +31,70 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The job; also its transaction in the ledger.
+    /// The job's number. It is also the number of the transaction in the ledger.
     pub fn job(&self) -> JobId {
         self.job
     }
 
-    /// Who pays.
+    /// The organisation that pays for the photo.
     pub fn organisation(&self) -> OrganisationId {
         self.organisation
     }
 
-    /// Whose photo it is.
+    /// The event that the photo belongs to.
     pub fn event(&self) -> EventId {
         self.event
     }
 
-    /// What is to be done.
+    /// The operation to perform on the photo.
     pub fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// To which photo.
+    /// The photo's ID.
     pub fn photo(&self) -> PhotoId {
         self.photo
     }
 
-    /// Where the photo is in the store.
+    /// The photo's key: its path in the store.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Whether the event wants bib numbers.
+    /// Whether bib numbers are read on the event's photos.
     pub fn bib_search(&self) -> bool {
         self.bib_search
     }
 
-    /// Whether the event wants embeddings.
+    /// Whether face search is on for the event, so that embeddings are computed.
     pub fn face_search(&self) -> bool {
         self.face_search
     }
 
-    /// How often transient trouble has sent it back.
+    /// How many automatic retries the photo has had.
     pub fn retries(&self) -> u32 {
         u32::from(self.retries.unsigned_abs())
     }
 
-    /// What settling is fenced by, beside the worker: another owner has another attempt.
+    /// The fence: the job and the attempt. Together with the worker, they must match when the photo
+    /// is settled. A new owner has a new attempt.
     pub(crate) fn fence(&self) -> (i64, i32) {
         (self.job.0, self.attempt.0)
     }
 
-    /// Two workers died with it in hand: it is worked on while no other such photo is.
+    /// True if the photo has crashed twice or more. A worker works on one suspect at a time.
     pub fn is_suspect(&self) -> bool {
         self.crashes > 1
     }
 }
 
-/// Why the gate refused a worker.
+/// Why the database refused a call of a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    /// The lease is gone: this incarnation of the worker is over.
-    #[error("the worker's lease is gone")]
+    /// The worker has lost its lease: this incarnation is over.
+    #[error("the worker has lost its lease")]
     LeaseLost,
-    /// The database has trouble; ask again.
+    /// The database has trouble. The worker tries again.
     #[error(transparent)]
     Database(sqlx::Error),
 }
@@ -105,10 +109,14 @@ impl From<sqlx::Error> for GateError {
     }
 }
 
-/// Takes up to `most` photos and with each a credit, beginning with the organisations after `cursor`. May be empty
-/// although work is left: ask again.
+/// Claims up to `most` photos and reserves one credit for each. Begins with the organisations after
+/// `cursor`.
 ///
-/// `async_commit`: do not wait for the disk. A crash of PostgreSQL may then undo the claim as a whole, never a part.
+/// The result can be empty although photos wait: other transactions may hold the locks. Then call
+/// it again.
+///
+/// With `async_commit`, the claim does not wait for the disk. A crash of PostgreSQL may then undo
+/// the whole claim, but never a part of it.
 ///
 /// # Errors
 /// See [`GateError`].
@@ -121,8 +129,10 @@ pub async fn claim(
 ) -> Result<Vec<Reservation>, GateError> {
     sqlx::query_as!(
         Reservation,
-        r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _", r_organisation AS "organisation!: _", r_event AS "event!: _",
-                  r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!", r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+        r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
+                  r_organisation AS "organisation!: _", r_event AS "event!: _",
+                  r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
+                  r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   0::smallint AS "retries!", 0::smallint AS "crashes!"
            FROM claim($1, $2, $3, $4)"#,
         worker.0,
@@ -135,23 +145,27 @@ pub async fn claim(
     .map_err(GateError::from)
 }
 
-/// True when photos wait that could be claimed now. After an empty claim it means that others held every lock: an
-/// enqueue keeps its queue's lock until it has committed.
+/// Returns true if photos wait that can be claimed now.
+///
+/// After an empty claim, true means that other transactions held all the locks. An enqueue, for
+/// example, keeps the lock of its queue until it commits.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn is_claimable(db: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM queue q JOIN account a USING (organisation_id)
-                          WHERE q.blocked = 0 AND a.available > 0) AS "claimable!""#
+                          WHERE q.runnable AND a.available > 0) AS "claimable!""#
     )
     .fetch_one(db)
     .await
 }
 
-/// Declares dead the workers whose lease ran out, refunds what has crashed `crashes_max` times, and takes up to `most`
-/// of the photos that nobody has and that are due: the same reservation, the next attempt. Of those that were in hand
-/// when two workers died, at most `suspects`.
+/// Adopts up to `most` photos that no worker has and that are due, at most `suspects` of them
+/// suspects. Each photo keeps its reservation, and gets the next attempt.
+///
+/// Before that, it declares workers dead whose lease ran out, and refunds photos that have crashed
+/// `crashes_max` times.
 ///
 /// # Errors
 /// See [`GateError`].
@@ -164,8 +178,10 @@ pub async fn adopt(
 ) -> Result<Vec<Reservation>, GateError> {
     sqlx::query_as!(
         Reservation,
-        r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _", r_organisation AS "organisation!: _", r_event AS "event!: _",
-                  r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!", r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+        r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
+                  r_organisation AS "organisation!: _", r_event AS "event!: _",
+                  r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
+                  r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   r_retries AS "retries!", r_crashes AS "crashes!"
            FROM adopt($1, $2, $3, $4)"#,
         worker.0,
@@ -178,7 +194,7 @@ pub async fn adopt(
     .map_err(GateError::from)
 }
 
-/// Registers an incarnation of a worker under a name never used before.
+/// Registers a worker incarnation. `name` must never have been used before.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -198,8 +214,10 @@ pub async fn register(
     .await
 }
 
-/// Hands back what the books say this worker has and it does not know of: an answer of the gate was lost on its way.
-/// Returns how many photos.
+/// Hands back the photos that this worker has in the database but does not know of. This happens if
+/// the answer to a claim was lost.
+///
+/// `known` are the jobs that the worker knows of. Returns the number of photos.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -213,7 +231,7 @@ pub async fn hand_back_unknown(
         .await
 }
 
-/// Says that a worker claims nothing more, and finishes what it has; for whoever looks at the workers.
+/// Records that a worker is draining. This is only for the list of workers that people see.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -221,7 +239,7 @@ pub async fn drain(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()> 
     sqlx::query!("SELECT drain_worker($1)", worker.0).execute(db).await.map(|_| ())
 }
 
-/// Ends an incarnation; whatever it still has is handed back.
+/// Ends a worker incarnation, and hands back all photos that it still has.
 ///
 /// # Errors
 /// When the database has trouble.

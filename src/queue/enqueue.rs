@@ -1,4 +1,5 @@
-//! A photo is queued. Idempotent per photo and operation: whatever is sent twice costs nothing the second time.
+//! Enqueues, retries, skips and restores photos. Enqueueing is idempotent for each photo and
+//! operation: a photo that is sent twice is queued once, and costs nothing the second time.
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -10,39 +11,41 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Photos in one call. A call is one transaction and one lock of the event's queue; 10,000 photos take about a second.
+/// Largest number of photos in one call. A call is one transaction and locks the event's queue.
+/// 10,000 photos take about a second.
 pub const PHOTOS_MAX: usize = 10_000;
 
-/// What became of an enqueue call.
+/// The result of an enqueue call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
-    /// To ask for it later.
+    /// The run's number, to ask for its progress later.
     pub run: RunId,
-    /// Photos that were taken, in the order given.
+    /// Number of photos that were queued, in the given order.
     pub queued: u32,
-    /// Photos that were not, and why.
+    /// Number of photos that were not queued, by reason.
     pub skipped: Skipped,
-    /// Credits of the organisation, now.
+    /// The organisation's available credits now.
     pub available: Credits,
-    /// What is missing to finish everything the organisation has waiting, this run included. 0: it all can be done.
+    /// Credits that are missing to process all waiting photos of the organisation, including this
+    /// run. 0 if nothing is missing.
     pub shortfall: Credits,
-    /// The queue was drained before: workers should be told.
+    /// The queue was drained before, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }
 
-/// Why photos were skipped, in numbers of photos.
+/// How many photos were not queued, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
 pub struct Skipped {
-    /// The same key twice in this call.
+    /// Photos whose key is in this call more than once.
     pub repeated: u32,
-    /// Waiting or in progress already.
+    /// Photos that are already waiting or in progress.
     pub already_queued: u32,
-    /// Done, and paid for, already.
+    /// Photos that were already processed and paid for.
     pub already_processed: u32,
-    /// Failed and refunded: only a person's retry queues them again.
+    /// Photos that failed before and were refunded. Only a person's retry queues them again.
     pub failed_before: u32,
-    /// Taken out of the queue by a person: only a person restores them.
+    /// Photos that a person skipped before. Only a person can restore them.
     pub skipped_before: u32,
 }
 
@@ -59,29 +62,29 @@ impl std::ops::AddAssign for Skipped {
 /// Why an enqueue call was refused. Nothing was queued.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// More than [`PHOTOS_MAX`].
-    #[error("{0} photos in one call: send at most {PHOTOS_MAX}, and the rest in further calls")]
+    /// The call has more than [`PHOTOS_MAX`] photos.
+    #[error("{0} photos are too many for one call: send at most {PHOTOS_MAX} in each call")]
     TooMany(usize),
-    /// A key that names no place in the store.
+    /// A key is not valid.
     #[error("photo {number} of the call: {error}")]
     Key {
-        /// Counted from 1.
+        /// The position of the photo in the call, counted from 1.
         number: usize,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         error: KeyError,
     },
-    /// There is no such event.
+    /// The event does not exist.
     #[error("there is no event {0}")]
     NoEvent(EventId),
-    /// The database has trouble.
+    /// The database has trouble, or refused the call.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
-/// Checks keys that came from outside, however many.
+/// Checks that all keys are valid. There is no limit to their number.
 ///
 /// # Errors
-/// [`EnqueueError::Key`] for the first that is none.
+/// [`EnqueueError::Key`] for the first key that is not valid.
 pub fn check_keys(keys: &[String]) -> Result<(), EnqueueError> {
     for (at, key) in keys.iter().enumerate() {
         Key::parse(key).map_err(|error| EnqueueError::Key { number: at + 1, error })?;
@@ -89,7 +92,7 @@ pub fn check_keys(keys: &[String]) -> Result<(), EnqueueError> {
     Ok(())
 }
 
-/// Queues photos of an event for an operation: one transaction, whatever their number.
+/// Enqueues photos of an event for an operation, in one transaction.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is queued then.
@@ -106,8 +109,10 @@ pub async fn enqueue(
     check_keys(keys)?;
     let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!",
-                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
+        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
+                  r_waiting AS "waiting!", r_processed AS "processed!",
+                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
+                  r_ahead AS "ahead!", r_woke AS "woke!"
            FROM enqueue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
@@ -134,20 +139,21 @@ pub async fn enqueue(
     })
 }
 
-/// What queueing photos would do.
+/// The result of a dry run: what an enqueue call would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Photos that would be queued.
+    /// Number of photos that would be queued.
     pub queued: u32,
-    /// Photos that would not be, and why.
+    /// Number of photos that would not be queued, by reason.
     pub skipped: Skipped,
-    /// Credits of the organisation, now.
+    /// The organisation's available credits now.
     pub available: Credits,
-    /// Credits that everything would take that would wait then, these photos included.
+    /// Credits that all waiting photos of the organisation would need then, including these photos.
     pub ahead: Credits,
 }
 
-/// As [`enqueue`], but nothing is written, and nobody waits: what would happen if it was called now.
+/// Returns what [`enqueue`] would do if it was called now. It writes nothing, and takes no locks
+/// that others wait for.
 ///
 /// # Errors
 /// See [`EnqueueError`].
@@ -158,7 +164,8 @@ pub async fn plan(
     keys: &[String],
 ) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
-        r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!", r_processed AS "processed!", r_failed AS "failed!",
+        r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!",
+                  r_processed AS "processed!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
            FROM plan_enqueue($1, $2, $3)"#,
         event.0,
@@ -182,25 +189,26 @@ pub async fn plan(
     })
 }
 
-/// What became of a retry.
+/// The result of a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Retry {
-    /// To ask for it later.
+    /// The run's number, to ask for its progress later.
     pub run: RunId,
-    /// Photos that were queued again. Each reserves a credit anew.
+    /// Number of photos that were queued again. Each will reserve a credit again.
     pub queued: u32,
-    /// Photos that had not failed, or are not of this event.
+    /// Number of photos that were not queued: they had not failed, or belong to another event.
     pub skipped: u32,
-    /// Credits of the organisation, now.
+    /// The organisation's available credits now.
     pub available: Credits,
-    /// What is missing to finish everything the organisation has waiting.
+    /// Credits that are missing to process all waiting photos of the organisation.
     pub shortfall: Credits,
-    /// The queue was drained before: workers should be told.
+    /// The queue was drained before, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }
 
-/// Queues failed photos again because a person asked. At most [`PHOTOS_MAX`] a call.
+/// Queues failed photos again, as new jobs, because a person asked for it. At most [`PHOTOS_MAX`]
+/// photos in one call.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is queued then.
@@ -213,7 +221,8 @@ pub async fn retry(
 ) -> Result<Retry, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
+        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
+                  r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
            FROM retry($1, $2, $3, $4)"#,
         event.0,
         operation as Operation,
@@ -233,8 +242,11 @@ pub async fn retry(
     })
 }
 
-/// Takes waiting photos out of their queue: they are not claimed, and cost nothing. Returns how many; what was claimed
-/// meanwhile, or skipped before, is not among them. At most [`PHOTOS_MAX`] a call.
+/// Takes waiting photos out of their queue, so that they are not claimed and cost nothing. At most
+/// [`PHOTOS_MAX`] photos in one call.
+///
+/// Returns the number of photos that were skipped. Photos that were claimed in the meantime, or
+/// skipped before, do not count.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is skipped then.
@@ -259,18 +271,20 @@ pub async fn skip(
     .map_err(|error| no_event(error, event))
 }
 
-/// What became of photos that were to be restored.
+/// The result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Restored {
-    /// Photos that wait again.
+    /// Number of photos that wait in their queue again.
     pub restored: u32,
-    /// The queue was drained before: workers should be told.
+    /// The queue was drained before, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }
 
-/// Puts skipped photos back: where they stood, or, if the claims have passed that, at the end. At most [`PHOTOS_MAX`] a
-/// call.
+/// Puts skipped photos back into their queue. At most [`PHOTOS_MAX`] photos in one call.
+///
+/// A photo gets its old position back. If the queue's head has passed that position, the photo goes
+/// to the end of the queue.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is restored then.
@@ -283,7 +297,8 @@ pub async fn restore(
 ) -> Result<Restored, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
-        r#"SELECT r_restored AS "restored!", r_woke AS "woke!" FROM restore_photos($1, $2, $3, $4)"#,
+        r#"SELECT r_restored AS "restored!", r_woke AS "woke!"
+           FROM restore_photos($1, $2, $3, $4)"#,
         event.0,
         operation as Operation,
         &ids,

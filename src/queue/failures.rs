@@ -1,4 +1,4 @@
-//! Photos that could not be processed, and why.
+//! Lists and counts the photos that could not be processed, with the reason.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,58 +6,57 @@ use sqlx::PgConnection;
 
 use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
 
-/// A photo whose latest job failed. It was refunded.
+/// A photo whose latest job failed. Its credit was refunded.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Failure {
-    /// The photo.
+    /// The photo's ID.
     pub photo: PhotoId,
-    /// Where it is in the store.
+    /// The photo's key: its path in the store.
     pub key: String,
-    /// What was to be done.
+    /// The operation that failed.
     pub operation: Operation,
-    /// A stable code.
+    /// The reason, as a stable code for programs.
     pub reason: String,
-    /// For a person.
+    /// More about the reason, as text for people.
     pub detail: Option<String>,
-    /// Since when.
+    /// The time of the failure.
     pub at: DateTime<Utc>,
 }
 
-/// What a reason means, and what can be done; empty for one that nobody here knows.
+/// Explains a reason and what to do about it, as text for people. Empty for an unknown reason.
 pub fn meaning(reason: &str) -> &'static str {
     match reason {
         "empty" => "The file is empty: upload it again, then retry.",
         "file_too_large" => "The file is larger than 100 MiB: a retry fails again.",
-        "too_many_pixels" => "It has more than 120 megapixels: a retry fails again.",
-        "too_many_scans" => "The file is made to keep programs busy: a retry fails again.",
-        "too_much_memory" => {
-            "Looking at it takes more memory than a photo should: a retry fails again."
-        }
-        "unsupported_format" => "It is no JPEG, PNG, WebP, GIF or TIFF: a retry fails again.",
+        "too_many_pixels" => "The photo has more than 120 megapixels: a retry fails again.",
+        "too_many_scans" => "Only a hostile JPEG has so many scans: a retry fails again.",
+        "too_much_memory" => "Decoding it takes too much memory: a retry fails again.",
+        "unsupported_format" => "It is not a JPEG, PNG, WebP, GIF or TIFF: a retry fails again.",
         "truncated" => "The file ends too early: upload it again, then retry.",
-        "corrupt" => "The file is broken: upload it again, then retry.",
-        "bad_key" => "Its key is no place in the store: queue it with the right one.",
-        "vision_failed" => "The models gave up on it: retry it once.",
-        "photo_missing" => "It is not in the store: upload it, then retry.",
-        "store_unavailable" => "The store did not answer for long: retry it now.",
-        "crashed" => {
-            "It broke the process that looked at it, three times: retry it after an upgrade."
+        "corrupt" => "The file is corrupt: upload it again, then retry.",
+        "bad_key" => "The key is not valid: queue the photo with a correct key.",
+        "vision_failed" => "The models failed on this photo: retry it once.",
+        "photo_missing" => "The photo is not in the store: upload it, then retry.",
+        "store_unavailable" => "The store did not answer for a long time: retry when it works.",
+        "crashed" => "Its attempts crashed three times: retry it after an upgrade of photogate.",
+        "verdict_refused" => {
+            "The findings could not be saved: retry it after an upgrade of photogate."
         }
-        "verdict_refused" => "What was found could not be kept: retry it after an upgrade.",
         _ => "",
     }
 }
 
-/// Narrows failures down; what is `None` is not asked for.
+/// Limits the list of failures. `None` does not limit it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {
-    /// Of one operation.
+    /// Only failures of this operation.
     pub operation: Option<Operation>,
-    /// With one reason.
+    /// Only failures with this reason.
     pub reason: Option<&'a str>,
 }
 
-/// The failures of an event, newest first. Photos that were queued again since are not among them.
+/// Returns up to `most` failures of an event, newest first. Photos that were queued again since
+/// then are not included.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -69,11 +68,12 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Failure>> {
     sqlx::query_as!(
         Failure,
-        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _", o.reason AS "reason!", o.detail, o.settled_at AS at
+        r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
+                  o.reason AS "reason!", o.detail, o.settled_at AS at
            FROM outcome o JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
            WHERE q.event_id = $1 AND o.state <> 'processed'
              AND ($2::operation IS NULL OR q.operation = $2) AND ($3::text IS NULL OR o.reason = $3)
-             AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
+             AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
            ORDER BY o.settled_at DESC, o.job_id DESC LIMIT $4"#,
         event.0,
         filter.operation as Option<Operation>,
@@ -84,38 +84,39 @@ pub async fn list(
     .await
 }
 
-/// Photos that failed in one event, for one operation and one reason, and were not retried since.
+/// The photos that failed in one event, for one operation and for one reason. Photos that were
+/// retried since then are not included.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Group {
-    /// The event.
+    /// The event's number.
     pub event: EventId,
-    /// As people call it.
+    /// The event's name.
     pub event_name: String,
-    /// What was done.
+    /// The operation that failed.
     pub operation: Operation,
-    /// A stable code.
+    /// The reason, as a stable code for programs.
     pub reason: String,
-    /// How many.
+    /// Number of photos in the group.
     pub photos: i64,
-    /// When the last of them failed.
+    /// The time of the latest failure in the group.
     pub last_at: DateTime<Utc>,
-    /// Which that is.
+    /// The photo that failed last, as an example.
     pub example: PhotoId,
 }
 
-/// What comes first.
+/// The order of the groups of failures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
-    /// What failed most.
+    /// The group with the most photos comes first.
     #[default]
     Photos,
-    /// What failed last.
+    /// The group with the latest failure comes first.
     Last,
 }
 
 impl Sort {
-    /// As programs call it.
+    /// The stable code of the order, as in the API.
     pub fn code(self) -> &'static str {
         match self {
             Self::Photos => "photos",
@@ -124,34 +125,40 @@ impl Sort {
     }
 }
 
-/// Which failures are counted; what is `None` is not asked for.
+/// Limits the failures that are counted. `None` does not limit them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Which {
-    /// Of this organisation.
+    /// Only failures of this organisation.
     pub organisation: Option<OrganisationId>,
-    /// Of this event.
+    /// Only failures of this event.
     pub event: Option<EventId>,
-    /// That failed since: without an event, it bounds what is read.
+    /// Only failures since this time. Without `event`, this also limits how much the query reads.
     pub since: Option<DateTime<Utc>>,
-    /// What comes first.
+    /// The order of the groups.
     pub sort: Sort,
 }
 
-/// Failures, counted by event, operation and reason; at most 500.
+/// Counts failures by event, operation and reason. Returns at most 500 groups.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Group>> {
     sqlx::query_as!(
         Group,
-        r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _", o.reason AS "reason!", count(*) AS "photos!",
-                  max(o.settled_at) AS "last_at!", (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
+        r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _",
+                  o.reason AS "reason!", count(*) AS "photos!",
+                  max(o.settled_at) AS "last_at!",
+                  (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
            FROM outcome o JOIN queue q USING (queue_id) JOIN event e USING (event_id)
-           WHERE o.state <> 'processed' AND e.deleted_at IS NULL AND ($1::bigint IS NULL OR q.organisation_id = $1) AND ($2::bigint IS NULL OR q.event_id = $2)
+           WHERE o.state <> 'processed' AND e.deleted_at IS NULL
+             AND ($1::bigint IS NULL OR q.organisation_id = $1)
+             AND ($2::bigint IS NULL OR q.event_id = $2)
              AND o.settled_at >= coalesce($3, '-infinity'::timestamptz)
-             AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)
+             AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
            GROUP BY q.event_id, e.name, q.operation, o.reason
-           ORDER BY CASE $4 WHEN 'last' THEN max(o.settled_at) END DESC NULLS LAST, count(*) DESC, q.event_id LIMIT 500"#,
+           ORDER BY CASE $4 WHEN 'last' THEN max(o.settled_at) END DESC NULLS LAST,
+                    count(*) DESC, q.event_id
+           LIMIT 500"#,
         which.organisation.map(|organisation| organisation.0),
         which.event.map(|event| event.0),
         which.since,

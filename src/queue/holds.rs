@@ -1,11 +1,13 @@
-//! A person keeps a queue from running. A top-up does not lift a hold; lifting one hold does not lift another.
+//! Places and lifts holds, with which a person stops a queue. A top-up does not lift a hold.
+//! Lifting one hold does not lift another.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::ids::{EventId, HoldId, Operation};
 
-/// Holds the queue of an event for an operation.
+/// Places a hold on an event's queue for an operation. The hold ends at `until`, or (`None`) when a
+/// person lifts it.
 ///
 /// # Errors
 /// `PG002` if there is no such event, or trouble with the database.
@@ -29,16 +31,16 @@ pub async fn hold(
     .await
 }
 
-/// What lifting a hold did.
+/// The result of lifting a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifted {
-    /// False: it had been lifted before.
+    /// False if the hold was lifted before.
     pub lifted: bool,
-    /// The queue runs now: workers should be told.
+    /// The queue runs again, so the caller should wake the workers.
     pub woke: bool,
 }
 
-/// Lifts one hold.
+/// Lifts one hold. Other holds on the same queue stay.
 ///
 /// # Errors
 /// `PG002` if there is no such hold, or trouble with the database.
@@ -53,7 +55,8 @@ pub async fn lift(db: &mut PgConnection, hold: HoldId, actor: &str) -> sqlx::Res
     .await
 }
 
-/// The holds that stand on the queues of an event, oldest first.
+/// Returns the holds on an event's queues that are not lifted, queue by queue and oldest first.
+/// With `operation`, only the holds on its queue.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -64,7 +67,9 @@ pub async fn standing(
 ) -> sqlx::Result<Vec<HoldId>> {
     sqlx::query_scalar!(
         r#"SELECT h.hold_id AS "id: _" FROM hold h JOIN queue q USING (queue_id)
-           WHERE q.event_id = $1 AND h.lifted_at IS NULL AND ($2::operation IS NULL OR q.operation = $2) ORDER BY h.queue_id, h.hold_id"#,
+           WHERE q.event_id = $1 AND h.lifted_at IS NULL
+             AND ($2::operation IS NULL OR q.operation = $2)
+           ORDER BY h.queue_id, h.hold_id"#,
         event.0,
         operation as Option<Operation>
     )
@@ -72,13 +77,14 @@ pub async fn standing(
     .await
 }
 
-/// The event whose queue a hold stands, or stood, on.
+/// Returns the event of a hold, also of a hold that was lifted. `None` if there is no such hold.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn event_of(db: &mut PgConnection, hold: HoldId) -> sqlx::Result<Option<EventId>> {
     sqlx::query_scalar!(
-        r#"SELECT q.event_id AS "event: EventId" FROM hold h JOIN queue q USING (queue_id) WHERE h.hold_id = $1"#,
+        r#"SELECT q.event_id AS "event: EventId"
+           FROM hold h JOIN queue q USING (queue_id) WHERE h.hold_id = $1"#,
         hold.0
     )
     .fetch_optional(db)

@@ -1,4 +1,4 @@
-//! Runs: what one call queued, and how far it is.
+//! Runs: the photos that one call queued, and their progress.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,50 +7,58 @@ use utoipa::ToSchema;
 
 use crate::ids::{EventId, Operation, OrganisationId, RunId};
 
-/// One call that queued photos.
+/// A run: the photos that one enqueue, retry or restore call queued. The counts are photos.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Run {
-    /// Its number.
+    /// The run's number.
     pub id: RunId,
-    /// Whose photos.
+    /// The organisation that pays for the photos.
     pub organisation: OrganisationId,
-    /// Of which event.
+    /// The event that the photos belong to.
     pub event: EventId,
-    /// For what.
+    /// The operation that they were queued for.
     pub operation: Operation,
-    /// Who.
+    /// Who queued them: an e-mail address, the name of a token, or `System`.
     pub actor: String,
-    /// When.
+    /// The time of the call.
     pub at: DateTime<Utc>,
-    /// Photos queued.
+    /// Photos that the call queued.
     pub queued: i64,
-    /// Not claimed yet.
+    /// Photos that are not claimed yet.
     pub waiting: i64,
-    /// Taken out of the queue by a person.
+    /// Photos that a person took out of the queue.
     pub skipped: i64,
-    /// Paid for and not settled.
+    /// Photos that are claimed and not settled yet. Each has a reserved credit.
     pub in_progress: i64,
-    /// Charged.
+    /// Photos that were processed. Each cost one credit.
     pub processed: i64,
-    /// Failed, and refunded.
+    /// Photos that failed. Their credits were refunded.
     pub failed: i64,
 }
 
-/// A run, `None` if there is no such run.
+/// Returns a run and its progress. `None` if there is no such run, or its event was deleted.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>> {
     sqlx::query_as!(
         Run,
-        r#"SELECT r.run_id AS "id: _", r.organisation_id AS "organisation: _", r.event_id AS "event: _", q.operation AS "operation: _", r.actor, r.created_at AS at,
-                  r.queued::bigint AS "queued!", r.queued - u.claimed - s.skipped AS "waiting!", s.skipped AS "skipped!",
-                  u.claimed - u.committed - u.refunded AS "in_progress!", u.committed AS "processed!", u.refunded AS "failed!"
+        r#"SELECT r.run_id AS "id: _", r.organisation_id AS "organisation: _",
+                  r.event_id AS "event: _", q.operation AS "operation: _",
+                  r.actor, r.created_at AS at,
+                  r.queued::bigint AS "queued!",
+                  r.queued - u.claimed - s.skipped AS "waiting!", s.skipped AS "skipped!",
+                  u.claimed - u.committed - u.refunded AS "in_progress!",
+                  u.committed AS "processed!", u.refunded AS "failed!"
            FROM run r JOIN queue q USING (queue_id) JOIN event e ON e.event_id = r.event_id
-           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
+           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed,
+                                      coalesce(sum(committed), 0) AS committed,
+                                      coalesce(sum(refunded), 0) AS refunded
                                FROM usage WHERE usage.run_id = r.run_id) u
-           CROSS JOIN LATERAL (SELECT count(*) AS skipped FROM skip s WHERE s.queue_id = r.queue_id
-                               AND s.position >= r.first_position AND s.position < r.first_position + r.queued) s
+           CROSS JOIN LATERAL (SELECT count(*) AS skipped FROM skip s
+                               WHERE s.queue_id = r.queue_id
+                                 AND s.position >= r.first_position
+                                 AND s.position < r.first_position + r.queued) s
            WHERE r.run_id = $1 AND e.deleted_at IS NULL"#,
         run.0
     )

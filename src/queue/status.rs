@@ -1,4 +1,4 @@
-//! All queues, as those who run photogate see them: the paused ones first, and why.
+//! The state of the queues and of the workers, for lists and pages.
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
@@ -9,31 +9,32 @@ use utoipa::ToSchema;
 
 use crate::ids::{EventId, HoldId, Operation, OrganisationId};
 
-/// How a queue is.
+/// The state of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueState)]
 pub enum State {
-    /// A person keeps it.
+    /// A person holds the queue.
     Held,
-    /// Its organisation has no credits.
+    /// The queue is paused, because its organisation has no available credits.
     NoCredits,
-    /// Photos are waiting, and claimed.
+    /// Photos wait and can be claimed.
     Running,
-    /// Nothing is waiting.
+    /// No photos wait in the queue.
     Idle,
 }
 
 impl Queue {
-    /// Nothing of it is claimed, until a person or a top-up does something.
+    /// True if the queue is paused or held. Then no photo of it is claimed until a top-up or a
+    /// refund, or the end of the hold.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, State::NoCredits | State::Held)
     }
 }
 
 impl State {
-    /// As programs call it.
+    /// The stable code of the state, as in the API.
     pub fn code(self) -> &'static str {
         match self {
             Self::Held => "held",
@@ -43,7 +44,7 @@ impl State {
         }
     }
 
-    /// What needs a person comes first.
+    /// The rank for sorting: states that need a person come first.
     fn rank(self) -> i32 {
         match self {
             Self::NoCredits => 0,
@@ -53,7 +54,7 @@ impl State {
         }
     }
 
-    /// As people call it.
+    /// The name of the state, for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Held => "Held",
@@ -64,67 +65,69 @@ impl State {
     }
 }
 
-/// A queue, in numbers of photos.
+/// A queue and its progress. The counts are photos.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Queue {
-    /// Its number.
+    /// The queue's number.
     pub id: i64,
-    /// Its event.
+    /// The event that the queue belongs to.
     pub event: EventId,
-    /// As people call it.
+    /// The event's name.
     pub event_name: String,
-    /// Whose it is.
+    /// The organisation that pays for the photos.
     pub organisation: OrganisationId,
-    /// As people call it.
+    /// The organisation's name.
     pub organisation_name: String,
-    /// What it does.
+    /// The operation that the photos wait for.
     pub operation: Operation,
-    /// Whether it runs, and if not, why.
+    /// Whether the queue runs, and if not, why.
     pub state: State,
-    /// Since when it does not.
+    /// The time since when the queue is paused or held. Null if it is neither.
     pub since: Option<DateTime<Utc>>,
-    /// The hold that stands longest.
+    /// The oldest hold on the queue that is not lifted.
     pub hold: Option<HoldId>,
-    /// Who holds it.
+    /// The person who placed this hold.
     pub owner: Option<String>,
-    /// Why.
+    /// The note of this hold: why the person placed it.
     pub note: Option<String>,
-    /// When that ends by itself.
+    /// The time when this hold ends by itself. Null if only a person ends it.
     pub until: Option<DateTime<Utc>>,
-    /// Not claimed yet.
+    /// Photos that are not claimed yet.
     pub waiting: i64,
-    /// Of those, how many the organisation's credits pay for, if nothing else is claimed.
+    /// Waiting photos that the organisation's available credits can pay for, if no other queue is
+    /// claimed from.
     pub funded: i64,
-    /// Paid for and not settled.
+    /// Photos that are claimed and not settled yet. Each has a reserved credit.
     pub in_progress: i64,
-    /// Charged.
+    /// Photos that were processed. Each cost one credit.
     pub processed: i64,
-    /// Failed, refunded, and not queued again since.
+    /// Photos that failed, were refunded, and were not queued again since then.
     pub failed: i64,
-    /// Since when the first of the waiting has waited.
+    /// The time when the first waiting photo was queued.
     pub oldest_waiting: Option<DateTime<Utc>>,
-    /// Photos a second, over the last photos that were settled within five minutes; 0 if none were.
+    /// Speed in photos per second, measured over the latest photos that were settled in the last
+    /// five minutes. 0 if there are none.
     pub rate: f64,
-    /// Seconds until those of the waiting that are funded are done at this rate; null if nothing moves.
+    /// Seconds until the funded waiting photos are done at this rate. Null if the rate is 0.
     pub eta_seconds: Option<f64>,
 }
 
-/// What comes first.
+/// The order of a list of queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = QueueSort)]
 pub enum Sort {
-    /// Paused for want of credits, then held, then running, then idle.
+    /// By state: paused queues first, then held, running and idle queues.
     #[default]
     State,
-    /// What has stood longest.
+    /// By time: queues that have been paused or held longest come first.
     Since,
-    /// Where most photos wait.
+    /// By number: queues with the most waiting photos come first.
     Waiting,
 }
 
 impl Sort {
-    /// As programs call it.
+    /// The stable code of the order, as in the API.
     pub fn code(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -134,28 +137,28 @@ impl Sort {
     }
 }
 
-/// Which queues.
+/// Limits and orders the list of queues.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {
-    /// Of this organisation.
+    /// Only queues of this organisation.
     pub organisation: Option<OrganisationId>,
-    /// Of this event.
+    /// Only queues of this event.
     pub event: Option<EventId>,
-    /// In this state.
+    /// Only queues in this state.
     pub state: Option<State>,
-    /// Whose event or organisation is called so, in part.
+    /// Only queues whose event or organisation has this text in its name.
     pub name: Option<&'a str>,
-    /// Only those that are not idle.
+    /// Leaves out idle queues.
     pub busy: bool,
-    /// What comes first.
+    /// The order of the list.
     pub sort: Sort,
-    /// Behind this place, from the page before.
+    /// Only queues after this place: the last place of the page before.
     pub after: Option<Place>,
-    /// At most so many.
+    /// The largest number of queues to return.
     pub most: i64,
 }
 
-/// Where a queue stands in a list; it depends on what the list is sorted by.
+/// The place of a queue in a list. It depends on the order of the list, and works as a page cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     key: i64,
@@ -177,26 +180,33 @@ impl FromStr for Place {
     }
 }
 
-/// Queues and their places; the paused ones first, if nobody says otherwise.
+/// Returns one page of queues with their places. By default, paused queues come first.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec<(Place, Queue)>> {
-    // All queues are looked at, so with nothing but what decides: the page is then read whole, by its numbers.
+    // This query looks at all queues, so it reads only the columns that filter and sort them. Then
+    // `read` gets the whole rows of one page.
     let places = sqlx::query_as!(
         Place,
         r#"SELECT key AS "key!", queue_id AS "queue!" FROM (
                SELECT q.queue_id, CASE $4
                           WHEN 'waiting' THEN q.head - q.tail + q.skipped
                           WHEN 'since' THEN coalesce(extract(epoch FROM CASE s.rank
-                              WHEN 0 THEN q.no_credit_since
-                              WHEN 1 THEN (SELECT min(since) FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL) END)::bigint, 1::bigint << 40)
+                              WHEN 0 THEN q.paused_since
+                              WHEN 1 THEN (SELECT min(since) FROM hold
+                                           WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL)
+                              END)::bigint, 1::bigint << 40)
                           ELSE s.rank END AS key
                FROM account a JOIN queue q USING (organisation_id)
-               CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 1 WHEN q.blocked & 1 <> 0 THEN 3 WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 0 ELSE 2 END AS rank) s
-               WHERE ($1::bigint IS NULL OR a.organisation_id = $1) AND ($3::int IS NULL OR s.rank = $3) AND ($8::bigint IS NULL OR q.event_id = $8)
-                 AND (q.blocked & 5 <> 1 OR NOT $9::boolean)
-                 -- Not joins: they would be guessed at, and these are read once each.
+               CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 1 WHEN q.drained THEN 3
+                                               WHEN q.paused_since IS NOT NULL OR a.available = 0 THEN 0
+                                               ELSE 2 END AS rank) s
+               WHERE ($1::bigint IS NULL OR a.organisation_id = $1)
+                 AND ($3::int IS NULL OR s.rank = $3)
+                 AND ($8::bigint IS NULL OR q.event_id = $8)
+                 AND ((q.held OR NOT q.drained) OR NOT $9::boolean)
+                 -- Subqueries, not joins: each is read once, and the planner estimates joins badly.
                  AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)
                  AND ($2::text IS NULL OR q.event_id IN (
                      SELECT event_id FROM event JOIN organisation o USING (organisation_id)
@@ -217,11 +227,11 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
     let numbers: Vec<_> = places.iter().map(|place| place.queue).collect();
     let queues = read(db, &numbers, None).await?;
     let mut queues: HashMap<_, _> = queues.into_iter().map(|queue| (queue.id, queue)).collect();
-    // One whose event was deleted in between is gone.
+    // A queue is missing here if its event was deleted between the two queries.
     Ok(places.into_iter().filter_map(|place| Some((place, queues.remove(&place.queue)?))).collect())
 }
 
-/// The queues of an event, one for each operation; none if there is no such event.
+/// Returns the queues of an event, one for each operation. Empty if there is no such event.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -236,34 +246,60 @@ async fn read(
 ) -> sqlx::Result<Vec<Queue>> {
     sqlx::query_as!(
         Queue,
-        r#"SELECT q.queue_id AS id, q.event_id AS "event: _", e.name AS event_name, q.organisation_id AS "organisation: _",
-                  o.name AS organisation_name, q.operation AS "operation: _", c.state AS "state!: _",
-                  CASE c.state WHEN 'held' THEN h.since WHEN 'no_credits' THEN q.no_credit_since END AS since,
-                  h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?", h.until AS "until?",
-                  q.tail - q.head - q.skipped AS "waiting!", least(q.tail - q.head - q.skipped, a.available) AS "funded!",
+        r#"SELECT q.queue_id AS id, q.event_id AS "event: _", e.name AS event_name,
+                  q.organisation_id AS "organisation: _",
+                  o.name AS organisation_name, q.operation AS "operation: _",
+                  c.state AS "state!: _",
+                  CASE c.state WHEN 'held' THEN h.since
+                               WHEN 'no_credits' THEN q.paused_since END AS since,
+                  h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?",
+                  h.until AS "until?",
+                  q.tail - q.head - q.skipped AS "waiting!",
+                  least(q.tail - q.head - q.skipped, a.available) AS "funded!",
                   u.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
-                  coalesce(s.rate, 0) AS "rate!", CASE WHEN s.rate > 0 THEN least(q.tail - q.head - q.skipped, a.available) / s.rate END AS eta_seconds
-           FROM queue q JOIN event e USING (event_id) JOIN organisation o ON o.organisation_id = q.organisation_id
+                  coalesce(s.rate, 0) AS "rate!",
+                  CASE WHEN s.rate > 0
+                       THEN least(q.tail - q.head - q.skipped, a.available) / s.rate END AS eta_seconds
+           FROM queue q JOIN event e USING (event_id)
+           JOIN organisation o ON o.organisation_id = q.organisation_id
            JOIN account a ON a.organisation_id = q.organisation_id
-           CROSS JOIN LATERAL (SELECT CASE WHEN q.blocked & 4 <> 0 THEN 'held' WHEN q.blocked & 1 <> 0 THEN 'idle'
-                                           WHEN q.blocked & 2 <> 0 OR a.available = 0 THEN 'no_credits' ELSE 'running' END AS state) c
-           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed, coalesce(sum(refunded), 0) AS refunded
+           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN q.drained THEN 'idle'
+                                           WHEN q.paused_since IS NOT NULL OR a.available = 0
+                                           THEN 'no_credits' ELSE 'running' END AS state) c
+           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed,
+                                      coalesce(sum(committed), 0) AS committed,
+                                      coalesce(sum(refunded), 0) AS refunded
                                FROM usage WHERE usage.queue_id = q.queue_id) u
-           -- Refunds stay in the books; a photo that was queued again has not failed any more.
-           CROSS JOIN LATERAL (SELECT CASE WHEN u.refunded = 0 THEN 0 WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry) THEN u.refunded ELSE (
-               SELECT count(*) FROM outcome o WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
-                 AND o.job_id = (SELECT j.job_id FROM job j WHERE j.photo_id = o.photo_id AND j.queue_id = o.queue_id ORDER BY j.retry DESC LIMIT 1)) END AS failed) f
-           LEFT JOIN LATERAL (SELECT * FROM hold WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL ORDER BY since LIMIT 1) h ON true
-           -- What is looked up has a LIMIT: as joins, these would be planned over all jobs, runs and outcomes there are.
+           -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
+           CROSS JOIN LATERAL (SELECT CASE
+               WHEN u.refunded = 0 THEN 0
+               WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
+               THEN u.refunded
+               ELSE (
+               SELECT count(*) FROM outcome o
+               WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
+                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l))
+               END AS failed) f
+           LEFT JOIN LATERAL (SELECT * FROM hold
+                              WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
+                              ORDER BY since LIMIT 1) h ON true
+           -- These lookups have a LIMIT. As joins, they would be planned over all jobs, runs and outcomes.
            CROSS JOIN LATERAL (SELECT (SELECT r.created_at FROM run r WHERE r.run_id = (
-               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > q.head ORDER BY j.position LIMIT 1)) AS since) w
-           -- The last of those claimed say how fast it goes.
+               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > q.head
+               ORDER BY j.position LIMIT 1)) AS since) w
+           -- The rate comes from the last 200 claimed photos.
            LEFT JOIN LATERAL (
-               SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
-               FROM job j CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) x
-               WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 200 AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
-           WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2) ORDER BY q.queue_id"#,
+               SELECT count(*)
+                      / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
+               FROM job j
+               CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o
+                                   WHERE o.job_id = j.job_id LIMIT 1) x
+               WHERE j.queue_id = q.queue_id
+                 AND j.position <= q.head AND j.position > q.head - 200
+                 AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
+           WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2)
+           ORDER BY q.queue_id"#,
         numbers,
         event.map(|event| event.0)
     )
@@ -271,30 +307,32 @@ async fn read(
     .await
 }
 
-/// All queues together.
+/// Totals over all queues of the service, or of one organisation.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Totals {
-    /// Held, with photos waiting or without.
+    /// Number of held queues, with or without waiting photos.
     pub held: i64,
-    /// Paused for want of credits.
+    /// Number of paused queues, without available credits.
     pub no_credits: i64,
-    /// With photos waiting, and claimed.
+    /// Number of queues whose photos can be claimed.
     pub running: i64,
-    /// Photos that wait in any of them.
+    /// Photos that wait in these queues.
     pub waiting: i64,
-    /// Of those, how many wait in queues that are held: no top-up lets them go on.
+    /// Waiting photos in held queues. A top-up does not let them go on.
     pub waiting_held: i64,
-    /// Of those, how many could be claimed now: paid for, and in no queue that is held.
+    /// Waiting photos that can be claimed now: there are credits for them, and their queues are not
+    /// held.
     pub funded: i64,
-    /// Photos that are paid for and not settled.
+    /// Photos that are claimed and not settled yet.
     pub in_progress: i64,
-    /// Photos a second over the last photos that were settled within five minutes, in the queues that are worked on now.
+    /// Speed in photos per second, measured over the latest photos that were settled in the last
+    /// five minutes. It counts only queues that have photos in progress now.
     pub rate: f64,
-    /// Since when the first of the funded has waited.
+    /// The time when the first photo was queued that waits in a running queue.
     pub oldest_funded: Option<DateTime<Utc>>,
 }
 
-/// Counts all queues, or those of an organisation.
+/// Counts all queues, or those of one organisation, with their photos.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -306,23 +344,40 @@ pub async fn totals(
         Totals,
         r#"WITH busy AS MATERIALIZED (
                SELECT q.*, a.available FROM account a JOIN queue q USING (organisation_id)
-               WHERE q.blocked & 5 <> 1 AND ($1::bigint IS NULL OR a.organisation_id = $1) AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)),
+               WHERE (q.held OR NOT q.drained)
+                 AND ($1::bigint IS NULL OR a.organisation_id = $1)
+                 AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)),
            recent AS (
-               SELECT queue_id, count(*) / greatest(extract(epoch FROM clock_timestamp() - min(o.settled_at)), 1) AS rate
-               FROM (SELECT DISTINCT queue_id FROM in_flight WHERE $1::bigint IS NULL OR organisation_id = $1) f JOIN queue q USING (queue_id)
-               CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
-               CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o
-               WHERE o.settled_at > clock_timestamp() - interval '5 minutes' GROUP BY queue_id)
-           SELECT count(*) FILTER (WHERE blocked & 4 <> 0) AS "held!", count(*) FILTER (WHERE blocked & 4 = 0 AND (blocked & 2 <> 0 OR available = 0)) AS "no_credits!",
-                  count(*) FILTER (WHERE blocked = 0 AND available > 0) AS "running!", coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
+               SELECT queue_id,
+                      count(*)
+                      / greatest(extract(epoch FROM clock_timestamp() - min(o.settled_at)), 1) AS rate
+               FROM (SELECT DISTINCT queue_id FROM in_flight
+                     WHERE $1::bigint IS NULL OR organisation_id = $1) f
+               JOIN queue q USING (queue_id)
+               CROSS JOIN LATERAL (SELECT job_id FROM job j
+                                   WHERE j.queue_id = q.queue_id
+                                     AND j.position <= q.head AND j.position > q.head - 500) j
+               CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x
+                                   WHERE x.job_id = j.job_id LIMIT 1) o
+               WHERE o.settled_at > clock_timestamp() - interval '5 minutes'
+               GROUP BY queue_id)
+           SELECT count(*) FILTER (WHERE held) AS "held!",
+                  count(*) FILTER (WHERE NOT held AND (paused_since IS NOT NULL OR available = 0))
+                  AS "no_credits!",
+                  count(*) FILTER (WHERE runnable AND available > 0) AS "running!",
+                  coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
                   (SELECT coalesce(sum(least(x.claimable, x.available)), 0)::bigint FROM (
-                      SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b WHERE b.blocked & 4 = 0 GROUP BY b.organisation_id, b.available) x) AS "funded!",
-                  (SELECT coalesce(sum(reserved), 0)::bigint FROM account WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
-                  coalesce(sum(tail - head - skipped) FILTER (WHERE blocked & 4 <> 0), 0)::bigint AS "waiting_held!",
+                      SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b
+                      WHERE NOT b.held GROUP BY b.organisation_id, b.available) x) AS "funded!",
+                  (SELECT coalesce(sum(reserved), 0)::bigint FROM account
+                   WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
+                  coalesce(sum(tail - head - skipped) FILTER (WHERE held), 0)::bigint
+                  AS "waiting_held!",
                   (SELECT coalesce(sum(rate), 0) FROM recent)::float8 AS "rate!",
                   (SELECT min((SELECT r.created_at FROM run r WHERE r.run_id = (
-                       SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head ORDER BY j.position LIMIT 1)))
-                   FROM busy b WHERE b.blocked = 0 AND b.available > 0) AS oldest_funded
+                       SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head
+                       ORDER BY j.position LIMIT 1)))
+                   FROM busy b WHERE b.runnable AND b.available > 0) AS oldest_funded
            FROM busy"#,
         organisation.map(|organisation| organisation.0)
     )
@@ -330,29 +385,30 @@ pub async fn totals(
     .await
 }
 
-/// A worker process.
+/// A worker incarnation that has not left and was not declared dead.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Worker {
-    /// Host, process and a word of its own.
+    /// The worker's name: host, process ID and a random number, joined by `-`.
     pub name: String,
-    /// Since when it works.
+    /// The time when the worker registered.
     pub since: DateTime<Utc>,
-    /// Seconds until it is declared dead, if nothing is heard of it; negative: it is late.
+    /// Seconds until the lease runs out, if the worker sends no heartbeat. Negative if it is late.
     pub lease_seconds: f64,
-    /// Since when it claims nothing more, and finishes what it has; null: it was not told to stop.
+    /// The time since when the worker is draining. Null if it was not told to stop.
     pub draining_since: Option<DateTime<Utc>>,
-    /// Photos it looks at at once.
+    /// Number of photos that the worker processes at the same time.
     pub slots: i32,
-    /// Photos it has: looked at, or ahead of that.
+    /// Number of photos that the worker has claimed and not settled yet.
     pub in_hand: i64,
-    /// Photos a second over the last five minutes, in the queues that are worked on now.
+    /// Speed in photos per second over the last five minutes. It counts only queues that have
+    /// photos in progress now.
     pub rate: f64,
-    /// The reason of its last failure within five minutes.
+    /// The reason of the worker's latest failure in the last five minutes.
     pub last_reason: Option<String>,
 }
 
 impl Worker {
-    /// In a word.
+    /// The worker's state in a word or two: `late`, `draining` or `in time`.
     pub fn state(&self) -> &'static str {
         if self.lease_seconds < 0.0 {
             "late"
@@ -364,7 +420,7 @@ impl Worker {
     }
 }
 
-/// The workers that are there.
+/// Returns at most 1,000 workers: those that have not left and were not declared dead.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -374,14 +430,24 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
         r#"WITH recent AS (
                SELECT o.worker_id, o.settled_at, o.reason
                FROM (SELECT DISTINCT queue_id FROM in_flight) f JOIN queue q USING (queue_id)
-               CROSS JOIN LATERAL (SELECT job_id FROM job j WHERE j.queue_id = q.queue_id AND j.position <= q.head AND j.position > q.head - 500) j
-               CROSS JOIN LATERAL (SELECT x.worker_id, x.settled_at, x.reason FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o
+               CROSS JOIN LATERAL (SELECT job_id FROM job j
+                                   WHERE j.queue_id = q.queue_id
+                                     AND j.position <= q.head AND j.position > q.head - 500) j
+               CROSS JOIN LATERAL (SELECT x.worker_id, x.settled_at, x.reason FROM outcome x
+                                   WHERE x.job_id = j.job_id LIMIT 1) o
                WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
-           SELECT w.name, w.started_at AS since, extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!", w.draining_since, w.slots,
+           SELECT w.name, w.started_at AS since,
+                  extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!",
+                  w.draining_since, w.slots,
                   (SELECT count(*) FROM in_flight f WHERE f.worker_id = w.worker_id) AS "in_hand!",
-                  coalesce((SELECT count(*) / greatest(extract(epoch FROM clock_timestamp() - min(r.settled_at)), 1) FROM recent r WHERE r.worker_id = w.worker_id), 0)::float8 AS "rate!",
-                  (SELECT r.reason FROM recent r WHERE r.worker_id = w.worker_id AND r.reason IS NOT NULL ORDER BY r.settled_at DESC LIMIT 1) AS last_reason
-           FROM worker w WHERE w.gone_at IS NULL AND w.worker_id <> 0 ORDER BY w.worker_id LIMIT 1000"#
+                  coalesce((SELECT count(*)
+                                   / greatest(extract(epoch FROM clock_timestamp() - min(r.settled_at)), 1)
+                            FROM recent r WHERE r.worker_id = w.worker_id), 0)::float8 AS "rate!",
+                  (SELECT r.reason FROM recent r
+                   WHERE r.worker_id = w.worker_id AND r.reason IS NOT NULL
+                   ORDER BY r.settled_at DESC LIMIT 1) AS last_reason
+           FROM worker w WHERE w.gone_at IS NULL AND w.worker_id <> 0
+           ORDER BY w.worker_id LIMIT 1000"#
     )
     .fetch_all(db)
     .await

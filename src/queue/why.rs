@@ -1,5 +1,5 @@
-//! Why something does not run: the chain of what keeps it, in the order in which it would have to be undone, and the one
-//! thing to do.
+//! Explains why a photo, an event or an organisation does not go on: a chain of causes, in the
+//! order in which they must be removed, and the one action that helps.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,27 +12,27 @@ use crate::{
     queue::status::{self, Filter, Queue, State},
 };
 
-/// The answer.
+/// Why photos do not run, and what to do about it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Why {
-    /// What was asked about, as in `event 4711`.
+    /// The subject of the question, for example `event 4711`.
     pub subject: String,
-    /// In a sentence.
+    /// A short answer, as text for people.
     pub answer: String,
-    /// What keeps it, the first to be undone first; empty if nothing does.
+    /// The causes, in the order in which they must be removed. Empty if nothing blocks the subject.
     pub chain: Vec<Cause>,
-    /// The one thing that would help; null if nothing has to be done.
+    /// The one action that helps. Null if there is nothing to do.
     pub action: Option<String>,
 }
 
-/// Something that keeps it.
+/// One cause that blocks the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Cause {
-    /// Stable, for programs.
+    /// A stable code, for programs.
     pub code: &'static str,
-    /// For people.
+    /// A sentence, for people.
     pub says: String,
-    /// Since when.
+    /// The time since when the cause exists, if it is known.
     pub since: Option<DateTime<Utc>>,
 }
 
@@ -42,7 +42,7 @@ impl Cause {
     }
 }
 
-/// Why an event's photos do not run. `None`: there is no such event.
+/// Explains why an event's photos do not run. `None` if there is no such event.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -55,10 +55,11 @@ pub async fn event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option
     Ok(Some(of(format!("event {event}"), &queues, workers)))
 }
 
-/// More queues at once than any organisation has that are not drained.
+/// Largest number of queues that are read for one organisation. It is more than any organisation
+/// has at once that are not drained.
 const QUEUES_MAX: i64 = 10_000;
 
-/// Why an organisation's photos do not run. `None`: there is no such organisation.
+/// Explains why an organisation's photos do not run. `None` if there is no such organisation.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -81,19 +82,26 @@ pub async fn organisation(
     Ok(Some(of(format!("organisation {organisation}"), &queues, workers)))
 }
 
-/// Why a photo does not run. `None`: there is no such photo, or its event was deleted.
+/// Explains why a photo does not run. `None` if there is no such photo, or its event was deleted.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option<Why>> {
     let Some(event) = crate::catalog::photos::event_of(db, photo).await? else { return Ok(None) };
     let jobs = sqlx::query!(
-        r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!", o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
-                  k.actor AS "skipped_by?", k.at AS "skipped_at?", greatest(j.position - q.head - 1, 0) AS "ahead!", j.position <= q.head AS "claimed!",
-                  f.since AS "since?", f.due_at AS "due_at?", f.retries AS "retries?", w.name AS "worker?",
-                  (SELECT t.reason FROM attempt t WHERE t.job_id = j.job_id ORDER BY t.number DESC LIMIT 1) AS last_reason
-           FROM job j JOIN queue q USING (queue_id) LEFT JOIN outcome o USING (job_id) LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
-           LEFT JOIN in_flight f ON f.job_id = j.job_id LEFT JOIN worker w ON w.worker_id = f.worker_id AND f.worker_id <> 0
+        r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!",
+                  o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
+                  k.actor AS "skipped_by?", k.at AS "skipped_at?",
+                  greatest(j.position - q.head - 1, 0) AS "ahead!",
+                  j.position <= q.head AS "claimed!",
+                  f.since AS "since?", f.due_at AS "due_at?", f.retries AS "retries?",
+                  w.name AS "worker?",
+                  (SELECT t.reason FROM attempt t WHERE t.job_id = j.job_id
+                   ORDER BY t.number DESC LIMIT 1) AS last_reason
+           FROM job j JOIN queue q USING (queue_id) LEFT JOIN outcome o USING (job_id)
+           LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
+           LEFT JOIN in_flight f ON f.job_id = j.job_id
+           LEFT JOIN worker w ON w.worker_id = f.worker_id AND f.worker_id <> 0
            WHERE j.photo_id = $1 ORDER BY j.queue_id, j.retry DESC"#,
         photo.0
     )
@@ -114,32 +122,32 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
             chain.push(Cause::new(
                 "failed",
                 job.settled_at,
-                format!("{operation} failed ({reason}), and its credit came back"),
+                format!("{operation} failed ({reason}), and its credit was refunded"),
             ));
             action.get_or_insert_with(|| {
-                "retry it, which costs a credit again, once the reason is gone".to_owned()
+                "fix the cause, then retry it; a retry costs one credit again".to_owned()
             });
         } else if let Some(by) = job.skipped_by {
             said.push(format!("{operation} was skipped"));
             chain.push(Cause::new(
                 "skipped",
                 job.skipped_at,
-                format!("{by} took it out of the queue of {operation}"),
+                format!("{by} took it out of the {operation} queue"),
             ));
             action.get_or_insert_with(|| "restore it".to_owned());
         } else if job.claimed {
             match (job.worker, job.due_at) {
-                (Some(worker), _) => said.push(format!("{operation} is being done by {worker}")),
+                (Some(worker), _) => said.push(format!("{operation} is in progress on {worker}")),
                 (None, due) => {
                     let reason = job
                         .last_reason
-                        .map_or_else(String::new, |reason| format!(" after {reason}"));
-                    said.push(format!("{operation} is tried again"));
+                        .map_or_else(String::new, |reason| format!(" (last reason: {reason})"));
+                    said.push(format!("{operation} will be tried again"));
                     chain.push(Cause::new(
                         "waits_for_retry",
                         job.since,
                         format!(
-                            "{operation} is tried again{reason}{}",
+                            "{operation} will be tried again{reason}{}",
                             due.map_or_else(String::new, |due| format!(
                                 " at {}",
                                 due.format("%H:%M:%S UTC")
@@ -162,13 +170,14 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
                 chain.push(Cause::new(
                     "in_line",
                     None,
-                    format!("{} photos of {operation} are in line before it", job.ahead),
+                    format!("{} photos are ahead of it in the {operation} queue", job.ahead),
                 ));
             }
             action = action.or(why.action);
         }
     }
-    let answer = if said.is_empty() { "nothing was asked for".to_owned() } else { said.join("; ") };
+    let answer =
+        if said.is_empty() { "no operation was requested".to_owned() } else { said.join("; ") };
     Ok(Some(Why { subject: format!("photo {photo}"), answer, chain, action }))
 }
 
@@ -180,13 +189,15 @@ fn no_worker() -> Cause {
 
 async fn workers(db: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM worker WHERE gone_at IS NULL AND worker_id <> 0 AND lease_until > clock_timestamp()"#
+        r#"SELECT count(*) AS "n!" FROM worker
+           WHERE gone_at IS NULL AND worker_id <> 0 AND lease_until > clock_timestamp()"#
     )
     .fetch_one(db)
     .await
 }
 
-/// A hold is undone by a person, so it comes first; then credit; then somebody has to do the work.
+/// Builds the explanation for some queues. Holds come first, because a person must lift them. Then
+/// come missing credits, and then missing workers.
 fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
     let waiting: i64 = queues.iter().map(|queue| queue.waiting).sum();
     let in_progress: i64 = queues.iter().map(|queue| queue.in_progress).sum();
@@ -219,7 +230,7 @@ fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
             "no_credits",
             since,
             format!(
-                "organisation {} has no credits; {needed} photos wait for them",
+                "organisation {} has no credits; {needed} photos wait for credits",
                 first.organisation_name
             ),
         ));
@@ -232,7 +243,7 @@ fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
     let answer = match (waiting, in_progress, chain.is_empty()) {
         (0, 0, _) => "nothing is waiting".to_owned(),
         (waiting, running, true) => {
-            format!("nothing keeps it: {running} in progress, {waiting} waiting their turn")
+            format!("nothing blocks it: {running} in progress, {waiting} waiting")
         }
         (waiting, running, false) => format!("{waiting} waiting, {running} in progress"),
     };

@@ -1,6 +1,7 @@
-//! The books under fire. Real worker processes are killed and frozen, PostgreSQL loses its plug, Redis its memory,
-//! connections are cut, every call is sent twice, credit runs out and comes back, photos fail, panic and take their
-//! workers down. Then everything is counted from the database: nothing may be lost, charged twice, stuck or stranded.
+//! The drill: a test of the books under faults. Real worker processes are killed and frozen.
+//! PostgreSQL crashes, Redis is emptied and stopped, connections are cut, and every call is sent
+//! twice. Credits run out and are added again. Photos fail, panic and kill their workers. Then
+//! everything is counted from the database: no photo may be lost, charged twice, stuck or stranded.
 
 mod chaos;
 mod crew;
@@ -25,55 +26,60 @@ use sleeper::Sleepers;
 pub use tally::{Expected, Tally, Told, tally};
 use traffic::Traffic;
 
-/// Shorter than a customer's, so that many workers can die in a minute.
+/// The workers' lease. It is shorter than usual, so that many workers can die in a minute.
 const LEASE: Duration = Duration::from_secs(2);
-/// When nothing has moved for so long although workers are there, what is left is stuck.
+/// If no photo moves for this time although workers run, the remaining photos count as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is told how it goes.
+/// The time between two progress messages.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// What is to be done to the books.
+/// The plan of a drill.
 #[derive(Debug, Clone)]
 pub struct Drill {
-    /// Photos.
+    /// Number of photos to send.
     pub jobs: usize,
-    /// Workers killed, beside those that photos take down.
+    /// Number of workers to kill, not counting those that are killed by a photo.
     pub kills: usize,
-    /// The same seed, the same plan.
+    /// The seed of the random numbers. The same seed gives the same plan.
     pub seed: u64,
-    /// Worker processes at a time.
+    /// Number of worker processes at the same time.
     pub workers: usize,
-    /// Where the servers keep what they keep, and the workers their log.
+    /// The directory of the servers' data and the workers' log.
     pub place: PathBuf,
-    /// A PostgreSQL to make a database on; none: one of its own, which also loses its plug.
+    /// The address of a PostgreSQL on which to create a database. `None`: the drill starts its own
+    /// PostgreSQL, and lets it crash too.
     pub server: Option<String>,
 }
 
-/// Why a drill could not be held.
+/// Why a drill could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum DrillError {
-    /// The servers do not start.
+    /// The servers did not start.
     #[error(transparent)]
     Services(#[from] ServicesError),
-    /// The database cannot be prepared.
+    /// The database could not be prepared.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The database has trouble that is not of the drill's making.
+    /// The database could not be migrated.
+    #[error(transparent)]
+    Migrate(#[from] database::MigrateError),
+    /// The database has trouble that the drill did not cause.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
-    /// Processes and files.
+    /// A file or process operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The address of a server.
-    #[error("{0:?} is no address of a PostgreSQL: write postgres://user@host/postgres")]
+    /// The address of the PostgreSQL server is not valid.
+    #[error("{0:?} is not a PostgreSQL address: write postgres://user@host/postgres")]
     Address(String),
 }
 
 impl Drill {
-    /// Holds the drill, and counts. `tell` hears how it goes, a line every few seconds.
+    /// Carries out the drill and counts the result. `tell` is called with a line about the progress
+    /// every few seconds.
     ///
     /// # Errors
-    /// See [`DrillError`]. Books that do not balance are an answer, not an error.
+    /// See [`DrillError`]. Books that do not balance are a result, not an error.
     pub async fn hold(&self, mut tell: impl FnMut(String)) -> Result<(Tally, Told), DrillError> {
         let mut ground = Ground::prepare(self).await?;
         let counted = match self.on(&mut ground, &mut tell).await {
@@ -117,7 +123,7 @@ impl Drill {
         }
         chaos.end(ground, &mut crew).await?;
         traffic.fund_everything(&pool).await;
-        tell(format!("calm again after {chaos}: the rest is worked off"));
+        tell(format!("no more faults after {chaos}: the workers process the rest"));
         self.until_quiet(&pool, &mut crew, tell).await?;
         let late = sleepers.wake().await;
         self.until_quiet(&pool, &mut crew, tell).await?;
@@ -133,7 +139,7 @@ impl Drill {
         })
     }
 
-    /// Until everything is done, or nothing moves any more.
+    /// Waits until every photo is done, or until no photo has moved for [`PATIENCE`].
     async fn until_quiet(
         &self,
         pool: &PgPool,
@@ -144,7 +150,8 @@ impl Drill {
         loop {
             crew.replace_the_dead()?;
             let open: i64 = sqlx::query_scalar!(
-                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue) + (SELECT count(*) FROM in_flight) AS "open!""#
+                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue)
+                          + (SELECT count(*) FROM in_flight) AS "open!""#
             )
             .fetch_one(pool)
             .await?;
@@ -159,7 +166,7 @@ impl Drill {
                 tell(format!("{open} photos are left"));
             }
             if moved.elapsed() > PATIENCE {
-                tracing::error!(open, "nothing moves any more");
+                tracing::error!(open, "the remaining photos do not move any more");
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -167,15 +174,16 @@ impl Drill {
     }
 }
 
-/// The servers, and the database on them.
+/// The servers of a drill, and the database on them.
 struct Ground {
     own: Option<Services>,
     redis: Redis,
     _sockets: TempDir,
-    /// Of the database.
+    /// The address of the drill's database.
     url: String,
-    /// Of the server's own, and the name of ours.
+    /// The address of the server's default database.
     server: String,
+    /// The name of the drill's database.
     name: String,
 }
 
@@ -197,7 +205,7 @@ impl Ground {
                 (None, server.clone(), url.into())
             }
         };
-        // A database's name is no parameter; this one is our own.
+        // A database's name cannot be a parameter. This one is made above, so it is safe.
         execute(&server, format!("CREATE DATABASE {name}")).await?;
         database::migrate(&url).await?;
         Ok(Self { own, redis, _sockets: sockets, url, server, name })

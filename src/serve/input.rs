@@ -1,42 +1,42 @@
-//! What is asked, read into types; what cannot be read is a problem, and says which part.
+//! Reads requests into types. What cannot be read becomes a [`Problem`] that names the wrong part.
 
 use axum::extract::{FromRequest, FromRequestParts};
 
 use super::problem::Problem;
 use crate::ids::Operation;
 
-/// A body in JSON.
+/// A JSON body of a request.
 #[derive(Debug, FromRequest)]
 #[from_request(via(axum::Json), rejection(Problem))]
 pub(super) struct Json<T>(pub(super) T);
 
-/// What stands behind the question mark.
+/// The parameters of the query string.
 #[derive(Debug, FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]
 pub(super) struct Query<T>(pub(super) T);
 
-/// What stands in the path.
+/// The parameters in the path.
 #[derive(Debug, FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 pub(super) struct Path<T>(pub(super) T);
 
-/// Rows of a page if nobody says how many.
+/// Rows of a page if the request has no `limit`.
 const LIMIT: i64 = 50;
-/// Rows of a page, at most.
+/// The largest `limit` of a request.
 pub(super) const LIMIT_MAX: i64 = 200;
 
-/// How many rows were asked for.
+/// The number of rows of a page, from the parameter `limit`.
 pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     let limit = asked.unwrap_or(LIMIT);
     if (1..=LIMIT_MAX).contains(&limit) {
         Ok(limit)
     } else {
-        Err(Problem::invalid("limit", format!("limit is between 1 and {LIMIT_MAX}")))
+        Err(Problem::invalid("limit", format!("limit must be between 1 and {LIMIT_MAX}")))
     }
 }
 
-/// An operation that has to be named: there is no default for what costs credits.
+/// Requires that an operation is named. There is no default, because operations cost credits.
 pub(super) fn needed(operation: Option<Operation>) -> Result<Operation, Problem> {
-    let says = "say photo_processing or ai_rotation";
+    let says = "operation must be photo_processing or ai_rotation";
     operation.ok_or_else(|| Problem::invalid("/operation", says))
 }

@@ -1,4 +1,5 @@
-//! What changes, as it changes: server-sent events. Redis says when to look; without it, the database is looked at every second.
+//! Live updates over server-sent events. Redis says when something changed; without Redis, the
+//! stream queries the database every second.
 
 use std::{
     collections::HashMap,
@@ -26,20 +27,21 @@ use crate::{
     queue::status::{self, Filter, Queue},
 };
 
-/// A stream ends after this long, and the browser asks again: with a session that may have ended since.
+/// A stream ends after this time. The browser opens it again, and so the session is checked again.
 const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
-/// A stream looks no more often, however much happens.
+/// The shortest time between two queries of one stream, however much happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Streams at once: of everybody, and of one caller.
+/// Maximum number of open streams of this process.
 const AT_ONCE: usize = 500;
+/// Maximum number of open streams of one caller.
 const OF_ONE: usize = 20;
 
-/// The streams that are open, by their callers.
+/// The number of open streams of each caller.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Streams(Arc<Mutex<HashMap<String, usize>>>);
 
 impl Streams {
-    /// `None`: there are enough. The stream counts for as long as what is returned lives.
+    /// Counts one more stream, until the returned value is dropped. `None`: a limit is reached.
     fn open(&self, caller: &Caller) -> Option<Counted> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = open.get(&caller.actor).copied().unwrap_or_default();
@@ -51,7 +53,7 @@ impl Streams {
     }
 }
 
-/// A stream that is open.
+/// An open stream; dropping it takes it out of the count.
 #[derive(Debug)]
 struct Counted {
     streams: Streams,
@@ -70,23 +72,23 @@ impl Drop for Counted {
     }
 }
 
-/// How an event, or an organisation, stands.
+/// The present state of an event or an organisation: its credits and queues.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Standing {
-    /// What the organisation has.
+    /// The organisation's account, in credits.
     pub(crate) credits: Balance,
-    /// Its queues: those of the event, or the first 50 that are not idle.
+    /// The queues of the event; of an organisation, the first 50 queues that are not idle.
     pub(crate) queues: Vec<Queue>,
 }
 
-/// Of what.
+/// The subject of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Of {
     Event(EventId, OrganisationId),
     Organisation(OrganisationId),
 }
 
-/// How it stands now.
+/// Reads the present state of an event or an organisation.
 pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, Problem> {
     let (organisation, queues) = match of {
         Of::Event(event, organisation) => (organisation, status::of_event(db, event).await?),
@@ -110,9 +112,21 @@ pub(crate) async fn standing(db: &mut PgConnection, of: Of) -> Result<Standing, 
 type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<Message, Infallible>> + Send>>;
 pub(super) type Live = Sse<KeepAliveStream<Messages>>;
 
-/// An event's queues and its organisation's credits, as they change.
-#[utoipa::path(get, path = "/v1/events/{event}/live", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Standing, content_type = "text/event-stream", description = "Messages `standing`, each with this as data")))]
+/// Streams an event's queues and its organisation's credits, whenever they change.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/live",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses(
+        (
+            status = 200,
+            body = Standing,
+            content_type = "text/event-stream",
+            description = "Server-sent events named `standing`, each with this object as data",
+        ),
+    ),
+)]
 pub(super) async fn event(
     State(service): State<Service>,
     caller: Caller,
@@ -125,10 +139,21 @@ pub(super) async fn event(
     stream(service, &caller, Of::Event(event, organisation))
 }
 
-/// An organisation's credits and queues, as they change.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/live", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")),
-    responses((status = 200, body = Standing, content_type = "text/event-stream", description = "Messages `standing`, each with this as data")))]
+/// Streams an organisation's credits and queues, whenever they change.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/live",
+    tag = "Credits",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses(
+        (
+            status = 200,
+            body = Standing,
+            content_type = "text/event-stream",
+            description = "Server-sent events named `standing`, each with this object as data",
+        ),
+    ),
+)]
 pub(super) async fn organisation(
     State(service): State<Service>,
     caller: Caller,
@@ -142,10 +167,11 @@ pub(super) async fn organisation(
     stream(service, &caller, Of::Organisation(id))
 }
 
-/// Looks when Redis says so, or a second has passed; tells what is not as it was.
+/// Queries the state when Redis announces a change (without Redis, every second), and sends it if
+/// it differs from the last one sent.
 pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, Problem> {
     let counted = service.streams.open(caller).ok_or_else(|| {
-        Problem::too_many("too many pages are open: this one moves when it is loaded again")
+        Problem::too_many("too many live streams are open: close one, or load this page again")
     })?;
     let subject = match of {
         Of::Event(event, _) => Subject::Event(event),
@@ -160,7 +186,7 @@ pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, 
                 return None;
             }
             let now = async { standing(&mut *service.database.acquire().await?, of).await };
-            // Trouble with the database is waited out: the page shows what it knows.
+            // On a database error the stream waits and tries again; the page keeps its last state.
             if let Ok(now) = now.await
                 && let Ok(data) = serde_json::to_string(&now)
                 && data != told

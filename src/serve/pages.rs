@@ -1,8 +1,9 @@
-//! The pages, made on the server: all of them work without scripts, and move with a little of ours.
+//! The pages for people, rendered on the server. They work without scripts; a small script of ours
+//! updates live numbers.
 
 mod confirm;
 mod credits;
-mod deeds;
+mod audit_log;
 mod event;
 mod events;
 mod failures;
@@ -34,27 +35,30 @@ use serde::de::DeserializeOwned;
 use super::{Service, caller::Browser, problem::Problem};
 use crate::access::{self, Role};
 
-/// A page, or why there is none.
+/// The result of a handler: a page or a problem.
 type Page = Result<Html<String>, Problem>;
 
-/// A page or its table as a file, or why there is neither.
+/// The result of a handler with a table: a page, the table as a CSV file, or a problem.
 type PageOrFile = Result<Response, Problem>;
 
-/// What goes wrong, as a page.
+/// Renders a problem as a page.
 pub(super) fn trouble(problem: &Problem) -> Response {
     let page = layout::bare(
         problem.title(),
         html! {
             h1 { (problem.title()) }
             p { (problem.detail()) }
-            @for wrong in problem.errors().iter().filter(|wrong| !wrong.pointer().is_empty()) { p { "It is about: " code { (wrong.pointer()) } } }
-            p { "Go back to correct it, or " a href="/" { "to the first page" } "." }
+            @for wrong in problem.errors().iter().filter(|wrong| !wrong.pointer().is_empty()) {
+                p { "Wrong field: " code { (wrong.pointer()) } }
+            }
+            p { "Go back to correct it, or " a href="/" { "go to the start page" } "." }
         },
     );
     (problem.status(), page).into_response()
 }
 
-/// Problems of pages are pages; whoever is not logged in is asked to, and then led to where they wanted to go.
+/// Turns problems into pages. Without a session, redirects to the login page, which leads back to
+/// the page that was asked for.
 async fn for_people(request: Request, next: Next) -> Response {
     let wanted = (request.method() == Method::GET).then(|| request.uri().to_string());
     let response = next.run(request).await;
@@ -73,7 +77,7 @@ async fn for_people(request: Request, next: Next) -> Response {
     }
 }
 
-/// A form of our own page: the body of a POST that carries the key of its session.
+/// The body of a POST from a form of our own pages. It must carry the form key of its session.
 struct Form<T> {
     browser: Browser,
     fields: T,
@@ -98,17 +102,17 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
             .map_err(|rejection| Problem::too_large(rejection.body_text()))?;
         let unreadable = |error: serde_urlencoded::de::Error| Problem::invalid("", error);
         let keyed: Keyed = serde_urlencoded::from_bytes(&bytes).map_err(unreadable)?;
-        // Nobody but our own pages knows it: another site can send a form, not this one.
+        // Only our own pages know the form key, so forms of other sites are refused (CSRF).
         if keyed.form_key != access::form_key(&browser.session) {
             return Err(Problem::forbidden(
-                "this form is not of this session: load the page again",
+                "the form belongs to another session: load the page again",
             ));
         }
         Ok(Self { browser, fields: serde_urlencoded::from_bytes(&bytes).map_err(unreadable)? })
     }
 }
 
-/// An address and a password: whoever is not known yet sends no more.
+/// Maximum size of a login form, in bytes. Strangers may not send more.
 const LOGIN_MAX: usize = 16 << 10;
 
 pub(super) fn routes() -> Router<Service> {
@@ -142,7 +146,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/receipts", get(receipts::find))
         .route("/receipts/{photo}", get(receipts::page))
         .route("/statements", get(statements::page))
-        .route("/deeds", get(deeds::page))
+        .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",
             asset("text/css; charset=utf-8", include_str!("../../assets/style.css")),
@@ -159,7 +163,7 @@ fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {
     get(move || std::future::ready((headers, text)))
 }
 
-/// To what each comes for.
+/// Redirects to the start page of the caller's role.
 async fn home(browser: Browser) -> Redirect {
     Redirect::to(match browser.caller.role {
         Role::Organiser => "/credits",

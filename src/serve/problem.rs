@@ -1,4 +1,4 @@
-//! What goes wrong, told to whoever asked: RFC 9457. Clients branch on `code` alone.
+//! Error answers as problem details (RFC 9457). Programs must branch on `code` only.
 
 use axum::{
     extract::rejection::{JsonRejection, PathRejection, QueryRejection},
@@ -18,27 +18,27 @@ use crate::{
 };
 
 tokio::task_local! {
-    /// Of the request that is being answered; every log line of it and its answer have it.
+    /// The ID of the current request. It is in the answer and in every log line of the request.
     pub(super) static REQUEST_ID: String;
 }
 
-/// An answer that is a "no".
+/// An error answer, of type `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// The HTTP status.
+    /// The HTTP status, the same as that of the answer.
     status: u16,
-    /// Stable, for programs.
+    /// A stable code for programs, in `snake_case`.
     #[schema(example = "not_found")]
     code: &'static str,
-    /// The same, for people.
+    /// The meaning of the code, for people. The text may change.
     title: &'static str,
-    /// This time, and what to do.
+    /// What went wrong with this request, and what to do. The text may change.
     detail: String,
-    /// To find it in the logs.
+    /// The request's ID, as in the header `X-Request-Id`; find it in the logs.
     request_id: String,
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed if it is sent again later.
     retryable: bool,
-    /// Which parts of the request are wrong.
+    /// The parts of the request that are wrong; missing if none is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Wrong>,
 }
@@ -46,9 +46,9 @@ pub(crate) struct Problem {
 /// A part of the request that is wrong.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Wrong {
-    /// A JSON pointer into the body, or the name of a parameter.
+    /// A JSON pointer into the body (such as `/credits`), or the name of a parameter or header.
     pointer: String,
-    /// In words.
+    /// What is wrong with this part, for people.
     detail: String,
 }
 
@@ -73,45 +73,39 @@ impl Problem {
         }
     }
 
-    /// Something in the request cannot be.
+    /// 422: a part of the request is not valid. `pointer` says which.
     pub(super) fn invalid(pointer: &str, detail: impl ToString) -> Self {
         let mut problem = Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid",
-            "Something in the request cannot be",
+            "Invalid request",
             detail.to_string(),
         );
         problem.errors.push(Wrong { pointer: pointer.into(), detail: detail.to_string() });
         problem
     }
 
-    /// Nobody, or nobody known.
+    /// 401: the request has no token or session, or one that is not valid.
     pub(super) fn unauthenticated() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
-            "Who asks?",
-            "send a token that is not revoked, as `Authorization: Bearer …` or `X-API-Key: …`"
-                .into(),
+            "Authentication required",
+            "send a valid token as `Authorization: Bearer …` or `X-API-Key: …`".into(),
         )
     }
 
-    /// Somebody else may.
+    /// 403: the caller's role does not allow the request.
     pub(super) fn forbidden(detail: impl ToString) -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "This role may not do that",
-            detail.to_string(),
-        )
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail.to_string())
     }
 
-    /// It is not there, or not for this caller.
+    /// 404: it does not exist, or the caller may not see it. The answer is the same for both.
     pub(super) fn not_found(what: impl ToString) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            "There is no such thing",
+            "Not found",
             format!("there is no {}", what.to_string()),
         )
     }
@@ -120,20 +114,21 @@ impl Problem {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "This can be asked differently",
-            "see /v1/openapi.json for what can be asked here".into(),
+            "Method not allowed",
+            "see /v1/openapi.json for the methods of this path".into(),
         )
     }
 
     pub(super) fn conflict(code: &'static str, detail: impl ToString) -> Self {
-        Self::new(StatusCode::CONFLICT, code, "This contradicts what is there", detail.to_string())
+        Self::new(StatusCode::CONFLICT, code, "Conflict with the present state", detail.to_string())
     }
 
-    /// The same thing is being done at this moment.
+    /// 409: another request with the same idempotency key is still running.
     pub(super) fn in_progress() -> Self {
         let mut problem = Self::conflict(
             "in_progress",
-            "a request with this Idempotency-Key is being answered: send it again in a moment to hear how it ended",
+            "another request with this Idempotency-Key is still running: \
+             send this one again in a moment to get its result",
         );
         problem.retryable = true;
         problem
@@ -143,13 +138,13 @@ impl Problem {
         Self::new(
             StatusCode::PAYMENT_REQUIRED,
             "insufficient_credits",
-            "There are not enough credits",
+            "Not enough credits",
             detail,
         )
     }
 
     pub(super) fn too_large(detail: String) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "This is too much at once", detail)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Request too large", detail)
     }
 
     pub(super) fn too_many(detail: &str) -> Self {
@@ -164,7 +159,7 @@ impl Problem {
     }
 
     pub(super) fn unavailable(code: &'static str, detail: String) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "This does not work just now", detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Temporarily unavailable", detail)
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -196,7 +191,7 @@ impl IntoResponse for Problem {
         if self.status == 429 {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
-        // For who would rather tell it to a person.
+        // The pages turn the problem into HTML (see `pages::for_people`).
         response.extensions_mut().insert(self);
         response
     }
@@ -216,14 +211,14 @@ impl From<sqlx::Error> for Problem {
         }
         if database::is_code(&error, database::TOO_SLOW) {
             tracing::warn!(%error, "a request took too long");
-            let detail = "this took too long: ask for a shorter time, or for less at once";
+            let detail = "the query took too long: ask for a shorter period or for fewer rows";
             return Self::unavailable("too_slow", detail.into());
         }
         if database::is_refusal(&error) {
             tracing::info!(%error, "the database refused a request");
-            return Self::invalid("", "a value is too long, too large, or not of its kind");
+            return Self::invalid("", "a value is too long, too large, or has the wrong format");
         }
-        tracing::error!(%error, "the database has trouble");
+        tracing::error!(%error, "a database query failed");
         Self::unavailable(
             "database_unavailable",
             "the database does not answer: try again in a moment".into(),
@@ -322,8 +317,8 @@ impl From<SelfieError> for Problem {
     fn from(error: SelfieError) -> Self {
         match error {
             SelfieError::Pool(error) => {
-                tracing::error!(%error, "selfies cannot be looked at");
-                Self::unavailable("pool_unavailable", "photos cannot be looked at just now".into())
+                tracing::error!(%error, "the sandbox for selfies did not start");
+                Self::unavailable("pool_unavailable", "selfies cannot be processed now".into())
             }
             SelfieError::Photo(_)
             | SelfieError::NoFace
@@ -342,7 +337,7 @@ impl From<JsonRejection> for Problem {
             return Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "This is no JSON",
+                "Unsupported media type",
                 "send the body as application/json".into(),
             );
         }
@@ -350,7 +345,7 @@ impl From<JsonRejection> for Problem {
         if rejection.status() == StatusCode::BAD_REQUEST {
             problem.status = 400;
             problem.code = "malformed";
-            problem.title = "This cannot be read";
+            problem.title = "Malformed request";
         }
         problem
     }
@@ -364,6 +359,6 @@ impl From<QueryRejection> for Problem {
 
 impl From<PathRejection> for Problem {
     fn from(_: PathRejection) -> Self {
-        Self::not_found("such address: an id in it is not of its kind")
+        Self::not_found("such path: an ID in it has the wrong format")
     }
 }

@@ -1,4 +1,4 @@
-//! Questions that the API and the pages both ask.
+//! Queries that the API and the pages share.
 
 use axum::body::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -24,14 +24,15 @@ use crate::{
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
-    /// The rows.
+    /// The rows of this page.
     pub(super) items: Vec<T>,
-    /// Send it as `after` for the next page; null: this is the last one.
+    /// Send it as `after` to get the next page. Null on the last page.
     pub(super) next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// `items` are one more than were asked for, if there are.
+    /// Makes a page of `limit` rows. The caller reads `limit + 1` rows: the extra row only shows
+    /// that there is another page.
     pub(super) fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
@@ -41,26 +42,26 @@ impl<T> Page<T> {
     }
 }
 
-/// Which rows of the history.
+/// Filters for the history.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryFilter {
-    /// Only of this type.
+    /// Only rows of this kind.
     pub(super) kind: Option<Kind>,
-    /// Only of this event.
+    /// Only rows of this event (its number).
     pub(super) event: Option<EventId>,
-    /// From this instant on.
+    /// Only rows at or after this instant.
     pub(super) since: Option<DateTime<Utc>>,
-    /// Up to this instant.
+    /// Only rows before this instant.
     pub(super) before: Option<DateTime<Utc>>,
-    /// `next` of the page before.
+    /// `next` of the previous page; without it, the first page.
     pub(super) after: Option<String>,
-    /// Rows, at most.
+    /// Maximum number of rows; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     pub(super) limit: Option<i64>,
 }
 
-/// A page of an organisation's history.
+/// Reads one page of an organisation's history.
 pub(super) async fn movements(
     db: &mut PgConnection,
     organisation: OrganisationId,
@@ -83,17 +84,18 @@ pub(super) async fn movements(
     Ok(Page::of(found, limit, |row| row.cursor.to_string()))
 }
 
-/// Lines of a statement over HTTP. The command line has no limit.
+/// Maximum number of lines of a statement over HTTP. The command line has no limit.
 const LINES_MAX: usize = 100_000;
 
-/// The statement of a month, as `2026-11`.
+/// Reads the statement of a month, which is written as `2026-11`.
 pub(super) async fn statement_of(
     db: &mut PgConnection,
     organisation: OrganisationId,
     month: &str,
 ) -> Result<Statement, Problem> {
     let parsed = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d");
-    let first = parsed.map_err(|_| Problem::invalid("month", "write a month as 2026-11"))?;
+    let first =
+        parsed.map_err(|_| Problem::invalid("month", "the month must look like 2026-11"))?;
     let first = a_day(first)?;
     statement::statement(db, organisation, first, LINES_MAX).await.map_err(|error| match error {
         StatementError::NoOrganisation(id) => Problem::not_found(format!("organisation {id}")),
@@ -107,23 +109,26 @@ pub(super) async fn statement_of(
     })
 }
 
-/// A day that databases and calendars agree on.
+/// Checks that a day is between the years 2000 and 2999, so that dates cannot overflow.
 pub(super) fn a_day(day: NaiveDate) -> Result<NaiveDate, Problem> {
     let years = NaiveDate::from_ymd_opt(2000, 1, 1)..NaiveDate::from_ymd_opt(3000, 1, 1);
     if years.contains(&Some(day)) {
         Ok(day)
     } else {
-        Err(Problem::invalid("first", "a day between 2000 and 2999"))
+        Err(Problem::invalid("first", "the day must be in a year from 2000 to 2999"))
     }
 }
 
-/// A number as it is read on photos; whatever is none finds nothing.
+/// Brings a bib number into the form in which it is stored.
+///
+/// # Errors
+/// A [`Problem`] if the text is not a bib number.
 pub(super) fn bib_number(text: &str) -> Result<String, Problem> {
     start_list::number(text)
         .ok_or_else(|| Problem::invalid("bib", "a bib number is at most ten letters and digits"))
 }
 
-/// The event of a photo that the caller may see.
+/// Finds the event of a photo. It is "not found" if the caller may not see the event.
 pub(super) async fn event_of_photo(
     db: &mut PgConnection,
     caller: &Caller,
@@ -135,7 +140,7 @@ pub(super) async fn event_of_photo(
     Ok(event)
 }
 
-/// The photos of an event with the face that is nearest on a selfie.
+/// Finds the photos of an event that show the largest face of a selfie.
 pub(super) async fn by_selfie(
     service: &Service,
     caller: &Caller,

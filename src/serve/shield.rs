@@ -1,5 +1,5 @@
-//! What every request passes: an id for the logs, a limit on time, on size and on how many at once, and the headers that
-//! keep browsers from being used against their people.
+//! What applies to every request: an ID for the logs; limits on time, size and number at once; and
+//! the security headers for browsers. Also the limit on attempts to log in.
 
 use std::{
     collections::HashMap,
@@ -24,21 +24,25 @@ use super::{
     problem::{Problem, REQUEST_ID},
 };
 
-/// Larger than 10,000 keys of the usual length, and than a selfie of a phone.
+/// Maximum size of a body: enough for 10,000 keys of the usual length, and for a phone's selfie.
 pub(super) const BODY_MAX: usize = 16 << 20;
-/// Longer than anything takes that is well.
+/// Maximum time for an answer, longer than any healthy request takes.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Answered at once; more wait in the kernel's queue for a moment, and are then told to come back.
+/// Maximum number of requests that are answered at once. Others wait for a second, and then get
+/// status 429.
 static AT_ONCE: Semaphore = Semaphore::const_new(512);
-/// Whoever is not known yet is answered from places of their own, and has sent all within moments: strangers must not keep
-/// others out.
+/// Logins have a concurrency limit of their own and a short time limit, so that strangers cannot
+/// starve users.
 static LOGINS_AT_ONCE: Semaphore = Semaphore::const_new(64);
 const LOGIN_MAX: Duration = Duration::from_secs(5);
-/// Files and statements read many rows: so many at once, and the others wait, while small questions are answered.
+/// Files and statements read many rows. Only so many run at once, so that small requests do not
+/// wait for them.
 static REPORTS_AT_ONCE: Semaphore = Semaphore::const_new(4);
 
-/// Nothing from elsewhere, no script but ours from a file, and no frame around us.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// The content security policy: nothing from other sites, no inline scripts, and no framing.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
 
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -49,7 +53,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
 ];
 
-/// The header that names a request; one that is sent along is kept.
+/// The header with the request's ID. If the client sends one, it is kept.
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) async fn every_request(
@@ -61,19 +65,25 @@ pub(super) async fn every_request(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_stream = path.ends_with("/live");
     let began = Instant::now();
-    let span = tracing::info_span!("request", id, "otel.kind" = "server", "http.request.method" = %method, "url.path" = path);
+    let span = tracing::info_span!(
+        "request",
+        id,
+        "otel.kind" = "server",
+        "http.request.method" = %method,
+        "url.path" = path
+    );
     let said = request.headers().get("traceparent").and_then(|trace| trace.to_str().ok());
     if let Some(trace) = said.and_then(traces::parent) {
         traces::continues(&span, trace);
     }
     let answer = REQUEST_ID.scope(id.clone(), async {
         let busy =
-            || Problem::too_many("the service is busy: come back in a minute").into_response();
+            || Problem::too_many("the service is busy: try again in a minute").into_response();
         let is_login = request.uri().path() == "/login";
         let (places, most) =
             if is_login { (&LOGINS_AT_ONCE, LOGIN_MAX) } else { (&AT_ONCE, ANSWER_MAX) };
         let moment = Duration::from_secs(1);
-        // Whoever waits for one of these has no other place yet.
+        // Taken first: a request that waits for a report's place must not occupy another place.
         let _report = if !is_login && is_report(request.uri()) {
             match tokio::time::timeout(10 * moment, REPORTS_AT_ONCE.acquire()).await {
                 Ok(place) => place.ok(),
@@ -89,7 +99,7 @@ pub(super) async fn every_request(
             Ok(answer) => answer,
             Err(_elapsed) => Problem::unavailable(
                 "too_slow",
-                format!("this took longer than {} s: ask for less at once", most.as_secs()),
+                format!("the request took over {} s: ask for less at once", most.as_secs()),
             )
             .into_response(),
         }
@@ -101,7 +111,8 @@ pub(super) async fn every_request(
         metrics::histogram!("photogate_http_request_duration_seconds", "status" => status.to_string())
             .record(elapsed.as_secs_f64());
     }
-    tracing::debug!(id, %method, path, status, milliseconds = elapsed.as_secs_f64() * 1000.0, "answered");
+    let milliseconds = elapsed.as_secs_f64() * 1000.0;
+    tracing::debug!(id, %method, path, status, milliseconds, "answered");
     let headers = answer.headers_mut();
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -147,11 +158,12 @@ pub(super) async fn not_so() -> Problem {
     Problem::method_not_allowed()
 }
 
-/// Tries to log in from one address within a quarter of an hour, at most; of one account from one address; and of one
-/// account from anywhere, so that nobody locks others out.
+/// Maximum number of login attempts within 15 minutes: from one address, for one account from one
+/// address, and for one account from anywhere. The last is high, so that a stranger cannot easily
+/// lock a user out.
 const TRIES_MAX: [u32; 3] = [50, 10, 500];
 const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Addresses and accounts remembered, at most: beyond that, new ones have to wait.
+/// Maximum number of counters. When it is reached, addresses without a counter are refused.
 const REMEMBERED_MAX: usize = 100_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -161,12 +173,12 @@ enum Who {
     AccountAnywhere(String),
 }
 
-/// Who tried to log in, and how often: passwords are not to be guessed here.
+/// Counts attempts to log in, so that passwords cannot be guessed.
 #[derive(Debug, Default)]
 pub(super) struct Logins(Mutex<HashMap<Who, (Instant, u32)>>);
 
 impl Logins {
-    /// Counts a try before it is made, and says whether it may be.
+    /// Counts an attempt before it is made. `false`: there were too many.
     pub(super) fn may_try(&self, address: IpAddr, account: &str) -> bool {
         let address = network(address);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +194,8 @@ impl Logins {
             Who::Account(account(), address),
             Who::AccountAnywhere(account()),
         ];
-        // The first that had too many ends it: it must not count against the others.
+        // `all` stops at the first counter that is full, so a refused attempt does not fill the
+        // others.
         whom.into_iter().zip(TRIES_MAX).all(|(who, most)| {
             let (since, tries) = known.entry(who).or_insert((Instant::now(), 0));
             if since.elapsed() >= FORGET_AFTER {
@@ -193,14 +206,14 @@ impl Logins {
         })
     }
 
-    /// They were who they said.
+    /// Resets the counter of an account from this address, after a successful login.
     pub(super) fn succeeded(&self, address: IpAddr, account: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(&Who::Account(account.to_owned(), network(address)));
     }
 }
 
-/// Whoever has one address of version 6 has all of its network.
+/// An IPv6 address is reduced to its /64 network, because one client usually has all of it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address @ IpAddr::V4(_) => address,
@@ -208,14 +221,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address of whoever asks; a proxy's last word, where there is one in front.
+/// The client's address. Behind a proxy (`behind_https`), the last one in `X-Forwarded-For`.
 pub(super) fn address(
     service: &Service,
     headers: &HeaderMap,
     peer: ConnectInfo<SocketAddr>,
 ) -> IpAddr {
     let said = || {
-        // A proxy may add a line of its own: the last word of the last line is its.
+        // A proxy may add a header line of its own. The last word of the last line is the proxy's.
         let line = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
         let word = line.rsplit(',').next()?.trim();
         word.parse::<IpAddr>().ok().or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))

@@ -1,5 +1,6 @@
-//! `OpenTelemetry` traces: a call that queues photos and the work on each of them are one trace, across processes and retries.
-//! The conventions are those of messaging. Off, unless `otlp_endpoint` says where to.
+//! `OpenTelemetry` traces. The call that queues photos and the work on each photo are one trace,
+//! across processes and retries. The attributes follow the conventions for messaging. Traces are
+//! sent only if `otlp_endpoint` is set.
 
 use std::{
     collections::HashMap,
@@ -28,7 +29,7 @@ use crate::{
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// Why no traces are sent.
+/// Traces cannot be sent to the endpoint.
 #[derive(Debug, thiserror::Error)]
 #[error("a setting is wrong: traces cannot be sent to otlp_endpoint = {endpoint} ({reason})")]
 pub struct TracesError {
@@ -36,11 +37,11 @@ pub struct TracesError {
     reason: String,
 }
 
-/// A tracer that sends to this collector, in batches, from a thread of its own: a collector that is away costs nothing but
-/// its traces.
+/// Opens a tracer that sends to a collector, in batches, from a thread of its own. If the collector
+/// is down, only traces are lost.
 ///
 /// # Errors
-/// When the address is none.
+/// When the endpoint is not a valid address.
 pub(crate) fn open(endpoint: &str) -> Result<Tracer, TracesError> {
     let trouble = |reason: String| TracesError { endpoint: endpoint.to_owned(), reason };
     url::Url::parse(endpoint).map_err(|error| trouble(error.to_string()))?;
@@ -59,21 +60,21 @@ pub(crate) fn open(endpoint: &str) -> Result<Tracer, TracesError> {
     Ok(tracer)
 }
 
-/// Sends what is left, before the process ends.
+/// Sends the remaining traces before the process ends.
 pub(crate) fn close() {
     if let Some(provider) = PROVIDER.get()
         && let Err(error) = provider.shutdown()
     {
-        tracing::warn!(%error, "the last traces were not sent");
+        tracing::warn!(%error, "the last traces could not be sent");
     }
 }
 
-/// True where traces are sent.
+/// Tells whether traces are sent.
 pub(crate) fn are_sent() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// The trace that a caller says its call belongs to, as W3C writes it; whatever else it says is none.
+/// Checks a caller's `traceparent` header. Returns it if it has the W3C format, else `None`.
 pub(crate) fn parent(said: &str) -> Option<&str> {
     let parts: Vec<&str> = said.split('-').collect();
     let hex = |part: &str, length: usize| {
@@ -87,13 +88,13 @@ pub(crate) fn parent(said: &str) -> Option<&str> {
     }
 }
 
-/// A span continues the trace that this names.
+/// Makes a span continue the trace that `trace` names, in the format of `traceparent`.
 pub(crate) fn continues(span: &Span, trace: &str) {
     let carrier = HashMap::from([("traceparent".to_owned(), trace.to_owned())]);
     let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
 }
 
-/// How this span is named to others; `None` where traces are not sent.
+/// Returns the `traceparent` value of a span; `None` if traces are not sent.
 pub(crate) fn name_of(span: &Span) -> Option<String> {
     if !are_sent() {
         return None;
@@ -103,7 +104,7 @@ pub(crate) fn name_of(span: &Span) -> Option<String> {
     carrier.remove("traceparent")
 }
 
-/// The photos of these runs belong to this trace.
+/// Stores the trace that the photos of these runs belong to.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -116,26 +117,29 @@ pub(crate) async fn keep(
     sqlx::query!("SELECT trace_runs($1, $2)", &runs, trace).execute(tx).await.map(|_| ())
 }
 
-/// The traces that claimed photos belong to. Trouble with the database costs the traces, not the photos.
+/// Reads the traces that claimed photos belong to. If the database has trouble, the traces are
+/// lost, but the photos are processed.
 pub(crate) async fn of(pool: &PgPool, batch: &[Reservation]) -> HashMap<JobId, String> {
     if !are_sent() || batch.is_empty() {
         return HashMap::new();
     }
     let jobs: Vec<i64> = batch.iter().map(|reservation| reservation.job().0).collect();
     let rows = sqlx::query!(
-        r#"SELECT f.job_id AS "job: JobId", r.trace AS "trace!" FROM in_flight f JOIN run r USING (run_id) WHERE f.job_id = ANY ($1) AND r.trace IS NOT NULL"#,
+        r#"SELECT f.job_id AS "job: JobId", r.trace AS "trace!"
+           FROM in_flight f JOIN run r USING (run_id)
+           WHERE f.job_id = ANY ($1) AND r.trace IS NOT NULL"#,
         &jobs
     );
     match rows.fetch_all(pool).await {
         Ok(rows) => rows.into_iter().map(|row| (row.job, row.trace)).collect(),
         Err(error) => {
-            tracing::debug!(%error, "the traces of a batch are not known");
+            tracing::debug!(%error, "the traces of a batch could not be read");
             HashMap::new()
         }
     }
 }
 
-/// The span of a photo's work.
+/// Makes the span for the work on one photo.
 pub(crate) fn work(reservation: &Reservation, trace: Option<&str>) -> Span {
     let span = tracing::info_span!(
         "photo",

@@ -1,5 +1,5 @@
-//! apalis drives the work, over a queue of our own: what comes out of it is claimed and paid for. The only file that
-//! knows apalis.
+//! Runs the handlers with the library apalis, over a backend of our own: a stream of photos that
+//! are already claimed. This is the only file that uses apalis.
 
 use std::{
     convert::Infallible,
@@ -17,7 +17,8 @@ use tower::layer::util::Identity;
 
 use crate::worker::Claimed;
 
-/// A stream of claimed photos. It ends when the claiming task does; apalis then waits for what is still being worked on.
+/// The backend for apalis: a stream of claimed photos. It ends when the claiming task ends. Then
+/// apalis waits for the photos that are still in work.
 #[derive(Debug)]
 struct GatedQueue {
     claimed: mpsc::Receiver<Claimed>,
@@ -50,7 +51,7 @@ impl Backend for GatedQueue {
         _: &mut Context<'_>,
         worker: &WorkerContext,
     ) -> Poll<Result<(), Infallible>> {
-        // apalis does not take the end of its stream for a reason to end: it waits to be stopped.
+        // apalis does not stop by itself when its stream ends, so it is stopped here.
         let _ = worker.stop();
         Poll::Ready(Ok(()))
     }
@@ -72,10 +73,11 @@ impl BackendConfig for GatedQueue {
     }
 }
 
-/// Calls `handle` for every claimed photo, at once for as many as were claimed, until the stream ends and all is done.
+/// Calls `handle` for every claimed photo, for all of them at the same time. Returns when the
+/// stream has ended and all calls have returned.
 ///
 /// # Errors
-/// When apalis gives up; nothing in this queue makes it.
+/// When apalis gives up. Nothing in this backend makes it give up.
 pub(crate) async fn drive<H, F>(
     name: &str,
     claimed: mpsc::Receiver<Claimed>,

@@ -1,4 +1,5 @@
-//! The photo is looked at. Outside of any transaction, and outside of this process: see [`crate::sandbox`].
+//! Fetches a photo, has it looked at in a sandbox child, and turns the answer into a verdict. This
+//! happens outside of any transaction. See [`crate::sandbox`].
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -19,17 +20,18 @@ use crate::{
     worker::{rehearsal, settle::Verdict},
 };
 
-/// What is done with a claimed photo.
+/// The work that is done with a claimed photo.
 #[derive(Debug)]
 pub enum Work {
-    /// The real thing.
+    /// Real work: the photo is fetched and looked at.
     Photos(Box<Looker>),
-    /// Nothing real: for benchmarks and drills, and only for photos that say so.
+    /// Rehearsal for benchmarks and drills. It takes only photos whose key is below `rehearsal/`.
     Rehearsal,
 }
 
 impl Work {
-    /// Does it. Never fails: trouble is a verdict too. What has not begun when the worker drains is handed back.
+    /// Does the work. Never fails, because trouble is a verdict too. A photo that waits for a slot
+    /// when the worker drains is handed back.
     pub async fn on(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
         match self {
             Self::Photos(looker) => looker.look(reservation, drain).await,
@@ -38,7 +40,7 @@ impl Work {
     }
 }
 
-/// Fetches photos and has them looked at, as many at once as the pool has slots.
+/// Fetches photos and has them looked at. The pool's slots limit how many at the same time.
 #[derive(Debug)]
 pub struct Looker {
     store: PhotoStore,
@@ -48,23 +50,25 @@ pub struct Looker {
     retry_base: Duration,
 }
 
-/// The store does not answer, or not with a photo.
+/// The reason for a retry if the store does not answer, or answers with an error.
 pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
 
-/// No process to look at photos could be started: a matter of this machine.
+/// The reason for a retry if no sandbox child could be started. This is a problem of the machine,
+/// not of the photo.
 pub(crate) const POOL_UNAVAILABLE: &str = "pool_unavailable";
 
-/// What is down is tried so much more often than a photo that is missing: with the defaults for a quarter of an hour.
+/// How many times more retries there are if the store or the pool is down than if a photo is
+/// missing. With the default settings, they last a quarter of an hour.
 const PATIENCE: u32 = 4;
 
-/// Retries wait for at most this long.
+/// The longest wait before a retry (before jitter).
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Looker {
-    /// Starts a child process for each slot; `program` is photogate itself.
+    /// Starts a sandbox child for each slot. `program` is the path of photogate itself.
     ///
     /// # Errors
-    /// When they do not start, or cannot load the models.
+    /// When a child does not start, or cannot load the models.
     pub async fn open(
         program: &Path,
         config: &Config,
@@ -111,14 +115,15 @@ impl Looker {
                 Verdict::Crashed { detail }
             }
             Err(Trouble::NoChild(error)) => {
-                tracing::error!(%error, "photos cannot be looked at");
+                tracing::error!(%error, "no sandbox child could be started to look at photos");
                 self.again(reservation, POOL_UNAVAILABLE, error.to_string())
             }
         }
     }
 
-    /// What was seen becomes findings. The small picture, and the upright one, are written before the findings are settled
-    /// that lead people to them.
+    /// Turns a child's answer into findings. The thumbnail and the upright copy are written to the
+    /// store here, before the findings are settled, so that people never find a link to a missing
+    /// file.
     async fn keep(
         &self,
         reservation: &Reservation,
@@ -156,7 +161,9 @@ impl Looker {
         }
     }
 
-    /// Waits for the database: without it nothing can be settled, and what was seen need not be seen again.
+    /// Reads the event's start list, and waits until the database answers. `None` if the worker
+    /// drains first. Waiting is right here: without the database the photo could not be settled
+    /// anyway, and it need not be looked at again.
     async fn start_list(
         &self,
         event: EventId,
@@ -171,7 +178,8 @@ impl Looker {
         }
     }
 
-    /// A missing photo may be on its way, a store that is down comes back: transient, a few times.
+    /// The verdict for an error of the store. A missing photo may still be uploaded, and a store
+    /// that is down comes back, so both get automatic retries.
     fn store_trouble(&self, reservation: &Reservation, error: StoreError) -> Verdict {
         let detail = error.to_string();
         let reason = match error {
@@ -187,7 +195,8 @@ impl Looker {
     }
 
     fn again(&self, reservation: &Reservation, reason: &'static str, detail: String) -> Verdict {
-        // A photo that is missing soon stays missing; a store comes back, and so do the models.
+        // A photo that is still missing after some retries will not come. A store or a pool that is
+        // down comes back, so it gets more retries.
         let most =
             if reason == "photo_missing" { self.retries_max } else { PATIENCE * self.retries_max };
         if reservation.retries() >= most {
@@ -195,12 +204,12 @@ impl Looker {
         }
         let after =
             self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
-        // Jitter: photos that failed together need not come back together.
+        // Jitter spreads the retries of photos that failed at the same time.
         Verdict::Retry { reason, detail, after: after.mul_f64(rand::random_range(0.75..1.25)) }
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

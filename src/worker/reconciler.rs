@@ -1,5 +1,6 @@
-//! Workers check the books as they go: a cheap look often, a full one now and then. One worker checks, for all. Drift
-//! shows as an error in its log, and in the metrics of every worker.
+//! Workers check the books in the background: a cheap check often, a full check from time to time.
+//! Workers take turns, and one worker checks for all. Drift is an error in the log of this worker,
+//! and is in the metrics of every worker.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::reconcile::{self, Check, Scope};
 use crate::{database::in_time, ids::WorkerId, queue::claim::interval};
 
-/// How often it is asked whose turn it is; not the interval between two checks, which is a setting.
+/// How often a worker asks whether a check is due. The interval between two checks is a setting.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// A check that takes longer waits for a database that has vanished.
+/// The longest time for a check. After it, the database is taken to be gone.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How often the books are checked.
+/// The intervals between two checks of the books.
 #[derive(Debug, Clone, Copy)]
 pub struct Every {
-    /// The cheap check; zero: never.
+    /// The interval of the cheap check. Zero means never.
     pub incremental: Duration,
-    /// The full one; zero: never.
+    /// The interval of the full check. Zero means never.
     pub full: Duration,
 }
 
-/// Checks the books whenever it is this worker's turn, until told to stop.
+/// Checks the books whenever a check is due and no other worker has taken it, until told to stop.
 pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: CancellationToken) {
     let shortest =
         [every.incremental, every.full].into_iter().filter(|every| !every.is_zero()).min();
@@ -112,20 +113,22 @@ fn log(checks: &[Check]) {
     }
 }
 
-/// An invariant that was broken when somebody looked.
+/// An invariant that the latest check found broken.
 #[derive(Debug, Deserialize)]
 struct Drift {
     invariant: String,
     violations: u32,
 }
 
-/// The metrics: what the last check of each kind found, whoever made it. An alarm must not stay because the worker that
-/// raised it is not the one that sees it mended.
+/// The drift metrics: the result of the latest check of each kind, from any worker.
+///
+/// Every worker shows the latest result, so that an alarm ends everywhere, also if another worker
+/// raised it.
 #[derive(Debug, Default)]
 struct Shown(BTreeMap<(&'static str, String), u32>);
 
 impl Shown {
-    /// What was checked is shown as 0 from then on.
+    /// Adds the checked invariants to the metrics, with 0 violations.
     fn learn(&mut self, scope: Scope, checks: &[Check]) {
         for check in checks {
             self.0.entry((scope.name(), check.invariant.to_owned())).or_default();
@@ -141,8 +144,12 @@ impl Shown {
             self.0.insert((scope.name(), drift.invariant), drift.violations);
         }
         for ((kind, invariant), violations) in &self.0 {
-            metrics::gauge!("photogate_books_drift", "kind" => *kind, "invariant" => invariant.clone())
-                .set(f64::from(*violations));
+            metrics::gauge!(
+                "photogate_books_drift",
+                "kind" => *kind,
+                "invariant" => invariant.clone()
+            )
+            .set(f64::from(*violations));
         }
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 fit until 2255")]
         let seconds = checked_at.timestamp_micros() as f64 / 1e6;

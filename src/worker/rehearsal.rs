@@ -1,20 +1,26 @@
-//! Work that does nothing: for benchmarks, drills and tests. The key says what shall happen, and only keys under
-//! `rehearsal/` are taken, so that no customer ever pays for it.
+//! Rehearsals: work that does nothing, for benchmarks, drills and tests. The photo's key says what
+//! should happen. Keys that are not below `rehearsal/` fail, so that no customer pays for a
+//! rehearsal.
 
 use std::time::Duration;
 
 use crate::{catalog::findings::Findings, worker::settle::Verdict};
 
-/// `rehearsal/ok/…` succeeds, `rehearsal/fail/…` fails, `rehearsal/retry/…` has transient trouble for ever,
-/// `rehearsal/retry-2/…` twice, `rehearsal/panic/…` panics, `rehearsal/crash/…` takes the process down,
-/// `rehearsal/slow-500/…` takes half a second.
+/// Does what the key says:
+///
+/// - `rehearsal/ok/…` succeeds.
+/// - `rehearsal/fail/…` fails.
+/// - `rehearsal/retry/…` always asks for an automatic retry, `rehearsal/retry-2/…` only twice.
+/// - `rehearsal/panic/…` panics.
+/// - `rehearsal/crash/…` aborts the process.
+/// - `rehearsal/slow-500/…` succeeds after 500 milliseconds.
 pub(crate) async fn perform(key: &str, retries: u32) -> Verdict {
     let done = Verdict::Processed(Findings::Nothing);
     let mut parts = key.split('/');
     let (Some("rehearsal"), Some(act)) = (parts.next(), parts.next()) else {
         return Verdict::Failed {
             reason: "not_a_rehearsal",
-            detail: "this worker only rehearses; start one without --rehearse".into(),
+            detail: "this worker only rehearses: start a worker without --rehearse".into(),
         };
     };
     match act.split_once('-') {
@@ -28,7 +34,7 @@ pub(crate) async fn perform(key: &str, retries: u32) -> Verdict {
             "fail" => Verdict::Failed { reason: "corrupt", detail: "rehearsed".into() },
             "retry" => trouble(),
             "panic" => panic!("rehearsed"),
-            // As a bug in a codec would: no unwinding, no goodbye.
+            // Ends the process without unwinding, as a bug in a decoder would.
             "crash" => std::process::abort(),
             _ => done,
         },

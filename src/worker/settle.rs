@@ -1,4 +1,5 @@
-//! The credit is earned or given back: group commit of whatever has piled up.
+//! Settles photos: commits or refunds their credits and writes the findings. One task settles in
+//! batches: while one transaction commits, the next batch collects.
 
 use std::time::Duration;
 
@@ -21,42 +22,44 @@ use crate::{
     worker::sweep,
 };
 
-/// Photos settled in one transaction, at most.
+/// Largest number of photos that are settled in one transaction.
 const BATCH_MAX: usize = 1024;
-/// A worker that was told to stop at once waits for a database that is away for so long.
+/// How long a worker that was told to stop now still waits for an unavailable database.
 const STOPPING_MAX: Duration = Duration::from_secs(5);
 
-/// What became of a photo in the hands of a worker.
+/// A worker's verdict about one photo.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// Done: the credit is earned.
+    /// The photo was processed: its credit is committed.
     Processed(Findings),
-    /// It cannot be done, now or ever: the credit goes back.
+    /// The photo cannot be processed: its credit is refunded.
     Failed {
-        /// A stable code.
+        /// The reason, as a stable code.
         reason: &'static str,
-        /// For a person.
+        /// More about the reason, as text for people.
         detail: String,
     },
-    /// Transient trouble: again later, under the same reservation.
+    /// Trouble that may pass: the photo is tried again later, under the same reservation.
     Retry {
-        /// A stable code.
+        /// The reason, as a stable code.
         reason: &'static str,
-        /// For a person.
+        /// More about the reason, as text for people.
         detail: String,
-        /// How much later.
+        /// The wait before the next attempt.
         after: Duration,
     },
-    /// The work itself crashed: again later, alone; the last time it is quarantined.
+    /// The work crashed: the photo is tried again, as a suspect from the second crash on. After
+    /// [`CRASHES_MAX`](super::CRASHES_MAX) crashes it is quarantined.
     Crashed {
-        /// For a person.
+        /// More about the reason, as text for people.
         detail: String,
     },
-    /// Not started, or given up because the worker has to stop: somebody else, at once.
+    /// The work did not start, or the worker had to stop: another worker may take the photo at
+    /// once.
     HandedBack,
 }
 
-/// Hands verdicts to the one task that settles.
+/// Sends verdicts to the task that settles. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Settler {
     inbox: mpsc::UnboundedSender<Settlement>,
@@ -69,22 +72,23 @@ struct Settlement {
     settled: oneshot::Sender<bool>,
 }
 
-/// The worker whose photos are settled, and its way to the books.
+/// What the settling task of a worker needs.
 #[derive(Debug, Clone)]
 pub struct Settling {
-    /// To the database.
+    /// The connections to the database.
     pub pool: PgPool,
-    /// Who settles.
+    /// The worker whose photos are settled.
     pub worker: WorkerId,
-    /// How long its lease is.
+    /// The length of the worker's lease.
     pub lease: Duration,
-    /// When the worker has to stop at once, a database that is away is not waited for any more.
+    /// The signal that the worker must stop now. From then on, the task waits only a few seconds
+    /// for an unavailable database.
     pub now: CancellationToken,
 }
 
 impl Settler {
-    /// Starts the settling task of a worker. It ends when all its settlers are dropped and everything is settled, or
-    /// with an error when the worker's lease is gone.
+    /// Starts the settling task of a worker. The task ends when all its settlers are dropped and
+    /// all photos are settled. It ends with an error when the worker has lost its lease.
     pub fn start(
         settling: Settling,
         wake: Wake,
@@ -94,16 +98,18 @@ impl Settler {
         (Self { inbox }, tokio::spawn(settling.run(wake, progress, outbox)))
     }
 
-    /// Settles one photo, and returns when that is on disk. False: it was not this worker's any more, nothing changed.
+    /// Settles one photo, and returns when that is on disk. Returns false if nothing changed,
+    /// because the photo no longer belonged to this worker.
     pub async fn settle(&self, reservation: Reservation, verdict: Verdict) -> bool {
         let (settled, answer) = oneshot::channel();
-        // If the settling task has ended, the lease is gone: nothing is this worker's any more.
+        // If the settling task has ended, the lease is lost, and no photo belongs to this worker.
         self.inbox.send(Settlement { reservation, verdict, settled }).is_ok()
             && answer.await.unwrap_or(false)
     }
 }
 
-/// Jobs that were the worker's to settle, sorted.
+/// The settled jobs, sorted by number, and whether paused queues resumed. Jobs that the fence
+/// refused are not included.
 #[derive(Debug, Default)]
 struct Landed {
     jobs: Vec<i64>,
@@ -126,7 +132,7 @@ impl Settling {
         mut outbox: mpsc::UnboundedReceiver<Settlement>,
     ) -> Result<(), GateError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        // While one transaction is on its way to the disk, the next batch piles up by itself.
+        // While one transaction is written to disk, the next batch collects in the channel.
         while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
             let began = Instant::now();
             let landed = self.settle_batch(&batch).await?;
@@ -145,7 +151,11 @@ impl Settling {
                         step(&reservation, &verdict),
                     );
                 } else {
-                    tracing::warn!(job = %reservation.job, attempt = %reservation.attempt, "a late settle was refused: the photo has another owner");
+                    tracing::warn!(
+                        job = %reservation.job,
+                        attempt = %reservation.attempt,
+                        "a late settle was refused: the photo has another owner"
+                    );
                 }
                 let _ = settled.send(ours);
             }
@@ -153,7 +163,8 @@ impl Settling {
         Ok(())
     }
 
-    /// Settles a batch, however long the database is away. Only a lease that is gone is an error.
+    /// Settles a batch, and tries again for as long as the database is unavailable. The only error
+    /// is a lost lease.
     async fn settle_batch(&self, batch: &[Settlement]) -> Result<Landed, GateError> {
         let mut earlier = Landed::default();
         let mut pause = Duration::from_millis(50);
@@ -162,14 +173,16 @@ impl Settling {
             let error = match self.try_batch(batch).await {
                 Ok(landed) => return Ok(landed.and(earlier)),
                 Err(GateError::LeaseLost) => {
-                    // It ran out while nobody could say that we live. If nobody took it away, it is ours still.
+                    // The lease ran out while heartbeats failed. A heartbeat can still extend it,
+                    // unless another worker has declared this one dead.
                     match sweep::heartbeat(&self.pool, self.worker, self.lease).await {
                         Ok(true) => continue,
                         Ok(false) => return Err(GateError::LeaseLost),
                         Err(error) => error,
                     }
                 }
-                // The database refuses the batch itself: find the one it refuses, and let the others through.
+                // The database refuses something in the batch. Settle the photos one by one, so
+                // that only the refused photo is left out.
                 Err(GateError::Database(error))
                     if database::is_refusal(&error) && batch.len() > 1 =>
                 {
@@ -182,10 +195,15 @@ impl Settling {
                     match self.refuse(&batch[0], &error).await {
                         Ok(landed) => return Ok(landed.and(earlier)),
                         Err(GateError::LeaseLost) => return Err(GateError::LeaseLost),
-                        // Not even that: it must not keep the others from being settled. It stays reserved until
-                        // this worker leaves, and is then handed back.
+                        // The database refuses the refund too. This photo must not block the
+                        // others. It stays reserved until this worker leaves, and is handed back
+                        // then.
                         Err(GateError::Database(error)) if database::is_refusal(&error) => {
-                            tracing::error!(job = %batch[0].reservation.job, %error, "the refund was refused too");
+                            tracing::error!(
+                                job = %batch[0].reservation.job,
+                                %error,
+                                "the database refused the refund of a photo too"
+                            );
                             return Ok(earlier);
                         }
                         Err(GateError::Database(error)) => error,
@@ -193,16 +211,18 @@ impl Settling {
                 }
                 Err(GateError::Database(error)) => error,
             };
-            tracing::warn!(%error, photos = batch.len(), "settling will be tried again");
+            tracing::warn!(%error, photos = batch.len(), "settling failed and will be tried again");
             if self.now.is_cancelled()
                 && told_to_stop.get_or_insert_with(Instant::now).elapsed() > STOPPING_MAX
             {
-                // Our lease runs out, and somebody else takes over: nothing is lost but the work.
+                // Give up. The lease will run out, and another worker will adopt the photos. Only
+                // the work is lost, no credits.
                 return Err(GateError::LeaseLost);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
-            // The answer may have been lost after the commit: what the books say is ours was settled then.
+            // The answer may have been lost after the commit. Then the outcomes of this worker are
+            // in the database, and count as settled.
             if let Ok(jobs) = settled_before(&self.pool, self.worker, batch).await {
                 earlier.jobs = jobs;
             }
@@ -222,12 +242,19 @@ impl Settling {
         Ok(landed)
     }
 
-    /// A verdict that the database will never take (findings that break a constraint, say) is a failure of ours: the
-    /// photo is refunded and the trouble logged, instead of trying for ever.
+    /// Refunds a photo whose verdict the database will never accept, for example because its
+    /// findings break a constraint. That is a bug in photogate, so it is logged as an error.
+    /// Without this, the worker would try for ever.
     async fn refuse(&self, one: &Settlement, error: &sqlx::Error) -> Result<Landed, GateError> {
-        tracing::error!(job = %one.reservation.job, %error, "the database refused a verdict; the photo is refunded");
+        tracing::error!(
+            job = %one.reservation.job,
+            %error,
+            "the database refused a verdict; the photo will be refunded"
+        );
         let row = sqlx::query!(
-            r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!" FROM settle($1, $2, $3, ARRAY['failed']::outcome_state[], ARRAY['verdict_refused'], ARRAY[$4::text])"#,
+            r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
+               FROM settle($1, $2, $3, ARRAY['failed']::outcome_state[],
+                           ARRAY['verdict_refused'], ARRAY[$4::text])"#,
             self.worker.0,
             &[one.reservation.job.0],
             &[one.reservation.attempt.0],
@@ -247,7 +274,7 @@ impl Settling {
     }
 }
 
-/// Commits and refunds, with the findings, in one transaction.
+/// Commits and refunds photos, and writes their findings, in one transaction.
 async fn close(
     pool: &PgPool,
     worker: WorkerId,
@@ -297,7 +324,8 @@ async fn settle(
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
     let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
     let row = sqlx::query!(
-        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!" FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
+        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
+           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
         worker.0,
         &jobs,
         &attempts,
@@ -307,11 +335,11 @@ async fn settle(
     )
     .fetch_one(db)
     .await?;
-    // The function answers in the order of the jobs' ids.
+    // The SQL function returns the jobs sorted by number.
     Ok(Landed { jobs: row.settled, resumed: row.resumed })
 }
 
-/// Gives photos back under their reservations.
+/// Gives photos back, and keeps their reservations open.
 async fn release(
     pool: &PgPool,
     worker: WorkerId,
@@ -386,7 +414,7 @@ fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
 }
 
 impl Verdict {
-    /// For those who count and trace.
+    /// The verdict's stable name in metrics and traces.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Processed(_) => "committed",
@@ -397,7 +425,7 @@ impl Verdict {
         }
     }
 
-    /// True when the reservation stays open and somebody takes the photo up again.
+    /// True if the reservation stays open, because the photo will be tried again.
     fn goes_back(&self) -> bool {
         matches!(self, Self::Retry { .. } | Self::Crashed { .. } | Self::HandedBack)
     }
@@ -420,8 +448,10 @@ impl Verdict {
     }
 }
 
-/// As it may be stored and shown: a decoder's words may quote the file. PostgreSQL takes no NUL, and one text that it does
-/// not take would keep a whole batch from being settled.
+/// Makes a detail safe to store and to show: no control characters, at most 500 characters.
+///
+/// A decoder's message may quote the file. PostgreSQL accepts no NUL character, and one text that
+/// it refuses would block the settling of a whole batch.
 fn printable(detail: &str) -> String {
     detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

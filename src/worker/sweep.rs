@@ -1,5 +1,8 @@
-//! The worker's pulse, and what others left: heartbeats, holds whose time is over, deletions that did not come to an end. (What dead workers left is taken up
-//! by the claiming task itself, with [`gate::adopt`](crate::queue::claim::adopt): there is one place where photos come in.)
+//! A worker's regular tasks: it sends heartbeats, lifts holds whose time is over, and finishes
+//! deletions that were interrupted.
+//!
+//! Photos of dead workers are not handled here. The claiming task adopts them, with
+//! [`adopt`](crate::queue::claim::adopt), so that photos come in at one place only.
 
 use std::time::Duration;
 
@@ -13,13 +16,15 @@ use crate::{
     queue::claim::{GateError, interval},
 };
 
-/// How often a worker looks for what was to be forgotten.
+/// How often a worker looks for deletions that were interrupted.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
-/// Extends the worker's lease, five times in its length, until stopped. Ends with an error when it is gone.
+/// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
+/// It also lifts holds whose time is over.
 ///
 /// # Errors
-/// [`GateError::LeaseLost`] only: trouble with the database is waited out, as long as nobody takes the lease away.
+/// Only [`GateError::LeaseLost`]. If the database has trouble, it tries again, until another worker
+/// takes the lease away.
 pub async fn keep_alive(
     pool: PgPool,
     worker: WorkerId,
@@ -32,18 +37,18 @@ pub async fn keep_alive(
         match heartbeat(&pool, worker, lease).await {
             Ok(true) => {}
             Ok(false) => return Err(GateError::LeaseLost),
-            Err(error) => tracing::warn!(%error, "a heartbeat was missed"),
+            Err(error) => tracing::warn!(%error, "a heartbeat failed"),
         }
         match expire_holds(&pool).await {
             Ok(0) => {}
-            Ok(holds) => tracing::info!(holds, "holds whose time was over were lifted"),
-            Err(error) => tracing::warn!(%error, "holds could not be checked"),
+            Ok(holds) => tracing::info!(holds, "holds that had reached their end were lifted"),
+            Err(error) => tracing::warn!(%error, "holds could not be checked for their end"),
         }
     }
     Ok(())
 }
 
-/// Extends the lease. False: it was taken away, for good.
+/// Extends the lease. Returns false if another worker has declared this one dead, which is final.
 pub(crate) async fn heartbeat(
     pool: &PgPool,
     worker: WorkerId,
@@ -54,11 +59,11 @@ pub(crate) async fn heartbeat(
     database::in_time(lease, beat.fetch_one(pool)).await
 }
 
-/// Deletes what somebody wanted forgotten and did not finish, until stopped.
+/// Finishes interrupted deletions of findings, until stopped.
 pub async fn forget(pool: PgPool, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
         if let Some(Err(error)) = stop.run_until_cancelled(forget_all(&pool)).await {
-            tracing::warn!(%error, "what was to be forgotten could not be deleted yet");
+            tracing::warn!(%error, "an interrupted deletion of findings could not go on yet");
         }
     }
 }
@@ -66,7 +71,7 @@ pub async fn forget(pool: PgPool, stop: CancellationToken) {
 async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
     let mut db = pool.acquire().await?;
     while let Some(event) = events::forget_what_is_left(&mut db).await? {
-        tracing::info!(%event, "what was to be forgotten is being deleted");
+        tracing::info!(%event, "an interrupted deletion of findings goes on");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What ARCHITECTURE.md says about where things are.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -63,4 +64,55 @@ fn no_file_is_too_long_to_read() {
             text.lines().count()
         );
     }
+}
+
+/// The code map of ARCHITECTURE.md names what is there, and nothing else.
+#[test]
+fn the_code_map_is_the_tree() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let (_, map) = text.split_once("## Code map").expect("there is a code map");
+    let map = map.split("```").nth(1).expect("it is a fenced block");
+    let named: BTreeSet<&str> = map
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|path| path.trim_end_matches('/'))
+        .collect();
+
+    for path in named.iter().filter(|path| path.contains('/') || path.contains('.')) {
+        assert!(root.join(path).exists(), "the code map names {path}, which is not there");
+    }
+    let listed = std::process::Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root)
+        .output()
+        .expect("git is there");
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut wanted = BTreeSet::new();
+    for path in listed.lines() {
+        match path.split('/').collect::<Vec<_>>()[..] {
+            ["src", first, ..] => wanted.insert(format!("src/{first}")),
+            [top, _, ..] => wanted.insert(top.to_owned()),
+            _ => false,
+        };
+    }
+    assert!(wanted.len() > 15, "{wanted:?}");
+    for path in &wanted {
+        assert!(named.contains(path.as_str()), "the code map does not name {path}");
+    }
+}
+
+/// A change is written down where it is made: nobody but a command writes to the audit log.
+#[test]
+fn only_commands_change_what_is_audited() {
+    for (path, text) in sources("src") {
+        let is_command = path.components().any(|part| part.as_os_str() == "commands");
+        assert!(
+            is_command || !text.contains("audit_log::record("),
+            "{} writes to the audit log by itself",
+            path.display()
+        );
+    }
+    only_in("src/serve/pages", "serve::api", &[]);
+    only_in("src/serve/pages", "api::", &[]);
 }

@@ -44,9 +44,9 @@ async fn an_event_is_run_from_the_command_line_alone() {
     assert_eq!((&queued["queued"], &queued["shortfall"]), (&4.into(), &2.into()));
     let worker = app.start_worker();
     let shown = || run(&["events", "show", &event])["queues"][0].clone();
-    assert_eq!(run(&["events", "show", &event, "--watch"])["queues"][0]["paused"], "no_credits");
+    assert_eq!(run(&["events", "show", &event, "--watch"])["queues"][0]["state"], "no_credits");
     app.until("the credits are used up", async || shown()["processed"] == 2).await;
-    assert_eq!(shown()["paused"], "no_credits");
+    assert_eq!(shown()["state"], "no_credits");
 
     assert_eq!(
         run(&["credits", "grant", &organisation, "5", "--key", "gift", "--kind", "free_credits"])["resumed"],
@@ -60,9 +60,14 @@ async fn an_event_is_run_from_the_command_line_alone() {
         Some(2)
     );
     assert_eq!(run(&["jobs", "retry", &event])[0]["queued"], 1);
-    assert_eq!(shown()["paused"], "held");
+    assert_eq!(shown()["state"], "held");
     assert_eq!(run(&["events", "lift", &event])["lifted"].as_array().map(Vec::len), Some(2));
-    app.until("the retry has failed again", async || shown()["failed"] == 2).await;
+    app.until("the retry has failed again", async || {
+        let queue = shown();
+        (&queue["failed"], &queue["waiting"], &queue["in_progress"])
+            == (&1.into(), &0.into(), &0.into())
+    })
+    .await;
 
     let history = run(&["credits", "history", &organisation]);
     let sum: i64 =
@@ -322,7 +327,7 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
 
     let trail = audit_log::list(&mut *app.db().await, None, None, 100).await.unwrap();
     let told: Vec<_> =
-        trail.iter().rev().map(|deed| (deed.action.as_str(), deed.actor.as_str())).collect();
+        trail.iter().rev().map(|entry| (entry.action.as_str(), entry.actor.as_str())).collect();
     assert_eq!(
         told,
         [
@@ -340,7 +345,7 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
             ("event.delete", "staff@photogate.example"),
         ]
     );
-    assert!(trail.iter().all(|deed| deed.organisation == Some(OrganisationId(1))));
+    assert!(trail.iter().all(|entry| entry.organisation == Some(OrganisationId(1))));
 }
 
 /// As `photogate completions bash | head -n 1` does it.

@@ -152,21 +152,22 @@ fn what_the_build_reads() -> BTreeMap<String, String> {
         let source = Path::new(target["src_path"].as_str().unwrap());
         needed.insert(top_level(source), format!("target {}", target["name"]));
     }
-    let built = packages.iter().flat_map(|package| {
-        rust_files(&Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("src"))
-    });
-    for file in built {
-        let text = fs::read_to_string(&file).unwrap();
-        // What only tests include is not read by the image's build.
-        let text = text.split("#[cfg(test)]").next().unwrap();
-        for (macro_name, from) in [
-            ("include_str!(\"", file.parent().unwrap()),
-            ("include_bytes!(\"", file.parent().unwrap()),
-            ("migrate!(\"", &root()),
-        ] {
-            for included in text.split(macro_name).skip(1) {
-                let path = from.join(included.split('"').next().unwrap());
-                needed.insert(top_level(&path.canonicalize().unwrap()), file.display().to_string());
+    for package in packages {
+        let home = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
+        for file in rust_files(&home.join("src")) {
+            let text = fs::read_to_string(&file).unwrap();
+            // What only tests include is not read by the image's build.
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            for (macro_name, from) in [
+                ("include_str!(\"", file.parent().unwrap()),
+                ("include_bytes!(\"", file.parent().unwrap()),
+                ("migrate!(\"", home),
+            ] {
+                for included in text.split(macro_name).skip(1) {
+                    let path = from.join(included.split('"').next().unwrap());
+                    let needs = top_level(&path.canonicalize().unwrap());
+                    needed.insert(needs, file.display().to_string());
+                }
             }
         }
     }

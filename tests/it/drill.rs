@@ -39,7 +39,7 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     let tally = last_line(&output);
     assert!(output.status.success() && tally.is_clean(), "{tally:?}\n{said}");
     assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
-    for struck in ["10 kills", "PostgreSQL unplugged", "cut", "late settles refused"] {
+    for struck in ["10 kills", "PostgreSQL crashed", "cut", "late settles refused"] {
         assert!(said.contains(struck), "{said}");
     }
     assert!(
@@ -111,7 +111,7 @@ async fn the_tally_sees_each_kind_of_harm() {
             |tally| tally.charged_twice,
         ),
         ("INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() FROM job LIMIT 1", |tally| tally.stuck),
-        ("UPDATE queue SET tail = tail + 1, blocked = 2, no_credit_since = now() WHERE tail > 0", |tally| tally.stranded),
+        ("UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() WHERE tail > 0", |tally| tally.stranded),
         ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| tally.late_settles_accepted),
         ("INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' FROM outcome LIMIT 1", |tally| tally.late_settles_accepted),
         ("UPDATE account SET available = available + 1, funded = funded + 1", |tally| tally.drift),

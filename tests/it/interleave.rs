@@ -107,7 +107,7 @@ impl<'a> Scene<'a> {
             ),
             // Refused when somebody was faster: then it changes nothing.
             Act::Adjust => format!(
-                "DO $$ BEGIN PERFORM top_up({organisation}, 'refund', -1, 'anna', '', 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
+                "DO $$ BEGIN PERFORM top_up({organisation}, 'adjustment', -1, 'anna', '', 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
             ),
             Act::Refund => format!(
                 "SELECT settle({worker}, ARRAY[{}], ARRAY[{}], '{{failed}}', '{{corrupt}}', '{{x}}')",
@@ -132,8 +132,8 @@ impl<'a> Scene<'a> {
     async fn check(self, way: &str) {
         let app = self.app;
         let state = async || {
-            sqlx::query_as::<_, (i64, i64, i64, i16, i64)>(
-                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.blocked, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
+            sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64)>(
+                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.drained, q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
                  FROM queue q JOIN account a USING (organisation_id) WHERE q.event_id = $1 AND q.operation = 'photo_processing'",
             )
             .bind(self.event.0)
@@ -141,10 +141,10 @@ impl<'a> Scene<'a> {
             .await
             .unwrap()
         };
-        let (available, reserved, waiting, blocked, holds) = state().await;
-        assert_eq!(blocked & 4 != 0, holds > 0, "{way}: held exactly while a hold stands");
-        assert!(blocked & 2 == 0 || available == 0, "{way}: paused with {available} credits");
-        assert_eq!(blocked & 1 != 0, waiting == 0, "{way}: drained exactly when nothing waits");
+        let (available, reserved, waiting, drained, paused, held, holds) = state().await;
+        assert_eq!(held, holds > 0, "{way}: held exactly while a hold stands");
+        assert!(!paused || available == 0, "{way}: paused with {available} credits");
+        assert_eq!(drained, waiting == 0, "{way}: drained exactly when nothing waits");
         let in_flight: i64 =
             sqlx::query_scalar("SELECT count(*) FROM in_flight WHERE organisation_id = $1")
                 .bind(self.organisation.0)
@@ -159,7 +159,7 @@ impl<'a> Scene<'a> {
         assert_eq!(
             i64::try_from(claimed.len()).unwrap(),
             may_run,
-            "{way}: {available} available, {waiting} wait, {holds} holds, blocked {blocked}"
+            "{way}: {available} available, {waiting} wait, {holds} holds, paused {paused}"
         );
         // And with the holds lifted and credit, everything that waits.
         for hold in
@@ -301,13 +301,13 @@ async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_sna
          DECLARE v_paused bigint[]; v_entry bigint;
          BEGIN
              r_credited := true; r_resumed := false;
-             SELECT array_agg(queue_id) INTO v_paused FROM queue WHERE organisation_id = p_organisation AND blocked & 2 <> 0;
+             SELECT array_agg(queue_id) INTO v_paused FROM queue WHERE organisation_id = p_organisation AND paused_since IS NOT NULL;
              UPDATE account SET funded = funded + p_amount, available = available + p_amount, entries = entries + 1
              WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, r_available;
              INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, idempotency_key)
              VALUES (nextval('transaction_id'), p_organisation, p_kind, p_amount, p_actor, p_note, p_key) RETURNING transaction_id INTO r_transaction;
              INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount);
-             UPDATE queue SET blocked = (blocked & ~2)::smallint, no_credit_since = NULL WHERE queue_id = ANY (v_paused);
+             UPDATE queue SET paused_since = NULL WHERE queue_id = ANY (v_paused);
          END $$",
     )
     .execute(&mut owner)

@@ -434,13 +434,13 @@ impl Real {
         for (event, operation) in self.queues {
             let row = &self
                 .sql(format!(
-                    "SELECT q.queue_id, q.head, q.blocked, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND lifted_at IS NULL), q.tail, q.skipped
+                    "SELECT q.queue_id, q.head, q.drained, q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND lifted_at IS NULL), q.tail, q.skipped
                      FROM queue q WHERE event_id = {event} AND operation = '{operation}'"
                 ))
                 .await
                 .unwrap()[0];
-            let (id, head, blocked, holds): (i64, i64, i16, i64) =
-                (row.get(0), row.get(1), row.get(2), row.get(3));
+            let (id, head, drained, paused, held, holds): (i64, i64, bool, bool, bool, i64) =
+                (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5));
             let jobs = self
                 .sql(format!(
                     "SELECT p.key::int, j.retry, o.state::text, s.position IS NOT NULL, f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp()
@@ -477,14 +477,9 @@ impl Real {
                     }
                 })
                 .collect();
-            let queue = Queue {
-                head: usize::try_from(head).unwrap(),
-                jobs,
-                paused: blocked & 2 != 0,
-                holds,
-            };
-            assert_eq!(blocked & 4 != 0, holds > 0);
-            assert_eq!(blocked & 1 != 0, queue.head == queue.jobs.len());
+            let queue = Queue { head: usize::try_from(head).unwrap(), jobs, paused, holds };
+            assert_eq!(held, holds > 0);
+            assert_eq!(drained, queue.head == queue.jobs.len());
             queues.push(queue);
         }
         (accounts, queues)
@@ -613,7 +608,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             real.hire(*worker).await;
         }
         Ask::TopUp { organisation, amount, key } => {
-            let kind = if *amount > 0 { "purchase" } else { "refund" };
+            let kind = if *amount > 0 { "purchase" } else { "adjustment" };
             let id = real.organisations[*organisation];
             let done = real
                 .sql(format!("SELECT top_up({id}, '{kind}', {amount}, 'anna', '', 'key-{key}')"))

@@ -43,11 +43,11 @@ async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() 
     buying.sees("Buy 10 credits for 0.50 EUR").await;
     buying.keep("asked").await;
     buying.press("Buy").await;
-    buying.sees("Photos that waited for them go on.").await;
+    buying.sees("Photos that waited for them resume.").await;
     // The same form once more, as by a second click.
     buying.page.back().await.unwrap();
     buying.press("Buy").await;
-    buying.sees("This was bought before").await;
+    buying.sees("This purchase was made before").await;
 
     watching.shows("processed", "5").await;
     watching.shows("paused", "0").await;
@@ -88,7 +88,7 @@ async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
     browser.keep("why").await;
     browser.go("/queues").await;
     browser.press("Lift").await;
-    browser.sees("Lifted, 2 photos go on").await;
+    browser.sees("If you lift the hold, 2 photos resume").await;
     browser.press("Lift it").await;
     browser.sees("The hold was lifted.").await;
 
@@ -115,7 +115,7 @@ async fn finance_follows_a_refund_to_its_photo() {
     browser.sees("rehearsal/ok/1").await;
     browser.keep("refunds").await;
     browser.press("Receipt").await;
-    browser.sees("1 credit came back").await;
+    browser.sees("1 credit refunded").await;
     browser.sees("balance 5 → 4").await;
     browser.sees("queued by pipeline@club.example").await;
     browser.keep("receipt").await;
@@ -155,8 +155,8 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
 
     browser.press("Process Photos").await;
     browser.write("details[open] input[name=prefix]", "marathon/IMG_000").await;
-    browser.press("Show what it takes").await;
-    browser.sees("All of them finish.").await;
+    browser.press("Show the cost").await;
+    browser.sees("The credits are enough for all of them.").await;
     browser.keep("plan").await;
     assert_eq!(app.count("SELECT count(*) FROM job").await, 0, "asked, and not done");
     browser.press("Queue them").await;
@@ -170,7 +170,7 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     let selfie = store.join("gala/DSC_0001.jpg");
     browser.write("input[name=selfie]", selfie.to_str().unwrap()).await;
     browser.press("Find").await;
-    browser.sees("the most alike first").await;
+    browser.sees("most similar first").await;
     browser.keep("selfie").await;
     browser.close().await;
 }
@@ -341,7 +341,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("receipt", format!("/receipts/{photo}")),
             ("statement", format!("/statements?organisation={organisation}")),
             ("organisations", "/organisations".into()),
-            ("audit", "/deeds".into()),
+            ("audit", "/audit-log".into()),
             ("docs", "/docs".into()),
         ] {
             browser.go(&path).await;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
+use photogate::queue::status::State;
 use photogate::{
-    catalog::events::Pause,
     ids::{HoldId, Operation},
     queue::holds,
 };
@@ -34,10 +34,11 @@ async fn zero_pauses_all_events_of_the_organisation_in_the_transaction_that_spen
     for event in events {
         assert!(app.is_out_of_credit(event).await);
     }
-    assert!(app.processing(unconcerned).await.pause.is_none());
-    let paused_with =
-        app.count("SELECT count(DISTINCT xmin::text) FROM queue WHERE blocked & 2 <> 0").await;
-    let spent_with = app.count("SELECT count(*) FROM account a JOIN queue q USING (organisation_id) WHERE q.blocked & 2 <> 0 AND a.xmin = q.xmin").await;
+    assert!(!app.processing(unconcerned).await.is_stopped());
+    let paused_with = app
+        .count("SELECT count(DISTINCT xmin::text) FROM queue WHERE paused_since IS NOT NULL")
+        .await;
+    let spent_with = app.count("SELECT count(*) FROM account a JOIN queue q USING (organisation_id) WHERE q.paused_since IS NOT NULL AND a.xmin = q.xmin").await;
     assert_eq!(
         (paused_with, spent_with),
         (1, 3),
@@ -195,11 +196,8 @@ async fn a_queue_held_by_a_person_stays_held_after_a_top_up() {
     app.top_up(organisation, 10).await;
 
     assert!(hand.claim(4).await.is_empty());
-    let pause = app.processing(event).await.pause;
-    assert!(
-        matches!(&pause, Some(Pause::Held { owner, .. }) if owner == "ops@example.org"),
-        "{pause:?}"
-    );
+    let queue = app.processing(event).await;
+    assert_eq!((queue.state, queue.owner.as_deref()), (State::Held, Some("ops@example.org")));
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ),
         ("GET", "/v1/people", OWNERS, none(), 200),
         ("PATCH", "/v1/people/{new person}", OWNERS, json!({ "disabled": true }), 200),
-        ("GET", "/v1/deeds", READERS, none(), 200),
+        ("GET", "/v1/audit-log", READERS, none(), 200),
     ]
 }
 
@@ -390,7 +390,7 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
         (&plan["shortfall"], &plan["will_finish"], &plan["runs"]),
         (&json!(1), &json!(2), &json!([]))
     );
-    assert_eq!(app.count("SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM photo) + (SELECT count(*) FROM deed)").await, 0);
+    assert_eq!(app.count("SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM photo) + (SELECT count(*) FROM audit_log)").await, 0);
 
     let mut reject = keys.clone();
     reject["on_insufficient"] = "reject".into();
@@ -415,7 +415,10 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
     );
     let (_, run) = site.get(&format!("/v1/runs/{}", queued["runs"][0]), &token).await;
     assert_eq!((&run["waiting"], &run["processed"]), (&json!(3), &json!(0)));
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'photos.enqueue'").await, 2);
+    assert_eq!(
+        app.count("SELECT count(*) FROM audit_log WHERE action = 'photos.enqueue'").await,
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -673,12 +676,12 @@ async fn an_operators_hold_is_not_lifted_by_a_top_up_and_ends_by_itself_when_it_
         (&queues["items"][0]["waiting"], &queues["items"][0]["funded"]),
         (&json!(1), &json!(1))
     );
-    let (_, deeds) = site.get("/v1/deeds", &operator).await;
+    let (_, deeds) = site.get("/v1/audit-log", &operator).await;
     let actions: Vec<_> = deeds["items"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|deed| deed["action"].as_str().unwrap())
+        .map(|entry| entry["action"].as_str().unwrap())
         .collect();
     assert_eq!(actions, ["queue.lift", "queue.hold"]);
 }

@@ -51,7 +51,7 @@ async fn every_table_is_a_file_too_with_the_same_rows() {
         ("/refunds?format=csv", "photo,photo_id,operation,event,organisation,reason,", 1),
         ("/finance?format=csv", "reason,photos,credits,first,last", 1),
         ("/finance?table=checks&format=csv", "when,kind,took,found,broken", 0),
-        ("/deeds?format=csv", "date,who,did,to,with,organisation", 1),
+        ("/audit-log?format=csv", "date,who,action,subject,details,organisation", 1),
         ("/events/1?format=csv", "photo,photo_id,processing,processing_reason,rotation,", 3),
         ("/events/1?format=csv&state=failed", "photo,photo_id,processing,", 1),
     ] {
@@ -173,7 +173,7 @@ async fn whoever_sees_several_organisations_switches_between_them() {
 
     let anna = Visitor::logged_in(&site, "anna@club.example").await;
     assert_eq!(anna.get(&site, "/organisations").await, 403);
-    assert_eq!(anna.get(&site, &format!("/deeds?organisation={other}")).await, 404);
+    assert_eq!(anna.get(&site, &format!("/audit-log?organisation={other}")).await, 404);
     assert!(!anna.text(&site, "/credits").await.contains("All: name or ID"));
 }
 
@@ -190,10 +190,10 @@ async fn an_organisation_reads_its_own_audit_trail() {
     let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(anna.post(&site, "/events", &form).await, 303);
 
-    let trail = anna.text(&site, "/deeds").await;
+    let trail = anna.text(&site, "/audit-log").await;
     assert!(trail.contains("event.create") && trail.contains("name: City Marathon"), "{trail}");
     let eve = Visitor::logged_in(&site, "eve@other.example").await;
-    assert!(eve.text(&site, "/deeds").await.contains("Nothing has been changed yet."));
+    assert!(eve.text(&site, "/audit-log").await.contains("Nothing has been changed yet."));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,9 +345,9 @@ async fn somebody_who_left_is_logged_out_and_kept_out() {
     let back = json!({ "disabled": false, "password": "another battery horse" });
     assert_eq!(change(&staff, back).await, 200);
     assert_eq!(log_in().await, 401, "with the old password");
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'person.change'").await, 2);
+    assert_eq!(app.count("SELECT count(*) FROM audit_log WHERE action = 'person.change'").await, 2);
     assert_eq!(
-        app.count("SELECT count(*) FROM deed WHERE detail::text LIKE '%battery%'").await,
+        app.count("SELECT count(*) FROM audit_log WHERE detail::text LIKE '%battery%'").await,
         0,
         "no password is told"
     );

@@ -59,7 +59,10 @@ async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() 
 
     app.until_done(event).await;
     assert_eq!(app.credits(organisation).await, (0, 0, 2));
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'credits.top_up'").await, 1);
+    assert_eq!(
+        app.count("SELECT count(*) FROM audit_log WHERE action = 'credits.top_up'").await,
+        1
+    );
     worker.drain().await;
 }
 
@@ -158,7 +161,10 @@ async fn a_service_that_dies_between_the_commit_and_the_answer_has_credited_once
     let (status, again) = buy(&site, organisation, &token, "one", json!({ "credits": 7 })).await;
     assert_eq!((status.as_u16(), &again["credited"]), (200, &json!(false)));
     assert_eq!(app.credits(organisation).await, (7, 0, 0));
-    assert_eq!(app.count("SELECT count(*) FROM deed WHERE action = 'credits.top_up'").await, 1);
+    assert_eq!(
+        app.count("SELECT count(*) FROM audit_log WHERE action = 'credits.top_up'").await,
+        1
+    );
 }
 
 async fn answers(address: SocketAddr) {

@@ -1,7 +1,7 @@
 //! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for twice.
 
 use nix::sys::signal::Signal;
-use photogate::catalog::events::Pause;
+use photogate::queue::status::State;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::App;
@@ -273,6 +273,6 @@ async fn transient_trouble_keeps_its_reservation_and_comes_back() {
     .await;
 
     assert_eq!(app.credits(organisation).await, (4, 1, 0));
-    assert!(!matches!(app.processing(event).await.pause, Some(Pause::NoCredits { .. })));
+    assert_ne!(app.processing(event).await.state, State::NoCredits);
     worker.drain().await;
 }

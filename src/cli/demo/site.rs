@@ -1,4 +1,4 @@
-//! The pages of the demo, and a login for each role.
+//! The pages of the demo, with a login for each role.
 
 use anyhow::Context;
 use sqlx::{PgConnection, PgPool};
@@ -13,7 +13,7 @@ use crate::{
     serve::{self, ServeError},
 };
 
-/// The service, answering for the demo.
+/// The running service of the demo.
 pub(super) struct Site {
     address: String,
     password: String,
@@ -21,20 +21,20 @@ pub(super) struct Site {
     running: JoinHandle<Result<(), ServeError>>,
 }
 
-/// Who logs in, and what they see first.
+/// The accounts: e-mail address, role, and a text on what the role sees.
 const PEOPLE: [(&str, Role, &str); 4] = [
     ("anna@demo-club.example", Role::Organiser, "Credits, events"),
     ("ops@photogate.example", Role::Operator, "Queues, failures, workers"),
-    ("finance@photogate.example", Role::Finance, "The books, refunds, statements"),
-    ("staff@photogate.example", Role::Staff, "All of it"),
+    ("finance@photogate.example", Role::Finance, "Books, refunds, statements"),
+    ("staff@photogate.example", Role::Staff, "Everything"),
 ];
 
 impl Site {
-    /// Answers where the settings say; if that port is taken, on another one.
+    /// Starts the service at the address in the settings; if the port is in use, at a free port.
     pub(super) async fn open(config: &mut Config, pool: PgPool) -> anyhow::Result<Self> {
         let listener = match serve::bind(config).await {
             Ok(listener) => listener,
-            Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no port is free")?,
+            Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no free port was found")?,
         };
         config.listen = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -47,14 +47,14 @@ impl Site {
         Ok(Self { address, password, stop, running })
     }
 
-    /// Makes the accounts; returns lines that tell of them.
+    /// Creates the accounts and a token. Returns lines to print about them.
     pub(super) async fn admit(
         &self,
         db: &mut PgConnection,
         organisation: OrganisationId,
     ) -> anyhow::Result<Vec<String>> {
         let mut lines = vec![
-            format!("The pages are on {}, with the password {}:", self.address, self.password),
+            format!("The pages are on {}. The password is {}:", self.address, self.password),
             String::new(),
         ];
         for (email, role, sees) in PEOPLE {
@@ -66,28 +66,30 @@ impl Site {
         let (_, token) =
             access::create_token(db, "upload pipeline", Role::Pipeline, pipeline, "demo").await?;
         lines.push(String::new());
-        lines.push(format!("The API is described on {}/docs; the pipeline's token:", self.address));
+        lines.push(format!("The API is described on {}/docs. The pipeline's token:", self.address));
         lines.push(format!("  {}", token.0));
         Ok(lines)
     }
 
-    /// What to do with a browser, when everything else has been said.
+    /// Lines that suggest what to try in a browser.
     pub(super) fn walk(&self) -> Vec<String> {
         let Self { address, password, .. } = self;
         vec![
-            format!("With a browser, on {address}, everybody with the password {password}:"),
+            format!("In a browser, on {address}, with the password {password}:"),
             String::new(),
-            "  anna@demo-club.example buys: Events, New event, Process Photos, below marathon/.".into(),
-            "    The credits do not suffice, the queue pauses; Add Credits, and it goes on by itself.".into(),
-            "  ops@photogate.example holds that event under Queues; no top-up lifts it, Lift does.".into(),
-            "  finance@photogate.example follows a refund: Finance, Photos, Receipt.".into(),
+            "  anna@demo-club.example: Events, New event, Process Photos, below marathon/.".into(),
+            "    There are not enough credits, so the queue pauses. Add Credits: it resumes."
+                .into(),
+            "  ops@photogate.example: Queues, Hold. A top-up does not end a hold; Lift does."
+                .into(),
+            "  finance@photogate.example: Finance, Photos, Receipt: follow a refund.".into(),
         ]
     }
 
-    /// Lets what runs end.
+    /// Stops the service, and waits until open requests are answered.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        self.running.await.context("the service broke")??;
+        self.running.await.context("the service failed")??;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in a drill.
+//! The faults that a drill causes.
 
 use std::{fmt, io, time::Duration};
 
@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::{DrillError, Ground, crew::Crew};
 
-/// How often what went wrong.
+/// The number of faults of each kind so far.
 #[derive(Debug, Default)]
 pub(super) struct Chaos {
     round: usize,
@@ -24,19 +24,20 @@ impl fmt::Display for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} kills, {} freezes, PostgreSQL unplugged {} times and its connections cut {} times, Redis emptied {} times and stopped {} times",
+            "{} kills, {} freezes, PostgreSQL crashed {} times and its connections cut {} times, \
+             Redis emptied {} times and stopped {} times",
             self.kills, self.freezes, self.plugs, self.cuts, self.flushes, self.redis_stops
         )
     }
 }
 
 impl Chaos {
-    /// Workers killed until now.
+    /// Returns the number of workers killed so far.
     pub(super) fn kills(&self) -> usize {
         self.kills
     }
 
-    /// One round of it; `left` rounds are left, this one included.
+    /// Causes the faults of one round. `left` rounds are left, including this one.
     pub(super) async fn strike(
         &mut self,
         rng: &mut StdRng,
@@ -48,7 +49,7 @@ impl Chaos {
         for _ in 0..(kills - self.kills).div_ceil(left) {
             self.kills += usize::from(crew.kill_one(rng)?);
         }
-        // Each once early on, so that the shortest drill has it too; then by chance.
+        // Each fault happens once early on, so that the shortest drill has it too; later by chance.
         self.round += 1;
         let round = self.round;
         let mut strikes = |first, one_in| round == first || rng.random_ratio(1, one_in);
@@ -87,7 +88,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Everything is there again.
+    /// Ends all faults: everything runs again.
     pub(super) async fn end(
         &mut self,
         ground: &mut Ground,
@@ -102,12 +103,14 @@ impl Chaos {
     }
 }
 
-/// Whatever they were doing: before the commit, or after it and before the answer.
+/// Cuts all connections to the database, whatever they do: before a commit, or after it but before
+/// the answer.
 async fn cut_connections(ground: &Ground) -> sqlx::Result<()> {
     let mut db = PgConnection::connect(&ground.url).await?;
-    // Not `query!`: this is the server's business, not ours.
+    // Not `query!`: this reads the server's own views, not our tables.
     sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     .execute(&mut db)
     .await?;

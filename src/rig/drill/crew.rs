@@ -1,4 +1,4 @@
-//! The workers of a drill: real processes.
+//! The workers of a drill, which are real processes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,13 +17,13 @@ use tokio::time::Instant;
 
 use super::{Drill, LEASE};
 
-/// What a worker says in its log when the books do not balance.
+/// The log message of a worker when the books do not balance.
 const ALARM: &str = "the books do not balance";
 
-/// And when somebody else has its photo.
+/// The log message of a worker when another worker owns its photo.
 const REFUSED: &str = "a late settle was refused";
 
-/// The workers, and how to hire another.
+/// The workers, and the settings to start more of them.
 pub(super) struct Crew {
     workers: Vec<Worker>,
     wanted: usize,
@@ -35,7 +35,7 @@ pub(super) struct Crew {
 
 struct Worker {
     process: Child,
-    /// Frozen, and until when.
+    /// The time until which the worker is frozen; `None` if it is not frozen.
     thaws_at: Option<Instant>,
 }
 
@@ -55,7 +55,7 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Whoever was killed, or taken down by a photo, is followed by another.
+    /// Thaws workers whose time is over, and starts a worker for each that has died.
     pub(super) fn replace_the_dead(&mut self) -> io::Result<()> {
         let now = Instant::now();
         for worker in &mut self.workers {
@@ -91,7 +91,7 @@ impl Crew {
         Ok(Worker { process, thaws_at: None })
     }
 
-    /// As the kernel does it when memory is out: no goodbye.
+    /// Kills a worker with SIGKILL, as the kernel does when memory runs out.
     pub(super) fn kill_one(&mut self, rng: &mut StdRng) -> io::Result<bool> {
         let living = self
             .workers
@@ -103,7 +103,8 @@ impl Crew {
         Ok(true)
     }
 
-    /// Freezes one until after its lease is over; then it goes on as if nothing had been, and settles late.
+    /// Freezes a worker until after its lease has ended. Then it goes on, and settles its photos
+    /// too late.
     pub(super) fn freeze_one(&mut self, rng: &mut StdRng) -> bool {
         let awake = self.workers.iter_mut().filter(|worker| worker.thaws_at.is_none());
         let Some(worker) = awake.choose(rng) else { return false };
@@ -117,7 +118,7 @@ impl Crew {
         self.workers.iter_mut().for_each(Worker::thaw);
     }
 
-    /// Asks all to leave, and waits until they have.
+    /// Asks all workers to stop, and waits until they have.
     pub(super) async fn dismiss(&mut self) -> io::Result<()> {
         for worker in &self.workers {
             worker.signal(Signal::SIGTERM);
@@ -128,17 +129,17 @@ impl Crew {
         Ok(())
     }
 
-    /// Processes, in all.
+    /// Returns the number of worker processes started so far.
     pub(super) fn started(&self) -> usize {
         self.started
     }
 
-    /// How often a worker came too late with what it had done, and was refused.
+    /// Returns how often a late settlement of a worker was refused.
     pub(super) fn refused(&self) -> io::Result<usize> {
         self.said(REFUSED)
     }
 
-    /// How often a worker cried that the books do not balance, while it all went on.
+    /// Returns how often a worker reported during the drill that the books do not balance.
     pub(super) fn alarms(&self) -> io::Result<usize> {
         self.said(ALARM)
     }
@@ -151,7 +152,7 @@ impl Crew {
 impl Worker {
     fn signal(&self, signal: Signal) {
         if let Ok(process) = i32::try_from(self.process.id()) {
-            // It may have died meanwhile, as workers do here.
+            // The worker may have died in the meantime.
             let _ = kill(Pid::from_raw(process), signal);
         }
     }

@@ -1,5 +1,5 @@
-//! A worker that sleeps through its lease for certain: it claims, says nothing until others have its photos, and then
-//! settles them as if nothing had been.
+//! A worker that always sleeps past its lease. It claims photos, sends no heartbeat until it is
+//! declared dead, and then tries to settle the photos.
 
 use std::time::Duration;
 
@@ -16,18 +16,19 @@ use crate::{
     worker::settle::{Settler, Settling, Verdict},
 };
 
-/// Photos it claims, at most.
+/// Maximum number of photos that a sleeper claims.
 const CLAIMED: usize = 10;
 
-/// How often it tries to claim, ten times a second.
+/// Number of tries to claim photos, ten a second.
 const TRIES: usize = 50;
+/// The lease of a sleeper.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Those who sleep, and what came of those who woke.
+/// The sleepers, each with its late settlements as the result.
 #[derive(Default)]
 pub(super) struct Sleepers(JoinSet<Late>);
 
-/// Settlements that came late.
+/// Number of late settlements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Late {
     pub(super) tried: usize,
@@ -37,11 +38,11 @@ pub(super) struct Late {
 impl Sleepers {
     pub(super) fn send_one(&mut self, pool: &PgPool, number: usize) {
         let pool = pool.clone();
-        // Whoever meets a database that is away has not slept: the next one will.
+        // If the database is down, this sleeper has no result; a later one will.
         self.0.spawn(async move { sleep(&pool, number).await.unwrap_or_default() });
     }
 
-    /// Waits for all of them.
+    /// Waits for all sleepers, and adds up their late settlements.
     pub(super) async fn wake(self) -> Late {
         self.0.join_all().await.into_iter().fold(Late::default(), |sum, late| Late {
             tried: sum.tried + late.tried,
@@ -71,7 +72,7 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
     Ok(late)
 }
 
-/// Claims as soon as there is something to claim, and a database to ask.
+/// Claims photos as soon as some can be claimed and the database is up.
 async fn claim(pool: &PgPool, number: usize) -> Option<(WorkerId, Vec<Reservation>)> {
     for _ in 0..TRIES {
         let name = format!("sleeper-{number}-{:08x}", rand::random::<u32>());

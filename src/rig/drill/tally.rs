@@ -1,4 +1,4 @@
-//! What came of a drill, counted from the database.
+//! The result of a drill, counted from the database.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -13,32 +13,33 @@ use crate::{
     },
 };
 
-/// The result: everything after `kills` must be 0.
+/// The result of a drill. All counts after `kills` must be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Photos that were sent.
+    /// Number of photos that were sent.
     pub jobs: usize,
-    /// Workers that were killed.
+    /// Number of workers that were killed.
     pub kills: usize,
-    /// Photos that are nowhere: never queued, or passed over by a claim without a trace.
+    /// Number of lost photos: never queued, or passed by the head of their queue without a claim.
     pub lost: i64,
-    /// Photos that were charged more than once for an operation.
+    /// Number of photos that were charged more than once for an operation.
     pub charged_twice: i64,
-    /// Photos that are in somebody's hands and come to no end.
+    /// Number of photos that are in progress at the end and were not settled.
     pub stuck: i64,
-    /// Photos that wait although there is credit, and nobody holds them.
+    /// Number of photos that wait at the end, although they are paid for and not held.
     pub stranded: i64,
-    /// Settlements that were taken from a worker that was gone, or for an attempt that had ended.
+    /// Number of settlements that were accepted from a worker that was gone, or for an attempt that
+    /// had ended.
     pub late_settles_accepted: i64,
-    /// Invariants broken, at the end or when a worker looked, links of the chain that do not hold, and accounts that were
-    /// not funded with what was sent.
+    /// Number of other errors in the books: rows that break an invariant at the end, checks by
+    /// workers that found errors, broken chains, and accounts with wrong top-ups.
     pub drift: i64,
-    /// To hold it again.
+    /// The seed, with which the drill can be repeated.
     pub seed: u64,
 }
 
 impl Tally {
-    /// Nothing went wrong.
+    /// Tells whether all counts that must be 0 are 0.
     pub fn is_clean(&self) -> bool {
         [
             self.lost,
@@ -53,35 +54,35 @@ impl Tally {
     }
 }
 
-/// What the books must say.
+/// What the database must contain after the drill.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
-    /// Photos.
+    /// Number of photos that must have been queued.
     pub photos: usize,
-    /// Credits, by organisation.
+    /// Number of credits that each organisation was funded with.
     pub funded: Vec<(OrganisationId, i64)>,
 }
 
-/// What a drill tells beside the tally.
+/// What a drill observed, besides the counts from the database.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    /// What the books must say.
+    /// What the database must contain.
     pub expected: Expected,
-    /// How often a worker saw the books out of balance while it all went on.
+    /// How often a worker reported during the drill that the books do not balance.
     pub alarms: usize,
-    /// Workers that were killed.
+    /// Number of workers that were killed.
     pub kills: usize,
-    /// How often one that slept through its lease was told that its late settlement was taken.
+    /// How often the late settlement of a worker that slept past its lease was accepted.
     pub late_accepted: usize,
-    /// How often a worker came too late with what it had done, and was refused.
+    /// How often a late settlement was refused.
     pub refused: usize,
-    /// In words.
+    /// The faults, in words.
     pub chaos: String,
-    /// Worker processes, in all.
+    /// Number of worker processes that were started.
     pub workers: usize,
 }
 
-/// Counts.
+/// Counts the result of a drill from the database.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -93,13 +94,20 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         checks.iter().filter(|check| check.invariant == name).map(|check| check.violations).sum()
     };
     let counts = sqlx::query!(
-        r#"SELECT (SELECT count(*) FROM (SELECT DISTINCT photo_id, queue_id FROM job) j) AS "photos!",
-                  (SELECT count(*) FROM (SELECT 1 FROM ledger l JOIN job j ON j.job_id = l.transaction_id WHERE l.movement = 'commit'
-                                         GROUP BY j.photo_id, j.queue_id HAVING count(*) > 1) twice) AS "charged_twice!",
+        r#"SELECT (SELECT count(*)
+                   FROM (SELECT DISTINCT photo_id, queue_id FROM job) j) AS "photos!",
+                  (SELECT count(*) FROM (
+                       SELECT 1 FROM ledger l JOIN job j ON j.job_id = l.transaction_id
+                       WHERE l.movement = 'commit'
+                       GROUP BY j.photo_id, j.queue_id HAVING count(*) > 1) twice)
+                  AS "charged_twice!",
                   (SELECT count(*) FROM in_flight) AS "stuck!",
-                  -- By now everything is paid for, and nothing is held.
-                  (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue) AS "stranded!",
-                  (SELECT count(*) FILTER (WHERE violations > 0) + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int FROM reconciliation) AS "alarms!""#
+                  -- At this point everything is paid for, and nothing is held.
+                  (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
+                   FROM queue) AS "stranded!",
+                  (SELECT count(*) FILTER (WHERE violations > 0)
+                          + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int
+                   FROM reconciliation) AS "alarms!""#
     )
     .fetch_one(&mut *db)
     .await?;
@@ -120,7 +128,8 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         late_settles_accepted: broken(late)
             .max(i64::try_from(told.late_accepted).unwrap_or(i64::MAX)),
         drift: drift
-            // A worker that never looked would see nothing.
+            // If no check of the books ended, that counts as an alarm. Without workers there are no
+            // checks.
             + if told.workers > 0 { counts.alarms } else { 0 }
             + i64::try_from(unsealed).unwrap_or(i64::MAX)
             + unfunded(&mut db, &told.expected).await?,
@@ -128,7 +137,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
     })
 }
 
-/// Accounts that were not funded with exactly what was sent, once.
+/// Counts the accounts whose funded credits are not exactly what was sent.
 async fn unfunded(db: &mut PgConnection, expected: &Expected) -> sqlx::Result<i64> {
     let mut wrong = 0;
     for (organisation, funded) in &expected.funded {
@@ -145,6 +154,11 @@ async fn unfunded(db: &mut PgConnection, expected: &Expected) -> sqlx::Result<i6
 
 fn tell(checks: &[Check]) {
     for check in checks.iter().filter(|check| check.violations > 0) {
-        tracing::error!(invariant = check.invariant, violations = check.violations, broken = ?check.broken, "the books do not balance");
+        tracing::error!(
+            invariant = check.invariant,
+            violations = check.violations,
+            broken = ?check.broken,
+            "the books do not balance"
+        );
     }
 }

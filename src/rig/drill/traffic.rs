@@ -1,4 +1,5 @@
-//! What customers send in a drill: photos and top-ups, each of them twice, at once, and again until there is an answer.
+//! The calls of customers in a drill: photos and top-ups. Each call is sent twice at the same time,
+//! and again until there is an answer.
 
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use crate::{
     queue::{enqueue, holds},
 };
 
+/// Number of organisations in a drill.
 const ORGANISATIONS: usize = 4;
+/// Number of events of each organisation.
 const EVENTS: usize = 3;
 
-/// What is sent, and what must come of it.
+/// The calls that were sent, and those that are left to send.
 pub(super) struct Traffic {
     clubs: Vec<Club>,
     left: usize,
@@ -52,12 +55,13 @@ impl Traffic {
         Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new() })
     }
 
-    /// Photos sent.
+    /// Returns the number of photos sent so far.
     pub(super) fn sent(&self) -> usize {
         self.sent
     }
 
-    /// What each organisation's account must have been funded with, and how many photos there must be.
+    /// Returns how many photos there must be, and the credits that each organisation must have been
+    /// funded with.
     pub(super) fn expected(&self) -> super::tally::Expected {
         super::tally::Expected {
             photos: self.sent,
@@ -65,7 +69,7 @@ impl Traffic {
         }
     }
 
-    /// A share of what is left; `rounds` are left.
+    /// Sends a share of the remaining photos, and a top-up. `rounds` rounds are left.
     pub(super) async fn send(&mut self, rng: &mut StdRng, pool: &PgPool, rounds: usize) {
         let share = self.left.div_ceil(rounds);
         let club = rng.random_range(0..self.clubs.len());
@@ -84,20 +88,22 @@ impl Traffic {
                 self.hold_or_lift(pool, event, operation).await;
             }
         }
-        // Less than what is waiting, most of the time: credit runs out, and comes back.
+        // The top-up is mostly smaller than the number of waiting photos. So credits run out again
+        // and again.
         let poor = rng.random_range(0..self.clubs.len());
         let lacking = self.clubs[poor].lacking() * rng.random_range(1..=11) / 10;
         self.top_up(pool, poor, lacking).await;
     }
 
-    /// An operator holds a queue, or lifts what was held before.
+    /// Places a hold on a queue, or lifts an earlier hold, as an operator does.
     async fn hold_or_lift(&mut self, pool: &PgPool, event: EventId, operation: Operation) {
         if self.holds.len() < 3 {
             let held = async || -> sqlx::Result<HoldId> {
                 holds::hold(&mut *pool.acquire().await?, event, operation, "ops", "a drill", None)
                     .await
             };
-            // Sent once: a hold that was placed twice is two holds, and both would have to be lifted.
+            // This is sent only once. Sent twice, it would place two holds, and both would have to
+            // be lifted.
             if let Ok(hold) = held().await {
                 self.holds.push(hold);
             }
@@ -106,9 +112,9 @@ impl Traffic {
         }
     }
 
-    /// The rest is paid for, and nothing is held any more.
+    /// Adds credits for all remaining photos, and lifts all holds.
     pub(super) async fn fund_everything(&mut self, pool: &PgPool) {
-        // Also those whose answer was lost.
+        // Reads the holds from the database, because the answers to some calls were lost.
         let standing = async || {
             sqlx::query_scalar!(
                 r#"SELECT hold_id AS "hold: HoldId" FROM hold WHERE lifted_at IS NULL"#
@@ -154,7 +160,7 @@ impl Club {
     }
 }
 
-/// A photo's key says what happens to it. Most are fine.
+/// Makes the key of a photo. It says what happens to the photo; most are processed.
 fn act(rng: &mut StdRng, number: usize) -> String {
     let act = match rng.random_range(0..10_000) {
         0 => "crash",
@@ -165,7 +171,7 @@ fn act(rng: &mut StdRng, number: usize) -> String {
         260..1260 => "slow-20",
         _ => "ok",
     };
-    // The shortest drill has one of each, too.
+    // The first photos make sure that the shortest drill has each kind, too.
     let act = match number {
         5 => "crash",
         6 => "panic",
@@ -183,22 +189,23 @@ async fn enqueue(
     keys: &[String],
 ) -> Result<(), enqueue::EnqueueError> {
     enqueue::enqueue(&mut *pool.acquire().await?, event, operation, keys, "drill").await?;
-    // Nobody rings: workers that are idle find it when they poll, as they do when Redis is away.
+    // No wake-up is sent. Idle workers find the photos when they poll, as they do when Redis is
+    // down.
     Ok(())
 }
 
-/// Sends the same twice, at once.
+/// Sends the same call twice at the same time.
 async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
     tokio::join!(until_answered(&send), until_answered(&send));
 }
 
-/// As a customer's program does: again, until there is an answer.
+/// Sends a call again until there is an answer, as a customer's program does.
 async fn until_answered<T, E: std::fmt::Display>(send: &impl AsyncFn() -> Result<T, E>) -> T {
     loop {
         match send().await {
             Ok(answer) => return answer,
             Err(error) => {
-                tracing::debug!(%error, "sent again");
+                tracing::debug!(%error, "no answer: the call is sent again");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! Where the servers keep what they keep, and as whom PostgreSQL runs.
+//! The directory of the servers' data, and the user that PostgreSQL runs as.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ use nix::{
 
 use super::ServicesError;
 
-/// A directory while it is used: nobody else's at the same time, and gone afterwards.
+/// A directory that is locked while it is used, and deleted afterwards.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
@@ -36,12 +36,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Whoever comes next empties it anyway.
+        // If this fails, the next start empties the directory.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Who runs PostgreSQL: we, or the user `postgres` if we are root.
+/// The user that PostgreSQL runs as: the current one, or the user `postgres` if that is root.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Runner(Option<(Uid, Gid)>);
 
@@ -60,14 +60,14 @@ impl Runner {
         if let Self(Some((uid, gid))) = self {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
-        // Not ours to pass on: a PGDATA or PGHOST of the person at the keyboard means another server.
+        // Variables such as PGDATA or PGHOST in the user's environment mean another server.
         for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGOPTIONS"] {
             command.env_remove(name);
         }
         command
     }
 
-    /// Makes a directory his.
+    /// Makes the runner the owner of a directory.
     pub(super) fn give(self, directory: &Path) -> io::Result<()> {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         match self {
@@ -78,7 +78,8 @@ impl Runner {
         }
     }
 
-    /// The place itself, empty, or, if he cannot reach it (a clone under root's home), one of its own under /var/tmp.
+    /// Empties the place and returns it. If the runner cannot reach it (a clone below root's home),
+    /// a directory below /var/tmp is used.
     fn reachable(self, place: &Path) -> io::Result<PathBuf> {
         let made = self.empty(place)?;
         let entered = self.command("test").args(["-w"]).arg(&made).current_dir("/").status()?;

@@ -1,4 +1,4 @@
-//! A private PostgreSQL.
+//! Starts and stops a private PostgreSQL server.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use super::{
     supervised::{START_MAX, Supervised, last_words, on_path},
 };
 
-/// A private PostgreSQL.
+/// A private PostgreSQL server and the data it keeps between starts.
 #[derive(Debug)]
 pub struct Postgres {
     runner: Runner,
@@ -63,7 +63,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Starts it again after [`pull_the_plug`](Self::pull_the_plug).
+    /// Starts the server again after [`pull_the_plug`](Self::pull_the_plug).
     ///
     /// # Errors
     /// See [`ServicesError`].
@@ -73,7 +73,8 @@ impl Postgres {
         let sockets = self.sockets.to_string_lossy().into_owned();
         Supervised::prepare(&mut server, "INT", &program);
         server.arg("-D").arg(&self.data);
-        // On a socket nobody else may open; durable as a real one, but small.
+        // The socket's directory is closed to other users. The server is as durable as a real one,
+        // but small.
         server.args([
             "-c",
             "listen_addresses=",
@@ -111,7 +112,7 @@ impl Postgres {
         }
     }
 
-    /// The address of a database on it.
+    /// Returns the address of a database on this server.
     pub fn url(&self, database: &str) -> String {
         let sockets: String =
             url::form_urlencoded::byte_serialize(self.sockets.to_string_lossy().as_bytes())
@@ -119,10 +120,11 @@ impl Postgres {
         format!("postgres:///{database}?host={sockets}&user=postgres&port=5432&sslmode=disable")
     }
 
-    /// Pulls the plug, as `pg_ctl -m immediate stop` does: no checkpoint, recovery at the next start.
+    /// Stops the server as a power cut would, with `pg_ctl -m immediate stop`: without a
+    /// checkpoint, so that the next start does a recovery.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When `pg_ctl` fails.
     pub fn pull_the_plug(&mut self) -> io::Result<()> {
         let stopped = self
             .runner
@@ -140,7 +142,8 @@ impl Postgres {
     }
 }
 
-/// The directory of the newest PostgreSQL: on the PATH, or where Debian keeps it.
+/// Finds the directory of PostgreSQL's programs: the newest version where Debian installs it, else
+/// the one on the PATH.
 fn postgres_programs() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<(u32, PathBuf)> = debian

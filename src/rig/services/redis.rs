@@ -1,4 +1,4 @@
-//! A private Redis.
+//! Starts and stops a private Redis server.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Starts it again after [`stop`](Self::stop), empty.
+    /// Starts the server again after [`stop`](Self::stop). It is empty then.
     ///
     /// # Errors
     /// See [`ServicesError`].
@@ -76,22 +76,22 @@ impl Redis {
         }
     }
 
-    /// Stops it; everything in it is gone.
+    /// Stops the server. All its data is lost.
     pub fn stop(&mut self) {
         self.server = None;
         let _ = fs::remove_file(&self.socket);
     }
 
-    /// Forgets everything.
+    /// Deletes everything in it.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When Redis cannot be reached.
     pub async fn empty(&self) -> redis::RedisResult<()> {
         let mut db = Client::open(self.url())?.get_multiplexed_async_connection().await?;
         redis::cmd("FLUSHALL").query_async(&mut db).await
     }
 
-    /// Its address.
+    /// Returns the address of the server.
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
     }

@@ -1,4 +1,4 @@
-//! A server process that does not outlive us.
+//! A server process that ends with the process that started it.
 
 use std::{
     fs::{self, File},
@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-/// A server is given this long to start; one that starts in a second on a desk may need more on a busy machine.
+/// The time that a server gets to start. It takes a second on an idle machine, but may take much
+/// longer on a busy one.
 pub(super) const START_MAX: Duration = Duration::from_secs(60);
 
-/// A server under a shell that stops it when we are gone: the shell waits on a pipe that only we hold open.
+/// A server below a shell. The shell stops the server when this process ends: it waits on a pipe
+/// that only this process holds open.
 #[derive(Debug)]
 pub(super) struct Supervised(Child);
 
@@ -20,14 +22,16 @@ impl Supervised {
     pub(super) fn prepare(shell: &mut Command, signal: &str, program: &Path) {
         let script = format!(
             "exec 3<&0; \"$0\" \"$@\" </dev/null 3<&- & server=$!; \
-             {{ read _ <&3; kill -{signal} $server; }} & watch=$!; wait $server; kill $watch 2>/dev/null"
+             {{ read _ <&3; kill -{signal} $server; }} & watch=$!; wait $server; \
+             kill $watch 2>/dev/null"
         );
         shell.arg("-c").arg(script).arg(program);
     }
 
     pub(super) fn start(mut shell: Command, log: &Path) -> io::Result<Self> {
         let log = File::create(log)?;
-        // A group of its own: Ctrl-C at the keyboard is for us, and we stop the server when we are done with it.
+        // The server gets a process group of its own. So Ctrl-C reaches only this process, which
+        // stops the server when it no longer needs it.
         shell
             .current_dir("/")
             .process_group(0)

@@ -1,4 +1,4 @@
-//! Who may do what, and who did what.
+//! Tokens, people and the audit log.
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -6,10 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
 use crate::{
-    access::{
-        self, Caller, Person, Role, Token,
-        audit_log::{self, Deed},
-    },
+    access::{self, Caller, Person, Role, Token, audit_log::AuditEntry},
     commands::{CreatedToken, MAY_ADMIT, NewPerson, NewToken, PersonChange},
     ids::{PersonId, TokenId},
     serve::{
@@ -19,22 +16,32 @@ use crate::{
     },
 };
 
-/// Tokens, without their secrets.
+/// A list of tokens, without their secrets.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tokens {
     items: Vec<Token>,
 }
 
-/// The tokens, newest first, at most 1,000.
-#[utoipa::path(get, path = "/v1/tokens", tag = "Access", responses((status = 200, body = Tokens)))]
+/// Lists the tokens that the caller may see, newest first, at most 1,000.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    tag = "Access",
+    responses((status = 200, body = Tokens)),
+)]
 pub(super) async fn tokens(State(service): State<Service>, caller: Caller) -> Answer<Tokens> {
     caller.must_be(MAY_ADMIT)?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(Tokens { items: access::tokens(&mut db, caller.organisation).await? }))
 }
 
-/// Makes a token. Its secret is in the answer, and nowhere else.
-#[utoipa::path(post, path = "/v1/tokens", tag = "Access", responses((status = 201, body = CreatedToken)))]
+/// Creates a token. Its secret is in this answer only; it cannot be read again.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    tag = "Access",
+    responses((status = 201, body = CreatedToken)),
+)]
 pub(super) async fn create_token(
     State(service): State<Service>,
     caller: Caller,
@@ -44,9 +51,14 @@ pub(super) async fn create_token(
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
 
-/// Revokes a token, and ends the sessions that were begun with it.
-#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "Access", params(("token" = TokenId, Path, description = "Of the token")),
-    responses((status = 204, description = "It is of no use any more")))]
+/// Revokes a token, and ends the sessions that logged in with it.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{token}",
+    tag = "Access",
+    params(("token" = TokenId, Path, description = "The token's number")),
+    responses((status = 204, description = "The token is revoked")),
+)]
 pub(super) async fn revoke_token(
     State(service): State<Service>,
     caller: Caller,
@@ -56,8 +68,16 @@ pub(super) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Gives somebody an account for the pages.
-#[utoipa::path(post, path = "/v1/people", tag = "Access", responses((status = 201, description = "They can log in"), (status = 409, body = Problem, description = "The address has an account")))]
+/// Creates an account with which a person can log in to the pages.
+#[utoipa::path(
+    post,
+    path = "/v1/people",
+    tag = "Access",
+    responses(
+        (status = 201, description = "The account was created; the person can log in"),
+        (status = 409, body = Problem, description = "This e-mail address has an account already"),
+    ),
+)]
 pub(super) async fn create_person(
     State(service): State<Service>,
     caller: Caller,
@@ -67,23 +87,35 @@ pub(super) async fn create_person(
     Ok(StatusCode::CREATED)
 }
 
-/// Those with an account.
+/// A list of people.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct People {
     items: Vec<Person>,
 }
 
-/// Those with an account for the pages, the newest first, at most 1,000.
-#[utoipa::path(get, path = "/v1/people", tag = "Access", responses((status = 200, body = People)))]
+/// Lists the people with an account for the pages, newest first, at most 1,000.
+#[utoipa::path(
+    get,
+    path = "/v1/people",
+    tag = "Access",
+    responses((status = 200, body = People)),
+)]
 pub(super) async fn people(State(service): State<Service>, caller: Caller) -> Answer<People> {
     caller.must_be(MAY_ADMIT)?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(People { items: access::people(&mut db, caller.organisation).await? }))
 }
 
-/// Keeps somebody from logging in; staff also lets them again, or gives them another password. Their sessions end.
-#[utoipa::path(patch, path = "/v1/people/{person}", tag = "Access", params(("person" = PersonId, Path, description = "Of the person")),
-    responses((status = 200, body = Person)))]
+/// Disables an account, and ends its sessions.
+///
+/// Staff may also enable an account again, or set a new password.
+#[utoipa::path(
+    patch,
+    path = "/v1/people/{person}",
+    tag = "Access",
+    params(("person" = PersonId, Path, description = "The person's number")),
+    responses((status = 200, body = Person)),
+)]
 pub(super) async fn change_person(
     State(service): State<Service>,
     caller: Caller,
@@ -93,27 +125,35 @@ pub(super) async fn change_person(
     Ok(axum::Json(service.commands.change_person(&caller, id, &change).await?))
 }
 
-/// Which deeds.
+/// Which page of the audit log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
-    /// `next` of the page before.
+    /// `next` of the previous page; without it, the first page.
     after: Option<i64>,
-    /// Rows, at most.
+    /// Maximum number of entries; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// Who changed what, newest first.
-#[utoipa::path(get, path = "/v1/deeds", tag = "Access", params(Which), responses((status = 200, body = Page<Deed>)))]
-pub(super) async fn deeds(
+/// Lists the entries of the audit log: who changed what, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit-log",
+    tag = "Access",
+    params(Which),
+    responses((status = 200, body = Page<AuditEntry>)),
+)]
+pub(super) async fn audit_log(
     State(service): State<Service>,
     caller: Caller,
     Query(which): Query<Which>,
-) -> Answer<Page<Deed>> {
+) -> Answer<Page<AuditEntry>> {
     caller.must_be(&[Role::Organiser, Role::Operator, Role::Finance, Role::Staff])?;
     let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    let found = audit_log::list(&mut db, caller.organisation, which.after, limit + 1).await?;
-    Ok(axum::Json(Page::of(found, limit, |deed| deed.id.to_string())))
+    let found =
+        crate::access::audit_log::list(&mut db, caller.organisation, which.after, limit + 1)
+            .await?;
+    Ok(axum::Json(Page::of(found, limit, |entry| entry.id.to_string())))
 }

@@ -1,4 +1,4 @@
-//! For finance: every credit that came back, for which photo and why, and that the books balance.
+//! For finance: receipts, refunds, and checks that the books balance.
 
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -25,9 +25,17 @@ use crate::{
 
 const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
-/// Everything that happened to the credit of a photo.
-#[utoipa::path(get, path = "/v1/photos/{photo}/receipt", tag = "Books", params(("photo" = PhotoId, Path, description = "Of the photo")),
-    responses((status = 200, body = Receipt)))]
+/// Shows everything that happened to the credit of a photo.
+///
+/// For each time the photo was queued: who queued it, the reservation, the attempts, the commit or
+/// refund, and the links that seal the entries.
+#[utoipa::path(
+    get,
+    path = "/v1/photos/{photo}/receipt",
+    tag = "Books",
+    params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
+    responses((status = 200, body = Receipt)),
+)]
 pub(super) async fn receipt(
     State(service): State<Service>,
     caller: Caller,
@@ -40,15 +48,15 @@ pub(super) async fn receipt(
     receipt.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
 }
 
-/// Which refunds.
+/// Filters for refunds.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
-    /// From this instant on; 31 days ago, if nobody says.
+    /// Only refunds at or after this instant; if missing, those of the last 31 days.
     pub(crate) since: Option<DateTime<Utc>>,
-    /// Up to this instant.
+    /// Only refunds before this instant.
     pub(crate) until: Option<DateTime<Utc>>,
-    /// Of this organisation.
+    /// Only refunds of this organisation (its number).
     pub(crate) organisation: Option<OrganisationId>,
 }
 
@@ -66,22 +74,28 @@ impl Which {
     }
 }
 
-/// How refunds are counted.
+/// How refunds are grouped.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Counted {
-    /// By what.
+    /// One group for each reason, event or organisation; by reason if missing.
     by: Option<By>,
 }
 
-/// Refunds, counted.
+/// The groups of refunds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Counts {
     items: Vec<Refunds>,
 }
 
-/// Credits that came back, counted by reason, event or organisation.
-#[utoipa::path(get, path = "/v1/refunds", tag = "Books", params(Which, Counted), responses((status = 200, body = Counts)))]
+/// Counts refunded credits by reason, event or organisation.
+#[utoipa::path(
+    get,
+    path = "/v1/refunds",
+    tag = "Books",
+    params(Which, Counted),
+    responses((status = 200, body = Counts)),
+)]
 pub(super) async fn refunds(
     State(service): State<Service>,
     caller: Caller,
@@ -95,19 +109,25 @@ pub(super) async fn refunds(
     Ok(axum::Json(Counts { items }))
 }
 
-/// Which page.
+/// Which page of the refunds.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct At {
-    /// `next` of the page before.
+    /// `next` of the previous page; without it, the first page.
     after: Option<String>,
-    /// Rows, at most.
+    /// Maximum number of refunds; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// Credits that came back, photo by photo, oldest first.
-#[utoipa::path(get, path = "/v1/refunds/photos", tag = "Books", params(Which, At), responses((status = 200, body = Page<Refund>)))]
+/// Lists refunds, one for each photo, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/refunds/photos",
+    tag = "Books",
+    params(Which, At),
+    responses((status = 200, body = Page<Refund>)),
+)]
 pub(super) async fn refunded_photos(
     State(service): State<Service>,
     caller: Caller,
@@ -117,7 +137,7 @@ pub(super) async fn refunded_photos(
     caller.must_be(MAY_READ)?;
     let filter = which.filter(&caller)?;
     let limit = limit(at.limit)?;
-    let bad = || Problem::invalid("after", "this is no cursor: take `next` of the page before");
+    let bad = || Problem::invalid("after", "not a valid cursor: use `next` of the previous page");
     let after = at.after.as_deref().map(|after| {
         let (micros, job) = after.split_once('-').ok_or_else(bad)?;
         let micros = micros.parse().map_err(|_| bad())?;
@@ -135,14 +155,19 @@ pub(super) async fn refunded_photos(
     })))
 }
 
-/// Checks of the books.
+/// A list of checks of the books.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Reconciliations {
     items: Vec<Reconciliation>,
 }
 
-/// The last 50 checks of the books that ended, newest first.
-#[utoipa::path(get, path = "/v1/reconciliations", tag = "Books", responses((status = 200, body = Reconciliations)))]
+/// Lists the last 50 finished checks of the books, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/reconciliations",
+    tag = "Books",
+    responses((status = 200, body = Reconciliations)),
+)]
 pub(super) async fn reconciliations(
     State(service): State<Service>,
     caller: Caller,
@@ -153,8 +178,13 @@ pub(super) async fn reconciliations(
     Ok(axum::Json(Reconciliations { items: reconciliations::latest(&mut db, 50).await? }))
 }
 
-/// Checks the books now, cheaply, as workers do every minute.
-#[utoipa::path(post, path = "/v1/reconciliations", tag = "Books", responses((status = 200, body = Checked)))]
+/// Runs the cheap check of the books now, the one that workers run every minute.
+#[utoipa::path(
+    post,
+    path = "/v1/reconciliations",
+    tag = "Books",
+    responses((status = 200, body = Checked)),
+)]
 pub(super) async fn reconcile(
     State(service): State<Service>,
     caller: Caller,

@@ -1,4 +1,4 @@
-//! What an organisation has, and where it went.
+//! An organisation's credits: its account, history, months, days and statements.
 
 use axum::extract::State;
 use chrono::NaiveDate;
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Who reads the books of an organisation.
+/// The roles that may read the history of an organisation.
 const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
 async fn exists(db: &mut PgConnection, id: OrganisationId) -> Result<Balance, Problem> {
@@ -33,9 +33,14 @@ async fn exists(db: &mut PgConnection, id: OrganisationId) -> Result<Balance, Pr
     balance.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
-/// Credits: available, reserved for photos in progress, and spent.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/credits", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Balance)))]
+/// Shows an organisation's account: credits available, reserved for photos in progress, and spent.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/credits",
+    tag = "Credits",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses((status = 200, body = Balance)),
+)]
 pub(super) async fn balance(
     State(service): State<Service>,
     caller: Caller,
@@ -46,9 +51,20 @@ pub(super) async fn balance(
     exists(&mut db, id).await.map(axum::Json)
 }
 
-/// Everything that moved credits, newest first. It adds up to the available balance.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/history", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"), HistoryFilter), responses((status = 200, body = Page<Movement>)))]
+/// Lists everything that changed the available credits, newest first.
+///
+/// The rows add up to the available balance. There is one row for each top-up, and for each run one
+/// row of usage a month (and one of refunds).
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/history",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        HistoryFilter,
+    ),
+    responses((status = 200, body = Page<Movement>)),
+)]
 pub(super) async fn history(
     State(service): State<Service>,
     caller: Caller,
@@ -62,15 +78,20 @@ pub(super) async fn history(
     movements(&mut db, id, &which).await.map(axum::Json)
 }
 
-/// The months of an organisation.
+/// A list of months.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Months {
     items: Vec<Month>,
 }
 
-/// The current month and the three before it, in the organisation's time zone.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/months", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Months)))]
+/// Summarises the current month and the three before it, in the organisation's time zone.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/months",
+    tag = "Credits",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses((status = 200, body = Months)),
+)]
 pub(super) async fn months(
     State(service): State<Service>,
     caller: Caller,
@@ -83,23 +104,31 @@ pub(super) async fn months(
     Ok(axum::Json(Months { items: months::latest(&mut db, id, 3).await? }))
 }
 
-/// The days of a month.
+/// A list of 31 days.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Days {
     items: Vec<Day>,
 }
 
-/// Which days.
+/// Which days to show.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct From {
-    /// The first day.
+    /// The first of the 31 days, as `2026-11-01`.
     first: NaiveDate,
 }
 
-/// What was used day by day, for 31 days, in the organisation's time zone.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/days", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"), From), responses((status = 200, body = Days)))]
+/// Lists the credits used on each of 31 days, in the organisation's time zone.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/days",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        From,
+    ),
+    responses((status = 200, body = Days)),
+)]
 pub(super) async fn days(
     State(service): State<Service>,
     caller: Caller,
@@ -114,10 +143,26 @@ pub(super) async fn days(
     Ok(axum::Json(Days { items: days::days(&mut db, id, first, 31).await? }))
 }
 
-/// The statement of a month: opening, every movement, closing. That of a month that is over never changes.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/statements/{month}", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"), ("month" = String, Path, description = "As in 2026-11", example = "2026-11")),
-    responses((status = 200, body = Statement), (status = 413, body = Problem, description = "The month has more than 100,000 movements: the command line writes them all")))]
+/// Shows the statement of a month: opening balance, every row of the history, closing balance.
+///
+/// The statement of a month that is over never changes.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/statements/{month}",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        ("month" = String, Path, description = "The month, as `2026-11`", example = "2026-11"),
+    ),
+    responses(
+        (status = 200, body = Statement),
+        (
+            status = 413,
+            body = Problem,
+            description = "The month has more than 100,000 rows: use `photogate statement`",
+        ),
+    ),
+)]
 pub(super) async fn statement(
     State(service): State<Service>,
     caller: Caller,

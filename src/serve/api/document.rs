@@ -1,4 +1,4 @@
-//! The OpenAPI document: completed with what all endpoints have in common, served as JSON and as a page to read.
+//! The OpenAPI document: adds what all endpoints share, and serves it as JSON and as a page.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
@@ -13,10 +13,11 @@ use utoipa::openapi::{
 
 use super::Service;
 
-/// What each call answers, by its name: shortened, but true to the shapes. A test compares them.
+/// One example answer for each operation, by the operation's ID. A test checks them against the
+/// schemas.
 const EXAMPLES: &str = include_str!("examples.json");
 
-/// Adds to every endpoint how to authenticate, an example of what it answers, and its "no"s.
+/// Adds to every endpoint its authentication, an example answer, and the common error answers.
 pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -46,25 +47,25 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
                 let responses = &mut operation.responses.responses;
                 responses.entry(status.to_owned()).or_insert_with(|| problem(meaning));
             };
-            no("401", "No token, or one that is revoked");
-            no("403", "This role may not do that");
-            no("422", "Something in the request cannot be: `errors` says which part");
-            no("429", "Too many requests: come back after `Retry-After` seconds");
-            no("503", "Something that this needs does not answer: try again");
+            no("401", "The token is missing, unknown or revoked");
+            no("403", "The caller's role or organisation does not allow this");
+            no("422", "The request is not valid: `errors` says which part");
+            no("429", "Too many requests: try again after `Retry-After` seconds");
+            no("503", "The database or the photo store does not answer: try again");
             let of_one =
                 operation.parameters.iter().flatten().any(|one| one.name == "organisation");
             if has_parts || has_body || of_one {
-                no("404", "There is no such thing, or not for this token");
+                no("404", "It does not exist, or this token may not see it");
             }
             if has_body {
-                no("400", "The body cannot be read");
+                no("400", "The body is malformed");
                 no("413", "The body is larger than 16 MiB, or asks for too much at once");
-                no("415", "The body is of another kind");
+                no("415", "The body's `Content-Type` is not supported");
             }
             if makes {
-                no("409", "This contradicts what is there: `code` says how");
+                no("409", "The request conflicts with the present state: `code` says how");
             }
-            // What else goes wrong on the way looks the same.
+            // Error answers that handlers declare themselves are problems too.
             for (status, response) in &mut operation.responses.responses {
                 if let (true, RefOr::T(response)) = (status.starts_with(['4', '5']), response)
                     && let Some(content) = response.content.shift_remove("application/json")
@@ -77,7 +78,7 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// An example to every answer that is a "yes".
+/// Sets the example of every successful answer.
 fn illustrate(operation: &mut Operation, example: &Value) {
     for (status, response) in &mut operation.responses.responses {
         if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
@@ -107,7 +108,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
     .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// The document, and a page of it.
+/// Serves the document at `/v1/openapi.json`, and as a page at `/docs`.
 pub(in crate::serve) fn routes(document: Arc<OpenApi>) -> Router<Service> {
     let json = serde_json::to_string_pretty(&*document).unwrap_or_default();
     let value = serde_json::to_value(&*document).unwrap_or_default();
@@ -119,7 +120,8 @@ pub(in crate::serve) fn routes(document: Arc<OpenApi>) -> Router<Service> {
     Router::new().route("/v1/openapi.json", get(served)).route("/docs", get(read))
 }
 
-/// To read, without scripts: every endpoint with what it takes, what it answers, and a call to copy.
+/// The page `/docs`, without scripts: each endpoint with its parameters, its answers, an example
+/// and a curl command.
 fn page(document: &Value) -> Markup {
     let none = serde_json::Map::new();
     let paths = document["paths"].as_object().unwrap_or(&none);
@@ -143,7 +145,11 @@ fn page(document: &Value) -> Markup {
             body { main.docs {
                 h1 { "photogate API" }
                 p { (document["info"]["description"].as_str().unwrap_or_default()) }
-                p { "A program sends its token as " code { "Authorization: Bearer …" } ". The same as " a href="/v1/openapi.json" { "OpenAPI 3.1" } "." }
+                p {
+                    "Programs send their token as " code { "Authorization: Bearer …" } ". "
+                    "This page is also available as " a href="/v1/openapi.json" { "OpenAPI 3.1" }
+                    "."
+                }
                 nav aria-label="Sections" { @for tag in tags {
                     @let name = tag["name"].as_str().unwrap_or_default();
                     a href={ "#" (name) } { (name) } " "
@@ -153,14 +159,19 @@ fn page(document: &Value) -> Markup {
                     section id=(name) {
                         h2 { (name) }
                         p { (tag["description"].as_str().unwrap_or_default()) }
-                        @for (path, method, operation) in by_tag.get(name).map(Vec::as_slice).unwrap_or_default() {
+                        @let endpoints = by_tag.get(name).map(Vec::as_slice).unwrap_or_default();
+                        @for (path, method, operation) in endpoints {
                             (endpoint(document, path, method, operation))
                         }
                     }
                 }
-                h2 { "Shapes" }
-                @for (name, schema) in document["components"]["schemas"].as_object().unwrap_or(&none) {
-                    details id={ "shape-" (name) } { summary { code { (name) } } pre { (serde_json::to_string_pretty(schema).unwrap_or_default()) } }
+                h2 { "Schemas" }
+                @let schemas = document["components"]["schemas"].as_object().unwrap_or(&none);
+                @for (name, schema) in schemas {
+                    details id={ "shape-" (name) } {
+                        summary { code { (name) } }
+                        pre { (serde_json::to_string_pretty(schema).unwrap_or_default()) }
+                    }
                 }
             } }
         }
@@ -178,20 +189,29 @@ fn endpoint(document: &Value, path: &str, method: &str, operation: &Value) -> Ma
             @let parameters = operation["parameters"].as_array().unwrap_or(&none);
             @if !parameters.is_empty() {
                 ul { @for parameter in parameters {
-                    li { code { (parameter["name"].as_str().unwrap_or_default()) } " (" (parameter["in"].as_str().unwrap_or_default()) ") "
-                        (parameter["description"].as_str().unwrap_or_default()) }
+                    li {
+                        code { (parameter["name"].as_str().unwrap_or_default()) }
+                        " (" (parameter["in"].as_str().unwrap_or_default()) ") "
+                        (parameter["description"].as_str().unwrap_or_default())
+                    }
                 } }
             }
-            ul { @for (status, response) in operation["responses"].as_object().into_iter().flatten() {
-                li { strong { (status) } " " (response["description"].as_str().unwrap_or_default()) " " (shape(response)) }
+            @let responses = operation["responses"].as_object();
+            ul { @for (status, response) in responses.into_iter().flatten() {
+                li {
+                    strong { (status) } " "
+                    (response["description"].as_str().unwrap_or_default()) " " (shape(response))
+                }
             } }
             pre { (call(document, path, &method, operation)) }
-            @if let Some(example) = example(operation) { pre { (serde_json::to_string_pretty(example).unwrap_or_default()) } }
+            @if let Some(example) = example(operation) {
+                pre { (serde_json::to_string_pretty(example).unwrap_or_default()) }
+            }
         }
     }
 }
 
-/// What it answers when all is well.
+/// The example of the successful answer.
 fn example(operation: &Value) -> Option<&Value> {
     let mut answers = operation["responses"].as_object()?.iter();
     let (_, yes) = answers.find(|(status, _)| status.starts_with('2'))?;
@@ -207,7 +227,7 @@ fn shape(of: &Value) -> Markup {
     html! { @if let Some(name) = name { a href={ "#shape-" (name) } { code { (name) } } } }
 }
 
-/// A call to copy.
+/// A curl command that calls the endpoint.
 fn call(document: &Value, path: &str, method: &str, operation: &Value) -> String {
     let path = path
         .replace("{photo}", "0193a1c0-0000-7000-8000-000000000000")

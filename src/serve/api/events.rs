@@ -18,32 +18,39 @@ use crate::{
     },
 };
 
-/// An event with its queues.
+/// An event and the state of its queues.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Shown {
     #[serde(flatten)]
     event: Event,
-    /// One for each operation.
+    /// The event's queues, one for each operation.
     queues: Vec<Queue>,
 }
 
-/// Which events.
+/// Filters for events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
-    /// Of this organisation; whoever belongs to one sees its events only.
+    /// Only events of this organisation (its number). A caller of an organisation sees only its
+    /// events.
     organisation: Option<OrganisationId>,
-    /// A part of its name, or its number.
+    /// Only events whose name contains this text, or whose number it is.
     name: Option<String>,
-    /// The last event of the page before.
+    /// `next` of the previous page; without it, the first page.
     after: Option<EventId>,
-    /// Rows, at most.
+    /// Maximum number of events; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// Events, newest first.
-#[utoipa::path(get, path = "/v1/events", tag = "Events", params(Which), responses((status = 200, body = Page<Event>)))]
+/// Lists events, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "Events",
+    params(Which),
+    responses((status = 200, body = Page<Event>)),
+)]
 pub(super) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -66,8 +73,13 @@ pub(super) async fn list(
     Ok(axum::Json(Page::of(found, limit, |event| event.id.to_string())))
 }
 
-/// Makes an event, with a queue for each operation.
-#[utoipa::path(post, path = "/v1/events", tag = "Events", responses((status = 201, body = Event)))]
+/// Creates an event, with a queue for each operation.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "Events",
+    responses((status = 201, body = Event)),
+)]
 pub(super) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -77,9 +89,14 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
 
-/// An event, with its queues.
-#[utoipa::path(get, path = "/v1/events/{event}", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Shown)))]
+/// Shows an event and its queues.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Shown)),
+)]
 pub(super) async fn show(
     State(service): State<Service>,
     caller: Caller,
@@ -91,8 +108,13 @@ pub(super) async fn show(
 }
 
 /// Changes the settings of an event.
-#[utoipa::path(patch, path = "/v1/events/{event}", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Event)))]
+#[utoipa::path(
+    patch,
+    path = "/v1/events/{event}",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Event)),
+)]
 pub(super) async fn change(
     State(service): State<Service>,
     caller: Caller,
@@ -103,9 +125,16 @@ pub(super) async fn change(
     Ok(axum::Json(changed))
 }
 
-/// Deletes an event: what was seen on its photos is forgotten, nothing more of it runs; the books and the photos stay.
-#[utoipa::path(delete, path = "/v1/events/{event}", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 204, description = "It is deleted")))]
+/// Deletes an event and the findings of its photos.
+///
+/// No more of its photos are processed. Its photos in the store and its entries in the ledger stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/events/{event}",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 204, description = "The event is deleted")),
+)]
 pub(super) async fn delete(
     State(service): State<Service>,
     caller: Caller,
@@ -115,17 +144,25 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How many numbers an event's start list has.
+/// The size of a start list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listed {
-    /// Numbers.
+    /// How many bib numbers the start list has.
     numbers: i32,
 }
 
-/// Replaces the start list: one number a line, or CSV with a column named `bib` or `number`. It decides about photos
-/// processed from now on. An empty body: the event has none.
-#[utoipa::path(put, path = "/v1/events/{event}/start-list", tag = "Events", params(("event" = EventId, Path, description = "Of the event")),
-    request_body(content = String, content_type = "text/csv", example = "bib\n1482\nA207\n"), responses((status = 200, body = Listed)))]
+/// Replaces an event's start list.
+///
+/// The body has one bib number in each line, or is CSV with a column named `bib` or `number`. An
+/// empty body removes the start list. The list applies to photos that are processed from now on.
+#[utoipa::path(
+    put,
+    path = "/v1/events/{event}/start-list",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    request_body(content = String, content_type = "text/csv", example = "bib\n1482\nA207\n"),
+    responses((status = 200, body = Listed)),
+)]
 pub(super) async fn start_list(
     State(service): State<Service>,
     caller: Caller,

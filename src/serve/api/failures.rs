@@ -1,4 +1,4 @@
-//! What failed, and why, and trying it again.
+//! Failed photos and their reasons, and how to retry them.
 
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,26 +19,35 @@ use crate::{
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
-/// Which failures.
+/// Filters for failures.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Failures {
-    /// Of this organisation.
+    /// Only failures of this organisation (its number).
     organisation: Option<OrganisationId>,
-    /// Of this event.
+    /// Only failures of this event (its number).
     event: Option<EventId>,
-    /// That failed since this instant; if nobody says: of an event all, otherwise those of 31 days.
+    /// Only failures at or after this instant. If missing: with `event` all its failures, otherwise
+    /// those of the last 31 days.
     since: Option<DateTime<Utc>>,
 }
 
-/// Failures, by event, operation and reason.
+/// Failures, grouped by event, operation and reason.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Groups {
     items: Vec<Group>,
 }
 
-/// What failed and was not retried since, counted by event, operation and reason; most first, at most 500 groups.
-#[utoipa::path(get, path = "/v1/failures", tag = "Queues", params(Failures), responses((status = 200, body = Groups)))]
+/// Counts failed photos by event, operation and reason.
+///
+/// Photos that were retried since are not counted. The largest groups come first, at most 500.
+#[utoipa::path(
+    get,
+    path = "/v1/failures",
+    tag = "Queues",
+    params(Failures),
+    responses((status = 200, body = Groups)),
+)]
 pub(super) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -59,23 +68,32 @@ pub(super) async fn list(
     Ok(axum::Json(Groups { items: failures::groups(&mut db, asked).await? }))
 }
 
-/// Which failed photos to try again.
+/// Which failed photos to queue again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "photo_processing", "reason": "photo_missing", "dry_run": true}))]
+#[schema(example = json!({
+    "operation": "photo_processing",
+    "reason": "photo_missing",
+    "dry_run": true,
+}))]
 pub(super) struct NewRetry {
-    /// For this operation.
+    /// The operation that failed; required.
     operation: Option<Operation>,
-    /// Only those that failed for this reason.
+    /// Only photos that failed for this reason; if missing, for any reason.
     reason: Option<String>,
-    /// Only says what it would cost.
+    /// If true, nothing is queued: the answer says what the retry would cost.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Queues failed photos again, or says what that would cost.
-#[utoipa::path(post, path = "/v1/events/{event}/retry", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Retried)))]
+/// Queues failed photos again, at most 10,000. Each reserves a credit again.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/retry",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Retried)),
+)]
 pub(super) async fn retry(
     State(service): State<Service>,
     caller: Caller,

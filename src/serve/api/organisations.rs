@@ -1,4 +1,4 @@
-//! Organisations: for staff to make, and for their people to look at.
+//! Organisations: staff creates and changes them, their own people can read them.
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -17,30 +17,41 @@ use crate::{
     },
 };
 
-/// All organisations.
+/// The list of all organisations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct All {
     items: Vec<Organisation>,
 }
 
-/// A new organisation.
+/// An organisation to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "Athletics Club", "time_zone": "Europe/Berlin", "price": "0.05 EUR", "photos_under": "athletics-club/"}))]
+#[schema(example = json!({
+    "name": "Athletics Club",
+    "time_zone": "Europe/Berlin",
+    "price": "0.05 EUR",
+    "photos_under": "athletics-club/",
+}))]
 pub(super) struct NewOrganisation {
-    /// As people call it: 1 to 200 characters.
+    /// The display name, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     name: String,
-    /// Whose months are these, as in `Europe/Berlin`.
+    /// The time zone of its months and statements, as `Europe/Berlin`.
     time_zone: String,
-    /// What a credit costs, as in `0.05 EUR`; without, nothing can be bought.
+    /// The price of one credit, as `0.05 EUR`; if missing, the organisation cannot buy credits.
     price: Option<String>,
-    /// Where its photos are in the store: its people can queue no others. Empty: anywhere, for who has the store alone.
+    /// The prefix of its photos in the store, as `athletics-club/`: it can queue no other photos.
+    /// Empty: no limit, for a store that only this organisation uses.
     photos_under: String,
 }
 
-/// The organisations.
-#[utoipa::path(get, path = "/v1/organisations", tag = "Organisations", responses((status = 200, body = All)))]
+/// Lists all organisations.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations",
+    tag = "Organisations",
+    responses((status = 200, body = All)),
+)]
 pub(super) async fn list(State(service): State<Service>, caller: Caller) -> Answer<All> {
     caller.must_be(&[Role::Staff])?;
     let mut db = service.database.acquire().await?;
@@ -51,8 +62,13 @@ fn price(text: &str) -> Result<Price, Problem> {
     text.parse().map_err(|error| Problem::invalid("/price", error))
 }
 
-/// Makes an organisation, with an account of 0 credits.
-#[utoipa::path(post, path = "/v1/organisations", tag = "Organisations", responses((status = 201, body = Organisation)))]
+/// Creates an organisation with an account of 0 credits.
+#[utoipa::path(
+    post,
+    path = "/v1/organisations",
+    tag = "Organisations",
+    responses((status = 201, body = Organisation)),
+)]
 pub(super) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -65,9 +81,14 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
 
-/// An organisation.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}", tag = "Organisations",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Organisation)))]
+/// Shows an organisation and its settings.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}",
+    tag = "Organisations",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses((status = 200, body = Organisation)),
+)]
 pub(super) async fn show(
     State(service): State<Service>,
     caller: Caller,
@@ -79,21 +100,26 @@ pub(super) async fn show(
     found.map(axum::Json).ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
-/// What to change; what is left away stays.
+/// The settings to change; settings that are missing stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"price": "0.04 EUR"}))]
 #[schema(as = OrganisationChange)]
 pub(super) struct Change {
-    /// What a credit costs, as in `0.05 EUR`; empty: nothing can be bought any more.
+    /// The price of one credit, as `0.05 EUR`; an empty text stops the sale of credits.
     price: Option<String>,
-    /// Where its photos are in the store.
+    /// The prefix of its photos in the store, as `athletics-club/`.
     photos_under: Option<String>,
 }
 
-/// Changes an organisation.
-#[utoipa::path(patch, path = "/v1/organisations/{organisation}", tag = "Organisations",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Organisation)))]
+/// Changes the settings of an organisation.
+#[utoipa::path(
+    patch,
+    path = "/v1/organisations/{organisation}",
+    tag = "Organisations",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses((status = 200, body = Organisation)),
+)]
 pub(super) async fn change(
     State(service): State<Service>,
     caller: Caller,

@@ -1,4 +1,4 @@
-//! Where photos stand, and what was seen on them.
+//! The state of photos, and what was found on them.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -20,24 +20,29 @@ use crate::{
     },
 };
 
-/// Which photos.
+/// Filters for photos.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
-    /// Only in this state, for either operation.
+    /// Only photos that are in this state, for either operation.
     pub(crate) state: Option<photos::State>,
-    /// Only with a bib number that begins so.
+    /// Only photos with a bib number that begins with this text.
     pub(crate) bib: Option<String>,
-    /// The key of the last photo of the page before.
+    /// `next` of the previous page, a photo's key; without it, the first page.
     pub(crate) after: Option<String>,
-    /// Rows, at most.
+    /// Maximum number of photos; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     pub(crate) limit: Option<i64>,
 }
 
-/// The photos of an event, by key.
-#[utoipa::path(get, path = "/v1/events/{event}/photos", tag = "Photos", params(("event" = EventId, Path, description = "Of the event"), Which),
-    responses((status = 200, body = Page<Photo>)))]
+/// Lists the photos of an event, sorted by key.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/photos",
+    tag = "Photos",
+    params(("event" = EventId, Path, description = "The event's number"), Which),
+    responses((status = 200, body = Page<Photo>)),
+)]
 pub(super) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -55,9 +60,14 @@ pub(super) async fn list(
     Ok(axum::Json(Page::of(found, limit, |photo| photo.key.clone())))
 }
 
-/// A photo.
-#[utoipa::path(get, path = "/v1/photos/{photo}", tag = "Photos", params(("photo" = PhotoId, Path, description = "Of the photo")),
-    responses((status = 200, body = Photo)))]
+/// Shows a photo: its states, and what was found on it.
+#[utoipa::path(
+    get,
+    path = "/v1/photos/{photo}",
+    tag = "Photos",
+    params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
+    responses((status = 200, body = Photo)),
+)]
 pub(super) async fn show(
     State(service): State<Service>,
     caller: Caller,

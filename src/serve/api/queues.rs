@@ -1,4 +1,4 @@
-//! What runs, what does not, and what a person can do about it.
+//! Queues, workers, holds, and skipped photos.
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -20,29 +20,35 @@ use crate::{
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
-/// Which queues.
+/// Filters for queues.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
-    /// Of this organisation.
+    /// Only queues of this organisation (its number).
     pub(crate) organisation: Option<OrganisationId>,
-    /// Of this event.
+    /// Only queues of this event (its number).
     pub(crate) event: Option<EventId>,
-    /// In this state.
+    /// Only queues in this state.
     pub(crate) state: Option<QueueState>,
-    /// Whose event or organisation is called so, in part.
+    /// Only queues whose event or organisation has this text in its name.
     pub(crate) name: Option<String>,
-    /// What comes first.
+    /// The order of the list; by state if missing.
     pub(crate) sort: Option<Sort>,
-    /// `next` of the page before.
+    /// `next` of the previous page, with the same `sort`; without it, the first page.
     pub(crate) after: Option<String>,
-    /// Rows, at most.
+    /// Maximum number of queues; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     pub(crate) limit: Option<i64>,
 }
 
-/// Queues, the paused ones first.
-#[utoipa::path(get, path = "/v1/queues", tag = "Queues", params(Which), responses((status = 200, body = Page<Queue>)))]
+/// Lists queues; unless `sort` says otherwise, paused queues come first.
+#[utoipa::path(
+    get,
+    path = "/v1/queues",
+    tag = "Queues",
+    params(Which),
+    responses((status = 200, body = Page<Queue>)),
+)]
 pub(super) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -53,7 +59,7 @@ pub(super) async fn list(
     page(&mut db, &caller, &which).await.map(axum::Json)
 }
 
-/// The same for pages.
+/// Reads one page of queues.
 pub(crate) async fn page(
     db: &mut PgConnection,
     caller: &Caller,
@@ -65,7 +71,7 @@ pub(crate) async fn page(
     let limit = limit(which.limit)?;
     let after = which.after.as_deref().filter(|after| !after.is_empty()).map(|after| {
         let bad =
-            |_| Problem::invalid("after", "this is no cursor: take `next` of the page before");
+            |_| Problem::invalid("after", "not a valid cursor: use `next` of the previous page");
         after.parse().map_err(bad)
     });
     let filter = Filter {
@@ -82,22 +88,32 @@ pub(crate) async fn page(
     Ok(Page { items: found.items.into_iter().map(|(_, queue)| queue).collect(), next: found.next })
 }
 
-/// All queues together.
-#[utoipa::path(get, path = "/v1/queues/totals", tag = "Queues", responses((status = 200, body = Totals)))]
+/// Shows the totals of all queues that the caller may see.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/totals",
+    tag = "Queues",
+    responses((status = 200, body = Totals)),
+)]
 pub(super) async fn totals(State(service): State<Service>, caller: Caller) -> Answer<Totals> {
     caller.must_be(MAY_LOOK)?;
     let mut db = service.database.acquire().await?;
     Ok(axum::Json(status::totals(&mut db, caller.organisation).await?))
 }
 
-/// The workers that are there.
+/// A list of workers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Workers {
     items: Vec<Worker>,
 }
 
-/// The workers, how much each has, and when it was last heard of.
-#[utoipa::path(get, path = "/v1/workers", tag = "Queues", responses((status = 200, body = Workers)))]
+/// Lists the workers, with the photos that each has in hand and the time left of its lease.
+#[utoipa::path(
+    get,
+    path = "/v1/workers",
+    tag = "Queues",
+    responses((status = 200, body = Workers)),
+)]
 pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> Answer<Workers> {
     caller.must_be(MAY_HOLD)?;
     caller.must_run_photogate()?;
@@ -105,9 +121,16 @@ pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> A
     Ok(axum::Json(Workers { items: status::workers(&mut db).await? }))
 }
 
-/// Holds an event's queues: nothing more of it runs, whatever is topped up, until the hold is lifted or ends.
-#[utoipa::path(post, path = "/v1/events/{event}/holds", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 201, body = Held)))]
+/// Holds an event's queues: no more of its photos are claimed until the hold is lifted or ends.
+///
+/// A top-up does not end a hold.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/holds",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 201, body = Held)),
+)]
 pub(super) async fn hold(
     State(service): State<Service>,
     caller: Caller,
@@ -118,9 +141,14 @@ pub(super) async fn hold(
     Ok((StatusCode::CREATED, axum::Json(held)))
 }
 
-/// Lifts a hold. Others on the same queue stay, and so does a pause for want of credits.
-#[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "Queues", params(("hold" = HoldId, Path, description = "Of the hold")),
-    responses((status = 204, description = "It is lifted")))]
+/// Lifts a hold. Other holds on the same queue stay, and so does a pause for want of credits.
+#[utoipa::path(
+    delete,
+    path = "/v1/holds/{hold}",
+    tag = "Queues",
+    params(("hold" = HoldId, Path, description = "The hold's number")),
+    responses((status = 204, description = "The hold is lifted")),
+)]
 pub(super) async fn lift(
     State(service): State<Service>,
     caller: Caller,
@@ -130,15 +158,20 @@ pub(super) async fn lift(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How many photos it concerned; the others were not in that state.
+/// The number of photos that were changed; the others were in a state that does not allow it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Count {
     photos: u32,
 }
 
-/// Takes photos out of their queue before they are claimed: they cost nothing.
-#[utoipa::path(post, path = "/v1/events/{event}/skip", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Count)))]
+/// Skips waiting photos: they are not claimed, and cost nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/skip",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Count)),
+)]
 pub(super) async fn skip(
     State(service): State<Service>,
     caller: Caller,
@@ -149,9 +182,14 @@ pub(super) async fn skip(
     Ok(axum::Json(Count { photos }))
 }
 
-/// Puts photos that were taken out back into their queue.
-#[utoipa::path(post, path = "/v1/events/{event}/restore", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Count)))]
+/// Puts skipped photos back into their queue.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/restore",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Count)),
+)]
 pub(super) async fn restore(
     State(service): State<Service>,
     caller: Caller,

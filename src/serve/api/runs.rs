@@ -1,4 +1,4 @@
-//! Photos are queued: by their keys, by a prefix of the store, or all of an event.
+//! Runs: queueing photos by their keys, by a prefix of the store, or all photos of an event.
 
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
@@ -22,34 +22,50 @@ use crate::{
     },
 };
 
-/// Which photos, and for what. Exactly one of `keys`, `prefix` and `all` says which.
+/// Photos to queue, and the operation. Exactly one of `keys`, `prefix` and `all` is required.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"operation": "photo_processing", "keys": ["2026/marathon/IMG_0001.jpg", "2026/marathon/IMG_0002.jpg"], "dry_run": true}))]
+#[schema(example = json!({
+    "operation": "photo_processing",
+    "keys": ["2026/marathon/IMG_0001.jpg", "2026/marathon/IMG_0002.jpg"],
+    "dry_run": true,
+}))]
 pub(super) struct NewRun {
-    /// What to do with them.
+    /// The operation to queue the photos for; required.
     operation: Option<Operation>,
-    /// These photos: their keys in the store, at most 10,000.
+    /// Queues the photos with these keys in the store, at most 10,000.
     keys: Option<Vec<String>>,
-    /// All photos of the store below this prefix that were not queued before: a sync.
+    /// Queues all photos of the store below this prefix that were not queued before (a sync).
     prefix: Option<String>,
-    /// All photos of the event that are known, for either operation: Go Live.
+    /// Queues all photos of the event that were ever queued for either operation (Go Live).
     #[serde(default)]
     all: bool,
-    /// Only says what would happen.
+    /// If true, nothing is queued: the answer says what would happen.
     #[serde(default)]
     dry_run: bool,
-    /// What if credits do not suffice.
+    /// What to do if there are not enough credits; `wait` if missing.
     #[serde(default)]
     on_insufficient: OnInsufficient,
 }
 
-/// Queues photos, or says what that would take.
+/// Queues photos, or says what that would cost.
 ///
-/// What was queued before is not queued again: the same call twice costs nothing the second time.
-#[utoipa::path(post, path = "/v1/events/{event}/runs", tag = "Runs", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 202, body = FundingPlan, description = "Queued"), (status = 200, body = FundingPlan, description = "A dry run: this would happen"),
-              (status = 402, body = Problem, description = "Credits do not suffice, and `on_insufficient` is `reject`")))]
+/// Photos that were queued before are not queued again, so it is safe to send the same call twice.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/runs",
+    tag = "Runs",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses(
+        (status = 202, body = FundingPlan, description = "The photos were queued"),
+        (status = 200, body = FundingPlan, description = "A dry run: nothing was changed"),
+        (
+            status = 402,
+            body = Problem,
+            description = "There are not enough credits, and `on_insufficient` is `reject`",
+        ),
+    ),
+)]
 pub(super) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -64,7 +80,7 @@ pub(super) async fn create(
         (Some(keys), None, false) => Which::Keys(keys),
         (None, Some(prefix), false) => Which::Below(prefix, &service.store),
         (None, None, true) => Which::All,
-        _ => return Err(Problem::invalid("", "say exactly one of keys, prefix and all")),
+        _ => return Err(Problem::invalid("", "send exactly one of keys, prefix and all")),
     };
     let enqueue = Enqueue {
         operation: needed(asked.operation)?,
@@ -77,9 +93,14 @@ pub(super) async fn create(
     Ok((status, axum::Json(planned)))
 }
 
-/// How far a run is.
-#[utoipa::path(get, path = "/v1/runs/{run}", tag = "Runs", params(("run" = RunId, Path, description = "Of the run")),
-    responses((status = 200, body = Run)))]
+/// Shows how many photos of a run are waiting, in progress, processed and failed.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{run}",
+    tag = "Runs",
+    params(("run" = RunId, Path, description = "The run's number")),
+    responses((status = 200, body = Run)),
+)]
 pub(super) async fn show(
     State(service): State<Service>,
     caller: Caller,
@@ -96,21 +117,26 @@ async fn visible(db: &mut PgConnection, caller: &Caller, run: RunId) -> Result<R
         .ok_or_else(|| Problem::not_found(format!("run {run}")))
 }
 
-/// Which page.
+/// Which page of the photos.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PhotosPage {
-    /// The position of the last photo of the page before.
+    /// `next` of the previous page, a photo's position; without it, the first page.
     #[param(minimum = 0)]
     after: Option<i64>,
-    /// Rows, at most.
+    /// Maximum number of photos; 50 if missing.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
 }
 
-/// The photos of a run, in the order in which they were queued.
-#[utoipa::path(get, path = "/v1/runs/{run}/photos", tag = "Runs", params(("run" = RunId, Path, description = "Of the run"), PhotosPage),
-    responses((status = 200, body = super::Page<PhotoOfRun>)))]
+/// Lists the photos of a run, in the order in which they were queued.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{run}/photos",
+    tag = "Runs",
+    params(("run" = RunId, Path, description = "The run's number"), PhotosPage),
+    responses((status = 200, body = super::Page<PhotoOfRun>)),
+)]
 pub(super) async fn photos(
     State(service): State<Service>,
     caller: Caller,

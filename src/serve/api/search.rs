@@ -1,4 +1,4 @@
-//! Photos, found by a number or by a face.
+//! Searches for photos by bib number or by face.
 
 use axum::{body::Bytes, extract::State};
 use serde::{Deserialize, Serialize};
@@ -20,27 +20,32 @@ use crate::{
     },
 };
 
-/// Which number.
+/// The bib number to search for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Number {
-    /// As people write it: letters and digits.
+    /// The bib number: letters and digits, at most ten; upper or lower case.
     #[param(example = "A207")]
     number: String,
-    /// Also the numbers that begin so.
+    /// If true, also finds numbers that begin with `number`.
     #[serde(default)]
     prefix: bool,
 }
 
-/// Photos with a number, at most 1,000; the surest first.
+/// Photos with the bib number, at most 1,000, highest score first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FoundByBib {
     items: Vec<ByBib>,
 }
 
-/// The photos of an event with a bib number.
-#[utoipa::path(get, path = "/v1/events/{event}/search/bib", tag = "Photos", params(("event" = EventId, Path, description = "Of the event"), Number),
-    responses((status = 200, body = FoundByBib)))]
+/// Finds the photos of an event on which a bib number was read.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/search/bib",
+    tag = "Photos",
+    params(("event" = EventId, Path, description = "The event's number"), Number),
+    responses((status = 200, body = FoundByBib)),
+)]
 pub(super) async fn bib(
     State(service): State<Service>,
     caller: Caller,
@@ -54,25 +59,40 @@ pub(super) async fn bib(
     Ok(axum::Json(FoundByBib { items }))
 }
 
-/// How alike.
+/// How similar the faces must be.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Alike {
-    /// The least cosine of two faces; from 0.45 on they are most likely one person's.
+    /// The minimum cosine similarity, from -1 to 1; 0.45 if missing. From 0.45 on, two faces are
+    /// most likely of one person.
     #[param(minimum = -1.0, maximum = 1.0)]
     score_min: Option<f32>,
 }
 
-/// Photos with a face like that of the selfie, at most 1,000; most alike first.
+/// Photos with a face similar to that of the selfie, at most 1,000, most similar first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FoundByFace {
     items: Vec<ByFace>,
 }
 
-/// The photos of an event with the face that is nearest on a selfie. The selfie is not kept.
-#[utoipa::path(post, path = "/v1/events/{event}/search/selfie", tag = "Photos", params(("event" = EventId, Path, description = "Of the event"), Alike),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A JPEG, PNG, WebP, GIF or TIFF"),
-    responses((status = 200, body = FoundByFace), (status = 409, body = Problem, description = "The event's face search is off")))]
+/// Finds the photos of an event that show the person of a selfie.
+///
+/// If the selfie has several faces, the largest one is used. The selfie is not kept.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/search/selfie",
+    tag = "Photos",
+    params(("event" = EventId, Path, description = "The event's number"), Alike),
+    request_body(
+        content = Vec<u8>,
+        content_type = "application/octet-stream",
+        description = "A photo: JPEG, PNG, WebP, GIF or TIFF",
+    ),
+    responses(
+        (status = 200, body = FoundByFace),
+        (status = 409, body = Problem, description = "The event's face search is off"),
+    ),
+)]
 pub(super) async fn selfie(
     State(service): State<Service>,
     caller: Caller,
@@ -83,7 +103,7 @@ pub(super) async fn selfie(
     caller.must_be(&[Role::Organiser, Role::Pipeline, Role::Staff])?;
     let score_min = asked.score_min.unwrap_or(SAME_PERSON);
     if !(-1.0..=1.0).contains(&score_min) {
-        return Err(Problem::invalid("score_min", "score_min is between -1 and 1"));
+        return Err(Problem::invalid("score_min", "score_min must be between -1 and 1"));
     }
     by_selfie(&service, &caller, event, photo, score_min)
         .await

@@ -1,4 +1,5 @@
-//! Credits come in: bought, granted, adjusted. Each has a key, and comes in once, however often it is sent.
+//! Top-ups: purchases, grants and adjustments. Each has an idempotency key, and is booked only
+//! once, however often it is sent.
 
 use axum::{
     extract::State,
@@ -23,39 +24,56 @@ use crate::{
     },
 };
 
-/// Credits to bring in.
+/// A correction of an organisation's credits.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"credits": 1000, "note": "invoice 2026-118"}))]
 pub(super) struct Amount {
-    /// How many.
+    /// Number of credits to add; negative: to take back.
     credits: Credits,
-    /// For the history: up to 1,000 characters.
+    /// A note for the history, up to 1,000 characters.
     #[serde(default)]
     #[schema(max_length = 1000)]
     note: String,
 }
 
-/// Credits to buy.
+/// A purchase of credits.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"credits": 1000, "price": "0.05 EUR", "note": "invoice 2026-118"}))]
 pub(super) struct Purchase {
-    /// How many.
+    /// Number of credits to buy.
     credits: Credits,
-    /// What a credit is thought to cost, as in `0.05 EUR`: if it costs something else, nothing is bought.
+    /// The price of one credit that the buyer expects, as `0.05 EUR`. If the present price differs,
+    /// nothing is bought.
     price: Option<String>,
-    /// For the history: up to 1,000 characters.
+    /// A note for the history, up to 1,000 characters.
     #[serde(default)]
     #[schema(max_length = 1000)]
     note: String,
 }
 
-/// Buys credits, at the organisation's price. Queues that were paused for want of credits go on by themselves.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/purchases", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this purchase: sent again, it is credited once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was credited before")))]
+/// Buys credits at the organisation's price.
+///
+/// Queues that were paused for want of credits resume automatically.
+#[utoipa::path(
+    post,
+    path = "/v1/organisations/{organisation}/purchases",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        (
+            "Idempotency-Key" = String,
+            Header,
+            description = "1 to 200 characters, new for each purchase; a repeated key changes \
+                           nothing",
+        ),
+    ),
+    responses(
+        (status = 201, body = Credited),
+        (status = 200, body = Credited, description = "It was credited before; nothing changed"),
+    ),
+)]
 pub(super) async fn purchase(
     State(service): State<Service>,
     caller: Caller,
@@ -69,27 +87,40 @@ pub(super) async fn purchase(
     credit(&service, &caller, id, &headers, TopUpKind::Purchase, &amount, price).await
 }
 
-/// A grant: given by staff.
+/// Credits that staff gives without payment.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"credits": 100, "note": "for the trial", "free": true}))]
 pub(super) struct Grant {
-    /// How many.
+    /// Number of credits to grant.
     credits: Credits,
-    /// For the history: up to 1,000 characters.
+    /// A note for the history, up to 1,000 characters.
     #[serde(default)]
     #[schema(max_length = 1000)]
     note: String,
-    /// Shown as Free Credits instead of Admin Grant.
+    /// If true, the history shows Free Credits instead of Admin Grant.
     #[serde(default)]
     free: bool,
 }
 
-/// Grants credits.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/grants", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this grant: sent again, it is credited once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was credited before")))]
+/// Grants credits to an organisation, without payment.
+#[utoipa::path(
+    post,
+    path = "/v1/organisations/{organisation}/grants",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        (
+            "Idempotency-Key" = String,
+            Header,
+            description = "1 to 200 characters, new for each grant; a repeated key changes nothing",
+        ),
+    ),
+    responses(
+        (status = 201, body = Credited),
+        (status = 200, body = Credited, description = "It was credited before; nothing changed"),
+    ),
+)]
 pub(super) async fn grant(
     State(service): State<Service>,
     caller: Caller,
@@ -102,11 +133,27 @@ pub(super) async fn grant(
     credit(&service, &caller, id, &headers, kind, &amount, None).await
 }
 
-/// Adjusts credits: a refund by support; negative, it takes some back, as many as are available.
-#[utoipa::path(post, path = "/v1/organisations/{organisation}/adjustments", tag = "Credits",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation"),
-           ("Idempotency-Key" = String, Header, description = "Of this adjustment: sent again, it is booked once")),
-    responses((status = 201, body = Credited), (status = 200, body = Credited, description = "It was booked before")))]
+/// Corrects an organisation's credits, up or down.
+///
+/// A negative number takes credits back, but never more than are available.
+#[utoipa::path(
+    post,
+    path = "/v1/organisations/{organisation}/adjustments",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        (
+            "Idempotency-Key" = String,
+            Header,
+            description = "1 to 200 characters, new for each adjustment; a repeated key changes \
+                           nothing",
+        ),
+    ),
+    responses(
+        (status = 201, body = Credited),
+        (status = 200, body = Credited, description = "It was booked before; nothing changed"),
+    ),
+)]
 pub(super) async fn adjust(
     State(service): State<Service>,
     caller: Caller,
@@ -114,7 +161,7 @@ pub(super) async fn adjust(
     headers: HeaderMap,
     Json(amount): Json<Amount>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    credit(&service, &caller, id, &headers, TopUpKind::Refund, &amount, None).await
+    credit(&service, &caller, id, &headers, TopUpKind::Adjustment, &amount, None).await
 }
 
 async fn credit(

@@ -1,4 +1,4 @@
-//! Why something does not run.
+//! Explains why photos are not processed, and what to do.
 
 use axum::extract::State;
 
@@ -12,9 +12,14 @@ use crate::{
     serve::{Service, input::Path, problem::Problem},
 };
 
-/// Why an event's photos do not run, and the one thing to do.
-#[utoipa::path(get, path = "/v1/events/{event}/why", tag = "Queues", params(("event" = EventId, Path, description = "Of the event")),
-    responses((status = 200, body = Why)))]
+/// Explains why an event's photos are not processed, and what to do.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/why",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Why)),
+)]
 pub(super) async fn event(
     State(service): State<Service>,
     caller: Caller,
@@ -26,9 +31,14 @@ pub(super) async fn event(
     why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("event {event}")))
 }
 
-/// Why an organisation's photos do not run, and the one thing to do.
-#[utoipa::path(get, path = "/v1/organisations/{organisation}/why", tag = "Queues",
-    params(("organisation" = OrganisationId, Path, description = "Of the organisation")), responses((status = 200, body = Why)))]
+/// Explains why an organisation's photos are not processed, and what to do.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/why",
+    tag = "Queues",
+    params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
+    responses((status = 200, body = Why)),
+)]
 pub(super) async fn organisation(
     State(service): State<Service>,
     caller: Caller,
@@ -40,9 +50,14 @@ pub(super) async fn organisation(
     why.map(axum::Json).ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
-/// Why a photo does not run, and the one thing to do.
-#[utoipa::path(get, path = "/v1/photos/{photo}/why", tag = "Queues", params(("photo" = PhotoId, Path, description = "Of the photo")),
-    responses((status = 200, body = Why)))]
+/// Explains why a photo is not processed, and what to do.
+#[utoipa::path(
+    get,
+    path = "/v1/photos/{photo}/why",
+    tag = "Queues",
+    params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
+    responses((status = 200, body = Why)),
+)]
 pub(super) async fn photo(
     State(service): State<Service>,
     caller: Caller,

@@ -1,4 +1,5 @@
-//! Whatever costs or destroys is asked once more, with what it will do: by a page that may be loaded again, whose button does it.
+//! The page that asks before an action that costs credits or deletes data. It says what the action
+//! will do; loading the page changes nothing, only its button does.
 
 use axum::response::Html;
 use maud::{Markup, html};
@@ -6,22 +7,22 @@ use maud::{Markup, html};
 use super::layout;
 use crate::serve::caller::Browser;
 
-/// A question.
+/// A page that asks for confirmation.
 pub(super) struct Question<'a> {
     pub(super) title: &'a str,
     pub(super) says: Markup,
-    /// The button's name; without, there is nothing to do but to go back.
+    /// The name of the button. `None`: there is nothing to do, and the page only leads back.
     pub(super) yes: Option<&'a str>,
-    /// What does it.
+    /// The address to which the button posts.
     pub(super) action: &'a str,
-    /// Where from.
+    /// The address of "Cancel" and "Back".
     pub(super) back: &'a str,
-    /// The place in the navigation.
+    /// The address that is marked in the navigation.
     pub(super) here: &'a str,
 }
 
 impl Question<'_> {
-    /// The question, and the button that sends these fields.
+    /// Renders the page. Its button sends `fields`.
     pub(super) fn page(&self, browser: &Browser, fields: &[(&str, String)]) -> Html<String> {
         let content = html! {
             h1 { (self.title) }
@@ -30,8 +31,13 @@ impl Question<'_> {
                 @match self.yes {
                     Some(yes) => form method="post" action=(self.action) {
                         (layout::key(browser))
-                        @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
-                        div.row { button type="submit" { (yes) } a.button.quiet href=(self.back) { "Cancel" } }
+                        @for (name, value) in fields {
+                            input type="hidden" name=(name) value=(value);
+                        }
+                        div.row {
+                            button type="submit" { (yes) }
+                            a.button.quiet href=(self.back) { "Cancel" }
+                        }
                     },
                     None => a.button.quiet href=(self.back) { "Back" },
                 }

@@ -1,4 +1,4 @@
-//! What an organisation has, used and added.
+//! The credits page: the balance, usage, history, and buying credits.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// What the page is about, and which rows of the history; as a form sends it, with empty fields.
+/// The filters of the history, as the form sends them: fields may be empty.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
@@ -63,13 +63,15 @@ impl Asked {
             "" => None,
             kind => Some(
                 serde_json::from_value(kind.into())
-                    .map_err(|_| Problem::invalid("kind", "no such type"))?,
+                    .map_err(|_| Problem::invalid("kind", "unknown type"))?,
             ),
         };
         let event = match self.event.trim() {
             "" => None,
             event => Some(EventId(
-                event.parse().map_err(|_| Problem::invalid("event", "an event is a number"))?,
+                event
+                    .parse()
+                    .map_err(|_| Problem::invalid("event", "the event must be a number"))?,
             )),
         };
         Ok(HistoryFilter {
@@ -133,24 +135,41 @@ pub(super) async fn page(
                 div.big data-live="available" { (balance.available) }
                 div.faint {
                     span data-live="reserved" { (balance.reserved) } " reserved for photos in progress"
-                    @if let Some(lasts) = lasts(&balance, totals.rate, &used, zone) { " · lasts " (lasts) }
+                    @if let Some(lasts) = lasts(&balance, totals.rate, &used, zone) {
+                        " · lasts " (lasts)
+                    }
                 }
                 div.faint { "Shared by all events. Credits never expire." }
             }
             @if may_buy { (add_form(id)) }
-            @else if organisation.price.is_none() { p.notice { "Contact support to add credits." } }
+            @else if organisation.price.is_none() {
+                p.notice { "Contact support to add credits." }
+            }
         }
         @if totals.no_credits > 0 && balance.available.0 == 0 {
-            p.notice { (Credits(totals.waiting - totals.waiting_held)) " photos wait. They go on by themselves when credits are added." }
+            p.notice {
+                (Credits(totals.waiting - totals.waiting_held))
+                " photos wait. They resume automatically when credits are added."
+            }
         }
         @if let Some(price) = &organisation.price {
-            details { summary { "Cost per credit ••••• (show or hide)" } p { "One credit costs " strong { (price) } ". A photo costs one credit for each operation." } }
+            details {
+                summary { "Cost per credit ••••• (show or hide)" }
+                p {
+                    "One credit costs " strong { (price) }
+                    ". A photo costs one credit for each operation."
+                }
+            }
         }
         h2 { "Monthly Usage Summary" }
         div.cards { @for (month, used) in months.iter().zip(&used) { (card(month, used)) } }
         h2 id="history" { "Transaction History" }
         (filters(&asked, id))
-        (table.on_page(&history.items, "Nothing here. Add credits, and queue photos on an event's page; or choose another filter.", history.next.as_ref()))
+        (table.on_page(
+            &history.items,
+            "No transactions match. Add credits and queue photos, or choose another filter.",
+            history.next.as_ref(),
+        ))
     };
     let stream = Some(format!("/credits/live?organisation={id}"));
     Ok(layout::page(&browser, "/credits", "Credits", stream, content).into_response())
@@ -161,7 +180,7 @@ async fn balance_of(db: &mut PgConnection, id: OrganisationId) -> Result<Balance
     balance.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
-/// The rows of a file; one more than fits says that there are more.
+/// All rows for a file. The result may have more than `FILE_MAX` rows: then the file is refused.
 async fn all(
     db: &mut PgConnection,
     id: OrganisationId,
@@ -178,14 +197,15 @@ async fn all(
     }
 }
 
-/// How long the balance lasts: at the present rate, or at that of the last seven days with any use.
+/// How long the balance lasts, at the present rate, or else at the average of the days with usage
+/// among the last seven.
 fn lasts(balance: &Balance, rate: f64, used: &[Vec<Day>], zone: &str) -> Option<String> {
     let available = f64::from(i32::try_from(balance.available.0).ok()?);
     if available > 0.0 && rate > 0.0 {
         return Some(format!("{} at the present rate", layout::about(available / rate)));
     }
     let today = chrono::Utc::now().with_timezone(&layout::zone(zone)).date_naive();
-    // Series of 31 days: the first days of a month are in that of the month before too.
+    // Each month has 31 days of data, which may reach into the next month: the map drops doubles.
     let days: BTreeMap<_, _> = used.iter().flatten().map(|day| (day.day, day.usage.0)).collect();
     let days: Vec<_> = days
         .into_iter()
@@ -205,16 +225,19 @@ fn add_form(organisation: OrganisationId) -> Markup {
             summary.button { "Add Credits" }
             form method="get" action="/credits/add" {
                 input type="hidden" name="organisation" value=(organisation);
-                // Sent twice, bought once.
+                // The idempotency key: a form that is sent twice buys once.
                 input type="hidden" name="once" value=(Uuid::now_v7());
-                label { "How many credits?" input type="number" name="credits" min="1" max="1000000000" step="1" required; }
+                label {
+                    "How many credits?"
+                    input type="number" name="credits" min="1" max="1000000000" step="1" required;
+                }
                 p { button type="submit" { "Continue" } }
             }
         }
     }
 }
 
-/// A month: the current one has a border and a badge; bars are its days.
+/// The card of a month, with a bar for each day. The current month has a border and a badge.
 fn card(month: &Month, used: &[Day]) -> Markup {
     let most = used.iter().map(|day| day.usage.0).max().unwrap_or(0).max(1);
     let in_month: Vec<_> = used
@@ -225,17 +248,24 @@ fn card(month: &Month, used: &[Day]) -> Markup {
         .collect();
     html! {
         section.card.current[month.current] {
-            h3 { (month.month.format("%b %Y")) @if month.current { span.badge { "Current" } } }
+            h3 {
+                (month.month.format("%b %Y"))
+                @if month.current { span.badge { "Current" } }
+            }
             dl {
                 dt { "Usage" } dd { (month.usage) }
                 dt { "Credits Added" } dd { (month.added) }
-                dt { "Net" } dd.good[month.net.0 > 0].bad[month.net.0 < 0] { (signed(month.net)) }
+                dt { "Net" }
+                dd.good[month.net.0 > 0].bad[month.net.0 < 0] { (signed(month.net)) }
                 dt { "Transaction Count" } dd { (month.transactions) }
             }
-            svg.chart viewBox="0 0 310 40" preserveAspectRatio="none" role="img" aria-label={ "Use by day; at most " (most) " on one" } {
+            svg.chart viewBox="0 0 310 40" preserveAspectRatio="none" role="img"
+                aria-label={ "Usage by day, at most " (most) " credits a day" } {
                 @for (at, day) in in_month.iter().enumerate() {
                     @let height = 40 * day.usage.0.max(0) / most;
-                    rect x=(10 * at) y=(40 - height) width="8" height=(height) { title { (day.day) ": " (day.usage) } }
+                    rect x=(10 * at) y=(40 - height) width="8" height=(height) {
+                        title { (day.day) ": " (day.usage) }
+                    }
                 }
             }
         }
@@ -246,13 +276,14 @@ pub(super) fn signed(credits: Credits) -> String {
     if credits.0 > 0 { format!("+{credits}") } else { credits.to_string() }
 }
 
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("", "All"),
     ("usage", "Usage"),
     ("purchase", "Purchase"),
     ("admin_grant", "Admin Grant"),
     ("free_credits", "Free Credits"),
     ("refund", "Refund"),
+    ("adjustment", "Adjustment"),
 ];
 
 fn filters(asked: &Asked, organisation: OrganisationId) -> Markup {
@@ -272,22 +303,33 @@ fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
     Table::new(view)
         .column(
             "Type",
-            |row: &Movement| html! {
-                (row.kind.name())
-                @if let (Kind::Refund, Some(run)) = (row.kind, row.run) { " " a href={ "/refunds?run=" (run) } { "which photos" } }
+            |row: &Movement| {
+                html! {
+                    (row.kind.name())
+                    @if let (Kind::Refund, Some(run)) = (row.kind, row.run) {
+                        " " a href={ "/refunds?run=" (run) } { "show photos" }
+                    }
+                }
             },
             |row| row.kind.name().into(),
         )
         .figure(
             "Credits",
-            |row| html! { span.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) } },
+            |row| {
+                html! {
+                    span.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (signed(row.credits)) }
+                }
+            },
             |row| row.credits.0.to_string(),
         )
         .column(
             "Event",
-            |row| html! { @if let Some(event) = row.event {
-                a href={ "/events/" (event) } { (row.event_name.as_deref().unwrap_or("—")) } @if let Some(operation) = row.operation { " " span.faint { (operation) } }
-            } @else { "—" } },
+            |row| {
+                html! { @if let Some(event) = row.event {
+                    a href={ "/events/" (event) } { (row.event_name.as_deref().unwrap_or("—")) }
+                    @if let Some(operation) = row.operation { " " span.faint { (operation) } }
+                } @else { "—" } }
+            },
             |row| row.event_name.clone().unwrap_or_default(),
         )
         .figure(
@@ -308,7 +350,7 @@ pub(super) struct Add {
     organisation: OrganisationId,
     credits: Credits,
     once: String,
-    /// What was shown when it was asked.
+    /// The price of one credit that the confirmation page showed.
     price: Option<String>,
 }
 
@@ -319,12 +361,12 @@ impl Add {
         if (1..=1_000_000_000).contains(&self.credits.0) {
             Ok(())
         } else {
-            Err(Problem::invalid("credits", "write a number from 1 to 1,000,000,000"))
+            Err(Problem::invalid("credits", "enter a number from 1 to 1,000,000,000"))
         }
     }
 }
 
-/// What it will do and cost.
+/// Asks for confirmation of a purchase: the credits, the price, and the new balance.
 pub(super) async fn ask(
     State(service): State<Service>,
     browser: Browser,
@@ -336,12 +378,19 @@ pub(super) async fn ask(
     let balance = balance_of(&mut db, id).await?;
     let price = organisations::find(&mut db, id).await?.and_then(|found| found.price);
     let price = price.ok_or_else(|| {
-        Problem::conflict("purchasing_disabled", "credits are not for sale here: contact support")
+        Problem::conflict("purchasing_disabled", "contact support to add credits")
     })?;
     let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
     let says = html! {
-        p { "Buy " strong { (add.credits) } " credits for " strong { (money(total)) " " (price.currency) } "." }
-        p.faint { "You have " (balance.available) " now, and will have " (Credits(balance.available.0 + add.credits.0)) ". Photos that wait for credits go on by themselves." }
+        p {
+            "Buy " strong { (add.credits) } " credits for "
+            strong { (money(total)) " " (price.currency) } "."
+        }
+        p.faint {
+            "You have " (balance.available) " credits now, and will have "
+            (Credits(balance.available.0 + add.credits.0))
+            ". Photos that wait for credits resume automatically."
+        }
     };
     let fields = [
         ("organisation", id.to_string()),
@@ -361,7 +410,7 @@ pub(super) async fn ask(
     Ok(question.page(&browser, &fields))
 }
 
-/// With two decimals, or as many as it has.
+/// Formats an amount with at least two decimals.
 fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
     amount = amount.normalize();
     if amount.scale() < 2 {
@@ -404,6 +453,6 @@ pub(super) async fn live(
 ) -> Result<Live, Problem> {
     browser.caller.must_be(MAY_LOOK)?;
     let about = browser.about();
-    let about = about.ok_or_else(|| Problem::invalid("organisation", "say which"))?;
+    let about = about.ok_or_else(|| Problem::invalid("organisation", "choose one"))?;
     live::stream(service, &browser.caller, Of::Organisation(about))
 }

@@ -1,4 +1,4 @@
-//! An event: how far it is, its photos and what was found on them.
+//! The page of an event: the progress of its queues, its settings, failures and photos.
 
 use axum::{extract::State, response::IntoResponse};
 use maud::{Markup, html};
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Which photos, as a form sends it, with empty fields.
+/// The filters of the photos, as the form sends them: fields may be empty.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Shown {
     #[serde(default)]
@@ -47,7 +47,7 @@ pub(super) struct Shown {
     format: Format,
 }
 
-/// Photos of a page.
+/// Photos on one page.
 const PAGES: Pages = Pages(48);
 
 pub(super) async fn page(
@@ -67,7 +67,7 @@ pub(super) async fn page(
             PhotoState::ALL
                 .into_iter()
                 .find(|state| state.code() == code)
-                .ok_or_else(|| Problem::invalid("state", "no such state"))?,
+                .ok_or_else(|| Problem::invalid("state", "unknown state"))?,
         ),
     };
     let filter = Filter {
@@ -102,11 +102,13 @@ pub(super) async fn page(
         h1 { (event.name) " " span.faint { "· " (event.id) } }
         (layout::said(&shown.said))
         div data-states=(states_of.join(",")) {
-            @for queue in standing.queues.iter().filter(|queue| queue.operation == Operation::PhotoProcessing || total(queue) > 0) {
+            @for queue in standing.queues.iter().filter(|queue| {
+                queue.operation == Operation::PhotoProcessing || total(queue) > 0
+            }) {
                 (strip(queue, &event, &browser, zone))
             }
         }
-        p { a href={ "/events/" (event.id) "/why" } { "Why does it stand as it does?" } }
+        p { a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } }
         @if may_run { div.row {
             (run::form(id, Operation::PhotoProcessing, "Process Photos", empty))
             (run::form(id, Operation::AiRotation, "AI Rotation", empty))
@@ -119,8 +121,14 @@ pub(super) async fn page(
             label { "Bib number" input name="bib" size="8" value=(shown.bib); }
             button.quiet type="submit" { "Show" }
         }
-        @if found.is_empty() && empty { p.faint { "No photos yet. The upload pipeline queues them after a sync; or press Process Photos above, and name the directory they are in." } }
-        @else if found.is_empty() { p.faint { "No photos are like that: choose another filter." } }
+        @if found.is_empty() && empty {
+            p.faint {
+                "No photos yet. The upload pipeline queues them after a sync. "
+                "You can also press Process Photos above, and name their directory."
+            }
+        } @else if found.is_empty() {
+            p.faint { "No photos match: choose another filter." }
+        }
         ul.grid { @for photo in &found { (card(photo)) } }
         @if !found.is_empty() { (view.ways(next.as_ref())) }
     };
@@ -132,7 +140,7 @@ fn total(queue: &Queue) -> i64 {
     queue.processed + queue.failed + queue.in_progress + queue.waiting
 }
 
-/// How far an operation is, and what to do if it is not moving.
+/// The progress of an operation; if its queue is stopped, also why, and what to do.
 fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup {
     let paused = if queue.is_stopped() { queue.waiting } else { 0 };
     let (total, done) = (total(queue), queue.processed + queue.failed);
@@ -153,15 +161,18 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 span data-live="percent" { (percent(done, total)) " %" }
             }
             p.faint data-eta { @if let Some(left) = left {
-                (layout::about(left)) " to go"
-                @if queue.funded < queue.waiting { " with the credits there are; then " (queue.waiting - queue.funded) " photos wait" }
+                (layout::about(left)) " left"
+                @if queue.funded < queue.waiting {
+                    " with the available credits; then " (queue.waiting - queue.funded)
+                    " photos will wait"
+                }
             } }
             @if queue.waiting > 0 && queue.is_stopped() { (stopped(queue, event, browser, zone)) }
         }
     }
 }
 
-/// Of whole photos; 100 only when all are done.
+/// The share of photos that are done, rounded down: 100 only when all are done.
 fn percent(done: i64, total: i64) -> i64 {
     if total == 0 { 0 } else { 100 * done / total }
 }
@@ -170,18 +181,24 @@ fn stopped(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Marku
     html! {
         @if queue.state == QueueState::Held {
             p.notice { "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
-                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " (" (note) ")" }
-                @if let Some(until) = queue.until { " until " (layout::instant(until, zone)) } ". A top-up does not lift it." }
+                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
+                    " (" (note) ")"
+                }
+                @if let Some(until) = queue.until { " until " (layout::instant(until, zone)) }
+                ". A top-up does not lift the hold." }
         } @else {
             p.notice { "No credits"
                 @if let Some(since) = queue.since { " since " (layout::instant(since, zone)) }
                 ". Add " (queue.waiting) " credits to finish. "
-                @if matches!(browser.caller.role, Role::Organiser | Role::Staff) { a href={ "/credits?organisation=" (event.organisation) } { "Add Credits" } } }
+                @if matches!(browser.caller.role, Role::Organiser | Role::Staff) {
+                    a href={ "/credits?organisation=" (event.organisation) } { "Add Credits" }
+                }
+            }
         }
     }
 }
 
-/// Groups shown on the event's own page.
+/// The event's failures, grouped by reason.
 fn failed(event: EventId, groups: &[Group], browser: &Browser, zone: &str) -> Markup {
     let filters = vec![("event", event.to_string())];
     let view = View { path: "/failures", filters, sort: "photos" };

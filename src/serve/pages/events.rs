@@ -1,4 +1,4 @@
-//! Events, and a new one.
+//! The list of events, and the form to create one.
 
 use axum::{
     extract::State,
@@ -27,7 +27,7 @@ pub(super) struct Asked {
     format: Format,
 }
 
-/// Events of a page.
+/// Events on one page.
 const PAGES: Pages = Pages(50);
 
 pub(super) async fn page(
@@ -56,9 +56,9 @@ pub(super) async fn page(
     let (events, next) = PAGES.of(events, |event| event.id.to_string());
     let (organisation, id) = browser.filter();
     let empty = match (name, about) {
-        ("", Some(_)) => "No events yet: create the first, or let the upload pipeline.",
+        ("", Some(_)) => "No events yet. Create one here, or let the upload pipeline do it.",
         ("", None) => "No events yet. Choose an organisation to create one.",
-        _ => "No event is called so, or has that number.",
+        _ => "No event has this name or ID.",
     };
     let content = html! {
         h1 { "Events" }
@@ -74,7 +74,10 @@ pub(super) async fn page(
                 (layout::key(&browser))
                 input type="hidden" name="organisation" value=(about);
                 label { "Name" input name="name" required maxlength="200"; }
-                label { input type="checkbox" name="face_search" value="yes"; " Face search (biometric data: only where people were asked)" }
+                label {
+                    input type="checkbox" name="face_search" value="yes";
+                    " Face search (biometric data: only with people's consent)"
+                }
                 button type="submit" { "Create" }
             }
         }

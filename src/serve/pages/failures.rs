@@ -1,4 +1,4 @@
-//! What failed, and why, and trying it again.
+//! The page of failed photos, grouped by reason, and their retry.
 
 use axum::{
     extract::State,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Which failures, as a form sends it, with empty fields.
+/// The filters of the failures, as the form sends them: fields may be empty.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     #[serde(default, deserialize_with = "layout::number")]
@@ -38,7 +38,7 @@ pub(super) struct Asked {
     format: Format,
 }
 
-/// Further back than that, an event's own page tells.
+/// The period of this page, in days. An event's own page shows older failures too.
 const DAYS: i64 = 31;
 
 pub(super) async fn page(
@@ -70,29 +70,37 @@ pub(super) async fn page(
     let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Failures" }
-        p.faint { "Photos that failed" @if asked.event.is_none() { " in the last " (DAYS) " days" } " and were not retried since, by reason. Each got its credit back." }
+        p.faint {
+            "Photos that failed"
+            @if asked.event.is_none() { " in the last " (DAYS) " days" }
+            " and were not retried since, grouped by reason. Their credits were refunded."
+        }
         form.filters method="get" action="/failures" {
             input type="hidden" name=(organisation) value=(id);
             label { "Event ID" input name="event" inputmode="numeric" size="8" value=[asked.event]; }
             button.quiet type="submit" { "Show" }
         }
-        (table.on_page(&groups, "Nothing has failed: there is nothing to do here.", None))
+        (table.on_page(&groups, "No photos have failed: there is nothing to do.", None))
     };
     Ok(layout::page(&browser, "/failures", "Failures", None, content).into_response())
 }
 
-/// Photos that failed for one reason are a row. Their times are those of this zone.
+/// The table of failures, one row for each event, operation and reason. Times are in `zone`.
 pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> Table<'a, Group> {
     let may_retry = MAY_RETRY.contains(&browser.caller.role);
     Table::new(view)
         .column(
             "Reason",
-            |group: &Group| html! { code { (group.reason) } div.faint { (failures::meaning(&group.reason)) } },
+            |group: &Group| html! {
+                code { (group.reason) } div.faint { (failures::meaning(&group.reason)) }
+            },
             |group| group.reason.clone(),
         )
         .column(
             "Event",
-            |group| html! { a href={ "/events/" (group.event) "?state=failed#photos" } { (group.event_name) } },
+            |group| html! {
+                a href={ "/events/" (group.event) "?state=failed#photos" } { (group.event_name) }
+            },
             |group| group.event_name.clone(),
         )
         .only_in_file("Event ID", |group| group.event.to_string())
@@ -105,7 +113,10 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
         .sorts("photos")
         .column(
             "Last",
-            move |group| html! { (layout::instant(group.last_at, zone)) " · " a href={ "/receipts/" (group.example) } { "newest" } },
+            move |group| html! {
+                (layout::instant(group.last_at, zone)) " · "
+                a href={ "/receipts/" (group.example) } { "newest" }
+            },
             |group| group.last_at.to_rfc3339(),
         )
         .sorts("last")
@@ -113,7 +124,9 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
             form.inline method="get" action={ "/events/" (group.event) "/retry" } {
                 input type="hidden" name="operation" value=(group.operation.code());
                 input type="hidden" name="reason" value=(group.reason);
-                button.quiet type="submit" aria-label={ "Retry " (group.reason) " of " (group.event_name) ", " (group.operation) } { "Retry" }
+                button.quiet type="submit"
+                    aria-label={ "Retry " (group.reason) " of " (group.event_name) ", " (group.operation) }
+                    { "Retry" }
             }
         } })
 }
@@ -130,7 +143,7 @@ impl RetryForm {
     }
 }
 
-/// What it will cost.
+/// Asks for confirmation of a retry: how many photos, and what it will cost.
 pub(super) async fn ask_retry(
     State(service): State<Service>,
     mut browser: Browser,
@@ -143,9 +156,17 @@ pub(super) async fn ask_retry(
     browser.look_at(&mut db, event.organisation).await?;
     let missing = Credits((retried.credits.0 - retried.available.0).max(0));
     let says = html! {
-        p { (retry.operation) " of " strong { (event.name) } ", photos that failed with " code { (retry.reason) } ":" }
-        p { "Retry " strong { (retried.photos) } " photos: " strong { (retried.credits) } " credits, " (retried.available) " available." }
-        @if missing > Credits(0) { p.notice { (missing) " of them wait until as many credits are added." } }
+        p {
+            (retry.operation) " of " strong { (event.name) } ", photos that failed with "
+            code { (retry.reason) } ":"
+        }
+        p {
+            "Retry " strong { (retried.photos) } " photos: costs " strong { (retried.credits) }
+            " credits, " (retried.available) " available."
+        }
+        @if missing > Credits(0) {
+            p.notice { (missing) " of them will wait until " (missing) " credits are added." }
+        }
     };
     let question = confirm::Question {
         title: "Retry?",

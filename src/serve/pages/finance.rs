@@ -1,4 +1,4 @@
-//! For finance: the books balance, and what came back and why.
+//! The page for finance: checks that the books balance, and refunds by reason.
 
 use axum::{extract::State, response::IntoResponse};
 use chrono::Utc;
@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    /// `checks`: the second table as a file.
+    /// Which table to send as a file: `checks`, or otherwise the refunds.
     #[serde(default)]
     table: String,
     #[serde(default)]
@@ -36,7 +36,7 @@ pub(super) async fn page(
 ) -> PageOrFile {
     browser.caller.must_be(&[Role::Finance, Role::Staff])?;
     let mut db = service.database.acquire().await?;
-    // The books are those of all organisations.
+    // A check covers all organisations, so callers of one organisation do not see checks.
     let checks = if browser.caller.organisation.is_none() {
         reconciliations::latest(&mut db, Pages(30).rows(asked.format)).await?
     } else {
@@ -55,15 +55,27 @@ pub(super) async fn page(
         h1 { "Finance" }
         @if let Some(last) = checks.first() {
             @if last.violations == 0 {
-                p.notice.good { strong { "The books balance ✓" } " checked " (layout::age(Utc::now() - last.ended_at)) " ago (" (last.kind) ")" }
+                p.notice.good {
+                    strong { "The books balance ✓" }
+                    " checked " (layout::age(Utc::now() - last.ended_at)) " ago (" (last.kind) ")"
+                }
             } @else {
-                p.notice.bad role="alert" { strong { "The books do not balance ✗" } " " (last.violations) " rows break an invariant, found " (layout::instant(last.ended_at, "UTC")) }
+                p.notice.bad role="alert" {
+                    strong { "The books do not balance ✗" } " " (last.violations)
+                    " rows break an invariant, found " (layout::instant(last.ended_at, "UTC"))
+                }
             }
-        } @else if browser.caller.organisation.is_none() { p.notice { "The books were not checked yet: workers do that every minute." } }
+        } @else if browser.caller.organisation.is_none() {
+            p.notice { "The books have not been checked yet. Workers check them every minute." }
+        }
         p.faint { (Credits(extent.entries)) " entries in the ledger"
-            @if let Some(head) = &extent.head { " · chain head " code title=(head) { (head.chars().take(16).collect::<String>()) "…" } } }
+            @if let Some(head) = &extent.head {
+                " · last link of the hash chain "
+                code title=(head) { (head.chars().take(16).collect::<String>()) "…" }
+            }
+        }
         h2 { "Refunds of the last 31 days" }
-        (came_back.on_page(&by_reason, "Nothing came back.", None))
+        (came_back.on_page(&by_reason, "There were no refunds.", None))
         @if !checks.is_empty() {
             h2 { "Checks of the books" }
             (checked.on_page(&checks, "", None))
@@ -80,7 +92,11 @@ fn came_back(browser: &Browser) -> Table<'_, Refunds> {
         .number("Credits", |row| row.credits.0)
         .instant("First", browser.zone(), |row| Some(row.first_at))
         .instant("Last", browser.zone(), |row| Some(row.last_at))
-        .actions(move |row| html! { a href={ "/refunds?reason=" (row.of) "&" (organisation) "=" (id) } { "Photos" } })
+        .actions(move |row| {
+            html! {
+                a href={ "/refunds?reason=" (row.of) "&" (organisation) "=" (id) } { "Photos" }
+            }
+        })
 }
 
 fn checked() -> Table<'static, Reconciliation> {
@@ -88,16 +104,17 @@ fn checked() -> Table<'static, Reconciliation> {
     Table::new(View { path: "/finance", filters, sort: "" })
         .instant("When", "UTC", |check: &Reconciliation| Some(check.started_at))
         .text("Kind", |check| check.kind.clone())
-        .figure(
-            "Took",
-            |check| html! { (took(check)) " ms" },
-            |check| took(check).to_string(),
-        )
+        .figure("Took", |check| html! { (took(check)) " ms" }, |check| took(check).to_string())
         .column(
             "Found",
-            |check| html! {
-                @if check.violations == 0 { span.good { "nothing wrong" } }
-                @else { span.bad { (check.violations) " rows" } @if let Some(broken) = &check.broken { pre { (broken) } } }
+            |check| {
+                html! {
+                    @if check.violations == 0 { span.good { "nothing wrong" } }
+                    @else {
+                        span.bad { (check.violations) " rows" }
+                        @if let Some(broken) = &check.broken { pre { (broken) } }
+                    }
+                }
             },
             |check| check.violations.to_string(),
         )

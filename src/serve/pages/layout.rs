@@ -1,4 +1,4 @@
-//! What all pages share.
+//! The layout and the small parts that all pages share.
 
 use axum::response::Html;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -21,7 +21,7 @@ fn head(title: &str) -> Markup {
     }
 }
 
-/// A page without navigation.
+/// Renders a page without navigation.
 pub(super) fn bare(title: &str, content: Markup) -> Html<String> {
     let page = html! {
         (DOCTYPE)
@@ -30,7 +30,8 @@ pub(super) fn bare(title: &str, content: Markup) -> Html<String> {
     Html(page.into_string())
 }
 
-/// Who is led where. The workers are those of all organisations.
+/// The entries of the navigation, by role: address and name. The page of workers is left out for
+/// callers of one organisation, because workers serve all organisations.
 pub(super) fn places(caller: &Caller) -> Vec<(&'static str, &'static str)> {
     let bound = caller.organisation.is_some();
     all_places(caller.role)
@@ -50,7 +51,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/refunds", "Refunds"),
             ("/receipts", "Receipts"),
             ("/statements", "Statements"),
-            ("/deeds", "Audit"),
+            ("/audit-log", "Audit log"),
         ],
         Role::Operator => &[
             ("/queues", "Queues"),
@@ -58,7 +59,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/workers", "Workers"),
             ("/events", "Events"),
             ("/credits", "Credits"),
-            ("/deeds", "Audit"),
+            ("/audit-log", "Audit log"),
         ],
         Role::Finance => &[
             ("/finance", "Finance"),
@@ -66,7 +67,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/receipts", "Receipts"),
             ("/statements", "Statements"),
             ("/credits", "Credits"),
-            ("/deeds", "Audit"),
+            ("/audit-log", "Audit log"),
         ],
         Role::Staff => &[
             ("/queues", "Queues"),
@@ -79,12 +80,13 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/events", "Events"),
             ("/credits", "Credits"),
             ("/organisations", "Organisations"),
-            ("/deeds", "Audit"),
+            ("/audit-log", "Audit log"),
         ],
     }
 }
 
-/// A page of the application. `stream`: where what is live on it comes from.
+/// Renders a page with navigation. `here` is the address that is marked in the navigation,
+/// `stream` the address of the page's live updates.
 pub(super) fn page(
     browser: &Browser,
     here: &str,
@@ -118,38 +120,40 @@ pub(super) fn page(
     Html(page.into_string())
 }
 
-/// The same organisation on another page.
+/// A link to another page that keeps the chosen organisation.
 fn kept(browser: &Browser, path: &str) -> String {
     let (name, value) = browser.filter();
     if value.is_empty() { path.to_owned() } else { format!("{path}?{name}={value}") }
 }
 
-/// For those who see several: which organisation the pages are about.
+/// The form with which callers who see several organisations choose one.
 fn switch(browser: &Browser, here: &str) -> Markup {
     let chosen = browser.organisation.as_ref();
     html! {
         form.switch method="get" action="/organisations" {
             input type="hidden" name="to" value=(here);
             label { "Organisation"
-                input type="search" name="name" placeholder="All: name or ID" value=(chosen.map_or("", |chosen| &chosen.name)); }
+                input type="search" name="name" placeholder="All: name or ID"
+                    value=(chosen.map_or("", |chosen| &chosen.name)); }
             button.quiet type="submit" { "Go" }
         }
         @if chosen.is_some() { a href=(here) { "All organisations" } }
     }
 }
 
-/// What makes a form this session's.
+/// The hidden field with the session's form key, which every POST form needs.
 pub(super) fn key(browser: &Browser) -> Markup {
     html! { input type="hidden" name="form_key" value=(access::form_key(&browser.session)); }
 }
 
-/// An instant in a time zone of PostgreSQL's kind; the exact one on hover.
+/// Renders an instant in a time zone (an IANA name); hovering shows the exact instant.
 pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
     let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M %Z");
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) } }
 }
 
-/// The same where there is little room: today's time, or the day; the exact instant on hover.
+/// Renders an instant in few characters: the time of today, or the day. Hovering shows the exact
+/// instant.
 pub(super) fn moment(at: DateTime<Utc>, zone: &str) -> Markup {
     let zone = self::zone(zone);
     let (local, today) = (at.with_timezone(&zone), Utc::now().with_timezone(&zone));
@@ -161,16 +165,17 @@ pub(super) fn moment(at: DateTime<Utc>, zone: &str) -> Markup {
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local.format(form)) } }
 }
 
-/// A time zone of PostgreSQL's kind; UTC if nobody else knows it.
+/// Looks up a time zone by its IANA name. UTC if this build does not know the name, which
+/// PostgreSQL may.
 pub(super) fn zone(name: &str) -> chrono_tz::Tz {
     name.parse().unwrap_or(chrono_tz::UTC)
 }
 
-/// About how long, for people.
+/// A rounded duration for people, as `about 5 min`.
 pub(super) fn about(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round();
     match minutes {
-        _ if !seconds.is_finite() => "not known".into(),
+        _ if !seconds.is_finite() => "unknown".into(),
         minutes if minutes < 1.0 => "less than a minute".into(),
         minutes if minutes < 60.0 => format!("about {minutes} min"),
         minutes if minutes < 48.0 * 60.0 => {
@@ -180,24 +185,26 @@ pub(super) fn about(seconds: f64) -> String {
     }
 }
 
-/// What has just been done; the address says it in a word, and of how many.
+/// The message about the last action, from the parameter `said`: a word, and optionally a number,
+/// as `queued.12`.
 pub(super) fn said(word: &str) -> Markup {
     let (what, count) = word.split_once('.').unwrap_or((word, ""));
     let count = count.parse().map(Credits).unwrap_or_default();
     let says = match what {
         "added" => "The credits were added.".to_owned(),
-        "resumed" => "The credits were added. Photos that waited for them go on.".to_owned(),
-        "before" => "This was bought before; nothing changed.".to_owned(),
+        "resumed" => "The credits were added. Photos that waited for them resume.".to_owned(),
+        "before" => "This purchase was made before. Nothing changed.".to_owned(),
         "queued" => format!("{count} photos were queued."),
         "saved" => "The settings were saved.".to_owned(),
-        "held" => "It is held: nothing more of it is claimed.".to_owned(),
+        "held" => "The queue is held: no more of its photos are claimed.".to_owned(),
         "lifted" => "The hold was lifted.".to_owned(),
         _ => return html! {},
     };
     html! { p.notice.good role="status" { (says) } }
 }
 
-/// A page of ours that somebody came from, or this one; and what to say there.
+/// The address to return to after an action: `back` if it is the page `path` with any query,
+/// otherwise `path`. `word` is the message to show there (see [`said`]).
 pub(super) fn back_to(path: &str, back: &str, word: &str) -> String {
     let ours = back.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('?'));
     let back = if ours { back } else { path };
@@ -208,7 +215,7 @@ pub(super) fn back_to(path: &str, back: &str, word: &str) -> String {
     }
 }
 
-/// How long ago.
+/// A duration in one or two units, as `3 min 05 s`.
 pub(super) fn age(age: TimeDelta) -> String {
     let seconds = age.num_seconds().max(0);
     match seconds {
@@ -219,12 +226,12 @@ pub(super) fn age(age: TimeDelta) -> String {
     }
 }
 
-/// Photos a second.
+/// Renders a rate in photos a second; a dash if it is 0.
 pub(super) fn rate(rate: f64) -> Markup {
     html! { @if rate > 0.0 { (format!("{rate:.1}")) } @else { "—" } }
 }
 
-/// A choice among others.
+/// A labelled select field.
 pub(super) fn choice(label: &str, name: &str, options: &[(&str, &str)], chosen: &str) -> Markup {
     html! {
         label { (label)
@@ -235,7 +242,7 @@ pub(super) fn choice(label: &str, name: &str, options: &[(&str, &str)], chosen: 
     }
 }
 
-/// A number of a form; an empty field is none.
+/// Deserializes a number from a form field. An empty field is `None`.
 pub(super) fn number<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -248,7 +255,7 @@ where
     }
 }
 
-/// The first instant of a day of the organisation's, or of so many days later.
+/// The first instant of a day in a time zone, moved by `later` days. An empty `day` is `None`.
 pub(super) fn begin_of(
     day: &str,
     zone: &str,
@@ -257,12 +264,12 @@ pub(super) fn begin_of(
     if day.is_empty() {
         return Ok(None);
     }
-    let bad = || Problem::invalid("from", "write a day as 2026-11-23");
+    let bad = || Problem::invalid("from", "the day must look like 2026-11-23");
     let day: NaiveDate = day.parse().map_err(|_| bad())?;
     let day = day.checked_add_signed(TimeDelta::days(later)).ok_or_else(bad)?;
     let zone = self::zone(zone);
     let midnight = day.and_hms_opt(0, 0, 0).ok_or_else(bad)?;
-    // Where clocks leave midnight out, the day begins an hour later.
+    // Where a clock change skips midnight, the day begins an hour later.
     let begin = midnight.and_local_timezone(zone).earliest();
     let begin =
         begin.or_else(|| (midnight + TimeDelta::hours(1)).and_local_timezone(zone).earliest());

@@ -1,4 +1,4 @@
-//! Logging in and out.
+//! The login page, and the handlers that log in and out.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,10 @@ fn ask(said: Option<&str>, to: &str) -> Html<String> {
             form method="post" action="/login" {
                 input type="hidden" name="to" value=(to);
                 label { "E-mail" input type="email" name="email" autocomplete="username" autofocus; }
-                label { "Password, or a token (without e-mail)" input type="password" name="password" autocomplete="current-password" required; }
+                label {
+                    "Password, or a token (then leave the e-mail empty)"
+                    input type="password" name="password" autocomplete="current-password" required;
+                }
                 p { button type="submit" { "Log in" } }
             }
         },
@@ -42,9 +45,9 @@ pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
     ask(None, &wanted.to)
 }
 
-/// Nowhere but to this site.
+/// The path to go to after login. Anything but a path of this site becomes `/`.
 fn ours(to: &str) -> &str {
-    // Browsers drop control characters, and take a backslash for a slash.
+    // Browsers drop control characters, and read a backslash as a slash.
     let is_odd = |one: char| one == '\\' || one.is_control();
     let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(is_odd);
     if is_path && !to.starts_with("/login") { to } else { "/" }
@@ -65,23 +68,23 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     axum::Form(who): axum::Form<Who>,
 ) -> Result<Response, Problem> {
-    // A page of another site that logs people in as somebody else is refused by what browsers tell.
+    // Another site must not log people in to a stranger's account (login CSRF).
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return Err(Problem::forbidden("log in on this site's own page"));
+        return Err(Problem::forbidden("use the login page of this site"));
     }
     let address = shield::address(&service, &headers, peer);
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
     if !service.logins.may_try(address, &account) {
-        let said = "That was tried too often. Wait a quarter of an hour.";
+        let said = "Too many attempts to log in. Try again in 15 minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
     let session = access::log_in(&service.database, &who.email, &who.password).await?;
     let Some(session) = session else {
         let said = if who.email.trim().is_empty() {
-            "There is no such token, or it was revoked. With a password, the e-mail is needed too."
+            "The token is wrong or revoked. To log in with a password, enter the e-mail too."
         } else {
-            "This e-mail and password do not belong together, or the account is disabled."
+            "The e-mail or password is wrong, or the account is disabled."
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
@@ -89,14 +92,14 @@ pub(super) async fn log_in(
     Ok((cookie(&service, &session.0, "43200")?, Redirect::to(ours(&who.to))).into_response())
 }
 
-/// The session's cookie, as tight as there is.
+/// The header that sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
 fn cookie(
     service: &Service,
     value: &str,
     seconds: &str,
 ) -> Result<[(header::HeaderName, HeaderValue); 1], Problem> {
     let name = caller::cookie_name(service);
-    // Browsers take a secure cookie from this very machine without HTTPS too, but not all of them.
+    // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
     let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
     let secure = if local { "" } else { "; Secure" };
     let cookie =

@@ -1,4 +1,5 @@
-//! For those who see several: which one?
+//! The list of organisations, for callers who see several. Choosing one leads back to the page they
+//! came from.
 
 use axum::{
     extract::State,
@@ -27,10 +28,10 @@ enum Sort {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    /// A part of the name, or the number.
+    /// A part of the name, or the organisation's number.
     #[serde(default)]
     name: String,
-    /// Where from: it leads back there.
+    /// The page to return to with the chosen organisation.
     #[serde(default)]
     to: String,
     #[serde(default)]
@@ -39,7 +40,7 @@ pub(super) struct Asked {
     format: Format,
 }
 
-/// Organisations of the page: beyond that, people search.
+/// Organisations on the page; to find more, people search.
 const PAGES: Pages = Pages(200);
 
 pub(super) async fn page(
@@ -53,7 +54,7 @@ pub(super) async fn page(
     let most = PAGES.rows(asked.format);
     let mut db = service.database.acquire().await?;
     let found = organisations::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
-    // Nowhere but to pages of ours.
+    // Only to pages of the navigation: no redirects to other sites.
     let to = layout::places(&browser.caller)
         .into_iter()
         .map(|(path, _)| path)
@@ -71,7 +72,11 @@ pub(super) async fn page(
     let table = Table::new(view)
         .column(
             "Organisation",
-            |found: &Organisation| html! { a href={ (to) "?organisation=" (found.id) } { (found.name) } },
+            |found: &Organisation| {
+                html! {
+                    a href={ (to) "?organisation=" (found.id) } { (found.name) }
+                }
+            },
             |found| found.name.clone(),
         )
         .sorts("name")
@@ -93,8 +98,10 @@ pub(super) async fn page(
             label { "Name or ID" input type="search" name="name" value=(asked.name); }
             button.quiet type="submit" { "Search" }
         }
-        @if more.is_some() { p.faint { "These are the first " (found.len()) ": search by name for the others." } }
-        (table.on_page(&found, "No organisation is called so.", None))
+        @if more.is_some() {
+            p.faint { "These are the first " (found.len()) ". Search by name to find others." }
+        }
+        (table.on_page(&found, "No organisation has this name or ID.", None))
     };
     Ok(layout::page(&browser, "/organisations", "Organisations", None, content).into_response())
 }

@@ -1,4 +1,4 @@
-//! Photos on a page and in a file: what was seen on each, and where it stands.
+//! Photos on a page and in a file: the state of each, and what was found on it.
 
 use axum::{
     extract::State,
@@ -19,10 +19,10 @@ use crate::{
     serve::{Service, caller::Browser, input::Path, problem::Problem, reads::event_of_photo},
 };
 
-/// Photos read at once for a file.
+/// Photos that one query reads for a file.
 const AT_ONCE: i64 = 1000;
 
-/// The photos of a file; one more than fits says that there are more.
+/// All photos for a file. The result may have more than `FILE_MAX` rows: then the file is refused.
 pub(super) async fn all(
     db: &mut PgConnection,
     event: EventId,
@@ -41,7 +41,7 @@ pub(super) async fn all(
     }
 }
 
-/// Where each photo stands, and what was seen on it.
+/// The columns of the file: the state of each photo, and what was found on it.
 pub(super) fn table(view: View<'_>) -> Table<'_, Photo> {
     let state = |state: Option<PhotoState>| state.map_or("", PhotoState::code).to_owned();
     Table::new(view)
@@ -65,8 +65,15 @@ pub(super) fn card(photo: &Photo) -> Markup {
     let state = |operation: Operation, state: Option<PhotoState>, reason: Option<&str>| {
         html! {
             @if let Some(state) = state {
-                div { (operation) ": " span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] { (state.name_for(operation)) }
-                    @if let Some(reason) = reason { " (" span title=(failures::meaning(reason)) { (reason.replace('_', " ")) } ")" } }
+                div {
+                    (operation) ": "
+                    span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] {
+                        (state.name_for(operation))
+                    }
+                    @if let Some(reason) = reason {
+                        " (" span title=(failures::meaning(reason)) { (reason.replace('_', " ")) } ")"
+                    }
+                }
             }
         }
     };
@@ -79,17 +86,24 @@ pub(super) fn card(photo: &Photo) -> Markup {
             div.text {
                 div { @for bib in &photo.bibs.0 { span.chip { (bib.number) } " " }
                     @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
-                @match photo.turn { Some(0) | None => {}, Some(turn) => div { "turned by " (turn) "°: before | after" } }
+                @match photo.turn {
+                    Some(0) | None => {},
+                    Some(turn) => div { "turned by " (turn) "°: before | after" },
+                }
                 (state(Operation::PhotoProcessing, photo.processing, photo.processing_reason.as_deref()))
                 (state(Operation::AiRotation, photo.rotation, photo.rotation_reason.as_deref()))
                 div.faint { (photo.key) }
-                div { a href={ "/receipts/" (photo.id) } aria-label={ "Receipt of " (photo.key) } { "Receipt" } }
+                div {
+                    a href={ "/receipts/" (photo.id) } aria-label={ "Receipt of " (photo.key) } {
+                        "Receipt"
+                    }
+                }
             }
         }
     }
 }
 
-/// The photo with its boxes; or as AI rotation has turned it.
+/// The thumbnail with boxes around faces and bib numbers. `turned`: as AI rotation has turned it.
 fn picture(photo: &Photo, turned: bool) -> Markup {
     let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
     let turn = photo.turn.filter(|_| turned).unwrap_or(0);
@@ -106,18 +120,29 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
         svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
                 // Either operation makes the thumbnail.
-                @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) { image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {} }
-                @for face in &photo.faces.0 { rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) { title { "face" } } }
-                @for bib in &photo.bibs.0 { rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) { title { (bib.number) } } }
+                @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) {
+                    image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {}
+                }
+                @for face in &photo.faces.0 {
+                    rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) {
+                        title { "face" }
+                    }
+                }
+                @for bib in &photo.bibs.0 {
+                    rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) {
+                        title { (bib.number) }
+                    }
+                }
             }
         }
     }
 }
 
-/// A thumbnail is a few tens of kilobytes.
+/// Maximum size of a thumbnail, in bytes; most have a few tens of kilobytes.
 const THUMBNAIL_MAX: usize = 1 << 20;
 
-/// Only with a session of its organisation; browsers keep it for themselves.
+/// Serves a thumbnail, only to callers who may see the photo. Browsers may cache it for an hour,
+/// shared caches may not.
 pub(super) async fn thumbnail(
     State(service): State<Service>,
     browser: Browser,
@@ -139,7 +164,7 @@ pub(super) async fn thumbnail(
             Err(Problem::not_found("thumbnail yet: it is made when the photo is processed"))
         }
         Err(error) => {
-            tracing::warn!(%error, "a thumbnail could not be read");
+            tracing::warn!(%error, "cannot read a thumbnail");
             Err(Problem::unavailable("store_unavailable", "the store does not answer".into()))
         }
     }

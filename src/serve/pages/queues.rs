@@ -1,4 +1,4 @@
-//! For operators: what does not run, why, and what to do.
+//! The page of queues for operators: their states, holds, and why a queue does not run.
 
 use axum::{
     extract::State,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Which queues, as a form sends it, with empty fields.
+/// The filters of the queues, as the form sends them: fields may be empty.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
@@ -54,7 +54,7 @@ const STATES: [(&str, &str); 5] = [
     ("idle", "Idle"),
 ];
 
-/// Queues of a page.
+/// Queues on one page.
 const PAGES: Pages = Pages(50);
 
 pub(super) async fn page(
@@ -67,7 +67,7 @@ pub(super) async fn page(
         "" => None,
         state => Some(
             serde_json::from_value(state.into())
-                .map_err(|_| Problem::invalid("state", "no such state"))?,
+                .map_err(|_| Problem::invalid("state", "unknown state"))?,
         ),
     };
     let after: Option<Place> = match asked.after.as_str() {
@@ -119,8 +119,8 @@ pub(super) async fn page(
             input type="hidden" name="sort" value=(asked.sort.code());
             button.quiet type="submit" { "Show" }
         }
-        p.faint { "Times are those of " (browser.zone()) "." }
-        (table.on_page(&rows, "No queue is like that: choose another state, or another name.", next.as_ref()))
+        p.faint { "Times are in the time zone " (browser.zone()) "." }
+        (table.on_page(&rows, "No queues match: choose another state or name.", next.as_ref()))
     };
     Ok(layout::page(&browser, "/queues", "Queues", None, content).into_response())
 }
@@ -132,31 +132,40 @@ fn strip(totals: &Totals) -> Markup {
             div { "Held" b { (totals.held) } }
             div { "Running" b { (totals.running) } }
             div { "Waiting photos" b { (totals.waiting) } }
-            div { "of these funded" b { (totals.funded) } }
+            div { "Claimable now" b { (totals.funded) } }
             div { "In progress" b { (totals.in_progress) } }
             div { "Photos/s" b { (layout::rate(totals.rate)) } }
-            div { "Oldest funded" b { @match totals.oldest_funded {
-                Some(since) => time datetime=(since.to_rfc3339()) title=(since.to_rfc3339()) { (layout::age(Utc::now() - since)) },
+            div { "Oldest claimable" b { @match totals.oldest_funded {
+                Some(since) => time datetime=(since.to_rfc3339()) title=(since.to_rfc3339()) {
+                    (layout::age(Utc::now() - since))
+                },
                 None => "—",
             } } }
         }
     }
 }
 
-/// `back`: where a hold or its end leads.
+/// The table of queues. `back` is the address to return to after a hold is placed or lifted.
 fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Queue> {
     let moves = |queue: &Queue| !queue.is_stopped() && queue.waiting > 0;
     Table::new(view)
         .column(
             "Queue",
-            |queue: &Queue| html! { a href={ "/events/" (queue.event) } { (queue.event_name) } " " span.faint { "· " (queue.operation) } },
+            |queue: &Queue| html! {
+                a href={ "/events/" (queue.event) } { (queue.event_name) } " "
+                span.faint { "· " (queue.operation) }
+            },
             |queue| queue.event_name.clone(),
         )
         .only_in_file("Event ID", |queue| queue.event.to_string())
         .only_in_file("Operation", |queue| queue.operation.code().into())
         .column(
             "Organisation",
-            |queue| html! { a href={ "/credits?organisation=" (queue.organisation) } { (queue.organisation_name) } },
+            |queue| html! {
+                a href={ "/credits?organisation=" (queue.organisation) } {
+                    (queue.organisation_name)
+                }
+            },
             |queue| queue.organisation_name.clone(),
         )
         .column("State", state, |queue| queue.state.code().into())
@@ -168,7 +177,12 @@ fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Q
         .moment("Until", browser.zone(), |queue| queue.until)
         .figure(
             "Waiting",
-            |queue| html! { (queue.waiting) @if queue.in_progress > 0 { span.faint { " (" (queue.in_progress) " in progress)" } } },
+            |queue| html! {
+                (queue.waiting)
+                @if queue.in_progress > 0 {
+                    span.faint { " (" (queue.in_progress) " in progress)" }
+                }
+            },
             |queue| queue.waiting.to_string(),
         )
         .sorts("waiting")
@@ -176,7 +190,11 @@ fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Q
         .only_in_file("Processed", |queue| queue.processed.to_string())
         .figure(
             "Failed",
-            |queue| html! { @if queue.failed > 0 { a href={ "/failures?event=" (queue.event) } { (queue.failed) } } @else { "0" } },
+            |queue| html! {
+                @if queue.failed > 0 {
+                    a href={ "/failures?event=" (queue.event) } { (queue.failed) }
+                } @else { "0" }
+            },
             |queue| queue.failed.to_string(),
         )
         .figure(
@@ -186,7 +204,12 @@ fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Q
         )
         .column(
             "ETA",
-            move |queue| html! { @match queue.eta_seconds.filter(|_| moves(queue)) { Some(eta) => (layout::about(eta)), None => "—" } },
+            move |queue| html! {
+                @match queue.eta_seconds.filter(|_| moves(queue)) {
+                    Some(eta) => (layout::about(eta)),
+                    None => "—",
+                }
+            },
             move |queue| {
                 let eta = queue.eta_seconds.filter(|_| moves(queue));
                 eta.map(|eta| format!("{eta:.0}")).unwrap_or_default()
@@ -209,7 +232,9 @@ fn state(queue: &Queue) -> Markup {
         span.words.warn[queue.is_stopped()] {
             @if queue.state == QueueState::Held {
                 "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
-                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" }
+                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
+                    " “" (note) "”"
+                }
             } @else { (queue.state.name()) }
         }
     }
@@ -218,14 +243,19 @@ fn state(queue: &Queue) -> Markup {
 fn hold_form(queue: &Queue, browser: &Browser, back: &str) -> Markup {
     html! {
         details.add {
-            summary.button.quiet aria-label={ "Hold " (queue.event_name) ", " (queue.operation) } { "Hold" }
+            summary.button.quiet aria-label={ "Hold " (queue.event_name) ", " (queue.operation) } {
+                "Hold"
+            }
             form method="post" action={ "/events/" (queue.event) "/hold" } {
                 (layout::key(browser))
                 input type="hidden" name="operation" value=(queue.operation.code());
                 input type="hidden" name="back" value=(back);
                 label { "Why?" input name="note" maxlength="1000" required; }
-                label { "For how many minutes? Empty: until it is lifted" input type="number" name="minutes" min="1" max="525600"; }
-                p.faint { "Nothing more of it is claimed, whatever is topped up." }
+                label {
+                    "For how many minutes? Leave empty to hold it until it is lifted"
+                    input type="number" name="minutes" min="1" max="525600";
+                }
+                p.faint { "No more of its photos are claimed, even after a top-up." }
                 button type="submit" { "Hold it" }
             }
         }
@@ -252,9 +282,9 @@ pub(super) async fn hold(
         "" => None,
         minutes => {
             let minutes: i64 =
-                minutes.parse().map_err(|_| Problem::invalid("minutes", "a number of minutes"))?;
+                minutes.parse().map_err(|_| Problem::invalid("minutes", "enter a number"))?;
             if !(1..=525_600).contains(&minutes) {
-                return Err(Problem::invalid("minutes", "from 1 to 525600 minutes"));
+                return Err(Problem::invalid("minutes", "enter 1 to 525600 minutes"));
             }
             Some(Utc::now() + TimeDelta::minutes(minutes))
         }
@@ -270,7 +300,7 @@ pub(super) struct Lift {
     back: String,
 }
 
-/// What it will set free.
+/// Asks for confirmation of lifting a hold: what resumes, and which other holds stay.
 pub(super) async fn ask_lift(
     State(service): State<Service>,
     mut browser: Browser,
@@ -294,10 +324,24 @@ pub(super) async fn ask_lift(
     }
     let (queue, others) = held.ok_or_else(missing)?;
     let says = html! {
-        p { (queue.operation) " of " strong { (queue.event_name) } " is held by " (queue.owner.as_deref().unwrap_or("somebody"))
-            @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) { " “" (note) "”" } "." }
-        @if others > 0 { p.notice { (others) " more hold" @if others > 1 { "s" } " on it stay: it goes on when none is left." } }
-        @else { p { "Lifted, " strong { (queue.waiting) } " photos go on, a credit each; " (queue.funded) " of them are funded now." } }
+        p {
+            (queue.operation) " of " strong { (queue.event_name) } " is held by "
+            (queue.owner.as_deref().unwrap_or("somebody"))
+            @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
+                " “" (note) "”"
+            } "."
+        }
+        @if others > 0 {
+            p.notice {
+                "Other holds on this queue stay: " (others)
+                ". Its photos are claimed again when no hold is left."
+            }
+        } @else {
+            p {
+                "If you lift the hold, " strong { (queue.waiting) } " photos resume, at one credit each. "
+                "The available credits pay for " (queue.funded) " of them."
+            }
+        }
     };
     let question = confirm::Question {
         title: "Lift the hold?",
@@ -334,10 +378,18 @@ pub(super) async fn why(
         h1 { "Why? " span.faint { (found.name) " · " (event) } }
         p { (why.answer) }
         @if !why.chain.is_empty() { ol { @for cause in &why.chain {
-            li { (cause.says) @if let Some(since) = cause.since { span.faint { " since " (layout::instant(since, browser.zone())) } } }
+            li {
+                (cause.says)
+                @if let Some(since) = cause.since {
+                    span.faint { " since " (layout::instant(since, browser.zone())) }
+                }
+            }
         } } }
-        @match &why.action { Some(action) => p.notice { "Do: " strong { (action) } }, None => p.notice.good { "Nothing has to be done." } }
-        p { a href={ "/events/" (event) } { "To the event" } }
+        @match &why.action {
+            Some(action) => p.notice { "Do: " strong { (action) } },
+            None => p.notice.good { "There is nothing to do." },
+        }
+        p { a href={ "/events/" (event) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "Why", None, content))
 }

@@ -1,4 +1,4 @@
-//! Everything that happened to the credit of a photo.
+//! The receipt of a photo: everything that happened to its credit.
 
 use axum::{
     extract::State,
@@ -27,15 +27,15 @@ const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    /// Its number, or its key in the store.
+    /// The photo's ID, or its key in the store.
     #[serde(default)]
     photo: String,
-    /// The event; a key is one of an event.
+    /// The event's number; needed with a key.
     #[serde(default)]
     event: String,
 }
 
-/// Which photo?
+/// The form that finds a photo by its ID or key, and leads to its receipt.
 pub(super) async fn find(
     State(service): State<Service>,
     browser: Browser,
@@ -56,17 +56,25 @@ pub(super) async fn find(
             Some(format!("{} has no photo {key}.", found.name))
         }
         (_, Err(_), Err(_)) => Some(
-            "That is no photo's number. With the number of its event, write its key in the store."
-                .into(),
+            "This is not a photo ID. To find a photo by its key, enter the event ID too.".into(),
         ),
     };
     let content = html! {
         h1 { "Receipts" }
         @if let Some(says) = says { p.notice.bad role="alert" { (says) } }
-        p.faint { "Who queued a photo, when its credit was reserved, who worked on it, and whether it was earned or came back." }
+        p.faint {
+            "A receipt shows who queued a photo, when its credit was reserved, which workers had "
+            "it, and whether the credit was spent or refunded."
+        }
         form.filters method="get" action="/receipts" {
-            label { "Photo: its number, or its key in the store" input name="photo" size="40" required value=(asked.photo); }
-            label { "Event ID, for a key" input name="event" inputmode="numeric" size="8" value=(asked.event); }
+            label {
+                "Photo ID, or key in the store"
+                input name="photo" size="40" required value=(asked.photo);
+            }
+            label {
+                "Event ID (with a key)"
+                input name="event" inputmode="numeric" size="8" value=(asked.event);
+            }
             button type="submit" { "Show the receipt" }
         }
     };
@@ -88,7 +96,11 @@ pub(super) async fn page(
     }
     let content = html! {
         h1 { "Receipt" }
-        p { strong { (receipt.key) } " · " a href={ "/events/" (receipt.event) } { (receipt.event_name) } br; span.faint { (receipt.photo) } }
+        p {
+            strong { (receipt.key) } " · "
+            a href={ "/events/" (receipt.event) } { (receipt.event_name) } br;
+            span.faint { (receipt.photo) }
+        }
         @for job in &receipt.jobs { (job_of(job, browser.zone())) }
     };
     Ok(layout::page(&browser, "/receipts", "Receipt", None, content))
@@ -97,19 +109,35 @@ pub(super) async fn page(
 fn job_of(job: &Job, zone: &str) -> Markup {
     html! {
         section.panel {
-            h2 { (job.operation) @if job.retry { " (retried by a person)" } " · " (job.state.replace('_', " ")) }
+            h2 {
+                (job.operation) @if job.retry { " (retried by a person)" }
+                " · " (job.state.replace('_', " "))
+            }
             ol {
-                li { "queued by " strong { (job.queued_by) } " " (layout::instant(job.queued_at, zone)) " in run " (job.run) }
-                @if let Some(skipped) = &job.skipped { li { "taken out by " (skipped.by) " " (layout::instant(skipped.at, zone)) } }
+                li {
+                    "queued by " strong { (job.queued_by) } " "
+                    (layout::instant(job.queued_at, zone)) " in run " (job.run)
+                }
+                @if let Some(skipped) = &job.skipped {
+                    li { "skipped by " (skipped.by) " " (layout::instant(skipped.at, zone)) }
+                }
                 @if let Some(booking) = &job.reserved { li { (booked(booking, zone)) } }
                 @for attempt in &job.attempts {
-                    li { "attempt " (attempt.number) ", worker " (attempt.worker) ", " (layout::instant(attempt.started_at, zone))
+                    li {
+                        "attempt " (attempt.number) ", worker " (attempt.worker) ", "
+                        (layout::instant(attempt.started_at, zone))
                         @if let Some(ended) = &attempt.ended { " · " (ended.replace('_', " ")) }
-                        @if let Some(reason) = &attempt.reason { " (" code { (reason) } ")" } }
+                        @if let Some(reason) = &attempt.reason { " (" code { (reason) } ")" }
+                    }
                 }
                 @if let Some(booking) = &job.closed { li { (booked(booking, zone)) } }
             }
-            @if let Some(reason) = &job.reason { p { "Why: " code { (reason) } " " (failures::meaning(reason)) @if let Some(detail) = &job.detail { " " span.faint { (detail) } } } }
+            @if let Some(reason) = &job.reason {
+                p {
+                    "Reason: " code { (reason) } " " (failures::meaning(reason))
+                    @if let Some(detail) = &job.detail { " " span.faint { (detail) } }
+                }
+            }
         }
     }
 }
@@ -117,12 +145,16 @@ fn job_of(job: &Job, zone: &str) -> Markup {
 fn booked(booking: &Booking, zone: &str) -> Markup {
     let what = match booking.movement.as_str() {
         "reserve" => "1 credit reserved",
-        "commit" => "1 credit earned",
-        "refund" => "1 credit came back",
+        "commit" => "1 credit spent",
+        "refund" => "1 credit refunded",
         other => other,
     };
     html! {
-        strong { (what) } " · entry " (booking.entry) " · balance " (booking.balance_before) " → " (booking.balance_after) " · " (layout::instant(booking.at, zone))
-        div.faint { "sealed by " code { (booking.link.chars().take(16).collect::<String>()) "…" } }
+        strong { (what) } " · entry " (booking.entry)
+        " · balance " (booking.balance_before) " → " (booking.balance_after)
+        " · " (layout::instant(booking.at, zone))
+        div.faint {
+            "sealed by link " code { (booking.link.chars().take(16).collect::<String>()) "…" }
+        }
     }
 }

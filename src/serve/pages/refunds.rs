@@ -1,4 +1,4 @@
-//! Credits that came back, photo by photo.
+//! The page of refunds, one row for each photo.
 
 use axum::{extract::State, response::IntoResponse};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,7 +16,7 @@ use crate::{
     serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
 
-/// The last 31 days.
+/// The filter for refunds of the last 31 days.
 pub(super) fn lately(organisation: Option<OrganisationId>) -> Filter {
     Filter { since: Utc::now() - TimeDelta::days(31), until: None, organisation }
 }
@@ -36,7 +36,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The last 31 days, if nobody says; of a run, all.
+    /// Without a first day: the last 31 days, or all refunds if a run is given.
     fn filter(&self, browser: &Browser) -> Result<Filter, Problem> {
         let mut filter = lately(browser.about());
         if self.run.is_some() {
@@ -50,7 +50,7 @@ impl Asked {
     }
 }
 
-/// Refunds of the page; a file has all.
+/// Refunds on the page; a file has all.
 const PAGES: Pages = Pages(200);
 
 pub(super) async fn page(
@@ -83,14 +83,19 @@ pub(super) async fn page(
         .unless(browser.about().is_some(), "Organisation", |row| row.organisation.to_string())
         .column(
             "Reason",
-            |row| html! { code { (row.reason) } @if let Some(detail) = &row.detail { div.faint { (detail) } } },
+            |row| html! {
+                code { (row.reason) }
+                @if let Some(detail) = &row.detail { div.faint { (detail) } }
+            },
             |row| row.reason.clone(),
         )
         .only_in_file("Detail", |row| row.detail.clone().unwrap_or_default())
         .only_in_file("Job", |row| row.job.to_string())
         .number("Entry", |row| row.entry)
         .instant("When", browser.zone(), |row| Some(row.at))
-        .actions(|row| html! { a href={ "/receipts/" (row.photo) } aria-label={ "Receipt of " (row.key) } { "Receipt" } });
+        .actions(|row| html! {
+            a href={ "/receipts/" (row.photo) } aria-label={ "Receipt of " (row.key) } { "Receipt" }
+        });
     if asked.format == Format::Csv {
         return table.as_file("refunds", &found);
     }
@@ -107,10 +112,12 @@ pub(super) async fn page(
             button.quiet type="submit" { "Show" }
         }
         p.faint {
-            @if asked.from.is_empty() && asked.run.is_none() { "Of the last 31 days, the newest first." } @else { "The newest first." }
-            @if more.is_some() { " These are the first " (found.len()) "; the file has all." }
+            @if asked.from.is_empty() && asked.run.is_none() {
+                "Refunds of the last 31 days, newest first."
+            } @else { "Newest first." }
+            @if more.is_some() { " These are the first " (found.len()) "; the CSV file has all." }
         }
-        (table.on_page(&found, "Nothing came back.", None))
+        (table.on_page(&found, "No refunds match.", None))
     };
     Ok(layout::page(&browser, "/refunds", "Refunds", None, content).into_response())
 }

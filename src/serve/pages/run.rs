@@ -1,4 +1,4 @@
-//! Photos of an event are queued: asked with what it takes, then done.
+//! Queues photos of an event: first shows the funding plan and asks, then enqueues.
 
 use axum::{extract::State, response::Redirect};
 use maud::{Markup, html};
@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// `empty`: nothing of the event is queued yet, so its photos are in the store alone.
+/// The form that starts a run. `empty` means that the event has no photos yet, so that only the
+/// store can have some.
 pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool) -> Markup {
     html! {
         details.add {
@@ -25,9 +26,12 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
             form method="get" action={ "/events/" (event) "/run" } {
                 input type="hidden" name="operation" value=(operation.code());
                 label { input type="radio" name="what" value="all" checked[!empty]; " all photos of the event" }
-                label { input type="radio" name="what" value="prefix" checked[empty]; " new photos of the store:" }
+                label {
+                    input type="radio" name="what" value="prefix" checked[empty];
+                    " new photos of the store:"
+                }
                 label { "below this directory" input name="prefix" placeholder="2026/marathon/"; }
-                p { button type="submit" { "Show what it takes" } }
+                p { button type="submit" { "Show the cost" } }
             }
         }
     }
@@ -43,7 +47,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Whoever names a part of the store means it.
+    /// Enqueues, or plans. A prefix that is filled in wins over the choice "all photos".
     async fn enqueue(
         &self,
         service: &Service,
@@ -54,7 +58,7 @@ impl Asked {
         let prefix = self.prefix.trim();
         if self.what == "prefix" && prefix.is_empty() {
             let says =
-                "say below which directory of the store the new photos are, as in 2026/marathon/";
+                "enter the directory of the store with the new photos, such as 2026/marathon/";
             return Err(Problem::invalid("prefix", says));
         }
         let photos =
@@ -65,7 +69,7 @@ impl Asked {
     }
 }
 
-/// The funding plan.
+/// Shows the funding plan, and asks for confirmation.
 pub(super) async fn ask(
     State(service): State<Service>,
     mut browser: Browser,
@@ -82,12 +86,13 @@ pub(super) async fn ask(
     let planned = asked.enqueue(&service, &browser, id, true).await?;
     let says = html! {
         p { (asked.operation) " of " strong { (event.name) } ", "
-            @if asked.prefix.trim().is_empty() { "all of its photos" } @else { "photos below " code { (asked.prefix.trim()) } } ":" }
+            @if asked.prefix.trim().is_empty() { "all of its photos" }
+            @else { "photos below " code { (asked.prefix.trim()) } } ":" }
         (plan(&planned, &browser))
     };
     let back = format!("/events/{id}");
     let question = if planned.queued == 0 {
-        let title = "There is nothing new to queue";
+        let title = "No new photos to queue";
         confirm::Question { title, says, yes: None, action: "", back: &back, here: "/events" }
     } else {
         let action = format!("{back}/run");
@@ -124,23 +129,36 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
         ("Failed before: retry them on the event's page", skipped.failed_before),
-        ("Taken out of the queue before", skipped.skipped_before),
-        ("Named twice", skipped.repeated),
+        ("Skipped before", skipped.skipped_before),
+        ("Listed twice", skipped.repeated),
     ];
     html! {
         dl {
             dt { "Photos" } dd { (planned.photos) }
             dt { "New" } dd { (planned.queued) }
-            dt { "Done and paid for" } dd { (planned.already_paid) }
-            @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) { dt { (name) } dd { (photos) } }
+            dt { "Processed and paid already" } dd { (planned.already_paid) }
+            @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) {
+                dt { (name) } dd { (photos) }
+            }
             dt { "Credits needed" } dd { (planned.needed) }
             dt { "Credits available" } dd { (planned.available) }
         }
-        @if planned.photos == 0 { p.notice { "There are no photos there. Photos are in the store below a directory: name it, or let the upload pipeline queue them." } }
-        @else if planned.queued == 0 { p.notice { "None of them is new, so nothing would be queued, and nothing charged." } }
-        @else if planned.shortfall.0 > 0 {
-            p.notice { (planned.will_finish) " finish now, " (planned.queued - planned.will_finish) " wait. Top up " (planned.shortfall) " credits to finish everything that waits. "
-                @if let Some(about) = browser.about() { a href={ "/credits?organisation=" (about) } { "Add credits" } } }
-        } @else { p { "All of them finish." } }
+        @if planned.photos == 0 {
+            p.notice {
+                "No photos were found. Enter the directory of the store that has them, "
+                "or let the upload pipeline queue them."
+            }
+        } @else if planned.queued == 0 {
+            p.notice { "None of the photos is new: nothing would be queued, and nothing charged." }
+        } @else if planned.shortfall.0 > 0 {
+            p.notice {
+                "The credits are enough for " (planned.will_finish) " photos, "
+                (planned.queued - planned.will_finish) " will wait. Add " (planned.shortfall)
+                " credits to process everything that waits. "
+                @if let Some(about) = browser.about() {
+                    a href={ "/credits?organisation=" (about) } { "Add credits" }
+                }
+            }
+        } @else { p { "The credits are enough for all of them." } }
     }
 }

@@ -1,4 +1,4 @@
-//! What an organiser decides about an event: what is searched for, and who runs. And the search by a selfie.
+//! The settings of an event: what is searched for, and the start list. Also the search by a selfie.
 
 use axum::{
     extract::{Multipart, State},
@@ -20,7 +20,7 @@ use crate::{
     serve::{Service, caller::Browser, input::Path, problem::Problem, reads::by_selfie},
 };
 
-/// The forms, for those who may.
+/// The forms, for callers who may change the event.
 pub(super) fn forms(browser: &Browser, event: &Event) -> Markup {
     html! {
         @if MAY_CHANGE_EVENTS.contains(&browser.caller.role) {
@@ -28,17 +28,32 @@ pub(super) fn forms(browser: &Browser, event: &Event) -> Markup {
                 summary { "Settings" }
                 form.panel method="post" action={ "/events/" (event.id) "/settings" } {
                     (layout::key(browser))
-                    p { label { input type="checkbox" name="bib_search" value="yes" checked[event.bib_search]; " read bib numbers" } }
-                    p { label { input type="checkbox" name="face_search" value="yes" checked[event.face_search]; " search by faces: biometric data, only where people were asked; switched off, it is deleted" } }
-                    p { label { "Start list, one number a line, or a table with a column bib; empty: as it is" textarea name="start_list" rows="4" {} } }
+                    p { label {
+                        input type="checkbox" name="bib_search" value="yes" checked[event.bib_search];
+                        " read bib numbers"
+                    } }
+                    p { label {
+                        input type="checkbox" name="face_search" value="yes" checked[event.face_search];
+                        " search by faces (biometric data: only with people's consent; "
+                        "switching it off deletes the data)"
+                    } }
+                    p { label {
+                        "Start list: one bib number a line, or CSV with a column bib. "
+                        "Leave empty to keep the present one"
+                        textarea name="start_list" rows="4" {}
+                    } }
                     button type="submit" { "Save" }
-                    p.faint { "Both decide about photos processed from now on." }
+                    p.faint { "Changes apply to photos that are processed from now on." }
                 }
             }
             @if event.face_search {
-                form.filters method="post" enctype="multipart/form-data" action={ "/events/" (event.id) "/selfie" } {
+                form.filters method="post" enctype="multipart/form-data"
+                    action={ "/events/" (event.id) "/selfie" } {
                     (layout::key(browser))
-                    label { "Find by a selfie (it is not kept)" input type="file" name="selfie" accept="image/*" required; }
+                    label {
+                        "Find by a selfie (it is not kept)"
+                        input type="file" name="selfie" accept="image/*" required;
+                    }
                     button.quiet type="submit" { "Find" }
                 }
             }
@@ -52,7 +67,7 @@ pub(super) struct Settings {
     face_search: Option<String>,
     #[serde(default)]
     start_list: String,
-    /// What is deleted was asked for.
+    /// The person has confirmed that face data is deleted.
     #[serde(default)]
     sure: bool,
 }
@@ -73,7 +88,7 @@ pub(super) async fn save(
     }
     drop(db);
     let list = settings.start_list.trim();
-    // The list first: if it cannot be read, nothing is changed.
+    // The start list first: if it cannot be read, nothing is changed.
     if !list.is_empty() {
         service.commands.set_start_list(&browser.caller, id, list.as_bytes()).await?;
     }
@@ -82,15 +97,19 @@ pub(super) async fn save(
     Ok(Redirect::to(&format!("/events/{id}?said=saved")).into_response())
 }
 
-/// What is deleted does not come back.
+/// Asks for confirmation before face search is switched off, because its data is deleted.
 fn ask_to_forget(browser: &Browser, event: &Event, settings: Settings) -> Html<String> {
     let back = format!("/events/{}", event.id);
     let question = confirm::Question {
         title: "Switch face search off?",
         says: html! {
-            p { "Everything that was computed to find faces on photos of " strong { (event.name) } " is deleted now. Switched on again, only photos processed from then on are searched." }
+            p {
+                "The face data of all photos of " strong { (event.name) } " will be deleted now. "
+                "If face search is switched on again, it covers only photos that are processed "
+                "from then on."
+            }
         },
-        yes: Some("Switch it off, and delete"),
+        yes: Some("Switch off and delete"),
         action: &format!("{back}/settings"),
         back: &back,
         here: "/events",
@@ -100,7 +119,7 @@ fn ask_to_forget(browser: &Browser, event: &Event, settings: Settings) -> Html<S
     question.page(browser, &fields)
 }
 
-/// Photos that a page of a search shows.
+/// Photos on the result page of a search.
 const SHOWN: usize = 48;
 
 pub(super) async fn selfie(
@@ -121,7 +140,7 @@ pub(super) async fn selfie(
         }
     }
     if key != access::form_key(&browser.session) {
-        return Err(Problem::forbidden("this form is not of this session: load the page again"));
+        return Err(Problem::forbidden("the form belongs to another session: load the page again"));
     }
     let photo = photo.ok_or_else(|| Problem::invalid("selfie", "choose a photo of one person"))?;
     let found = by_selfie(&service, &browser.caller, id, photo, SAME_PERSON).await?;
@@ -136,10 +155,19 @@ pub(super) async fn selfie(
     }
     let content = html! {
         h1 { "Photos with this face" }
-        @if found.is_empty() { p.notice { "Nobody on this event's photos looks like that. Photos that were processed before face search was switched on are not searched." } }
-        @else { p { (found.len()) " found, the most alike first." @if found.len() > SHOWN { " These are the first " (SHOWN) "." } } }
+        @if found.is_empty() {
+            p.notice {
+                "No photo of this event shows this face. Photos that were processed before face "
+                "search was switched on are not searched."
+            }
+        } @else {
+            p {
+                (found.len()) " photos found, most similar first."
+                @if found.len() > SHOWN { " These are the first " (SHOWN) "." }
+            }
+        }
         ul.grid { @for photo in &shown { (card(photo)) } }
-        p { a href={ "/events/" (id) } { "To the event" } }
+        p { a href={ "/events/" (id) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "Found", None, content))
 }

@@ -1,4 +1,4 @@
-//! The statement of a month: opening, every movement, closing.
+//! The statement of a month: opening balance, every row of the history, closing balance.
 
 use axum::{extract::State, response::IntoResponse};
 use chrono::Utc;
@@ -25,7 +25,7 @@ pub(super) struct Asked {
     format: Format,
 }
 
-/// What lies between opening and closing, by kind.
+/// The credits added, used and refunded between the opening and the closing balance.
 fn sums(lines: &[Line]) -> Markup {
     let sum = |of: fn(&Line) -> bool| {
         Credits(lines.iter().filter(|line| of(line)).map(|line| line.credits.0).sum())
@@ -33,10 +33,14 @@ fn sums(lines: &[Line]) -> Markup {
     let used = sum(|line| line.kind == Kind::Usage);
     let came_back = sum(|line| line.kind == Kind::Refund);
     let added = sum(|line| !matches!(line.kind, Kind::Usage | Kind::Refund));
-    html! { " + " (added) " added − " (Credits(-used.0)) " used " @if came_back.0 < 0 { "− " } @else { "+ " } (Credits(came_back.0.abs())) " refunded" }
+    html! {
+        " + " (added) " added − " (Credits(-used.0)) " used "
+        @if came_back.0 < 0 { "− " } @else { "+ " }
+        (Credits(came_back.0.abs())) " refunded"
+    }
 }
 
-/// Lines of the page; a file has all.
+/// Lines on the page; a file has all.
 const SHOWN: usize = 1000;
 
 pub(super) async fn page(
@@ -60,7 +64,10 @@ pub(super) async fn page(
     let Some(about) = browser.about() else {
         let content = html! {
             h1 { "Statements" }
-            p.notice { "A statement is of one organisation: " a href="/organisations?to=/statements" { "choose one" } "." }
+            p.notice {
+                "A statement is for one organisation: "
+                a href="/organisations?to=/statements" { "choose one" } "."
+            }
         };
         return Ok(
             layout::page(&browser, "/statements", "Statements", None, content).into_response()
@@ -98,12 +105,30 @@ pub(super) async fn page(
     let content = html! {
         h1 { "Statements" }
         (form)
-        h2 { (statement.name) " · " (statement.month.format("%B %Y")) " " @if statement.closed { span.badge { "Closed" } } @else { span.badge { "Current" } } }
-        p { "Opening " strong { (statement.opening) } (sums(&statement.lines)) " = closing " strong { (statement.closing) }
-            @if let Some(seal) = &statement.sealed_by { " · sealed by " code { (seal.chars().take(16).collect::<String>()) "…" } } }
-        @if shown.len() < statement.lines.len() { p.faint { "These are the first " (SHOWN) " of " (statement.lines.len()) " lines; the file has all." } }
-        (table.on_page(shown, "Nothing moved in this month.", None))
-        p { a download={ "statement-" (about) "-" (month) ".json" } href={ "/statements?month=" (month) "&" (organisation) "=" (id) "&json=true" } { "JSON" } }
+        h2 {
+            (statement.name) " · " (statement.month.format("%B %Y")) " "
+            span.badge { @if statement.closed { "Closed" } @else { "Current" } }
+        }
+        p {
+            "Opening " strong { (statement.opening) } (sums(&statement.lines))
+            " = closing " strong { (statement.closing) }
+            @if let Some(seal) = &statement.sealed_by {
+                " · sealed by link " code { (seal.chars().take(16).collect::<String>()) "…" }
+            }
+        }
+        @if shown.len() < statement.lines.len() {
+            p.faint {
+                "These are the first " (SHOWN) " of " (statement.lines.len())
+                " lines; the CSV file has all."
+            }
+        }
+        (table.on_page(shown, "No credits moved in this month.", None))
+        p {
+            a download={ "statement-" (about) "-" (month) ".json" }
+                href={ "/statements?month=" (month) "&" (organisation) "=" (id) "&json=true" } {
+                "JSON"
+            }
+        }
     };
     Ok(layout::page(&browser, "/statements", "Statements", None, content).into_response())
 }

@@ -1,5 +1,5 @@
-//! Tables: the same columns on a page and in a file for a spreadsheet. What is seen is in the query string, so a page can be
-//! shared by its address, and its file has the same rows.
+//! Tables that are shown on a page and sent as a CSV file, from the same columns. Filters and order
+//! are in the query string, so that an address can be shared, and the file has the same rows.
 
 use axum::{
     http::{HeaderValue, header},
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::layout;
 use crate::{ledger::credits::Credits, serve::problem::Problem};
 
-/// As what a table is asked for.
+/// The form in which a table is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
@@ -21,12 +21,13 @@ pub(super) enum Format {
     Csv,
 }
 
-/// So many rows are a page.
+/// The number of rows on a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pages(pub(super) usize);
 
 impl Pages {
-    /// How many rows to read: those of a page and one, which says whether there is another; or all of a file.
+    /// The number of rows to read: for a page one more than it shows, which tells whether there is
+    /// a next page; for a file one more than it may have.
     pub(super) fn rows(self, format: Format) -> i64 {
         match format {
             Format::Page => i64::try_from(self.0 + 1).unwrap_or(i64::MAX),
@@ -34,7 +35,7 @@ impl Pages {
         }
     }
 
-    /// The rows of a page, and where the next begins, if there is one.
+    /// Cuts the rows to a page. Also returns the cursor of the next page, if there is one.
     pub(super) fn of<T>(
         self,
         mut rows: Vec<T>,
@@ -47,20 +48,20 @@ impl Pages {
     }
 }
 
-/// Rows of a file, at most.
+/// Maximum number of rows of a file.
 pub(super) const FILE_MAX: i64 = 100_000;
 
-/// Where a table is, and what of it is seen.
+/// The address of a table, with its filters and order.
 #[derive(Debug, Default)]
 pub(super) struct View<'a> {
     pub(super) path: &'a str,
     pub(super) filters: Vec<(&'a str, String)>,
-    /// What it is sorted by.
+    /// The code of the column that it is sorted by; may be empty.
     pub(super) sort: &'a str,
 }
 
 impl View<'_> {
-    /// This table's address with these beside its filters.
+    /// The address of the table with its filters and these parameters.
     fn address(&self, more: &[(&str, &str)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (name, value) in self.filters.iter().filter(|(_, value)| !value.is_empty()) {
@@ -72,16 +73,19 @@ impl View<'_> {
         format!("{}?{}", self.path, query.finish())
     }
 
-    /// What is seen, as it is sorted.
+    /// The address of the table with its filters and order.
     pub(super) fn here(&self) -> String {
         self.address(&[("sort", self.sort)])
     }
 
-    /// The way on, and the way to a file.
+    /// The links to the next page and to the CSV file.
     pub(super) fn ways(&self, next: Option<&String>) -> Markup {
         html! {
             div.row.ways {
-                @if let Some(next) = next { a.button.quiet rel="next" href=(self.address(&[("sort", self.sort), ("after", next)])) { "Next page" } }
+                @if let Some(next) = next {
+                    @let after = self.address(&[("sort", self.sort), ("after", next)]);
+                    a.button.quiet rel="next" href=(after) { "Next page" }
+                }
                 a download href=(self.address(&[("sort", self.sort), ("format", "csv")])) { "CSV" }
             }
         }
@@ -94,13 +98,13 @@ type InFile<'a, T> = Box<dyn Fn(&T) -> String + Send + 'a>;
 struct Column<'a, T> {
     name: &'a str,
     is_number: bool,
-    /// What sorts by it.
+    /// The code with which the table is sorted by this column. `None`: it cannot be.
     sort: Option<&'a str>,
     on_page: Option<OnPage<'a, T>>,
     in_file: Option<InFile<'a, T>>,
 }
 
-/// A table of such rows.
+/// A table with rows of type `T`.
 pub(super) struct Table<'a, T> {
     view: View<'a>,
     columns: Vec<Column<'a, T>>,
@@ -122,7 +126,7 @@ impl<'a, T> Table<'a, T> {
         self
     }
 
-    /// On a page so, and in a file as plain text.
+    /// Adds a column with markup on a page and plain text in a file.
     pub(super) fn column(
         self,
         name: &'a str,
@@ -132,7 +136,7 @@ impl<'a, T> Table<'a, T> {
         self.with(name, false, Some(Box::new(on_page)), Some(Box::new(in_file)))
     }
 
-    /// The same text in both.
+    /// Adds a column with the same text on a page and in a file.
     pub(super) fn text(
         self,
         name: &'a str,
@@ -142,7 +146,7 @@ impl<'a, T> Table<'a, T> {
         self.column(name, move |row| html! { (shown(row)) }, text)
     }
 
-    /// On a page in groups of three digits.
+    /// Adds a column of numbers. A page shows them in groups of three digits.
     pub(super) fn number(
         self,
         name: &'a str,
@@ -156,7 +160,7 @@ impl<'a, T> Table<'a, T> {
         )
     }
 
-    /// A number that is more than its digits on a page.
+    /// Adds a column of numbers that have markup on a page.
     pub(super) fn figure(
         self,
         name: &'a str,
@@ -166,7 +170,7 @@ impl<'a, T> Table<'a, T> {
         self.with(name, true, Some(Box::new(on_page)), Some(Box::new(in_file)))
     }
 
-    /// On a page in this time zone, in a file to the microsecond.
+    /// Adds a column of instants: on a page in this time zone, in a file in UTC (RFC 3339).
     pub(super) fn instant(
         self,
         name: &'a str,
@@ -176,12 +180,17 @@ impl<'a, T> Table<'a, T> {
         let shown = at.clone();
         self.column(
             name,
-            move |row| html! { @match shown(row) { Some(at) => (layout::instant(at, zone)), None => "—" } },
+            move |row| {
+                html! { @match shown(row) {
+                    Some(at) => (layout::instant(at, zone)),
+                    None => "—",
+                } }
+            },
             move |row| at(row).map(|at| at.to_rfc3339()).unwrap_or_default(),
         )
     }
 
-    /// As [`Table::instant`], where there is little room on the page.
+    /// As [`Table::instant`], but narrower on a page.
     pub(super) fn moment(
         self,
         name: &'a str,
@@ -191,17 +200,23 @@ impl<'a, T> Table<'a, T> {
         let shown = at.clone();
         self.column(
             name,
-            move |row| html! { @match shown(row) { Some(at) => (layout::moment(at, zone)), None => "—" } },
+            move |row| {
+                html! { @match shown(row) {
+                    Some(at) => (layout::moment(at, zone)),
+                    None => "—",
+                } }
+            },
             move |row| at(row).map(|at| at.to_rfc3339()).unwrap_or_default(),
         )
     }
 
-    /// Links and buttons.
+    /// Adds a column of links and buttons, which a file does not have.
     pub(super) fn actions(self, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
         self.with("Actions", false, Some(Box::new(on_page)), None)
     }
 
-    /// On a page only if it is not the same for all rows.
+    /// Adds a column of text. If `is_known`, all rows have the same value, and only a file has the
+    /// column.
     pub(super) fn unless(
         self,
         is_known: bool,
@@ -211,7 +226,7 @@ impl<'a, T> Table<'a, T> {
         if is_known { self.only_in_file(name, text) } else { self.text(name, text) }
     }
 
-    /// What has no room on a page.
+    /// Adds a column that only a file has.
     pub(super) fn only_in_file(
         self,
         name: &'a str,
@@ -220,7 +235,7 @@ impl<'a, T> Table<'a, T> {
         self.with(name, false, None, Some(Box::new(in_file)))
     }
 
-    /// The table can be sorted by the last column.
+    /// Makes the last column sortable, with this code.
     pub(super) fn sorts(mut self, by: &'a str) -> Self {
         if let Some(column) = self.columns.last_mut() {
             column.sort = Some(by);
@@ -228,7 +243,7 @@ impl<'a, T> Table<'a, T> {
         self
     }
 
-    /// The table, or what to do when it has no rows; and the ways on.
+    /// Renders the table and its links. Without rows, renders the text `empty` instead.
     pub(super) fn on_page(&self, rows: &[T], empty: &str, next: Option<&String>) -> Markup {
         let shown: Vec<_> = self
             .columns
@@ -263,11 +278,12 @@ impl<'a, T> Table<'a, T> {
         }
     }
 
-    /// The rows as a file to save. What a spreadsheet would take for a formula is made plain.
+    /// Sends the rows as a CSV file. Cells that a spreadsheet would read as formulas get a leading
+    /// apostrophe.
     pub(super) fn as_file(&self, name: &str, rows: &[T]) -> Result<Response, Problem> {
         if i64::try_from(rows.len()).map_or(true, |rows| rows > FILE_MAX) {
             return Err(Problem::too_large(format!(
-                "more than {FILE_MAX} rows: choose fewer with the filters"
+                "the file would have more than {FILE_MAX} rows: set more filters"
             )));
         }
         let columns: Vec<_> = self

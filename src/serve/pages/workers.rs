@@ -1,4 +1,4 @@
-//! For operators: the workers that are there, and how each is.
+//! The page of workers for operators.
 
 use axum::{extract::State, response::IntoResponse};
 use maud::html;
@@ -67,8 +67,13 @@ pub(super) async fn page(
         .column(
             "State",
             |worker| match worker.state() {
-                "late" => html! { span.bad { "late by " (format!("{:.0} s", -worker.lease_seconds)) } },
-                "draining" => html! { span.warn { "draining" } " since " @if let Some(since) = worker.draining_since { (layout::instant(since, "UTC")) } },
+                "late" => html! {
+                    span.bad { "late by " (format!("{:.0} s", -worker.lease_seconds)) }
+                },
+                "draining" => html! {
+                    span.warn { "draining" } " since "
+                    @if let Some(since) = worker.draining_since { (layout::instant(since, "UTC")) }
+                },
                 state => html! { (state) },
             },
             |worker| worker.state().into(),
@@ -84,7 +89,12 @@ pub(super) async fn page(
         .sorts("rate")
         .column(
             "Last failure",
-            |worker| html! { @match &worker.last_reason { Some(reason) => code { (reason) }, None => "—" } },
+            |worker| {
+                html! { @match &worker.last_reason {
+                    Some(reason) => code { (reason) },
+                    None => "—",
+                } }
+            },
             |worker| worker.last_reason.clone().unwrap_or_default(),
         );
     if asked.format == Format::Csv {

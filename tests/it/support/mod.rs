@@ -30,6 +30,7 @@ use photogate::{
         claim::{self, Reservation},
         enqueue::{self, Run},
         holds,
+        status::{self, Queue, State},
     },
     rig::services::Services,
     worker::{
@@ -120,25 +121,6 @@ impl App {
         (Self::on(url, Some(services.redis.url())).await, services)
     }
 
-    /// The address of a database of its own, migrated no further than this.
-    pub async fn a_database_at(version: i64) -> String {
-        let services = shared().await;
-        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        {
-            let _one_at_a_time = MAKING.lock().await;
-            let mut db = PgConnection::connect(&services.postgres.url("postgres"))
-                .await
-                .expect("the server answers");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-                .execute(&mut db)
-                .await
-                .expect("a database is made");
-        }
-        let url = services.postgres.url(&name);
-        database::migrate_to(&url, version).await.expect("the migrations run");
-        url
-    }
-
     /// The books' clock stands still, at this instant.
     pub async fn set_the_clock(&self, instant: &str) {
         let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
@@ -218,7 +200,7 @@ impl App {
         amount: i64,
         key: &str,
     ) -> Result<Credited, top_up::TopUpError> {
-        let kind = if amount > 0 { TopUpKind::Purchase } else { TopUpKind::Refund };
+        let kind = if amount > 0 { TopUpKind::Purchase } else { TopUpKind::Adjustment };
         let top_up = TopUp {
             organisation,
             kind,
@@ -317,12 +299,12 @@ impl App {
         (balance.available.0, balance.reserved.0, balance.spent.0)
     }
 
-    pub async fn queues(&self, event: EventId) -> Vec<events::QueueState> {
-        events::queues(&mut *self.db().await, event).await.expect("it is asked")
+    pub async fn queues(&self, event: EventId) -> Vec<Queue> {
+        status::of_event(&mut *self.db().await, event).await.expect("it is asked")
     }
 
     /// The photo-processing queue.
-    pub async fn processing(&self, event: EventId) -> events::QueueState {
+    pub async fn processing(&self, event: EventId) -> Queue {
         self.queues(event)
             .await
             .into_iter()
@@ -332,10 +314,8 @@ impl App {
 
     /// The queue is paused for want of credit, and the database says so.
     pub async fn is_out_of_credit(&self, event: EventId) -> bool {
-        matches!(
-            self.processing(event).await.pause,
-            Some(events::Pause::NoCredits { since: Some(_) })
-        )
+        let queue = self.processing(event).await;
+        queue.state == State::NoCredits && queue.since.is_some()
     }
 
     /// The first of its photos, by key.

@@ -57,7 +57,9 @@ fn with_turnstiles(body: &str) -> String {
                 starts = false;
                 control = matches!(word, "IF" | "ELSIF" | "FOR" | "ELSE" | "BEGIN" | "LOOP");
                 let queries = word != "RETURN" || rest.starts_with("RETURN QUERY");
+                // However its lines are broken.
                 let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
+                let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
                 let alone = ALONE.iter().any(|words| statement.contains(words));
                 if STATEMENTS.contains(&word) && queries && !alone {
                     out.push_str("PERFORM photogate.turnstile(); ");

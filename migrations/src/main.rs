@@ -1,0 +1,18 @@
+//! Brings the database at the address given up to date: `photogate-schema postgres://…`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(url) = std::env::args().nth(1) else {
+        eprintln!("usage: photogate-schema DATABASE_URL");
+        return ExitCode::from(2);
+    };
+    match photogate_schema::migrate(&url).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
