@@ -7,4 +7,5 @@ pub mod failures;
 pub mod holds;
 pub mod runs;
 pub mod status;
+pub mod totals;
 pub mod why;

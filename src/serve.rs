@@ -6,6 +6,7 @@ mod caller;
 mod health;
 mod input;
 mod live;
+mod logins;
 mod pages;
 mod problem;
 mod reads;
@@ -45,7 +46,7 @@ pub(crate) struct Inner {
     eyes: tokio::sync::OnceCell<Pool>,
     program: PathBuf,
     config: Config,
-    logins: shield::Logins,
+    logins: logins::Logins,
     streams: live::Streams,
     draining: CancellationToken,
 }
@@ -95,7 +96,7 @@ impl Service {
             eyes: tokio::sync::OnceCell::new(),
             program: program.to_owned(),
             config: config.clone(),
-            logins: shield::Logins::default(),
+            logins: logins::Logins::default(),
             streams: live::Streams::default(),
             draining,
         })))

@@ -2,11 +2,14 @@
 //! them, and adopts photos that other workers left.
 
 mod dispatch;
+pub mod forget;
+pub mod heartbeat;
 pub mod processor;
 pub mod reconciler;
 pub mod rehearsal;
+pub mod roster;
 pub mod settle;
-pub mod sweep;
+pub mod verdict;
 
 use std::{
     collections::HashSet,
@@ -36,7 +39,8 @@ use crate::{
     telemetry::traces,
 };
 use processor::Work;
-use settle::{Settler, Settling, Verdict};
+use settle::{Settler, Settling};
+use verdict::Verdict;
 
 /// Largest number of photos in one claim. A larger batch needs fewer commits, but holds the
 /// account's lock for longer: about 20 ms for this number.
@@ -132,7 +136,7 @@ pub async fn run(
         let (settler, settling) = Settler::start(books, wake.clone(), progress.clone());
         let pulse_stop = CancellationToken::new();
         let pulse = tokio::spawn(watch(
-            sweep::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
+            heartbeat::keep_alive(pool.clone(), worker, config.lease(), pulse_stop.clone()),
             shift.clone(),
         ));
         let audit = tokio::spawn(reconciler::watch(
@@ -141,7 +145,7 @@ pub async fn run(
             config.reconcile_every(),
             shift.stop.drain.clone(),
         ));
-        let forgetting = tokio::spawn(sweep::forget(pool.clone(), shift.stop.drain.clone()));
+        let forgetting = tokio::spawn(forget::forget(pool.clone(), shift.stop.drain.clone()));
         let settling = tokio::spawn(watch(
             async { settling.await.unwrap_or(Err(GateError::LeaseLost)) },
             shift.clone(),
@@ -257,7 +261,9 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
             Err(GateError::LeaseLost) => {
                 // The lease ran out while heartbeats failed. A heartbeat can still extend it,
                 // unless another worker has declared this one dead.
-                if let Ok(false) = sweep::heartbeat(&shift.pool, shift.worker, shift.lease).await {
+                if let Ok(false) =
+                    heartbeat::heartbeat(&shift.pool, shift.worker, shift.lease).await
+                {
                     metrics::counter!("photogate_leases_lost_total").increment(1);
                     return Err(GateError::LeaseLost);
                 }

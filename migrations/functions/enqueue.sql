@@ -19,8 +19,8 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
 
--- The latest job of a photo in a queue: the one that says how the photo stands. PostgreSQL puts its body in the place of
--- the call, so it has no SET and is not SECURITY DEFINER. It runs with the rights of the caller.
+-- The latest job of a photo in a queue: the one that says how the photo stands. PostgreSQL inlines it, so it must have
+-- no SET and must not be SECURITY DEFINER. It runs with the rights of the caller.
 CREATE FUNCTION latest_job(p_photo uuid, p_queue bigint) RETURNS SETOF job
 LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT j.* FROM job j WHERE j.photo_id = p_photo AND j.queue_id = p_queue ORDER BY j.retry DESC LIMIT 1

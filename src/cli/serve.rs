@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, say};
-use crate::{config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry};
+use crate::{config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry::metrics};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs: PostgreSQL (--database-url), migrated by `photogate migrate`.
@@ -37,8 +37,8 @@ impl Serve {
         let pool = database::connect_for(&config.database_url, CONNECTIONS, STATEMENT_MAX).await?;
         let stop = CancellationToken::new();
         if let Some(address) = config.metrics_listen {
-            telemetry::answer_prometheus(address)?;
-            tokio::spawn(telemetry::count_queues(pool.clone(), stop.clone()));
+            metrics::answer_prometheus(address)?;
+            tokio::spawn(metrics::count_queues(pool.clone(), stop.clone()));
         }
         let listener = serve::bind(&config).await?;
         say!("photogate is listening on http://{}", listener.local_addr()?);

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     database,
     sandbox::THIS_PROGRAM,
-    telemetry,
+    telemetry::metrics,
     worker::{
         self, Stop,
         processor::{Looker, Work},
@@ -41,7 +41,7 @@ impl Run {
         config.slots = self.slots.unwrap_or(config.slots);
         config.ahead = self.ahead.unwrap_or(config.ahead);
         if let Some(address) = config.metrics_listen {
-            telemetry::answer_prometheus(address)?;
+            metrics::answer_prometheus(address)?;
         }
         // One connection for each of: claims, settles, heartbeats, checks of the books. The fifth
         // is for start lists, and a reserve.

@@ -17,7 +17,7 @@ use crate::{
     ids::EventId,
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
-    worker::{rehearsal, settle::Verdict},
+    worker::{rehearsal, verdict::Verdict},
 };
 
 /// The work that is done with a claimed photo.

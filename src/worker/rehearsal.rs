@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{catalog::findings::Findings, worker::settle::Verdict};
+use crate::{catalog::findings::Findings, worker::verdict::Verdict};
 
 /// Does what the key says:
 ///

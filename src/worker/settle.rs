@@ -1,9 +1,11 @@
 //! Settles photos: commits or refunds their credits and writes the findings. One task settles in
 //! batches: while one transaction commits, the next batch collects.
 
+mod statements;
+
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -11,53 +13,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::findings::{self, Findings},
     database,
     ids::{JobId, WorkerId},
     notify::{
         progress::{Progress, Step},
         wake::Wake,
     },
-    queue::claim::{GateError, Reservation, interval},
-    worker::sweep,
+    queue::claim::{GateError, Reservation},
+    worker::{heartbeat, verdict::Verdict},
 };
+use statements::{close, release, settled_before};
 
 /// Largest number of photos that are settled in one transaction.
 const BATCH_MAX: usize = 1024;
 /// How long a worker that was told to stop now still waits for an unavailable database.
 const STOPPING_MAX: Duration = Duration::from_secs(5);
-
-/// A worker's verdict about one photo.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// The photo was processed: its credit is committed.
-    Processed(Findings),
-    /// The photo cannot be processed: its credit is refunded.
-    Failed {
-        /// The reason, as a stable code.
-        reason: &'static str,
-        /// More about the reason, as text for people.
-        detail: String,
-    },
-    /// Trouble that may pass: the photo is tried again later, under the same reservation.
-    Retry {
-        /// The reason, as a stable code.
-        reason: &'static str,
-        /// More about the reason, as text for people.
-        detail: String,
-        /// The wait before the next attempt.
-        after: Duration,
-    },
-    /// The work crashed: the photo is tried again, as a suspect from the second crash on. After
-    /// [`CRASHES_MAX`](super::CRASHES_MAX) crashes it is quarantined.
-    Crashed {
-        /// More about the reason, as text for people.
-        detail: String,
-    },
-    /// The work did not start, or the worker had to stop: another worker may take the photo at
-    /// once.
-    HandedBack,
-}
 
 /// Sends verdicts to the task that settles. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -175,7 +145,7 @@ impl Settling {
                 Err(GateError::LeaseLost) => {
                     // The lease ran out while heartbeats failed. A heartbeat can still extend it,
                     // unless another worker has declared this one dead.
-                    match sweep::heartbeat(&self.pool, self.worker, self.lease).await {
+                    match heartbeat::heartbeat(&self.pool, self.worker, self.lease).await {
                         Ok(true) => continue,
                         Ok(false) => return Err(GateError::LeaseLost),
                         Err(error) => error,
@@ -274,131 +244,6 @@ impl Settling {
     }
 }
 
-/// Commits and refunds photos, and writes their findings, in one transaction.
-async fn close(
-    pool: &PgPool,
-    worker: WorkerId,
-    batch: &[&Settlement],
-) -> Result<Landed, GateError> {
-    let found: Vec<_> = batch
-        .iter()
-        .filter_map(|one| match &one.verdict {
-            Verdict::Processed(
-                findings @ (Findings::Processing { .. } | Findings::Rotation { .. }),
-            ) => Some((one.reservation.job, one.reservation.photo(), findings)),
-            Verdict::Processed(Findings::Nothing)
-            | Verdict::Failed { .. }
-            | Verdict::Retry { .. }
-            | Verdict::Crashed { .. }
-            | Verdict::HandedBack => None,
-        })
-        .collect();
-    if found.is_empty() {
-        return settle(&mut *pool.acquire().await?, worker, batch).await;
-    }
-    let mut tx = pool.begin().await?;
-    let landed = settle(&mut tx, worker, batch).await?;
-    let ours: Vec<_> = found
-        .iter()
-        .filter(|(job, ..)| landed.jobs.binary_search(&job.0).is_ok())
-        .map(|(_, photo, findings)| (*photo, *findings))
-        .collect();
-    findings::write(&mut tx, &ours).await?;
-    tx.commit().await?;
-    Ok(landed)
-}
-
-async fn settle(
-    db: &mut PgConnection,
-    worker: WorkerId,
-    batch: &[&Settlement],
-) -> Result<Landed, GateError> {
-    let (jobs, attempts) = fences(batch);
-    let states: Vec<_> = batch
-        .iter()
-        .map(|one| {
-            if matches!(one.verdict, Verdict::Processed(_)) { "processed" } else { "failed" }
-                .to_owned()
-        })
-        .collect();
-    let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
-    let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
-    let row = sqlx::query!(
-        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
-           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
-        worker.0,
-        &jobs,
-        &attempts,
-        &states,
-        &reasons as &[Option<String>],
-        &details as &[Option<String>]
-    )
-    .fetch_one(db)
-    .await?;
-    // The SQL function returns the jobs sorted by number.
-    Ok(Landed { jobs: row.settled, resumed: row.resumed })
-}
-
-/// Gives photos back, and keeps their reservations open.
-async fn release(
-    pool: &PgPool,
-    worker: WorkerId,
-    batch: &[&Settlement],
-) -> Result<Landed, GateError> {
-    let (jobs, attempts) = fences(batch);
-    let ends: Vec<_> = batch
-        .iter()
-        .map(|one| match one.verdict {
-            Verdict::Retry { .. } => "retry",
-            Verdict::Crashed { .. } => "crash",
-            Verdict::HandedBack | Verdict::Processed(_) | Verdict::Failed { .. } => "handed_back",
-        })
-        .map(str::to_owned)
-        .collect();
-    let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
-    let delays: Vec<_> = batch
-        .iter()
-        .map(|one| match one.verdict {
-            Verdict::Retry { after, .. } => interval(after),
-            Verdict::Crashed { .. }
-            | Verdict::HandedBack
-            | Verdict::Processed(_)
-            | Verdict::Failed { .. } => interval(Duration::ZERO),
-        })
-        .collect();
-    let released = sqlx::query_scalar!(
-        r#"SELECT job AS "job!" FROM release($1, $2, $3, $4, $5, $6) AS job"#,
-        worker.0,
-        &jobs,
-        &attempts,
-        &ends,
-        &reasons as &[Option<String>],
-        &delays
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(Landed { jobs: released, resumed: false })
-}
-
-async fn settled_before(
-    pool: &PgPool,
-    worker: WorkerId,
-    batch: &[Settlement],
-) -> sqlx::Result<Vec<i64>> {
-    let jobs: Vec<_> = batch.iter().map(|one| one.reservation.job.0).collect();
-    sqlx::query_scalar!(
-        "SELECT job_id FROM outcome WHERE job_id = ANY($1) AND worker_id = $2 ORDER BY job_id",
-        &jobs,
-        worker.0
-    )
-    .fetch_all(pool)
-    .await
-}
-
-fn fences(batch: &[&Settlement]) -> (Vec<i64>, Vec<i32>) {
-    batch.iter().map(|one| (one.reservation.job.0, one.reservation.attempt.0)).unzip()
-}
-
 fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
     Step {
         job: JobId(reservation.job.0),
@@ -411,47 +256,4 @@ fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
         }
         .into(),
     }
-}
-
-impl Verdict {
-    /// The verdict's stable name in metrics and traces.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Processed(_) => "committed",
-            Self::Failed { .. } => "refunded",
-            Self::Retry { .. } => "retried",
-            Self::Crashed { .. } => "crashed",
-            Self::HandedBack => "handed_back",
-        }
-    }
-
-    /// True if the reservation stays open, because the photo will be tried again.
-    fn goes_back(&self) -> bool {
-        matches!(self, Self::Retry { .. } | Self::Crashed { .. } | Self::HandedBack)
-    }
-
-    fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Failed { reason, .. } | Self::Retry { reason, .. } => Some(reason),
-            Self::Crashed { .. } => Some("crashed"),
-            Self::Processed(_) | Self::HandedBack => None,
-        }
-    }
-
-    fn detail(&self) -> Option<&str> {
-        match self {
-            Self::Failed { detail, .. } | Self::Retry { detail, .. } | Self::Crashed { detail } => {
-                Some(detail)
-            }
-            Self::Processed(_) | Self::HandedBack => None,
-        }
-    }
-}
-
-/// Makes a detail safe to store and to show: no control characters, at most 500 characters.
-///
-/// A decoder's message may quote the file. PostgreSQL accepts no NUL character, and one text that
-/// it refuses would block the settling of a whole batch.
-fn printable(detail: &str) -> String {
-    detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

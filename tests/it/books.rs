@@ -14,7 +14,7 @@ use photogate::{
         top_up::TopUpError,
     },
     queue::claim,
-    worker::settle::Verdict,
+    worker::verdict::Verdict,
 };
 
 use sqlx::Connection;

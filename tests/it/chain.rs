@@ -6,7 +6,7 @@ use photogate::{
         hash_chain::{self, Verified},
         top_up::{self, TopUp, TopUpKind},
     },
-    worker::settle::Verdict,
+    worker::verdict::Verdict,
 };
 use sqlx::{Connection, Executor, PgConnection};
 

@@ -348,6 +348,25 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
     assert!(trail.iter().all(|entry| entry.organisation == Some(OrganisationId(1))));
 }
 
+/// An organisation's people can enqueue only what is below its part of the store, by whatever way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_stays_below_an_organisations_part_of_the_store() {
+    let app = App::new().await;
+    let run = |arguments: &[&str]| photogate(&app.config, arguments);
+    assert!(run(&["organisations", "create", "Club", "--photos-under", "club/"]).status.success());
+    assert!(run(&["events", "create", "1", "Marathon"]).status.success());
+
+    let refused = run(&["enqueue", "1", "club/1.jpg", "other/2.jpg"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("club/"), "{}", said(&refused));
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 0, "nothing is enqueued");
+
+    let plan = json(&run(&["--json", "enqueue", "1", "club/1.jpg", "--dry-run"]));
+    assert_eq!((&plan["queued"], &plan["runs"]), (&1.into(), &Value::Array(Vec::new())));
+    assert_eq!(app.count("SELECT count(*) FROM run").await, 0, "a dry run writes nothing");
+    assert_eq!(json(&run(&["--json", "enqueue", "1", "club/1.jpg"]))["queued"], 1);
+}
+
 /// As `photogate completions bash | head -n 1` does it.
 #[test]
 fn a_reader_that_goes_away_is_no_trouble() {

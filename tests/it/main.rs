@@ -24,6 +24,7 @@ mod pause;
 mod photo_store;
 mod photos;
 mod pool;
+mod schema;
 mod search;
 mod serve;
 mod settle;

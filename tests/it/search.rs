@@ -7,7 +7,7 @@ use photogate::{
     config::Config,
     ids::Operation,
     sandbox::Pool,
-    worker::settle::Verdict,
+    worker::verdict::Verdict,
 };
 use photogate_jobs::{Bib, Face};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use photogate::{catalog::findings::Findings, queue::claim::GateError, worker::settle::Verdict};
+use photogate::{catalog::findings::Findings, queue::claim::GateError, worker::verdict::Verdict};
 use photogate_jobs::Bib;
 
 use crate::support::App;

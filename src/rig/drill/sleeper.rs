@@ -13,7 +13,10 @@ use crate::{
     ids::{OrganisationId, WorkerId},
     notify::{progress::Progress, wake::Wake},
     queue::claim::{self, Reservation},
-    worker::settle::{Settler, Settling, Verdict},
+    worker::{
+        settle::{Settler, Settling},
+        verdict::Verdict,
+    },
 };
 
 /// Maximum number of photos that a sleeper claims.

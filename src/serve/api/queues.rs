@@ -10,12 +10,16 @@ use crate::{
     access::{Caller, Role},
     commands::{ChosenPhotos, Held, MAY_HOLD, NewHold},
     ids::{EventId, HoldId, OrganisationId},
-    queue::status::{self, Filter, Queue, Sort, State as QueueState, Totals, Worker},
+    queue::{
+        status::{self, Filter, Queue, Sort, State as QueueState},
+        totals::{self, Totals},
+    },
     serve::{
         Service,
         input::{Json, Path, Query, limit},
         problem::Problem,
     },
+    worker::roster::{self, Worker},
 };
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
@@ -98,7 +102,7 @@ pub(crate) async fn page(
 pub(super) async fn totals(State(service): State<Service>, caller: Caller) -> Answer<Totals> {
     caller.must_be(MAY_LOOK)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(status::totals(&mut db, caller.organisation).await?))
+    Ok(axum::Json(totals::totals(&mut db, caller.organisation).await?))
 }
 
 /// A list of workers.
@@ -118,7 +122,7 @@ pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> A
     caller.must_be(MAY_HOLD)?;
     caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(Workers { items: status::workers(&mut db).await? }))
+    Ok(axum::Json(Workers { items: roster::workers(&mut db).await? }))
 }
 
 /// Holds an event's queues: no more of its photos are claimed until the hold is lifted or ends.

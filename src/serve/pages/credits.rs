@@ -27,7 +27,7 @@ use crate::{
         months::{self, Month},
         top_up::TopUpKind,
     },
-    queue::status,
+    queue::totals,
     serve::{
         Service,
         caller::Browser,
@@ -118,7 +118,7 @@ pub(super) async fn page(
         return table.as_file(&format!("credits-{id}"), &all);
     }
     let balance = balance_of(&mut db, id).await?;
-    let totals = status::totals(&mut db, Some(id)).await?;
+    let totals = totals::totals(&mut db, Some(id)).await?;
     let months = months::latest(&mut db, id, 3).await?;
     let mut used = Vec::new();
     for month in &months {

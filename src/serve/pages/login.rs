@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{Form, layout};
 use crate::{
     access,
-    serve::{Service, caller, input::Query, problem::Problem, shield},
+    serve::{Service, caller, input::Query, logins, problem::Problem},
 };
 
 fn ask(said: Option<&str>, to: &str) -> Html<String> {
@@ -73,7 +73,7 @@ pub(super) async fn log_in(
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Problem::forbidden("use the login page of this site"));
     }
-    let address = shield::address(&service, &headers, peer);
+    let address = logins::address(&service, &headers, peer);
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
     if !service.logins.may_try(address, &account) {
         let said = "Too many attempts to log in. Try again in 15 minutes.";

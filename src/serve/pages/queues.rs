@@ -18,7 +18,8 @@ use crate::{
     ids::{EventId, HoldId, Operation},
     queue::{
         holds,
-        status::{self, Filter, Place, Queue, Sort, State as QueueState, Totals},
+        status::{self, Filter, Place, Queue, Sort, State as QueueState},
+        totals::{self, Totals},
         why,
     },
     serve::{
@@ -105,7 +106,7 @@ pub(super) async fn page(
     }
     let (found, next) = PAGES.of(found, |(place, _)| place.to_string());
     let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
-    let totals = status::totals(&mut db, browser.about()).await?;
+    let totals = totals::totals(&mut db, browser.about()).await?;
     let (organisation, id) = browser.filter();
     let content = html! {
         h1 { "Queues" }

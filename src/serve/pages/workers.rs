@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     access::Role,
-    queue::status::{self, Worker},
     serve::{Service, caller::Browser, input::Query},
+    worker::roster::{self, Worker},
 };
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub(super) async fn page(
     browser.caller.must_be(&[Role::Operator, Role::Staff])?;
     browser.caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
-    let mut workers = status::workers(&mut db).await?;
+    let mut workers = roster::workers(&mut db).await?;
     match asked.sort {
         Sort::Since => {}
         Sort::Name => workers.sort_by(|one, other| one.name.cmp(&other.name)),

@@ -36,7 +36,8 @@ use photogate::{
     worker::{
         self, Stop,
         processor::Work,
-        settle::{Settler, Settling, Verdict},
+        settle::{Settler, Settling},
+        verdict::Verdict,
     },
 };
 use sqlx::{Connection, PgConnection, PgPool};

@@ -1,5 +1,4 @@
-//! A worker's regular tasks: it sends heartbeats, lifts holds whose time is over, and finishes
-//! deletions that were interrupted.
+//! A worker extends its lease, and lifts holds whose time is over.
 //!
 //! Photos of dead workers are not handled here. The claiming task adopts them, with
 //! [`adopt`](crate::queue::claim::adopt), so that photos come in at one place only.
@@ -10,14 +9,10 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::events,
     database,
     ids::WorkerId,
     queue::claim::{GateError, interval},
 };
-
-/// How often a worker looks for deletions that were interrupted.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
 /// It also lifts holds whose time is over.
@@ -57,23 +52,6 @@ pub(crate) async fn heartbeat(
     let beat =
         sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease));
     database::in_time(lease, beat.fetch_one(pool)).await
-}
-
-/// Finishes interrupted deletions of findings, until stopped.
-pub async fn forget(pool: PgPool, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
-        if let Some(Err(error)) = stop.run_until_cancelled(forget_all(&pool)).await {
-            tracing::warn!(%error, "an interrupted deletion of findings could not go on yet");
-        }
-    }
-}
-
-async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
-    let mut db = pool.acquire().await?;
-    while let Some(event) = events::forget_what_is_left(&mut db).await? {
-        tracing::info!(%event, "an interrupted deletion of findings goes on");
-    }
-    Ok(())
 }
 
 async fn expire_holds(pool: &PgPool) -> sqlx::Result<i32> {

@@ -1,0 +1,132 @@
+//! Metrics, for Prometheus.
+
+use std::{net::SocketAddr, time::Duration};
+
+use chrono::Utc;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{ledger::credits, queue::totals};
+
+/// The address for Prometheus cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on metrics_listen = {address} ({reason}): \
+     choose another port, or remove this setting"
+)]
+pub struct MetricsError {
+    address: SocketAddr,
+    reason: String,
+}
+
+/// The metrics and their descriptions, except those of the books. Labels never hold IDs or names:
+/// these metrics are for dashboards.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "photogate_claimed_photos_total",
+        "Photos claimed by this worker; one credit was reserved for each",
+    ),
+    (
+        "photogate_settled_photos_total",
+        "Photos settled by this worker, by state; fenced: another worker owned the photo by then",
+    ),
+    ("photogate_claim_duration_seconds", "Duration of a claim, including adoptions"),
+    ("photogate_settle_duration_seconds", "Duration of a settlement, including all waiting"),
+    ("photogate_work_duration_seconds", "Time to read, process and write one photo"),
+    ("photogate_leases_lost_total", "Worker incarnations of this process that were declared dead"),
+    ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
+    ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
+    (
+        "photogate_funded_backlog_photos",
+        "Photos that workers could claim now; use it to scale the number of workers",
+    ),
+    (
+        "photogate_oldest_funded_seconds",
+        "Waiting time of the oldest photo that could be claimed now; 0 if there is none",
+    ),
+    (
+        "photogate_credits",
+        "Credits of all organisations, by kind: available, reserved for photos in progress, spent",
+    ),
+    ("photogate_http_request_duration_seconds", "Duration of an HTTP request, by status"),
+];
+
+/// Serves the metrics of this process to Prometheus, over HTTP.
+///
+/// # Errors
+/// When the address cannot be used.
+pub fn answer_prometheus(address: SocketAddr) -> Result<(), MetricsError> {
+    let buckets = |buckets: &[f64]| buckets.to_vec();
+    let (short, long) = (
+        buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+        buckets(&[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]),
+    );
+    let trouble = |error: BuildError| MetricsError { address, reason: error.to_string() };
+    PrometheusBuilder::new()
+        .with_http_listener(address)
+        .set_buckets_for_metric(Matcher::Full("photogate_work_duration_seconds".into()), &long)
+        .map_err(trouble)?
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &short)
+        .map_err(trouble)?
+        .install()
+        .map_err(trouble)?;
+    for (name, meaning) in MEANINGS {
+        metrics::describe_gauge!(*name, *meaning);
+    }
+    metrics::describe_gauge!(
+        "photogate_books_drift",
+        "Rows that broke an invariant at the last check of the books, by kind of check; \
+         anything but 0 is an alarm"
+    );
+    metrics::describe_gauge!(
+        "photogate_books_checked_timestamp_seconds",
+        metrics::Unit::Seconds,
+        "Time of the last check of the books by any worker"
+    );
+    Ok(())
+}
+
+/// The time between two counts of the queues.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// Counts queues and credits for Prometheus, until `stop` is cancelled.
+pub async fn count_queues(database: PgPool, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(COUNT_EVERY);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let totals = async { totals::totals(&mut *database.acquire().await?, None).await };
+        let credits = async { credits::of_all(&mut *database.acquire().await?).await };
+        match credits.await {
+            Ok(all) => {
+                gauge("photogate_credits", "available", all.available.0);
+                gauge("photogate_credits", "reserved", all.reserved.0);
+                gauge("photogate_credits", "spent", all.spent.0);
+            }
+            Err(error) => tracing::warn!(%error, "the credits could not be counted"),
+        }
+        match totals.await {
+            Ok(totals) => {
+                let paused = "photogate_paused_queues";
+                gauge(paused, "held", totals.held);
+                gauge(paused, "no_credits", totals.no_credits);
+                let photos = "photogate_photos";
+                gauge(photos, "waiting", totals.waiting);
+                gauge(photos, "in_progress", totals.in_progress);
+                metrics::gauge!("photogate_funded_backlog_photos").set(to_f64(totals.funded));
+                let waited =
+                    totals.oldest_funded.map_or(0, |since| (Utc::now() - since).num_seconds());
+                metrics::gauge!("photogate_oldest_funded_seconds").set(to_f64(waited.max(0)));
+            }
+            Err(error) => tracing::warn!(%error, "the queues could not be counted"),
+        }
+    }
+}
+
+fn gauge(name: &'static str, kind: &'static str, value: i64) {
+    metrics::gauge!(name, "kind" => kind).set(to_f64(value));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of photos is exact up to 2^53")]
+fn to_f64(count: i64) -> f64 {
+    count as f64
+}

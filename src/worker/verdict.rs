@@ -1,0 +1,72 @@
+//! What became of a photo in the hands of a worker.
+
+use std::time::Duration;
+
+use crate::catalog::findings::Findings;
+
+/// A worker's verdict about one photo.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The photo was processed: its credit is committed.
+    Processed(Findings),
+    /// The photo cannot be processed: its credit is refunded.
+    Failed {
+        /// The reason, as a stable code.
+        reason: &'static str,
+        /// More about the reason, as text for people.
+        detail: String,
+    },
+    /// Trouble that may pass: the photo is tried again later, under the same reservation.
+    Retry {
+        /// The reason, as a stable code.
+        reason: &'static str,
+        /// More about the reason, as text for people.
+        detail: String,
+        /// The wait before the next attempt.
+        after: Duration,
+    },
+    /// The work crashed: the photo is tried again, as a suspect from the second crash on. After
+    /// [`CRASHES_MAX`](super::CRASHES_MAX) crashes it is quarantined.
+    Crashed {
+        /// More about the reason, as text for people.
+        detail: String,
+    },
+    /// The work did not start, or the worker had to stop: another worker may take the photo at
+    /// once.
+    HandedBack,
+}
+
+impl Verdict {
+    /// The verdict's stable name in metrics and traces.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Processed(_) => "committed",
+            Self::Failed { .. } => "refunded",
+            Self::Retry { .. } => "retried",
+            Self::Crashed { .. } => "crashed",
+            Self::HandedBack => "handed_back",
+        }
+    }
+
+    /// True if the reservation stays open, because the photo will be tried again.
+    pub(super) fn goes_back(&self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Crashed { .. } | Self::HandedBack)
+    }
+
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed { reason, .. } | Self::Retry { reason, .. } => Some(reason),
+            Self::Crashed { .. } => Some("crashed"),
+            Self::Processed(_) | Self::HandedBack => None,
+        }
+    }
+
+    pub(super) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Failed { detail, .. } | Self::Retry { detail, .. } | Self::Crashed { detail } => {
+                Some(detail)
+            }
+            Self::Processed(_) | Self::HandedBack => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The database's functions are replaced together, whatever was there before.
+
+use photogate::database::{self, DatabaseError};
+use sqlx::{Connection, PgConnection};
+
+use crate::support::App;
+
+#[tokio::test]
+async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(3).await;
+    let triggers = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal";
+    let functions = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'photogate'::regnamespace";
+    let before = (app.count(triggers).await, app.count(functions).await);
+    assert!(before.0 > 3 && before.1 > 30, "{before:?}");
+
+    // As another version of photogate would have left it: an overload, another signature, one that is no more.
+    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    sqlx::raw_sql(
+        "SET search_path = photogate;
+         CREATE FUNCTION claim(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+         DROP FUNCTION lift_hold;
+         CREATE FUNCTION lift_hold(p_hold bigint) RETURNS void LANGUAGE sql AS 'SELECT';
+         CREATE FUNCTION of_yesterday() RETURNS void LANGUAGE sql AS 'SELECT';
+         UPDATE functions_applied SET hash = repeat('0', 64)",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+
+    let refused = database::connect(&app.owner, 1).await.err();
+    assert!(matches!(refused, Some(DatabaseError::OtherFunctions)), "{refused:?}");
+    database::migrate(&app.owner).await.unwrap();
+    let app = app.reconnected().await;
+
+    assert_eq!((app.count(triggers).await, app.count(functions).await), before);
+    // The trigger still seals what is written, and the functions still work.
+    app.top_up(organisation, 2).await;
+    assert_eq!(app.credits(organisation).await, (5, 0, 0));
+}
+
+#[tokio::test]
+async fn every_function_has_one_body_in_the_files() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/functions");
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            assert!(line.chars().count() <= 120, "{}:{} is too long", path.display(), number + 1);
+            let body = line
+                .strip_prefix("CREATE FUNCTION ")
+                .or_else(|| line.strip_prefix("CREATE OR REPLACE FUNCTION "));
+            names.extend(body.and_then(|body| body.split('(').next()).map(str::to_owned));
+        }
+    }
+    names.sort();
+    let bodies = names.len();
+    names.dedup();
+    assert_eq!(names.len(), bodies, "a function has two bodies: {names:?}");
+
+    let app = App::new().await;
+    let there = app
+        .count("SELECT count(*) FROM pg_proc WHERE pronamespace = 'photogate'::regnamespace")
+        .await;
+    assert_eq!(i64::try_from(bodies).unwrap(), there, "{names:?}");
+}
