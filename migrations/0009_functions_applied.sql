@@ -1,5 +1,5 @@
 -- Which version of functions/ the database has: the SHA-256 of all files. `photogate migrate` writes it in the
--- transaction that replaces the functions. Workers and the service compare it with their own when they connect.
+-- transaction that replaces the functions. Workers and the service compare it with their own when they start.
 
 CREATE TABLE functions_applied (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::{
     catalog::events::Event,
+    database,
     ids::{EventId, OrganisationId},
 };
 
@@ -163,7 +164,7 @@ impl Secret {
             reason = "without random bits of the operating system nothing can work"
         )]
         rand::rngs::OsRng.try_fill_bytes(&mut bytes).unwrap();
-        Self(bytes.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")))
+        Self(prefix.to_owned() + &hex::encode(bytes))
     }
 }
 
@@ -196,7 +197,7 @@ pub enum AccessError {
     #[error("a token's name has 1 to 100 characters: say what it is for")]
     Name,
     /// The database has trouble.
-    #[error(transparent)]
+    #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     commands::{CommandError, Commands},
-    config::{Config, Flags},
+    config::{Config, Flags, unknown_variables},
     database,
     notify::wake::Wake,
     telemetry::{self, traces},
@@ -194,6 +194,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         std::io::stdout().write_all(&script)?;
         return Ok(End::Ok);
     }
+    for (name, nearest) in unknown_variables() {
+        let hint = nearest.map(|nearest| format!(": did you mean {nearest}?")).unwrap_or_default();
+        say!("warning: {name} is not a setting of photogate{hint}");
+    }
     let config = match Config::read(&cli.flags) {
         // The demo and the drill print their own progress: the log shows only warnings.
         Ok(config)
@@ -248,7 +252,8 @@ fn refused(error: CommandError) -> anyhow::Result<End> {
         say!("error: {error}");
         return Ok(End::NotFound);
     }
-    Err(error.into())
+    // Its own words are enough: the causes below it say the same again.
+    Err(anyhow::anyhow!("{error}"))
 }
 
 /// True if these words are a valid command line. Tests check the commands in the README with it.

@@ -12,8 +12,6 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{sandbox::Limits, worker::reconciler::Every};
-
 /// All settings. They have these names in the file, and in the environment with a prefix
 /// (`PHOTOGATE_SLOTS=4`). The addresses of PostgreSQL and Redis are also read from `DATABASE_URL`
 /// and `REDIS_URL`.
@@ -199,11 +197,7 @@ impl Config {
         let mut config: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::file(named.unwrap_or_else(|| "photogate.toml".into())))
             .merge(Env::raw().only(&["DATABASE_URL", "REDIS_URL"]))
-            .merge(Env::prefixed("PHOTOGATE_").ignore(&[
-                "config",
-                "worker_password",
-                "service_password",
-            ]))
+            .merge(Env::prefixed("PHOTOGATE_").filter(|name| is_setting(name.as_str())))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(Box::new)?;
@@ -258,22 +252,9 @@ impl Config {
         if self.ahead > 0 { self.ahead } else { self.slots() }
     }
 
-    /// Returns the limits on memory and time for one photo.
-    pub fn photo_limits(&self) -> Limits {
-        Limits { memory_megabytes: self.photo_memory_megabytes, seconds: self.photo_seconds }
-    }
-
     /// Returns the length of a worker's lease.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
-    }
-
-    /// Returns the time between two checks of the books, for each kind of check.
-    pub fn reconcile_every(&self) -> Every {
-        Every {
-            incremental: Duration::from_secs(self.reconcile_seconds),
-            full: Duration::from_secs(3600 * self.reconcile_full_hours),
-        }
     }
 
     /// Returns the settings without passwords, so that they can be shown.
@@ -286,6 +267,41 @@ impl Config {
         self.store_options.clear();
         self
     }
+}
+
+/// Read from the environment by themselves.
+const NOT_MERGED: [&str; 3] = ["config", "worker_password", "service_password"];
+
+/// True if a variable without its prefix is one of the settings that are merged.
+fn is_setting(name: &str) -> bool {
+    settings().any(|setting| setting.eq_ignore_ascii_case(name))
+        && !NOT_MERGED.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+fn settings() -> impl Iterator<Item = String> {
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    defaults.as_object().cloned().unwrap_or_default().into_iter().map(|(name, _)| name)
+}
+
+/// Returns the variables of the environment that look like settings of photogate and are none, each with the setting
+/// whose name is nearest. They are no error, because other programs may share the environment.
+pub fn unknown_variables() -> Vec<(String, Option<String>)> {
+    let known: Vec<String> =
+        settings().chain(NOT_MERGED.map(str::to_owned)).map(|name| name.to_uppercase()).collect();
+    Env::prefixed("PHOTOGATE_")
+        .iter()
+        .map(|(name, _)| name.as_str().to_uppercase())
+        .filter(|name| !known.contains(name))
+        .map(|name| {
+            let near = |other: &&String| strsim::jaro_winkler(&name, other);
+            let nearest = known
+                .iter()
+                .max_by(|one, other| near(one).total_cmp(&near(other)))
+                .filter(|nearest| near(nearest) > 0.8);
+            let nearest = nearest.map(|nearest| format!("PHOTOGATE_{nearest}"));
+            (format!("PHOTOGATE_{name}"), nearest)
+        })
+        .collect()
 }
 
 fn redact(address: &str) -> String {

@@ -1,6 +1,6 @@
 //! The way to PostgreSQL: as the owner for migrations, as the application for everything else.
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
@@ -48,7 +48,10 @@ pub enum DatabaseError {
         advice: &'static str,
     },
     /// The functions in the database are not those that this program was built with.
-    #[error("the database's functions are not those of this photogate: run `photogate migrate`")]
+    #[error(
+        "the database's functions are not those of this photogate: if this is the newest one, run \
+         `photogate migrate`; if not, install the one that migrated last"
+    )]
     OtherFunctions,
     /// A login could not be created.
     #[error("the login could not be created ({0}): connect as a user who may create roles")]
@@ -204,13 +207,13 @@ async fn check_functions(db: &mut PgConnection) -> Result<(), DatabaseError> {
 
 /// Waits for the database for so long at most. A server that vanished without a word would be waited for for ever:
 /// nothing is on its way that the kernel could give up on.
-pub(crate) async fn in_time<T>(
+pub(crate) async fn in_time<T, E: From<sqlx::Error>>(
     most: Duration,
-    asked: impl Future<Output = sqlx::Result<T>>,
-) -> sqlx::Result<T> {
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     tokio::time::timeout(most, asked)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+        .unwrap_or_else(|_| Err(sqlx::Error::from(io::Error::from(io::ErrorKind::TimedOut)).into()))
 }
 
 /// Longer than the server's own limit for a statement.

@@ -21,3 +21,4 @@ pub mod rig; // private servers for the demo, tests and benchmarks; the drill
 pub mod config;
 pub mod database;
 pub mod ids;
+mod spreadsheet; // cells of CSV files

@@ -110,7 +110,10 @@ impl Pool {
         let pool = Self {
             program: program.to_owned(),
             models: config.models_dir.clone(),
-            limits: config.photo_limits(),
+            limits: Limits {
+                memory_megabytes: config.photo_memory_megabytes,
+                seconds: config.photo_seconds,
+            },
             slots: Arc::new(Semaphore::new(config.slots())),
             turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
             idle: Mutex::default(),

@@ -142,7 +142,7 @@ pub async fn run(
         let audit = tokio::spawn(reconciler::watch(
             pool.clone(),
             worker,
-            config.reconcile_every(),
+            reconciler::Every::from(config),
             shift.stop.drain.clone(),
         ));
         let forgetting = tokio::spawn(forget::forget(pool.clone(), shift.stop.drain.clone()));
@@ -215,6 +215,7 @@ async fn watch(task: impl Future<Output = Result<(), GateError>>, shift: Arc<Shi
 async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), GateError> {
     let mut turn =
         Turn { cursor: OrganisationId(0), adopted: None, suspects: false, unsure_until: None };
+    let mut locked_pause = LOCKED_PAUSE;
     while let Some(room) =
         shift.stop.drain.run_until_cancelled(shift.room.clone().acquire_owned()).await
     {
@@ -228,20 +229,21 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
         }
         let began = Instant::now();
         let taken = turn.take(&shift, room.num_permits());
-        let late =
-            || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        match tokio::time::timeout(database::PATIENCE, taken).await.unwrap_or_else(|_| Err(late()))
-        {
+        match database::in_time(database::PATIENCE, taken).await {
             Ok(Taken::Nothing) => {
                 drop(room);
+                locked_pause = LOCKED_PAUSE;
                 shift.ear.wait(shift.poll, &shift.stop.drain).await;
             }
             Ok(Taken::AllLocked) => {
                 drop(room);
                 metrics::counter!("photogate_claims_locked_out_total").increment(1);
-                shift.stop.drain.run_until_cancelled(tokio::time::sleep(LOCKED_PAUSE)).await;
+                shift.stop.drain.run_until_cancelled(tokio::time::sleep(locked_pause)).await;
+                // A lock that is held for long must not cost a claim every few milliseconds.
+                locked_pause = (locked_pause * 2).min(shift.poll);
             }
             Ok(Taken::Photos(batch)) => {
+                locked_pause = LOCKED_PAUSE;
                 metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                 metrics::counter!("photogate_claimed_photos_total").increment(batch.len() as u64);
                 let mut traces = traces::of(&shift.pool, &batch).await;
@@ -402,7 +404,7 @@ async fn handle(shift: Arc<Shift>, work: Arc<Work>, settler: Settler, claimed: C
     metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
     let something_is_down = match &verdict {
         Verdict::Retry {
-            reason: processor::STORE_UNAVAILABLE | processor::POOL_UNAVAILABLE,
+            reason: processor::STORE_UNAVAILABLE | processor::SANDBOX_UNAVAILABLE,
             after,
             ..
         } => Some(*after),

@@ -50,7 +50,7 @@ BEGIN
         PERFORM close_reservations(0, p_worker, v_jobs, v_attempts,
             array_fill('quarantined'::outcome_state, ARRAY[cardinality(v_jobs)]),
             array_fill('crashed'::text, ARRAY[cardinality(v_jobs)]),
-            array_fill(format('%s workers died with this photo in hand', p_crashes), ARRAY[cardinality(v_jobs)]));
+            array_fill(format('%s attempts crashed with this photo', p_crashes), ARRAY[cardinality(v_jobs)]));
     END IF;
 
     -- 4. Takes what is due: first what is clean, then suspects, if there is room.

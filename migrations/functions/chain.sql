@@ -16,7 +16,8 @@
 CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION 'the ledger is append-only: correct it with a new entry, such as a refund' USING ERRCODE = 'PG005';
+    RAISE EXCEPTION 'the ledger is append-only: correct it with a new entry, such as an adjustment'
+        USING ERRCODE = 'PG005';
 END $$;
 
 DO $$

@@ -85,7 +85,5 @@ pub async fn log_out(db: &mut PgConnection, session: &str) -> sqlx::Result<()> {
 /// Computes the key that each form of a session carries. It depends on the session's secret, so
 /// another site cannot forge a form.
 pub fn form_key(session: &str) -> String {
-    hash(&format!("form {session}"))
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex::encode(hash(&format!("form {session}")))
 }

@@ -54,7 +54,8 @@ impl Enqueue {
         let enqueue = commands::Enqueue {
             operation: self.operation,
             photos: Which::Keys(&photos),
-            dry_run: self.dry_run,
+            // No photos are no run.
+            dry_run: self.dry_run || photos.is_empty(),
             on_insufficient: OnInsufficient::Wait,
         };
         let caller = Caller::at_the_command_line(&self.actor);

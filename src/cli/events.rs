@@ -24,12 +24,9 @@ use crate::{
     commands::{CommandError, Commands, EventChange, NewEvent, NewHold},
     config::Config,
     database,
-    ids::{EventId, HoldId, Operation, OrganisationId},
+    ids::{EventId, Operation, OrganisationId},
     notify::progress::{Subject, Watch},
-    queue::{
-        holds,
-        status::{self, Queue, State},
-    },
+    queue::status::{self, Queue, State},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -207,7 +204,7 @@ impl Events {
             | Self::Delete { .. }
             | Self::Hold { .. }
             | Self::Lift { .. }) => {
-                match change.apply(&super::commands(config).await?, config, output).await {
+                match change.apply(&super::commands(config).await?, output).await {
                     Ok(()) => Ok(End::Ok),
                     Err(error) => match error.downcast::<CommandError>() {
                         Ok(error) => super::refused(error),
@@ -219,12 +216,7 @@ impl Events {
     }
 
     /// Runs the subcommands that change something.
-    async fn apply(
-        self,
-        commands: &Commands,
-        config: &Config,
-        output: Output,
-    ) -> anyhow::Result<()> {
+    async fn apply(self, commands: &Commands, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Create { organisation, name, no_bib_search, face_search, actor } => {
                 let caller = Caller::at_the_command_line(&actor);
@@ -290,7 +282,7 @@ impl Events {
             }
             Self::Lift { event, operation, actor } => {
                 let caller = Caller::at_the_command_line(&actor);
-                let lifted = lift(commands, &caller, event, operation, config).await?;
+                let lifted = commands.lift_holds(&caller, event, operation).await?;
                 output.one(&json!({ "event": event, "lifted": lifted }), |out| {
                     writeln!(out, "{} holds on event {event} were lifted.", lifted.len())
                 })?;
@@ -299,28 +291,6 @@ impl Events {
         }
         Ok(())
     }
-}
-
-/// Lifts every current hold on an event's queues, and returns the holds it lifted.
-async fn lift(
-    commands: &Commands,
-    caller: &Caller,
-    event: EventId,
-    operation: Option<Operation>,
-    config: &Config,
-) -> anyhow::Result<Vec<HoldId>> {
-    let pool = database::connect(&config.database_url, 1).await?;
-    let mut db = pool.acquire().await?;
-    if events::find(&mut db, event).await?.is_none() {
-        return Err(CommandError::NotFound(format!("event {event}")).into());
-    }
-    let mut lifted = Vec::new();
-    for hold in holds::standing(&mut db, event, operation).await? {
-        if commands.lift_hold(caller, hold).await?.lifted {
-            lifted.push(hold);
-        }
-    }
-    Ok(lifted)
 }
 
 async fn list(

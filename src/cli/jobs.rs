@@ -1,5 +1,6 @@
 //! `photogate jobs …`: failed photos, retry, skip and restore.
 
+use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -7,7 +8,7 @@ use super::{End, Output, say};
 use crate::{
     access::Caller,
     catalog::events,
-    commands::{ChosenPhotos, Retry},
+    commands::{ChosenPhotos, Retried, Retry},
     config::Config,
     database,
     ids::{EventId, Operation, PhotoId},
@@ -100,7 +101,12 @@ impl Named {
 
     async fn chosen(&self, config: &Config) -> anyhow::Result<ChosenPhotos> {
         let pool = database::connect(&config.database_url, 1).await?;
-        let photos = self.ids(&mut *pool.acquire().await?).await?;
+        let mut db = pool.acquire().await?;
+        // An event that is not there is refused by the command itself.
+        let photos = match events::find(&mut db, self.event).await? {
+            Some(_) => self.ids(&mut db).await?,
+            None => Vec::new(),
+        };
         Ok(ChosenPhotos { operation: self.operation, photos })
     }
 
@@ -128,11 +134,19 @@ impl Named {
             Err(error) => return super::refused(error),
         };
         let left = self.photos.len() - restored as usize;
-        output.one(&json!({ "restored": restored }), |out| {
+        output.one(&json!({ "restored": restored, "left_alone": left }), |out| {
             writeln!(out, "{restored} photos wait again; {left} were not skipped.")
         })?;
         Ok(End::Ok)
     }
+}
+
+/// What a retry did for one operation.
+#[derive(Serialize)]
+struct OfOperation {
+    operation: Operation,
+    #[serde(flatten)]
+    done: Retried,
 }
 
 impl Which {
@@ -150,18 +164,13 @@ impl Which {
         for operation in self.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
             let retry = Retry { operation, reason: self.reason.as_deref(), dry_run };
             match commands.retry(&caller, self.event, &retry).await {
-                Ok(done) if done.photos > 0 => retried.push((operation, done)),
+                Ok(done) if done.photos > 0 => retried.push(OfOperation { operation, done }),
                 Ok(_) => {}
                 Err(error) => return super::refused(error),
             }
         }
-        let rows: Vec<_> = retried.iter().map(|(_, done)| done).collect();
-        if output.json {
-            output.rows(&rows, &[], |_| Vec::new())?;
-            return Ok(End::Ok);
-        }
         let header = ["Operation", "Photos", "Credits", "Available", "Queued", "Run"];
-        output.rows(&retried, &header, |(operation, done)| {
+        output.rows(&retried, &header, |OfOperation { operation, done }| {
             vec![
                 operation.to_string(),
                 done.photos.to_string(),

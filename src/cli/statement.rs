@@ -5,6 +5,7 @@ use std::io;
 use chrono::NaiveDate;
 
 use super::{End, Output, say};
+use crate::spreadsheet::plain;
 use crate::{
     config::Config,
     database,
@@ -107,13 +108,13 @@ fn write_csv(found: &Statement) -> io::Result<()> {
             line.kind.name().to_owned(),
             line.credits.0.to_string(),
             line.balance.0.to_string(),
-            text(line.event_name.as_deref().map(harmless)),
+            text(line.event_name.clone().map(plain)),
             text(line.event.map(|event| event.to_string())),
             text(line.operation.map(|operation| operation.to_string())),
             text(line.run.map(|run| run.to_string())),
             text(line.transaction.map(|transaction| transaction.to_string())),
-            harmless(&line.actor),
-            text(line.note.as_deref().map(harmless)),
+            plain(line.actor.clone()),
+            text(line.note.clone().map(plain)),
             text(line.price_per_credit.map(|price| price.to_string())),
             text(line.currency.clone()),
         ])?;
@@ -121,24 +122,4 @@ fn write_csv(found: &Statement) -> io::Result<()> {
     out.write_record(edge(found.ends_at, "Closing", found.closing))?;
     out.flush()?;
     Ok(())
-}
-
-/// Escapes a text that a person typed, so that a spreadsheet does not run it as a formula.
-fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_no_formula() {
-        assert_eq!(harmless("=1+1"), "'=1+1");
-        assert_eq!(harmless("thanks"), "thanks");
-    }
 }

@@ -140,10 +140,10 @@ impl Commands {
             return Err(CommandError::invalid("/role", detail));
         }
         let mut tx = self.database.begin().await?;
-        access::create_person(&mut tx, &new.email, &new.password, new.role, organisation).await?;
+        let email = new.email.trim().to_lowercase();
+        access::create_person(&mut tx, &email, &new.password, new.role, organisation).await?;
         let detail = json!({ "role": new.role });
-        audit_log::record(&mut tx, caller, organisation, "person.create", &new.email, detail)
-            .await?;
+        audit_log::record(&mut tx, caller, organisation, "person.create", &email, detail).await?;
         tx.commit().await?;
         Ok(())
     }

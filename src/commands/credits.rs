@@ -62,9 +62,9 @@ impl Commands {
             TopUpKind::AdminGrant | TopUpKind::FreeCredits | TopUpKind::Adjustment => MAY_GRANT,
         })?;
         caller.must_see(organisation)?;
-        if !(1..=200).contains(&idempotency_key.len()) {
+        if !(1..=200).contains(&idempotency_key.chars().count()) {
             let detail =
-                "send the header Idempotency-Key: 1 to 200 characters, new for each top-up";
+                "the idempotency key must have 1 to 200 characters, and be new for each top-up";
             return Err(CommandError::invalid("Idempotency-Key", detail));
         }
         let mut tx = self.database.begin().await?;

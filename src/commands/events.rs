@@ -53,6 +53,14 @@ pub struct EventChange {
     pub bib_search: Option<bool>,
     /// Whether people can search photos by a face. Switching it off deletes the event's embeddings.
     pub face_search: Option<bool>,
+    /// A start list, as [`Commands::set_start_list`] takes it. Programs send it to an endpoint of its own.
+    #[serde(skip)]
+    pub start_list: Option<Vec<u8>>,
+}
+
+/// The numbers of a start list; an empty file has none.
+fn numbers(file: &[u8]) -> Result<Vec<String>, CommandError> {
+    Ok(if file.is_empty() { Vec::new() } else { start_list::parse(file)? })
 }
 
 impl Commands {
@@ -96,21 +104,29 @@ impl Commands {
     ) -> Result<(Event, u64), CommandError> {
         caller.must_be(MAY_CHANGE)?;
         let found = self.event_seen_by(caller, event).await?;
+        let numbers = change.start_list.as_deref().map(numbers).transpose()?;
         let mut tx = self.database.begin().await?;
         events::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
-        if let Some(on) = change.face_search.filter(|on| *on != found.face_search) {
+        // Read again under the lock that the change took: what was read before may be old.
+        let locked = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
+        if let Some(on) = change.face_search.filter(|on| *on != locked.face_search) {
             events::flag_face_search(&mut tx, event, on).await?;
         }
-        let detail = json!({
+        let listed = match &numbers {
+            Some(numbers) => Some(start_list::set(&mut tx, event, numbers).await?),
+            None => None,
+        };
+        let mut detail = json!({
             "name": change.name, "bib_search": change.bib_search, "face_search": change.face_search,
         });
+        if let Some(listed) = listed {
+            detail["numbers"] = listed.into();
+        }
         let (whose, subject) = (Some(found.organisation), format!("event {event}"));
         audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
         tx.commit().await?;
+        let forgotten = self.forget(event).await;
         let mut db = self.database.acquire().await?;
-        // Nobody can search the embeddings any more. If this deletion is interrupted, a worker
-        // finishes it.
-        let forgotten = events::forget(&mut db, event).await?;
         let changed = caller.must_see_event(event, events::find(&mut db, event).await?)?;
         Ok((changed, forgotten))
     }
@@ -129,8 +145,18 @@ impl Commands {
         let (whose, subject) = (Some(found.organisation), format!("event {event}"));
         audit_log::record(&mut tx, caller, whose, "event.delete", &subject, detail).await?;
         tx.commit().await?;
-        events::forget(&mut *self.database.acquire().await?, event).await?;
+        self.forget(event).await;
         Ok(())
+    }
+
+    /// Deletes what an event's change, which is committed, says is to be deleted: nobody can search it any more. If this
+    /// does not come to its end, a worker finishes it. Returns the number of faces.
+    async fn forget(&self, event: EventId) -> u64 {
+        let forgotten = async { events::forget(&mut *self.database.acquire().await?, event).await };
+        forgotten.await.unwrap_or_else(|error| {
+            tracing::warn!(%event, %error, "a deletion of findings was interrupted; a worker finishes it");
+            0
+        })
     }
 
     /// Replaces an event's start list with the one in a file. An empty file removes the start list.
@@ -146,7 +172,7 @@ impl Commands {
     ) -> Result<i32, CommandError> {
         caller.must_be(MAY_CREATE)?;
         let found = self.event_seen_by(caller, event).await?;
-        let numbers = if file.is_empty() { Vec::new() } else { start_list::parse(file)? };
+        let numbers = numbers(file)?;
         let mut tx = self.database.begin().await?;
         let numbers = start_list::set(&mut tx, event, &numbers).await?;
         let detail = json!({ "numbers": numbers });

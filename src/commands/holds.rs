@@ -83,6 +83,39 @@ impl Commands {
         Ok(Held { holds })
     }
 
+    /// Lifts every hold that stands on an event's queues, or on one of them: all, or none. Returns those it lifted.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn lift_holds(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        operation: Option<Operation>,
+    ) -> Result<Vec<HoldId>, CommandError> {
+        caller.must_be(MAY_HOLD)?;
+        let found = self.event_seen_by(caller, event).await?;
+        let mut tx = self.database.begin().await?;
+        let (mut lifted, mut woke) = (Vec::new(), false);
+        for hold in holds::standing(&mut tx, event, operation).await? {
+            let done = holds::lift(&mut tx, hold, &caller.actor).await?;
+            if done.lifted {
+                lifted.push(hold);
+            }
+            woke |= done.woke;
+        }
+        if !lifted.is_empty() {
+            let detail = json!({ "holds": lifted });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
+        }
+        tx.commit().await?;
+        if woke {
+            self.wake.send().await;
+        }
+        Ok(lifted)
+    }
+
     /// Lifts one hold. Other holds on the same queue stay, and so does a pause.
     ///
     /// # Errors

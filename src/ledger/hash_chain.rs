@@ -141,10 +141,7 @@ impl Link {
                 }
             }
         }
-        Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex::encode(Sha256::digest(text))
     }
 }
 

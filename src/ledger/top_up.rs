@@ -92,7 +92,7 @@ pub enum TopUpError {
     )]
     BadAmount(Credits, TopUpKind),
     /// The database has trouble.
-    #[error(transparent)]
+    #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
 }
 

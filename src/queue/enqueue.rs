@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     catalog::photo_store::{Key, KeyError},
+    database,
     ids::{EventId, Operation, PhotoId, RunId},
     ledger::credits::Credits,
 };
@@ -77,7 +78,7 @@ pub enum EnqueueError {
     #[error("there is no event {0}")]
     NoEvent(EventId),
     /// The database has trouble, or refused the call.
-    #[error(transparent)]
+    #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
 }
 

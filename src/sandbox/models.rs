@@ -145,7 +145,7 @@ fn state(path: &PathBuf, pinned: &str) -> io::Result<ModelState> {
     };
     let mut digest = Sha256::new();
     io::copy(&mut file, &mut digest)?;
-    Ok(if format!("{:x}", digest.finalize()) == pinned {
+    Ok(if hex::encode(digest.finalize()) == pinned {
         ModelState::Ok
     } else {
         ModelState::Different

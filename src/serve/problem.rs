@@ -318,7 +318,7 @@ impl From<SelfieError> for Problem {
         match error {
             SelfieError::Pool(error) => {
                 tracing::error!(%error, "the sandbox for selfies did not start");
-                Self::unavailable("pool_unavailable", "selfies cannot be processed now".into())
+                Self::unavailable("sandbox_unavailable", "selfies cannot be processed now".into())
             }
             SelfieError::Photo(_)
             | SelfieError::NoFace

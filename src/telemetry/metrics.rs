@@ -35,6 +35,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("photogate_settle_duration_seconds", "Duration of a settlement, including all waiting"),
     ("photogate_work_duration_seconds", "Time to read, process and write one photo"),
     ("photogate_leases_lost_total", "Worker incarnations of this process that were declared dead"),
+    (
+        "photogate_claims_locked_out_total",
+        "Claims of this worker that found every queue with photos locked, and were repeated",
+    ),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
     ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
     (

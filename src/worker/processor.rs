@@ -55,7 +55,7 @@ pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
 
 /// The reason for a retry if no sandbox child could be started. This is a problem of the machine,
 /// not of the photo.
-pub(crate) const POOL_UNAVAILABLE: &str = "pool_unavailable";
+pub(crate) const SANDBOX_UNAVAILABLE: &str = "sandbox_unavailable";
 
 /// How many times more retries there are if the store or the pool is down than if a photo is
 /// missing. With the default settings, they last a quarter of an hour.
@@ -116,7 +116,7 @@ impl Looker {
             }
             Err(Trouble::NoChild(error)) => {
                 tracing::error!(%error, "no sandbox child could be started to look at photos");
-                self.again(reservation, POOL_UNAVAILABLE, error.to_string())
+                self.again(reservation, SANDBOX_UNAVAILABLE, error.to_string())
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sqlx::{PgPool, types::Json};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::ledger::reconcile::{self, Check, Scope};
 use crate::{database::in_time, ids::WorkerId, queue::claim::interval};
 
@@ -26,6 +27,15 @@ pub struct Every {
     pub incremental: Duration,
     /// The interval of the full check. Zero means never.
     pub full: Duration,
+}
+
+impl From<&Config> for Every {
+    fn from(config: &Config) -> Self {
+        Self {
+            incremental: Duration::from_secs(config.reconcile_seconds),
+            full: Duration::from_secs(3600 * config.reconcile_full_hours),
+        }
+    }
 }
 
 /// Checks the books whenever a check is due and no other worker has taken it, until told to stop.

@@ -204,10 +204,16 @@ impl Settling {
             batch.iter().partition(|one| one.verdict.goes_back());
         let mut landed = Landed::default();
         if !closed.is_empty() {
-            landed = landed.and(self.in_time(close(&self.pool, self.worker, &closed)).await?);
+            landed = landed.and(
+                database::in_time(database::PATIENCE, close(&self.pool, self.worker, &closed))
+                    .await?,
+            );
         }
         if !back.is_empty() {
-            landed = landed.and(self.in_time(release(&self.pool, self.worker, &back)).await?);
+            landed = landed.and(
+                database::in_time(database::PATIENCE, release(&self.pool, self.worker, &back))
+                    .await?,
+            );
         }
         Ok(landed)
     }
@@ -232,15 +238,6 @@ impl Settling {
         );
         let row = database::in_time(database::PATIENCE, row.fetch_one(&self.pool)).await?;
         Ok(Landed { jobs: row.settled, resumed: row.resumed })
-    }
-
-    async fn in_time<T>(
-        &self,
-        asked: impl Future<Output = Result<T, GateError>>,
-    ) -> Result<T, GateError> {
-        let late =
-            || GateError::Database(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        tokio::time::timeout(database::PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -151,10 +151,30 @@ async fn a_database_that_is_not_photogates_is_told_apart() {
     assert!(said(&output).contains("photogate migrate"), "{}", said(&output));
 }
 
+/// A program beside photogate may have variables that begin alike: they are told, and end nothing.
 #[test]
-fn a_misspelt_setting_is_an_error_not_a_surprise() {
-    let mut program = crate::support::program(&Config::default());
-    let output = program.args(["config", "show"]).env("PHOTOGATE_SLOTZ", "4").output().unwrap();
+fn a_misspelt_variable_is_told_with_the_nearest_name() {
+    let mut program = program(&Config::default());
+    program.args(["config", "show", "--json"]).env("PHOTOGATE_SLOTZ", "4");
+    let output = program.env("PHOTOGATE_XYZZY", "1").output().unwrap();
+
+    assert_eq!(json(&output)["slots"], Config::default().slots);
+    let told = said(&output);
+    assert!(
+        told.contains(
+            "PHOTOGATE_SLOTZ is not a setting of photogate: did you mean PHOTOGATE_SLOTS?"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("PHOTOGATE_XYZZY is not a setting of photogate\n"), "{told}");
+}
+
+#[test]
+fn a_misspelt_setting_of_the_file_is_an_error() {
+    let file = place("misspelt.toml");
+    std::fs::write(&file, "slotz = 7\n").unwrap();
+    let output =
+        photogate(&Config::default(), &["--config", file.to_str().unwrap(), "config", "show"]);
 
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("slotz"), "{}", said(&output));
@@ -339,7 +359,6 @@ async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
             ("photos.skip", "anna@club.example"),
             ("photos.restore", "anna@club.example"),
             ("queue.hold", "ops@photogate.example"),
-            ("queue.lift", "ops@photogate.example"),
             ("queue.lift", "ops@photogate.example"),
             ("event.change", "cli"),
             ("event.delete", "staff@photogate.example"),

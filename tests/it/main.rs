@@ -11,6 +11,7 @@ mod architecture;
 mod books;
 mod chain;
 mod cli;
+mod commands;
 mod compose;
 mod drill;
 mod eyes;

@@ -177,6 +177,25 @@ async fn whoever_sees_several_organisations_switches_between_them() {
     assert!(!anna.text(&site, "/credits").await.contains("All: name or ID"));
 }
 
+/// Support's adjustment is no refund: it is counted with what was added, as the month's card does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_says_what_an_adjustment_took_away() {
+    let app = App::new().await;
+    let club = app.an_organisation_with(3).await;
+    app.top_up(club, -2).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    let site = Site::of(&app).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+
+    let page = anna.text(&site, "/statements").await;
+    assert!(
+        page.contains("</strong> + 1 added − 0 used + 0 refunded = closing <strong>1"),
+        "{page}"
+    );
+    let history = anna.text(&site, "/credits?kind=adjustment").await;
+    assert!(history.contains("Adjustment") && history.contains("-2"), "{history}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organisation_reads_its_own_audit_trail() {
     let app = App::new().await;
@@ -252,7 +271,7 @@ async fn a_statement_has_no_more_lines_than_asked_for() {
         async |most| statement::statement(&mut *app.db().await, organisation, month, most).await;
     assert_eq!(read(2).await.unwrap().lines.len(), 2);
     let error = read(1).await.unwrap_err().to_string();
-    assert!(error.contains("more than 1 movements"), "{error}");
+    assert!(error.contains("more than 1 rows"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

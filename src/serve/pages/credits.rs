@@ -15,7 +15,7 @@ use super::{
     Form, Page, PageOrFile, confirm, layout,
     table::{FILE_MAX, Format, Table, View},
 };
-use crate::commands::{Addition, Twin};
+use crate::commands::{Addition, MAY_BUY, Twin};
 use crate::{
     access::Role,
     catalog::organisations::{self, Price},
@@ -96,8 +96,6 @@ impl Asked {
 }
 
 const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-const MAY_BUY: &[Role] = &[Role::Organiser, Role::Staff];
-
 pub(super) async fn page(
     State(service): State<Service>,
     browser: Browser,

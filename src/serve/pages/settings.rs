@@ -88,11 +88,13 @@ pub(super) async fn save(
     }
     drop(db);
     let list = settings.start_list.trim();
-    // The start list first: if it cannot be read, nothing is changed.
-    if !list.is_empty() {
-        service.commands.set_start_list(&browser.caller, id, list.as_bytes()).await?;
-    }
-    let change = EventChange { name: None, bib_search: Some(bibs), face_search: Some(faces) };
+    let change = EventChange {
+        bib_search: Some(bibs),
+        face_search: Some(faces),
+        // Left empty, the list stays as it is.
+        start_list: (!list.is_empty()).then(|| list.as_bytes().to_vec()),
+        ..EventChange::default()
+    };
     service.commands.change_event(&browser.caller, id, &change).await?;
     Ok(Redirect::to(&format!("/events/{id}?said=saved")).into_response())
 }

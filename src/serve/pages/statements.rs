@@ -34,9 +34,8 @@ fn sums(lines: &[Line]) -> Markup {
     let came_back = sum(|line| line.kind == Kind::Refund);
     let added = sum(|line| !matches!(line.kind, Kind::Usage | Kind::Refund));
     html! {
-        " + " (added) " added − " (Credits(-used.0)) " used "
-        @if came_back.0 < 0 { "− " } @else { "+ " }
-        (Credits(came_back.0.abs())) " refunded"
+        @if added.0 < 0 { " − " } @else { " + " }
+        (Credits(added.0.abs())) " added − " (Credits(-used.0)) " used + " (came_back) " refunded"
     }
 }
 

@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout;
+use crate::spreadsheet;
 use crate::{ledger::credits::Credits, serve::problem::Problem};
 
 /// The form in which a table is sent.
@@ -295,7 +296,7 @@ impl<'a, T> Table<'a, T> {
         let names = columns.iter().map(|(name, _)| name.to_lowercase().replace([' ', '/'], "_"));
         let written = writer.write_record(names).and_then(|()| {
             rows.iter().try_for_each(|row| {
-                writer.write_record(columns.iter().map(|(_, cell)| plain(cell(row))))
+                writer.write_record(columns.iter().map(|(_, cell)| spreadsheet::plain(cell(row))))
             })
         });
         let trouble = |error: String| Problem::unavailable("csv", error);
@@ -311,27 +312,9 @@ impl<'a, T> Table<'a, T> {
     }
 }
 
-fn plain(cell: String) -> String {
-    match cell.chars().next() {
-        Some('=' | '@' | '+' | '-' | '\t' | '\r' | '\n') if cell.parse::<f64>().is_err() => {
-            format!("'{cell}")
-        }
-        _ => cell,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_spreadsheet_finds_no_formula() {
-        for (cell, plain_cell) in
-            [("=1+1", "'=1+1"), ("-12", "-12"), ("+0.5", "+0.5"), ("@me", "'@me"), ("-x", "'-x")]
-        {
-            assert_eq!(plain(cell.into()), plain_cell);
-        }
-    }
 
     #[test]
     fn an_address_keeps_what_is_seen() {
