@@ -50,6 +50,9 @@ const ADOPT_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two claims while other transactions hold all the locks. It is longer than a
 /// claim takes, and shorter than most enqueues.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+/// The pause doubles up to this while a lock stays held. It is far below a poll, because photos
+/// wait that could be claimed.
+const LOCKED_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// After this number of crashes, a photo is quarantined and refunded.
 pub const CRASHES_MAX: i16 = 3;
 
@@ -240,7 +243,7 @@ async fn feed(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Result<(), G
                 metrics::counter!("photogate_claims_locked_out_total").increment(1);
                 shift.stop.drain.run_until_cancelled(tokio::time::sleep(locked_pause)).await;
                 // A lock that is held for long must not cost a claim every few milliseconds.
-                locked_pause = (locked_pause * 2).min(shift.poll);
+                locked_pause = (locked_pause * 2).min(LOCKED_PAUSE_MAX);
             }
             Ok(Taken::Photos(batch)) => {
                 locked_pause = LOCKED_PAUSE;
