@@ -14,7 +14,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -34,7 +33,7 @@ use photogate::{
     },
     queue::{enqueue, status},
     rig::services::Services,
-    worker::{self, Stop, processor::Work},
+    worker::{Stop, Worker, rehearsal::Rehearsal},
 };
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -75,7 +74,7 @@ async fn gate(services: &Services) {
                 &mut pool.acquire().await.unwrap(),
                 event,
                 Operation::PhotoProcessing,
-                &keys,
+                &enqueue::jobs(&keys).unwrap(),
                 "bench",
             )
             .await
@@ -94,9 +93,8 @@ async fn gate(services: &Services) {
         let began = Instant::now();
         let working = {
             let (pool, stop) = (database::connect(&url, 4).await.unwrap(), stop.clone());
-            tokio::spawn(async move {
-                worker::run(&config, pool, Arc::new(Work::Rehearsal), stop).await
-            })
+            let worker = Worker::new(&config, pool, Rehearsal).unwrap();
+            tokio::spawn(worker.run(stop))
         };
         until_done(&pool, event).await;
         let worked = began.elapsed();
@@ -122,7 +120,7 @@ async fn recovery(services: &Services) {
         &mut pool.acquire().await.unwrap(),
         event,
         Operation::PhotoProcessing,
-        &keys,
+        &enqueue::jobs(&keys).unwrap(),
         "bench",
     )
     .await
@@ -185,7 +183,7 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
         &mut pool.acquire().await.unwrap(),
         event,
         Operation::PhotoProcessing,
-        &keys,
+        &enqueue::jobs(&keys).unwrap(),
         "bench",
     )
     .await

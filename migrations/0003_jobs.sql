@@ -31,6 +31,9 @@ CREATE TABLE job (
     photo_id uuid NOT NULL,
     run_id   bigint NOT NULL,
     retry    smallint NOT NULL,                      -- 0, and one more for each retry that a person asked for
+    -- What the enqueuer tells the worker beside the key. It is small, because each claim reads it. Callers are held to
+    -- 4096 bytes; as jsonb the same value can be longer (1e300 has 301 digits).
+    payload  jsonb CHECK (octet_length(payload::text) <= 16384),
     PRIMARY KEY (queue_id, position)
 );
 -- A photo is queued once for an operation; a retry after a refund is a new job.

@@ -87,9 +87,9 @@ pub enum Denied {
 }
 
 impl Caller {
-    /// Makes the caller for the command line. Its user has the database's password, so they may do
-    /// everything.
-    pub fn at_the_command_line(actor: &str) -> Self {
+    /// Makes a caller who may do everything. For programs that have the database's password, such as
+    /// the command line.
+    pub fn trusted(actor: &str) -> Self {
         Self { actor: actor.to_owned(), role: Role::Staff, organisation: None }
     }
 

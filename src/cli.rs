@@ -32,8 +32,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::{
     commands::{CommandError, Commands},
     config::{Config, Flags, unknown_variables},
-    database,
-    notify::wake::Wake,
     telemetry::{self, traces},
 };
 use output::{Output, say};
@@ -240,10 +238,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     }
 }
 
-/// The write commands. Each one waits until its wake-up is sent, because the process ends after it.
+/// The write commands.
 async fn commands(config: &Config) -> anyhow::Result<Commands> {
-    let pool = database::connect(&config.database_url, 2).await?;
-    Ok(Commands::new(pool, Wake::open(config.redis_url.as_deref())?.waiting()))
+    Ok(Commands::open(config).await?)
 }
 
 /// Turns "not found" into exit code 4, and everything else into an error (exit code 1).

@@ -20,7 +20,8 @@ use crate::{
         events::{self as catalog_events, Event},
         start_list::StartListError,
     },
-    database,
+    config::Config,
+    database::{self, DatabaseError},
     ids::EventId,
     ledger::top_up::TopUpError,
     notify::wake::Wake,
@@ -33,7 +34,9 @@ pub use credits::{Addition, Twin};
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
 pub use organisations::{NewOrganisation, OrganisationChange};
-pub use photos::{ChosenPhotos, Enqueue, FundingPlan, OnInsufficient, Retried, Retry, Which};
+pub use photos::{
+    ChosenPhotos, Enqueue, FundingPlan, OnInsufficient, Payloads, Retried, Retry, Which,
+};
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
@@ -57,6 +60,17 @@ pub const MAY_CHECK_BOOKS: &[Role] = books::MAY_CHECK;
 pub struct Commands {
     database: PgPool,
     wake: Wake,
+}
+
+/// Why the commands cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// See [`DatabaseError`].
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The setting `redis_url` is not valid.
+    #[error("redis_url is not valid: {0}")]
+    Redis(#[from] redis::RedisError),
 }
 
 /// Why a command was refused. Nothing changed, but that an enqueue of more than 10,000 photos may have enqueued some of
@@ -149,6 +163,16 @@ impl CommandError {
 }
 
 impl Commands {
+    /// Connects to the database and to Redis. Each command waits until its wake-up is sent, so that
+    /// a program may end right after it.
+    ///
+    /// # Errors
+    /// When the database is not there or not migrated, or a setting is wrong.
+    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        let wake = Wake::open(config.redis_url.as_deref())?.waiting();
+        Ok(Self::new(database::connect(&config.database_url, 2).await?, wake))
+    }
+
     /// Creates the commands for a database. `wake` wakes the workers.
     pub fn new(database: PgPool, wake: Wake) -> Self {
         Self { database, wake }

@@ -2,14 +2,12 @@
 //! Prometheus.
 
 pub mod metrics;
+pub(crate) mod panics;
 pub mod traces;
 
 use std::io::{self, IsTerminal};
 
-use tracing::Level;
-use tracing_subscriber::{
-    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{Config, LogFormat};
 
@@ -47,17 +45,7 @@ pub fn start(config: &Config) -> Result<(), TelemetryError> {
     let filter = format!("apalis_core=warn,ort=warn,{}", config.log);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError { log: config.log.clone(), reason: error.to_string() })?;
-    let traces = config
-        .otlp_endpoint
-        .as_deref()
-        .map(|endpoint| {
-            Ok::<_, TracesError>(
-                tracing_opentelemetry::layer().with_tracer(traces::open(endpoint)?),
-            )
-        })
-        .transpose()?
-        // Sends only photogate's own spans, not those of libraries.
-        .map(|layer| layer.with_filter(Targets::new().with_target("photogate", Level::INFO)));
+    let traces = config.otlp_endpoint.as_deref().map(traces::layer).transpose()?;
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     let color = io::stderr().is_terminal() && console::colors_enabled_stderr();
     let lines = match config.log_format {

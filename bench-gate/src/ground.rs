@@ -199,7 +199,8 @@ pub(crate) async fn queue(pool: &PgPool, event: EventId, photos: usize) -> anyho
         let most = (photos - call * enqueue::PHOTOS_MAX).min(enqueue::PHOTOS_MAX);
         let run = uuid::Uuid::new_v4();
         let keys: Vec<_> = (0..most).map(|i| format!("rehearsal/ok/{run}/{i}")).collect();
-        enqueue::enqueue(&mut db, event, Operation::PhotoProcessing, &keys, "bench").await?;
+        let jobs = enqueue::jobs(&keys)?;
+        enqueue::enqueue(&mut db, event, Operation::PhotoProcessing, &jobs, "bench").await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use photogate::{
     database,
     ids::OrganisationId,
     notify::wake::Wake,
-    worker::{self, Stop, processor::Work},
+    worker::{Stop, Worker, rehearsal::Rehearsal},
 };
 use sqlx::PgPool;
 
@@ -36,9 +36,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
         let stop = Stop::default();
         let working = {
             let (pool, stop) = (database::connect(&url, 5).await?, stop.clone());
-            tokio::spawn(async move {
-                worker::run(&config, pool, Arc::new(Work::Rehearsal), stop).await
-            })
+            tokio::spawn(Worker::new(&config, pool, Rehearsal)?.run(stop))
         };
         let wake = Wake::open(redis.as_deref())?;
         let mut waits = Vec::new();

@@ -16,7 +16,7 @@ use awa::{
 use photogate::{
     config::Config,
     database,
-    worker::{self, Stop, processor::Work},
+    worker::{Stop, Worker, rehearsal::Rehearsal},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -118,9 +118,7 @@ async fn photogate(ground: &mut Ground) -> anyhow::Result<Cost> {
     let before = ground.meter().await?;
     let working = {
         let (pool, stop) = (database::connect(&url, 5).await?, stop.clone());
-        tokio::spawn(
-            async move { worker::run(&config, pool, Arc::new(Work::Rehearsal), stop).await },
-        )
+        tokio::spawn(Worker::new(&config, pool, Rehearsal)?.run(stop))
     };
     until_done(&pool, event).await?;
     let after = ground.meter().await?;

@@ -10,8 +10,8 @@
 -- kills does not take its neighbours along a third time. What has crashed p_crashes times is quarantined and refunded.
 CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashes smallint)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
-               r_photo uuid, r_key text, r_bib_search boolean, r_face_search boolean, r_retries smallint,
-               r_crashes smallint)
+               r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean,
+               r_retries smallint, r_crashes smallint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
 DECLARE v_jobs bigint[]; v_attempts integer[];
@@ -72,8 +72,10 @@ BEGIN
             since = clock_timestamp()
         FROM (SELECT job_id FROM clean UNION ALL SELECT job_id FROM suspect) c WHERE f.job_id = c.job_id
         RETURNING f.*)
-    SELECT t.job_id, t.attempt, t.organisation_id, q.event_id, q.operation, t.photo_id, p.key, e.bib_search,
-           e.face_search, t.retries, t.crashes
+    SELECT t.job_id, t.attempt, t.organisation_id, q.event_id, q.operation, t.photo_id, p.key,
+           -- A job that is in flight is the latest of its photo.
+           (SELECT j.payload FROM latest_job(t.photo_id, t.queue_id) j), e.bib_search, e.face_search, t.retries,
+           t.crashes
     FROM taken t
     JOIN queue q USING (queue_id)
     JOIN photo p USING (photo_id)

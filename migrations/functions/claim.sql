@@ -13,7 +13,7 @@
 -- nothing although work is left (others have the rows locked): ask again.
 CREATE FUNCTION claim(p_worker bigint, p_n integer, p_cursor bigint, p_async_commit boolean)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
-               r_photo uuid, r_key text, r_bib_search boolean, r_face_search boolean)
+               r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -121,8 +121,8 @@ BEGIN
                                                    - want)))::bigint AS take
         FROM wanted),
     jobs AS MATERIALIZED (
-        SELECT j.job_id, j.position, j.photo_id, j.run_id, t.organisation_id, t.queue_id, t.event_id, t.operation,
-               t.bib_search, t.face_search
+        SELECT j.job_id, j.position, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
+               t.operation, t.bib_search, t.face_search
         FROM taken t CROSS JOIN LATERAL (
             -- The upper bound keeps it a short range of the index, however much waits. Without it, it was a sort of all
             -- that waits.
@@ -172,7 +172,8 @@ BEGIN
             claimed = u.claimed + excluded.claimed,
             first_claimed_at = coalesce(u.first_claimed_at, excluded.first_claimed_at),
             last_claimed_at = excluded.last_claimed_at)
-    SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, j.bib_search, j.face_search
+    SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, j.payload, j.bib_search,
+           j.face_search
     FROM jobs j JOIN photo p USING (photo_id);
 
     -- 5. Still under the account's lock: whoever has spent the last credit is paused, in this same transaction.

@@ -30,20 +30,23 @@ GRANT EXECUTE ON FUNCTION latest_job TO photogate_worker, photogate_app, photoga
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
 -- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
--- photos of this event.
+-- photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps the payload that
+-- its latest job has.
 -- The caller holds the queue's lock. So whatever another enqueue of these photos did is committed, and is seen here.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
-    OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
-    OUT r_failed integer, OUT r_skipped integer)
+    p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
+    OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_photo uuid[]; v_retry smallint[];
+DECLARE v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
 BEGIN
     WITH asked AS (
         -- Each photo once, where it was first named.
-        SELECT photo_id, min(n) AS n FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n) GROUP BY photo_id),
+        SELECT DISTINCT ON (photo_id) photo_id, payload, n
+        FROM unnest(p_photos, p_payloads) WITH ORDINALITY u (photo_id, payload, n) ORDER BY photo_id, n),
     seen AS (
         -- What became of the photo's latest job in this queue. All NULL: it has none.
-        SELECT a.photo_id, a.n, j.retry, o.state, s.position IS NOT NULL AS skipped,
+        SELECT a.photo_id, a.n, CASE p_take WHEN 'new' THEN a.payload ELSE j.payload END AS payload, j.retry, o.state,
+               s.position IS NOT NULL AS skipped,
                coalesce(j.position <= p_queue.head, false) AS passed
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
@@ -59,12 +62,13 @@ BEGIN
         FROM seen)
     SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
            array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
+           array_agg(payload ORDER BY n) FILTER (WHERE take),
            cardinality(p_photos) - count(*),
            count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
            count(*) FILTER (WHERE NOT take AND state = 'processed'),
            count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
            count(*) FILTER (WHERE NOT take AND skipped)
-    INTO v_photo, v_retry, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
+    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
     r_queued := coalesce(cardinality(v_photo), 0);
     INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
     VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor, p_take <> 'new',
@@ -72,23 +76,26 @@ BEGIN
     RETURNING run_id INTO r_run;
     IF r_queued > 0 THEN
         -- Dense: position order is commit order, and no position is ever left out.
-        INSERT INTO job (queue_id, position, photo_id, run_id, retry)
-        SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry
-        FROM unnest(v_photo, v_retry) WITH ORDINALITY u (photo_id, retry, n);
+        INSERT INTO job (queue_id, position, photo_id, run_id, retry, payload)
+        SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry, payload
+        FROM unnest(v_photo, v_retry, v_payload) WITH ORDINALITY u (photo_id, retry, payload, n);
         UPDATE queue SET tail = tail + r_queued, drained = false WHERE queue_id = p_queue.queue_id;
     END IF;
 END $$;
 
 -- Queues photos of an event. A photo that is queued, done, failed or skipped already is left as it is, and counted.
--- p_ids are fresh ids for the photos that are new. r_woke: the queue was drained, somebody should be told.
+-- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL. r_woke:
+-- the queue was drained, somebody should be told.
 CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
-    OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
-    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+    p_payloads jsonb[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
+    OUT r_waiting integer, OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer,
+    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
-    IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) > 10000 THEN
-        RAISE EXCEPTION 'at most 10000 photos a call, and an id for each' USING ERRCODE = 'PG006';
+    IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) <> cardinality(p_payloads)
+        OR cardinality(p_keys) > 10000 THEN
+        RAISE EXCEPTION 'at most 10000 photos a call, and an id and a payload for each' USING ERRCODE = 'PG006';
     END IF;
     -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
     INSERT INTO photo (photo_id, event_id, key)
@@ -101,7 +108,7 @@ BEGIN
     FROM unnest(p_keys) WITH ORDINALITY u (key, n)
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
     SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
-    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0);
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0, p_payloads);
     r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
@@ -128,7 +135,7 @@ BEGIN
         SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id = p_event LIMIT 1) p;
     SELECT x.r_run, x.r_queued INTO r_run, r_queued
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
-                     cardinality(p_photos) - coalesce(cardinality(v_photos), 0)) x;
+                     cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
     r_skipped := cardinality(p_photos) - r_queued;
     r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.

@@ -49,7 +49,7 @@ BEGIN
     SELECT array_agg(DISTINCT photo_id) INTO v_photos FROM skip
     WHERE queue_id = v_queue.queue_id AND position <= v_queue.head AND photo_id = ANY (p_photos);
     IF v_photos IS NOT NULL THEN
-        SELECT r_queued INTO v_again FROM append_jobs(v_queue, v_photos, p_actor, 'skipped', 0);
+        SELECT r_queued INTO v_again FROM append_jobs(v_queue, v_photos, p_actor, 'skipped', 0, NULL);
     END IF;
     r_woke := v_queue.drained AND v_again > 0;
     r_restored := r_restored + v_again;

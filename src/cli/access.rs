@@ -109,7 +109,7 @@ impl Tokens {
         let mut db = pool.acquire().await?;
         match self {
             Self::Create { name, role, organisation, actor } => {
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let new = NewToken { name, role, organisation };
                 let made = super::commands(config).await?.create_token(&caller, &new).await;
                 let CreatedToken { id, secret } = match made {
@@ -142,7 +142,7 @@ impl Tokens {
                 })?;
             }
             Self::Revoke { token, actor } => {
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let revoked = super::commands(config).await?.revoke_token(&caller, token).await;
                 if let Err(error) = revoked {
                     return super::refused(error);
@@ -162,7 +162,7 @@ impl People {
         let mut db = pool.acquire().await?;
         match self {
             Self::Add { email, role, organisation, actor } => {
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let new =
                     NewPerson { email: email.clone(), password: password()?, role, organisation };
                 let made = super::commands(config).await?.create_person(&caller, &new).await;
@@ -194,7 +194,7 @@ impl People {
                 };
                 let change =
                     PersonChange { password: Some(password()?), ..PersonChange::default() };
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
                 if let Err(error) = commands.change_person(&caller, person.id, &change).await {
                     return super::refused(error);
@@ -208,7 +208,7 @@ impl People {
                     return Ok(nobody(&email));
                 };
                 let change = PersonChange { disabled: Some(!enable), ..PersonChange::default() };
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
                 if let Err(error) = commands.change_person(&caller, person.id, &change).await {
                     return super::refused(error);

@@ -259,7 +259,7 @@ impl Amount {
             price: None,
             twin: Twin::Waits,
         };
-        let caller = Caller::at_the_command_line(&self.actor);
+        let caller = Caller::trusted(&self.actor);
         let credited = super::commands(config).await?.add_credits(&caller, &addition).await;
         let credited = match credited {
             Ok(credited) => credited,

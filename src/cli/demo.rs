@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -42,10 +41,7 @@ use crate::{
     },
     rig::services::Services,
     sandbox::THIS_PROGRAM,
-    worker::{
-        self, Stop,
-        processor::{Looker, Work},
-    },
+    worker::{Stop, Worker, processor::Looker},
 };
 use site::Site;
 
@@ -114,13 +110,11 @@ impl Demo {
 
         tell!(bar, "Loading the models …");
         let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-        let work = Work::Photos(Box::new(
-            Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone()).await?,
-        ));
+        let work = Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone()).await?;
         let stop = Stop::default();
         let working = {
-            let (config, pool, stop) = (config.clone(), pool.clone(), stop.clone());
-            tokio::spawn(async move { worker::run(&config, pool, Arc::new(work), stop).await })
+            let worker = Worker::new(&config, pool.clone(), work)?;
+            tokio::spawn(worker.run(stop.clone()))
         };
 
         let site = Site::open(&mut config, pool.clone()).await?;
@@ -182,12 +176,13 @@ impl Show {
             ));
             let keys: Vec<String> =
                 self.labels.keys().filter(|key| key.starts_with(folder)).cloned().collect();
+            let jobs = enqueue::jobs(&keys)?;
             for operation in Operation::ALL {
                 let run =
-                    enqueue::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
+                    enqueue::enqueue(&mut db, event, operation, &jobs, "upload@demo-club.example")
                         .await?;
                 let again =
-                    enqueue::enqueue(&mut db, event, operation, &keys, "upload@demo-club.example")
+                    enqueue::enqueue(&mut db, event, operation, &jobs, "upload@demo-club.example")
                         .await?;
                 tell!(
                     self.bar,

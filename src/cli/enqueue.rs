@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{End, Output, say};
 use crate::{
     access::Caller,
-    commands::{self, OnInsufficient, Which},
+    commands::{self, OnInsufficient, Payloads, Which},
     config::Config,
     ids::{EventId, Operation},
     ledger::credits::Credits,
@@ -54,11 +54,12 @@ impl Enqueue {
         let enqueue = commands::Enqueue {
             operation: self.operation,
             photos: Which::Keys(&photos),
+            payloads: Payloads::default(),
             // No photos are no run.
             dry_run: self.dry_run || photos.is_empty(),
             on_insufficient: OnInsufficient::Wait,
         };
-        let caller = Caller::at_the_command_line(&self.actor);
+        let caller = Caller::trusted(&self.actor);
         let plan = super::commands(config).await?.enqueue(&caller, self.event, &enqueue).await;
         let plan = match plan {
             Ok(plan) => plan,

@@ -15,7 +15,7 @@ use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, St
 use serde::Serialize;
 
 use super::{End, Output, annotate};
-use crate::{config::Config, worker::processor};
+use crate::{config::Config, telemetry::panics};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs: the models (--models-dir). Needs no database.
@@ -83,7 +83,7 @@ impl Inspect {
                 Ok(Ok(())) => None,
                 Ok(Err(trouble)) => Some(trouble),
                 Err(panic) => {
-                    Some(Trouble { code: "crashed", detail: processor::words(&*panic).to_owned() })
+                    Some(Trouble { code: "crashed", detail: panics::message(&*panic).to_owned() })
                 }
             };
             bar.suspend(|| output.one(&inspection, |out| words(&inspection, out)))?;

@@ -112,7 +112,7 @@ impl Named {
 
     async fn skip(&self, config: &Config, output: Output) -> anyhow::Result<End> {
         let chosen = self.chosen(config).await?;
-        let caller = Caller::at_the_command_line(&self.actor);
+        let caller = Caller::trusted(&self.actor);
         let commands = super::commands(config).await?;
         let skipped = match commands.skip(&caller, self.event, &chosen).await {
             Ok(skipped) => skipped,
@@ -127,7 +127,7 @@ impl Named {
 
     async fn restore(&self, config: &Config, output: Output) -> anyhow::Result<End> {
         let chosen = self.chosen(config).await?;
-        let caller = Caller::at_the_command_line(&self.actor);
+        let caller = Caller::trusted(&self.actor);
         let commands = super::commands(config).await?;
         let restored = match commands.restore(&caller, self.event, &chosen).await {
             Ok(restored) => restored,
@@ -158,7 +158,7 @@ impl Which {
         config: &Config,
         output: Output,
     ) -> anyhow::Result<End> {
-        let caller = Caller::at_the_command_line(actor);
+        let caller = Caller::trusted(actor);
         let commands = super::commands(config).await?;
         let mut retried = Vec::new();
         for operation in self.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {

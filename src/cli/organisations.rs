@@ -61,7 +61,7 @@ impl Organisations {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         match self {
             Self::Create { name, time_zone, price, photos_under, actor } => {
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let new = NewOrganisation { name, time_zone, price, photos_under };
                 let made = super::commands(config).await?.create_organisation(&caller, &new).await;
                 let id = match made {
@@ -74,7 +74,7 @@ impl Organisations {
             }
             Self::Price { organisation, price, actor } => {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
-                let caller = Caller::at_the_command_line(&actor);
+                let caller = Caller::trusted(&actor);
                 let change =
                     OrganisationChange { price: Some(price.clone()), ..Default::default() };
                 let commands = super::commands(config).await?;

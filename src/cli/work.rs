@@ -1,6 +1,6 @@
 //! `photogate work`: runs a worker until SIGTERM.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,10 +12,7 @@ use crate::{
     database,
     sandbox::THIS_PROGRAM,
     telemetry::metrics,
-    worker::{
-        self, Stop,
-        processor::{Looker, Work},
-    },
+    worker::{Stop, Worker, processor::Looker, rehearsal::Rehearsal},
 };
 
 #[derive(Debug, clap::Args)]
@@ -46,16 +43,15 @@ impl Run {
         // One connection for each of: claims, settles, heartbeats, checks of the books. The fifth
         // is for start lists, and a reserve.
         let pool = database::connect_worker(&config.database_url, 5).await?;
-        let work = if self.rehearse {
-            Work::Rehearsal
+        let stop = Stop::default();
+        let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
+        if self.rehearse {
+            Worker::new(&config, pool, Rehearsal)?.run(stop).await?;
         } else {
             let store = PhotoStore::open(&config.store_url, &config.store_options)?;
             let looker = Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone());
-            Work::Photos(Box::new(looker.await?))
-        };
-        let stop = Stop::default();
-        let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
-        worker::run(&config, pool, Arc::new(work), stop).await?;
+            Worker::new(&config, pool, looker.await?)?.run(stop).await?;
+        }
         signals.abort();
         Ok(End::Ok)
     }

@@ -1,5 +1,7 @@
 //! Enqueues, retries, skips and restores photos.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -12,7 +14,7 @@ use crate::{
     ids::{EventId, Operation, PhotoId, RunId},
     ledger::credits::{self, Credits},
     queue::{
-        enqueue::{self, PHOTOS_MAX, Skipped},
+        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
         failures::{self, Filter},
     },
     telemetry::traces,
@@ -33,11 +35,16 @@ pub struct Enqueue<'a> {
     pub operation: Operation,
     /// The photos to enqueue.
     pub photos: Which<'a>,
+    /// What the worker gets beside the keys, for any of the photos.
+    pub payloads: Payloads,
     /// True for a dry run: it only tells what would happen.
     pub dry_run: bool,
     /// What to do if there are not enough credits.
     pub on_insufficient: OnInsufficient,
 }
+
+/// JSON values by the keys of their photos.
+pub type Payloads = BTreeMap<String, serde_json::Value>;
 
 /// The choice of photos to enqueue.
 #[derive(Debug)]
@@ -148,10 +155,11 @@ impl Commands {
         caller.must_be(MAY_ENQUEUE)?;
         let found = self.event_seen_by(caller, event).await?;
         let under = self.photos_under(caller, found.organisation).await?;
-        let keys = self.keys(event, &asked.photos, &under).await?;
+        let mut jobs = self.jobs(event, &asked.photos, &under).await?;
+        put_payloads(&mut jobs, &asked.payloads)?;
         // An empty list is enqueued too, because the result tells the available credits.
-        let parts: Vec<&[String]> =
-            if keys.is_empty() { vec![&[]] } else { keys.chunks(PHOTOS_MAX).collect() };
+        let parts: Vec<&[NewJob]> =
+            if jobs.is_empty() { vec![&[]] } else { jobs.chunks(PHOTOS_MAX).collect() };
         let may_reject = asked.on_insufficient == OnInsufficient::Reject;
         if asked.dry_run || (may_reject && parts.len() > 1) {
             let mut db = self.database.acquire().await?;
@@ -161,7 +169,7 @@ impl Commands {
             }
             refuse_unpaid(&plan)?;
         }
-        let mut done = FundingPlan::nothing(keys.len(), false);
+        let mut done = FundingPlan::nothing(jobs.len(), false);
         for part in &parts {
             let mut tx = self.database.begin().await?;
             let run =
@@ -210,12 +218,12 @@ impl Commands {
         Ok(under)
     }
 
-    async fn keys(
+    async fn jobs(
         &self,
         event: EventId,
         photos: &Which<'_>,
         under: &str,
-    ) -> Result<Vec<String>, CommandError> {
+    ) -> Result<Vec<NewJob>, CommandError> {
         let outside = || format!("the keys of the organisation's photos must start with {under:?}");
         let keys = match *photos {
             Which::Keys(keys) => keys.to_vec(),
@@ -239,11 +247,11 @@ impl Commands {
                 "more than {CALL_MAX} photos: make several calls, each with a longer prefix"
             )));
         }
-        enqueue::check_keys(&keys)?;
+        let jobs = enqueue::jobs(&keys)?;
         if let Some(at) = keys.iter().position(|key| !key.starts_with(under)) {
             return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
         }
-        Ok(keys)
+        Ok(jobs)
     }
 
     /// Retries failed photos, at most 10,000, or tells in a dry run what that would cost.
@@ -371,12 +379,32 @@ impl FundingPlan {
     }
 }
 
+/// Puts the payloads to the photos that they belong to.
+fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(), CommandError> {
+    if payloads.is_empty() {
+        return Ok(());
+    }
+    let mut unused: BTreeSet<&str> = payloads.keys().map(String::as_str).collect();
+    for job in jobs {
+        let key = job.key.to_string();
+        unused.remove(key.as_str());
+        job.payload = payloads.get(&key).cloned();
+    }
+    match unused.first() {
+        Some(key) => {
+            let detail = format!("there is a payload for {key:?}, which is no photo of this call");
+            Err(CommandError::invalid("/payloads", detail))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Plans an enqueue call. It only reads, and takes no locks that others wait for.
 async fn plan(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
-    parts: &[&[String]],
+    parts: &[&[NewJob]],
 ) -> Result<FundingPlan, CommandError> {
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
     for part in parts {

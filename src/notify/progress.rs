@@ -38,17 +38,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Without Redis: publishes nothing. Watchers read the database once a second.
-    pub fn silent() -> Self {
-        Self { steps: None }
-    }
-
     /// Opens a publisher. It connects when it is first used, and again after a lost connection.
+    /// Without a `url` it publishes nothing, and watchers read the database once a second.
     ///
     /// # Errors
     /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
-        let Some(url) = url else { return Ok(Self::silent()) };
+        let Some(url) = url else { return Ok(Self { steps: None }) };
         let redis = wake::connection(url)?;
         let (steps, told) = mpsc::channel(BACKLOG_MAX);
         tokio::spawn(publish(redis, told));

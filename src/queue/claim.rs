@@ -24,6 +24,7 @@ pub struct Reservation {
     operation: Operation,
     photo: PhotoId,
     key: String,
+    payload: Option<serde_json::Value>,
     bib_search: bool,
     face_search: bool,
     retries: i16,
@@ -59,6 +60,11 @@ impl Reservation {
     /// The photo's key: its path in the store.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What the enqueuer sent beside the key, for the worker.
+    pub fn payload(&self) -> Option<&serde_json::Value> {
+        self.payload.as_ref()
     }
 
     /// Whether bib numbers are read on the event's photos.
@@ -132,7 +138,7 @@ pub async fn claim(
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
                   r_organisation AS "organisation!: _", r_event AS "event!: _",
                   r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
-                  r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+                  r_payload AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   0::smallint AS "retries!", 0::smallint AS "crashes!"
            FROM claim($1, $2, $3, $4)"#,
         worker.0,
@@ -181,7 +187,7 @@ pub async fn adopt(
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
                   r_organisation AS "organisation!: _", r_event AS "event!: _",
                   r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
-                  r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+                  r_payload AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   r_retries AS "retries!", r_crashes AS "crashes!"
            FROM adopt($1, $2, $3, $4)"#,
         worker.0,

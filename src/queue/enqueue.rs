@@ -2,6 +2,7 @@
 //! operation: a photo that is sent twice is queued once, and costs nothing the second time.
 
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -15,6 +16,18 @@ use crate::{
 /// Largest number of photos in one call. A call is one transaction and locks the event's queue.
 /// 10,000 photos take about a second.
 pub const PHOTOS_MAX: usize = 10_000;
+
+/// Largest payload, in bytes of its JSON text. Every claim reads it, so it is small.
+pub const PAYLOAD_MAX: usize = 4096;
+
+/// A photo to enqueue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// The photo's key.
+    pub key: Key,
+    /// What the worker gets beside the key. At most [`PAYLOAD_MAX`] bytes.
+    pub payload: Option<Value>,
+}
 
 /// The result of an enqueue call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,6 +87,19 @@ pub enum EnqueueError {
         /// What is wrong with the key.
         error: KeyError,
     },
+    /// A payload is too large.
+    #[error("the payload of {key} has {bytes} bytes of JSON: send at most {PAYLOAD_MAX}")]
+    LargePayload {
+        /// The photo's key.
+        key: Key,
+        /// The length of the payload's JSON text.
+        bytes: usize,
+    },
+    /// PostgreSQL cannot keep a payload.
+    #[error(
+        "a payload cannot be kept: leave out NUL characters, and numbers with very many digits"
+    )]
+    OddPayload,
     /// The event does not exist.
     #[error("there is no event {0}")]
     NoEvent(EventId),
@@ -82,15 +108,16 @@ pub enum EnqueueError {
     Database(#[from] sqlx::Error),
 }
 
-/// Checks that all keys are valid. There is no limit to their number.
+/// Checks keys, and makes a job without a payload of each. There is no limit to their number.
 ///
 /// # Errors
 /// [`EnqueueError::Key`] for the first key that is not valid.
-pub fn check_keys(keys: &[String]) -> Result<(), EnqueueError> {
-    for (at, key) in keys.iter().enumerate() {
-        Key::parse(key).map_err(|error| EnqueueError::Key { number: at + 1, error })?;
-    }
-    Ok(())
+pub fn jobs(keys: &[String]) -> Result<Vec<NewJob>, EnqueueError> {
+    let job = |(at, key): (usize, &String)| match Key::parse(key) {
+        Ok(key) => Ok(NewJob { key, payload: None }),
+        Err(error) => Err(EnqueueError::Key { number: at + 1, error }),
+    };
+    keys.iter().enumerate().map(job).collect()
 }
 
 /// Enqueues photos of an event for an operation, in one transaction.
@@ -101,29 +128,33 @@ pub async fn enqueue(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
-    keys: &[String],
+    jobs: &[NewJob],
     actor: &str,
 ) -> Result<Run, EnqueueError> {
-    if keys.len() > PHOTOS_MAX {
-        return Err(EnqueueError::TooMany(keys.len()));
+    if jobs.len() > PHOTOS_MAX {
+        return Err(EnqueueError::TooMany(jobs.len()));
     }
-    check_keys(keys)?;
-    let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
                   r_waiting AS "waiting!", r_processed AS "processed!",
                   r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
                   r_ahead AS "ahead!", r_woke AS "woke!"
-           FROM enqueue($1, $2, $3, $4, $5)"#,
+           FROM enqueue($1, $2, $3, $4, $5, $6)"#,
         event.0,
         operation as Operation,
-        keys,
+        &keys(jobs),
         &ids,
-        actor
+        actor,
+        payloads(jobs)? as Option<Vec<Option<Value>>>
     )
     .fetch_one(db)
     .await
-    .map_err(|error| no_event(error, event))?;
+    .map_err(|error| match no_event(error, event) {
+        // Keys and numbers were checked, so only a payload can break a constraint.
+        EnqueueError::Database(error) if database::is_refusal(&error) => EnqueueError::OddPayload,
+        error => error,
+    })?;
     Ok(Run {
         run: row.run,
         queued: row.queued.unsigned_abs(),
@@ -162,7 +193,7 @@ pub async fn plan(
     db: &mut PgConnection,
     event: EventId,
     operation: Operation,
-    keys: &[String],
+    jobs: &[NewJob],
 ) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
         r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!",
@@ -171,7 +202,7 @@ pub async fn plan(
            FROM plan_enqueue($1, $2, $3)"#,
         event.0,
         operation as Operation,
-        keys
+        &keys(jobs)
     )
     .fetch_one(db)
     .await
@@ -309,6 +340,22 @@ pub async fn restore(
     .await
     .map_err(|error| no_event(error, event))?;
     Ok(Restored { restored: row.restored.unsigned_abs(), woke: row.woke })
+}
+
+fn keys(jobs: &[NewJob]) -> Vec<String> {
+    jobs.iter().map(|job| job.key.to_string()).collect()
+}
+
+/// The payloads of the jobs. `None` if no job has one, as is usual.
+fn payloads(jobs: &[NewJob]) -> Result<Option<Vec<Option<Value>>>, EnqueueError> {
+    for job in jobs {
+        let bytes = job.payload.as_ref().map_or(0, |payload| payload.to_string().len());
+        if bytes > PAYLOAD_MAX {
+            return Err(EnqueueError::LargePayload { key: job.key.clone(), bytes });
+        }
+    }
+    let is_any = jobs.iter().any(|job| job.payload.is_some());
+    Ok(is_any.then(|| jobs.iter().map(|job| job.payload.clone()).collect()))
 }
 
 fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {

@@ -64,7 +64,7 @@ fn work(
         let mut answer = match answer {
             Ok(Ok(seen)) => Answer::Seen(seen),
             Ok(Err(error)) => Answer::Refused(error),
-            Err(panic) => Answer::Panicked(crate::worker::processor::words(&*panic).to_owned()),
+            Err(panic) => Answer::Panicked(crate::telemetry::panics::message(&*panic).to_owned()),
         };
         let body = answer.body();
         blocking::send(output, &answer, &body).map_err(gone)?;

@@ -286,6 +286,9 @@ impl From<EnqueueError> for Problem {
             EnqueueError::Key { number, .. } => {
                 Self::invalid(&format!("/keys/{}", number - 1), error)
             }
+            EnqueueError::LargePayload { .. } | EnqueueError::OddPayload => {
+                Self::invalid("/payloads", error)
+            }
             EnqueueError::NoEvent(event) => Self::not_found(format!("event {event}")),
             EnqueueError::Database(error) => error.into(),
         }

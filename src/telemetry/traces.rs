@@ -1,33 +1,25 @@
-//! `OpenTelemetry` traces. The call that queues photos and the work on each photo are one trace,
-//! across processes and retries. The attributes follow the conventions for messaging. Traces are
+//! Traces: the call that queues photos and the work on each photo are one trace, across processes
+//! and retries. The attributes follow the conventions of `OpenTelemetry` for messaging. Traces are
 //! sent only if `otlp_endpoint` is set.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+#[cfg(not(feature = "otlp"))]
+mod no_otlp;
+#[cfg(feature = "otlp")]
+mod otlp;
 
-use opentelemetry::{propagation::TextMapPropagator, trace::TracerProvider as _};
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::{
-    Resource,
-    propagation::TraceContextPropagator,
-    trace::{SdkTracerProvider, Tracer},
-};
+#[cfg(not(feature = "otlp"))]
+use no_otlp as otlp;
+
+use std::collections::HashMap;
+
 use sqlx::PgPool;
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::{Span, Subscriber};
+use tracing_subscriber::{Layer, registry::LookupSpan};
 
 use crate::{
     ids::{JobId, RunId},
     queue::claim::Reservation,
 };
-
-static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
-static ON: AtomicBool = AtomicBool::new(false);
 
 /// Traces cannot be sent to the endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -37,41 +29,29 @@ pub struct TracesError {
     reason: String,
 }
 
-/// Opens a tracer that sends to a collector, in batches, from a thread of its own. If the collector
-/// is down, only traces are lost.
+/// Returns the layer that sends spans to this collector.
 ///
 /// # Errors
 /// When the endpoint is not a valid address.
-pub(crate) fn open(endpoint: &str) -> Result<Tracer, TracesError> {
-    let trouble = |reason: String| TracesError { endpoint: endpoint.to_owned(), reason };
-    url::Url::parse(endpoint).map_err(|error| trouble(error.to_string()))?;
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-        .build()
-        .map_err(|error| trouble(error.to_string()))?;
-    let provider = SdkTracerProvider::builder()
-        .with_resource(Resource::builder().with_service_name("photogate").build())
-        .with_batch_exporter(exporter)
-        .build();
-    let tracer = provider.tracer("photogate");
-    let _ = PROVIDER.set(provider);
-    ON.store(true, Ordering::Relaxed);
-    Ok(tracer)
+pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
+    endpoint: &str,
+) -> Result<impl Layer<S>, TracesError> {
+    otlp::layer(endpoint)
 }
 
 /// Sends the remaining traces before the process ends.
 pub(crate) fn close() {
-    if let Some(provider) = PROVIDER.get()
-        && let Err(error) = provider.shutdown()
-    {
-        tracing::warn!(%error, "the last traces could not be sent");
-    }
+    otlp::close();
 }
 
-/// Tells whether traces are sent.
-pub(crate) fn are_sent() -> bool {
-    ON.load(Ordering::Relaxed)
+/// Makes a span continue the trace that `trace` names, in the format of `traceparent`.
+pub(crate) fn continues(span: &Span, trace: &str) {
+    otlp::continues(span, trace);
+}
+
+/// Returns the `traceparent` value of a span; `None` if traces are not sent.
+pub(crate) fn name_of(span: &Span) -> Option<String> {
+    otlp::name_of(span)
 }
 
 /// Checks a caller's `traceparent` header. Returns it if it has the W3C format, else `None`.
@@ -86,22 +66,6 @@ pub(crate) fn parent(said: &str) -> Option<&str> {
         }
         _ => None,
     }
-}
-
-/// Makes a span continue the trace that `trace` names, in the format of `traceparent`.
-pub(crate) fn continues(span: &Span, trace: &str) {
-    let carrier = HashMap::from([("traceparent".to_owned(), trace.to_owned())]);
-    let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
-}
-
-/// Returns the `traceparent` value of a span; `None` if traces are not sent.
-pub(crate) fn name_of(span: &Span) -> Option<String> {
-    if !are_sent() {
-        return None;
-    }
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
-    carrier.remove("traceparent")
 }
 
 /// Stores the trace that the photos of these runs belong to.
@@ -120,7 +84,7 @@ pub(crate) async fn keep(
 /// Reads the traces that claimed photos belong to. If the database has trouble, the traces are
 /// lost, but the photos are processed.
 pub(crate) async fn of(pool: &PgPool, batch: &[Reservation]) -> HashMap<JobId, String> {
-    if !are_sent() || batch.is_empty() {
+    if !otlp::are_sent() || batch.is_empty() {
         return HashMap::new();
     }
     let jobs: Vec<i64> = batch.iter().map(|reservation| reservation.job().0).collect();

@@ -15,7 +15,7 @@ use apalis_core::{
 use tokio::sync::mpsc;
 use tower::layer::util::Identity;
 
-use crate::worker::Claimed;
+use crate::worker::claimer::Claimed;
 
 /// The backend for apalis: a stream of claimed photos. It ends when the claiming task ends. Then
 /// apalis waits for the photos that are still in work.

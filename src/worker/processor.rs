@@ -17,28 +17,8 @@ use crate::{
     ids::EventId,
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
-    worker::{rehearsal, verdict::Verdict},
+    worker::{verdict::Verdict, work::Work},
 };
-
-/// The work that is done with a claimed photo.
-#[derive(Debug)]
-pub enum Work {
-    /// Real work: the photo is fetched and looked at.
-    Photos(Box<Looker>),
-    /// Rehearsal for benchmarks and drills. It takes only photos whose key is below `rehearsal/`.
-    Rehearsal,
-}
-
-impl Work {
-    /// Does the work. Never fails, because trouble is a verdict too. A photo that waits for a slot
-    /// when the worker drains is handed back.
-    pub async fn on(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
-        match self {
-            Self::Photos(looker) => looker.look(reservation, drain).await,
-            Self::Rehearsal => rehearsal::perform(reservation.key(), reservation.retries()).await,
-        }
-    }
-}
 
 /// Fetches photos and has them looked at. The pool's slots limit how many at the same time.
 #[derive(Debug)]
@@ -50,12 +30,15 @@ pub struct Looker {
     retry_base: Duration,
 }
 
+/// The reason for a retry if the store has no photo with this key. It may still be uploaded.
+const PHOTO_MISSING: &str = "photo_missing";
+
 /// The reason for a retry if the store does not answer, or answers with an error.
-pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
+const STORE_UNAVAILABLE: &str = "store_unavailable";
 
 /// The reason for a retry if no sandbox child could be started. This is a problem of the machine,
 /// not of the photo.
-pub(crate) const SANDBOX_UNAVAILABLE: &str = "sandbox_unavailable";
+const SANDBOX_UNAVAILABLE: &str = "sandbox_unavailable";
 
 /// How many times more retries there are if the store or the pool is down than if a photo is
 /// missing. With the default settings, they last a quarter of an hour.
@@ -63,6 +46,16 @@ const PATIENCE: u32 = 4;
 
 /// The longest wait before a retry (before jitter).
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
+impl Work for Looker {
+    // The photos that are claimed ahead are fetched while others have the slots.
+    const WAITS_FOR_ITS_SLOT: bool = true;
+
+    /// A photo that waits for a slot when the worker drains is handed back.
+    async fn perform(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
+        self.look(reservation, drain).await
+    }
+}
 
 impl Looker {
     /// Starts a sandbox child for each slot. `program` is the path of photogate itself.
@@ -188,7 +181,7 @@ impl Looker {
                 return Verdict::Failed { reason: error.code(), detail: error.to_string() };
             }
             StoreError::Outside(_) => return Verdict::Failed { reason: "bad_key", detail },
-            StoreError::Missing(_) => "photo_missing",
+            StoreError::Missing(_) => PHOTO_MISSING,
             StoreError::Trouble(_) | StoreError::Address { .. } => STORE_UNAVAILABLE,
         };
         self.again(reservation, reason, detail)
@@ -198,22 +191,14 @@ impl Looker {
         // A photo that is still missing after some retries will not come. A store or a pool that is
         // down comes back, so it gets more retries.
         let most =
-            if reason == "photo_missing" { self.retries_max } else { PATIENCE * self.retries_max };
+            if reason == PHOTO_MISSING { self.retries_max } else { PATIENCE * self.retries_max };
         if reservation.retries() >= most {
             return Verdict::Failed { reason, detail };
         }
         let after =
             self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
         // Jitter spreads the retries of photos that failed at the same time.
-        Verdict::Retry { reason, detail, after: after.mul_f64(rand::random_range(0.75..1.25)) }
+        let after = after.mul_f64(rand::random_range(0.75..1.25));
+        Verdict::Retry { reason, detail, after, outage: reason != PHOTO_MISSING }
     }
-}
-
-/// The message of a panic.
-pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the work panicked")
 }

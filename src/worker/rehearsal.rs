@@ -4,7 +4,23 @@
 
 use std::time::Duration;
 
-use crate::{catalog::findings::Findings, worker::verdict::Verdict};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    catalog::findings::Findings,
+    queue::claim::Reservation,
+    worker::{verdict::Verdict, work::Work},
+};
+
+/// A worker's rehearsal. It takes only photos whose key is below `rehearsal/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rehearsal;
+
+impl Work for Rehearsal {
+    async fn perform(&self, reservation: &Reservation, _: &CancellationToken) -> Verdict {
+        perform(reservation.key(), reservation.retries()).await
+    }
+}
 
 /// Does what the key says:
 ///
@@ -14,7 +30,7 @@ use crate::{catalog::findings::Findings, worker::verdict::Verdict};
 /// - `rehearsal/panic/…` panics.
 /// - `rehearsal/crash/…` aborts the process.
 /// - `rehearsal/slow-500/…` succeeds after 500 milliseconds.
-pub(crate) async fn perform(key: &str, retries: u32) -> Verdict {
+async fn perform(key: &str, retries: u32) -> Verdict {
     let done = Verdict::Processed(Findings::Nothing);
     let mut parts = key.split('/');
     let (Some("rehearsal"), Some(act)) = (parts.next(), parts.next()) else {
@@ -46,5 +62,6 @@ fn trouble() -> Verdict {
         reason: "store_unavailable",
         detail: "rehearsed".into(),
         after: Duration::from_millis(100),
+        outage: true,
     }
 }

@@ -3,7 +3,7 @@
 
 mod statements;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::{
@@ -14,13 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     database,
-    ids::{JobId, WorkerId},
-    notify::{
-        progress::{Progress, Step},
-        wake::Wake,
-    },
+    ids::WorkerId,
+    notify::wake::Wake,
     queue::claim::{GateError, Reservation},
-    worker::{heartbeat, verdict::Verdict},
+    worker::{heartbeat, verdict::Verdict, work::Observers},
 };
 use statements::{close, release, settled_before};
 
@@ -62,10 +59,10 @@ impl Settler {
     pub fn start(
         settling: Settling,
         wake: Wake,
-        progress: Progress,
+        observers: Arc<Observers>,
     ) -> (Self, tokio::task::JoinHandle<Result<(), GateError>>) {
         let (inbox, outbox) = mpsc::unbounded_channel();
-        (Self { inbox }, tokio::spawn(settling.run(wake, progress, outbox)))
+        (Self { inbox }, tokio::spawn(settling.run(wake, observers, outbox)))
     }
 
     /// Settles one photo, and returns when that is on disk. Returns false if nothing changed,
@@ -98,7 +95,7 @@ impl Settling {
     async fn run(
         self,
         wake: Wake,
-        progress: Progress,
+        observers: Arc<Observers>,
         mut outbox: mpsc::UnboundedReceiver<Settlement>,
     ) -> Result<(), GateError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -115,11 +112,7 @@ impl Settling {
                 let state = if ours { verdict.name() } else { "fenced" };
                 metrics::counter!("photogate_settled_photos_total", "state" => state).increment(1);
                 if ours {
-                    progress.tell(
-                        reservation.organisation(),
-                        reservation.event(),
-                        step(&reservation, &verdict),
-                    );
+                    observers.tell(&reservation, &verdict);
                 } else {
                     tracing::warn!(
                         job = %reservation.job,
@@ -238,19 +231,5 @@ impl Settling {
         );
         let row = database::in_time(database::PATIENCE, row.fetch_one(&self.pool)).await?;
         Ok(Landed { jobs: row.settled, resumed: row.resumed })
-    }
-}
-
-fn step(reservation: &Reservation, verdict: &Verdict) -> Step {
-    Step {
-        job: JobId(reservation.job.0),
-        photo: reservation.photo(),
-        operation: reservation.operation(),
-        state: match verdict {
-            Verdict::Processed(_) => "processed",
-            Verdict::Failed { .. } => "failed",
-            Verdict::Retry { .. } | Verdict::Crashed { .. } | Verdict::HandedBack => "waiting",
-        }
-        .into(),
     }
 }

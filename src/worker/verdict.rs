@@ -24,6 +24,9 @@ pub enum Verdict {
         detail: String,
         /// The wait before the next attempt.
         after: Duration,
+        /// True if the trouble is not of this photo, but of something that all photos need. Then
+        /// the worker claims no photo in place of this one for as long as the wait is.
+        outage: bool,
     },
     /// The work crashed: the photo is tried again, as a suspect from the second crash on. After
     /// [`CRASHES_MAX`](super::CRASHES_MAX) crashes it is quarantined.

@@ -326,7 +326,7 @@ fn the_readme_tells_every_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_command_line_changes_is_in_the_audit_trail_too() {
+async fn whtrusted_changes_is_in_the_audit_trail_too() {
     let app = App::new().await;
     let run = |arguments: &[&str]| {
         let done = photogate(&app.config, arguments);

@@ -27,7 +27,7 @@ async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read()
     let commands = Commands::new(app.pool.clone(), Wake::silent());
     let switching = tokio::spawn(async move {
         let off = EventChange { face_search: Some(false), ..EventChange::default() };
-        commands.change_event(&Caller::at_the_command_line("anna"), event, &off).await
+        commands.change_event(&Caller::trusted("anna"), event, &off).await
     });
     app.until("it waits for the event", async || {
         app.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").await > 0
@@ -46,7 +46,7 @@ async fn settings_are_changed_together_or_not_at_all() {
     let organisation = app.an_organisation_with(0).await;
     let event = app.an_event_of(organisation).await;
     let commands = Commands::new(app.pool.clone(), Wake::silent());
-    let anna = Caller::at_the_command_line("anna");
+    let anna = Caller::trusted("anna");
     let off = EventChange { face_search: Some(false), ..EventChange::default() };
     commands.change_event(&anna, event, &off).await.unwrap();
     // The embeddings of before are still being deleted: face search cannot be switched on yet.

@@ -214,7 +214,7 @@ async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
         tokio::spawn(async move {
             let mut db = app.db().await;
             for photo in 0..PHOTOS {
-                let key = [format!("rehearsal/ok/{upload}/{photo}")];
+                let key = enqueue::jobs(&[format!("rehearsal/ok/{upload}/{photo}")]).unwrap();
                 enqueue::enqueue(&mut db, event, Operation::PhotoProcessing, &key, "pipeline")
                     .await
                     .unwrap();

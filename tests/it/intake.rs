@@ -89,16 +89,16 @@ async fn a_bad_call_is_refused_whole() {
     let mut db = app.db().await;
 
     let bad = ["fine.jpg", "../../etc/passwd"].map(String::from);
-    let refused = enqueue::enqueue(&mut db, event, Operation::AiRotation, &bad, "x").await;
+    let refused = enqueue::jobs(&bad);
     assert!(matches!(refused, Err(EnqueueError::Key { number: 2, .. })), "{refused:?}");
-    let many = vec!["x".to_owned(); enqueue::PHOTOS_MAX + 1];
+    let many = enqueue::jobs(&vec!["x".to_owned(); enqueue::PHOTOS_MAX + 1]).unwrap();
     assert!(matches!(
         enqueue::enqueue(&mut db, event, Operation::AiRotation, &many, "x").await,
         Err(EnqueueError::TooMany(_))
     ));
     let nowhere = photogate::ids::EventId(987_654);
     assert!(matches!(
-        enqueue::enqueue(&mut db, nowhere, Operation::AiRotation, &bad[..1], "x").await,
+        enqueue::enqueue(&mut db, nowhere, Operation::AiRotation, &many[..1], "x").await,
         Err(EnqueueError::NoEvent(_))
     ));
 

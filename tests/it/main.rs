@@ -20,6 +20,7 @@ mod intake;
 mod interleave;
 mod ledger;
 mod model;
+mod own_work;
 mod pages;
 mod pause;
 mod photo_store;

@@ -1,6 +1,6 @@
 //! Real photos, real models: what is found, what is refunded, what is written.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use photogate::{
     catalog::{
@@ -9,10 +9,7 @@ use photogate::{
     },
     ids::{EventId, Operation, OrganisationId},
     notify::progress::{Subject, Watch},
-    worker::{
-        self, Stop,
-        processor::{Looker, Work},
-    },
+    worker::{Stop, Worker, processor::Looker},
 };
 use photogate_jobs::Photo;
 
@@ -41,12 +38,11 @@ pub async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&s
     let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
     app.queue_keys(event, operation, &keys).await;
     let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
-    let work = Arc::new(Work::Photos(Box::new(
-        Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone()).await.unwrap(),
-    )));
+    let work =
+        Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone()).await.unwrap();
     let stop = Stop::default();
-    let (config, pool, told) = (app.config.clone(), app.pool.clone(), stop.clone());
-    let worker = tokio::spawn(async move { worker::run(&config, pool, work, told).await.unwrap() });
+    let (worker, told) = (Worker::new(&app.config, app.pool.clone(), work).unwrap(), stop.clone());
+    let worker = tokio::spawn(async move { worker.run(told).await.unwrap() });
     app.until_done(event).await;
     stop.drain.cancel();
     worker.await.unwrap();
@@ -184,13 +180,11 @@ async fn a_photo_that_arrives_late_is_processed() {
     let mut config = app.config.clone();
     config.retries_max = 100;
     let store = PhotoStore::open(&config.store_url, &config.store_options).unwrap();
-    let work = Arc::new(Work::Photos(Box::new(
-        Looker::open(Path::new(PROGRAM), &config, store, app.pool.clone()).await.unwrap(),
-    )));
+    let work = Looker::open(Path::new(PROGRAM), &config, store, app.pool.clone()).await.unwrap();
     let stop = Stop::default();
-    let (pool, told) = (app.pool.clone(), stop.clone());
+    let (worker, told) = (Worker::new(&config, app.pool.clone(), work).unwrap(), stop.clone());
     app.queue_keys(event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg".into()]).await;
-    let worker = tokio::spawn(async move { worker::run(&config, pool, work, told).await.unwrap() });
+    let worker = tokio::spawn(async move { worker.run(told).await.unwrap() });
     app.until("it was missed", async || {
         app.count("SELECT count(*) FROM attempt WHERE ended = 'retry'").await > 0
     })

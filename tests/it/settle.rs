@@ -110,7 +110,8 @@ async fn a_job_that_is_given_back_keeps_its_reservation_and_gets_a_new_fence() {
                 Verdict::Retry {
                     reason: "photo_missing",
                     detail: String::new(),
-                    after: Duration::ZERO
+                    after: Duration::ZERO,
+                    outage: false,
                 }
             )
             .await
@@ -140,6 +141,7 @@ async fn a_retry_waits_for_its_time() {
                 reason: "photo_missing",
                 detail: String::new(),
                 after: Duration::from_secs(3600),
+                outage: false,
             },
         )
         .await;

@@ -1,7 +1,7 @@
 //! A worker that always sleeps past its lease. It claims photos, sends no heartbeat until it is
 //! declared dead, and then tries to settle the photos.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::{task::JoinSet, time::Instant};
@@ -11,7 +11,7 @@ use super::PATIENCE;
 use crate::{
     catalog::findings::Findings,
     ids::{OrganisationId, WorkerId},
-    notify::{progress::Progress, wake::Wake},
+    notify::wake::Wake,
     queue::claim::{self, Reservation},
     worker::{
         settle::{Settler, Settling},
@@ -65,7 +65,7 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
     }
     let books =
         Settling { pool: pool.clone(), worker, lease: LEASE, now: CancellationToken::new() };
-    let (settler, _) = Settler::start(books, Wake::silent(), Progress::silent());
+    let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
     let mut late = Late::default();
     for reservation in claimed {
         late.tried += 1;

@@ -188,7 +188,8 @@ async fn enqueue(
     operation: Operation,
     keys: &[String],
 ) -> Result<(), enqueue::EnqueueError> {
-    enqueue::enqueue(&mut *pool.acquire().await?, event, operation, keys, "drill").await?;
+    let jobs = enqueue::jobs(keys)?;
+    enqueue::enqueue(&mut *pool.acquire().await?, event, operation, &jobs, "drill").await?;
     // No wake-up is sent. Idle workers find the photos when they poll, as they do when Redis is
     // down.
     Ok(())

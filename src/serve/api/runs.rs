@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Answer;
 use crate::{
     access::Caller,
-    commands::{Enqueue, FundingPlan, OnInsufficient, Which},
+    commands::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which},
     ids::{EventId, Operation, RunId},
     ledger::history::{self, PhotoOfRun},
     queue::{
@@ -35,6 +35,11 @@ pub(super) struct NewRun {
     operation: Option<Operation>,
     /// Queues the photos with these keys in the store, at most 10,000.
     keys: Option<Vec<String>>,
+    /// A JSON value for any of the photos, by the photo's key, at most 4096 bytes each. The worker
+    /// gets it beside the key. photogate's own workers do not read it.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    payloads: Payloads,
     /// Queues all photos of the store below this prefix that were not queued before (a sync).
     prefix: Option<String>,
     /// Queues all photos of the event that were ever queued for either operation (Go Live).
@@ -85,6 +90,7 @@ pub(super) async fn create(
     let enqueue = Enqueue {
         operation: needed(asked.operation)?,
         photos,
+        payloads: asked.payloads,
         dry_run: asked.dry_run,
         on_insufficient: asked.on_insufficient,
     };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Form, Page, confirm};
 use crate::{
     catalog::events,
-    commands::{Enqueue, FundingPlan, MAY_ENQUEUE, OnInsufficient, Which},
+    commands::{Enqueue, FundingPlan, MAY_ENQUEUE, OnInsufficient, Payloads, Which},
     ids::{EventId, Operation},
     serve::{
         Service,
@@ -64,7 +64,8 @@ impl Asked {
         let photos =
             if prefix.is_empty() { Which::All } else { Which::Below(prefix, &service.store) };
         let on_insufficient = OnInsufficient::Wait;
-        let enqueue = Enqueue { operation: self.operation, photos, dry_run, on_insufficient };
+        let (operation, payloads) = (self.operation, Payloads::default());
+        let enqueue = Enqueue { operation, photos, payloads, dry_run, on_insufficient };
         Ok(service.commands.enqueue(&browser.caller, event, &enqueue).await?)
     }
 }

@@ -25,7 +25,7 @@ use photogate::{
         reconcile::{self, Scope},
         top_up::{self, Credited, TopUp, TopUpKind},
     },
-    notify::{progress::Progress, wake::Wake},
+    notify::wake::Wake,
     queue::{
         claim::{self, Reservation},
         enqueue::{self, Run},
@@ -34,8 +34,8 @@ use photogate::{
     },
     rig::services::Services,
     worker::{
-        self, Stop,
-        processor::Work,
+        self, Stop, Worker,
+        rehearsal::Rehearsal,
         settle::{Settler, Settling},
         verdict::Verdict,
     },
@@ -226,7 +226,7 @@ impl App {
             &mut *self.db().await,
             event,
             operation,
-            keys,
+            &enqueue::jobs(keys).expect("they are keys"),
             "pipeline@club.example",
         )
         .await
@@ -249,7 +249,7 @@ impl App {
             claim::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
         let books =
             Settling { pool: self.pool.clone(), worker, lease, now: CancellationToken::new() };
-        let (settler, _) = Settler::start(books, Wake::silent(), Progress::silent());
+        let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
         Hand { app: self, worker, settler }
     }
 
@@ -275,10 +275,9 @@ impl App {
     /// A real worker within this process, that rehearses.
     pub fn start_worker(&self) -> Running {
         let stop = Stop::default();
-        let (config, pool, told) = (self.config.clone(), self.pool.clone(), stop.clone());
-        let task = tokio::spawn(async move {
-            worker::run(&config, pool, Arc::new(Work::Rehearsal), told).await.expect("it works");
-        });
+        let worker = Worker::new(&self.config, self.pool.clone(), Rehearsal).expect("it opens");
+        let told = stop.clone();
+        let task = tokio::spawn(async move { worker.run(told).await.expect("it works") });
         Running { stop, task }
     }
 

@@ -1,0 +1,265 @@
+//! The claiming task of a worker. It takes photos from the gate, a little ahead of the slots, and
+//! adopts photos that other workers left. It is the only place where photos come in.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgConnection;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
+
+use super::{CRASHES_MAX, Shift, heartbeat};
+use crate::{
+    database,
+    ids::OrganisationId,
+    queue::claim::{self, GateError, Reservation},
+    telemetry::traces,
+};
+
+/// Largest number of photos in one claim. A larger batch needs fewer commits, but holds the
+/// account's lock for longer: about 20 ms for this number.
+const BATCH_MAX: usize = 1024;
+/// How often a worker looks for photos to adopt.
+const ADOPT_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two claims while other transactions hold all the locks. It is longer than a
+/// claim takes, and shorter than most enqueues.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+/// The pause doubles up to this while a lock stays held. It is far below a poll, because photos
+/// wait that could be claimed.
+const LOCKED_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// A claimed photo that this process has in hand, with the permits that it takes.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) reservation: Reservation,
+    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) alone: Option<OwnedSemaphorePermit>,
+    pub(super) trace: Option<String>,
+}
+
+/// The claiming task. It ends when the worker drains, and this ends the stream of photos.
+pub(super) struct Claimer {
+    shift: Arc<Shift>,
+    claimed: mpsc::Sender<Claimed>,
+    turn: Turn,
+    locked_pause: Duration,
+}
+
+impl Claimer {
+    /// The photos go to `claimed`, in the order in which they came.
+    pub(super) fn new(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Self {
+        let turn =
+            Turn { cursor: OrganisationId(0), adopted: None, suspects: false, unsure_until: None };
+        Self { shift, claimed, turn, locked_pause: LOCKED_PAUSE }
+    }
+
+    /// Claims until the worker drains. The only error is a lost lease.
+    pub(super) async fn run(mut self) -> Result<(), GateError> {
+        while let Some(room) = self.room().await {
+            let began = Instant::now();
+            let taken = self.turn.take(&self.shift, room.num_permits());
+            let taken = database::in_time(database::PATIENCE, taken).await;
+            if !matches!(taken, Ok(Taken::AllLocked)) {
+                self.locked_pause = LOCKED_PAUSE;
+            }
+            match taken {
+                Ok(Taken::Photos(batch)) => {
+                    metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
+                    metrics::counter!("photogate_claimed_photos_total")
+                        .increment(batch.len() as u64);
+                    if self.hand_over(batch, room).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Ok(Taken::Nothing) => {
+                    drop(room);
+                    self.shift.ear.wait(self.shift.poll, &self.shift.stop.drain).await;
+                }
+                Ok(Taken::AllLocked) => {
+                    drop(room);
+                    metrics::counter!("photogate_claims_locked_out_total").increment(1);
+                    self.pause(self.locked_pause).await;
+                    // A lock that is held for long must not cost a claim every few milliseconds.
+                    self.locked_pause = (self.locked_pause * 2).min(LOCKED_PAUSE_MAX);
+                }
+                Err(GateError::LeaseLost) => {
+                    drop(room);
+                    self.extend_lease().await?;
+                    self.pause(self.shift.lease / 10).await;
+                }
+                Err(GateError::Database(error)) => {
+                    drop(room);
+                    tracing::warn!(%error, "a claim failed and will be tried again");
+                    self.turn.doubt();
+                    self.pause(self.shift.poll).await;
+                }
+            }
+        }
+        self.tell_draining().await;
+        Ok(())
+    }
+
+    /// Waits for room for one photo, and takes all the room that there is. `None` if the worker
+    /// drains.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let one = self.shift.room.clone().acquire_owned();
+        let mut room = self.shift.stop.drain.run_until_cancelled(one).await?.ok()?;
+        let more = self.shift.room.available_permits().min(BATCH_MAX - 1);
+        if more > 0
+            && let Ok(more) =
+                self.shift.room.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0))
+        {
+            room.merge(more);
+        }
+        Some(room)
+    }
+
+    /// Sends photos to the handlers, each with the permits that it takes.
+    async fn hand_over(
+        &self,
+        batch: Vec<Reservation>,
+        mut room: OwnedSemaphorePermit,
+    ) -> Result<(), mpsc::error::SendError<Claimed>> {
+        let mut traces = traces::of(&self.shift.pool, &batch).await;
+        for reservation in batch {
+            let trace = traces.remove(&reservation.job());
+            let alone = if reservation.is_suspect() {
+                self.shift.alone.clone().try_acquire_owned().ok()
+            } else {
+                None
+            };
+            let on_its_way = Claimed { reservation, room: room.split(1), alone, trace };
+            self.claimed.send(on_its_way).await?;
+        }
+        Ok(())
+    }
+
+    /// The lease ran out while heartbeats failed. A heartbeat can still extend it, unless another
+    /// worker has declared this one dead.
+    async fn extend_lease(&self) -> Result<(), GateError> {
+        let Shift { pool, worker, lease, .. } = &*self.shift;
+        if let Ok(false) = heartbeat::heartbeat(pool, *worker, *lease).await {
+            metrics::counter!("photogate_leases_lost_total").increment(1);
+            return Err(GateError::LeaseLost);
+        }
+        Ok(())
+    }
+
+    /// Records that the worker drains. This is only for the list of workers that people see.
+    async fn tell_draining(&self) {
+        let Shift { pool, worker, lease, .. } = &*self.shift;
+        let told = async { claim::drain(&mut *pool.acquire().await?, *worker).await };
+        if let Err(error) = database::in_time(*lease, told).await {
+            tracing::warn!(%error, "the database could not record that this worker drains");
+        }
+    }
+
+    async fn pause(&self, most: Duration) {
+        self.shift.stop.drain.run_until_cancelled(tokio::time::sleep(most)).await;
+    }
+}
+
+/// The result of looking for work.
+#[derive(Debug)]
+enum Taken {
+    /// Photos to work on.
+    Photos(Vec<Reservation>),
+    /// Photos wait, but other transactions hold the locks of all their queues. Ask again very soon.
+    AllLocked,
+    /// No photo waits that can be claimed.
+    Nothing,
+}
+
+/// The state of the claiming task between two claims.
+struct Turn {
+    cursor: OrganisationId,
+    adopted: Option<Instant>,
+    /// The last adoption returned a suspect, so there may be more.
+    suspects: bool,
+    /// Set when the answer to a claim was lost. Until this time, the worker may own photos that it
+    /// does not know of. A claim whose connection was cut may still wait for a lock, and commit
+    /// when it gets the lock.
+    unsure_until: Option<Instant>,
+}
+
+impl Turn {
+    fn doubt(&mut self) {
+        self.unsure_until = Some(Instant::now() + database::PATIENCE);
+        self.adopted = None;
+    }
+
+    /// Adopts photos if it is time to, and claims as many as there is still room for.
+    async fn take(&mut self, shift: &Shift, most: usize) -> Result<Taken, GateError> {
+        let mut db = shift.pool.acquire().await?;
+        let mut batch = self.adopt(&mut db, shift, most).await?;
+        if batch.len() < most {
+            match self.claim(&mut db, shift, most - batch.len()).await {
+                Ok(claimed) => batch.extend(claimed),
+                // The adopted photos are in hand. Work on them, and claim again later.
+                Err(error) if !batch.is_empty() => {
+                    tracing::warn!(%error, "a claim failed and will be tried again");
+                    self.doubt();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !batch.is_empty() {
+            Ok(Taken::Photos(batch))
+        } else if claim::is_claimable(&mut db).await? {
+            Ok(Taken::AllLocked)
+        } else {
+            Ok(Taken::Nothing)
+        }
+    }
+
+    async fn adopt(
+        &mut self,
+        db: &mut PgConnection,
+        shift: &Shift,
+        most: usize,
+    ) -> Result<Vec<Reservation>, GateError> {
+        let suspects = shift.alone.available_permits();
+        let is_due = self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
+        if !is_due && !(self.suspects && suspects > 0) {
+            return Ok(Vec::new());
+        }
+        if self.unsure_until.is_some() {
+            self.settle_doubts(db, shift).await?;
+        }
+        let batch = claim::adopt(db, shift.worker, most, suspects, CRASHES_MAX).await?;
+        // While there is more to adopt, adopt again at once: photos that already have a reservation
+        // come before waiting photos.
+        self.adopted = (batch.len() < most).then(Instant::now);
+        // While a suspect was in work, no suspects were asked for, so nothing new is known.
+        self.suspects =
+            batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);
+        // Record them before the claim: they are in hand even if the claim fails.
+        shift.in_hand().extend(batch.iter().map(Reservation::fence));
+        Ok(batch)
+    }
+
+    async fn claim(
+        &mut self,
+        db: &mut PgConnection,
+        shift: &Shift,
+        most: usize,
+    ) -> Result<Vec<Reservation>, GateError> {
+        let claimed = claim::claim(db, shift.worker, most, self.cursor, shift.async_commit).await?;
+        shift.in_hand().extend(claimed.iter().map(Reservation::fence));
+        self.cursor =
+            claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
+        Ok(claimed)
+    }
+
+    /// Hands back photos that this worker has in the database but does not know of.
+    async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
+        let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
+        let photos = claim::hand_back_unknown(db, shift.worker, &known).await?;
+        if photos > 0 {
+            tracing::warn!(photos, "the answer to a claim was lost; its photos were handed back");
+        }
+        self.unsure_until = self.unsure_until.filter(|until| Instant::now() < *until);
+        Ok(())
+    }
+}

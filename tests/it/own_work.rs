@@ -1,0 +1,207 @@
+//! A program can build a worker of its own on the gate: it brings the work, and gets a payload
+//! beside each key.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use photogate::{
+    access::Caller,
+    catalog::findings::Findings,
+    commands::{self, CommandError, Commands, OnInsufficient, Payloads, Which},
+    ids::{EventId, Operation, PhotoId},
+    notify::wake::Wake,
+    queue::{
+        claim::Reservation,
+        enqueue::{self, EnqueueError, PAYLOAD_MAX},
+    },
+    worker::{Stop, Worker, verdict::Verdict, work::Work},
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::App;
+
+/// Counts how many photos are worked on at the same time.
+#[derive(Default)]
+struct Counting {
+    now: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+impl Work for Counting {
+    async fn perform(&self, _: &Reservation, _: &CancellationToken) -> Verdict {
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Verdict::Processed(Findings::Nothing)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_work_is_done_in_the_slots_however_much_is_claimed_ahead() {
+    let mut app = App::new().await;
+    (app.config.slots, app.config.ahead) = (3, 20);
+    let organisation = app.an_organisation_with(40).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "any", 40).await;
+    let work = Counting::default();
+    let most = work.most.clone();
+
+    let stop = Stop::default();
+    let worker = Worker::new(&app.config, app.pool.clone(), work).unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    app.until_done(event).await;
+    stop.drain.cancel();
+    worker.await.unwrap().unwrap();
+
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert_eq!(app.credits(organisation).await, (0, 0, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_that_wait_for_a_slot_are_handed_back_when_the_worker_drains() {
+    struct Endless;
+    impl Work for Endless {
+        async fn perform(&self, _: &Reservation, drain: &CancellationToken) -> Verdict {
+            drain.cancelled().await;
+            Verdict::Failed { reason: "stopped", detail: String::new() }
+        }
+    }
+    let mut app = App::new().await;
+    (app.config.slots, app.config.ahead) = (1, 4);
+    let organisation = app.an_organisation_with(5).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "any", 5).await;
+    let stop = Stop::default();
+    let worker = Worker::new(&app.config, app.pool.clone(), Endless).unwrap();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    app.until("all are claimed", async || app.processing(event).await.in_progress == 5).await;
+
+    stop.drain.cancel();
+    worker.await.unwrap().unwrap();
+
+    assert_eq!(app.count("SELECT count(*) FROM outcome WHERE reason = 'stopped'").await, 1);
+    assert_eq!(app.count("SELECT count(*) FROM attempt WHERE ended = 'handed_back'").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn observers_are_told_of_every_settled_photo_and_cannot_stop_the_worker() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(4).await;
+    let event = app.an_event_of(organisation).await;
+    let jobs = enqueue::jobs(&["rehearsal/ok/1".into(), "rehearsal/fail/1".into()]).unwrap();
+    let told: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
+    let noted = told.clone();
+    let worker =
+        Worker::new(&app.config, app.pool.clone(), photogate::worker::rehearsal::Rehearsal)
+            .unwrap()
+            .observe(|_: &Reservation, _: &Verdict| panic!("a broken observer"))
+            .observe(move |reservation: &Reservation, verdict: &Verdict| {
+                let is_good = matches!(verdict, Verdict::Processed(_));
+                noted.lock().unwrap().insert(reservation.key().to_owned(), is_good);
+            });
+    let stop = Stop::default();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+
+    let mut db = app.db().await;
+    enqueue::enqueue(&mut db, event, Operation::AiRotation, &jobs, "anna").await.unwrap();
+    app.until_done(event).await;
+    stop.drain.cancel();
+    worker.await.unwrap().unwrap();
+
+    let expected = [("rehearsal/fail/1", false), ("rehearsal/ok/1", true)];
+    let expected: BTreeMap<_, _> = expected.map(|(key, good)| (key.to_owned(), good)).into();
+    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(app.credits(organisation).await, (3, 0, 1));
+}
+
+async fn enqueue_with(
+    app: &App,
+    event: EventId,
+    keys: &[String],
+    payloads: &[(&str, Value)],
+) -> Result<commands::FundingPlan, CommandError> {
+    let payloads: Payloads =
+        payloads.iter().map(|(key, payload)| ((*key).to_owned(), payload.clone())).collect();
+    let asked = commands::Enqueue {
+        operation: Operation::PhotoProcessing,
+        photos: Which::Keys(keys),
+        payloads,
+        dry_run: false,
+        on_insufficient: OnInsufficient::Wait,
+    };
+    let commands = Commands::new(app.pool.clone(), Wake::silent());
+    commands.enqueue(&Caller::trusted("anna"), event, &asked).await
+}
+
+#[tokio::test]
+async fn a_payload_goes_with_its_photo_through_adoption_retry_and_restore() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(50).await;
+    let event = app.an_event_of(organisation).await;
+    let keys = ["a", "b", "a", "c"].map(String::from);
+    let (first, second) = (json!({"runner": "Ann", "n": [1, 2]}), json!("only a text"));
+    let operation = Operation::PhotoProcessing;
+    enqueue_with(&app, event, &keys, &[("a", first.clone()), ("b", second.clone())]).await.unwrap();
+    // Another call for a photo that waits changes nothing.
+    enqueue_with(&app, event, &keys[..1], &[("a", json!("too late"))]).await.unwrap();
+
+    let hand = app.a_worker().await;
+    let claimed = hand.claim(2).await;
+    let payloads: Vec<_> = claimed.iter().map(Reservation::payload).collect();
+    assert_eq!(payloads, [Some(&first), Some(&second)]);
+
+    // One is handed back, and another worker adopts it. The other fails, and a person retries it.
+    let mut claimed = claimed.into_iter();
+    hand.give_back(claimed.next().unwrap(), Verdict::HandedBack).await;
+    hand.fail(claimed.next().unwrap()).await;
+    let adopted = hand.adopt(9).await;
+    assert_eq!(adopted[0].payload(), Some(&first));
+    let failed = app.count("SELECT count(*) FROM outcome WHERE state = 'failed'").await;
+    assert_eq!(failed, 1);
+    let mut db = app.db().await;
+    let b = sqlx::query_scalar("SELECT photo_id FROM photo WHERE key = 'b'");
+    let b = PhotoId(b.fetch_one(&mut *db).await.unwrap());
+    enqueue::retry(&mut db, event, operation, &[b], "anna").await.unwrap();
+    let claimed = hand.claim(9).await;
+    let seen: BTreeMap<_, _> =
+        claimed.iter().map(|photo| (photo.key(), photo.payload().cloned())).collect();
+    assert_eq!(seen, BTreeMap::from([("b", Some(second)), ("c", None)]));
+    for reservation in claimed.into_iter().chain(adopted) {
+        hand.succeed(reservation).await;
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_is_too_large_odd_or_for_no_photo_is_refused_and_queues_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let event = app.an_event_of(organisation).await;
+    let keys = ["a".to_owned()];
+
+    let large = enqueue_with(&app, event, &keys, &[("a", json!("x".repeat(PAYLOAD_MAX)))]).await;
+    assert!(
+        matches!(large, Err(CommandError::Enqueue(EnqueueError::LargePayload { .. }))),
+        "{large:?}"
+    );
+    let most = json!("x".repeat(PAYLOAD_MAX - 2));
+    for odd in [json!("NUL \0"), json!(vec![1e300; 500])] {
+        let refused = enqueue_with(&app, event, &keys, &[("a", odd)]).await;
+        assert!(
+            matches!(refused, Err(CommandError::Enqueue(EnqueueError::OddPayload))),
+            "{refused:?}"
+        );
+    }
+    let stray = enqueue_with(&app, event, &keys, &[("b", json!(1))]).await;
+    assert!(matches!(stray, Err(CommandError::Invalid { .. })), "{stray:?}");
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 0);
+
+    enqueue_with(&app, event, &keys, &[("a", most)]).await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 1);
+}
