@@ -7,10 +7,10 @@ mod health;
 mod input;
 mod live;
 mod logins;
+mod middleware;
 mod pages;
 mod problem;
 mod reads;
-mod shield;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -167,10 +167,10 @@ fn router(service: Service) -> Router {
         .merge(api)
         .merge(api::documents(document))
         .merge(pages::routes())
-        .fallback(shield::nothing_there)
-        .method_not_allowed_fallback(shield::not_so)
-        .layer(DefaultBodyLimit::max(shield::BODY_MAX))
-        .layer(middleware::from_fn_with_state(service.clone(), shield::every_request))
+        .fallback(middleware::nothing_there)
+        .method_not_allowed_fallback(middleware::not_so)
+        .layer(DefaultBodyLimit::max(middleware::BODY_MAX))
+        .layer(from_fn_with_state(service.clone(), middleware::every_request))
         // Health checks skip the limits above: they must be answered however busy the service is.
         .merge(health::routes())
         .with_state(service)
