@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use people::{Person, create_person, disable_person, find_person, people, set_password};
-pub use sessions::{caller_with_session, form_key, log_in, log_out};
+pub use sessions::{SESSION, caller_with_session, form_key, log_in, log_out};
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 
 /// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators

@@ -19,6 +19,7 @@ pub mod telemetry; // logs, metrics, traces
 pub mod rig; // private servers for the demo, tests and benchmarks; the drill
 
 pub mod config;
+pub mod cursor;
 pub mod database;
 pub mod ids;
 mod spreadsheet; // cells of CSV files

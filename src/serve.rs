@@ -3,14 +3,15 @@
 
 mod api;
 mod caller;
+mod fallback;
 mod health;
 mod input;
 mod live;
 mod logins;
+mod middleware;
 mod pages;
 mod problem;
 mod reads;
-mod shield;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::Router;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -163,14 +164,13 @@ pub async fn run(
 fn router(service: Service) -> Router {
     let (api, document): (Router<Service>, OpenApi) = api::routes();
     let document = Arc::new(document);
-    Router::new()
+    let routes = Router::new()
         .merge(api)
         .merge(api::documents(document))
         .merge(pages::routes())
-        .fallback(shield::nothing_there)
-        .method_not_allowed_fallback(shield::not_so)
-        .layer(DefaultBodyLimit::max(shield::BODY_MAX))
-        .layer(middleware::from_fn_with_state(service.clone(), shield::every_request))
+        .fallback(fallback::nothing_there)
+        .method_not_allowed_fallback(fallback::not_so);
+    middleware::around(routes, service.config.behind_https)
         // Health checks skip the limits above: they must be answered however busy the service is.
         .merge(health::routes())
         .with_state(service)

@@ -1,5 +1,7 @@
 //! Sessions: browsers that are logged in.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use sqlx::{PgConnection, PgPool};
 
@@ -10,7 +12,7 @@ use super::{
 use crate::ids::OrganisationId;
 
 /// The time after which a session ends.
-const SESSION: chrono::TimeDelta = chrono::TimeDelta::hours(12);
+pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Logs in with an e-mail address and a password, or with an empty address and a token in place of
 /// the password. Returns the secret of the new session, or `None` if the login is refused.

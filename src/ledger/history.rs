@@ -8,6 +8,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
+    cursor,
     ids::{EventId, JobId, Operation, OrganisationId, PhotoId, RunId},
     ledger::credits::Credits,
 };
@@ -103,46 +104,9 @@ pub struct Movement {
     pub cursor: Cursor,
 }
 
-/// A position in the history. Callers must not interpret it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    at: DateTime<Utc>,
-    rank: i32,
-    id: i64,
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:x}-{:x}-{:x}", self.at.timestamp_micros(), self.rank, self.id)
-    }
-}
-
-/// The text is not a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor: use the cursor of the last row of the previous page")]
-pub struct BadCursor;
-
-impl std::str::FromStr for Cursor {
-    type Err = BadCursor;
-
-    fn from_str(text: &str) -> Result<Self, BadCursor> {
-        let mut numbers = text.split('-').map(|part| i64::from_str_radix(part, 16));
-        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Ok(at)), Some(Ok(rank)), Some(Ok(id)), None) => Ok(Self {
-                at: DateTime::from_timestamp_micros(at).ok_or(BadCursor)?,
-                rank: rank.try_into().map_err(|_| BadCursor)?,
-                id,
-            }),
-            _ => Err(BadCursor),
-        }
-    }
-}
-
-impl Serialize for Cursor {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+/// A position in the history: the instant in microseconds, the rank of the kind, and the number of
+/// the row.
+pub type Cursor = cursor::Cursor<3>;
 
 /// Selects a part of a history.
 #[derive(Debug, Clone, Copy)]
@@ -180,7 +144,10 @@ pub async fn history(
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
     // The first page begins before `page.before`, or in the far future if it is not set.
     let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
-    let after = page.after.unwrap_or(Cursor { at: newest, rank: 0, id: 0 });
+    let (at, rank, id) = page.after.map_or((newest, 0, 0), |cursor::Cursor([at, rank, id])| {
+        let at = DateTime::from_timestamp_micros(at).unwrap_or(newest);
+        (at, i32::try_from(rank).unwrap_or(i32::MAX), id)
+    });
     let rows = sqlx::query!(
         r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
                   m.event_id AS "event: EventId", e.name AS "event_name?",
@@ -223,9 +190,9 @@ pub async fn history(
         page.event.map(|event| event.0),
         page.most,
         page.since.unwrap_or(DateTime::UNIX_EPOCH),
-        after.at,
-        after.rank,
-        after.id
+        at,
+        rank,
+        id
     )
     .fetch_all(db)
     .await?;
@@ -245,7 +212,7 @@ pub async fn history(
             currency: row.currency,
             at: row.at,
             until: row.until,
-            cursor: Cursor { at: row.at, rank: row.rank, id: row.id },
+            cursor: cursor::Cursor([row.at.timestamp_micros(), row.rank.into(), row.id]),
         })
         .collect())
 }

@@ -1,19 +1,16 @@
 //! Live progress of an event, or of all events of an organisation, over Redis.
 //!
-//! A message is only a hint, as in [`wake`]. The watcher reads the database when a message arrives,
-//! and once a second in any case.
+//! A message is only a hint, as in [`wake`](super::wake). The watcher reads the database when a
+//! message arrives, and once a second in any case.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use redis::{AsyncCommands, Client, aio::ConnectionManager};
+use redis::{AsyncCommands, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::mpsc;
 
-use crate::{
-    ids::{EventId, JobId, Operation, OrganisationId, PhotoId},
-    notify::wake,
-};
+use super::channel::{self, Subscription};
+use crate::ids::{EventId, JobId, Operation, OrganisationId, PhotoId};
 
 /// Largest number of steps that wait for Redis. Further steps are dropped.
 const BACKLOG_MAX: usize = 1024;
@@ -45,7 +42,7 @@ impl Progress {
     /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>) -> redis::RedisResult<Self> {
         let Some(url) = url else { return Ok(Self { steps: None }) };
-        let redis = wake::connection(url)?;
+        let redis = channel::connection(url)?;
         let (steps, told) = mpsc::channel(BACKLOG_MAX);
         tokio::spawn(publish(redis, told));
         Ok(Self { steps: Some(steps) })
@@ -115,10 +112,7 @@ impl Subject {
 
 /// Watches an event or an organisation until it is dropped.
 #[derive(Debug)]
-pub struct Watch {
-    bell: Arc<Notify>,
-    _task: Option<AbortOnDropHandle<()>>,
-}
+pub struct Watch(Subscription);
 
 impl Watch {
     /// Starts to watch. Without a `url`, [`changed`](Self::changed) is only a timer.
@@ -126,26 +120,16 @@ impl Watch {
     /// # Errors
     /// When `url` is not a valid Redis address.
     pub fn open(url: Option<&str>, subject: Subject) -> redis::RedisResult<Self> {
-        let bell = Arc::new(Notify::new());
-        let listen = |client: Client| {
-            let bell = bell.clone();
-            AbortOnDropHandle::new(tokio::spawn(wake::subscribe(
-                client,
-                subject.channel(),
-                move |_| bell.notify_one(),
-            )))
-        };
-        let task = url.map(Client::open).transpose()?.map(listen);
-        Ok(Self { bell, _task: task })
+        Subscription::open(url, subject.channel()).map(Self)
     }
 
     /// Returns when a message has arrived. There is no time limit; without Redis it never returns.
     pub async fn heard(&self) {
-        self.bell.notified().await;
+        self.0.heard().await;
     }
 
     /// Returns when the subject may have changed: at the next message, or after one second.
     pub async fn changed(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.bell.notified()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.heard()).await;
     }
 }

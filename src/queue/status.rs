@@ -1,13 +1,16 @@
 //! The state of the queues and of the workers, for lists and pages.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use crate::ids::{EventId, HoldId, Operation, OrganisationId};
+use crate::{
+    cursor::Cursor,
+    ids::{EventId, HoldId, Operation, OrganisationId},
+};
 
 /// The state of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
@@ -158,37 +161,18 @@ pub struct Filter<'a> {
     pub most: i64,
 }
 
-/// The place of a queue in a list. It depends on the order of the list, and works as a page cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    key: i64,
-    queue: i64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.key, self.queue)
-    }
-}
-
-impl FromStr for Place {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (key, queue) = text.split_once('.').unwrap_or((text, ""));
-        Ok(Self { key: key.parse()?, queue: queue.parse()? })
-    }
-}
+/// The place of a queue in a list: the key of the list's order, and the number of the queue.
+pub type Place = Cursor<2>;
 
 /// Returns one page of queues with their places. By default, paused queues come first.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec<(Place, Queue)>> {
+    let [key, queue] = filter.after.map_or([i64::MIN, 0], |place| place.0);
     // This query looks at all queues, so it reads only the columns that filter and sort them. Then
     // `read` gets the whole rows of one page.
-    let places = sqlx::query_as!(
-        Place,
+    let places = sqlx::query!(
         r#"SELECT key AS "key!", queue_id AS "queue!" FROM (
                SELECT q.queue_id, CASE $4
                           WHEN 'waiting' THEN q.head - q.tail + q.skipped
@@ -216,8 +200,8 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
         filter.name,
         filter.state.map(State::rank),
         filter.sort.code(),
-        filter.after.map_or(i64::MIN, |place| place.key),
-        filter.after.map_or(0, |place| place.queue),
+        key,
+        queue,
         filter.most,
         filter.event.map(|event| event.0),
         filter.busy
@@ -228,7 +212,11 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
     let queues = read(db, &numbers, None).await?;
     let mut queues: HashMap<_, _> = queues.into_iter().map(|queue| (queue.id, queue)).collect();
     // A queue is missing here if its event was deleted between the two queries.
-    Ok(places.into_iter().filter_map(|place| Some((place, queues.remove(&place.queue)?))).collect())
+    let found = places.into_iter().filter_map(|row| {
+        let queue = queues.remove(&row.queue)?;
+        Some((Cursor([row.key, row.queue]), queue))
+    });
+    Ok(found.collect())
 }
 
 /// Returns the queues of an event, one for each operation. Empty if there is no such event.

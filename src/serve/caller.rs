@@ -4,6 +4,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
+use axum_extra::extract::cookie::Cookie;
 
 use super::{Service, problem::Problem};
 use crate::{
@@ -106,14 +107,11 @@ fn asked_for(query: &str) -> Result<Option<OrganisationId>, Problem> {
         .map_err(|_| Problem::invalid("organisation", "organisation must be a number"))
 }
 
+/// The secret of the session, from its cookie. Names are compared as they were sent: `CookieJar`
+/// decodes them, and then `%5F%5FHost-photogate`, which any subdomain may set, would pass for ours.
 pub(super) fn session(headers: &HeaderMap, service: &Service) -> Option<String> {
-    let name = cookie_name(service);
-    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).find_map(
-        |line| {
-            line.split(';').find_map(|pair| {
-                let (key, value) = pair.trim().split_once('=')?;
-                (key == name).then(|| value.to_owned())
-            })
-        },
-    )
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut cookies = lines.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    let cookie = cookies.find(|cookie| cookie.name() == cookie_name(service))?;
+    Some(cookie.value().to_owned())
 }

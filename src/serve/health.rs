@@ -1,8 +1,11 @@
 //! Health checks for orchestrators and proxies: `/livez` and `/readyz`.
 
+use std::time::Duration;
+
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 
 use super::Service;
+use crate::database;
 
 pub(super) fn routes() -> Router<Service> {
     Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready))
@@ -15,8 +18,8 @@ async fn ready(State(service): State<Service>) -> (StatusCode, &'static str) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     let asked = sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&service.database);
-    match tokio::time::timeout(std::time::Duration::from_secs(2), asked).await {
-        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
-        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+    match database::in_time(Duration::from_secs(2), asked).await {
+        Ok(_) => (StatusCode::OK, "ready\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
     }
 }

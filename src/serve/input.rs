@@ -3,7 +3,7 @@
 use axum::extract::{FromRequest, FromRequestParts};
 
 use super::problem::Problem;
-use crate::ids::Operation;
+use crate::{cursor::Cursor, ids::Operation};
 
 /// A JSON body of a request.
 #[derive(Debug, FromRequest)]
@@ -33,6 +33,13 @@ pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     } else {
         Err(Problem::invalid("limit", format!("limit must be between 1 and {LIMIT_MAX}")))
     }
+}
+
+/// The place that the page begins after, from the parameter `after`. An empty value counts as
+/// missing, because forms send it.
+pub(super) fn after<const N: usize>(asked: Option<&str>) -> Result<Option<Cursor<N>>, Problem> {
+    let text = asked.filter(|text| !text.is_empty());
+    text.map(str::parse::<Cursor<N>>).transpose().map_err(|error| Problem::invalid("after", error))
 }
 
 /// Requires that an operation is named. There is no default, because operations cost credits.

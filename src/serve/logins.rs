@@ -26,7 +26,8 @@ enum Who {
     AccountAnywhere(String),
 }
 
-/// Counts attempts to log in, so that passwords cannot be guessed.
+/// Counts attempts to log in, so that passwords cannot be guessed. docs/decisions/0036 says why no
+/// library does it.
 #[derive(Debug, Default)]
 pub(super) struct Logins(Mutex<HashMap<Who, (Instant, u32)>>);
 
@@ -87,4 +88,34 @@ pub(super) fn address(
         word.parse::<IpAddr>().ok().or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))
     };
     service.config.behind_https.then(said).flatten().unwrap_or_else(|| peer.0.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(logins: &Logins, address: [u8; 4], account: &str, most: usize) -> usize {
+        (0..most).take_while(|_| logins.may_try(address.into(), account)).count()
+    }
+
+    #[test]
+    fn a_successful_login_resets_the_count_of_its_account_and_address_only() {
+        let logins = Logins::default();
+        assert_eq!(tries(&logins, [10, 0, 0, 1], "anna", 20), 10);
+        assert_eq!(tries(&logins, [10, 0, 0, 2], "anna", 20), 10);
+
+        logins.succeeded([10, 0, 0, 1].into(), "anna");
+
+        assert_eq!(tries(&logins, [10, 0, 0, 1], "anna", 20), 10);
+        assert_eq!(tries(&logins, [10, 0, 0, 2], "anna", 20), 0);
+    }
+
+    #[test]
+    fn an_address_has_50_tries_whatever_the_account() {
+        let logins = Logins::default();
+        let tried = (0..100).take_while(|account| {
+            logins.may_try([10, 0, 0, 1].into(), &format!("{account}@club.example"))
+        });
+        assert_eq!(tried.count(), 50);
+    }
 }

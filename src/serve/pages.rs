@@ -32,7 +32,7 @@ use axum::{
 use maud::html;
 use serde::de::DeserializeOwned;
 
-use super::{Service, caller::Browser, problem::Problem};
+use super::{Service, caller::Browser, middleware, problem::Problem};
 use crate::access::{self, Role};
 
 /// The result of a handler: a page or a problem.
@@ -155,6 +155,8 @@ pub(super) fn routes() -> Router<Service> {
             "/assets/live.js",
             asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js")),
         )
+        // Within `for_people`, so that a panic is answered with a page too.
+        .layer(middleware::caught())
         .layer(from_fn(for_people))
 }
 

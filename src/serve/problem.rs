@@ -162,6 +162,16 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Temporarily unavailable", detail)
     }
 
+    /// 500: a handler panicked, which is a bug.
+    pub(super) fn broken() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "this is a bug of photogate: report it with the request's ID".into(),
+        )
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }

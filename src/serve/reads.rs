@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Service, input::limit, problem::Problem};
+use super::{
+    Service,
+    input::{after, limit},
+    problem::Problem,
+};
 use crate::{
     access::Caller,
     catalog::{
@@ -68,16 +72,13 @@ pub(super) async fn movements(
     which: &HistoryFilter,
 ) -> Result<Page<Movement>, Problem> {
     let limit = limit(which.limit)?;
-    let after = which.after.as_deref().filter(|after| !after.is_empty());
-    let after =
-        after.map(str::parse).transpose().map_err(|error| Problem::invalid("after", error))?;
     let kinds: Vec<Kind> = which.kind.into_iter().collect();
     let page = history::Page {
         kinds: &kinds,
         event: which.event,
         since: which.since,
         before: which.before,
-        after,
+        after: after(which.after.as_deref())?,
         most: limit + 1,
     };
     let found = history::history(db, organisation, page).await?;

@@ -10,6 +10,7 @@ use crate::serve::reads::event_of_photo;
 use crate::{
     access::{Caller, Role},
     commands::{Checked, MAY_CHECK_BOOKS},
+    cursor::Cursor,
     ids::{JobId, OrganisationId, PhotoId},
     ledger::{
         receipt::{self, Receipt},
@@ -18,7 +19,7 @@ use crate::{
     },
     serve::{
         Service,
-        input::{Path, Query, limit},
+        input::{Path, Query, after, limit},
         problem::Problem,
     },
 };
@@ -137,21 +138,15 @@ pub(super) async fn refunded_photos(
     caller.must_be(MAY_READ)?;
     let filter = which.filter(&caller)?;
     let limit = limit(at.limit)?;
-    let bad = || Problem::invalid("after", "not a valid cursor: use `next` of the previous page");
-    let after = at.after.as_deref().map(|after| {
-        let (micros, job) = after.split_once('-').ok_or_else(bad)?;
-        let micros = micros.parse().map_err(|_| bad())?;
-        let at = DateTime::from_timestamp_micros(micros).filter(|at| *at >= DateTime::UNIX_EPOCH);
-        Ok::<_, Problem>((
-            at.ok_or_else(bad)?.min(Utc::now()),
-            JobId(job.parse().map_err(|_| bad())?),
-        ))
+    let after = after(at.after.as_deref())?.map(|Cursor([micros, job])| {
+        let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        // PostgreSQL knows fewer years than a cursor can name.
+        (at.clamp(DateTime::UNIX_EPOCH, Utc::now()), JobId(job))
     });
-    let after = after.transpose()?;
     let mut db = service.database.acquire().await?;
     let found = refunds::list(&mut db, filter, after, limit + 1).await?;
     Ok(axum::Json(Page::of(found, limit, |row| {
-        format!("{}-{}", row.at.timestamp_micros(), row.job)
+        Cursor([row.at.timestamp_micros(), row.job.0]).to_string()
     })))
 }
 

@@ -51,6 +51,7 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
             no("403", "The caller's role or organisation does not allow this");
             no("422", "The request is not valid: `errors` says which part");
             no("429", "Too many requests: try again after `Retry-After` seconds");
+            no("500", "A bug of photogate: report it with the request's ID");
             no("503", "The database or the photo store does not answer: try again");
             let of_one =
                 operation.parameters.iter().flatten().any(|one| one.name == "organisation");

@@ -16,7 +16,7 @@ use crate::{
     },
     serve::{
         Service,
-        input::{Json, Path, Query, limit},
+        input::{Json, Path, Query, after, limit},
         problem::Problem,
     },
     worker::roster::{self, Worker},
@@ -73,11 +73,6 @@ pub(crate) async fn page(
         caller.must_see(organisation)?;
     }
     let limit = limit(which.limit)?;
-    let after = which.after.as_deref().filter(|after| !after.is_empty()).map(|after| {
-        let bad =
-            |_| Problem::invalid("after", "not a valid cursor: use `next` of the previous page");
-        after.parse().map_err(bad)
-    });
     let filter = Filter {
         organisation: which.organisation.or(caller.organisation),
         event: which.event,
@@ -85,7 +80,7 @@ pub(crate) async fn page(
         name: which.name.as_deref().filter(|name| !name.is_empty()),
         busy: false,
         sort: which.sort.unwrap_or_default(),
-        after: after.transpose()?,
+        after: after(which.after.as_deref())?,
         most: limit + 1,
     };
     let found = Page::of(status::list(db, filter).await?, limit, |(place, _)| place.to_string());

@@ -1,12 +1,13 @@
 //! The login page, and the handlers that log in and out.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     extract::{ConnectInfo, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{Html, IntoResponse, Redirect, Response},
 };
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use maud::html;
 use serde::Deserialize;
 
@@ -89,23 +90,21 @@ pub(super) async fn log_in(
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
     service.logins.succeeded(address, &account);
-    Ok((cookie(&service, &session.0, "43200")?, Redirect::to(ours(&who.to))).into_response())
+    let cookie = cookie(&service, session.0, access::SESSION);
+    Ok((cookie, Redirect::to(ours(&who.to))).into_response())
 }
 
-/// The header that sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
-fn cookie(
-    service: &Service,
-    value: &str,
-    seconds: &str,
-) -> Result<[(header::HeaderName, HeaderValue); 1], Problem> {
-    let name = caller::cookie_name(service);
+/// Sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
+fn cookie(service: &Service, session: String, lasts: Duration) -> CookieJar {
     // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
     let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
-    let secure = if local { "" } else { "; Secure" };
-    let cookie =
-        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::invalid("", error))?;
-    Ok([(header::SET_COOKIE, cookie)])
+    let cookie = Cookie::build((caller::cookie_name(service), session))
+        .path("/")
+        .max_age(lasts.try_into().unwrap_or_default())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(!local);
+    CookieJar::new().add(cookie)
 }
 
 #[derive(Deserialize)]
@@ -117,5 +116,6 @@ pub(super) async fn log_out(
 ) -> Result<Response, Problem> {
     let mut db = service.database.acquire().await?;
     access::log_out(&mut db, &form.browser.session).await?;
-    Ok((cookie(&service, "", "0")?, Redirect::to("/login")).into_response())
+    let cookie = cookie(&service, String::new(), Duration::ZERO);
+    Ok((cookie, Redirect::to("/login")).into_response())
 }
