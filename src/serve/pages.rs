@@ -12,6 +12,7 @@ mod layout;
 mod login;
 mod organisations;
 mod photos;
+mod purchase;
 mod queues;
 mod receipts;
 mod refunds;
@@ -125,7 +126,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/logout", post(login::log_out))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
-        .route("/credits/add", get(credits::ask).post(credits::add))
+        .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/live", get(credits::live))
         .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))

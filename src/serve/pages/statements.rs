@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    PageOrFile, credits as page_of_credits, layout,
+    PageOrFile, layout,
     table::{Format, Table, View},
 };
 use crate::{
@@ -93,7 +93,7 @@ pub(super) async fn page(
         .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
         .figure(
             "Credits",
-            |line| html! { (page_of_credits::signed(line.credits)) },
+            |line| html! { (layout::signed(line.credits)) },
             |line| line.credits.0.to_string(),
         )
         .number("Balance", |line| line.balance.0);
