@@ -8,6 +8,7 @@ mod event;
 mod events;
 mod failures;
 mod finance;
+mod holds;
 mod layout;
 mod login;
 mod organisations;
@@ -20,6 +21,7 @@ mod run;
 mod settings;
 mod statements;
 mod table;
+mod why;
 mod workers;
 
 use axum::{
@@ -135,9 +137,9 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(settings::selfie))
-        .route("/events/{event}/hold", post(queues::hold))
-        .route("/events/{event}/why", get(queues::why))
-        .route("/holds/{hold}/lift", get(queues::ask_lift).post(queues::lift))
+        .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/why", get(why::page))
+        .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
         .route("/queues", get(queues::page))
         .route("/failures", get(failures::page))
