@@ -21,6 +21,7 @@ mod run;
 mod settings;
 mod statements;
 mod table;
+mod view;
 mod why;
 mod workers;
 

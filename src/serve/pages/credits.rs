@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use self::history::Asked;
 use super::{
     PageOrFile, layout, purchase,
-    table::{Format, View},
+    view::{Format, View},
 };
 use crate::{
     access::Role,

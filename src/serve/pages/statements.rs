@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Table, View},
+    table::Table,
+    view::{Format, View},
 };
 use crate::{
     access::Role,

@@ -11,7 +11,8 @@ use crate::{
         caller::Browser,
         pages::{
             layout,
-            table::{FILE_MAX, Format, Table, View},
+            table::Table,
+            view::{FILE_MAX, Format, View},
         },
         problem::Problem,
         reads::{HistoryFilter, movements},
