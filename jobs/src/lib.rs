@@ -35,9 +35,11 @@ mod limits;
 mod orientation;
 mod picture;
 mod rotate;
+mod rotation;
 mod start_list;
 mod text;
 mod thumbnail;
+mod warm_up;
 
 pub use bibs::{Bib, bibs};
 pub use decode::Photo;
@@ -46,8 +48,9 @@ pub use encode::Upright;
 pub use eyes::{Eyes, EyesError, MODELS, RUNTIME};
 pub use faces::Face;
 pub use limits::{BYTES_MAX, Format, PIXELS_MAX, PhotoError, SCANS_MAX};
-pub use orientation::{Orientation, Rotation, Turn};
+pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
+pub use rotation::Rotation;
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
 
