@@ -24,9 +24,11 @@
 //! ```
 
 mod bibs;
+mod blobs;
 mod bodies;
 mod decode;
 mod embedding;
+mod enclose;
 mod encode;
 mod exif;
 mod eyes;
@@ -38,6 +40,7 @@ mod orientation;
 mod picture;
 mod rotate;
 mod rotation;
+mod slant;
 mod start_list;
 mod text;
 mod thumbnail;
