@@ -7,7 +7,9 @@ use turbojpeg::{Decompressor, PixelFormat, ScalingFactor};
 
 use crate::{
     exif,
-    limits::{self, ALLOC_MAX, Format, PhotoError, SCANS_MAX},
+    format::{Format, sniff},
+    jpeg_head::scan_jpeg,
+    limits::{ALLOC_MAX, PhotoError, SCANS_MAX, check_size},
     orientation::Orientation,
     picture::{Frame, Picture},
 };
@@ -41,12 +43,12 @@ impl<'a> Photo<'a> {
     /// # Errors
     /// Every [`PhotoError`] except `Truncated` and `Vision`.
     pub fn open(bytes: &'a [u8]) -> Result<Self, PhotoError> {
-        let format = limits::sniff(bytes)?;
+        let format = sniff(bytes)?;
         let (stored_width, stored_height, components) = match format {
-            Format::Jpeg => limits::scan_jpeg(bytes)?,
+            Format::Jpeg => scan_jpeg(bytes)?,
             Format::Png | Format::WebP | Format::Gif | Format::Tiff => {
                 let (width, height) = decoder(bytes)?.dimensions();
-                limits::check_size(width, height)?;
+                check_size(width, height)?;
                 (width, height, 0)
             }
         };

@@ -12,7 +12,8 @@ use turbojpeg::{Compressor, PixelFormat, ScalingFactor, Subsamp};
 use crate::{
     decode::{Photo, decoder},
     exif,
-    limits::{Format, PhotoError},
+    format::Format,
+    limits::PhotoError,
     orientation::Turn,
     picture::{Frame, Picture},
     rotate, thumbnail,

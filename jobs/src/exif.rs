@@ -5,7 +5,7 @@ use std::io::Cursor;
 use exif::{In, Reader, Tag};
 use img_parts::{ImageEXIF, webp::WebP};
 
-use crate::{limits::Format, orientation::Orientation};
+use crate::{format::Format, orientation::Orientation};
 
 /// Reads the orientation of a file. A file without readable EXIF data is upright.
 pub(crate) fn orientation(bytes: &[u8], format: Format) -> Orientation {

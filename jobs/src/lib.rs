@@ -24,20 +24,27 @@
 //! ```
 
 mod bibs;
+mod blobs;
 mod bodies;
 mod decode;
 mod embedding;
+mod enclose;
 mod encode;
 mod exif;
 mod eyes;
 mod faces;
+mod format;
+mod jpeg_head;
 mod limits;
 mod orientation;
 mod picture;
 mod rotate;
+mod rotation;
+mod slant;
 mod start_list;
 mod text;
 mod thumbnail;
+mod warm_up;
 
 pub use bibs::{Bib, bibs};
 pub use decode::Photo;
@@ -45,9 +52,11 @@ pub use embedding::{EMBEDDABLE_WIDTH, Embedding};
 pub use encode::Upright;
 pub use eyes::{Eyes, EyesError, MODELS, RUNTIME};
 pub use faces::Face;
-pub use limits::{BYTES_MAX, Format, PIXELS_MAX, PhotoError, SCANS_MAX};
-pub use orientation::{Orientation, Rotation, Turn};
+pub use format::Format;
+pub use limits::{BYTES_MAX, PIXELS_MAX, PhotoError, SCANS_MAX};
+pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
+pub use rotation::Rotation;
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
 

@@ -1,9 +1,14 @@
-//! Events: their settings, and the state of their queues.
+//! Events and their settings.
+
+mod forgetting;
 
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::ids::{EventId, OrganisationId, PhotoId};
+
+pub(crate) use forgetting::forget_what_is_left;
+pub use forgetting::{flag_deleted, flag_face_search, forget};
 
 /// An event: photos that belong together, such as those of a race or a gala.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -42,28 +47,6 @@ pub async fn create(
     .await
 }
 
-/// Switches an event's face search on or off.
-///
-/// When it is switched off, nobody can search the event's embeddings from that moment on. Then they
-/// are deleted. Returns the number of faces whose embedding was deleted.
-///
-/// # Errors
-/// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble
-/// with the database.
-pub async fn set_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<u64> {
-    flag_face_search(db, event, on).await?;
-    forget(db, event).await
-}
-
-/// The first half of [`set_face_search`]. If face search is off now, no embedding is written or
-/// found from here on. The caller must call [`forget`] next.
-///
-/// # Errors
-/// The same as for [`set_face_search`].
-pub async fn flag_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<()> {
-    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(db).await.map(|_| ())
-}
-
 /// Changes an event's name, and whether bib numbers are read. `None` leaves a setting as it is.
 ///
 /// The change of `bib_search` applies to photos that are processed from now on.
@@ -80,65 +63,6 @@ pub async fn change(
         .execute(db)
         .await
         .map(|_| ())
-}
-
-/// Deletes an event: stops its queues for good, and deletes the findings on its photos.
-///
-/// The ledger and the photos in the store stay.
-///
-/// # Errors
-/// `PG002` if there is no such event, or it was deleted before; or trouble with the database.
-pub async fn delete(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
-    flag_deleted(db, event, actor).await?;
-    forget(db, event).await.map(|_| ())
-}
-
-/// The first half of [`delete`]: from here on nobody sees the event. The caller must call
-/// [`forget`] next.
-///
-/// # Errors
-/// The same as for [`delete`].
-pub async fn flag_deleted(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
-    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
-}
-
-/// Photos whose findings one transaction deletes. The transaction must be short, because workers
-/// that settle these photos wait for its row locks.
-const FORGOTTEN_AT_ONCE: i32 = 500;
-
-/// Deletes all findings of an event that are marked to be forgotten, batch after batch.
-///
-/// Returns the number of faces that lost data. If this call is interrupted, a worker deletes the
-/// rest.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
-    let mut faces = 0;
-    loop {
-        let batch = sqlx::query!(
-            r#"SELECT r_faces AS "faces!", r_done AS "done!" FROM forget($1, $2)"#,
-            event.0,
-            FORGOTTEN_AT_ONCE
-        )
-        .fetch_one(&mut *db)
-        .await?;
-        faces += u64::try_from(batch.faces).unwrap_or(0);
-        if batch.done {
-            return Ok(faces);
-        }
-    }
-}
-
-/// Deletes one batch of findings that an interrupted [`forget`] left. Returns the event, or `None`
-/// if nothing was left.
-pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<Option<EventId>> {
-    sqlx::query_scalar!(
-        r#"SELECT r_event AS "event: EventId" FROM forget(NULL, $1)"#,
-        FORGOTTEN_AT_ONCE
-    )
-    .fetch_one(db)
-    .await
 }
 
 /// Returns the events of one organisation, or of all organisations (`None`), newest first.

@@ -2,6 +2,8 @@
 //! count as used when they leave the balance, which is when they are reserved. A commit does not
 //! change the balance and is not shown.
 
+mod photos;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -9,9 +11,11 @@ use sqlx::PgConnection;
 
 use crate::{
     cursor,
-    ids::{EventId, JobId, Operation, OrganisationId, PhotoId, RunId},
+    ids::{EventId, JobId, Operation, OrganisationId, RunId},
     ledger::credits::Credits,
 };
+
+pub use photos::{PhotoOfRun, photos_of_run};
 
 /// Why the balance changed.
 #[derive(
@@ -131,6 +135,18 @@ impl Default for Page<'_> {
     }
 }
 
+impl Page<'_> {
+    /// The position after which the page begins. The first page begins before `before`, or in the
+    /// far future if it is not set.
+    fn begins_after(&self) -> (DateTime<Utc>, i32, i64) {
+        let newest = self.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
+        self.after.map_or((newest, 0, 0), |cursor::Cursor([at, rank, id])| {
+            let at = DateTime::from_timestamp_micros(at).unwrap_or(newest);
+            (at, i32::try_from(rank).unwrap_or(i32::MAX), id)
+        })
+    }
+}
+
 /// Returns a page of the history of an organisation, newest first. A run has one row of usage a
 /// month, and one row of refunds if there were any. The cost does not grow with the ledger.
 ///
@@ -142,13 +158,8 @@ pub async fn history(
     page: Page<'_>,
 ) -> sqlx::Result<Vec<Movement>> {
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
-    // The first page begins before `page.before`, or in the far future if it is not set.
-    let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
-    let (at, rank, id) = page.after.map_or((newest, 0, 0), |cursor::Cursor([at, rank, id])| {
-        let at = DateTime::from_timestamp_micros(at).unwrap_or(newest);
-        (at, i32::try_from(rank).unwrap_or(i32::MAX), id)
-    });
-    let rows = sqlx::query!(
+    let (at, rank, id) = page.begins_after();
+    sqlx::query!(
         r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
                   m.event_id AS "event: EventId", e.name AS "event_name?",
                   q.operation AS "operation?: Operation", m.run_id AS "run: RunId",
@@ -194,85 +205,27 @@ pub async fn history(
         rank,
         id
     )
+    .map(|row| Movement {
+        kind: row.kind,
+        credits: row.credits,
+        event: row.event,
+        event_name: row.event_name,
+        operation: row.operation,
+        run: row.run,
+        transaction: row.transaction,
+        actor: row.actor,
+        note: row.note,
+        price_per_credit: row.price_per_credit,
+        currency: row.currency,
+        at: row.at,
+        until: row.until,
+        cursor: cursor::Cursor([row.at.timestamp_micros(), row.rank.into(), row.id]),
+    })
     .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Movement {
-            kind: row.kind,
-            credits: row.credits,
-            event: row.event,
-            event_name: row.event_name,
-            operation: row.operation,
-            run: row.run,
-            transaction: row.transaction,
-            actor: row.actor,
-            note: row.note,
-            price_per_credit: row.price_per_credit,
-            currency: row.currency,
-            at: row.at,
-            until: row.until,
-            cursor: cursor::Cursor([row.at.timestamp_micros(), row.rank.into(), row.id]),
-        })
-        .collect())
+    .await
 }
 
 /// Returns the last second of the year 9999. PostgreSQL cannot store chrono's `MAX_UTC`.
 fn far_future() -> DateTime<Utc> {
     DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default()
-}
-
-/// A photo of a run, and when its credit moved.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct PhotoOfRun {
-    /// The photo's ID, a UUID.
-    pub photo: PhotoId,
-    /// The photo's key: its path in the store.
-    pub key: String,
-    /// The position in the queue. To get the next page, pass the last one as `after`.
-    pub position: i64,
-    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
-    pub state: String,
-    /// Why the photo failed, as a stable code.
-    pub reason: Option<String>,
-    /// The time when its credit was reserved and left the balance.
-    pub charged_at: Option<DateTime<Utc>>,
-    /// The time when its credit was refunded.
-    pub refunded_at: Option<DateTime<Utc>>,
-}
-
-/// Returns the photos of a run after a position, in the order in which they were queued. They
-/// explain the run's rows in the history.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn photos_of_run(
-    db: &mut PgConnection,
-    run: RunId,
-    after: i64,
-    most: i64,
-) -> sqlx::Result<Vec<PhotoOfRun>> {
-    sqlx::query_as!(
-        PhotoOfRun,
-        r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
-                  CASE WHEN o.state IS NOT NULL THEN o.state::text
-                       WHEN s.position IS NOT NULL THEN 'skipped'
-                       WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
-                  o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
-           FROM run r JOIN queue q USING (queue_id)
-           JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
-                     AND j.position < r.first_position + r.queued AND j.position > $2
-           JOIN photo p USING (photo_id)
-           LEFT JOIN outcome o USING (job_id)
-           LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
-           LEFT JOIN ledger taken ON taken.transaction_id = j.job_id AND taken.leg = 0
-           LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1
-                                AND back.movement = 'refund'
-           WHERE r.run_id = $1 ORDER BY j.position LIMIT $3"#,
-        run.0,
-        after,
-        most
-    )
-    .fetch_all(db)
-    .await
 }

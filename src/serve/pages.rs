@@ -8,10 +8,12 @@ mod event;
 mod events;
 mod failures;
 mod finance;
+mod holds;
 mod layout;
 mod login;
 mod organisations;
 mod photos;
+mod purchase;
 mod queues;
 mod receipts;
 mod refunds;
@@ -19,6 +21,8 @@ mod run;
 mod settings;
 mod statements;
 mod table;
+mod view;
+mod why;
 mod workers;
 
 use axum::{
@@ -125,7 +129,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/logout", post(login::log_out))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
-        .route("/credits/add", get(credits::ask).post(credits::add))
+        .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/live", get(credits::live))
         .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))
@@ -134,9 +138,9 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(settings::selfie))
-        .route("/events/{event}/hold", post(queues::hold))
-        .route("/events/{event}/why", get(queues::why))
-        .route("/holds/{hold}/lift", get(queues::ask_lift).post(queues::lift))
+        .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/why", get(why::page))
+        .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
         .route("/queues", get(queues::page))
         .route("/failures", get(failures::page))

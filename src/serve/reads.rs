@@ -20,6 +20,7 @@ use crate::{
     },
     ids::{EventId, OrganisationId, PhotoId},
     ledger::{
+        credits::{self, Balance},
         history::{self, Kind, Movement},
         statement::{self, Statement, StatementError},
     },
@@ -44,6 +45,15 @@ impl<T> Page<T> {
         let next = if more { items.last().map(cursor) } else { None };
         Self { items, next }
     }
+}
+
+/// Reads the account of an organisation. It is "not found" if there is no such organisation.
+pub(super) async fn balance_of(
+    db: &mut PgConnection,
+    id: OrganisationId,
+) -> Result<Balance, Problem> {
+    let balance = credits::balance(db, id).await?;
+    balance.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
 }
 
 /// Filters for the history.

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, io};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
-use super::{Follower, Head, Link, Read, Verified, begin, heads, read};
+use super::{
+    follower::{Follower, Verified},
+    link::{Head, Link},
+    read::{Read, begin, heads, read},
+};
 use crate::ids::OrganisationId;
 
 /// Writes the chains of one organisation, or of all, as one JSON object a line: for each chain its

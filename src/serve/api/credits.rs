@@ -3,16 +3,15 @@
 use axum::extract::State;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
-use crate::serve::reads::{HistoryFilter, a_day, movements, statement_of};
+use crate::serve::reads::{HistoryFilter, a_day, balance_of, movements, statement_of};
 use crate::{
     access::{Caller, Role},
     ids::OrganisationId,
     ledger::{
-        credits::{self, Balance},
+        credits::Balance,
         days::{self, Day},
         history::Movement,
         months::{self, Month},
@@ -27,11 +26,6 @@ use crate::{
 
 /// The roles that may read the history of an organisation.
 const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-
-async fn exists(db: &mut PgConnection, id: OrganisationId) -> Result<Balance, Problem> {
-    let balance = credits::balance(db, id).await?;
-    balance.ok_or_else(|| Problem::not_found(format!("organisation {id}")))
-}
 
 /// Shows an organisation's account: credits available, reserved for photos in progress, and spent.
 #[utoipa::path(
@@ -48,7 +42,7 @@ pub(super) async fn balance(
 ) -> Answer<Balance> {
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    exists(&mut db, id).await.map(axum::Json)
+    balance_of(&mut db, id).await.map(axum::Json)
 }
 
 /// Lists everything that changed the available credits, newest first.
@@ -74,7 +68,7 @@ pub(super) async fn history(
     caller.must_be(MAY_READ)?;
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    exists(&mut db, id).await?;
+    balance_of(&mut db, id).await?;
     movements(&mut db, id, &which).await.map(axum::Json)
 }
 
@@ -100,7 +94,7 @@ pub(super) async fn months(
     caller.must_be(MAY_READ)?;
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
-    exists(&mut db, id).await?;
+    balance_of(&mut db, id).await?;
     Ok(axum::Json(Months { items: months::latest(&mut db, id, 3).await? }))
 }
 
@@ -139,7 +133,7 @@ pub(super) async fn days(
     caller.must_see(id)?;
     let first = a_day(from.first)?;
     let mut db = service.database.acquire().await?;
-    exists(&mut db, id).await?;
+    balance_of(&mut db, id).await?;
     Ok(axum::Json(Days { items: days::days(&mut db, id, first, 31).await? }))
 }
 

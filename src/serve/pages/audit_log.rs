@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Pages, Table, View},
+    table::Table,
+    view::{Format, Pages, View},
 };
 use crate::{
     access::{

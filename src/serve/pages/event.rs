@@ -8,7 +8,7 @@ use super::{
     PageOrFile, layout,
     photos::{all, card, table},
     run, settings,
-    table::{Format, Pages, View},
+    view::{Format, Pages, View},
 };
 use crate::{
     access::Role,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::{
     Form, PageOrFile, layout,
-    table::{Format, Pages, Table, View},
+    table::Table,
+    view::{Format, Pages, View},
 };
 use crate::{
     catalog::events::{self, Event},

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::{
     Form, Page, PageOrFile, confirm, layout,
-    table::{Format, Table, View},
+    table::Table,
+    view::{Format, View},
 };
 use crate::commands::{MAY_RETRY, Retry};
 use crate::{

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     refunds::lately,
-    table::{Format, Pages, Table, View},
+    table::Table,
+    view::{Format, Pages, View},
 };
 use crate::{
     access::Role,

@@ -231,6 +231,11 @@ pub(super) fn rate(rate: f64) -> Markup {
     html! { @if rate > 0.0 { (format!("{rate:.1}")) } @else { "—" } }
 }
 
+/// Formats a change in credits: an increase has a plus sign.
+pub(super) fn signed(credits: Credits) -> String {
+    if credits.0 > 0 { format!("+{credits}") } else { credits.to_string() }
+}
+
 /// A labelled select field.
 pub(super) fn choice(label: &str, name: &str, options: &[(&str, &str)], chosen: &str) -> Markup {
     html! {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Pages, Table, View},
+    table::Table,
+    view::{Format, Pages, View},
 };
 use crate::{
     access::Role,

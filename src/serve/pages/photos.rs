@@ -8,7 +8,10 @@ use axum::{
 use maud::{Markup, html};
 use sqlx::PgConnection;
 
-use super::table::{FILE_MAX, Table, View};
+use super::{
+    table::Table,
+    view::{FILE_MAX, View},
+};
 use crate::{
     catalog::{
         photo_store::{Key, StoreError},

@@ -1,33 +1,22 @@
-//! The page of queues for operators: their states, holds, and why a queue does not run.
+//! The page of queues for operators: their states and holds.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Redirect},
-};
-use chrono::{TimeDelta, Utc};
+use axum::{extract::State, response::IntoResponse};
+use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Form, Page, PageOrFile, confirm, layout,
-    table::{Format, Pages, Table, View},
+    PageOrFile, holds, layout,
+    table::Table,
+    view::{Format, Pages, View},
 };
-use crate::commands::{MAY_HOLD, NewHold};
 use crate::{
-    catalog::events,
-    ids::{EventId, HoldId, Operation},
+    commands::MAY_HOLD,
     queue::{
-        holds,
         status::{self, Filter, Place, Queue, Sort, State as QueueState},
         totals::{self, Totals},
-        why,
     },
-    serve::{
-        Service,
-        caller::Browser,
-        input::{Path, Query},
-        problem::Problem,
-    },
+    serve::{Service, caller::Browser, input::Query, problem::Problem},
 };
 
 /// The filters of the queues, as the form sends them: fields may be empty.
@@ -148,13 +137,20 @@ fn strip(totals: &Totals) -> Markup {
 
 /// The table of queues. `back` is the address to return to after a hold is placed or lifted.
 fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Queue> {
-    let moves = |queue: &Queue| !queue.is_stopped() && queue.waiting > 0;
-    Table::new(view)
+    let table = progress(states(names(Table::new(view)), browser.zone()));
+    table.actions(move |queue| actions(queue, browser, back))
+}
+
+/// Adds the columns that say which queue it is.
+fn names(table: Table<'_, Queue>) -> Table<'_, Queue> {
+    table
         .column(
             "Queue",
-            |queue: &Queue| html! {
-                a href={ "/events/" (queue.event) } { (queue.event_name) } " "
-                span.faint { "· " (queue.operation) }
+            |queue: &Queue| {
+                html! {
+                    a href={ "/events/" (queue.event) } { (queue.event_name) } " "
+                    span.faint { "· " (queue.operation) }
+                }
             },
             |queue| queue.event_name.clone(),
         )
@@ -162,26 +158,40 @@ fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Q
         .only_in_file("Operation", |queue| queue.operation.code().into())
         .column(
             "Organisation",
-            |queue| html! {
-                a href={ "/credits?organisation=" (queue.organisation) } {
-                    (queue.organisation_name)
+            |queue| {
+                html! {
+                    a href={ "/credits?organisation=" (queue.organisation) } {
+                        (queue.organisation_name)
+                    }
                 }
             },
             |queue| queue.organisation_name.clone(),
         )
+}
+
+/// Adds the columns that say whether the queue runs, and if not, why and since when.
+fn states<'a>(table: Table<'a, Queue>, zone: &'a str) -> Table<'a, Queue> {
+    table
         .column("State", state, |queue| queue.state.code().into())
         .sorts("state")
         .only_in_file("Held by", |queue| queue.owner.clone().unwrap_or_default())
         .only_in_file("Note", |queue| queue.note.clone().unwrap_or_default())
-        .moment("Since", browser.zone(), |queue| queue.since)
+        .moment("Since", zone, |queue| queue.since)
         .sorts("since")
-        .moment("Until", browser.zone(), |queue| queue.until)
+        .moment("Until", zone, |queue| queue.until)
+}
+
+/// Adds the columns that say how far the queue is, and how fast it goes.
+fn progress(table: Table<'_, Queue>) -> Table<'_, Queue> {
+    table
         .figure(
             "Waiting",
-            |queue| html! {
-                (queue.waiting)
-                @if queue.in_progress > 0 {
-                    span.faint { " (" (queue.in_progress) " in progress)" }
+            |queue| {
+                html! {
+                    (queue.waiting)
+                    @if queue.in_progress > 0 {
+                        span.faint { " (" (queue.in_progress) " in progress)" }
+                    }
                 }
             },
             |queue| queue.waiting.to_string(),
@@ -191,41 +201,46 @@ fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Q
         .only_in_file("Processed", |queue| queue.processed.to_string())
         .figure(
             "Failed",
-            |queue| html! {
-                @if queue.failed > 0 {
-                    a href={ "/failures?event=" (queue.event) } { (queue.failed) }
-                } @else { "0" }
+            |queue| {
+                html! {
+                    @if queue.failed > 0 {
+                        a href={ "/failures?event=" (queue.event) } { (queue.failed) }
+                    } @else { "0" }
+                }
             },
             |queue| queue.failed.to_string(),
         )
-        .figure(
-            "Photos/s",
-            |queue| layout::rate(queue.rate),
-            |queue| format!("{:.2}", queue.rate),
-        )
+        .figure("Photos/s", |queue| layout::rate(queue.rate), |queue| format!("{:.2}", queue.rate))
         .column(
             "ETA",
-            move |queue| html! {
-                @match queue.eta_seconds.filter(|_| moves(queue)) {
-                    Some(eta) => (layout::about(eta)),
-                    None => "—",
+            |queue| {
+                html! {
+                    @match eta(queue) {
+                        Some(eta) => (layout::about(eta)),
+                        None => "—",
+                    }
                 }
             },
-            move |queue| {
-                let eta = queue.eta_seconds.filter(|_| moves(queue));
-                eta.map(|eta| format!("{eta:.0}")).unwrap_or_default()
-            },
+            |queue| eta(queue).map(|eta| format!("{eta:.0}")).unwrap_or_default(),
         )
-        .actions(move |queue| html! {
-            @let name = format!("{}, {}", queue.event_name, queue.operation);
-            a href={ "/events/" (queue.event) "/why" } aria-label={ "Why " (name) } { "Why" } " "
-            @if let Some(hold) = queue.hold {
-                form.inline method="get" action={ "/holds/" (hold) "/lift" } {
-                    input type="hidden" name="back" value=(back);
-                    button.quiet type="submit" aria-label={ "Lift the hold of " (name) } { "Lift" }
-                }
-            } @else { (hold_form(queue, browser, back)) }
-        })
+}
+
+/// Seconds until the queue is done, if it moves.
+fn eta(queue: &Queue) -> Option<f64> {
+    queue.eta_seconds.filter(|_| !queue.is_stopped() && queue.waiting > 0)
+}
+
+fn actions(queue: &Queue, browser: &Browser, back: &str) -> Markup {
+    html! {
+        @let name = format!("{}, {}", queue.event_name, queue.operation);
+        a href={ "/events/" (queue.event) "/why" } aria-label={ "Why " (name) } { "Why" } " "
+        @if let Some(hold) = queue.hold {
+            form.inline method="get" action={ "/holds/" (hold) "/lift" } {
+                input type="hidden" name="back" value=(back);
+                button.quiet type="submit" aria-label={ "Lift the hold of " (name) } { "Lift" }
+            }
+        } @else { (holds::form(queue, browser, back)) }
+    }
 }
 
 fn state(queue: &Queue) -> Markup {
@@ -239,158 +254,4 @@ fn state(queue: &Queue) -> Markup {
             } @else { (queue.state.name()) }
         }
     }
-}
-
-fn hold_form(queue: &Queue, browser: &Browser, back: &str) -> Markup {
-    html! {
-        details.add {
-            summary.button.quiet aria-label={ "Hold " (queue.event_name) ", " (queue.operation) } {
-                "Hold"
-            }
-            form method="post" action={ "/events/" (queue.event) "/hold" } {
-                (layout::key(browser))
-                input type="hidden" name="operation" value=(queue.operation.code());
-                input type="hidden" name="back" value=(back);
-                label { "Why?" input name="note" maxlength="1000" required; }
-                label {
-                    "For how many minutes? Leave empty to hold it until it is lifted"
-                    input type="number" name="minutes" min="1" max="525600";
-                }
-                p.faint { "No more of its photos are claimed, even after a top-up." }
-                button type="submit" { "Hold it" }
-            }
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Hold {
-    operation: Operation,
-    note: String,
-    #[serde(default)]
-    minutes: String,
-    #[serde(default)]
-    back: String,
-}
-
-pub(super) async fn hold(
-    State(service): State<Service>,
-    Path(event): Path<EventId>,
-    form: Form<Hold>,
-) -> Result<Redirect, Problem> {
-    let hold = form.fields;
-    let until = match hold.minutes.trim() {
-        "" => None,
-        minutes => {
-            let minutes: i64 =
-                minutes.parse().map_err(|_| Problem::invalid("minutes", "enter a number"))?;
-            if !(1..=525_600).contains(&minutes) {
-                return Err(Problem::invalid("minutes", "enter 1 to 525600 minutes"));
-            }
-            Some(Utc::now() + TimeDelta::minutes(minutes))
-        }
-    };
-    let new = NewHold { operation: Some(hold.operation), note: hold.note, until };
-    service.commands.hold(&form.browser.caller, event, &new).await?;
-    Ok(Redirect::to(&layout::back_to("/queues", &hold.back, "held")))
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Lift {
-    #[serde(default)]
-    back: String,
-}
-
-/// Asks for confirmation of lifting a hold: what resumes, and which other holds stay.
-pub(super) async fn ask_lift(
-    State(service): State<Service>,
-    mut browser: Browser,
-    Path(hold): Path<HoldId>,
-    Query(lift): Query<Lift>,
-) -> Page {
-    browser.caller.must_be(MAY_HOLD)?;
-    let mut db = service.database.acquire().await?;
-    let missing = || Problem::not_found(format!("hold {hold}"));
-    let event = holds::event_of(&mut db, hold).await?.ok_or_else(missing)?;
-    let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?);
-    let found = found.map_err(|_| missing())?;
-    browser.look_at(&mut db, found.organisation).await?;
-    let queues = status::of_event(&mut db, event).await?;
-    let mut held = None;
-    for queue in &queues {
-        let holds = holds::standing(&mut db, event, Some(queue.operation)).await?;
-        if holds.contains(&hold) {
-            held = Some((queue, holds.len() - 1));
-        }
-    }
-    let (queue, others) = held.ok_or_else(missing)?;
-    let says = html! {
-        p {
-            (queue.operation) " of " strong { (queue.event_name) } " is held by "
-            (queue.owner.as_deref().unwrap_or("somebody"))
-            @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
-                " “" (note) "”"
-            } "."
-        }
-        @if others > 0 {
-            p.notice {
-                "Other holds on this queue stay: " (others)
-                ". Its photos are claimed again when no hold is left."
-            }
-        } @else {
-            p {
-                "If you lift the hold, " strong { (queue.waiting) } " photos resume, at one credit each. "
-                "The available credits pay for " (queue.funded) " of them."
-            }
-        }
-    };
-    let question = confirm::Question {
-        title: "Lift the hold?",
-        says,
-        yes: Some("Lift it"),
-        action: &format!("/holds/{hold}/lift"),
-        back: &layout::back_to("/queues", &lift.back, ""),
-        here: "/queues",
-    };
-    Ok(question.page(&browser, &[("back", lift.back)]))
-}
-
-pub(super) async fn lift(
-    State(service): State<Service>,
-    Path(hold): Path<HoldId>,
-    form: Form<Lift>,
-) -> Result<Redirect, Problem> {
-    service.commands.lift_hold(&form.browser.caller, hold).await?;
-    Ok(Redirect::to(&layout::back_to("/queues", &form.fields.back, "lifted")))
-}
-
-pub(super) async fn why(
-    State(service): State<Service>,
-    mut browser: Browser,
-    Path(event): Path<EventId>,
-) -> Page {
-    let mut db = service.database.acquire().await?;
-    let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
-    browser.look_at(&mut db, found.organisation).await?;
-    let why = why::event(&mut db, event)
-        .await?
-        .ok_or_else(|| Problem::not_found(format!("event {event}")))?;
-    let content = html! {
-        h1 { "Why? " span.faint { (found.name) " · " (event) } }
-        p { (why.answer) }
-        @if !why.chain.is_empty() { ol { @for cause in &why.chain {
-            li {
-                (cause.says)
-                @if let Some(since) = cause.since {
-                    span.faint { " since " (layout::instant(since, browser.zone())) }
-                }
-            }
-        } } }
-        @match &why.action {
-            Some(action) => p.notice { "Do: " strong { (action) } },
-            None => p.notice.good { "There is nothing to do." },
-        }
-        p { a href={ "/events/" (event) } { "Back to the event" } }
-    };
-    Ok(layout::page(&browser, "/events", "Why", None, content))
 }

@@ -6,8 +6,9 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    PageOrFile, credits as page_of_credits, layout,
-    table::{Format, Table, View},
+    PageOrFile, layout,
+    table::Table,
+    view::{Format, View},
 };
 use crate::{
     access::Role,
@@ -93,7 +94,7 @@ pub(super) async fn page(
         .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
         .figure(
             "Credits",
-            |line| html! { (page_of_credits::signed(line.credits)) },
+            |line| html! { (layout::signed(line.credits)) },
             |line| line.credits.0.to_string(),
         )
         .number("Balance", |line| line.balance.0);

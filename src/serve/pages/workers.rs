@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PageOrFile, layout,
-    table::{Format, Table, View},
+    table::Table,
+    view::{Format, View},
 };
 use crate::{
     access::Role,

@@ -1,0 +1,68 @@
+//! Forgets findings: embeddings when face search is switched off, everything when an event is
+//! deleted. It takes two steps, so that nobody waits: a mark that counts at once, and then the
+//! deletion, batch after batch.
+
+use sqlx::PgConnection;
+
+use crate::ids::EventId;
+
+/// Switches an event's face search on or off. If it is off now, no embedding is written or found
+/// from here on. The caller must call [`forget`] next, after a commit.
+///
+/// # Errors
+/// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble
+/// with the database.
+pub async fn flag_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(db).await.map(|_| ())
+}
+
+/// Deletes an event: stops its queues for good, and marks the findings on its photos to be
+/// forgotten. From here on nobody sees the event. The caller must call [`forget`] next, after a
+/// commit.
+///
+/// The ledger and the photos in the store stay.
+///
+/// # Errors
+/// `PG002` if there is no such event, or it was deleted before; or trouble with the database.
+pub async fn flag_deleted(db: &mut PgConnection, event: EventId, actor: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT delete_event($1, $2)", event.0, actor).execute(db).await.map(|_| ())
+}
+
+/// Photos whose findings one transaction deletes. The transaction must be short, because workers
+/// that settle these photos wait for its row locks.
+const FORGOTTEN_AT_ONCE: i32 = 500;
+
+/// Deletes all findings of an event that are marked to be forgotten, batch after batch.
+///
+/// Returns the number of faces that lost data. If this call is interrupted, a worker deletes the
+/// rest.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
+    let mut faces = 0;
+    loop {
+        let batch = sqlx::query!(
+            r#"SELECT r_faces AS "faces!", r_done AS "done!" FROM forget($1, $2)"#,
+            event.0,
+            FORGOTTEN_AT_ONCE
+        )
+        .fetch_one(&mut *db)
+        .await?;
+        faces += u64::try_from(batch.faces).unwrap_or(0);
+        if batch.done {
+            return Ok(faces);
+        }
+    }
+}
+
+/// Deletes one batch of findings that an interrupted [`forget`] left. Returns the event, or `None`
+/// if nothing was left.
+pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<Option<EventId>> {
+    sqlx::query_scalar!(
+        r#"SELECT r_event AS "event: EventId" FROM forget(NULL, $1)"#,
+        FORGOTTEN_AT_ONCE
+    )
+    .fetch_one(db)
+    .await
+}

@@ -1,0 +1,124 @@
+//! The subcommands of `photogate events` that show something.
+
+use chrono::{DateTime, Utc};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::{
+    catalog::events::{self, Event},
+    cli::{End, Output, output::table, say},
+    config::Config,
+    database,
+    ids::{EventId, OrganisationId},
+    notify::progress::{Subject, Watch},
+    queue::status::{self, Queue, State},
+};
+
+/// Prints the events of an organisation, or of all.
+pub(super) async fn list(
+    organisation: Option<OrganisationId>,
+    config: &Config,
+    output: Output,
+) -> anyhow::Result<End> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let events = events::list(&mut *pool.acquire().await?, organisation).await?;
+    let header = ["Event", "Organisation", "Name", "Bib search", "Face search"];
+    output.rows(&events, &header, |event| {
+        let on = |setting| if setting { "on" } else { "off" }.to_owned();
+        vec![
+            event.id.to_string(),
+            event.organisation.to_string(),
+            event.name.clone(),
+            on(event.bib_search),
+            on(event.face_search),
+        ]
+    })?;
+    Ok(End::Ok)
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    queues: &'a [Queue],
+}
+
+/// Prints an event and its queues. With `watch`, shows a progress bar before.
+pub(super) async fn show(
+    event: EventId,
+    watch: bool,
+    config: &Config,
+    output: Output,
+) -> anyhow::Result<End> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let mut db = pool.acquire().await?;
+    if watch {
+        follow(&mut db, event, config).await?;
+    }
+    let Some(found) = events::find(&mut db, event).await? else {
+        say!("error: there is no event {event}");
+        return Ok(End::NotFound);
+    };
+    let queues = status::of_event(&mut db, event).await?;
+    output.one(&Shown { event: &found, queues: &queues }, |out| {
+        writeln!(
+            out,
+            "{} · event {} of organisation {}\n",
+            found.name, found.id, found.organisation
+        )?;
+        write!(out, "{}", table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>()))
+    })?;
+    Ok(End::Ok)
+}
+
+/// Shows a progress bar until all photos are done, or the queues with photos left are stopped.
+async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyhow::Result<()> {
+    let watch = Watch::open(config.redis_url.as_deref(), Subject::Event(event))?;
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} photos, {msg}")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    loop {
+        let queues = status::of_event(db, event).await?;
+        let sum = |of: fn(&Queue) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
+        bar.set_length(sum(photos));
+        bar.set_position(sum(|queue| queue.processed + queue.failed));
+        bar.set_message(format!("{} in progress", sum(|queue| queue.in_progress)));
+        let stands =
+            |queue: &Queue| queue.in_progress == 0 && (queue.waiting == 0 || queue.is_stopped());
+        if queues.iter().all(stands) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        watch.changed().await;
+    }
+}
+
+/// The header of a table of queues.
+pub(in crate::cli) const QUEUES: &[&str] =
+    &["Queue", "Photos", "Processed", "In progress", "Failed", "Waiting", "State"];
+
+/// A queue as a row of a table.
+pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
+    let instant = |at: DateTime<Utc>| at.format("%H:%M:%S UTC").to_string();
+    let since = queue.since.map(|at| format!(" since {}", instant(at))).unwrap_or_default();
+    let state = match queue.state {
+        State::NoCredits => format!("Paused: no credits{since}. Top up, and it resumes by itself"),
+        State::Held => {
+            let until = queue.until.map(|at| format!(" until {}", instant(at))).unwrap_or_default();
+            let owner = queue.owner.as_deref().unwrap_or("somebody");
+            let note = queue.note.as_deref().unwrap_or_default();
+            format!("Held by {owner}{since}{until} {note:?}")
+        }
+        State::Running => "Running".into(),
+        State::Idle if queue.in_progress > 0 => "Running".into(),
+        State::Idle => "Idle".into(),
+    };
+    let counts = [photos(queue), queue.processed, queue.in_progress, queue.failed, queue.waiting]
+        .map(|count| count.to_string());
+    std::iter::once(queue.operation.to_string()).chain(counts).chain([state]).collect()
+}
+
+/// Number of photos that are in the queue or have left it with an outcome.
+fn photos(queue: &Queue) -> i64 {
+    queue.processed + queue.failed + queue.in_progress + queue.waiting
+}

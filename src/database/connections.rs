@@ -1,0 +1,83 @@
+//! Connections: who this program is to PostgreSQL, and what each connection is set to.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{error::DatabaseError, schema::check_version};
+
+/// Connects as the application: it may read everything, and call the gate's functions. The login
+/// may be any member of that role.
+///
+/// # Errors
+/// See [`DatabaseError`]: the database must be there, and migrated to what this program was built
+/// for.
+pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    connect_as(url, "photogate_app", connections, STATEMENT_MAX).await
+}
+
+/// Connects as the application, for whoever does not wait longer than this for an answer.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for(
+    url: &str,
+    connections: u32,
+    statement: Duration,
+) -> Result<PgPool, DatabaseError> {
+    connect_as(url, "photogate_app", connections, statement).await
+}
+
+/// Connects as a worker: it may claim, settle and write findings, and nothing else.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_worker(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    connect_as(url, "photogate_worker", connections, STATEMENT_MAX).await
+}
+
+/// Longer than any statement takes that is well.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
+
+async fn connect_as(
+    url: &str,
+    role: &'static str,
+    connections: u32,
+    statement: Duration,
+) -> Result<PgPool, DatabaseError> {
+    let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
+    // Errors of the first connection are told apart from those of a pool that waits.
+    let mut first = options.connect().await.map_err(refused)?;
+    check_version(&mut first).await?;
+    first.close().await?;
+    let pool =
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+    Ok(pool.connect_lazy_with(options))
+}
+
+fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseError> {
+    let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
+    Ok(options
+        .application_name("photogate")
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .options([
+            ("role", role),
+            ("search_path", "photogate"),
+            // Compiling a query takes ten times as long as any of ours runs.
+            ("jit", "off"),
+            // Nothing here takes long: what does is stuck, and must not hold locks.
+            ("statement_timeout", "60s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ]))
+}
+
+fn refused(error: sqlx::Error) -> DatabaseError {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        // The role does not exist, or the login is no member of it.
+        Some("22023" | "42501" | "42704") => DatabaseError::NotMigrated,
+        _ => DatabaseError::Unreachable(error),
+    }
+}

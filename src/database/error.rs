@@ -1,0 +1,42 @@
+//! Why there is no database to work with.
+
+/// Why there is no database to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The address is no address.
+    #[error("database_url is not usable ({0}): write postgres://user@host/database")]
+    Address(sqlx::Error),
+    /// Nobody answers, or not to us.
+    #[error(
+        "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
+    )]
+    Unreachable(sqlx::Error),
+    /// Not ours, or not migrated.
+    #[error(
+        "this database has no photogate schema, or not for this user: run `photogate migrate` \
+         first (or set database_url to the right one)"
+    )]
+    NotMigrated,
+    /// Behind, or ahead.
+    #[error("the database is at migration {found} and this photogate needs {needed}: {advice}")]
+    WrongVersion {
+        /// What the database has.
+        found: i64,
+        /// What this program was built for.
+        needed: i64,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The functions in the database are not those that this program was built with.
+    #[error(
+        "the database's functions are not those of this photogate: if this is the newest one, run \
+         `photogate migrate`; if not, install the one that migrated last"
+    )]
+    OtherFunctions,
+    /// A login could not be created.
+    #[error("the login could not be created ({0}): connect as a user who may create roles")]
+    Login(sqlx::Error),
+    /// Something else.
+    #[error(transparent)]
+    Other(#[from] sqlx::Error),
+}

@@ -1,0 +1,48 @@
+//! Logins: who may connect, and as what.
+
+use std::str::FromStr;
+
+use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
+
+use super::error::DatabaseError;
+
+/// Makes (or changes the password of) a login that may act as this role, and as nothing else.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub async fn make_login(
+    url: &str,
+    login: &str,
+    password: &str,
+    role: &'static str,
+) -> Result<(), DatabaseError> {
+    let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
+    // What goes over this connection is a password: it is not logged, however long it takes.
+    let mut db =
+        address.disable_statement_logging().connect().await.map_err(DatabaseError::Unreachable)?;
+    // Names and passwords cannot be parameters of these statements: the server itself quotes them.
+    // Not `query!`, for what is asked for is the text of the next statement.
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(login)
+        .fetch_one(&mut db)
+        .await?;
+    let make = if known { "ALTER" } else { "CREATE" };
+    for (template, value) in
+        [("ROLE %1$I LOGIN NOINHERIT PASSWORD %2$L", password), ("GRANT %2$I TO %1$I", role)]
+    {
+        let template =
+            if value == role { template.to_owned() } else { format!("{make} {template}") };
+        let statement: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(template)
+            .bind(login)
+            .bind(value)
+            .fetch_one(&mut db)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut db)
+            .await
+            .map_err(DatabaseError::Login)?;
+    }
+    db.close().await?;
+    Ok(())
+}

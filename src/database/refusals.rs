@@ -1,0 +1,41 @@
+//! What the database says when it refuses, and what that means.
+
+/// The error codes of the database's functions; see `migrations/functions/README.md`.
+pub(crate) const LEASE_LOST: &str = "PG001";
+pub(crate) const NOT_FOUND: &str = "PG002";
+pub(crate) const KEY_REUSED: &str = "PG003";
+pub(crate) const NOT_ENOUGH_CREDITS: &str = "PG004";
+pub(crate) const BAD_ARGUMENT: &str = "PG006";
+pub(crate) const NO_PRICE: &str = "PG007";
+/// PostgreSQL's own, for a statement that was given up.
+pub(crate) const TOO_SLOW: &str = "57014";
+
+/// What one of our functions says when it refuses, in its own words; any other error as it is.
+pub(crate) fn sentence(error: &sqlx::Error) -> String {
+    let message =
+        error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
+    if is_code(error, NOT_FOUND) {
+        format!("there is {message}")
+    } else if is_code(error, BAD_ARGUMENT) {
+        message.to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// True for this SQLSTATE.
+pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|found| found == code)
+}
+
+/// True when the database will refuse the same thing again: bad data (class 22) or a broken
+/// constraint (class 23).
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}

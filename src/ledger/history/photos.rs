@@ -1,0 +1,62 @@
+//! The photos behind the rows of a run.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::ids::{PhotoId, RunId};
+
+/// A photo of a run, and when its credit moved.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct PhotoOfRun {
+    /// The photo's ID, a UUID.
+    pub photo: PhotoId,
+    /// The photo's key: its path in the store.
+    pub key: String,
+    /// The position in the queue. To get the next page, pass the last one as `after`.
+    pub position: i64,
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
+    pub state: String,
+    /// Why the photo failed, as a stable code.
+    pub reason: Option<String>,
+    /// The time when its credit was reserved and left the balance.
+    pub charged_at: Option<DateTime<Utc>>,
+    /// The time when its credit was refunded.
+    pub refunded_at: Option<DateTime<Utc>>,
+}
+
+/// Returns the photos of a run after a position, in the order in which they were queued. They
+/// explain the run's rows in the history.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn photos_of_run(
+    db: &mut PgConnection,
+    run: RunId,
+    after: i64,
+    most: i64,
+) -> sqlx::Result<Vec<PhotoOfRun>> {
+    sqlx::query_as!(
+        PhotoOfRun,
+        r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
+                  CASE WHEN o.state IS NOT NULL THEN o.state::text
+                       WHEN s.position IS NOT NULL THEN 'skipped'
+                       WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
+                  o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
+           FROM run r JOIN queue q USING (queue_id)
+           JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
+                     AND j.position < r.first_position + r.queued AND j.position > $2
+           JOIN photo p USING (photo_id)
+           LEFT JOIN outcome o USING (job_id)
+           LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
+           LEFT JOIN ledger taken ON taken.transaction_id = j.job_id AND taken.leg = 0
+           LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1
+                                AND back.movement = 'refund'
+           WHERE r.run_id = $1 ORDER BY j.position LIMIT $3"#,
+        run.0,
+        after,
+        most
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,37 @@
+//! The invariants of rights and triggers.
+
+use sqlx::PgConnection;
+
+use super::invariant::{Check, check};
+use crate::ids::OrganisationId;
+
+/// The invariants of rights and triggers.
+pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+    check!(
+        tx,
+        checks,
+        "ledger_is_append_only",
+        "the application cannot write money, nobody can change the ledger, and entries are sealed",
+        "SELECT NULL::bigint, format('%s may write %s', r, t)
+         FROM unnest(ARRAY['photogate_app', 'photogate_worker', 'photogate_organisation']) r,
+              unnest(ARRAY['account', 'ledger', 'link', 'month', 'usage', 'top_up', 'outcome',
+                           'in_flight', 'job', 'queue', 'run', 'hold', 'skip', 'worker']) t
+         WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
+         UNION ALL
+         SELECT NULL, 'a worker may top up'
+         WHERE has_function_privilege(
+             'photogate_worker',
+             'photogate.top_up(bigint, photogate.top_up_kind, bigint, text, text, text)',
+             'EXECUTE')
+         UNION ALL
+         SELECT NULL, format('the trigger %s of %s is not in force', name, of)
+         FROM (VALUES ('ledger', 'ledger_is_append_only'), ('ledger', 'ledger_is_sealed'),
+                      ('top_up', 'top_up_is_append_only'), ('link', 'link_is_append_only'),
+                      ('month', 'month_is_append_only')) t (of, name)
+         WHERE NOT EXISTS (
+             SELECT FROM pg_trigger
+             WHERE tgname = name AND tgrelid = ('photogate.' || of)::regclass
+               AND tgenabled = 'O')"
+    );
+    Ok(())
+}

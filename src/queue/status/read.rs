@@ -1,0 +1,83 @@
+//! Reads whole queues, with their progress.
+
+use sqlx::PgConnection;
+
+use super::queue::Queue;
+use crate::ids::EventId;
+
+/// Returns the queues of an event, one for each operation. Empty if there is no such event.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Queue>> {
+    read(db, &[], Some(event)).await
+}
+
+/// Reads the queues with these numbers, and those of an event.
+pub(super) async fn read(
+    db: &mut PgConnection,
+    numbers: &[i64],
+    event: Option<EventId>,
+) -> sqlx::Result<Vec<Queue>> {
+    sqlx::query_as!(
+        Queue,
+        r#"SELECT q.queue_id AS id, q.event_id AS "event: _", e.name AS event_name,
+                  q.organisation_id AS "organisation: _",
+                  o.name AS organisation_name, q.operation AS "operation: _",
+                  c.state AS "state!: _",
+                  CASE c.state WHEN 'held' THEN h.since
+                               WHEN 'no_credits' THEN q.paused_since END AS since,
+                  h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?",
+                  h.until AS "until?",
+                  q.tail - q.head - q.skipped AS "waiting!",
+                  least(q.tail - q.head - q.skipped, a.available) AS "funded!",
+                  u.claimed - u.committed - u.refunded AS "in_progress!",
+                  u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
+                  coalesce(s.rate, 0) AS "rate!",
+                  CASE WHEN s.rate > 0
+                       THEN least(q.tail - q.head - q.skipped, a.available) / s.rate END AS eta_seconds
+           FROM queue q JOIN event e USING (event_id)
+           JOIN organisation o ON o.organisation_id = q.organisation_id
+           JOIN account a ON a.organisation_id = q.organisation_id
+           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN q.drained THEN 'idle'
+                                           WHEN q.paused_since IS NOT NULL OR a.available = 0
+                                           THEN 'no_credits' ELSE 'running' END AS state) c
+           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed,
+                                      coalesce(sum(committed), 0) AS committed,
+                                      coalesce(sum(refunded), 0) AS refunded
+                               FROM usage WHERE usage.queue_id = q.queue_id) u
+           -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
+           CROSS JOIN LATERAL (SELECT CASE
+               WHEN u.refunded = 0 THEN 0
+               WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
+               THEN u.refunded
+               ELSE (
+               SELECT count(*) FROM outcome o
+               WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
+                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l))
+               END AS failed) f
+           LEFT JOIN LATERAL (SELECT * FROM hold
+                              WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
+                              ORDER BY since LIMIT 1) h ON true
+           -- These lookups have a LIMIT. As joins, they would be planned over all jobs, runs and outcomes.
+           CROSS JOIN LATERAL (SELECT (SELECT r.created_at FROM run r WHERE r.run_id = (
+               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > q.head
+               ORDER BY j.position LIMIT 1)) AS since) w
+           -- The rate comes from the last 200 claimed photos.
+           LEFT JOIN LATERAL (
+               SELECT count(*)
+                      / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
+               FROM job j
+               CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o
+                                   WHERE o.job_id = j.job_id LIMIT 1) x
+               WHERE j.queue_id = q.queue_id
+                 AND j.position <= q.head AND j.position > q.head - 200
+                 AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
+           WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2)
+           ORDER BY q.queue_id"#,
+        numbers,
+        event.map(|event| event.0)
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,149 @@
+//! Why a photo does not go on.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{
+    answer::{Cause, START_A_WORKER, Why, no_worker},
+    of_queues::{of, workers},
+};
+use crate::{
+    catalog::photos,
+    ids::PhotoId,
+    queue::status::{self, Queue},
+};
+
+/// Explains why a photo does not run. `None` if there is no such photo, or its event was deleted.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option<Why>> {
+    let Some(event) = photos::event_of(db, photo).await? else { return Ok(None) };
+    let jobs = sqlx::query!(
+        r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!",
+                  o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
+                  k.actor AS "skipped_by?", k.at AS "skipped_at?",
+                  greatest(j.position - q.head - 1, 0) AS "ahead!",
+                  j.position <= q.head AS "claimed!",
+                  f.since AS "since?", f.due_at AS "due_at?", f.retries AS "retries?",
+                  w.name AS "worker?",
+                  (SELECT t.reason FROM attempt t WHERE t.job_id = j.job_id
+                   ORDER BY t.number DESC LIMIT 1) AS last_reason
+           FROM job j JOIN queue q USING (queue_id) LEFT JOIN outcome o USING (job_id)
+           LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
+           LEFT JOIN in_flight f ON f.job_id = j.job_id
+           LEFT JOIN worker w ON w.worker_id = f.worker_id AND f.worker_id <> 0
+           WHERE j.photo_id = $1 ORDER BY j.queue_id, j.retry DESC"#,
+        photo.0
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let queues = status::of_event(db, event).await?;
+    let workers = workers(db).await?;
+    let mut story = Story::default();
+    for job in jobs {
+        let operation = job.operation.replace('_', " ");
+        if let Some(outcome) = job.outcome {
+            story.ended(&operation, &outcome, job.reason, job.settled_at);
+        } else if let Some(by) = job.skipped_by {
+            story.skipped(&operation, &by, job.skipped_at);
+        } else if let (true, Some(worker)) = (job.claimed, &job.worker) {
+            story.said.push(format!("{operation} is in progress on {worker}"));
+        } else if job.claimed {
+            story.put_off(&operation, job.last_reason, job.since, job.due_at);
+            if workers == 0 {
+                story.chain.push(no_worker());
+                story.advise(START_A_WORKER);
+            }
+        } else {
+            let own: Vec<Queue> =
+                queues.iter().filter(|queue| queue.id == job.queue_id).cloned().collect();
+            story.waits(&operation, of(String::new(), &own, workers), job.ahead);
+        }
+    }
+    Ok(Some(story.answer(photo)))
+}
+
+/// What is known of a photo, one operation after the other.
+#[derive(Default)]
+struct Story {
+    said: Vec<String>,
+    chain: Vec<Cause>,
+    action: Option<String>,
+}
+
+impl Story {
+    /// Keeps the first action that helps.
+    fn advise(&mut self, action: &str) {
+        self.action.get_or_insert_with(|| action.to_owned());
+    }
+
+    fn ended(
+        &mut self,
+        operation: &str,
+        outcome: &str,
+        reason: Option<String>,
+        settled_at: Option<DateTime<Utc>>,
+    ) {
+        if outcome == "processed" {
+            self.said.push(format!("{operation} is done"));
+            return;
+        }
+        let reason = reason.unwrap_or_default();
+        self.said.push(format!("{operation} failed"));
+        self.chain.push(Cause::new(
+            "failed",
+            settled_at,
+            format!("{operation} failed ({reason}), and its credit was refunded"),
+        ));
+        self.advise("fix the cause, then retry it; a retry costs one credit again");
+    }
+
+    fn skipped(&mut self, operation: &str, by: &str, at: Option<DateTime<Utc>>) {
+        self.said.push(format!("{operation} was skipped"));
+        self.chain.push(Cause::new(
+            "skipped",
+            at,
+            format!("{by} took it out of the {operation} queue"),
+        ));
+        self.advise("restore it");
+    }
+
+    fn put_off(
+        &mut self,
+        operation: &str,
+        reason: Option<String>,
+        since: Option<DateTime<Utc>>,
+        due: Option<DateTime<Utc>>,
+    ) {
+        let reason = reason.map_or_else(String::new, |reason| format!(" (last reason: {reason})"));
+        let due = due.map_or_else(String::new, |due| format!(" at {}", due.format("%H:%M:%S UTC")));
+        self.said.push(format!("{operation} will be tried again"));
+        self.chain.push(Cause::new(
+            "waits_for_retry",
+            since,
+            format!("{operation} will be tried again{reason}{due}"),
+        ));
+    }
+
+    /// The photo waits in its queue, which may be blocked; `ahead` photos come before it.
+    fn waits(&mut self, operation: &str, queue: Why, ahead: i64) {
+        self.said.push(format!("{operation} waits"));
+        self.chain.extend(queue.chain);
+        if ahead > 0 {
+            self.chain.push(Cause::new(
+                "in_line",
+                None,
+                format!("{ahead} photos are ahead of it in the {operation} queue"),
+            ));
+        }
+        self.action = self.action.take().or(queue.action);
+    }
+
+    fn answer(self, photo: PhotoId) -> Why {
+        let Self { said, chain, action } = self;
+        let answer =
+            if said.is_empty() { "no operation was requested".to_owned() } else { said.join("; ") };
+        Why { subject: format!("photo {photo}"), answer, chain, action }
+    }
+}

@@ -1,0 +1,114 @@
+//! Why an event or an organisation does not go on.
+
+use sqlx::PgConnection;
+
+use super::answer::{Cause, START_A_WORKER, Why, no_worker};
+use crate::{
+    ids::{EventId, OrganisationId},
+    ledger::credits,
+    queue::status::{self, Filter, Queue, State},
+};
+
+/// Explains why an event's photos do not run. `None` if there is no such event.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Why>> {
+    let queues = status::of_event(db, event).await?;
+    if queues.is_empty() {
+        return Ok(None);
+    }
+    let workers = workers(db).await?;
+    Ok(Some(of(format!("event {event}"), &queues, workers)))
+}
+
+/// Largest number of queues that are read for one organisation. It is more than any organisation
+/// has at once that are not drained.
+const QUEUES_MAX: i64 = 10_000;
+
+/// Explains why an organisation's photos do not run. `None` if there is no such organisation.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn organisation(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<Option<Why>> {
+    if credits::balance(db, organisation).await?.is_none() {
+        return Ok(None);
+    }
+    let filter = Filter {
+        organisation: Some(organisation),
+        busy: true,
+        most: QUEUES_MAX,
+        ..Filter::default()
+    };
+    let queues: Vec<_> =
+        status::list(db, filter).await?.into_iter().map(|(_, queue)| queue).collect();
+    let workers = workers(db).await?;
+    Ok(Some(of(format!("organisation {organisation}"), &queues, workers)))
+}
+
+/// Counts the workers that live.
+pub(super) async fn workers(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "n!" FROM worker
+           WHERE gone_at IS NULL AND worker_id <> 0 AND lease_until > clock_timestamp()"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Builds the explanation for some queues. Holds come first, because a person must lift them. Then
+/// come missing credits, and then missing workers.
+pub(super) fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
+    let waiting: i64 = queues.iter().map(|queue| queue.waiting).sum();
+    let in_progress: i64 = queues.iter().map(|queue| queue.in_progress).sum();
+    let (mut chain, mut actions) = (Vec::new(), Vec::new());
+    for queue in queues.iter().filter(|queue| queue.state == State::Held) {
+        let owner = queue.owner.as_deref().unwrap_or("somebody");
+        let note = queue.note.as_deref().filter(|note| !note.is_empty());
+        let note = note.map_or_else(String::new, |note| format!(" (\u{201c}{note}\u{201d})"));
+        let until = queue.until.map_or_else(String::new, |until| {
+            format!(" until {}", until.format("%Y-%m-%d %H:%M UTC"))
+        });
+        chain.push(Cause::new(
+            "held",
+            queue.since,
+            format!("{}, {}: held by {owner}{note}{until}", queue.event_name, queue.operation),
+        ));
+        if queue.waiting > 0 {
+            actions.push(format!(
+                "ask {owner} to lift the hold on {}, {}",
+                queue.event_name, queue.operation
+            ));
+        }
+    }
+    let unpaid: Vec<&Queue> =
+        queues.iter().filter(|queue| queue.state == State::NoCredits).collect();
+    if let Some(first) = unpaid.first() {
+        let needed: i64 = unpaid.iter().map(|queue| queue.waiting).sum();
+        let since = unpaid.iter().filter_map(|queue| queue.since).min();
+        chain.push(Cause::new(
+            "no_credits",
+            since,
+            format!(
+                "organisation {} has no credits; {needed} photos wait for credits",
+                first.organisation_name
+            ),
+        ));
+        actions.push(format!("top up {needed} credits"));
+    }
+    if workers == 0 && waiting + in_progress > 0 {
+        chain.push(no_worker());
+        actions.push(START_A_WORKER.to_owned());
+    }
+    let answer = match (waiting, in_progress, chain.is_empty()) {
+        (0, 0, _) => "nothing is waiting".to_owned(),
+        (waiting, running, true) => {
+            format!("nothing blocks it: {running} in progress, {waiting} waiting")
+        }
+        (waiting, running, false) => format!("{waiting} waiting, {running} in progress"),
+    };
+    Why { subject, answer, chain, action: actions.into_iter().next() }
+}

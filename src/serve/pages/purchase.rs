@@ -1,0 +1,138 @@
+//! Buying credits: the form, the confirmation with its price, and the purchase.
+
+use axum::{extract::State, response::Redirect};
+use maud::{Markup, html};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{Form, Page, confirm};
+use crate::{
+    catalog::organisations::{self, Price},
+    commands::{Addition, MAY_BUY, Twin},
+    ids::OrganisationId,
+    ledger::{credits::Credits, top_up::TopUpKind},
+    serve::{Service, caller::Browser, input::Query, problem::Problem, reads::balance_of},
+};
+
+/// The form that asks how many credits to buy.
+pub(super) fn form(organisation: OrganisationId) -> Markup {
+    html! {
+        details.add {
+            summary.button { "Add Credits" }
+            form method="get" action="/credits/add" {
+                input type="hidden" name="organisation" value=(organisation);
+                // The idempotency key: a form that is sent twice buys once.
+                input type="hidden" name="once" value=(Uuid::now_v7());
+                label {
+                    "How many credits?"
+                    input type="number" name="credits" min="1" max="1000000000" step="1" required;
+                }
+                p { button type="submit" { "Continue" } }
+            }
+        }
+    }
+}
+
+/// A purchase, as the forms send it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Add {
+    organisation: OrganisationId,
+    credits: Credits,
+    once: String,
+    /// The price of one credit that the confirmation page showed.
+    price: Option<String>,
+}
+
+impl Add {
+    fn check(&self, browser: &Browser) -> Result<(), Problem> {
+        browser.caller.must_be(MAY_BUY)?;
+        browser.caller.must_see(self.organisation)?;
+        if (1..=1_000_000_000).contains(&self.credits.0) {
+            Ok(())
+        } else {
+            Err(Problem::invalid("credits", "enter a number from 1 to 1,000,000,000"))
+        }
+    }
+}
+
+/// Asks for confirmation of a purchase: the credits, the price, and the new balance.
+pub(super) async fn ask(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(add): Query<Add>,
+) -> Page {
+    add.check(&browser)?;
+    let id = add.organisation;
+    let mut db = service.database.acquire().await?;
+    let balance = balance_of(&mut db, id).await?;
+    let price = organisations::find(&mut db, id).await?.and_then(|found| found.price);
+    let price = price.ok_or_else(|| {
+        Problem::conflict("purchasing_disabled", "contact support to add credits")
+    })?;
+    let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
+    let says = html! {
+        p {
+            "Buy " strong { (add.credits) } " credits for "
+            strong { (money(total)) " " (price.currency) } "."
+        }
+        p.faint {
+            "You have " (balance.available) " credits now, and will have "
+            (Credits(balance.available.0 + add.credits.0))
+            ". Photos that wait for credits resume automatically."
+        }
+    };
+    let fields = [
+        ("organisation", id.to_string()),
+        ("credits", add.credits.0.to_string()),
+        ("once", add.once),
+        ("price", price.to_string()),
+    ];
+    let back = format!("/credits?organisation={id}");
+    let question = confirm::Question {
+        title: "Add credits",
+        says,
+        yes: Some("Buy"),
+        action: "/credits/add",
+        back: &back,
+        here: "/credits",
+    };
+    Ok(question.page(&browser, &fields))
+}
+
+/// Formats an amount with at least two decimals.
+fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
+    amount = amount.normalize();
+    if amount.scale() < 2 {
+        amount.rescale(2);
+    }
+    amount
+}
+
+/// Buys the credits.
+pub(super) async fn add(
+    State(service): State<Service>,
+    form: Form<Add>,
+) -> Result<Redirect, Problem> {
+    let (browser, add) = (form.browser, form.fields);
+    add.check(&browser)?;
+    let price = add.price.as_deref().unwrap_or_default().parse();
+    let price: Price = price.map_err(|error| Problem::invalid("price", error))?;
+    let key = format!("page-{}", add.once.chars().take(64).collect::<String>());
+    let organisation = add.organisation;
+    let addition = Addition {
+        organisation,
+        kind: TopUpKind::Purchase,
+        credits: add.credits,
+        note: "",
+        idempotency_key: &key,
+        price: Some(&price),
+        twin: Twin::Waits,
+    };
+    let credited = service.commands.add_credits(&browser.caller, &addition).await?;
+    let said = match (credited.credited, credited.resumed) {
+        (false, _) => "before",
+        (true, true) => "resumed",
+        (true, false) => "added",
+    };
+    Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
+}
