@@ -1,14 +1,12 @@
 //! What ARCHITECTURE.md says about where things are.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use crate::support::{read, root};
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    let mut open = vec![root().join(folder)];
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
             let path = entry.path();
@@ -69,8 +67,7 @@ fn no_file_is_too_long_to_read() {
 /// The code map of ARCHITECTURE.md names what is there, and nothing else.
 #[test]
 fn the_code_map_is_the_tree() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let text = read("ARCHITECTURE.md");
     let (_, map) = text.split_once("## Code map").expect("there is a code map");
     let map = map.split("```").nth(1).expect("it is a fenced block");
     let named: BTreeSet<&str> = map
@@ -80,11 +77,11 @@ fn the_code_map_is_the_tree() {
         .collect();
 
     for path in named.iter().filter(|path| path.contains('/') || path.contains('.')) {
-        assert!(root.join(path).exists(), "the code map names {path}, which is not there");
+        assert!(root().join(path).exists(), "the code map names {path}, which is not there");
     }
     let listed = std::process::Command::new("git")
         .args(["ls-files"])
-        .current_dir(root)
+        .current_dir(root())
         .output()
         .expect("git is there");
     let listed = String::from_utf8(listed.stdout).unwrap();

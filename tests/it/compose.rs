@@ -9,10 +9,7 @@ use std::{
 
 use serde_yaml_ng::Value;
 
-fn read(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
-        .unwrap_or_else(|error| panic!("{file}: {error}"))
-}
+use crate::support::{read, root};
 
 fn compose() -> Value {
     serde_yaml_ng::from_str(&read("docker-compose.yml")).unwrap()
@@ -76,7 +73,7 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
             .filter_map(Value::as_str);
         for (from, _) in mounts.filter_map(|mount| mount.split_once(':')) {
             let there = if let Some(path) = from.strip_prefix("./") {
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+                root().join(path).exists()
             } else {
                 compose["volumes"].as_mapping().is_some_and(|volumes| volumes.contains_key(from))
             };
@@ -175,7 +172,8 @@ fn what_the_build_reads() -> BTreeMap<String, String> {
 }
 
 fn top_level(path: &Path) -> String {
-    let inside = path.strip_prefix(root()).expect("the build reads what is in the repository");
+    let home = root().canonicalize().unwrap();
+    let inside = path.strip_prefix(home).expect("the build reads what is in the repository");
     inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned()
 }
 
@@ -185,8 +183,4 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap()
 }

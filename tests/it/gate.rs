@@ -13,8 +13,7 @@ use crate::support::App;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_credit_pays_for_one_photo_and_no_more() {
     let app = Arc::new(App::new().await);
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 50).await;
 
     let claims = (0..16).map(|_| {
@@ -34,8 +33,7 @@ async fn the_last_credit_pays_for_one_photo_and_no_more() {
 #[tokio::test]
 async fn claim_and_reservation_are_one() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 5).await;
     let hand = app.a_worker().await;
 
@@ -61,8 +59,7 @@ async fn claim_and_reservation_are_one() {
 #[tokio::test]
 async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(2).await;
     let hand = app.a_worker().await;
     let mut db = app.db().await;
     assert!(!claim::is_claimable(&mut db).await.unwrap(), "nothing is queued");
@@ -76,9 +73,7 @@ async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothin
     let claimed = hand.claim(3).await;
     assert_eq!(claimed.len(), 2);
     assert!(!claim::is_claimable(&mut db).await.unwrap(), "the queue is paused for want of credit");
-    for reservation in claimed {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(claimed).await;
 }
 
 /// The worker polls once in ten minutes, and nobody wakes it: only asking again at once finds the photo.
@@ -86,8 +81,7 @@ async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothin
 async fn a_worker_that_was_locked_out_asks_again_at_once() {
     let mut app = App::new().await.without_redis();
     app.config.poll_milliseconds = 600_000;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 1).await;
     let mut enqueue = app.another_holds_the_queue_of(event).await;
 
@@ -109,8 +103,7 @@ async fn a_claim_is_shared_fairly_and_never_larger_than_asked() {
     let app = App::new().await;
     let mut organisations = Vec::new();
     for _ in 0..5 {
-        let organisation = app.an_organisation_with(100).await;
-        let event = app.an_event_of(organisation).await;
+        let (organisation, event) = app.an_event_with(100).await;
         app.queue(event, "ok", 40).await;
         organisations.push(organisation);
     }
@@ -131,11 +124,9 @@ async fn a_claim_is_shared_fairly_and_never_larger_than_asked() {
 #[tokio::test]
 async fn an_organisation_with_a_large_backlog_does_not_keep_a_small_one_waiting() {
     let app = App::new().await;
-    let large = app.an_organisation_with(1000).await;
-    let event = app.an_event_of(large).await;
+    let (_, event) = app.an_event_with(1000).await;
     app.queue(event, "ok", 900).await;
-    let small = app.an_organisation_with(10).await;
-    let event = app.an_event_of(small).await;
+    let (small, event) = app.an_event_with(10).await;
     app.queue(event, "ok", 2).await;
 
     let claimed = app.a_worker().await.claim(4).await;
@@ -207,8 +198,7 @@ async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
     const UPLOADS: usize = 6;
     const PHOTOS: usize = 400;
     let app = Arc::new(App::new().await);
-    let organisation = app.an_organisation_with(5000).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(5000).await;
     let uploads = (0..UPLOADS).map(|upload| {
         let app = app.clone();
         tokio::spawn(async move {

@@ -292,9 +292,8 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
 async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_snapshot() {
     let mut app = App::new().await;
     app.audited = false;
-    let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&app.owner).await.unwrap();
     // The queues to resume are read before the account is locked, as one statement would.
-    sqlx::raw_sql(
+    app.owner_runs(
         "CREATE OR REPLACE FUNCTION photogate.top_up(p_organisation bigint, p_kind photogate.top_up_kind, p_amount bigint, p_actor text, p_note text, p_key text,
              OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
          LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
@@ -310,9 +309,7 @@ async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_sna
              UPDATE queue SET paused_since = NULL WHERE queue_id = ANY (v_paused);
          END $$",
     )
-    .execute(&mut owner)
-    .await
-    .unwrap();
+    .await;
     instrument(&app.owner, &GATE).await;
     let mut scheduler = Scheduler::new(&app.owner).await;
     let hand = app.a_worker().await;

@@ -7,12 +7,11 @@ use photogate::{
 };
 use reqwest::Method;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
 
 use crate::support::{
-    App,
-    process::program,
+    App, code_of, program, refused_for_want_of_privilege,
     site::{Site, answered},
+    stderr,
 };
 
 #[tokio::test]
@@ -62,8 +61,7 @@ async fn the_same_key_with_another_amount_is_an_error() {
 #[tokio::test]
 async fn an_adjustment_takes_what_is_available_and_no_more() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     app.queue(event, "ok", 5).await;
     let hand = app.a_worker().await;
     let held = hand.claim(4).await;
@@ -76,16 +74,13 @@ async fn an_adjustment_takes_what_is_available_and_no_more() {
 
     assert_eq!(app.credits(organisation).await, (0, 4, 0));
     assert!(app.is_out_of_credit(event).await, "an adjustment to zero pauses too");
-    for reservation in held {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(held).await;
 }
 
 #[tokio::test]
 async fn the_history_adds_up_to_the_balance_at_every_step() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(6).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(6).await;
     app.queue(event, "ok", 8).await;
     let hand = app.a_worker().await;
     let adds_up = async |step: &str| {
@@ -107,20 +102,8 @@ async fn the_history_adds_up_to_the_balance_at_every_step() {
     adds_up("claimed").await;
     hand.fail(claimed.remove(0)).await;
     adds_up("refunded").await;
-    for reservation in claimed {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(claimed).await;
     adds_up("committed").await;
-}
-
-/// A CHECK, a trigger or a missing row may refuse too: only the code says that it was the privilege.
-async fn refused_for_want_of_privilege(db: &mut PgConnection, statement: &str) {
-    let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned()))
-        .execute(db)
-        .await
-        .expect_err(statement);
-    let code = refused.as_database_error().and_then(|error| error.code());
-    assert_eq!(code.as_deref(), Some("42501"), "{statement}: {refused}");
 }
 
 #[tokio::test]
@@ -152,7 +135,7 @@ async fn the_application_can_write_no_money() {
 async fn the_ledger_refuses_even_its_owner() {
     let app = App::new().await;
     app.an_organisation_with(5).await;
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    let mut owner = app.as_owner().await;
 
     for write in [
         "UPDATE photogate.ledger SET amount = 100",
@@ -207,14 +190,13 @@ async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
 #[tokio::test]
 async fn a_login_made_for_the_service_serves_and_changes_no_books_past_the_gate() {
     let mut app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     let mut migrate = program(&app.config);
     migrate.args(["migrate", "--service-login", "test_service"]);
     assert!(!migrate.output().unwrap().status.success(), "without a password");
     migrate.env("PHOTOGATE_SERVICE_PASSWORD", "pass'word");
     let made = migrate.output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(made.status.success(), "{}", stderr(&made));
     let url = app.owner.replace("user=postgres", "user=test_service");
 
     app.pool = database::connect(&url, 4).await.unwrap();

@@ -9,7 +9,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed, TestCaseError, TestRunner},
 };
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 use crate::support::App;
 
@@ -371,8 +371,7 @@ impl Real {
         let organisations = [app.an_organisation_with(0).await, app.an_organisation_with(0).await];
         let events =
             [app.an_event_of(organisations[0]).await, app.an_event_of(organisations[1]).await];
-        let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-        owner.execute("SET search_path = photogate").await.unwrap();
+        let owner = app.as_owner().await;
         let queues = [
             (events[0], "photo_processing"),
             (events[0], "ai_rotation"),

@@ -25,8 +25,8 @@ use photogate::{
 use rand::{Rng, SeedableRng};
 
 use crate::{
-    photos::{PROGRAM, an_event, samples, work_on},
-    support::{App, place},
+    photos::{PROGRAM, samples, work_on},
+    support::{App, place, root},
 };
 
 /// The models in a place of their own, by which the processes of one test are told from all others.
@@ -34,8 +34,7 @@ fn models(name: &str) -> PathBuf {
     let link = place(name);
     // From the run before.
     let _ = fs::remove_file(&link);
-    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &link)
-        .unwrap();
+    std::os::unix::fs::symlink(root().join("models"), &link).unwrap();
     link
 }
 
@@ -54,6 +53,20 @@ fn lookers(models: &Path) -> Vec<(Pid, String)> {
         .collect()
 }
 
+fn pids(models: &Path) -> Vec<Pid> {
+    lookers(models).into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// Children that look at photos, one for each slot.
+async fn a_pool(config: &Config) -> Pool {
+    Pool::open(Path::new(PROGRAM), config).await.unwrap()
+}
+
+/// A photo of the samples.
+fn sample(name: &str) -> Vec<u8> {
+    fs::read(root().join("samples").join(name)).unwrap()
+}
+
 /// CPU of a process since it started, in hundredths of a second.
 fn cpu(pid: Pid) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -64,7 +77,7 @@ fn cpu(pid: Pid) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_at_photos_is_locked_in() {
     let config = Config { models_dir: models("locked-in"), slots: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
 
     let lookers = lookers(&config.models_dir);
 
@@ -92,7 +105,7 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
     samples(&app);
     app.config.models_dir = models("killed");
     app.config.slots = 1;
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let hostile = Arc::new(AtomicBool::new(true));
     // Kills whoever looks at a photo: what a bug in a decoder would do to them.
     let killer = {
@@ -131,20 +144,18 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
 async fn who_does_not_answer_in_time_is_killed_and_replaced() {
     let config =
         Config { models_dir: models("frozen"), slots: 1, photo_seconds: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
     let [(frozen, _)] = lookers(&config.models_dir)[..] else { panic!("one slot") };
     kill(frozen, Signal::SIGSTOP).unwrap();
-    let photo = || {
-        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg")).unwrap()
-    };
 
-    let answer = search::selfie(&pool, photo()).await;
+    let answer = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
 
     assert!(
         matches!(&answer, Err(SelfieError::Crashed(why)) if why.contains("longer than 2 s")),
         "{answer:?}"
     );
-    assert!(search::selfie(&pool, photo()).await.is_ok(), "another one looks");
+    let again = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    assert!(again.is_ok(), "another one looks: {:?}", again.err());
     assert!(
         kill(frozen, None).is_err() || lookers(&config.models_dir).len() == 1,
         "the frozen one is gone"
@@ -159,7 +170,7 @@ async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
         photo_memory_megabytes: 512,
         ..Config::default()
     };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
     // 110 megapixels of 4 bytes, in a file of 100 KB.
     let mut large = Vec::new();
     image::RgbaImage::new(11_000, 10_000)
@@ -173,18 +184,16 @@ async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
         "{:?}",
         answer.map(|_| "looked at")
     );
-    let small = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg"));
-    assert!(search::selfie(&pool, small.unwrap()).await.is_ok(), "the next photo is looked at");
+    let next = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    assert!(next.is_ok(), "the next photo is looked at: {:?}", next.err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_photos_get_an_answer_and_break_nobody() {
     let config = Config { models_dir: models("broken"), slots: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
-    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-    let whole =
-        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let pool = a_pool(&config).await;
+    let before = pids(&config.models_dir);
+    let whole = ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(sample);
     let mut webp = Vec::new();
     image::load_from_memory(&whole[0])
         .unwrap()
@@ -222,7 +231,7 @@ async fn broken_photos_get_an_answer_and_break_nobody() {
         }
     }
     assert_eq!(answered, 180);
-    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let after = pids(&config.models_dir);
     assert_eq!(after, before, "nobody was replaced");
 }
 
@@ -236,11 +245,9 @@ fn with(photo: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory() {
     let config = Config { models_dir: models("bombs"), slots: 1, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
-    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-    let [jpeg, png] =
-        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let pool = a_pool(&config).await;
+    let before = pids(&config.models_dir);
+    let [jpeg, png] = ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(sample);
     let frame = jpeg.windows(2).position(|two| matches!(two, [0xFF, 0xC0..=0xC2])).unwrap();
     let huge = [0xFF, 0xDC, 0xFF, 0xDC];
     let scan = jpeg.windows(2).position(|two| two == [0xFF, 0xDA]).unwrap();
@@ -276,7 +283,7 @@ async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory()
         };
         assert!(!error.code().is_empty(), "{name}");
     }
-    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let after = pids(&config.models_dir);
     assert_eq!(after, before, "nobody was replaced");
     let status = fs::read_to_string(format!("/proc/{}/status", after[0])).unwrap();
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -10,11 +10,14 @@ use photogate::{
 };
 use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
-use crate::support::{
-    App,
-    site::{Site, answered},
+use crate::{
+    photos::{samples, work_on},
+    support::{
+        App, place,
+        site::{Site, answered},
+    },
 };
 
 /// An organisation with a little of everything.
@@ -343,7 +346,7 @@ async fn what_is_answered_has_the_shape_that_is_documented_and_so_have_the_examp
             answers.insert(name.to_owned(), answer);
         }
     }
-    let kept = crate::support::place("answers.json");
+    let kept = place("answers.json");
     std::fs::write(&kept, serde_json::to_string_pretty(&answers).unwrap()).unwrap();
     assert!(wrong.is_empty(), "{wrong:#?}; what was answered is in {}", kept.display());
 }
@@ -367,8 +370,7 @@ fn plain(path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(2).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Pipeline, Some(organisation)).await;
     let path = format!("/v1/events/{event}/runs");
@@ -424,8 +426,7 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_waits_for_nobody_and_is_true() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(3).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(3).await;
     app.queue(event, "ok", 4).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
@@ -440,7 +441,7 @@ async fn a_dry_run_waits_for_nobody_and_is_true() {
         site.post(&path, &token, body).await
     };
     // Somebody has the queue, and the account.
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    let mut owner = app.as_owner().await;
     let mut busy = owner.begin().await.unwrap();
     sqlx::query("SELECT FROM photogate.queue, photogate.account FOR UPDATE")
         .execute(&mut *busy)
@@ -469,7 +470,7 @@ async fn a_dry_run_waits_for_nobody_and_is_true() {
 async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(10).await;
-    let store = crate::photos::samples(&app);
+    let store = samples(&app);
     std::fs::write(store.join("marathon/notes.txt"), "no photo").unwrap();
     let event = app.an_event_of(organisation).await;
     let site = Site::of(&app).await;
@@ -602,8 +603,7 @@ async fn every_answer_says_how_it_may_be_used_and_every_no_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn why_names_what_has_to_be_undone_first_and_the_one_thing_to_do() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(0).await;
     app.queue(event, "ok", 3).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Operator, None).await;
@@ -635,18 +635,14 @@ async fn why_names_what_has_to_be_undone_first_and_the_one_thing_to_do() {
     assert_eq!(listed["items"][2]["processing"], "paused");
     let (codes, _) = why(format!("/v1/photos/{photo}/why")).await;
     assert_eq!(codes, causes(&["held", "no_worker", "in_line"]));
-    let said = crate::support::photogate(&app.config, &["why", "event", &event.to_string()]);
-    assert!(
-        String::from_utf8_lossy(&said.stdout).contains("Do: ask ops@photogate.example"),
-        "{said:?}"
-    );
+    let said = app.says(&["why", "event", &event.to_string()]);
+    assert!(said.contains("Do: ask ops@photogate.example"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_hold_is_not_lifted_by_a_top_up_and_ends_by_itself_when_it_should() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(0).await;
     app.queue(event, "ok", 1).await;
     let site = Site::of(&app).await;
     let operator = app.a_token(Role::Operator, None).await;
@@ -690,8 +686,7 @@ async fn an_operators_hold_is_not_lifted_by_a_top_up_and_ends_by_itself_when_it_
 async fn what_changes_is_told_as_it_changes_with_redis_and_without() {
     for redis in [true, false] {
         let app = if redis { App::new().await } else { App::new().await.without_redis() };
-        let organisation = app.an_organisation_with(1).await;
-        let event = app.an_event_of(organisation).await;
+        let (organisation, event) = app.an_event_with(1).await;
         app.queue(event, "ok", 1).await;
         let site = Site::of(&app).await;
         let token = app.a_token(Role::Organiser, Some(organisation)).await;
@@ -716,9 +711,9 @@ async fn what_changes_is_told_as_it_changes_with_redis_and_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn photos_are_listed_with_state_and_found_by_number() {
     let app = App::new().await;
-    crate::photos::samples(&app);
-    let (organisation, event) = crate::photos::an_event(&app).await;
-    crate::photos::work_on(
+    samples(&app);
+    let (organisation, event) = app.an_event_with(10).await;
+    work_on(
         &app,
         event,
         Operation::PhotoProcessing,
