@@ -47,7 +47,8 @@ async fn months_begin_and_end_in_the_organisations_time_zone() {
     app.queue(event, "ok", 20).await;
     let hand = app.a_worker().await;
 
-    // Summer time ended on 25 October: November begins at 23:00 UTC, an hour later than October did.
+    // Summer time ended on 25 October: November begins at 23:00 UTC, an hour later than October
+    // did.
     app.set_the_clock("2026-10-31T22:59:59Z").await;
     let mut held = hand.claim(8).await;
     app.set_the_clock("2026-10-31T23:00:00Z").await;
@@ -443,7 +444,8 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
             let mut stream = std::net::TcpStream::connect(address).ok()?;
             stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
             stream.read_to_string(&mut answer).ok()?;
-            let metric = "photogate_books_drift{kind=\"incremental\",invariant=\"accounts_match_their_chains\"} ";
+            let metric = "photogate_books_drift{kind=\"incremental\",\
+                          invariant=\"accounts_match_their_chains\"} ";
             answer.lines().find_map(|line| line.strip_prefix(metric)?.parse::<i64>().ok())
         })
     };
@@ -461,7 +463,12 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
     })
     .await;
     app.until("it is kept", async || {
-        app.count("SELECT count(*) FROM reconciliation WHERE violations = 1 AND broken->0->>'invariant' = 'accounts_match_their_chains'").await > 0
+        app.count(
+            "SELECT count(*) FROM reconciliation WHERE violations = 1 \
+             AND broken->0->>'invariant' = 'accounts_match_their_chains'",
+        )
+        .await
+            > 0
     })
     .await;
     app.owner_runs("UPDATE account SET available = 5, spent = 0").await;

@@ -14,7 +14,8 @@ use sqlx::{Connection, Executor};
 
 use crate::support::{App, photogate, place};
 
-/// Some of everything: top-ups with difficult words, reservations, commits, refunds, by two organisations.
+/// Some of everything: top-ups with difficult words, reservations, commits, refunds, by two
+/// organisations.
 async fn an_app_with_a_ledger() -> App {
     let app = App::new().await;
     for _ in 0..2 {
@@ -68,7 +69,8 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
     for (change, entry, words) in [
         ("UPDATE ledger SET amount = 2000 WHERE organisation_id = 2 AND entry = 1", 1, "totals"),
         (
-            "UPDATE ledger SET movement = 'commit' WHERE organisation_id = 2 AND movement = 'refund'",
+            "UPDATE ledger SET movement = 'commit' WHERE organisation_id = 2 \
+             AND movement = 'refund'",
             9,
             "",
         ),
@@ -79,17 +81,20 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
         ),
         ("UPDATE ledger SET worker_id = 7 WHERE organisation_id = 2 AND entry = 5", 3, "worker"),
         (
-            "UPDATE top_up SET note = 'nothing' WHERE organisation_id = 2 AND kind = 'free_credits'",
+            "UPDATE top_up SET note = 'nothing' WHERE organisation_id = 2 \
+             AND kind = 'free_credits'",
             2,
             "hash",
         ),
         (
-            "UPDATE top_up SET price_per_credit = 1 WHERE organisation_id = 2 AND kind = 'purchase'",
+            "UPDATE top_up SET price_per_credit = 1 WHERE organisation_id = 2 \
+             AND kind = 'purchase'",
             1,
             "hash",
         ),
         (
-            "UPDATE link SET available = available + 1 WHERE organisation_id = 2 AND first_entry = 3",
+            "UPDATE link SET available = available + 1 WHERE organisation_id = 2 \
+             AND first_entry = 3",
             3,
             "totals",
         ),
@@ -102,7 +107,8 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
         ("DELETE FROM link WHERE organisation_id = 2 AND first_entry = 3", 9, "no link seals"),
         ("DELETE FROM link WHERE organisation_id = 2 AND first_entry > 8", 9, "the chain seals 8"),
         (
-            "INSERT INTO ledger SELECT 999999, 0, 'top_up', 2, max(entry) + 1, 1000, NULL FROM ledger WHERE organisation_id = 2",
+            "INSERT INTO ledger SELECT 999999, 0, 'top_up', 2, max(entry) + 1, 1000, NULL \
+             FROM ledger WHERE organisation_id = 2",
             13,
             "the chain seals",
         ),
@@ -141,7 +147,11 @@ async fn a_chain_that_was_written_anew_lacks_the_link_that_was_noted() {
         "UPDATE top_up SET amount = amount + 1000 WHERE organisation_id = 2 AND kind = 'purchase'",
     )
     .await;
-    app.tamper("UPDATE account SET funded = funded + 1000, available = available + 1000 WHERE organisation_id = 2").await;
+    app.tamper(
+        "UPDATE account SET funded = funded + 1000, available = available + 1000 \
+         WHERE organisation_id = 2",
+    )
+    .await;
     app.owner_runs(
         "SET session_replication_role = replica;
          CREATE TEMPORARY TABLE old AS SELECT * FROM ledger WHERE organisation_id = 2;
@@ -212,8 +222,16 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     app.tamper("INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1 FROM photo").await;
     app.tamper("INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
     app.tamper("INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
-    app.tamper("INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) FROM photo").await;
-    app.tamper("INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' FROM queue").await;
+    app.tamper(
+        "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) \
+         FROM photo",
+    )
+    .await;
+    app.tamper(
+        "INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' \
+         FROM queue",
+    )
+    .await;
     app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
 
     let mut counts = Vec::new();
@@ -258,9 +276,12 @@ async fn every_table_is_secured_or_known_not_to_be() {
 
     let open = app
         .count(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace AND relkind = 'r' AND NOT relrowsecurity
-             AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation', 'functions_applied')
-             OR relname IN ('worker', 'attempt', 'reconciliation', 'functions_applied') AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace \
+             AND relkind = 'r' AND NOT relrowsecurity
+             AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation', \
+                 'functions_applied')
+             OR relname IN ('worker', 'attempt', 'reconciliation', 'functions_applied') \
+                 AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
         )
         .await;
 

@@ -45,10 +45,8 @@ async fn an_event_is_run_from_the_command_line_alone() {
     app.until("the credits are used up", async || shown()["processed"] == 2).await;
     assert_eq!(shown()["state"], "no_credits");
 
-    assert_eq!(
-        run(&["credits", "grant", &organisation, "5", "--key", "gift", "--kind", "free_credits"])["resumed"],
-        true
-    );
+    let grant = ["credits", "grant", &organisation, "5", "--key", "gift", "--kind", "free_credits"];
+    assert_eq!(run(&grant)["resumed"], true);
     app.until("the rest is done", async || shown()["processed"] == 3).await;
     assert_eq!(run(&["jobs", "failures", &event])[0]["reason"], "corrupt");
     assert_eq!(run(&["jobs", "retry", &event, "--dry-run"])[0]["credits"], 1);

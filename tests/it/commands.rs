@@ -8,7 +8,8 @@ use photogate::{
 
 use crate::support::App;
 
-/// Somebody switches face search on while another, who read that it is off, switches it off: the later change counts.
+/// Somebody switches face search on while another, who read that it is off, switches it off: the
+/// later change counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read() {
     let app = App::new().await;

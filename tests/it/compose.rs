@@ -107,8 +107,8 @@ fn the_dockerfile_copies_everything_the_build_reads() {
     assert!(dockerfile.contains("ENTRYPOINT [\"photogate\"]"));
 }
 
-/// Photos that are copied into the volume belong to root, and so does the directory then: what photogate writes below it
-/// must have a place of its own already.
+/// Photos that are copied into the volume belong to root, and so does the directory then: what
+/// photogate writes below it must have a place of its own already.
 #[test]
 fn the_image_has_a_place_for_what_workers_write() {
     let dockerfile = read("Dockerfile");

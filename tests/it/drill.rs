@@ -89,14 +89,30 @@ async fn the_tally_sees_each_kind_of_harm() {
         ("DELETE FROM job WHERE position = 2", |tally| tally.lost),
         ("DELETE FROM outcome WHERE state = 'failed'", |tally| tally.lost),
         (
-            "INSERT INTO ledger SELECT transaction_id + 1000000, leg, movement, organisation_id, entry + 1000, amount, worker_id FROM ledger WHERE movement = 'commit';
-             INSERT INTO job SELECT queue_id, position + 1000, job_id + 1000000, photo_id, run_id, 1 FROM job",
+            "INSERT INTO ledger SELECT transaction_id + 1000000, leg, movement, organisation_id, \
+             entry + 1000, amount, worker_id FROM ledger WHERE movement = 'commit';
+             INSERT INTO job SELECT queue_id, position + 1000, job_id + 1000000, photo_id, run_id, \
+                 1 FROM job",
             |tally| tally.charged_twice,
         ),
-        ("INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() FROM job LIMIT 1", |tally| tally.stuck),
-        ("UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() WHERE tail > 0", |tally| tally.stranded),
-        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| tally.late_settles_accepted),
-        ("INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' FROM outcome LIMIT 1", |tally| tally.late_settles_accepted),
+        (
+            "INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() \
+             FROM job LIMIT 1",
+            |tally| tally.stuck,
+        ),
+        (
+            "UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() \
+             WHERE tail > 0",
+            |tally| tally.stranded,
+        ),
+        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| {
+            tally.late_settles_accepted
+        }),
+        (
+            "INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' \
+             FROM outcome LIMIT 1",
+            |tally| tally.late_settles_accepted,
+        ),
         ("UPDATE account SET available = available + 1, funded = funded + 1", |tally| tally.drift),
         ("UPDATE link SET hash = sha256('x') WHERE first_entry = 1", |tally| tally.drift),
     ];

@@ -1,4 +1,5 @@
-//! What is seen, on races that are drawn: how much of it is right, as a threshold, on photos that nobody ran in.
+//! What is seen, on races that are drawn: how much of it is right, as a threshold, on photos that
+//! nobody ran in.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -54,8 +54,8 @@ async fn claim_and_reservation_are_one() {
     assert_eq!(app.count("SELECT count(*) FROM ledger WHERE movement = 'reserve'").await, 3);
 }
 
-/// An enqueue holds its queue's lock until it has committed. A claim that meets it comes back empty, and the worker must
-/// not take that for "nothing waits".
+/// An enqueue holds its queue's lock until it has committed. A claim that meets it comes back
+/// empty, and the worker must not take that for "nothing waits".
 #[tokio::test]
 async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothing() {
     let app = App::new().await;
@@ -76,7 +76,8 @@ async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothin
     hand.succeed_all(claimed).await;
 }
 
-/// The worker polls once in ten minutes, and nobody wakes it: only asking again at once finds the photo.
+/// The worker polls once in ten minutes, and nobody wakes it: only asking again at once finds the
+/// photo.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_locked_out_asks_again_at_once() {
     let mut app = App::new().await.without_redis();

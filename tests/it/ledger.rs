@@ -212,7 +212,8 @@ async fn a_login_made_for_the_service_serves_and_changes_no_books_past_the_gate(
 
     for change in [
         "UPDATE account SET available = 1000",
-        "INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) VALUES (1, 0, 'top_up', 1, 9, 9)",
+        "INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) \
+         VALUES (1, 0, 'top_up', 1, 9, 9)",
         "DELETE FROM top_up",
         "UPDATE outcome SET state = 'processed'",
         "UPDATE audit_log SET actor = 'nobody'",

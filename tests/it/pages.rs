@@ -1,5 +1,5 @@
-//! The pages, in a real browser: what people come for, from the first click to the last. Screenshots are kept in
-//! `.photogate/screenshots`.
+//! The pages, in a real browser: what people come for, from the first click to the last.
+//! Screenshots are kept in `.photogate/screenshots`.
 
 use fantoccini::Locator;
 use photogate::{
@@ -336,9 +336,10 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
             let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
             assert_eq!(fits, true, "{page} fits the width of a {name}");
-            let nameless = "return [...document.querySelectorAll('input:not([type=hidden]),select')].filter(field => !field.labels.length).length";
+            let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
+                 .filter(field => !field.labels.length).length";
             assert_eq!(
-                browser.page.execute(nameless, Vec::new()).await.unwrap(),
+                browser.page.execute(unnamed, Vec::new()).await.unwrap(),
                 0,
                 "every field of {page} has a name"
             );

@@ -37,7 +37,12 @@ async fn zero_pauses_all_events_of_the_organisation_in_the_transaction_that_spen
     let paused_with = app
         .count("SELECT count(DISTINCT xmin::text) FROM queue WHERE paused_since IS NOT NULL")
         .await;
-    let spent_with = app.count("SELECT count(*) FROM account a JOIN queue q USING (organisation_id) WHERE q.paused_since IS NOT NULL AND a.xmin = q.xmin").await;
+    let spent_with = app
+        .count(
+            "SELECT count(*) FROM account a JOIN queue q USING (organisation_id) \
+             WHERE q.paused_since IS NOT NULL AND a.xmin = q.xmin",
+        )
+        .await;
     assert_eq!(
         (paused_with, spent_with),
         (1, 3),
@@ -117,8 +122,8 @@ async fn a_top_up_racing_the_claim_that_drains_strands_nothing() {
     }
 }
 
-/// The race as it was found: the top-up reads the queue before it waits for the account, the claim pauses it meanwhile.
-/// Each order of the two, driven by hand.
+/// The race as it was found: the top-up reads the queue before it waits for the account, the claim
+/// pauses it meanwhile. Each order of the two, driven by hand.
 #[tokio::test]
 async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
     for claim_first in [true, false] {

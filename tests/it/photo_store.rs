@@ -134,7 +134,8 @@ impl Drop for S3 {
 const MAKE_BUCKET: &str = "
 import boto3, botocore, sys
 config = botocore.config.Config(retries={'max_attempts': 60, 'mode': 'standard'}, connect_timeout=2)
-s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='test', aws_secret_access_key='test', config=config)
+s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', \
+    aws_access_key_id='test', aws_secret_access_key='test', config=config)
 import time
 for _ in range(200):
     try:

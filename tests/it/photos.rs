@@ -98,7 +98,14 @@ async fn faces_and_bib_numbers_are_found_and_nobody_is_a_success_too() {
         0,
         "face search is off"
     );
-    assert_eq!(app.count("SELECT count(*) FROM bib b JOIN looked_at l USING (photo_id) WHERE x < 0 OR y < 0 OR x + b.width > l.width OR y + b.height > l.height").await, 0);
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM bib b JOIN looked_at l USING (photo_id) WHERE x < 0 OR y < 0 \
+             OR x + b.width > l.width OR y + b.height > l.height"
+        )
+        .await,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,7 +111,8 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
     let killer = {
         let (models, hostile) = (app.config.models_dir.clone(), hostile.clone());
         std::thread::spawn(move || {
-            // Whoever is locked in and has computed since, looks at a photo: saying that it is ready takes nothing.
+            // Whoever is locked in and has computed since, looks at a photo: saying that it is
+            // ready takes nothing.
             let mut ready = HashMap::new();
             while hostile.load(Ordering::Relaxed) {
                 for (pid, status) in lookers(&models) {

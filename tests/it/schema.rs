@@ -13,7 +13,8 @@ async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay()
     let before = (app.count(triggers).await, app.count(functions).await);
     assert!(before.0 > 3 && before.1 > 30, "{before:?}");
 
-    // As another version of photogate would have left it: an overload, another signature, one that is no more.
+    // As another version of photogate would have left it: an overload, another signature, one that
+    // is no more.
     app.owner_runs(
         "CREATE FUNCTION claim(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
          DROP FUNCTION lift_hold;

@@ -1,4 +1,5 @@
-//! Photos are found by number and by face, by a start list's leave; and what may not be kept is not kept.
+//! Photos are found by number and by face, by a start list's leave; and what may not be kept is not
+//! kept.
 
 use std::path::Path;
 

@@ -52,7 +52,8 @@ const OWNERS: &[Role] = &[Role::Organiser, Role::Staff];
 const MAKERS: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
 const STAFF: &[Role] = &[Role::Staff];
 
-/// Every endpoint: who may, what is sent, and what comes of it. `{…}` is filled from the stage; what is `new` is made anew.
+/// Every endpoint: who may, what is sent, and what comes of it. `{…}` is filled from the stage;
+/// what is `new` is made anew.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)> {
     let none = || Value::Null;
@@ -163,7 +164,12 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             "POST",
             "/v1/people",
             OWNERS,
-            json!({ "email": "{new address}", "password": "correct horse battery", "role": "finance", "organisation": "{organisation}" }),
+            json!({
+                "email": "{new address}",
+                "password": "correct horse battery",
+                "role": "finance",
+                "organisation": "{organisation}",
+            }),
             201,
         ),
         ("GET", "/v1/people", OWNERS, none(), 200),
@@ -392,7 +398,14 @@ async fn a_dry_run_tells_the_funding_plan_and_changes_nothing() {
         (&plan["shortfall"], &plan["will_finish"], &plan["runs"]),
         (&json!(1), &json!(2), &json!([]))
     );
-    assert_eq!(app.count("SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM photo) + (SELECT count(*) FROM audit_log)").await, 0);
+    assert_eq!(
+        app.count(
+            "SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM photo) + (SELECT count(*) \
+             FROM audit_log)"
+        )
+        .await,
+        0
+    );
 
     let mut reject = keys.clone();
     reject["on_insufficient"] = "reject".into();
@@ -437,7 +450,12 @@ async fn a_dry_run_waits_for_nobody_and_is_true() {
     let path = format!("/v1/events/{event}/runs");
     let keys: Vec<_> = [1, 2, 3, 4, 5, 6, 6].map(|n| format!("rehearsal/ok/{n}")).into();
     let run = async |dry_run: bool, on_insufficient: &str| {
-        let body = json!({ "operation": "photo_processing", "keys": keys, "dry_run": dry_run, "on_insufficient": on_insufficient });
+        let body = json!({
+            "operation": "photo_processing",
+            "keys": keys,
+            "dry_run": dry_run,
+            "on_insufficient": on_insufficient,
+        });
         site.post(&path, &token, body).await
     };
     // Somebody has the queue, and the account.
@@ -461,7 +479,11 @@ async fn a_dry_run_waits_for_nobody_and_is_true() {
     }
     assert_eq!((&done["queued"], &done["shortfall"]), (&json!(2), &json!(2)));
     assert_eq!(run(false, "reject").await.0, 202, "what is queued already costs nothing");
-    let more = json!({ "operation": "photo_processing", "keys": ["rehearsal/ok/7"], "on_insufficient": "reject" });
+    let more = json!({
+        "operation": "photo_processing",
+        "keys": ["rehearsal/ok/7"],
+        "on_insufficient": "reject",
+    });
     assert_eq!(site.post(&path, &token, more).await.0, 402);
     assert_eq!(app.processing(event).await.waiting, 4);
 }
@@ -534,7 +556,8 @@ async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     assert_eq!(site.get("/v1/events", secret).await.0, 401);
     let (_, tokens) = site.get("/v1/tokens", &organiser).await;
     assert!(!tokens.to_string().contains(&secret[10..]), "{tokens}");
-    let kept = "SELECT count(*) FROM token t WHERE t::text LIKE '%' || (SELECT hint FROM token WHERE token_id = t.token_id) || '_%'";
+    let kept = "SELECT count(*) FROM token t WHERE t::text LIKE '%' || (SELECT hint FROM token \
+                WHERE token_id = t.token_id) || '_%'";
     assert_eq!(app.count(kept).await, 2, "the hint is there");
     let operator = json!({ "name": "more", "role": "operator" });
     assert_eq!(site.post("/v1/tokens", &organiser, operator).await.0, 403);

@@ -59,16 +59,20 @@ async fn a_settle_under_a_lease_that_ran_out_changes_nothing() {
     let held = late.claim_one().await;
     app.let_the_lease_run_out(late.worker).await;
 
-    let refused = sqlx::query("SELECT settle($1, ARRAY[$2], ARRAY[1], ARRAY['processed']::outcome_state[], ARRAY[NULL], ARRAY[NULL])")
-        .bind(late.worker.0)
-        .bind(held.job().0)
-        .execute(&app.pool)
-        .await;
+    let refused = sqlx::query(
+        "SELECT settle($1, ARRAY[$2], ARRAY[1], ARRAY['processed']::outcome_state[], ARRAY[NULL], \
+         ARRAY[NULL])",
+    )
+    .bind(late.worker.0)
+    .bind(held.job().0)
+    .execute(&app.pool)
+    .await;
 
     assert!(refused.is_err());
     assert_eq!(app.credits(organisation).await, (2, 1, 0));
 
-    // Nobody took the lease away, so the worker may say that it lives, and then it is its own to settle.
+    // Nobody took the lease away, so the worker may say that it lives, and then it is its own to
+    // settle.
     assert!(late.succeed(held).await);
     assert_eq!(app.credits(organisation).await, (2, 0, 1));
 }
@@ -81,12 +85,15 @@ async fn a_settle_that_arrives_twice_changes_nothing_the_second_time() {
     let hand = app.a_worker().await;
     let claimed = hand.claim_one().await;
     let settle = async || {
-        let settled: Vec<i64> = sqlx::query_scalar("SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])")
-            .bind(hand.worker.0)
-            .bind(claimed.job().0)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap();
+        let settled: Vec<i64> = sqlx::query_scalar(
+            "SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], \
+             ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])",
+        )
+        .bind(hand.worker.0)
+        .bind(claimed.job().0)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
         settled.len()
     };
 

@@ -1,4 +1,5 @@
-//! Credits that come in over HTTP: once, whatever becomes of the connection, the price or the service.
+//! Credits that come in over HTTP: once, whatever becomes of the connection, the price or the
+//! service.
 
 use photogate::{access::Role, catalog::organisations, ids::OrganisationId};
 use reqwest::{Method, StatusCode};
@@ -125,7 +126,8 @@ async fn a_service_that_dies_between_the_commit_and_the_answer_has_credited_once
     sqlx::raw_sql(
         "CREATE FUNCTION photogate.test_waits() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
              'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END';
-         CREATE CONSTRAINT TRIGGER test_waits AFTER INSERT ON photogate.top_up DEFERRABLE INITIALLY DEFERRED
+         CREATE CONSTRAINT TRIGGER test_waits AFTER INSERT ON photogate.top_up DEFERRABLE \
+             INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION photogate.test_waits();
          SELECT pg_advisory_lock(4711)",
     )

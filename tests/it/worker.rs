@@ -1,4 +1,5 @@
-//! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for twice.
+//! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for
+//! twice.
 
 use std::time::Duration;
 
@@ -66,7 +67,14 @@ async fn a_photo_that_takes_its_worker_down_three_times_is_quarantined_and_spare
         .await,
         1
     );
-    assert_eq!(app.count("SELECT count(*) FROM attempt a JOIN outcome o USING (job_id) WHERE o.state = 'quarantined' AND a.ended = 'worker_gone'").await, 3);
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM attempt a JOIN outcome o USING (job_id) \
+             WHERE o.state = 'quarantined' AND a.ended = 'worker_gone'"
+        )
+        .await,
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,8 +241,10 @@ async fn connections_that_are_cut_lose_nothing() {
     let owner = tokio::sync::Mutex::new(owner);
     app.until("most are done", async || {
         sqlx::query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'photogate'
-             AND pid <> pg_backend_pid() AND query ~ 'claim|settle|adopt|heartbeat' ORDER BY random() LIMIT 1",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'photogate'
+             AND pid <> pg_backend_pid() AND query ~ 'claim|settle|adopt|heartbeat' \
+                 ORDER BY random() LIMIT 1",
         )
         .execute(&mut *owner.lock().await)
         .await

@@ -131,8 +131,8 @@ impl Browser {
     /// Presses the first button, or what looks like one, with this name.
     pub async fn press(&self, name: &str) {
         let path = format!(
-            "(//button[normalize-space()='{name}'] | //summary[normalize-space()='{name}'] \
-             | //a[normalize-space()='{name}'])[1]"
+            "(//button[normalize-space()='{name}'] | //summary[normalize-space()='{name}'] | \
+             //a[normalize-space()='{name}'])[1]"
         );
         let button = self.page.wait().for_element(Locator::XPath(&path)).await.expect(name);
         button.click().await.expect("it can be pressed");

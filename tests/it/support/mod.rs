@@ -1,4 +1,5 @@
-//! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
+//! What the tests say in a word. Each test has a database of its own; when it is done, its books
+//! are audited.
 
 pub mod browser;
 pub mod process;
@@ -47,7 +48,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use process::{Process, photogate, program, stderr, stdout};
 
-/// How long a test waits for what must happen by itself. Generous: a busy machine is no broken promise.
+/// How long a test waits for what must happen by itself. Generous: a busy machine is no broken
+/// promise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The servers that all tests share; they stop when the test process ends.
@@ -462,8 +464,8 @@ impl App {
 
     /// Waits until a session waits for a lock that another one has.
     pub async fn until_somebody_waits_for_a_lock(&self) {
-        let waiting = "SELECT count(*) FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
         self.until("somebody waits for a lock", async || self.count(waiting).await > 0).await;
     }
 
@@ -549,7 +551,8 @@ impl Hand<'_> {
             .expect("it adopts")
     }
 
-    /// As soon as the dead may be declared dead: a server that has just started gives everybody time.
+    /// As soon as the dead may be declared dead: a server that has just started gives everybody
+    /// time.
     pub async fn adopt_from_the_dead(&self, most: usize) -> Vec<Reservation> {
         let began = tokio::time::Instant::now();
         loop {
