@@ -53,9 +53,11 @@ fn compose_brings_up_postgres_redis_a_migration_and_workers() {
 fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
     let known = serde_json::to_value(photogate::config::Config::default()).unwrap();
     let compose = compose();
+    let (mut settings, mut places) = (0, 0);
     for (name, service) in compose["services"].as_mapping().unwrap() {
+        let environment = service.get("environment").into_iter();
         let environment =
-            service.get("environment").and_then(Value::as_mapping).into_iter().flatten();
+            environment.flat_map(|all| all.as_mapping().expect("the environment has names"));
         for setting in
             environment.filter_map(|(setting, _)| setting.as_str()?.strip_prefix("PHOTOGATE_"))
         {
@@ -64,6 +66,7 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
                     || ["WORKER_PASSWORD", "SERVICE_PASSWORD"].contains(&setting),
                 "{name:?} sets {setting}"
             );
+            settings += 1;
         }
         let mounts = service
             .get("volumes")
@@ -78,8 +81,10 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
                 compose["volumes"].as_mapping().is_some_and(|volumes| volumes.contains_key(from))
             };
             assert!(there, "{name:?} mounts {from}");
+            places += 1;
         }
     }
+    assert!(settings > 5 && places > 2, "{settings} settings and {places} mounts were looked at");
 }
 
 #[test]

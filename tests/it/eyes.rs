@@ -24,6 +24,7 @@ fn on_drawn_races_nearly_all_numbers_and_faces_are_found_and_nothing_is_turned_w
     let races = root().join("samples/races");
     let labels: BTreeMap<String, Label> =
         serde_json::from_slice(&fs::read(races.join("labels.json")).unwrap()).unwrap();
+    assert_eq!(labels.len(), 24, "races that are drawn");
     let mut eyes = Eyes::open(&root().join("models")).unwrap();
     let (mut right, mut wrong, mut missed) = (0usize, Vec::new(), Vec::new());
     let (mut people, mut faces_found, mut turned_right, mut views) = (0, 0, 0, 0);

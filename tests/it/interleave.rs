@@ -274,6 +274,7 @@ async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
             combinations += 1;
         }
     }
+    assert!(ways > combinations, "{ways} interleavings of {combinations} pairs");
     eprintln!("{combinations} pairs, {ways} interleavings");
 }
 
@@ -291,6 +292,7 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
     )
     .await;
 
+    assert!(ways > 2, "{ways} interleavings of three");
     eprintln!("three at once: {ways} interleavings");
 }
 

@@ -11,7 +11,7 @@ use proptest::{
 };
 use sqlx::{Executor, PgConnection, Row};
 
-use crate::support::App;
+use crate::support::{App, code_of};
 
 const CRASHES_MAX: i16 = 3;
 /// Photos of an event.
@@ -347,10 +347,16 @@ impl Model {
         }
     }
 
-    fn top_up(&mut self, organisation: usize, amount: i64, key: usize) -> bool {
-        let known = self.top_ups.get(&(organisation, key));
-        if amount == 0 || known.is_some() || self.accounts[organisation].available + amount < 0 {
-            return known == Some(&amount);
+    /// The error is the SQLSTATE with which the gate must refuse.
+    fn top_up(&mut self, organisation: usize, amount: i64, key: usize) -> Result<(), &'static str> {
+        if amount == 0 {
+            return Err("23514");
+        }
+        if let Some(known) = self.top_ups.get(&(organisation, key)) {
+            return if *known == amount { Ok(()) } else { Err("PG003") };
+        }
+        if self.accounts[organisation].available + amount < 0 {
+            return Err("PG004");
         }
         self.top_ups.insert((organisation, key), amount);
         let account = &mut self.accounts[organisation];
@@ -360,7 +366,7 @@ impl Model {
         } else {
             self.pause_if_empty(organisation);
         }
-        true
+        Ok(())
     }
 }
 
@@ -663,12 +669,9 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             let done = real
                 .sql(format!("SELECT top_up({id}, '{kind}', {amount}, 'anna', '', 'key-{key}')"))
                 .await;
-            prop_assert_eq!(
-                done.is_ok(),
-                model.top_up(*organisation, *amount, *key),
-                "{:?}",
-                done.err()
-            );
+            let refused = done.err().map(|error| code_of(&error).unwrap_or_default());
+            let expected = model.top_up(*organisation, *amount, *key).err();
+            prop_assert_eq!(refused.as_deref(), expected);
         }
         Ask::Hold { queue } => {
             let (event, operation) = real.queues[*queue];

@@ -54,7 +54,7 @@ async fn photos_are_found_by_number_and_by_how_it_begins() {
 async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     let app = App::new().await;
     let store = samples(&app);
-    let (organisation, event) = app.a_gala_with(10).await;
+    let (_, event) = app.a_gala_with(10).await;
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
     let config = Config { slots: 1, ..app.config.clone() };
     let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
@@ -227,6 +227,7 @@ async fn a_start_list_decides_what_a_number_is() {
     std::fs::write(&file, "Name,Age\nAnna,33\n").unwrap();
     let refused = photogate(&app.config, &set);
     assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("no column is called"), "{}", stderr(&refused));
     assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2, "a bad file loses nothing");
     assert_eq!(start_list::set(&mut *app.db().await, event, &[]).await.unwrap(), 0);
 }

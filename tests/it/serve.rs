@@ -1,6 +1,6 @@
 //! The HTTP API: who may what, what is answered, and what may not happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use photogate::{
     access::Role,
@@ -354,6 +354,7 @@ async fn what_is_answered_has_the_shape_that_is_documented_and_so_have_the_examp
     }
     let kept = place("answers.json");
     std::fs::write(&kept, serde_json::to_string_pretty(&answers).unwrap()).unwrap();
+    assert!(answers.len() > 30, "only {} answers were looked at", answers.len());
     assert!(wrong.is_empty(), "{wrong:#?}; what was answered is in {}", kept.display());
 }
 
@@ -475,7 +476,7 @@ async fn a_dry_run_waits_for_nobody_and_is_true() {
     for of in
         ["queued", "skipped", "already_paid", "needed", "available", "shortfall", "will_finish"]
     {
-        assert_eq!(planned[of], done[of], "{of}");
+        assert!(!planned[of].is_null() && planned[of] == done[of], "{of}: {planned} and {done}");
     }
     assert_eq!((&done["queued"], &done["shortfall"]), (&json!(2), &json!(2)));
     assert_eq!(run(false, "reject").await.0, 202, "what is queued already costs nothing");
@@ -525,7 +526,8 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
     assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/keys/1")));
     let change = site.ask(Method::PATCH, &format!("/v1/organisations/{organisation}"), &staff);
     let (status, no) = answered(change.json(&json!({ "photos_under": "gal" }))).await;
-    assert_eq!(status, 422, "half a name would be another's too: {no}");
+    assert_eq!(status, 422, "half a name would be another's too");
+    assert!(no["detail"].as_str().unwrap().contains("ends with a slash"), "{no}");
     let other = app.an_organisation_with(0).await;
     let theirs = app.an_event_of(other).await;
     let stranger = app.a_token(Role::Pipeline, Some(other)).await;
@@ -556,9 +558,17 @@ async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     assert_eq!(site.get("/v1/events", secret).await.0, 401);
     let (_, tokens) = site.get("/v1/tokens", &organiser).await;
     assert!(!tokens.to_string().contains(&secret[10..]), "{tokens}");
-    let kept = "SELECT count(*) FROM token t WHERE t::text LIKE '%' || (SELECT hint FROM token \
-                WHERE token_id = t.token_id) || '_%'";
-    assert_eq!(app.count(kept).await, 2, "the hint is there");
+    let kept: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM token t WHERE strpos(t::text, $1) > 0) \
+         + (SELECT count(*) FROM audit_log l WHERE strpos(l::text, $1) > 0)",
+    )
+    .bind(&secret[10..])
+    .fetch_one(&mut app.as_owner().await)
+    .await
+    .unwrap();
+    assert_eq!(kept, 0, "more of the secret than the hint is kept");
+    assert_eq!(app.count("SELECT count(*) FROM token").await, 2);
+    assert!(app.count("SELECT count(*) FROM audit_log").await > 0);
     let operator = json!({ "name": "more", "role": "operator" });
     assert_eq!(site.post("/v1/tokens", &organiser, operator).await.0, 403);
     let staff = json!({ "name": "more", "role": "staff" });
@@ -575,17 +585,16 @@ async fn every_answer_says_how_it_may_be_used_and_every_no_says_why() {
     let organisation = app.an_organisation_with(0).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
-    let mut seen = BTreeMap::new();
-    for (method, path, body) in [
-        (Method::GET, "/v1/nothing", ""),
-        (Method::GET, "/v1/events/0", ""),
-        (Method::GET, "/v1/events/x", ""),
-        (Method::GET, "/v1/events?limit=1000", ""),
-        (Method::DELETE, "/v1/events", ""),
-        (Method::POST, "/v1/events", "{"),
-        (Method::POST, "/v1/events", "{\"name\": \"\"}"),
-        (Method::POST, "/v1/events", "{\"name\": \"a\\u0000b\"}"),
-        (Method::POST, "/v1/events", "{\"name\": 1}"),
+    for (method, path, body, status, code) in [
+        (Method::GET, "/v1/nothing", "", 404, "not_found"),
+        (Method::GET, "/v1/events/0", "", 404, "not_found"),
+        (Method::GET, "/v1/events/x", "", 404, "not_found"),
+        (Method::GET, "/v1/events?limit=1000", "", 422, "invalid"),
+        (Method::DELETE, "/v1/events", "", 405, "method_not_allowed"),
+        (Method::POST, "/v1/events", "{", 400, "malformed"),
+        (Method::POST, "/v1/events", "{\"name\": \"\"}", 422, "invalid"),
+        (Method::POST, "/v1/events", "{\"name\": \"a\\u0000b\"}", 422, "invalid"),
+        (Method::POST, "/v1/events", "{\"name\": 1}", 422, "invalid"),
     ] {
         let request = site.ask(method.clone(), path, &token).header("x-request-id", "abc-1");
         let answer = request
@@ -598,18 +607,11 @@ async fn every_answer_says_how_it_may_be_used_and_every_no_says_why() {
         assert_eq!(headers["content-type"], "application/problem+json", "{method} {path}");
         assert_eq!(headers["x-request-id"], "abc-1");
         assert!(headers["content-security-policy"].to_str().unwrap().contains("script-src 'self'"));
-        let status = answer.status().as_u16();
+        assert_eq!(answer.status(), status, "{method} {path} {body}");
         let no: Value = answer.json().await.unwrap();
         assert_eq!((&no["status"], &no["request_id"]), (&json!(status), &json!("abc-1")));
-        seen.insert(
-            format!("{method} {path} {body}"),
-            (status, no["code"].as_str().unwrap().to_owned()),
-        );
+        assert_eq!(no["code"], code, "{method} {path} {body}: {no}");
     }
-    let (statuses, codes): (Vec<u16>, BTreeSet<String>) = seen.into_values().unzip();
-    assert!(statuses.iter().all(|status| (400..500).contains(status)), "{statuses:?}");
-    let known = ["not_found", "invalid", "malformed", "method_not_allowed"].map(String::from);
-    assert_eq!(codes, BTreeSet::from(known));
     for path in ["/livez", "/readyz", "/docs", "/v1/openapi.json"] {
         assert_eq!(site.get(path, "").await.0, 200, "{path}");
     }
@@ -651,8 +653,6 @@ async fn why_names_what_has_to_be_undone_first_and_the_one_thing_to_do() {
     let (codes, action) = why(of_event.clone()).await;
     assert_eq!(codes, causes(&["held", "no_worker"]), "what is held is not said to want credits");
     assert!(action.unwrap().contains("ops@photogate.example"));
-    let photo = app.count("SELECT 1::bigint").await;
-    assert_eq!(photo, 1);
     let (_, listed) = site.get(&format!("/v1/events/{event}/photos"), &token).await;
     let photo = listed["items"][2]["id"].as_str().unwrap();
     assert_eq!(listed["items"][2]["processing"], "paused");
@@ -679,7 +679,8 @@ async fn an_operators_hold_is_not_lifted_by_a_top_up_and_ends_by_itself_when_it_
         .await;
     assert_eq!(status, 201);
     let past = json!({ "until": "2020-01-01T00:00:00Z" });
-    assert_eq!(site.post(&holds, &operator, past).await.0, 422);
+    let (status, no) = site.post(&holds, &operator, past).await;
+    assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/until")));
 
     app.top_up(organisation, 5).await;
 

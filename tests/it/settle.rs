@@ -9,7 +9,7 @@ use photogate::{
 };
 use photogate_jobs::Bib;
 
-use crate::support::App;
+use crate::support::{App, code_of};
 
 #[tokio::test]
 async fn a_failed_photo_costs_nothing() {
@@ -68,7 +68,8 @@ async fn a_settle_under_a_lease_that_ran_out_changes_nothing() {
     .execute(&app.pool)
     .await;
 
-    assert!(refused.is_err());
+    let refused = refused.expect_err("the lease is over");
+    assert_eq!(code_of(&refused).as_deref(), Some("PG001"), "{refused}");
     assert_eq!(app.credits(organisation).await, (2, 1, 0));
 
     // Nobody took the lease away, so the worker may say that it lives, and then it is its own to

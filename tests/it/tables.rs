@@ -212,7 +212,7 @@ async fn an_organisation_reads_its_own_audit_trail() {
 async fn a_worker_that_was_told_to_stop_is_seen_to_finish() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(5).await;
-    app.queue(event, "slow-1500", 1).await;
+    app.queue(event, "slow-30000", 1).await;
     app.a_person("ops@photogate.example", Role::Operator, None).await;
     let site = Site::of(&app).await;
     let operator = Visitor::logged_in(&site, "ops@photogate.example").await;
@@ -220,14 +220,13 @@ async fn a_worker_that_was_told_to_stop_is_seen_to_finish() {
     app.until_in_progress(event, 1).await;
     assert!(operator.text(&site, "/workers").await.contains("in time"));
 
-    let drained = tokio::spawn(worker.drain());
-    app.until("it says so", async || {
-        let workers = operator.text(&site, "/workers").await;
-        workers.contains(">draining<") || workers.contains("No worker is running")
-    })
-    .await;
+    worker.stop.drain.cancel();
+
+    app.until("it says so", async || operator.text(&site, "/workers").await.contains(">draining<"))
+        .await;
     assert_eq!(app.count("SELECT count(*) FROM worker WHERE draining_since IS NOT NULL").await, 1);
-    drained.await.unwrap();
+    worker.stop.now.cancel();
+    worker.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

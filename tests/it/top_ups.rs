@@ -52,7 +52,9 @@ async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() 
     assert_eq!((other.as_u16(), &no["code"]), (422, &json!("idempotency_key_reused")));
     let path = format!("/v1/organisations/{organisation}/purchases");
     let without = site.ask(Method::POST, &path, &token).json(&json!({ "credits": 1 }));
-    assert_eq!(answered(without).await.0, 422);
+    let (status, no) = answered(without).await;
+    let pointer = &no["errors"][0]["pointer"];
+    assert_eq!((status.as_u16(), pointer), (422, &json!("Idempotency-Key")));
 
     app.until_done(event).await;
     assert_eq!(app.credits(organisation).await, (0, 0, 2));

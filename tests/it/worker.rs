@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use photogate::queue::status::State;
 
 use crate::support::App;
 
@@ -237,24 +236,26 @@ async fn connections_that_are_cut_lose_nothing() {
     let (organisation, event) = app.an_event_with(300).await;
     app.queue(event, "slow-5", 200).await;
     let _processes = [app.start_process(), app.start_process()];
-    let owner = app.as_owner().await;
-    let owner = tokio::sync::Mutex::new(owner);
+    let owner = tokio::sync::Mutex::new(app.as_owner().await);
+    let cut = std::cell::Cell::new(0);
     app.until("most are done", async || {
-        sqlx::query(
+        let gone = sqlx::query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE datname = current_database() AND application_name = 'photogate'
              AND pid <> pg_backend_pid() AND query ~ 'claim|settle|adopt|heartbeat' \
                  ORDER BY random() LIMIT 1",
         )
-        .execute(&mut *owner.lock().await)
+        .fetch_all(&mut *owner.lock().await)
         .await
         .unwrap();
+        cut.set(cut.get() + gone.len());
         app.processing(event).await.processed >= 150
     })
     .await;
     app.until_done(event).await;
 
     assert_eq!(app.credits(organisation).await, (100, 0, 200));
+    assert!(cut.get() > 0, "connections were cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,6 +272,7 @@ async fn transient_trouble_keeps_its_reservation_and_comes_back() {
     .await;
 
     assert_eq!(app.credits(organisation).await, (4, 1, 0));
-    assert_ne!(app.processing(event).await.state, State::NoCredits);
+    let queue = app.processing(event).await;
+    assert_eq!((queue.in_progress, queue.waiting, queue.failed), (1, 0, 0), "{queue:?}");
     worker.drain().await;
 }
