@@ -2,43 +2,53 @@
 
 use std::io::{Read, Write};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use photogate::{
     catalog::{events, organisations},
     ids::{Operation, OrganisationId, RunId},
     ledger::{
         credits::Credits,
         history::{self, Kind, Page},
-        months, receipt, refunds,
-        statement::{self, StatementError},
+        months::{self, Month},
+        receipt, refunds,
+        statement::{self, Statement, StatementError},
         top_up::TopUpError,
     },
-    queue::claim,
+    queue::{claim, enqueue},
     worker::verdict::Verdict,
 };
 
-use sqlx::Connection;
-
-use crate::support::{App, Process, photogate, place, program};
-
-fn month(text: &str) -> NaiveDate {
-    text.parse().unwrap()
-}
+use crate::support::{App, Process, a_free_address, photogate, place, program};
 
 fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
+}
+
+/// The statement of a month, by its first day.
+async fn statement_of(
+    app: &App,
+    organisation: OrganisationId,
+    which: &str,
+) -> Result<Statement, StatementError> {
+    let db = &mut *app.db().await;
+    statement::statement(db, organisation, which.parse().unwrap(), usize::MAX).await
+}
+
+/// The last months, the newest first.
+async fn latest_months(app: &App, organisation: OrganisationId, before: i32) -> Vec<Month> {
+    months::latest(&mut *app.db().await, organisation, before).await.unwrap()
 }
 
 #[tokio::test]
 async fn months_begin_and_end_in_the_organisations_time_zone() {
     let app = App::new().await;
     app.set_the_clock("2026-10-10T12:00:00Z").await;
-    let organisation = app.an_organisation_with(100).await; // Europe/Berlin
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(100).await; // Europe/Berlin
     app.queue(event, "ok", 20).await;
     let hand = app.a_worker().await;
 
-    // Summer time ended on 25 October: November begins at 23:00 UTC, an hour later than October did.
+    // Summer time ended on 25 October: November begins at 23:00 UTC, an hour later than October
+    // did.
     app.set_the_clock("2026-10-31T22:59:59Z").await;
     let mut held = hand.claim(8).await;
     app.set_the_clock("2026-10-31T23:00:00Z").await;
@@ -47,7 +57,7 @@ async fn months_begin_and_end_in_the_organisations_time_zone() {
     held.extend(hand.claim(3).await);
     app.top_up(organisation, 50).await;
 
-    let latest = months::latest(&mut *app.db().await, organisation, 3).await.unwrap();
+    let latest = latest_months(&app, organisation, 3).await;
     let shown: Vec<_> = latest
         .iter()
         .map(|one| {
@@ -74,9 +84,7 @@ async fn months_begin_and_end_in_the_organisations_time_zone() {
     assert_eq!(latest[0].begins_at, instant("2026-10-31T23:00:00Z"));
     assert_eq!(latest[0].closing, app.balance(organisation).await.available);
     assert_eq!(latest[0].opening, latest[1].closing);
-    for reservation in held {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(held).await;
 }
 
 #[tokio::test]
@@ -97,7 +105,7 @@ async fn an_hour_that_happens_twice_at_midnight_belongs_to_the_month_that_begins
         app.top_up(organisation, amount).await;
     }
 
-    let latest = months::latest(&mut *app.db().await, organisation, 1).await.unwrap();
+    let latest = latest_months(&app, organisation, 1).await;
     assert_eq!((latest[0].added, latest[1].added), (Credits(110), Credits(1)));
 }
 
@@ -105,15 +113,10 @@ async fn an_hour_that_happens_twice_at_midnight_belongs_to_the_month_that_begins
 async fn the_closing_of_a_month_is_the_opening_of_the_next_and_a_closed_month_never_changes() {
     let app = App::new().await;
     app.set_the_clock("2026-08-30T12:00:00Z").await;
-    let organisation = app.an_organisation_with(100).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(100).await;
     app.queue(event, "ok", 50).await;
     let hand = app.a_worker().await;
-    let of = async |which: &str| {
-        statement::statement(&mut *app.db().await, organisation, month(which), usize::MAX)
-            .await
-            .unwrap()
-    };
+    let of = async |which: &str| statement_of(&app, organisation, which).await.unwrap();
 
     let held = hand.claim(30).await;
     app.set_the_clock("2026-09-15T12:00:00Z").await;
@@ -147,9 +150,7 @@ async fn the_closing_of_a_month_is_the_opening_of_the_next_and_a_closed_month_ne
         serde_json::to_value(&of("2026-08-01").await).unwrap(),
         serde_json::to_value(&august).unwrap()
     );
-    for reservation in held {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(held).await;
 }
 
 #[tokio::test]
@@ -157,10 +158,7 @@ async fn whoever_is_about_to_book_cannot_change_a_month_that_was_closed() {
     let app = App::new().await;
     app.set_the_clock("2026-10-31T22:59:59Z").await;
     let organisation = app.an_organisation_with(10).await;
-    let closing = async || {
-        let db = &mut *app.db().await;
-        statement::statement(db, organisation, month("2026-10-01"), usize::MAX).await.unwrap()
-    };
+    let closing = async || statement_of(&app, organisation, "2026-10-01").await.unwrap().closing;
 
     app.set_the_clock("2026-10-31T23:00:00Z").await;
     let before = closing().await;
@@ -168,8 +166,8 @@ async fn whoever_is_about_to_book_cannot_change_a_month_that_was_closed() {
     app.set_the_clock("2026-10-31T22:59:58Z").await;
     app.top_up(organisation, 5).await;
 
-    assert_eq!(closing().await.closing, before.closing);
-    let latest = months::latest(&mut *app.db().await, organisation, 1).await.unwrap();
+    assert_eq!(closing().await, before);
+    let latest = latest_months(&app, organisation, 1).await;
     assert_eq!(latest.iter().map(|one| one.added.0).collect::<Vec<_>>(), [5, 10]);
 }
 
@@ -179,16 +177,8 @@ async fn there_is_no_statement_of_what_has_not_begun_or_of_nobody() {
     app.set_the_clock("2026-11-23T12:00:00Z").await;
     let organisation = app.an_organisation_with(10).await;
 
-    let early =
-        statement::statement(&mut *app.db().await, organisation, month("2026-12-01"), usize::MAX)
-            .await;
-    let nobody = statement::statement(
-        &mut *app.db().await,
-        OrganisationId(99),
-        month("2026-11-01"),
-        usize::MAX,
-    )
-    .await;
+    let early = statement_of(&app, organisation, "2026-12-01").await;
+    let nobody = statement_of(&app, OrganisationId(99), "2026-11-01").await;
 
     assert!(matches!(early, Err(StatementError::NotBegun { .. })), "{early:?}");
     assert!(matches!(nobody, Err(StatementError::NoOrganisation(_))), "{nobody:?}");
@@ -240,8 +230,7 @@ async fn a_history_is_read_page_by_page_and_nothing_is_missed_or_told_twice() {
 #[tokio::test]
 async fn a_row_of_the_history_is_made_of_photos() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(2).await;
     let run = app.queue(event, "ok", 4).await.run;
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(2).await;
@@ -259,16 +248,13 @@ async fn a_row_of_the_history_is_made_of_photos() {
     assert_eq!(rest.len(), 2);
     let none = history::photos_of_run(&mut *app.db().await, RunId(99), 0, 10).await.unwrap();
     assert!(none.is_empty());
-    for reservation in claimed.into_iter().chain(held) {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(claimed.into_iter().chain(held)).await;
 }
 
 #[tokio::test]
 async fn a_receipt_tells_everything_that_happened_to_a_credit() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let run = app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(3).await;
@@ -276,9 +262,7 @@ async fn a_receipt_tells_everything_that_happened_to_a_credit() {
     hand.give_back(claimed.remove(0), Verdict::HandedBack).await;
     let again = hand.adopt(1).await.remove(0);
     hand.fail(again).await;
-    for reservation in claimed {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(claimed).await;
 
     let told = receipt::receipt(&mut *app.db().await, photo, None).await.unwrap().unwrap();
 
@@ -316,9 +300,7 @@ async fn refunds_are_counted_by_reason_event_and_organisation_and_traced_to_phot
         for _ in 0..=number {
             hand.fail(claimed.pop().unwrap()).await;
         }
-        for reservation in claimed {
-            hand.succeed(reservation).await;
-        }
+        hand.succeed_all(claimed).await;
     }
     let since =
         |organisation| refunds::Filter { since: DateTime::UNIX_EPOCH, until: None, organisation };
@@ -381,8 +363,7 @@ async fn a_purchase_keeps_the_price_of_its_moment() {
 #[tokio::test]
 async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(100).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(100).await;
     app.queue(event, "ok", 6).await;
     let ids = async |numbers: &[usize]| {
         let mut found = Vec::new();
@@ -392,32 +373,15 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
         }
         found
     };
-    let (skip, restore) = (
-        async |numbers: &[usize]| {
-            let photos = ids(numbers).await;
-            photogate::queue::enqueue::skip(
-                &mut *app.db().await,
-                event,
-                Operation::PhotoProcessing,
-                &photos,
-                "anna",
-            )
-            .await
-            .unwrap()
-        },
-        async |numbers: &[usize]| {
-            let photos = ids(numbers).await;
-            photogate::queue::enqueue::restore(
-                &mut *app.db().await,
-                event,
-                Operation::PhotoProcessing,
-                &photos,
-                "anna",
-            )
-            .await
-            .unwrap()
-        },
-    );
+    let operation = Operation::PhotoProcessing;
+    let skip = async |numbers: &[usize]| {
+        let photos = ids(numbers).await;
+        enqueue::skip(&mut *app.db().await, event, operation, &photos, "anna").await.unwrap()
+    };
+    let restore = async |numbers: &[usize]| {
+        let photos = ids(numbers).await;
+        enqueue::restore(&mut *app.db().await, event, operation, &photos, "anna").await.unwrap()
+    };
     let hand = app.a_worker().await;
     let keys = |claimed: &[claim::Reservation]| {
         claimed
@@ -452,9 +416,7 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
     let restored = restore(&[7]).await;
     assert!(restored.woke && restored.restored == 1);
     held.extend(hand.claim(10).await);
-    for reservation in held {
-        hand.succeed(reservation).await;
-    }
+    hand.succeed_all(held).await;
     assert_eq!(app.credits(organisation).await, (94, 0, 6));
 }
 
@@ -463,11 +425,10 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
     let mut app = App::new().await;
     app.an_organisation_with(5).await;
     app.audited = false;
-    let mut owner = sqlx::PgConnection::connect(&app.owner).await.unwrap();
     let log = place("drift.log");
     // Two, of which one checks the books; what it finds is an alarm at both.
     let workers = [0, 1].map(|number| {
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = a_free_address();
         let mut worker = program(&app.config);
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         worker
@@ -483,16 +444,14 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
             let mut stream = std::net::TcpStream::connect(address).ok()?;
             stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
             stream.read_to_string(&mut answer).ok()?;
-            let metric = "photogate_books_drift{kind=\"incremental\",invariant=\"accounts_match_their_chains\"} ";
+            let metric = "photogate_books_drift{kind=\"incremental\",\
+                          invariant=\"accounts_match_their_chains\"} ";
             answer.lines().find_map(|line| line.strip_prefix(metric)?.parse::<i64>().ok())
         })
     };
 
     app.until("the books were checked", async || drift().contains(&Some(0))).await;
-    sqlx::query("UPDATE photogate.account SET available = 4, spent = 1")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    app.owner_runs("UPDATE account SET available = 4, spent = 1").await;
     app.until("the drift is seen", async || drift() == [Some(1); 2]).await;
 
     app.until("it is logged", async || {
@@ -504,13 +463,15 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
     })
     .await;
     app.until("it is kept", async || {
-        app.count("SELECT count(*) FROM reconciliation WHERE violations = 1 AND broken->0->>'invariant' = 'accounts_match_their_chains'").await > 0
+        app.count(
+            "SELECT count(*) FROM reconciliation WHERE violations = 1 \
+             AND broken->0->>'invariant' = 'accounts_match_their_chains'",
+        )
+        .await
+            > 0
     })
     .await;
-    sqlx::query("UPDATE photogate.account SET available = 5, spent = 0")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    app.owner_runs("UPDATE account SET available = 5, spent = 0").await;
     app.until("the alarm ends", async || drift() == [Some(0); 2]).await;
     // Once a day is enough.
     app.until("the full check has run", async || {
@@ -526,23 +487,14 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finance_asks_on_the_command_line() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(10).await;
     app.queue_keys(
         event,
         Operation::PhotoProcessing,
         &["rehearsal/ok/1".into(), "rehearsal/fail/2".into(), "rehearsal/ok/3".into()],
     )
     .await;
-    let run = |arguments: &[&str]| {
-        let output = photogate(&app.config, arguments);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let run = |arguments: &[&str]| app.says(arguments);
     run(&["jobs", "skip", "1", "rehearsal/ok/3"]);
     let worker = app.start_worker();
     app.until_done(event).await;

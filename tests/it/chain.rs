@@ -2,27 +2,29 @@
 
 use photogate::{
     database,
+    ids::OrganisationId,
     ledger::{
+        credits::Credits,
         hash_chain::{self, Verified},
         top_up::{self, TopUp, TopUpKind},
     },
     worker::verdict::Verdict,
 };
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor};
 
-use crate::support::{App, photogate, place};
+use crate::support::{App, photogate, place, refused_for_want_of_privilege};
 
-/// Some of everything: top-ups with difficult words, reservations, commits, refunds, by two organisations.
+/// Some of everything: top-ups with difficult words, reservations, commits, refunds, by two
+/// organisations.
 async fn an_app_with_a_ledger() -> App {
     let app = App::new().await;
     for _ in 0..2 {
-        let organisation = app.an_organisation_with(20).await;
-        let event = app.an_event_of(organisation).await;
+        let (organisation, event) = app.an_event_with(20).await;
         app.queue(event, "ok", 6).await;
         let top_up = TopUp {
             organisation,
             kind: TopUpKind::FreeCredits,
-            amount: photogate::ledger::credits::Credits(3),
+            amount: Credits(3),
             actor: "Zoë \"Z\" O'Neill \\ \u{1}\u{1f}",
             note: "two\nlines\tand a tab, ünïcödé, 🏃",
             idempotency_key: "k/1",
@@ -42,15 +44,6 @@ async fn an_app_with_a_ledger() -> App {
 
 async fn verify(app: &App) -> Vec<Verified> {
     hash_chain::verify(&mut *app.db().await, None, |_| ()).await.unwrap()
-}
-
-/// As nobody but the owner of the server could.
-async fn tamper(app: &App, sql: &'static str) {
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-    owner.execute("SET session_replication_role = replica").await.unwrap();
-    owner.execute("SET search_path = photogate").await.unwrap();
-    let changed = owner.execute(sql).await.unwrap();
-    assert!(changed.rows_affected() > 0, "{sql}");
 }
 
 async fn export(app: &App) -> Vec<u8> {
@@ -76,9 +69,10 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
     for (change, entry, words) in [
         ("UPDATE ledger SET amount = 2000 WHERE organisation_id = 2 AND entry = 1", 1, "totals"),
         (
-            "UPDATE ledger SET movement = 'commit' WHERE organisation_id = 2 AND movement = 'refund'",
+            "UPDATE ledger SET movement = 'commit' WHERE organisation_id = 2 \
+             AND movement = 'refund'",
             9,
-            "",
+            "totals",
         ),
         (
             "UPDATE ledger SET at = at - interval '1 day' WHERE organisation_id = 2 AND entry = 4",
@@ -87,17 +81,20 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
         ),
         ("UPDATE ledger SET worker_id = 7 WHERE organisation_id = 2 AND entry = 5", 3, "worker"),
         (
-            "UPDATE top_up SET note = 'nothing' WHERE organisation_id = 2 AND kind = 'free_credits'",
+            "UPDATE top_up SET note = 'nothing' WHERE organisation_id = 2 \
+             AND kind = 'free_credits'",
             2,
             "hash",
         ),
         (
-            "UPDATE top_up SET price_per_credit = 1 WHERE organisation_id = 2 AND kind = 'purchase'",
+            "UPDATE top_up SET price_per_credit = 1 WHERE organisation_id = 2 \
+             AND kind = 'purchase'",
             1,
             "hash",
         ),
         (
-            "UPDATE link SET available = available + 1 WHERE organisation_id = 2 AND first_entry = 3",
+            "UPDATE link SET available = available + 1 WHERE organisation_id = 2 \
+             AND first_entry = 3",
             3,
             "totals",
         ),
@@ -110,14 +107,15 @@ async fn whatever_is_changed_behind_the_gates_back_breaks_a_link_that_is_named()
         ("DELETE FROM link WHERE organisation_id = 2 AND first_entry = 3", 9, "no link seals"),
         ("DELETE FROM link WHERE organisation_id = 2 AND first_entry > 8", 9, "the chain seals 8"),
         (
-            "INSERT INTO ledger SELECT 999999, 0, 'top_up', 2, max(entry) + 1, 1000, NULL FROM ledger WHERE organisation_id = 2",
+            "INSERT INTO ledger SELECT 999999, 0, 'top_up', 2, max(entry) + 1, 1000, NULL \
+             FROM ledger WHERE organisation_id = 2",
             13,
             "the chain seals",
         ),
     ] {
         let mut app = an_app_with_a_ledger().await;
         app.audited = false;
-        tamper(&app, change).await;
+        app.tamper(change).await;
 
         let verified = verify(&app).await;
         let exported = hash_chain::verify_export(export(&app).await.as_slice(), |_| ()).unwrap();
@@ -143,28 +141,30 @@ async fn a_chain_that_was_written_anew_lacks_the_link_that_was_noted() {
     assert_eq!(run(&["ledger", "verify", "--export", &file, "--anchor", &noted]), Some(0));
 
     // The owner gives himself more, and seals all of it again.
-    tamper(
-        &app,
-        "UPDATE ledger SET amount = amount + 1000 WHERE organisation_id = 2 AND entry = 1",
-    )
-    .await;
-    tamper(
-        &app,
+    app.tamper("UPDATE ledger SET amount = amount + 1000 WHERE organisation_id = 2 AND entry = 1")
+        .await;
+    app.tamper(
         "UPDATE top_up SET amount = amount + 1000 WHERE organisation_id = 2 AND kind = 'purchase'",
     )
     .await;
-    tamper(&app, "UPDATE account SET funded = funded + 1000, available = available + 1000 WHERE organisation_id = 2").await;
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-    owner
-        .execute(
-            "SET search_path = photogate; SET session_replication_role = replica;
-             CREATE TEMPORARY TABLE old AS SELECT * FROM ledger WHERE organisation_id = 2;
-             DELETE FROM ledger WHERE organisation_id = 2; DELETE FROM link WHERE organisation_id = 2;
-             SET session_replication_role = origin;
-             DO $$ DECLARE r ledger; BEGIN FOR r IN SELECT * FROM old ORDER BY entry LOOP INSERT INTO ledger SELECT (r).*; END LOOP; END $$",
-        )
-        .await
-        .unwrap();
+    app.tamper(
+        "UPDATE account SET funded = funded + 1000, available = available + 1000 \
+         WHERE organisation_id = 2",
+    )
+    .await;
+    app.owner_runs(
+        "SET session_replication_role = replica;
+         CREATE TEMPORARY TABLE old AS SELECT * FROM ledger WHERE organisation_id = 2;
+         DELETE FROM ledger WHERE organisation_id = 2;
+         DELETE FROM link WHERE organisation_id = 2;
+         SET session_replication_role = origin;
+         DO $$ DECLARE r ledger; BEGIN
+             FOR r IN SELECT * FROM old ORDER BY entry LOOP
+                 INSERT INTO ledger SELECT (r).*;
+             END LOOP;
+         END $$",
+    )
+    .await;
 
     assert_eq!(run(&["ledger", "verify"]), Some(0), "the new chain is a chain");
     assert_eq!(run(&["ledger", "verify", "--anchor", &noted]), Some(3));
@@ -219,20 +219,26 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
-    tamper(&app, "INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1 FROM photo").await;
-    tamper(&app, "INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
-    tamper(&app, "INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
-    tamper(&app, "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) FROM photo").await;
-    tamper(&app, "INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' FROM queue").await;
-    tamper(&app, "INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
+    app.tamper("INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1 FROM photo").await;
+    app.tamper("INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
+    app.tamper("INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
+    app.tamper(
+        "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) \
+         FROM photo",
+    )
+    .await;
+    app.tamper(
+        "INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' \
+         FROM queue",
+    )
+    .await;
+    app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
 
     let mut counts = Vec::new();
     for seen_by in [None, Some(1), Some(2), Some(99)] {
         let mut tx = db.begin().await.unwrap();
         if let Some(organisation) = seen_by {
-            database::become_organisation(&mut tx, photogate::ids::OrganisationId(organisation))
-                .await
-                .unwrap();
+            database::become_organisation(&mut tx, OrganisationId(organisation)).await.unwrap();
         }
         let mut rows = Vec::new();
         for table in tables {
@@ -259,9 +265,9 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     let rows: i64 =
         sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut *tx).await.unwrap();
     assert_eq!(rows, 0);
-    assert!(tx.execute("SELECT close_months(1)").await.is_err());
+    refused_for_want_of_privilege(&mut tx, "SELECT close_months(1)").await;
     drop(tx);
-    tamper(&app, "DELETE FROM skip").await;
+    app.tamper("DELETE FROM skip").await;
 }
 
 #[tokio::test]
@@ -270,9 +276,12 @@ async fn every_table_is_secured_or_known_not_to_be() {
 
     let open = app
         .count(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace AND relkind = 'r' AND NOT relrowsecurity
-             AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation', 'functions_applied')
-             OR relname IN ('worker', 'attempt', 'reconciliation', 'functions_applied') AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace \
+             AND relkind = 'r' AND NOT relrowsecurity
+             AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation', \
+                 'functions_applied')
+             OR relname IN ('worker', 'attempt', 'reconciliation', 'functions_applied') \
+                 AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
         )
         .await;
 

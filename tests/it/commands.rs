@@ -5,23 +5,16 @@ use photogate::{
     commands::{Commands, EventChange},
     notify::wake::Wake,
 };
-use sqlx::{Connection, PgConnection};
 
 use crate::support::App;
 
-async fn owner(app: &App) -> PgConnection {
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-    sqlx::raw_sql("SET search_path = photogate").execute(&mut owner).await.unwrap();
-    owner
-}
-
-/// Somebody switches face search on while another, who read that it is off, switches it off: the later change counts.
+/// Somebody switches face search on while another, who read that it is off, switches it off: the
+/// later change counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
-    let mut other = owner(&app).await;
+    let (_, event) = app.an_event_with(0).await;
+    let mut other = app.as_owner().await;
     sqlx::raw_sql("BEGIN; UPDATE event SET face_search = false").execute(&mut other).await.unwrap();
 
     let commands = Commands::new(app.pool.clone(), Wake::silent());
@@ -29,10 +22,7 @@ async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read()
         let off = EventChange { face_search: Some(false), ..EventChange::default() };
         commands.change_event(&Caller::trusted("anna"), event, &off).await
     });
-    app.until("it waits for the event", async || {
-        app.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").await > 0
-    })
-    .await;
+    app.until_somebody_waits_for_a_lock().await;
     sqlx::raw_sql("UPDATE event SET face_search = true; COMMIT").execute(&mut other).await.unwrap();
 
     let (changed, _) = switching.await.unwrap().unwrap();
@@ -43,15 +33,13 @@ async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read()
 #[tokio::test]
 async fn settings_are_changed_together_or_not_at_all() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(0).await;
     let commands = Commands::new(app.pool.clone(), Wake::silent());
     let anna = Caller::trusted("anna");
     let off = EventChange { face_search: Some(false), ..EventChange::default() };
     commands.change_event(&anna, event, &off).await.unwrap();
     // The embeddings of before are still being deleted: face search cannot be switched on yet.
-    let forgetting = "UPDATE event SET forgets = 'embeddings'";
-    sqlx::raw_sql(forgetting).execute(&mut owner(&app).await).await.unwrap();
+    app.owner_runs("UPDATE event SET forgets = 'embeddings'").await;
 
     let all = EventChange {
         name: Some("Another".into()),
@@ -65,7 +53,7 @@ async fn settings_are_changed_together_or_not_at_all() {
     assert_eq!(app.count("SELECT count(*) FROM start_list").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM event WHERE name = 'Another'").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM audit_log").await, 1, "only what was done");
-    sqlx::raw_sql("UPDATE event SET forgets = NULL").execute(&mut owner(&app).await).await.unwrap();
+    app.owner_runs("UPDATE event SET forgets = NULL").await;
     commands.change_event(&anna, event, &all).await.unwrap();
     assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2);
 }

@@ -9,10 +9,7 @@ use std::{
 
 use serde_yaml_ng::Value;
 
-fn read(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
-        .unwrap_or_else(|error| panic!("{file}: {error}"))
-}
+use crate::support::{read, root};
 
 fn compose() -> Value {
     serde_yaml_ng::from_str(&read("docker-compose.yml")).unwrap()
@@ -56,9 +53,11 @@ fn compose_brings_up_postgres_redis_a_migration_and_workers() {
 fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
     let known = serde_json::to_value(photogate::config::Config::default()).unwrap();
     let compose = compose();
+    let (mut settings, mut places) = (0, 0);
     for (name, service) in compose["services"].as_mapping().unwrap() {
+        let environment = service.get("environment").into_iter();
         let environment =
-            service.get("environment").and_then(Value::as_mapping).into_iter().flatten();
+            environment.flat_map(|all| all.as_mapping().expect("the environment has names"));
         for setting in
             environment.filter_map(|(setting, _)| setting.as_str()?.strip_prefix("PHOTOGATE_"))
         {
@@ -67,6 +66,7 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
                     || ["WORKER_PASSWORD", "SERVICE_PASSWORD"].contains(&setting),
                 "{name:?} sets {setting}"
             );
+            settings += 1;
         }
         let mounts = service
             .get("volumes")
@@ -76,13 +76,15 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
             .filter_map(Value::as_str);
         for (from, _) in mounts.filter_map(|mount| mount.split_once(':')) {
             let there = if let Some(path) = from.strip_prefix("./") {
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+                root().join(path).exists()
             } else {
                 compose["volumes"].as_mapping().is_some_and(|volumes| volumes.contains_key(from))
             };
             assert!(there, "{name:?} mounts {from}");
+            places += 1;
         }
     }
+    assert!(settings > 5 && places > 2, "{settings} settings and {places} mounts were looked at");
 }
 
 #[test]
@@ -110,8 +112,8 @@ fn the_dockerfile_copies_everything_the_build_reads() {
     assert!(dockerfile.contains("ENTRYPOINT [\"photogate\"]"));
 }
 
-/// Photos that are copied into the volume belong to root, and so does the directory then: what photogate writes below it
-/// must have a place of its own already.
+/// Photos that are copied into the volume belong to root, and so does the directory then: what
+/// photogate writes below it must have a place of its own already.
 #[test]
 fn the_image_has_a_place_for_what_workers_write() {
     let dockerfile = read("Dockerfile");
@@ -175,7 +177,8 @@ fn what_the_build_reads() -> BTreeMap<String, String> {
 }
 
 fn top_level(path: &Path) -> String {
-    let inside = path.strip_prefix(root()).expect("the build reads what is in the repository");
+    let home = root().canonicalize().unwrap();
+    let inside = path.strip_prefix(home).expect("the build reads what is in the repository");
     inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned()
 }
 
@@ -185,8 +188,4 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap()
 }

@@ -1,41 +1,37 @@
 //! The drill, in short, and that it would notice.
 
-use photogate::rig::drill::{Drill, Expected, Tally, Told, tally};
-use sqlx::{Connection, Executor, PgConnection};
+use std::process::Output;
 
-use crate::support::{App, a_database_of_somebody_else, photogate, place};
+use photogate::{
+    ids::OrganisationId,
+    rig::drill::{Drill, Expected, Tally, Told, tally},
+};
 
-fn last_line(output: &std::process::Output) -> Tally {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let line = said
-        .lines()
-        .last()
-        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+use crate::support::{App, a_database_of_somebody_else, photogate, place, stderr, stdout};
+
+/// Runs `photogate drill` with these arguments, in a place of its own.
+fn drill(app: &App, name: &str, arguments: &str) -> Output {
+    let place = place(name);
+    let place = ["--json", "--place", place.to_str().unwrap()];
+    let arguments: Vec<_> =
+        ["drill"].into_iter().chain(arguments.split(' ')).chain(place).collect();
+    photogate(&app.config, &arguments)
+}
+
+/// The tally is the last line that a drill prints.
+fn last_line(output: &Output) -> Tally {
+    let printed = stdout(output);
+    let line = printed.lines().last().unwrap_or_else(|| panic!("{}", stderr(output)));
     serde_json::from_str(line).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     let app = App::new().await;
-    let place = place("drill");
 
-    let output = photogate(
-        &app.config,
-        &[
-            "drill",
-            "--jobs",
-            "3000",
-            "--kills",
-            "10",
-            "--seed",
-            "7",
-            "--json",
-            "--place",
-            place.to_str().unwrap(),
-        ],
-    );
+    let output = drill(&app, "drill", "--jobs 3000 --kills 10 --seed 7");
 
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = stderr(&output);
     let tally = last_line(&output);
     assert!(output.status.success() && tally.is_clean(), "{tally:?}\n{said}");
     assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
@@ -52,25 +48,13 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
 async fn on_a_server_of_somebody_elses_it_makes_a_database_and_drops_it() {
     let app = App::new().await;
     let server = a_database_of_somebody_else().await;
-    let place = place("drill-elsewhere");
 
-    let output = photogate(
-        &app.config,
-        &[
-            "drill",
-            "--jobs",
-            "300",
-            "--kills",
-            "2",
-            "--json",
-            "--server",
-            &server,
-            "--place",
-            place.to_str().unwrap(),
-        ],
-    );
+    let arguments = format!("--jobs 300 --kills 2 --server {server}");
+    let output = drill(&app, "drill-elsewhere", &arguments);
 
-    assert!(last_line(&output).is_clean(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tally = last_line(&output);
+    assert!(tally.is_clean(), "{}", stderr(&output));
+    assert_eq!((tally.jobs, tally.kills), (300, 2), "there was a drill");
     let left =
         app.count("SELECT count(*) FROM pg_database WHERE datname LIKE 'photogate_drill%'").await;
     assert_eq!(left, 0);
@@ -79,8 +63,7 @@ async fn on_a_server_of_somebody_elses_it_makes_a_database_and_drops_it() {
 /// A drill that went well, in small: four photos, one of each.
 async fn a_calm_app() -> (App, Drill, Told) {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     app.queue(event, "ok", 4).await;
     let hand = app.a_worker().await;
     for (number, reservation) in hand.claim(4).await.into_iter().enumerate() {
@@ -106,26 +89,37 @@ async fn the_tally_sees_each_kind_of_harm() {
         ("DELETE FROM job WHERE position = 2", |tally| tally.lost),
         ("DELETE FROM outcome WHERE state = 'failed'", |tally| tally.lost),
         (
-            "INSERT INTO ledger SELECT transaction_id + 1000000, leg, movement, organisation_id, entry + 1000, amount, worker_id FROM ledger WHERE movement = 'commit';
-             INSERT INTO job SELECT queue_id, position + 1000, job_id + 1000000, photo_id, run_id, 1 FROM job",
+            "INSERT INTO ledger SELECT transaction_id + 1000000, leg, movement, organisation_id, \
+             entry + 1000, amount, worker_id FROM ledger WHERE movement = 'commit';
+             INSERT INTO job SELECT queue_id, position + 1000, job_id + 1000000, photo_id, run_id, \
+                 1 FROM job",
             |tally| tally.charged_twice,
         ),
-        ("INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() FROM job LIMIT 1", |tally| tally.stuck),
-        ("UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() WHERE tail > 0", |tally| tally.stranded),
-        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| tally.late_settles_accepted),
-        ("INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' FROM outcome LIMIT 1", |tally| tally.late_settles_accepted),
+        (
+            "INSERT INTO in_flight SELECT job_id, 1, queue_id, run_id, photo_id, 1, 1, 0, 0, now() \
+             FROM job LIMIT 1",
+            |tally| tally.stuck,
+        ),
+        (
+            "UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() \
+             WHERE tail > 0",
+            |tally| tally.stranded,
+        ),
+        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| {
+            tally.late_settles_accepted
+        }),
+        (
+            "INSERT INTO attempt SELECT job_id, attempt, worker_id, now(), now(), 'worker_gone' \
+             FROM outcome LIMIT 1",
+            |tally| tally.late_settles_accepted,
+        ),
         ("UPDATE account SET available = available + 1, funded = funded + 1", |tally| tally.drift),
         ("UPDATE link SET hash = sha256('x') WHERE first_entry = 1", |tally| tally.drift),
     ];
     for (harm, count) in harms {
         let (mut app, drill, told) = a_calm_app().await;
         app.audited = false;
-        let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-        owner
-            .execute("SET session_replication_role = replica; SET search_path = photogate")
-            .await
-            .unwrap();
-        owner.execute(harm).await.unwrap();
+        app.tamper(harm).await;
 
         let tally = tally(&app.owner, &drill, &told).await.unwrap();
 
@@ -133,7 +127,7 @@ async fn the_tally_sees_each_kind_of_harm() {
     }
 
     let funded_twice = Told {
-        expected: Expected { photos: 4, funded: vec![(photogate::ids::OrganisationId(1), 5)] },
+        expected: Expected { photos: 4, funded: vec![(OrganisationId(1), 5)] },
         ..told.clone()
     };
     assert_eq!(tally(&app.owner, &drill, &funded_twice).await.unwrap().drift, 1);

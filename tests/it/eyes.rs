@@ -1,9 +1,15 @@
-//! What is seen, on races that are drawn: how much of it is right, as a threshold, on photos that nobody ran in.
+//! What is seen, on races that are drawn: how much of it is right, as a threshold, on photos that
+//! nobody ran in.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use photogate_jobs::{Eyes, Photo, StartList, Turn, bibs};
 use serde::Deserialize;
+
+use crate::support::root;
 
 #[derive(Deserialize)]
 struct Label {
@@ -15,11 +21,11 @@ struct Label {
 
 #[test]
 fn on_drawn_races_nearly_all_numbers_and_faces_are_found_and_nothing_is_turned_wrongly() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let races = root.join("samples/races");
-    let labels: std::collections::BTreeMap<String, Label> =
+    let races = root().join("samples/races");
+    let labels: BTreeMap<String, Label> =
         serde_json::from_slice(&fs::read(races.join("labels.json")).unwrap()).unwrap();
-    let mut eyes = Eyes::open(&root.join("models")).unwrap();
+    assert_eq!(labels.len(), 24, "races that are drawn");
+    let mut eyes = Eyes::open(&root().join("models")).unwrap();
     let (mut right, mut wrong, mut missed) = (0usize, Vec::new(), Vec::new());
     let (mut people, mut faces_found, mut turned_right, mut views) = (0, 0, 0, 0);
     for (name, label) in &labels {

@@ -1,7 +1,7 @@
 //! Sending twice is safe.
 
 use photogate::{
-    ids::Operation,
+    ids::{EventId, Operation},
     ledger::credits::Credits,
     queue::{
         enqueue::{self, EnqueueError, Skipped},
@@ -14,8 +14,7 @@ use crate::support::App;
 #[tokio::test]
 async fn a_second_enqueue_costs_nothing_and_says_so() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(2).await;
@@ -41,8 +40,7 @@ async fn a_second_enqueue_costs_nothing_and_says_so() {
 #[tokio::test]
 async fn ten_thousand_photos_go_in_one_call_and_the_shortfall_is_told() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(400).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(400).await;
 
     let run = app.queue(event, "ok", 10_000).await;
 
@@ -53,8 +51,7 @@ async fn ten_thousand_photos_go_in_one_call_and_the_shortfall_is_told() {
 #[tokio::test]
 async fn a_key_twice_in_one_call_is_one_photo() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(10).await;
 
     let keys = ["a.jpg", "b.jpg", "a.jpg"].map(String::from);
     let run = app.queue_keys(event, Operation::PhotoProcessing, &keys).await;
@@ -65,17 +62,14 @@ async fn a_key_twice_in_one_call_is_one_photo() {
 #[tokio::test]
 async fn the_two_operations_of_a_photo_are_paid_for_apart() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let keys = ["rehearsal/ok/a".to_owned()];
     for operation in Operation::ALL {
         assert_eq!(app.queue_keys(event, operation, &keys).await.queued, 1);
     }
     let hand = app.a_worker().await;
 
-    for reservation in hand.claim(8).await {
-        assert!(hand.succeed(reservation).await);
-    }
+    hand.succeed_all(hand.claim(8).await).await;
 
     assert_eq!(app.credits(organisation).await, (8, 0, 2));
     assert_eq!(app.count("SELECT count(*) FROM photo").await, 1);
@@ -84,8 +78,7 @@ async fn the_two_operations_of_a_photo_are_paid_for_apart() {
 #[tokio::test]
 async fn a_bad_call_is_refused_whole() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(10).await;
     let mut db = app.db().await;
 
     let bad = ["fine.jpg", "../../etc/passwd"].map(String::from);
@@ -96,7 +89,7 @@ async fn a_bad_call_is_refused_whole() {
         enqueue::enqueue(&mut db, event, Operation::AiRotation, &many, "x").await,
         Err(EnqueueError::TooMany(_))
     ));
-    let nowhere = photogate::ids::EventId(987_654);
+    let nowhere = EventId(987_654);
     assert!(matches!(
         enqueue::enqueue(&mut db, nowhere, Operation::AiRotation, &many[..1], "x").await,
         Err(EnqueueError::NoEvent(_))
@@ -109,13 +102,10 @@ async fn a_bad_call_is_refused_whole() {
 #[tokio::test]
 async fn a_retry_asked_for_by_a_person_reserves_anew() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(2).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(1).await {
-        hand.fail(reservation).await;
-    }
+    hand.fail_all(hand.claim(1).await).await;
     let mut db = app.db().await;
     let failed = failures::list(&mut db, event, Filter::default(), 10).await.unwrap();
     assert_eq!(
@@ -124,18 +114,13 @@ async fn a_retry_asked_for_by_a_person_reserves_anew() {
     );
     let photos: Vec<_> = failed.iter().map(|failure| failure.photo).collect();
 
-    let retried =
-        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
-    let again =
-        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
+    let retried = app.retry(event, &photos).await;
+    let again = app.retry(event, &photos).await;
 
     assert_eq!((retried.queued, again.queued, again.skipped), (1, 0, 1));
     assert!(failures::list(&mut db, event, Filter::default(), 10).await.unwrap().is_empty());
-    for reservation in hand.claim(4).await {
-        assert!(hand.succeed(reservation).await);
-    }
+    hand.succeed_all(hand.claim(4).await).await;
     assert_eq!(app.credits(organisation).await, (1, 0, 1));
-    let third =
-        enqueue::retry(&mut db, event, Operation::PhotoProcessing, &photos, "anna").await.unwrap();
+    let third = app.retry(event, &photos).await;
     assert_eq!(third.queued, 0, "what was processed is never charged again");
 }

@@ -1,5 +1,6 @@
-//! The pause protocol, every interleaving of it: two or more transactions of the gate, statement by statement, in every
-//! order that their locks allow. None strands paid work, lets unpaid work run, or lifts what a person holds.
+//! The pause protocol, every interleaving of it: two or more transactions of the gate, statement by
+//! statement, in every order that their locks allow. None strands paid work, lets unpaid work run,
+//! or lifts what a person holds.
 
 use photogate::{
     ids::{EventId, OrganisationId, WorkerId},
@@ -107,14 +108,17 @@ impl<'a> Scene<'a> {
             ),
             // Refused when somebody was faster: then it changes nothing.
             Act::Adjust => format!(
-                "DO $$ BEGIN PERFORM top_up({organisation}, 'adjustment', -1, 'anna', '', 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
+                "DO $$ BEGIN PERFORM top_up({organisation}, 'adjustment', -1, 'anna', '', \
+                 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
             ),
             Act::Refund => format!(
-                "SELECT settle({worker}, ARRAY[{}], ARRAY[{}], '{{failed}}', '{{corrupt}}', '{{x}}')",
+                "SELECT settle({worker}, ARRAY[{}], ARRAY[{}], '{{failed}}', '{{corrupt}}', \
+                 '{{x}}')",
                 self.in_flight.0, self.in_flight.1
             ),
             Act::Enqueue => format!(
-                "SELECT enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', ARRAY[gen_random_uuid()], 'anna')"
+                "SELECT enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', \
+                 ARRAY[gen_random_uuid()], 'anna')"
             ),
             Act::Hold => {
                 format!("SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL)")
@@ -123,7 +127,8 @@ impl<'a> Scene<'a> {
                 format!("SELECT lift_hold({}, 'ops')", self.holds.first().copied().unwrap_or(0))
             }
             Act::Skip => format!(
-                "SELECT skip_photos({event}, 'photo_processing', (SELECT array_agg(photo_id) FROM photo WHERE event_id = {event} AND key = 'rehearsal/ok/3'), 'anna')"
+                "SELECT skip_photos({event}, 'photo_processing', (SELECT array_agg(photo_id) \
+                 FROM photo WHERE event_id = {event} AND key = 'rehearsal/ok/3'), 'anna')"
             ),
         }
     }
@@ -133,8 +138,11 @@ impl<'a> Scene<'a> {
         let app = self.app;
         let state = async || {
             sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64)>(
-                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.drained, q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
-                 FROM queue q JOIN account a USING (organisation_id) WHERE q.event_id = $1 AND q.operation = 'photo_processing'",
+                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.drained, \
+                 q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h \
+                 WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
+                 FROM queue q JOIN account a USING (organisation_id) WHERE q.event_id = $1 \
+                     AND q.operation = 'photo_processing'",
             )
             .bind(self.event.0)
             .fetch_one(&app.pool)
@@ -266,6 +274,7 @@ async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
             combinations += 1;
         }
     }
+    assert!(ways > combinations, "{ways} interleavings of {combinations} pairs");
     eprintln!("{combinations} pairs, {ways} interleavings");
 }
 
@@ -283,6 +292,7 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
     )
     .await;
 
+    assert!(ways > 2, "{ways} interleavings of three");
     eprintln!("three at once: {ways} interleavings");
 }
 
@@ -292,27 +302,32 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
 async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_snapshot() {
     let mut app = App::new().await;
     app.audited = false;
-    let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&app.owner).await.unwrap();
     // The queues to resume are read before the account is locked, as one statement would.
-    sqlx::raw_sql(
-        "CREATE OR REPLACE FUNCTION photogate.top_up(p_organisation bigint, p_kind photogate.top_up_kind, p_amount bigint, p_actor text, p_note text, p_key text,
-             OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
+    app.owner_runs(
+        "CREATE OR REPLACE FUNCTION photogate.top_up(p_organisation bigint, \
+         p_kind photogate.top_up_kind, p_amount bigint, p_actor text, p_note text, p_key text,
+             OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, \
+                 OUT r_resumed boolean)
          LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
          DECLARE v_paused bigint[]; v_entry bigint;
          BEGIN
              r_credited := true; r_resumed := false;
-             SELECT array_agg(queue_id) INTO v_paused FROM queue WHERE organisation_id = p_organisation AND paused_since IS NOT NULL;
-             UPDATE account SET funded = funded + p_amount, available = available + p_amount, entries = entries + 1
-             WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, r_available;
-             INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, idempotency_key)
-             VALUES (nextval('transaction_id'), p_organisation, p_kind, p_amount, p_actor, p_note, p_key) RETURNING transaction_id INTO r_transaction;
-             INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount);
+             SELECT array_agg(queue_id) INTO v_paused FROM queue \
+                 WHERE organisation_id = p_organisation AND paused_since IS NOT NULL;
+             UPDATE account SET funded = funded + p_amount, available = available + p_amount, \
+                 entries = entries + 1
+             WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, \
+                 r_available;
+             INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, \
+                 idempotency_key)
+             VALUES (nextval('transaction_id'), p_organisation, p_kind, p_amount, p_actor, p_note, \
+                 p_key) RETURNING transaction_id INTO r_transaction;
+             INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount) \
+                 VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount);
              UPDATE queue SET paused_since = NULL WHERE queue_id = ANY (v_paused);
          END $$",
     )
-    .execute(&mut owner)
-    .await
-    .unwrap();
+    .await;
     instrument(&app.owner, &GATE).await;
     let mut scheduler = Scheduler::new(&app.owner).await;
     let hand = app.a_worker().await;

@@ -1,5 +1,5 @@
-//! The gate against a plain model of it: random sequences of everything that can be asked of it, and after each step
-//! every balance, every job's state and every pause are compared.
+//! The gate against a plain model of it: random sequences of everything that can be asked of it,
+//! and after each step every balance, every job's state and every pause are compared.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed, TestCaseError, TestRunner},
 };
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
-use crate::support::App;
+use crate::support::{App, code_of};
 
 const CRASHES_MAX: i16 = 3;
 /// Photos of an event.
@@ -89,6 +89,10 @@ enum End {
     Crash,
 }
 
+fn ends() -> impl Strategy<Value = End> {
+    prop_oneof![Just(End::HandedBack), Just(End::Retry), Just(End::Crash)]
+}
+
 fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
@@ -97,14 +101,17 @@ fn asks() -> impl Strategy<Value = Ask> {
         2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
         2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
         8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
-        5 => (0..WORKERS, 1..4i32, 0..2i32).prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
-        8 => (0..WORKERS, 0..8usize, any::<bool>()).prop_map(|(worker, which, processed)| Ask::Settle { worker, which, processed }),
-        4 => (0..WORKERS, 0..8usize, prop_oneof![Just(End::HandedBack), Just(End::Retry), Just(End::Crash)])
+        5 => (0..WORKERS, 1..4i32, 0..2i32)
+            .prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
+        8 => (0..WORKERS, 0..8usize, any::<bool>())
+            .prop_map(|(worker, which, processed)| Ask::Settle { worker, which, processed }),
+        4 => (0..WORKERS, 0..8usize, ends())
             .prop_map(|(worker, which, end)| Ask::Release { worker, which, end }),
         1 => Just(Ask::TimePasses),
         2 => (0..WORKERS).prop_map(|worker| Ask::LeaseRunsOut { worker }),
         1 => (0..WORKERS).prop_map(|worker| Ask::Leave { worker }),
-        4 => (0..2usize, -3..6i64, 0..12usize).prop_map(|(organisation, amount, key)| Ask::TopUp { organisation, amount, key }),
+        4 => (0..2usize, -3..6i64, 0..12usize)
+            .prop_map(|(organisation, amount, key)| Ask::TopUp { organisation, amount, key }),
         2 => (0..3usize).prop_map(|queue| Ask::Hold { queue }),
         3 => (0..4usize).prop_map(|which| Ask::Lift { which }),
     ]
@@ -240,7 +247,8 @@ impl Model {
             let running: Vec<_> = (0..3)
                 .filter(|queue| OWNER[*queue] == *organisation && self.queues[*queue].runs())
                 .collect();
-            // At most as many queues as credits, in turn; which of them is the cursor's business: see the comparison.
+            // At most as many queues as credits, in turn; which of them is the cursor's business:
+            // see the comparison.
             let each = usize::try_from(quota).unwrap().min(running.len());
             if each > 0 && each < running.len() {
                 claimed.push((*organisation, usize::MAX));
@@ -261,7 +269,8 @@ impl Model {
         claimed
     }
 
-    /// Books what was claimed; then, of each organisation whose turn it was, what would run without credit is paused.
+    /// Books what was claimed; then, of each organisation whose turn it was, what would run without
+    /// credit is paused.
     fn take(&mut self, worker: i64, claimed: &[(usize, usize)], turns: &[usize]) {
         for (queue, at) in claimed {
             self.queues[*queue].jobs[*at].state = State::InFlight {
@@ -338,10 +347,16 @@ impl Model {
         }
     }
 
-    fn top_up(&mut self, organisation: usize, amount: i64, key: usize) -> bool {
-        let known = self.top_ups.get(&(organisation, key));
-        if amount == 0 || known.is_some() || self.accounts[organisation].available + amount < 0 {
-            return known == Some(&amount);
+    /// The error is the SQLSTATE with which the gate must refuse.
+    fn top_up(&mut self, organisation: usize, amount: i64, key: usize) -> Result<(), &'static str> {
+        if amount == 0 {
+            return Err("23514");
+        }
+        if let Some(known) = self.top_ups.get(&(organisation, key)) {
+            return if *known == amount { Ok(()) } else { Err("PG003") };
+        }
+        if self.accounts[organisation].available + amount < 0 {
+            return Err("PG004");
         }
         self.top_ups.insert((organisation, key), amount);
         let account = &mut self.accounts[organisation];
@@ -351,7 +366,7 @@ impl Model {
         } else {
             self.pause_if_empty(organisation);
         }
-        true
+        Ok(())
     }
 }
 
@@ -371,8 +386,7 @@ impl Real {
         let organisations = [app.an_organisation_with(0).await, app.an_organisation_with(0).await];
         let events =
             [app.an_event_of(organisations[0]).await, app.an_event_of(organisations[1]).await];
-        let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-        owner.execute("SET search_path = photogate").await.unwrap();
+        let owner = app.as_owner().await;
         let queues = [
             (events[0], "photo_processing"),
             (events[0], "ai_rotation"),
@@ -383,7 +397,13 @@ impl Real {
         // Both operations look at the same photos: they are there from the beginning.
         for event in events {
             let keys: Vec<_> = (0..PHOTOS).map(|photo| format!("'{photo}'")).collect();
-            real.sql(format!("INSERT INTO photo SELECT gen_random_uuid(), {event}, key FROM unnest(ARRAY[{}]) key", keys.join(","))).await.unwrap();
+            real.sql(format!(
+                "INSERT INTO photo SELECT gen_random_uuid(), {event}, key \
+                 FROM unnest(ARRAY[{}]) key",
+                keys.join(",")
+            ))
+            .await
+            .unwrap();
         }
         for worker in 0..WORKERS {
             real.hire(worker).await;
@@ -405,7 +425,8 @@ impl Real {
     fn photos(&self, queue: usize, photos: &[usize]) -> String {
         let keys: Vec<_> = photos.iter().map(|photo| format!("'{photo}'")).collect();
         format!(
-            "(SELECT array_agg(p.photo_id ORDER BY n) FROM unnest(ARRAY[{}]) WITH ORDINALITY k (key, n) JOIN photo p ON p.key = k.key AND p.event_id = {})",
+            "(SELECT array_agg(p.photo_id ORDER BY n) FROM unnest(ARRAY[{}]) \
+             WITH ORDINALITY k (key, n) JOIN photo p ON p.key = k.key AND p.event_id = {})",
             keys.join(","),
             self.queues[queue].0
         )
@@ -423,7 +444,13 @@ impl Real {
     async fn state(&mut self) -> (Vec<Account>, Vec<Queue>) {
         let (mut accounts, mut queues) = (Vec::new(), Vec::new());
         for organisation in self.organisations {
-            let row = &self.sql(format!("SELECT funded, available, reserved, spent FROM account WHERE organisation_id = {organisation}")).await.unwrap()[0];
+            let row = &self
+                .sql(format!(
+                    "SELECT funded, available, reserved, spent FROM account \
+                     WHERE organisation_id = {organisation}"
+                ))
+                .await
+                .unwrap()[0];
             accounts.push(Account {
                 funded: row.get(0),
                 available: row.get(1),
@@ -434,7 +461,9 @@ impl Real {
         for (event, operation) in self.queues {
             let row = &self
                 .sql(format!(
-                    "SELECT q.queue_id, q.head, q.drained, q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id AND lifted_at IS NULL), q.tail, q.skipped
+                    "SELECT q.queue_id, q.head, q.drained, q.paused_since IS NOT NULL, q.held, \
+                     (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id \
+                     AND lifted_at IS NULL), q.tail, q.skipped
                      FROM queue q WHERE event_id = {event} AND operation = '{operation}'"
                 ))
                 .await
@@ -443,9 +472,12 @@ impl Real {
                 (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5));
             let jobs = self
                 .sql(format!(
-                    "SELECT p.key::int, j.retry, o.state::text, s.position IS NOT NULL, f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp()
-                     FROM job j JOIN photo p USING (photo_id) LEFT JOIN outcome o USING (job_id) LEFT JOIN in_flight f USING (job_id)
-                     LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position WHERE j.queue_id = {id} ORDER BY j.position"
+                    "SELECT p.key::int, j.retry, o.state::text, s.position IS NOT NULL, \
+                     f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp()
+                     FROM job j JOIN photo p USING (photo_id) LEFT JOIN outcome o USING (job_id) \
+                         LEFT JOIN in_flight f USING (job_id)
+                     LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position \
+                         WHERE j.queue_id = {id} ORDER BY j.position"
                 ))
                 .await
                 .unwrap();
@@ -488,7 +520,10 @@ impl Real {
     /// Which (queue, place) a job is.
     async fn place(&mut self, job: i64) -> (usize, usize) {
         let row = &self
-            .sql(format!("SELECT q.event_id, q.operation::text, j.position FROM job j JOIN queue q USING (queue_id) WHERE job_id = {job}"))
+            .sql(format!(
+                "SELECT q.event_id, q.operation::text, j.position FROM job j \
+                 JOIN queue q USING (queue_id) WHERE job_id = {job}"
+            ))
             .await
             .unwrap()[0];
         let (event, operation, position): (i64, String, i64) = (row.get(0), row.get(1), row.get(2));
@@ -508,7 +543,12 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             );
             let ids = vec!["gen_random_uuid()"; keys.len()];
             let row = &real
-                .sql(format!("SELECT r_queued FROM enqueue({event}, '{operation}', ARRAY[{}], ARRAY[{}], 'anna')", keys.join(","), ids.join(",")))
+                .sql(format!(
+                    "SELECT r_queued FROM enqueue({event}, '{operation}', ARRAY[{}], ARRAY[{}], \
+                     'anna')",
+                    keys.join(","),
+                    ids.join(",")
+                ))
                 .await
                 .unwrap()[0];
             let taken = model.append(*queue, photos, |_, latest| latest.is_none());
@@ -531,7 +571,8 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             let ids = real.photos(*queue, photos);
             let rows = real
                 .sql(format!(
-                    "SELECT key::int FROM photo WHERE photo_id = ANY ({ids}::uuid[]) ORDER BY photo_id"
+                    "SELECT key::int FROM photo WHERE photo_id = ANY ({ids}::uuid[]) \
+                     ORDER BY photo_id"
                 ))
                 .await
                 .unwrap();
@@ -547,11 +588,18 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         Ask::Settle { worker, which, processed } => {
             let Some((owner, job, attempt)) = real.had_by(*worker, *which) else { return Ok(()) };
             let (queue, at) = real.place(job).await;
-            let now = matches!(model.queues[queue].jobs[at].state, State::InFlight { owner: Some(one), attempt: now, .. } if one == owner && now == attempt);
+            let now = matches!(
+                model.queues[queue].jobs[at].state,
+                State::InFlight { owner: Some(one), attempt: now, .. }
+                    if one == owner && now == attempt
+            );
             let (state, reason) =
                 if *processed { ("processed", "NULL") } else { ("failed", "corrupt") };
             let rows = real
-                .sql(format!("SELECT cardinality(r_settled) FROM settle({owner}, ARRAY[{job}], ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')"))
+                .sql(format!(
+                    "SELECT cardinality(r_settled) FROM settle({owner}, ARRAY[{job}], \
+                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')"
+                ))
                 .await
                 .unwrap();
             prop_assert_eq!(rows[0].get::<i32, _>(0), i32::from(now), "only who has it settles it");
@@ -568,7 +616,10 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 End::Crash => ("crash", "0"),
             };
             let rows = real
-                .sql(format!("SELECT * FROM release({owner}, ARRAY[{job}], ARRAY[{attempt}], ARRAY['{name}'], '{{NULL}}', ARRAY['{delay}'::interval])"))
+                .sql(format!(
+                    "SELECT * FROM release({owner}, ARRAY[{job}], ARRAY[{attempt}], \
+                     ARRAY['{name}'], '{{NULL}}', ARRAY['{delay}'::interval])"
+                ))
                 .await
                 .unwrap();
             let mut ours = 0;
@@ -597,7 +648,12 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         }
         Ask::LeaseRunsOut { worker } => {
             let silent = real.workers[*worker];
-            real.sql(format!("UPDATE worker SET lease_until = clock_timestamp() - interval '1 s' WHERE worker_id = {silent}")).await.unwrap();
+            real.sql(format!(
+                "UPDATE worker SET lease_until = clock_timestamp() - interval '1 s' \
+                 WHERE worker_id = {silent}"
+            ))
+            .await
+            .unwrap();
             model.silent.push(silent);
             real.hire(*worker).await;
         }
@@ -613,12 +669,9 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             let done = real
                 .sql(format!("SELECT top_up({id}, '{kind}', {amount}, 'anna', '', 'key-{key}')"))
                 .await;
-            prop_assert_eq!(
-                done.is_ok(),
-                model.top_up(*organisation, *amount, *key),
-                "{:?}",
-                done.err()
-            );
+            let refused = done.err().map(|error| code_of(&error).unwrap_or_default());
+            let expected = model.top_up(*organisation, *amount, *key).err();
+            prop_assert_eq!(refused.as_deref(), expected);
         }
         Ask::Hold { queue } => {
             let (event, operation) = real.queues[*queue];
@@ -666,7 +719,8 @@ async fn claim(
         claimed.push(real.place(job).await);
     }
     claimed.sort_unstable();
-    // One credit and two queues: either may have it, but one of them does, and it is the next in its queue.
+    // One credit and two queues: either may have it, but one of them does, and it is the next in
+    // its queue.
     for (organisation, _) in expected.iter().filter(|(_, at)| *at == usize::MAX) {
         let theirs: Vec<_> =
             claimed.iter().filter(|(queue, _)| OWNER[*queue] == *organisation).copied().collect();
@@ -699,7 +753,13 @@ async fn adopt(
     most: i32,
     suspects: i32,
 ) -> Result<(), TestCaseError> {
-    let rows = real.sql(format!("SELECT r_job, r_attempt FROM adopt({worker}, {most}, {suspects}, {CRASHES_MAX}::smallint)")).await.unwrap();
+    let rows = real
+        .sql(format!(
+            "SELECT r_job, r_attempt FROM adopt({worker}, {most}, {suspects}, \
+             {CRASHES_MAX}::smallint)"
+        ))
+        .await
+        .unwrap();
     let silent = std::mem::take(&mut model.silent);
     model.orphan(&silent, true);
     let (most, suspects) = (usize::try_from(most).unwrap(), usize::try_from(suspects).unwrap());
@@ -738,7 +798,8 @@ impl Real {
     /// Something that this worker has, or that it or one before it had.
     fn had_by(&self, worker: usize, which: usize) -> Option<(i64, i64, i32)> {
         let own = self.had.iter().filter(|had| had.0 == self.workers[worker]);
-        // Those who are gone have no lease: they are refused before anything else, and that is another test's.
+        // Those who are gone have no lease: they are refused before anything else, and that is
+        // another test's.
         let others = self
             .had
             .iter()
@@ -775,7 +836,12 @@ fn the_gate_does_what_a_plain_model_of_it_does() {
     runtime().block_on(async {
         let app = App::new().await;
         app.until("the dead may be declared dead", async || {
-            app.count("SELECT (pg_postmaster_start_time() + interval '5 s' < clock_timestamp())::int::bigint").await == 1
+            app.count(
+                "SELECT (pg_postmaster_start_time() + interval '5 s' < \
+                 clock_timestamp())::int::bigint",
+            )
+            .await
+                == 1
         })
         .await;
     });

@@ -13,9 +13,8 @@ use std::{
 use photogate::{
     access::Caller,
     catalog::findings::Findings,
-    commands::{self, CommandError, Commands, OnInsufficient, Payloads, Which},
+    commands::{self, CommandError, OnInsufficient, Payloads, Which},
     ids::{EventId, Operation, PhotoId},
-    notify::wake::Wake,
     queue::{
         claim::Reservation,
         enqueue::{self, EnqueueError, PAYLOAD_MAX},
@@ -136,8 +135,7 @@ async fn enqueue_with(
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
     };
-    let commands = Commands::new(app.pool.clone(), Wake::silent());
-    commands.enqueue(&Caller::trusted("anna"), event, &asked).await
+    app.commands().enqueue(&Caller::trusted("anna"), event, &asked).await
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The pages, in a real browser: what people come for, from the first click to the last. Screenshots are kept in
-//! `.photogate/screenshots`.
+//! The pages, in a real browser: what people come for, from the first click to the last.
+//! Screenshots are kept in `.photogate/screenshots`.
 
 use fantoccini::Locator;
 use photogate::{
@@ -9,31 +9,31 @@ use photogate::{
 };
 use reqwest::StatusCode;
 
-use crate::support::{
-    App,
-    browser::{Browser, DESK, Look, PASSWORD, PHONE},
-    process::{Process, program},
-    site::{Site, Visitor},
+use crate::{
+    photos::{samples, work_on},
+    support::{
+        App, Process,
+        browser::{Browser, DESK, Look, PASSWORD, PHONE},
+        program,
+        site::{Site, Visitor},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(2).await;
     app.queue(event, "ok", 5).await;
     app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
     let worker = app.start_worker();
-    app.until("the queue is paused", async || app.is_out_of_credit(event).await).await;
+    app.until_out_of_credit(event).await;
     let site = Site::of(&app).await;
-    let watching = Browser::open(&site, "event", DESK).await;
-    watching.log_in("anna@club.example").await;
+    let watching = Browser::logged_in(&site, "event", "anna@club.example").await;
     watching.go(&format!("/events/{event}")).await;
     watching.sees("Add 3 credits to finish").await;
     watching.keep("paused").await;
 
-    let buying = Browser::open(&site, "buying", DESK).await;
-    buying.log_in("anna@club.example").await;
+    let buying = Browser::logged_in(&site, "buying", "anna@club.example").await;
     buying.sees("Monthly Usage Summary").await;
     buying.shows("available", "0").await;
     buying.shows("reserved", "0").await;
@@ -64,13 +64,11 @@ async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(0).await;
     app.queue(event, "ok", 2).await;
     app.a_person("ops@photogate.example", Role::Operator, None).await;
     let site = Site::of(&app).await;
-    let browser = Browser::open(&site, "operator", DESK).await;
-    browser.log_in("ops@photogate.example").await;
+    let browser = Browser::logged_in(&site, "operator", "ops@photogate.example").await;
     browser.sees("Paused: no credits").await;
     browser.press("Hold").await;
     browser.write("details[open] input[name=note]", "bad camera clock").await;
@@ -101,15 +99,13 @@ async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finance_follows_a_refund_to_its_photo() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    assert!(hand.fail(hand.claim(1).await.pop().unwrap()).await);
+    assert!(hand.fail(hand.claim_one().await).await);
     app.a_person("finance@photogate.example", Role::Finance, None).await;
     let site = Site::of(&app).await;
-    let browser = Browser::open(&site, "finance", DESK).await;
-    browser.log_in("finance@photogate.example").await;
+    let browser = Browser::logged_in(&site, "finance", "finance@photogate.example").await;
     browser.sees("Refunds of the last 31 days").await;
     browser.press("Photos").await;
     browser.sees("rehearsal/ok/1").await;
@@ -128,12 +124,11 @@ async fn finance_follows_a_refund_to_its_photo() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_selfie() {
     let app = App::new().await;
-    let store = crate::photos::samples(&app);
+    let store = samples(&app);
     let organisation = app.an_organisation_with(20).await;
     app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
     let site = Site::of(&app).await;
-    let browser = Browser::open(&site, "organiser", DESK).await;
-    browser.log_in("anna@club.example").await;
+    let browser = Browser::logged_in(&site, "organiser", "anna@club.example").await;
     browser.go("/events").await;
     browser.write("form[method=post] input[name=name]", "City Marathon").await;
     browser.press("Create").await;
@@ -162,7 +157,7 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     browser.press("Queue them").await;
     let keys: Vec<String> = (1..=3).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    crate::photos::work_on(&app, event, Operation::PhotoProcessing, &keys).await;
+    work_on(&app, event, Operation::PhotoProcessing, &keys).await;
     browser.go(&format!("/events/{event}?bib=1482")).await;
     browser.sees("IMG_0001.jpg").await;
     assert!(!browser.text().await.contains("IMG_0003.jpg"), "only who is asked for");
@@ -178,12 +173,10 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_lives_on_when_redis_stops() {
     let (app, mut services) = App::with_services("pages-redis").await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
     let site = Site::of(&app).await;
-    let browser = Browser::open(&site, "redis", DESK).await;
-    browser.log_in("anna@club.example").await;
+    let browser = Browser::logged_in(&site, "redis", "anna@club.example").await;
     browser.go(&format!("/events/{event}")).await;
     browser.shows("processed", "0").await;
 
@@ -202,10 +195,9 @@ async fn a_page_lives_on_when_redis_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_our_buttons() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 1).await;
-    let photo = app.a_worker().await.claim(1).await[0].photo();
+    let photo = app.a_worker().await.claim_one().await.photo();
     let elsewhere = app.an_organisation_with(5).await;
     app.a_person("eve@other.example", Role::Organiser, Some(elsewhere)).await;
     app.a_person("finance@photogate.example", Role::Finance, None).await;
@@ -234,11 +226,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     assert_eq!(finance.get(&site, "/queues").await, 403);
 
     let anna = Visitor::logged_in(&site, "anna@club.example").await;
-    let page = anna.text(&site, "/credits").await;
-    let key = page.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let theirs = eve.text(&site, "/credits").await;
-    let others =
-        theirs.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (key, others) = (anna.form_key(&site).await, eve.form_key(&site).await);
     let buy = async |key: &str| {
         let id = organisation.to_string();
         let form = [
@@ -257,13 +245,13 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
             .status()
             .as_u16()
     };
-    assert_eq!((buy("").await, buy(others).await), (403, 403), "not from our own page");
+    assert_eq!((buy("").await, buy(others.as_str()).await), (403, 403), "not from our own page");
     assert_eq!(app.credits(organisation).await.0 + app.credits(organisation).await.1, 5);
-    assert_eq!(buy(key).await, 303);
+    assert_eq!(buy(key.as_str()).await, 303);
     assert_eq!(app.credits(organisation).await.0, 104);
 
-    let logout =
-        anna.client.post(site.url("/logout")).form(&[("form_key", key)]).send().await.unwrap();
+    let form = [("form_key", key.as_str())];
+    let logout = anna.client.post(site.url("/logout")).form(&form).send().await.unwrap();
     assert_eq!(logout.status(), StatusCode::SEE_OTHER);
     assert_eq!(anna.get(&site, "/credits").await, 303, "asked to log in");
 }
@@ -294,7 +282,7 @@ async fn passwords_are_not_guessed_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let app = App::new().await;
-    let store = crate::photos::samples(&app);
+    let store = samples(&app);
     let organisation = app.an_organisation_with(9).await;
     let event = events::create(&mut *app.db().await, organisation, "City Marathon", true, true)
         .await
@@ -304,8 +292,8 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
         .map(|file| format!("marathon/{}", file.unwrap().file_name().to_string_lossy()))
         .collect();
     let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
-    crate::photos::work_on(&app, event, Operation::PhotoProcessing, &photos[..4]).await;
-    crate::photos::work_on(&app, event, Operation::AiRotation, &photos[4..]).await;
+    work_on(&app, event, Operation::PhotoProcessing, &photos[..4]).await;
+    work_on(&app, event, Operation::AiRotation, &photos[4..]).await;
     app.queue(event, "ok", 40).await;
     app.hold(event, "ops@photogate.example").await;
     app.a_person("staff@photogate.example", Role::Staff, None).await;
@@ -348,9 +336,10 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
             let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
             assert_eq!(fits, true, "{page} fits the width of a {name}");
-            let nameless = "return [...document.querySelectorAll('input:not([type=hidden]),select')].filter(field => !field.labels.length).length";
+            let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
+                 .filter(field => !field.labels.length).length";
             assert_eq!(
-                browser.page.execute(nameless, Vec::new()).await.unwrap(),
+                browser.page.execute(unnamed, Vec::new()).await.unwrap(),
                 0,
                 "every field of {page} has a name"
             );

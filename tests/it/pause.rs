@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
-use photogate::queue::status::State;
 use photogate::{
-    ids::{HoldId, Operation},
-    queue::holds,
+    ids::{HoldId, Operation, OrganisationId},
+    queue::{claim, holds, status::State},
 };
 
 use crate::support::App;
@@ -38,7 +37,12 @@ async fn zero_pauses_all_events_of_the_organisation_in_the_transaction_that_spen
     let paused_with = app
         .count("SELECT count(DISTINCT xmin::text) FROM queue WHERE paused_since IS NOT NULL")
         .await;
-    let spent_with = app.count("SELECT count(*) FROM account a JOIN queue q USING (organisation_id) WHERE q.paused_since IS NOT NULL AND a.xmin = q.xmin").await;
+    let spent_with = app
+        .count(
+            "SELECT count(*) FROM account a JOIN queue q USING (organisation_id) \
+             WHERE q.paused_since IS NOT NULL AND a.xmin = q.xmin",
+        )
+        .await;
     assert_eq!(
         (paused_with, spent_with),
         (1, 3),
@@ -49,8 +53,7 @@ async fn zero_pauses_all_events_of_the_organisation_in_the_transaction_that_spen
 #[tokio::test]
 async fn a_paused_queue_hands_out_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 5).await;
     let hand = app.a_worker().await;
     assert_eq!(hand.claim(4).await.len(), 1);
@@ -77,8 +80,7 @@ async fn a_top_up_resumes_by_itself_without_redis() {
 }
 
 async fn goes_on_after_a_top_up(app: App) {
-    let organisation = app.an_organisation_with(4).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(4).await;
     app.queue(event, "ok", 10).await;
     let worker = app.start_worker();
     app.until("the credits are used up", async || app.credits(organisation).await == (0, 0, 4))
@@ -96,13 +98,13 @@ async fn goes_on_after_a_top_up(app: App) {
 #[tokio::test]
 async fn a_refund_resumes_too() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 2).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(1).await {
-        hand.fail(reservation).await;
-    }
+    let last = hand.claim_one().await;
+    assert!(app.is_out_of_credit(event).await);
+
+    assert!(hand.fail(last).await);
 
     assert_eq!(hand.claim(1).await.len(), 1);
 }
@@ -111,8 +113,7 @@ async fn a_refund_resumes_too() {
 async fn a_top_up_racing_the_claim_that_drains_strands_nothing() {
     let app = Arc::new(App::new().await);
     for _ in 0..150 {
-        let organisation = app.an_organisation_with(1).await;
-        let event = app.an_event_of(organisation).await;
+        let (organisation, event) = app.an_event_with(1).await;
         app.queue(event, "ok", 2).await;
         let hand = app.a_worker().await;
 
@@ -120,41 +121,31 @@ async fn a_top_up_racing_the_claim_that_drains_strands_nothing() {
 
         let second = hand.claim(2).await;
         assert_eq!(first.len() + second.len(), 2, "paid work is stranded");
-        for reservation in first.into_iter().chain(second) {
-            hand.succeed(reservation).await;
-        }
+        hand.succeed_all(first.into_iter().chain(second)).await;
     }
 }
 
-/// The race as it was found: the top-up reads the queue before it waits for the account, the claim pauses it meanwhile.
-/// Each order of the two, driven by hand.
+/// The race as it was found: the top-up reads the queue before it waits for the account, the claim
+/// pauses it meanwhile. Each order of the two, driven by hand.
 #[tokio::test]
 async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
     for claim_first in [true, false] {
         let app = Arc::new(App::new().await);
-        let organisation = app.an_organisation_with(1).await;
-        let event = app.an_event_of(organisation).await;
+        let (organisation, event) = app.an_event_with(1).await;
         app.queue(event, "ok", 2).await;
         let hand = app.a_worker().await;
 
         // The first holds the account's lock, the second waits for it; then the first commits.
         let mut first = app.pool.begin().await.unwrap();
         if claim_first {
-            let claimed = photogate::queue::claim::claim(
-                &mut first,
-                hand.worker,
-                1,
-                photogate::ids::OrganisationId(0),
-                false,
-            )
-            .await
-            .unwrap();
+            let claimed = claim::claim(&mut first, hand.worker, 1, OrganisationId(0), false);
+            let claimed = claimed.await.unwrap();
             assert_eq!(claimed.len(), 1);
             let second = tokio::spawn({
                 let app = app.clone();
                 async move { app.top_up(organisation, 5).await }
             });
-            app.until("the top-up waits for the account", async || waiting(&app).await > 0).await;
+            app.until_somebody_waits_for_a_lock().await;
             first.commit().await.unwrap();
             assert!(second.await.unwrap().resumed);
         } else {
@@ -164,8 +155,7 @@ async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
                 .await
                 .unwrap();
             let (claimed, ()) = tokio::join!(hand.claim(1), async {
-                app.until("the claim waits for the account", async || waiting(&app).await > 0)
-                    .await;
+                app.until_somebody_waits_for_a_lock().await;
                 first.commit().await.unwrap();
             });
             assert_eq!(claimed.len(), 1);
@@ -179,15 +169,10 @@ async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
     }
 }
 
-async fn waiting(app: &App) -> i64 {
-    app.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await
-}
-
 #[tokio::test]
 async fn a_queue_held_by_a_person_stays_held_after_a_top_up() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     assert_eq!(hand.claim(1).await.len(), 1);
@@ -203,8 +188,7 @@ async fn a_queue_held_by_a_person_stays_held_after_a_top_up() {
 #[tokio::test]
 async fn lifting_one_hold_never_lifts_another() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 1).await;
     let (anna, ben) = (app.hold(event, "anna").await, app.hold(event, "ben").await);
     let hand = app.a_worker().await;
@@ -222,15 +206,16 @@ async fn lifting_one_hold_never_lifts_another() {
 #[tokio::test]
 async fn a_hold_ends_by_itself_when_its_time_is_over() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
-    let until = Utc::now() + TimeDelta::milliseconds(1500);
+    let (organisation, event) = app.an_event_with(5).await;
+    let until = Utc::now() + TimeDelta::hours(1);
     holds::hold(&mut *app.db().await, event, Operation::PhotoProcessing, "ops", "", Some(until))
         .await
         .unwrap();
     app.queue(event, "ok", 3).await;
     assert!(app.a_worker().await.claim(1).await.is_empty(), "it holds");
     let worker = app.start_worker();
+
+    app.owner_runs("UPDATE hold SET until = now()").await;
 
     app.until_done(event).await;
 

@@ -3,21 +3,24 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use photogate::catalog::photo_store::{Key, PhotoStore, StoreError};
 
-use crate::support::place;
+use crate::support::{a_free_address, place, root};
+
+fn a_store_in(directory: &Path) -> PhotoStore {
+    let url = url::Url::from_directory_path(directory).unwrap();
+    PhotoStore::open(url.as_str(), &BTreeMap::new()).unwrap()
+}
 
 #[tokio::test]
 async fn a_directory_is_a_store() {
     let directory = place("a-store");
-    let url = url::Url::from_directory_path(&directory).unwrap();
 
-    behaves_as_a_store(&PhotoStore::open(url.as_str(), &BTreeMap::new()).unwrap()).await;
+    behaves_as_a_store(&a_store_in(&directory)).await;
 }
 
 #[tokio::test]
@@ -26,8 +29,7 @@ async fn a_link_does_not_lead_out_of_the_store() {
     fs::create_dir_all(&directory).unwrap();
     let _ = fs::remove_file(directory.join("link.jpg"));
     std::os::unix::fs::symlink("/etc/passwd", directory.join("link.jpg")).unwrap();
-    let url = url::Url::from_directory_path(&directory).unwrap();
-    let store = PhotoStore::open(url.as_str(), &BTreeMap::new()).unwrap();
+    let store = a_store_in(&directory);
 
     let refused = store.get(&Key::parse("link.jpg").unwrap(), 1 << 20).await;
 
@@ -80,8 +82,8 @@ struct S3 {
 
 impl S3 {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".photogate/moto/bin/moto_server");
+        let port = a_free_address().port();
+        let program = root().join(".photogate/moto/bin/moto_server");
         let server = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
@@ -132,7 +134,8 @@ impl Drop for S3 {
 const MAKE_BUCKET: &str = "
 import boto3, botocore, sys
 config = botocore.config.Config(retries={'max_attempts': 60, 'mode': 'standard'}, connect_timeout=2)
-s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='test', aws_secret_access_key='test', config=config)
+s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', \
+    aws_access_key_id='test', aws_secret_access_key='test', config=config)
 import time
 for _ in range(200):
     try:

@@ -1,32 +1,32 @@
 //! Real photos, real models: what is found, what is refunded, what is written.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use photogate::{
     catalog::{
         findings::{self, Found},
         photo_store::PhotoStore,
     },
-    ids::{EventId, Operation, OrganisationId},
+    ids::{EventId, Operation},
     notify::progress::{Subject, Watch},
-    worker::{Stop, Worker, processor::Looker},
+    worker::processor::Looker,
 };
 use photogate_jobs::Photo;
 
-use crate::support::App;
+use crate::support::{App, Running, root};
 
 /// Looks at photos in its children.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_photogate");
 
 /// The samples of the demo, in the app's store.
-pub fn samples(app: &App) -> std::path::PathBuf {
+pub fn samples(app: &App) -> PathBuf {
     let store = url::Url::parse(&app.config.store_url).unwrap().to_file_path().unwrap();
     for folder in ["marathon", "gala"] {
         fs::create_dir_all(store.join(folder)).unwrap();
-        for sample in
-            fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(folder))
-                .unwrap()
-        {
+        for sample in fs::read_dir(root().join("samples").join(folder)).unwrap() {
             let sample = sample.unwrap();
             fs::copy(sample.path(), store.join(folder).join(sample.file_name())).unwrap();
         }
@@ -34,31 +34,28 @@ pub fn samples(app: &App) -> std::path::PathBuf {
     store
 }
 
+/// Queues photos, has a real worker process them, and returns what was found.
 pub async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&str]) -> Vec<Found> {
     let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
     app.queue_keys(event, operation, &keys).await;
-    let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
-    let work =
-        Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone()).await.unwrap();
-    let stop = Stop::default();
-    let (worker, told) = (Worker::new(&app.config, app.pool.clone(), work).unwrap(), stop.clone());
-    let worker = tokio::spawn(async move { worker.run(told).await.unwrap() });
+    let worker = start_worker(app).await;
     app.until_done(event).await;
-    stop.drain.cancel();
-    worker.await.unwrap();
+    worker.drain().await;
     findings::of_event(&mut *app.db().await, event).await.unwrap()
 }
 
-pub async fn an_event(app: &App) -> (OrganisationId, EventId) {
-    let organisation = app.an_organisation_with(10).await;
-    (organisation, app.an_event_of(organisation).await)
+/// A worker that does the real work.
+async fn start_worker(app: &App) -> Running {
+    let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
+    let looker = Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone());
+    app.start_worker_on(looker.await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_photo_is_refunded_with_its_reason() {
     let app = App::new().await;
     samples(&app);
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
 
     let mut found = work_on(
         &app,
@@ -79,7 +76,7 @@ async fn an_unreadable_photo_is_refunded_with_its_reason() {
 async fn faces_and_bib_numbers_are_found_and_nobody_is_a_success_too() {
     let app = App::new().await;
     samples(&app);
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
 
     let mut found = work_on(
         &app,
@@ -101,18 +98,21 @@ async fn faces_and_bib_numbers_are_found_and_nobody_is_a_success_too() {
         0,
         "face search is off"
     );
-    assert_eq!(app.count("SELECT count(*) FROM bib b JOIN looked_at l USING (photo_id) WHERE x < 0 OR y < 0 OR x + b.width > l.width OR y + b.height > l.height").await, 0);
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM bib b JOIN looked_at l USING (photo_id) WHERE x < 0 OR y < 0 \
+             OR x + b.width > l.width OR y + b.height > l.height"
+        )
+        .await,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embeddings_are_computed_only_where_face_search_is_on() {
     let app = App::new().await;
     samples(&app);
-    let organisation = app.an_organisation_with(10).await;
-    let event =
-        photogate::catalog::events::create(&mut *app.db().await, organisation, "Gala", false, true)
-            .await
-            .unwrap();
+    let (_, event) = app.a_gala_with(10).await;
 
     let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
 
@@ -124,7 +124,7 @@ async fn embeddings_are_computed_only_where_face_search_is_on() {
 async fn rotation_writes_an_upright_copy_and_keeps_the_original() {
     let app = App::new().await;
     let store = samples(&app);
-    let (_, event) = an_event(&app).await;
+    let (_, event) = app.an_event_with(10).await;
     let original = fs::read(store.join("marathon/IMG_0005.jpg")).unwrap();
 
     let found = work_on(
@@ -158,7 +158,7 @@ async fn rotation_writes_an_upright_copy_and_keeps_the_original() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_photo_is_retried_then_failed_and_refunded() {
     let app = App::new().await;
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
 
     let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/nowhere.jpg"]).await;
 
@@ -175,16 +175,11 @@ async fn a_missing_photo_is_retried_then_failed_and_refunded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_photo_that_arrives_late_is_processed() {
-    let app = App::new().await;
-    let (organisation, event) = an_event(&app).await;
-    let mut config = app.config.clone();
-    config.retries_max = 100;
-    let store = PhotoStore::open(&config.store_url, &config.store_options).unwrap();
-    let work = Looker::open(Path::new(PROGRAM), &config, store, app.pool.clone()).await.unwrap();
-    let stop = Stop::default();
-    let (worker, told) = (Worker::new(&config, app.pool.clone(), work).unwrap(), stop.clone());
+    let mut app = App::new().await;
+    app.config.retries_max = 100;
+    let (organisation, event) = app.an_event_with(10).await;
     app.queue_keys(event, Operation::PhotoProcessing, &["marathon/IMG_0007.jpg".into()]).await;
-    let worker = tokio::spawn(async move { worker.run(told).await.unwrap() });
+    let worker = start_worker(&app).await;
     app.until("it was missed", async || {
         app.count("SELECT count(*) FROM attempt WHERE ended = 'retry'").await > 0
     })
@@ -194,8 +189,7 @@ async fn a_photo_that_arrives_late_is_processed() {
     app.until_done(event).await;
 
     assert_eq!(app.credits(organisation).await, (9, 0, 1));
-    stop.drain.cancel();
-    worker.await.unwrap();
+    worker.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +205,7 @@ async fn a_store_that_is_down_is_retried_then_failed_and_refunded() {
         ("aws_region", "x"),
     ];
     app.config.store_options = down.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
 
     let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
 
@@ -230,7 +224,7 @@ async fn a_store_that_is_down_is_retried_then_failed_and_refunded() {
 async fn whoever_watches_an_event_or_its_organisation_hears_of_every_photo() {
     let mut app = App::new().await;
     samples(&app);
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let open = |subject| Watch::open(app.config.redis_url.as_deref(), subject).unwrap();
     let watch = open(Subject::Event(event));
     let all = open(Subject::Organisation(organisation));

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use img_parts::png::{Png, PngChunk};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -25,8 +26,8 @@ use photogate::{
 use rand::{Rng, SeedableRng};
 
 use crate::{
-    photos::{PROGRAM, an_event, samples, work_on},
-    support::{App, place},
+    photos::{PROGRAM, samples, work_on},
+    support::{App, place, root},
 };
 
 /// The models in a place of their own, by which the processes of one test are told from all others.
@@ -34,8 +35,7 @@ fn models(name: &str) -> PathBuf {
     let link = place(name);
     // From the run before.
     let _ = fs::remove_file(&link);
-    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &link)
-        .unwrap();
+    std::os::unix::fs::symlink(root().join("models"), &link).unwrap();
     link
 }
 
@@ -54,6 +54,20 @@ fn lookers(models: &Path) -> Vec<(Pid, String)> {
         .collect()
 }
 
+fn pids(models: &Path) -> Vec<Pid> {
+    lookers(models).into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// Children that look at photos, one for each slot.
+async fn a_pool(config: &Config) -> Pool {
+    Pool::open(Path::new(PROGRAM), config).await.unwrap()
+}
+
+/// A photo of the samples.
+fn sample(name: &str) -> Vec<u8> {
+    fs::read(root().join("samples").join(name)).unwrap()
+}
+
 /// CPU of a process since it started, in hundredths of a second.
 fn cpu(pid: Pid) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -64,7 +78,7 @@ fn cpu(pid: Pid) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_at_photos_is_locked_in() {
     let config = Config { models_dir: models("locked-in"), slots: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
 
     let lookers = lookers(&config.models_dir);
 
@@ -92,13 +106,14 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
     samples(&app);
     app.config.models_dir = models("killed");
     app.config.slots = 1;
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let hostile = Arc::new(AtomicBool::new(true));
     // Kills whoever looks at a photo: what a bug in a decoder would do to them.
     let killer = {
         let (models, hostile) = (app.config.models_dir.clone(), hostile.clone());
         std::thread::spawn(move || {
-            // Whoever is locked in and has computed since, looks at a photo: saying that it is ready takes nothing.
+            // Whoever is locked in and has computed since, looks at a photo: saying that it is
+            // ready takes nothing.
             let mut ready = HashMap::new();
             while hostile.load(Ordering::Relaxed) {
                 for (pid, status) in lookers(&models) {
@@ -131,24 +146,20 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
 async fn who_does_not_answer_in_time_is_killed_and_replaced() {
     let config =
         Config { models_dir: models("frozen"), slots: 1, photo_seconds: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
     let [(frozen, _)] = lookers(&config.models_dir)[..] else { panic!("one slot") };
     kill(frozen, Signal::SIGSTOP).unwrap();
-    let photo = || {
-        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg")).unwrap()
-    };
 
-    let answer = search::selfie(&pool, photo()).await;
+    let answer = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
 
     assert!(
         matches!(&answer, Err(SelfieError::Crashed(why)) if why.contains("longer than 2 s")),
         "{answer:?}"
     );
-    assert!(search::selfie(&pool, photo()).await.is_ok(), "another one looks");
-    assert!(
-        kill(frozen, None).is_err() || lookers(&config.models_dir).len() == 1,
-        "the frozen one is gone"
-    );
+    let again = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    assert!(again.is_ok(), "another one looks: {:?}", again.err());
+    let now = pids(&config.models_dir);
+    assert!(now.len() == 1 && now[0] != frozen, "the frozen one is gone: {frozen}, {now:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +170,7 @@ async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
         photo_memory_megabytes: 512,
         ..Config::default()
     };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let pool = a_pool(&config).await;
     // 110 megapixels of 4 bytes, in a file of 100 KB.
     let mut large = Vec::new();
     image::RgbaImage::new(11_000, 10_000)
@@ -168,23 +179,21 @@ async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
 
     let answer = search::selfie(&pool, large).await;
 
-    assert!(
-        matches!(&answer, Err(SelfieError::Crashed(_) | SelfieError::Photo(_))),
-        "{:?}",
-        answer.map(|_| "looked at")
-    );
-    let small = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/gala/DSC_0001.jpg"));
-    assert!(search::selfie(&pool, small.unwrap()).await.is_ok(), "the next photo is looked at");
+    match &answer {
+        Err(SelfieError::Crashed(_)) => {}
+        Err(SelfieError::Photo(error)) => assert_eq!(error.code(), "too_much_memory"),
+        other => panic!("{:?}", other.as_ref().map(|_| "looked at")),
+    }
+    let next = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    assert!(next.is_ok(), "the next photo is looked at: {:?}", next.err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_photos_get_an_answer_and_break_nobody() {
     let config = Config { models_dir: models("broken"), slots: 2, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
-    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-    let whole =
-        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let pool = a_pool(&config).await;
+    let before = pids(&config.models_dir);
+    let whole = ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(sample);
     let mut webp = Vec::new();
     image::load_from_memory(&whole[0])
         .unwrap()
@@ -222,7 +231,7 @@ async fn broken_photos_get_an_answer_and_break_nobody() {
         }
     }
     assert_eq!(answered, 180);
-    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let after = pids(&config.models_dir);
     assert_eq!(after, before, "nobody was replaced");
 }
 
@@ -233,14 +242,22 @@ fn with(photo: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     changed
 }
 
+/// Says that it is 65,500 pixels wide and high. With the right checksum: a wrong one would be
+/// refused before its size is.
+fn a_huge_png(photo: Vec<u8>) -> Vec<u8> {
+    let mut png = Png::from_bytes(photo.into()).unwrap();
+    let header = &mut png.chunks_mut()[0];
+    let size = [0, 0, 0xFF, 0xDC, 0, 0, 0xFF, 0xDC];
+    *header = PngChunk::new(header.kind(), with(header.contents(), 0, &size).into());
+    png.encoder().bytes().to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory() {
     let config = Config { models_dir: models("bombs"), slots: 1, ..Config::default() };
-    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
-    let before: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-    let [jpeg, png] =
-        ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(|name| fs::read(folder.join(name)).unwrap());
+    let pool = a_pool(&config).await;
+    let before = pids(&config.models_dir);
+    let [jpeg, png] = ["gala/DSC_0001.jpg", "gala/DSC_0002.png"].map(sample);
     let frame = jpeg.windows(2).position(|two| matches!(two, [0xFF, 0xC0..=0xC2])).unwrap();
     let huge = [0xFF, 0xDC, 0xFF, 0xDC];
     let scan = jpeg.windows(2).position(|two| two == [0xFF, 0xDA]).unwrap();
@@ -251,32 +268,34 @@ async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory()
     let mut looping = b"II*\0\x08\0\0\0\x01\0\x00\x01\x03\0\x01\0\0\0\x05\0\0\0".to_vec();
     looping.extend(8u32.to_le_bytes());
     let webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\0\0\0\0";
+    let none = "unsupported_format";
     let hostile = [
-        ("a JPEG of 4,289 megapixels", with(&jpeg, frame + 5, &huge)),
-        ("a JPEG of 5,000 scans", scans),
-        ("a PNG of 4,289 megapixels", with(&png, 16, &[0, 0, 0xFF, 0xDC, 0, 0, 0xFF, 0xDC])),
+        ("a JPEG of 4,289 megapixels", "too_many_pixels", with(&jpeg, frame + 5, &huge)),
+        ("a JPEG of 5,000 scans", "too_many_scans", scans),
+        ("a PNG of 4,289 megapixels", "too_many_pixels", a_huge_png(png)),
         (
             "a GIF of 4,295 megapixels",
+            "too_many_pixels",
             b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,".to_vec(),
         ),
-        ("a WebP of 281 terapixels", webp.to_vec()),
-        ("a TIFF that points at itself", looping),
-        ("nothing", Vec::new()),
-        ("a letter", b"x".to_vec()),
-        ("a page", b"<!doctype html><img src=x onerror=alert(1)>".to_vec()),
-        ("an archive", [&b"PK\x03\x04"[..], &[0; 4000]].concat()),
-        ("a HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
-        ("zeros", vec![0; 1 << 20]),
+        ("a WebP of 281 terapixels", "corrupt", webp.to_vec()),
+        ("a TIFF that points at itself", "corrupt", looping),
+        ("nothing", "empty", Vec::new()),
+        ("a letter", none, b"x".to_vec()),
+        ("a page", none, b"<!doctype html><img src=x onerror=alert(1)>".to_vec()),
+        ("an archive", none, [&b"PK\x03\x04"[..], &[0; 4000]].concat()),
+        ("a HEIC", none, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
+        ("zeros", none, vec![0; 1 << 20]),
     ];
-    for (name, photo) in hostile {
+    for (name, code, photo) in hostile {
         let answer = search::selfie(&pool, photo).await;
 
         let Err(SelfieError::Photo(error)) = answer else {
             panic!("{name}: {:?}", answer.map(|_| "looked at"));
         };
-        assert!(!error.code().is_empty(), "{name}");
+        assert_eq!(error.code(), code, "{name}: {error}");
     }
-    let after: Vec<_> = lookers(&config.models_dir).into_iter().map(|(pid, _)| pid).collect();
+    let after = pids(&config.models_dir);
     assert_eq!(after, before, "nobody was replaced");
     let status = fs::read_to_string(format!("/proc/{}/status", after[0])).unwrap();
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

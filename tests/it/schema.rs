@@ -1,9 +1,8 @@
 //! The database's functions are replaced together, whatever was there before.
 
 use photogate::database::{self, DatabaseError};
-use sqlx::{Connection, PgConnection};
 
-use crate::support::App;
+use crate::support::{App, root};
 
 #[tokio::test]
 async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay() {
@@ -14,19 +13,16 @@ async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay()
     let before = (app.count(triggers).await, app.count(functions).await);
     assert!(before.0 > 3 && before.1 > 30, "{before:?}");
 
-    // As another version of photogate would have left it: an overload, another signature, one that is no more.
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-    sqlx::raw_sql(
-        "SET search_path = photogate;
-         CREATE FUNCTION claim(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+    // As another version of photogate would have left it: an overload, another signature, one that
+    // is no more.
+    app.owner_runs(
+        "CREATE FUNCTION claim(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
          DROP FUNCTION lift_hold;
          CREATE FUNCTION lift_hold(p_hold bigint) RETURNS void LANGUAGE sql AS 'SELECT';
          CREATE FUNCTION of_yesterday() RETURNS void LANGUAGE sql AS 'SELECT';
          UPDATE functions_applied SET hash = repeat('0', 64)",
     )
-    .execute(&mut owner)
-    .await
-    .unwrap();
+    .await;
 
     let refused = database::connect(&app.owner, 1).await.err();
     assert!(matches!(refused, Some(DatabaseError::OtherFunctions)), "{refused:?}");
@@ -41,9 +37,8 @@ async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay()
 
 #[tokio::test]
 async fn every_function_has_one_body_in_the_files() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/functions");
     let mut names = Vec::new();
-    for file in std::fs::read_dir(folder).unwrap() {
+    for file in std::fs::read_dir(root().join("migrations/functions")).unwrap() {
         let path = file.unwrap().path();
         for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
             assert!(line.chars().count() <= 120, "{}:{} is too long", path.display(), number + 1);

@@ -1,8 +1,10 @@
-//! Photos are found by number and by face, by a start list's leave; and what may not be kept is not kept.
+//! Photos are found by number and by face, by a start list's leave; and what may not be kept is not
+//! kept.
 
 use std::path::Path;
 
 use photogate::{
+    access::Caller,
     catalog::{events, findings::Findings, search, start_list},
     config::Config,
     ids::Operation,
@@ -12,8 +14,8 @@ use photogate::{
 use photogate_jobs::{Bib, Face};
 
 use crate::{
-    photos::{PROGRAM, an_event, samples, work_on},
-    support::{App, photogate},
+    photos::{PROGRAM, samples, work_on},
+    support::{App, photogate, stderr},
 };
 
 const PHOTOS: [&str; 4] = [
@@ -27,7 +29,7 @@ const PHOTOS: [&str; 4] = [
 async fn photos_are_found_by_number_and_by_how_it_begins() {
     let app = App::new().await;
     samples(&app);
-    let (organisation, event) = an_event(&app).await;
+    let (organisation, event) = app.an_event_with(10).await;
     let other = app.an_event_of(organisation).await;
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
     let find = async |event, number: &str, prefix| {
@@ -42,13 +44,10 @@ async fn photos_are_found_by_number_and_by_how_it_begins() {
     assert_eq!(find(event, "338", true).await, [photo(PHOTOS[2], "338")]);
     assert_eq!(find(other, "A207", false).await, [], "another event's photos");
 
-    let said = photogate(&app.config, &["search", "bib", &event.to_string(), "a-207", "--json"]);
-    assert!(
-        String::from_utf8_lossy(&said.stdout).contains(PHOTOS[1]),
-        "as people write it: {said:?}"
-    );
-    let said = photogate(&app.config, &["search", "face", &event.to_string(), "x.jpg"]);
-    assert!(String::from_utf8_lossy(&said.stderr).contains("face search is off"), "{said:?}");
+    let said = app.says(&["search", "bib", &event.to_string(), "a-207", "--json"]);
+    assert!(said.contains(PHOTOS[1]), "as people write it: {said}");
+    let refused = photogate(&app.config, &["search", "face", &event.to_string(), "x.jpg"]);
+    assert!(stderr(&refused).contains("face search is off"), "{refused:?}");
     assert_eq!(photogate(&app.config, &["search", "bib", "99", "1"]).status.code(), Some(4));
 }
 
@@ -56,9 +55,7 @@ async fn photos_are_found_by_number_and_by_how_it_begins() {
 async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     let app = App::new().await;
     let store = samples(&app);
-    let organisation = app.an_organisation_with(10).await;
-    let event =
-        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    let (_, event) = app.a_gala_with(10).await;
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
     let config = Config { slots: 1, ..app.config.clone() };
     let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
@@ -75,17 +72,12 @@ async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     assert!(found.is_sorted_by(|a, b| a.score >= b.score));
     assert_eq!(find(1.01).await, []);
     let selfie = store.join("gala/DSC_0001.jpg");
-    let said = photogate(
-        &app.config,
-        &["search", "face", &event.to_string(), selfie.to_str().unwrap(), "--json"],
-    );
-    assert!(String::from_utf8_lossy(&said.stdout).contains(PHOTOS[0]), "{said:?}");
+    let selfie = selfie.to_str().unwrap();
+    let said = app.says(&["search", "face", &event.to_string(), selfie, "--json"]);
+    assert!(said.contains(PHOTOS[0]), "{said}");
 
-    let off = photogate(&app.config, &["events", "face-search", &event.to_string(), "off"]);
-    assert!(
-        String::from_utf8_lossy(&off.stdout).contains("embeddings of 4 faces were deleted"),
-        "{off:?}"
-    );
+    let off = app.says(&["events", "face-search", &event.to_string(), "off"]);
+    assert!(off.contains("embeddings of 4 faces were deleted"), "{off}");
     assert_eq!(find(0.0).await, []);
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM face").await, 4, "the boxes stay");
@@ -119,9 +111,7 @@ fn a_face() -> Face {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_switched_off() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event =
-        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    let (organisation, event) = app.a_gala_with(10).await;
     app.queue(event, "ok", 2).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
@@ -129,7 +119,7 @@ async fn an_embedding_that_was_on_its_way_is_not_kept_after_face_search_was_swit
     assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 1);
 
-    assert_eq!(events::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 1);
+    assert_eq!(app.set_face_search(event, false).await.unwrap(), 1);
     assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
 
     assert_eq!(app.count("SELECT count(*) FROM face WHERE embedding IS NOT NULL").await, 0);
@@ -160,12 +150,12 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
     app.count("SELECT count(set_face_search(event_id, false)::text) FROM event").await;
     assert_eq!(found().await, (0, 3), "at once");
     assert_eq!(app.count(faces).await, 3, "but they are still there");
-    let again = events::set_face_search(&mut *app.db().await, event, true).await.unwrap_err();
+    let again = app.set_face_search(event, true).await.unwrap_err();
     assert!(again.to_string().contains("still being deleted"), "{again}");
     assert!(!one().await);
     assert_eq!(app.count(faces).await, 2, "one photo at a time");
-    assert_eq!(events::set_face_search(&mut *app.db().await, event, false).await.unwrap(), 2);
-    assert_eq!(events::set_face_search(&mut *app.db().await, event, true).await.unwrap(), 0);
+    assert_eq!(app.set_face_search(event, false).await.unwrap(), 2);
+    assert_eq!(app.set_face_search(event, true).await.unwrap(), 0);
 
     app.count("SELECT count(delete_event(event_id, 'anna')::text) FROM event").await;
     assert_eq!(found().await, (0, 0), "at once");
@@ -181,21 +171,17 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event =
-        events::create(&mut *app.db().await, organisation, "Gala", false, true).await.unwrap();
+    let (organisation, event) = app.a_gala_with(10).await;
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(2).await;
     assert!(hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await);
 
-    let said = photogate(&app.config, &["events", "delete", &event.to_string(), "--actor", "anna"]);
-    assert!(String::from_utf8_lossy(&said.stderr).contains("--yes"), "it asks first: {said:?}");
-    let said = photogate(
-        &app.config,
-        &["events", "delete", &event.to_string(), "--actor", "anna", "--yes"],
-    );
-    assert!(said.status.success(), "{said:?}");
+    let number = event.to_string();
+    let delete = ["events", "delete", &number, "--actor", "anna", "--yes"];
+    let refused = photogate(&app.config, &delete[..5]);
+    assert!(stderr(&refused).contains("--yes"), "it asks first: {refused:?}");
+    app.says(&delete);
 
     assert!(
         hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await,
@@ -208,9 +194,8 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     assert!(hand.claim(2).await.is_empty(), "nothing more of it runs");
     assert_eq!(app.credits(organisation).await, (8, 0, 2));
     assert!(events::find(&mut *app.db().await, event).await.unwrap().is_none());
-    let again = events::delete(&mut *app.db().await, event, "anna").await;
-    let again = again.unwrap_err();
-    assert_eq!(again.as_database_error().unwrap().code().as_deref(), Some("PG002"));
+    let again = app.commands().delete_event(&Caller::trusted("anna"), event).await.unwrap_err();
+    assert!(again.is_not_found(), "{again}");
     let late = photogate(&app.config, &["enqueue", &event.to_string(), "rehearsal/ok/9"]);
     assert_eq!(late.status.code(), Some(4), "{late:?}");
     assert_eq!(
@@ -223,15 +208,14 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
 async fn a_start_list_decides_what_a_number_is() {
     let app = App::new().await;
     let store = samples(&app);
-    let (_, event) = an_event(&app).await;
+    let (_, event) = app.an_event_with(10).await;
     // Of 338 and 871 on IMG_0003, one runs, and one is a digit off. A207 and 1482 do not run.
     let file = store.join("runners.csv");
     std::fs::write(&file, "Name;Bib\nAnna;338\nBo;877\nCem;\n").unwrap();
-    let said = photogate(
-        &app.config,
-        &["events", "start-list", &event.to_string(), file.to_str().unwrap()],
-    );
-    assert!(String::from_utf8_lossy(&said.stdout).contains("2 numbers"), "{said:?}");
+    let number = event.to_string();
+    let set = ["events", "start-list", &number, file.to_str().unwrap()];
+    let said = app.says(&set);
+    assert!(said.contains("2 numbers"), "{said}");
 
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
 
@@ -242,11 +226,9 @@ async fn a_start_list_decides_what_a_number_is() {
     assert!(corrected[0].score < listed[0].score, "a corrected reading is less sure");
     assert_eq!(app.count("SELECT count(*) FROM bib").await, 2, "nobody else runs");
     std::fs::write(&file, "Name,Age\nAnna,33\n").unwrap();
-    let said = photogate(
-        &app.config,
-        &["events", "start-list", &event.to_string(), file.to_str().unwrap()],
-    );
-    assert!(!said.status.success());
+    let refused = photogate(&app.config, &set);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("no column is called"), "{}", stderr(&refused));
     assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2, "a bad file loses nothing");
     assert_eq!(start_list::set(&mut *app.db().await, event, &[]).await.unwrap(), 0);
 }

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use photogate::{catalog::findings::Findings, queue::claim::GateError, worker::verdict::Verdict};
+use photogate::{
+    catalog::findings::Findings,
+    queue::claim::{self, GateError},
+    worker::verdict::Verdict,
+};
 use photogate_jobs::Bib;
 
-use crate::support::App;
+use crate::support::{App, code_of};
 
 #[tokio::test]
 async fn a_failed_photo_costs_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(2).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(2).await;
     app.queue(event, "ok", 2).await;
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(2).await;
@@ -30,17 +33,16 @@ async fn a_failed_photo_costs_nothing() {
 #[tokio::test]
 async fn a_late_worker_is_refused_and_pays_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(3).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(3).await;
     app.queue(event, "ok", 1).await;
     let late = app.a_worker().await;
-    let mut held = late.claim(1).await;
+    let held = late.claim_one().await;
     app.let_the_lease_run_out(late.worker).await;
     let other = app.a_worker().await;
 
     let mut adopted = other.adopt_from_the_dead(4).await;
     assert_eq!(adopted.len(), 1);
-    assert!(!late.succeed(held.remove(0)).await, "the photo has another owner");
+    assert!(!late.succeed(held).await, "the photo has another owner");
     assert!(matches!(late.try_claim(1).await, Err(GateError::LeaseLost)));
     assert_eq!(app.credits(organisation).await, (2, 1, 0));
 
@@ -51,42 +53,48 @@ async fn a_late_worker_is_refused_and_pays_nothing() {
 #[tokio::test]
 async fn a_settle_under_a_lease_that_ran_out_changes_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(3).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(3).await;
     app.queue(event, "ok", 1).await;
     let late = app.a_worker().await;
-    let mut held = late.claim(1).await;
+    let held = late.claim_one().await;
     app.let_the_lease_run_out(late.worker).await;
 
-    let refused = sqlx::query("SELECT settle($1, ARRAY[$2], ARRAY[1], ARRAY['processed']::outcome_state[], ARRAY[NULL], ARRAY[NULL])")
-        .bind(late.worker.0)
-        .bind(held[0].job().0)
-        .execute(&app.pool)
-        .await;
+    let refused = sqlx::query(
+        "SELECT settle($1, ARRAY[$2], ARRAY[1], ARRAY['processed']::outcome_state[], ARRAY[NULL], \
+         ARRAY[NULL])",
+    )
+    .bind(late.worker.0)
+    .bind(held.job().0)
+    .execute(&app.pool)
+    .await;
 
-    assert!(refused.is_err());
+    let refused = refused.expect_err("the lease is over");
+    assert_eq!(code_of(&refused).as_deref(), Some("PG001"), "{refused}");
     assert_eq!(app.credits(organisation).await, (2, 1, 0));
 
-    // Nobody took the lease away, so the worker may say that it lives, and then it is its own to settle.
-    assert!(late.succeed(held.remove(0)).await);
+    // Nobody took the lease away, so the worker may say that it lives, and then it is its own to
+    // settle.
+    assert!(late.succeed(held).await);
     assert_eq!(app.credits(organisation).await, (2, 0, 1));
 }
 
 #[tokio::test]
 async fn a_settle_that_arrives_twice_changes_nothing_the_second_time() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(3).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(3).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    let claimed = hand.claim(1).await;
+    let claimed = hand.claim_one().await;
     let settle = async || {
-        let settled: Vec<i64> = sqlx::query_scalar("SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])")
-            .bind(hand.worker.0)
-            .bind(claimed[0].job().0)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap();
+        let settled: Vec<i64> = sqlx::query_scalar(
+            "SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], \
+             ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])",
+        )
+        .bind(hand.worker.0)
+        .bind(claimed.job().0)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
         settled.len()
     };
 
@@ -99,24 +107,10 @@ async fn a_settle_that_arrives_twice_changes_nothing_the_second_time() {
 #[tokio::test]
 async fn a_job_that_is_given_back_keeps_its_reservation_and_gets_a_new_fence() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(1).await {
-        assert!(
-            hand.give_back(
-                reservation,
-                Verdict::Retry {
-                    reason: "photo_missing",
-                    detail: String::new(),
-                    after: Duration::ZERO,
-                    outage: false,
-                }
-            )
-            .await
-        );
-    }
+    assert!(hand.put_off(hand.claim_one().await, Duration::ZERO).await);
     assert_eq!(app.credits(organisation).await, (0, 1, 0));
 
     let mut adopted = hand.adopt(1).await;
@@ -130,22 +124,10 @@ async fn a_job_that_is_given_back_keeps_its_reservation_and_gets_a_new_fence() {
 #[tokio::test]
 async fn a_retry_waits_for_its_time() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(1).await {
-        hand.give_back(
-            reservation,
-            Verdict::Retry {
-                reason: "photo_missing",
-                detail: String::new(),
-                after: Duration::from_secs(3600),
-                outage: false,
-            },
-        )
-        .await;
-    }
+    assert!(hand.put_off(hand.claim_one().await, Duration::from_secs(3600)).await);
 
     assert!(hand.adopt(4).await.is_empty());
     assert!(hand.claim(4).await.is_empty(), "a retry does not come back through the queue");
@@ -154,8 +136,7 @@ async fn a_retry_waits_for_its_time() {
 #[tokio::test]
 async fn three_crashes_of_a_photo_end_in_quarantine_and_refund() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(1).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(1).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
     let mut held = hand.claim(1).await;
@@ -180,20 +161,14 @@ async fn three_crashes_of_a_photo_end_in_quarantine_and_refund() {
 #[tokio::test]
 async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(4).await;
-    let event = app.an_event_of(organisation).await;
+    let (_, event) = app.an_event_with(4).await;
     app.queue(event, "ok", 4).await;
     let hand = app.a_worker().await;
-    let known = hand.claim(1).await;
+    let known = hand.claim_one().await;
     let _lost_on_its_way = hand.claim(3).await;
 
-    let photos = photogate::queue::claim::hand_back_unknown(
-        &mut *app.db().await,
-        hand.worker,
-        &[known[0].job().0],
-    )
-    .await
-    .unwrap();
+    let known = [known.job().0];
+    let photos = claim::hand_back_unknown(&mut *app.db().await, hand.worker, &known).await.unwrap();
 
     assert_eq!(photos, 3);
     let adopted = hand.adopt(8).await;
@@ -204,8 +179,7 @@ async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
 #[tokio::test]
 async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_settled() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 5).await;
     let hand = app.a_worker().await;
     let bib = |number: &str| Bib {
@@ -244,11 +218,10 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reason_that_quotes_the_file_keeps_nobody_from_being_settled() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(10).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(10).await;
     app.queue(event, "ok", 1).await;
     let hand = app.a_worker().await;
-    let photo = hand.claim(1).await.pop().unwrap();
+    let photo = hand.claim_one().await;
     let detail = format!("bad marker \0\u{1b}[31m{}", "x".repeat(10_000));
 
     assert!(hand.give_back(photo, Verdict::Failed { reason: "corrupt", detail }).await);

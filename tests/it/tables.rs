@@ -3,12 +3,11 @@
 use photogate::{
     access::Role,
     catalog::{events, organisations},
-    ids::Operation,
     ledger::statement,
-    queue::{enqueue, failures::Filter},
+    queue::failures::{self, Filter},
 };
+use reqwest::Method;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     App,
@@ -31,7 +30,7 @@ async fn every_table_is_a_file_too_with_the_same_rows() {
         .unwrap();
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
-    assert!(hand.fail(hand.claim(1).await.pop().unwrap()).await);
+    assert!(hand.fail(hand.claim_one().await).await);
     app.a_person("staff@photogate.example", Role::Staff, None).await;
     let site = Site::of(&app).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
@@ -81,15 +80,9 @@ async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
         }
     }
     // Held in another order than they are numbered in.
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
-    sqlx::query(
-        "UPDATE photogate.hold SET since = since - interval '1 hour' * (50 - abs(queue_id - 35))",
-    )
-    .execute(&mut owner)
-    .await
-    .unwrap();
-    let rich = app.an_organisation_with(7).await;
-    let event = app.an_event_of(rich).await;
+    app.owner_runs("UPDATE hold SET since = since - interval '1 hour' * (50 - abs(queue_id - 35))")
+        .await;
+    let (rich, event) = app.an_event_with(7).await;
     app.queue(event, "ok", 9).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Operator, None).await;
@@ -218,24 +211,22 @@ async fn an_organisation_reads_its_own_audit_trail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_told_to_stop_is_seen_to_finish() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
-    app.queue(event, "slow-1500", 1).await;
+    let (_, event) = app.an_event_with(5).await;
+    app.queue(event, "slow-30000", 1).await;
     app.a_person("ops@photogate.example", Role::Operator, None).await;
     let site = Site::of(&app).await;
     let operator = Visitor::logged_in(&site, "ops@photogate.example").await;
     let worker = app.start_worker();
-    app.until("it works", async || app.processing(event).await.in_progress == 1).await;
+    app.until_in_progress(event, 1).await;
     assert!(operator.text(&site, "/workers").await.contains("in time"));
 
-    let drained = tokio::spawn(worker.drain());
-    app.until("it says so", async || {
-        let workers = operator.text(&site, "/workers").await;
-        workers.contains(">draining<") || workers.contains("No worker is running")
-    })
-    .await;
+    worker.stop.drain.cancel();
+
+    app.until("it says so", async || operator.text(&site, "/workers").await.contains(">draining<"))
+        .await;
     assert_eq!(app.count("SELECT count(*) FROM worker WHERE draining_since IS NOT NULL").await, 1);
-    drained.await.unwrap();
+    worker.stop.now.cancel();
+    worker.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,8 +237,7 @@ async fn nobody_opens_streams_without_end() {
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     let other = app.a_token(Role::Organiser, Some(organisation)).await;
     let path = format!("/v1/organisations/{organisation}/live");
-    let open =
-        async |token: &str| site.ask(reqwest::Method::GET, &path, token).send().await.unwrap();
+    let open = async |token: &str| site.ask(Method::GET, &path, token).send().await.unwrap();
     let mut streams = Vec::new();
     for _ in 0..20 {
         let stream = open(&token).await;
@@ -277,13 +267,10 @@ async fn a_statement_has_no_more_lines_than_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_photo_that_was_queued_again_has_not_failed_any_more() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(9).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(9).await;
     app.queue(event, "ok", 4).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(3).await {
-        assert!(hand.fail(reservation).await);
-    }
+    hand.fail_all(hand.claim(3).await).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     let numbers = async || {
@@ -293,16 +280,12 @@ async fn a_photo_that_was_queued_again_has_not_failed_any_more() {
     };
     assert_eq!(numbers().await, [3, 1, 0]);
 
-    let failed =
-        photogate::queue::failures::list(&mut *app.db().await, event, Filter::default(), 2).await;
+    let failed = failures::list(&mut *app.db().await, event, Filter::default(), 2).await;
     let two: Vec<_> = failed.unwrap().iter().map(|failure| failure.photo).collect();
-    let operation = Operation::PhotoProcessing;
-    enqueue::retry(&mut *app.db().await, event, operation, &two, "anna").await.unwrap();
+    app.retry(event, &two).await;
 
     assert_eq!(numbers().await, [1, 3, 0]);
-    for reservation in hand.claim(9).await {
-        assert!(hand.succeed(reservation).await);
-    }
+    hand.succeed_all(hand.claim(9).await).await;
     assert_eq!(numbers().await, [1, 0, 3], "four photos, whatever became of them");
 }
 
@@ -341,7 +324,7 @@ async fn somebody_who_left_is_logged_out_and_kept_out() {
     let person = app.count("SELECT max(person_id) FROM person").await;
     let path = format!("/v1/people/{person}");
     let change = async |token: &str, change| {
-        let request = site.ask(reqwest::Method::PATCH, &path, token).json(&change);
+        let request = site.ask(Method::PATCH, &path, token).json(&change);
         answered(request).await.0.as_u16()
     };
     let stranger = app.a_token(Role::Organiser, Some(elsewhere)).await;

@@ -1,15 +1,13 @@
-//! Credits that come in over HTTP: once, whatever becomes of the connection, the price or the service.
-
-use std::net::{SocketAddr, TcpListener};
+//! Credits that come in over HTTP: once, whatever becomes of the connection, the price or the
+//! service.
 
 use photogate::{access::Role, catalog::organisations, ids::OrganisationId};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
 use crate::support::{
-    App,
-    process::{Process, program},
+    App, Process, a_free_address, program,
     site::{Site, Visitor, answered},
 };
 
@@ -28,11 +26,10 @@ async fn buy(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(0).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(0).await;
     app.queue(event, "ok", 2).await;
     let worker = app.start_worker();
-    app.until("the queue is paused", async || app.is_out_of_credit(event).await).await;
+    app.until_out_of_credit(event).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     let buy = async |credits: i64, key: &'static str| {
@@ -55,7 +52,9 @@ async fn a_purchase_that_arrives_twice_is_credited_once_and_wakes_what_waited() 
     assert_eq!((other.as_u16(), &no["code"]), (422, &json!("idempotency_key_reused")));
     let path = format!("/v1/organisations/{organisation}/purchases");
     let without = site.ask(Method::POST, &path, &token).json(&json!({ "credits": 1 }));
-    assert_eq!(answered(without).await.0, 422);
+    let (status, no) = answered(without).await;
+    let pointer = &no["errors"][0]["pointer"];
+    assert_eq!((status.as_u16(), pointer), (422, &json!("Idempotency-Key")));
 
     app.until_done(event).await;
     assert_eq!(app.credits(organisation).await, (0, 0, 2));
@@ -76,13 +75,12 @@ async fn a_key_that_is_being_answered_is_in_progress_until_it_is() {
         buy(&site, organisation, &token, key, json!({ "credits": 5 })).await
     };
     // Somebody has the account for a while.
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    let mut owner = app.as_owner().await;
     let mut busy = owner.begin().await.unwrap();
     sqlx::query("SELECT FROM photogate.account FOR UPDATE").execute(&mut *busy).await.unwrap();
 
     let (first, twin) = tokio::join!(buy("one"), async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        app.until("the first waits", async || app.count(waiting).await > 0).await;
+        app.until_somebody_waits_for_a_lock().await;
         let twin = buy("one").await;
         busy.rollback().await.unwrap();
         twin
@@ -126,24 +124,25 @@ async fn a_service_that_dies_between_the_commit_and_the_answer_has_credited_once
     let organisation = app.an_organisation_with(0).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     // The commit itself waits for us: whoever sent it can die meanwhile.
-    let mut owner = PgConnection::connect(&app.owner).await.unwrap();
+    let mut owner = app.as_owner().await;
     sqlx::raw_sql(
         "CREATE FUNCTION photogate.test_waits() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
              'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END';
-         CREATE CONSTRAINT TRIGGER test_waits AFTER INSERT ON photogate.top_up DEFERRABLE INITIALLY DEFERRED
+         CREATE CONSTRAINT TRIGGER test_waits AFTER INSERT ON photogate.top_up DEFERRABLE \
+             INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION photogate.test_waits();
          SELECT pg_advisory_lock(4711)",
     )
     .execute(&mut owner)
     .await
     .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = a_free_address();
     let mut command = program(&app.config);
-    command.args(["serve", "--listen", &port.to_string()]);
+    command.args(["serve", "--listen", &address.to_string()]);
     let mut service = Process::start(command);
-    answers(port).await;
+    app.until_ready(address).await;
     let request = reqwest::Client::new()
-        .post(format!("http://{port}/v1/organisations/{organisation}/purchases"))
+        .post(format!("http://{address}/v1/organisations/{organisation}/purchases"))
         .bearer_auth(&token)
         .header("Idempotency-Key", "one")
         .json(&json!({ "credits": 7 }));
@@ -167,27 +166,13 @@ async fn a_service_that_dies_between_the_commit_and_the_answer_has_credited_once
     );
 }
 
-async fn answers(address: SocketAddr) {
-    let ready = format!("http://{address}/readyz");
-    for _ in 0..300 {
-        if reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("the service does not answer");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_that_are_retried_by_two_at_once_are_retried_once() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(20).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(20).await;
     app.queue(event, "ok", 8).await;
     let hand = app.a_worker().await;
-    for reservation in hand.claim(8).await {
-        assert!(hand.fail(reservation).await);
-    }
+    hand.fail_all(hand.claim(8).await).await;
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     let path = format!("/v1/events/{event}/retry");

@@ -7,10 +7,10 @@ use std::{
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
 use nix::sys::signal::Signal;
-use photogate::{access::Role, ids::EventId};
+use photogate::access::Role;
 use serde_json::json;
 
-use crate::support::{App, Process, program};
+use crate::support::{App, Process, a_free_address, program};
 
 type Heard = Arc<Mutex<Vec<Vec<u8>>>>;
 
@@ -35,30 +35,21 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
 async fn the_work_on_a_photo_is_part_of_the_trace_of_the_call_that_queued_it() {
     let app = App::new().await;
     let (collector, heard) = a_collector().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event: EventId = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     let token = app.a_token(Role::Pipeline, Some(organisation)).await;
     let traced = |arguments: &[&str]| {
         let mut command = program(&app.config);
         command.args(arguments).env("PHOTOGATE_OTLP_ENDPOINT", format!("http://{collector}"));
         Process::start(command)
     };
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut service = traced(&["serve", "--listen", &free.to_string()]);
+    let address = a_free_address();
+    let mut service = traced(&["serve", "--listen", &address.to_string()]);
     let mut worker = traced(&["work", "--rehearse"]);
-    let client = reqwest::Client::new();
-    let up = async || {
-        client
-            .get(format!("http://{free}/readyz"))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-    };
-    app.until("the service is ready", up).await;
+    app.until_ready(address).await;
 
     let body = json!({ "operation": "photo_processing", "keys": ["rehearsal/ok/1"] });
-    let call = client
-        .post(format!("http://{free}/v1/events/{event}/runs"))
+    let call = reqwest::Client::new()
+        .post(format!("http://{address}/v1/events/{event}/runs"))
         .bearer_auth(&token)
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(call.json(&body).send().await.unwrap().status(), 202);

@@ -1,8 +1,9 @@
-//! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for twice.
+//! Workers die, sleep and are restarted; servers too. Nothing is lost, and nothing is paid for
+//! twice.
+
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use photogate::queue::status::State;
-use sqlx::{Connection, PgConnection};
 
 use crate::support::App;
 
@@ -10,8 +11,7 @@ use crate::support::App;
 async fn a_thousand_photos_cost_exactly_a_thousand_credits() {
     let mut app = App::new().await;
     app.config.ahead = 128;
-    let organisation = app.an_organisation_with(1500).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(1500).await;
     app.queue(event, "ok", 1000).await;
 
     let workers = [app.start_worker(), app.start_worker()];
@@ -26,11 +26,10 @@ async fn a_thousand_photos_cost_exactly_a_thousand_credits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_the_middle_of_a_photo_is_replaced_and_its_photos_are_charged_once() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "slow-400", 12).await;
     let mut victim = app.start_process();
-    app.until("the victim is at work", async || app.processing(event).await.in_progress == 4).await;
+    app.until_in_progress(event, 4).await;
 
     victim.kill();
     let _heir = app.start_process();
@@ -44,8 +43,7 @@ async fn a_worker_killed_in_the_middle_of_a_photo_is_replaced_and_its_photos_are
 #[tokio::test(flavor = "multi_thread")]
 async fn a_photo_that_takes_its_worker_down_three_times_is_quarantined_and_spares_the_others() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "slow-200", 6).await;
     app.queue(event, "crash", 1).await;
     app.queue(event, "slow-200/more", 6).await;
@@ -68,14 +66,20 @@ async fn a_photo_that_takes_its_worker_down_three_times_is_quarantined_and_spare
         .await,
         1
     );
-    assert_eq!(app.count("SELECT count(*) FROM attempt a JOIN outcome o USING (job_id) WHERE o.state = 'quarantined' AND a.ended = 'worker_gone'").await, 3);
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM attempt a JOIN outcome o USING (job_id) \
+             WHERE o.state = 'quarantined' AND a.ended = 'worker_gone'"
+        )
+        .await,
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_that_photos_trouble_alone() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "panic", 1).await;
     app.queue(event, "ok", 5).await;
     let worker = app.start_worker();
@@ -90,11 +94,10 @@ async fn a_panic_is_that_photos_trouble_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_finishes_what_runs_and_loses_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "slow-300", 12).await;
     let mut process = app.start_process();
-    app.until("it is at work", async || app.processing(event).await.in_progress == 4).await;
+    app.until_in_progress(event, 4).await;
 
     process.signal(Signal::SIGTERM);
     assert!(process.wait().success());
@@ -118,14 +121,13 @@ async fn sigterm_finishes_what_runs_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_hands_everything_back_at_once() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "slow-30000", 4).await;
     let mut process = app.start_process();
-    app.until("it is at work", async || app.processing(event).await.in_progress == 4).await;
+    app.until_in_progress(event, 4).await;
 
     process.signal(Signal::SIGTERM);
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     process.signal(Signal::SIGTERM);
     assert!(process.wait().success());
 
@@ -141,11 +143,10 @@ async fn a_second_sigterm_hands_everything_back_at_once() {
 async fn a_worker_that_slept_past_its_lease_is_refused_and_begins_anew() {
     let mut app = App::new().await;
     app.config.lease_seconds = 1;
-    let organisation = app.an_organisation_with(50).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(50).await;
     app.queue(event, "slow-1500", 4).await;
     let sleeper = app.start_process();
-    app.until("it is at work", async || app.processing(event).await.in_progress == 4).await;
+    app.until_in_progress(event, 4).await;
 
     sleeper.signal(Signal::SIGSTOP);
     let _other = app.start_process();
@@ -168,16 +169,15 @@ async fn a_worker_that_slept_past_its_lease_is_refused_and_begins_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_flushed_and_stopped_in_the_middle_loses_nothing() {
     let (app, mut services) = App::with_services("redis-stops").await;
-    let organisation = app.an_organisation_with(100).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(100).await;
     app.queue(event, "slow-20", 30).await;
     let worker = app.start_worker();
-    app.until("some are done", async || app.processing(event).await.processed > 3).await;
+    app.until_processed_more_than(event, 3).await;
 
     let client = redis::Client::open(services.redis.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
-    app.until("more are done", async || app.processing(event).await.processed > 8).await;
+    app.until_processed_more_than(event, 8).await;
     services.redis.stop();
     app.until_done(event).await;
     app.queue(event, "slow-20/without-redis", 5).await;
@@ -195,8 +195,7 @@ async fn redis_flushed_and_stopped_in_the_middle_loses_nothing() {
 async fn a_worker_that_starts_without_redis_works() {
     let mut app = App::new().await;
     app.config.redis_url = Some("redis://127.0.0.1:1".into());
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     app.queue(event, "ok", 3).await;
 
     let worker = app.start_worker();
@@ -209,17 +208,15 @@ async fn a_worker_that_starts_without_redis_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_restarted_in_the_middle_loses_nothing() {
     let (app, mut services) = App::with_services("postgres-restarts").await;
-    let organisation = app.an_organisation_with(100).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(100).await;
     app.queue(event, "slow-50", 60).await;
     let worker = app.start_worker();
 
     for _ in 0..2 {
         let before = app.processing(event).await.processed;
-        app.until("some are done", async || app.processing(event).await.processed > before + 5)
-            .await;
+        app.until_processed_more_than(event, before + 5).await;
         services.postgres.pull_the_plug().unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         services.postgres.resume().await.unwrap();
         app.until("the pool has found it again", async || {
             sqlx::query("SELECT 1").execute(&app.pool).await.is_ok()
@@ -236,33 +233,35 @@ async fn postgres_restarted_in_the_middle_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_lose_nothing() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(300).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(300).await;
     app.queue(event, "slow-5", 200).await;
     let _processes = [app.start_process(), app.start_process()];
-    let owner = PgConnection::connect(&app.owner).await.unwrap();
-    let owner = tokio::sync::Mutex::new(owner);
+    let owner = tokio::sync::Mutex::new(app.as_owner().await);
+    let cut = std::cell::Cell::new(0);
     app.until("most are done", async || {
-        sqlx::query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'photogate'
-             AND pid <> pg_backend_pid() AND query ~ 'claim|settle|adopt|heartbeat' ORDER BY random() LIMIT 1",
+        let gone = sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'photogate'
+             AND pid <> pg_backend_pid() AND query ~ 'claim|settle|adopt|heartbeat' \
+                 ORDER BY random() LIMIT 1",
         )
-        .execute(&mut *owner.lock().await)
+        .fetch_all(&mut *owner.lock().await)
         .await
         .unwrap();
+        cut.set(cut.get() + gone.len());
         app.processing(event).await.processed >= 150
     })
     .await;
     app.until_done(event).await;
 
     assert_eq!(app.credits(organisation).await, (100, 0, 200));
+    assert!(cut.get() > 0, "connections were cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transient_trouble_keeps_its_reservation_and_comes_back() {
     let app = App::new().await;
-    let organisation = app.an_organisation_with(5).await;
-    let event = app.an_event_of(organisation).await;
+    let (organisation, event) = app.an_event_with(5).await;
     // Giving up is the business of the real work: see photos.rs.
     app.queue(event, "retry", 1).await;
     let worker = app.start_worker();
@@ -273,6 +272,7 @@ async fn transient_trouble_keeps_its_reservation_and_comes_back() {
     .await;
 
     assert_eq!(app.credits(organisation).await, (4, 1, 0));
-    assert_ne!(app.processing(event).await.state, State::NoCredits);
+    let queue = app.processing(event).await;
+    assert_eq!((queue.in_progress, queue.waiting, queue.failed), (1, 0, 0), "{queue:?}");
     worker.drain().await;
 }

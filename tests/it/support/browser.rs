@@ -1,7 +1,6 @@
 //! A real browser, as people have it: Debian's Chromium without a window.
 
 use std::{
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use photogate::{
     ids::OrganisationId,
 };
 
-use super::{App, site::Site};
+use super::{App, root, site::Site};
 
 /// The driver, ended with the test.
 struct Driver {
@@ -109,6 +108,13 @@ impl Browser {
         self.page.goto(&format!("{}{path}", self.site)).await.expect("the page loads");
     }
 
+    /// At a desk, with somebody who has logged in.
+    pub async fn logged_in(site: &Site, name: &'static str, email: &str) -> Self {
+        let browser = Self::open(site, name, DESK).await;
+        browser.log_in(email).await;
+        browser
+    }
+
     pub async fn log_in(&self, email: &str) {
         self.go("/login").await;
         self.write("input[name=email]", email).await;
@@ -125,7 +131,8 @@ impl Browser {
     /// Presses the first button, or what looks like one, with this name.
     pub async fn press(&self, name: &str) {
         let path = format!(
-            "(//button[normalize-space()='{name}'] | //summary[normalize-space()='{name}'] | //a[normalize-space()='{name}'])[1]"
+            "(//button[normalize-space()='{name}'] | //summary[normalize-space()='{name}'] | \
+             //a[normalize-space()='{name}'])[1]"
         );
         let button = self.page.wait().for_element(Locator::XPath(&path)).await.expect(name);
         button.click().await.expect("it can be pressed");
@@ -166,7 +173,7 @@ impl Browser {
 
     /// A screenshot, for a person to look at.
     pub async fn keep(&self, what: &str) {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".photogate/screenshots");
+        let directory = root().join(".photogate/screenshots");
         std::fs::create_dir_all(&directory).expect("a directory");
         let picture = self.page.screenshot().await.expect("a picture");
         std::fs::write(directory.join(format!("{}-{what}.png", self.name)), picture)

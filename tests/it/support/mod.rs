@@ -1,4 +1,5 @@
-//! What the tests say in a word. Each test has a database of its own; when it is done, its books are audited.
+//! What the tests say in a word. Each test has a database of its own; when it is done, its books
+//! are audited.
 
 pub mod browser;
 pub mod process;
@@ -6,6 +7,7 @@ pub mod site;
 pub mod steps;
 
 use std::{
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,7 +17,9 @@ use std::{
 };
 
 use photogate::{
+    access::Caller,
     catalog::{events, organisations, photos},
+    commands::{CommandError, Commands, EventChange},
     config::Config,
     database,
     ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, WorkerId},
@@ -28,7 +32,7 @@ use photogate::{
     notify::wake::Wake,
     queue::{
         claim::{self, Reservation},
-        enqueue::{self, Run},
+        enqueue::{self, Retry, Run},
         holds,
         status::{self, Queue, State},
     },
@@ -38,15 +42,17 @@ use photogate::{
         rehearsal::Rehearsal,
         settle::{Settler, Settling},
         verdict::Verdict,
+        work::Work,
     },
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use process::{Process, photogate, program};
+pub use process::{Process, photogate, program, stderr, stdout};
 
-/// How long a test waits for what must happen by itself. Generous: a busy machine is no broken promise.
+/// How long a test waits for what must happen by itself. Generous: a busy machine is no broken
+/// promise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The servers that all tests share; they stop when the test process ends.
@@ -72,6 +78,22 @@ pub async fn a_database_of_somebody_else() -> String {
     shared().await.postgres.url("postgres")
 }
 
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of a file in the repository.
+pub fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// An address of this machine at which nobody listens.
+pub fn a_free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound")
+}
+
 /// A directory for a test's own files.
 pub fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
@@ -80,6 +102,23 @@ pub fn place(name: &str) -> PathBuf {
 async fn run(url: &str, sql: &'static str) {
     let mut db = PgConnection::connect(url).await.expect("the server answers");
     sqlx::raw_sql(sql).execute(&mut db).await.expect("the server does as it is told");
+}
+
+/// Checks that the statement is refused for want of a privilege.
+///
+/// A CHECK, a trigger or a missing row may refuse too: only the code says that it was the
+/// privilege.
+pub async fn refused_for_want_of_privilege(db: &mut PgConnection, statement: &str) {
+    let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned()))
+        .execute(db)
+        .await
+        .expect_err(statement);
+    assert_eq!(code_of(&refused).as_deref(), Some("42501"), "{statement}: {refused}");
+}
+
+/// The SQLSTATE of what the database refused.
+pub fn code_of(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
 /// A photogate of the test's own.
@@ -124,11 +163,12 @@ impl App {
 
     /// The books' clock stands still, at this instant.
     pub async fn set_the_clock(&self, instant: &str) {
-        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
         let set = format!(
-            "CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT timestamptz '{instant}' $$"
+            "CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql \
+             VOLATILE AS $$ SELECT timestamptz '{instant}' $$"
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut db).await.expect("it is set");
+        let mut owner = self.as_owner().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut owner).await.expect("it is set");
     }
 
     async fn on(owner: String, redis_url: Option<String>) -> Self {
@@ -142,7 +182,7 @@ impl App {
             database_url: owner.clone(),
             redis_url,
             store_url: url::Url::from_directory_path(&photos).expect("an absolute path").into(),
-            models_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("models"),
+            models_dir: root().join("models"),
             slots: 2,
             ahead: 2,
             lease_seconds: 2,
@@ -168,6 +208,42 @@ impl App {
 
     pub async fn db(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
         self.pool.acquire().await.expect("a connection")
+    }
+
+    /// A connection as the owner of the server, who may do what nobody else may.
+    pub async fn as_owner(&self) -> PgConnection {
+        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        sqlx::raw_sql("SET search_path = photogate").execute(&mut db).await.expect("it is set");
+        db
+    }
+
+    /// Runs statements as the owner of the server.
+    pub async fn owner_runs(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut self.as_owner().await).await.expect(sql);
+    }
+
+    /// Changes rows behind the gate's back: no trigger sees it, and no foreign key.
+    pub async fn tamper(&self, sql: &'static str) {
+        let mut owner = self.as_owner().await;
+        let blind = "SET session_replication_role = replica";
+        sqlx::raw_sql(blind).execute(&mut owner).await.expect("the triggers look away");
+        let changed = sqlx::raw_sql(sql).execute(&mut owner).await.expect(sql);
+        assert!(changed.rows_affected() > 0, "it changes nothing: {sql}");
+    }
+
+    /// An organisation with these credits, and an event of it.
+    pub async fn an_event_with(&self, credits: i64) -> (OrganisationId, EventId) {
+        let organisation = self.an_organisation_with(credits).await;
+        (organisation, self.an_event_of(organisation).await)
+    }
+
+    /// An organisation with these credits, and an event of it with face search, but no bib search.
+    pub async fn a_gala_with(&self, credits: i64) -> (OrganisationId, EventId) {
+        let organisation = self.an_organisation_with(credits).await;
+        let event = events::create(&mut *self.db().await, organisation, "Gala", false, true)
+            .await
+            .expect("it is created");
+        (organisation, event)
     }
 
     pub async fn an_organisation_with(&self, credits: i64) -> OrganisationId {
@@ -211,7 +287,7 @@ impl App {
             idempotency_key: key,
         };
         let credited = top_up::top_up(&mut *self.db().await, top_up).await?;
-        Wake::open(self.config.redis_url.as_deref()).expect("an address").waiting().send().await;
+        self.wake_workers().await;
         Ok(credited)
     }
 
@@ -232,13 +308,20 @@ impl App {
         .await
         .expect("they are queued");
         if run.woke {
-            Wake::open(self.config.redis_url.as_deref())
-                .expect("an address")
-                .waiting()
-                .send()
-                .await;
+            self.wake_workers().await;
         }
         run
+    }
+
+    async fn wake_workers(&self) {
+        Wake::open(self.config.redis_url.as_deref()).expect("an address").waiting().send().await;
+    }
+
+    /// A person retries failed photos.
+    pub async fn retry(&self, event: EventId, photos: &[PhotoId]) -> Retry {
+        enqueue::retry(&mut *self.db().await, event, Operation::PhotoProcessing, photos, "anna")
+            .await
+            .expect("they are retried")
     }
 
     /// A worker's incarnation without a process: the test claims and settles by hand.
@@ -255,9 +338,9 @@ impl App {
 
     /// Locks an event's queues, as an enqueue does until it has committed; the caller rolls back.
     pub async fn another_holds_the_queue_of(&self, event: EventId) -> PgConnection {
-        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
+        let mut db = self.as_owner().await;
         sqlx::raw_sql("BEGIN").execute(&mut db).await.expect("it begins");
-        sqlx::query("SELECT FROM photogate.queue WHERE event_id = $1 FOR NO KEY UPDATE")
+        sqlx::query("SELECT FROM queue WHERE event_id = $1 FOR NO KEY UPDATE")
             .bind(event.0)
             .execute(&mut db)
             .await
@@ -267,15 +350,38 @@ impl App {
 
     /// As if it had been silent for too long.
     pub async fn let_the_lease_run_out(&self, worker: WorkerId) {
-        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
-        let late = "UPDATE photogate.worker SET lease_until = clock_timestamp() - interval '1 ms' WHERE worker_id = $1";
-        sqlx::query(late).bind(worker.0).execute(&mut db).await.expect("it runs out");
+        let late = "UPDATE worker SET lease_until = clock_timestamp() - interval '1 ms' \
+                    WHERE worker_id = $1";
+        let mut owner = self.as_owner().await;
+        sqlx::query(late).bind(worker.0).execute(&mut owner).await.expect("it runs out");
+    }
+
+    /// The writes that people and programs can ask for.
+    pub fn commands(&self) -> Commands {
+        Commands::new(self.pool.clone(), Wake::silent())
+    }
+
+    /// Switches an event's face search. Returns how many embeddings were deleted.
+    pub async fn set_face_search(&self, event: EventId, on: bool) -> Result<u64, CommandError> {
+        let change = EventChange { face_search: Some(on), ..EventChange::default() };
+        let changed = self.commands().change_event(&Caller::trusted("anna"), event, &change).await;
+        changed.map(|(_, forgotten)| forgotten)
     }
 
     /// A real worker within this process, that rehearses.
     pub fn start_worker(&self) -> Running {
+        self.start_worker_on(Rehearsal)
+    }
+
+    /// A real worker within this process. Every worker of the tests that is no process of its own
+    /// starts here.
+    pub fn start_worker_on(&self, work: impl Work) -> Running {
+        self.start(Worker::new(&self.config, self.pool.clone(), work).expect("it opens"))
+    }
+
+    /// A worker that the test has made.
+    pub fn start(&self, worker: Worker<impl Work>) -> Running {
         let stop = Stop::default();
-        let worker = Worker::new(&self.config, self.pool.clone(), Rehearsal).expect("it opens");
         let told = stop.clone();
         let task = tokio::spawn(async move { worker.run(told).await.expect("it works") });
         Running { stop, task }
@@ -332,9 +438,14 @@ impl App {
 
     /// One number, asked of the database as its owner.
     pub async fn count(&self, sql: &'static str) -> i64 {
-        let mut db = PgConnection::connect(&self.owner).await.expect("the server answers");
-        sqlx::query("SET search_path = photogate").execute(&mut db).await.expect("it is set");
-        sqlx::query_scalar(sql).fetch_one(&mut db).await.expect("a number")
+        sqlx::query_scalar(sql).fetch_one(&mut self.as_owner().await).await.expect("a number")
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub fn says(&self, arguments: &[&str]) -> String {
+        let output = photogate(&self.config, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
     }
 
     /// Waits until an event's photos have come to an end.
@@ -344,6 +455,43 @@ impl App {
                 .await
                 .iter()
                 .all(|queue| queue.waiting == 0 && queue.in_progress == 0)
+        })
+        .await;
+    }
+
+    /// Waits until so many of an event's photos are in progress.
+    pub async fn until_in_progress(&self, event: EventId, photos: i64) {
+        self.until("a worker is at work", async || {
+            self.processing(event).await.in_progress == photos
+        })
+        .await;
+    }
+
+    /// Waits until more than so many of an event's photos are processed.
+    pub async fn until_processed_more_than(&self, event: EventId, photos: i64) {
+        self.until("some photos are processed", async || {
+            self.processing(event).await.processed > photos
+        })
+        .await;
+    }
+
+    /// Waits until a queue is paused for want of credit.
+    pub async fn until_out_of_credit(&self, event: EventId) {
+        self.until("the queue is paused", async || self.is_out_of_credit(event).await).await;
+    }
+
+    /// Waits until a session waits for a lock that another one has.
+    pub async fn until_somebody_waits_for_a_lock(&self) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+        self.until("somebody waits for a lock", async || self.count(waiting).await > 0).await;
+    }
+
+    /// Waits until the service at this address takes requests.
+    pub async fn until_ready(&self, address: SocketAddr) {
+        let ready = format!("http://{address}/readyz");
+        self.until("the service is ready", async || {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
     }
@@ -405,6 +553,12 @@ impl Hand<'_> {
         self.try_claim(most).await.expect("it claims")
     }
 
+    /// Claims the one photo that must be there.
+    pub async fn claim_one(&self) -> Reservation {
+        let mut claimed = self.claim(1).await;
+        claimed.pop().expect("a photo can be claimed")
+    }
+
     pub async fn try_claim(&self, most: usize) -> Result<Vec<Reservation>, claim::GateError> {
         claim::claim(&mut *self.app.db().await, self.worker, most, OrganisationId(0), false).await
     }
@@ -415,7 +569,8 @@ impl Hand<'_> {
             .expect("it adopts")
     }
 
-    /// As soon as the dead may be declared dead: a server that has just started gives everybody time.
+    /// As soon as the dead may be declared dead: a server that has just started gives everybody
+    /// time.
     pub async fn adopt_from_the_dead(&self, most: usize) -> Vec<Reservation> {
         let began = tokio::time::Instant::now();
         loop {
@@ -435,6 +590,25 @@ impl Hand<'_> {
                 Verdict::Processed(photogate::catalog::findings::Findings::Nothing),
             )
             .await
+    }
+
+    pub async fn succeed_all(&self, reservations: impl IntoIterator<Item = Reservation>) {
+        for reservation in reservations {
+            assert!(self.succeed(reservation).await, "a photo in hand is settled");
+        }
+    }
+
+    pub async fn fail_all(&self, reservations: impl IntoIterator<Item = Reservation>) {
+        for reservation in reservations {
+            assert!(self.fail(reservation).await, "a photo in hand is settled");
+        }
+    }
+
+    /// An automatic retry: the photo is due again after so long.
+    pub async fn put_off(&self, reservation: Reservation, after: Duration) -> bool {
+        let (reason, detail) = ("photo_missing", String::new());
+        let retry = Verdict::Retry { reason, detail, after, outage: false };
+        self.settler.settle(reservation, retry).await
     }
 
     pub async fn fail(&self, reservation: Reservation) -> bool {

@@ -1,7 +1,6 @@
 //! The `photogate` program, as a process that can be killed.
 
 use std::{
-    path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use nix::{
 };
 use photogate::config::Config;
 
-use super::PATIENCE;
+use super::{PATIENCE, root};
 
 /// A running program; killed when dropped.
 pub struct Process(Child);
@@ -68,7 +67,7 @@ impl Drop for Process {
 pub fn program(config: &Config) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_photogate"));
     command
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .current_dir(root())
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"));
     command
@@ -84,6 +83,16 @@ pub fn program(config: &Config) -> Command {
         .env("PHOTOGATE_RETRY_BASE_MILLISECONDS", config.retry_base_milliseconds.to_string())
         .env("PHOTOGATE_LOG", "warn");
     command
+}
+
+/// What a command printed.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a command told of its troubles.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs a command to its end.

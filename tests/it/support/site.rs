@@ -101,12 +101,17 @@ impl Visitor {
         self.client.get(site.url(path)).send().await.unwrap().text().await.unwrap()
     }
 
-    /// The status of a form of ours, with the key of this session.
-    pub async fn post(&self, site: &Site, path: &str, fields: &[(&str, &str)]) -> u16 {
+    /// The key that this session's forms carry.
+    pub async fn form_key(&self, site: &Site) -> String {
         let page = self.text(site, "/events").await;
         let key = page.split("name=\"form_key\" value=\"").nth(1).expect("a form");
-        let key = key.split('"').next().expect("its key");
-        let form: Vec<_> = fields.iter().copied().chain([("form_key", key)]).collect();
+        key.split('"').next().expect("its key").to_owned()
+    }
+
+    /// The status of a form of ours, with the key of this session.
+    pub async fn post(&self, site: &Site, path: &str, fields: &[(&str, &str)]) -> u16 {
+        let key = self.form_key(site).await;
+        let form: Vec<_> = fields.iter().copied().chain([("form_key", key.as_str())]).collect();
         self.client.post(site.url(path)).form(&form).send().await.unwrap().status().as_u16()
     }
 

@@ -1,7 +1,8 @@
 //! Sessions that go one statement at a time, in an order that the test chooses.
 //!
-//! The gate's own functions are rewritten, in the test's database, so that before each of their SQL statements they wait
-//! at a turnstile, an advisory lock: what is driven is the real function, not a copy of it.
+//! The gate's own functions are rewritten, in the test's database, so that before each of their SQL
+//! statements they wait at a turnstile, an advisory lock: what is driven is the real function, not
+//! a copy of it.
 
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -9,10 +10,11 @@ use tokio::{sync::oneshot, task::JoinHandle};
 /// What touches the database: only in front of these a session waits.
 const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "PERFORM", "RETURN"];
 
-/// Statements that change places with any statement of another session, so that their order need not be tried: what is
-/// not committed is seen by nobody, so a statement matters to others by the locks it takes, and to itself by what others
-/// have committed before it. These take no lock that the session does not have already (or rows of its own alone: a
-/// worker's lease, rows that are new), and read nothing but what those locks guard.
+/// Statements that change places with any statement of another session, so that their order need
+/// not be tried: what is not committed is seen by nobody, so a statement matters to others by the
+/// locks it takes, and to itself by what others have committed before it. These take no lock that
+/// the session does not have already (or rows of its own alone: a worker's lease, rows that are
+/// new), and read nothing but what those locks guard.
 const ALONE: [&str; 13] = [
     "FROM worker ",
     "INSERT INTO photo ",
@@ -89,26 +91,31 @@ pub async fn instrument(owner: &str, functions: &[&str]) {
         sqlx::query_scalar("SELECT current_database()").fetch_one(&mut db).await.unwrap();
     let quick = format!("ALTER DATABASE {name} SET synchronous_commit = off");
     db.execute(sqlx::AssertSqlSafe(quick)).await.unwrap();
-    // Two locks a session, in turn: the one in front of it is held by the scheduler, and the one behind it is taken
-    // again before it comes round.
+    // Two locks a session, in turn: the one in front of it is held by the scheduler, and the one
+    // behind it is taken again before it comes round.
     db.execute(
         "CREATE FUNCTION photogate.turnstile() RETURNS void LANGUAGE plpgsql AS $$
-         DECLARE v_session int := nullif(current_setting('test.session', true), '')::int; v_step int;
+         DECLARE v_session int := nullif(current_setting('test.session', true), '')::int; \
+             v_step int;
          BEGIN
              IF v_session IS NULL THEN RETURN; END IF;
              v_step := current_setting('test.step')::int;
-             PERFORM pg_advisory_lock(v_session, v_step % 2), pg_advisory_unlock(v_session, v_step % 2);
+             PERFORM pg_advisory_lock(v_session, v_step % 2), pg_advisory_unlock(v_session, \
+                 v_step % 2);
              PERFORM set_config('test.step', (v_step + 1)::text, false);
          END $$",
     )
     .await
     .unwrap();
     for function in functions {
-        let found = sqlx::query("SELECT pg_get_functiondef(oid) AS whole, prosrc AS body FROM pg_proc WHERE pronamespace = 'photogate'::regnamespace AND proname = $1")
-            .bind(function)
-            .fetch_one(&mut db)
-            .await
-            .unwrap();
+        let found = sqlx::query(
+            "SELECT pg_get_functiondef(oid) AS whole, prosrc AS body FROM pg_proc \
+             WHERE pronamespace = 'photogate'::regnamespace AND proname = $1",
+        )
+        .bind(function)
+        .fetch_one(&mut db)
+        .await
+        .unwrap();
         let (whole, body): (String, String) = (found.get("whole"), found.get("body"));
         let stepped = with_turnstiles(&body);
         assert_ne!(stepped, body, "{function} has no statements");
@@ -160,8 +167,9 @@ impl Scheduler {
         }
     }
 
-    /// Runs the calls at once, each in a transaction of its own: wherever there is a choice whose statement is next,
-    /// `choose` says which of those that could go on. Returns how often there was one.
+    /// Runs the calls at once, each in a transaction of its own: wherever there is a choice whose
+    /// statement is next, `choose` says which of those that could go on. Returns how often there
+    /// was one.
     pub async fn run(
         &mut self,
         calls: &[String],
@@ -207,7 +215,8 @@ impl Scheduler {
             None => PgConnection::connect(&self.app).await.unwrap(),
         };
         let set = format!(
-            "SELECT pg_backend_pid(), set_config('test.session', '{number}', false), set_config('test.step', '0', false)"
+            "SELECT pg_backend_pid(), set_config('test.session', '{number}', false), \
+             set_config('test.step', '0', false)"
         );
         let pid = sqlx::query(sqlx::AssertSqlSafe(set)).fetch_one(&mut db).await.unwrap().get(0);
         let (answer, answered) = oneshot::channel();
@@ -247,7 +256,8 @@ impl Scheduler {
         session.state = State::Busy;
         // It passes, and the turnstile is taken again as soon as it has.
         let turn = format!(
-            "SELECT pg_advisory_unlock({number}, {turnstile}), pg_advisory_lock({number}, {turnstile})"
+            "SELECT pg_advisory_unlock({number}, {turnstile}), pg_advisory_lock({number}, \
+             {turnstile})"
         );
         self.keeper.execute(sqlx::AssertSqlSafe(turn)).await.unwrap();
     }
@@ -264,11 +274,14 @@ impl Scheduler {
                     session.state = State::AtCommit;
                 }
             }
-            let waiting = sqlx::query("SELECT pid, locktype, objid::int FROM pg_locks WHERE NOT granted AND pid = ANY ($1)")
-                .bind(&pids)
-                .fetch_all(&mut self.observer)
-                .await
-                .unwrap();
+            let waiting = sqlx::query(
+                "SELECT pid, locktype, objid::int FROM pg_locks WHERE NOT granted \
+                 AND pid = ANY ($1)",
+            )
+            .bind(&pids)
+            .fetch_all(&mut self.observer)
+            .await
+            .unwrap();
             let mut moving = false;
             for session in sessions.iter_mut().filter(|session| session.state == State::Busy) {
                 match waiting.iter().find(|row| row.get::<i32, _>(0) == session.pid) {
@@ -320,7 +333,9 @@ impl Ways {
 
 #[test]
 fn turnstiles_stand_in_front_of_statements_and_nowhere_else() {
-    let body = "DECLARE x int := 1; BEGIN\n -- a; comment SELECT\n x := 2; IF x = (SELECT 1) THEN SELECT 1 INTO x; ELSE UPDATE t SET a = CASE WHEN b THEN 'x; DELETE' ELSE c END; END IF; RETURN; END";
+    let body = "DECLARE x int := 1; BEGIN\n -- a; comment SELECT\n x := 2; IF x = (SELECT 1) THEN \
+                SELECT 1 INTO x; ELSE UPDATE t SET a = CASE WHEN b THEN 'x; DELETE' \
+                ELSE c END; END IF; RETURN; END";
 
     let stepped = with_turnstiles(body);
 
