@@ -228,7 +228,8 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
     );
 }
 
-/// Fills a store with `most` photos: those of the directory, as often as needed. Returns their keys.
+/// Fills a store with `most` photos: those of the directory, as often as needed. Returns their
+/// keys.
 fn fill(store: &Path, photos: &Path, most: usize) -> Vec<String> {
     let _ = fs::remove_dir_all(store);
     fs::create_dir_all(store).unwrap();

@@ -176,7 +176,8 @@ async fn prepare_naive(owner: &mut PgConnection, organisations: usize) -> anyhow
          CREATE INDEX ON naive.job (job_id) WHERE state = 'queued';
          CREATE TABLE naive.ledger (job_id bigint, movement text, at timestamptz DEFAULT now(),
                                     PRIMARY KEY (job_id, movement));
-         INSERT INTO naive.account SELECT n, 1000000, 0, 0 FROM generate_series(1, {organisations}) n;
+         INSERT INTO naive.account SELECT n, 1000000, 0, 0 \
+                FROM generate_series(1, {organisations}) n;
          INSERT INTO naive.job (organisation_id)
                 SELECT 1 + n % {organisations} FROM generate_series(1, 100000) n;
          GRANT USAGE ON SCHEMA naive TO photogate_app;
