@@ -153,7 +153,7 @@ pub async fn history(
 ) -> sqlx::Result<Vec<Movement>> {
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
     let after = page.begins_after();
-    sqlx::query!(
+    let rows = sqlx::query!(
         r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
                   m.event_id AS "event: EventId", e.name AS "event_name?",
                   q.operation AS "operation?: Operation", m.run_id AS "run: RunId",
@@ -199,24 +199,27 @@ pub async fn history(
         after.rank,
         after.id
     )
-    .map(|row| Movement {
-        kind: row.kind,
-        credits: row.credits,
-        event: row.event,
-        event_name: row.event_name,
-        operation: row.operation,
-        run: row.run,
-        transaction: row.transaction,
-        actor: row.actor,
-        note: row.note,
-        price_per_credit: row.price_per_credit,
-        currency: row.currency,
-        at: row.at,
-        until: row.until,
-        cursor: Cursor { at: row.at, rank: row.rank, id: row.id },
-    })
     .fetch_all(db)
-    .await
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Movement {
+            kind: row.kind,
+            credits: row.credits,
+            event: row.event,
+            event_name: row.event_name,
+            operation: row.operation,
+            run: row.run,
+            transaction: row.transaction,
+            actor: row.actor,
+            note: row.note,
+            price_per_credit: row.price_per_credit,
+            currency: row.currency,
+            at: row.at,
+            until: row.until,
+            cursor: Cursor { at: row.at, rank: row.rank, id: row.id },
+        })
+        .collect())
 }
 
 /// Returns the last second of the year 9999. PostgreSQL cannot store chrono's `MAX_UTC`.
