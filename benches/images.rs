@@ -11,7 +11,12 @@
     reason = "a benchmark prints, and stops where it cannot go on"
 )]
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use image::{DynamicImage, RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
 use img_parts::ImageEXIF;
@@ -61,14 +66,30 @@ fn main() {
         .map(PathBuf::from)
         .collect();
     let [photos, twelve] = &arguments[..] else { panic!("usage: images PHOTOS TWELVE") };
+    let photos = read(photos);
+    let mut figures = stages(&photos);
+    figures.insert("memory_one_slot_mb", most_memory().round());
+
+    let bytes = large(&photos[0]);
+    fs::write(twelve, &bytes).unwrap();
+    one_large_photo(&bytes, &mut figures);
+    println!("{}", serde_json::to_string(&figures).unwrap());
+}
+
+/// The photos of a directory.
+fn read(photos: &Path) -> Vec<Vec<u8>> {
     let mut files: Vec<_> =
         fs::read_dir(photos).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
     files.sort();
-    let photos: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// Measures each stage on these photos.
+fn stages(photos: &[Vec<u8>]) -> BTreeMap<&'static str, f64> {
     let mut eyes = Eyes::open("models".as_ref()).unwrap();
     eyes.warm_up().unwrap();
-    let mut stages: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut stages: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for bytes in photos.iter().cycle().take(photos.len() * ROUNDS as usize) {
         let mut last = cpu();
         let mut lap = |stage| {
@@ -90,28 +111,35 @@ fn main() {
         lap("stage_rotation_cpu_ms");
     }
     let looks = u32::try_from(photos.len()).unwrap() * ROUNDS;
-    let mut figures: BTreeMap<&str, f64> =
+    let mut figures: BTreeMap<_, _> =
         stages.iter().map(|(stage, time)| (*stage, milliseconds(*time / looks))).collect();
     let processing = ["stage_decode_cpu_ms", "stage_faces_cpu_ms", "stage_bibs_cpu_ms"];
     figures.insert("processing_cpu_ms", processing.map(|stage| figures[stage]).iter().sum());
-    figures.insert("memory_one_slot_mb", most_memory().round());
+    figures
+}
 
-    // Both sides are whole blocks, so the photo can be turned without loss.
-    let first = image::load_from_memory(&photos[0]).unwrap();
+/// Enlarges a photo to 12 megapixels. Both sides are whole blocks, so it can be turned without
+/// loss.
+fn large(photo: &[u8]) -> Vec<u8> {
+    let first = image::load_from_memory(photo).unwrap();
     let large: RgbImage = first.resize_exact(4032, 3024, FilterType::Triangle).to_rgb8();
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, 90)
         .encode_image(&DynamicImage::ImageRgb8(large))
         .unwrap();
-    fs::write(twelve, &bytes).unwrap();
-    let photo = Photo::open(&bytes).unwrap();
+    bytes
+}
+
+/// Measures decoding and turning one large photo.
+fn one_large_photo(bytes: &[u8], figures: &mut BTreeMap<&'static str, f64>) {
+    let photo = Photo::open(bytes).unwrap();
     figures.insert("decode_cpu_ms", middle(|| drop(photo.picture().unwrap())));
     figures.insert(
         "rotate_cpu_ms",
         middle(|| assert!(photo.upright(Turn::Quarter).unwrap().lossless)),
     );
     // The pixels are upright and the EXIF tag is wrong, so only the tag is changed.
-    let mut tagged = img_parts::jpeg::Jpeg::from_bytes(bytes.clone().into()).unwrap();
+    let mut tagged = img_parts::jpeg::Jpeg::from_bytes(bytes.to_vec().into()).unwrap();
     tagged.set_exif(Some(ON_ITS_SIDE.to_vec().into()));
     let tagged = tagged.encoder().bytes();
     let photo = Photo::open(&tagged).unwrap();
@@ -119,22 +147,21 @@ fn main() {
         "retag_cpu_ms",
         middle(|| assert!(photo.upright(Turn::ThreeQuarters).unwrap().lossless)),
     );
-    figures.insert(
-        "entropy_floor_cpu_ms",
-        middle(|| {
-            let mut floor = turbojpeg::Decompressor::new().unwrap();
-            let eighth = turbojpeg::ScalingFactor::ONE_EIGHTH;
-            floor.set_scaling_factor(eighth).unwrap();
-            let size = floor.read_header(&bytes).unwrap().scaled(eighth);
-            let mut image = turbojpeg::Image {
-                pixels: vec![0; 3 * size.width * size.height],
-                width: size.width,
-                pitch: 3 * size.width,
-                height: size.height,
-                format: turbojpeg::PixelFormat::RGB,
-            };
-            floor.decompress(&bytes, image.as_deref_mut()).unwrap();
-        }),
-    );
-    println!("{}", serde_json::to_string(&figures).unwrap());
+    figures.insert("entropy_floor_cpu_ms", middle(|| decode_smallest(bytes)));
+}
+
+/// Decodes at an eighth of the size: hardly more than reading the compressed bytes.
+fn decode_smallest(bytes: &[u8]) {
+    let mut floor = turbojpeg::Decompressor::new().unwrap();
+    let eighth = turbojpeg::ScalingFactor::ONE_EIGHTH;
+    floor.set_scaling_factor(eighth).unwrap();
+    let size = floor.read_header(bytes).unwrap().scaled(eighth);
+    let mut image = turbojpeg::Image {
+        pixels: vec![0; 3 * size.width * size.height],
+        width: size.width,
+        pitch: 3 * size.width,
+        height: size.height,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    floor.decompress(bytes, image.as_deref_mut()).unwrap();
 }

@@ -165,20 +165,7 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
     let (pool, url) = database(services, &format!("processing_{slots}_{most}")).await;
     let (organisation, event) = event_with(&pool, 10_000).await;
     let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-photos");
-    let _ = fs::remove_dir_all(&store);
-    fs::create_dir_all(&store).unwrap();
-    let mut files: Vec<_> =
-        fs::read_dir(photos).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
-    files.sort();
-    let mut keys = Vec::new();
-    for (copy, photo) in files.iter().cycle().take(most).enumerate() {
-        let key = format!("{copy}-{}", photo.file_name().unwrap().to_string_lossy());
-        fs::hard_link(photo, store.join(&key))
-            .or_else(|_| fs::copy(photo, store.join(&key)).map(|_| ()))
-            .unwrap();
-        keys.push(key);
-    }
+    let keys = fill(&store, photos, most);
     enqueue::enqueue(
         &mut pool.acquire().await.unwrap(),
         event,
@@ -237,6 +224,26 @@ async fn processing(services: &Services, photos: &Path, slots: usize, most: usiz
         1000.0 * worker.own / to_f64(most),
         to_f64(most - before) / worked.as_secs_f64(),
     );
+}
+
+/// Fills a store with `most` photos: those of the directory, as often as needed. Returns their
+/// keys.
+fn fill(store: &Path, photos: &Path, most: usize) -> Vec<String> {
+    let _ = fs::remove_dir_all(store);
+    fs::create_dir_all(store).unwrap();
+    let mut files: Vec<_> =
+        fs::read_dir(photos).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension != "json"));
+    files.sort();
+    let mut keys = Vec::new();
+    for (copy, photo) in files.iter().cycle().take(most).enumerate() {
+        let key = format!("{copy}-{}", photo.file_name().unwrap().to_string_lossy());
+        fs::hard_link(photo, store.join(&key))
+            .or_else(|_| fs::copy(photo, store.join(&key)).map(|_| ()))
+            .unwrap();
+        keys.push(key);
+    }
+    keys
 }
 
 async fn database(services: &Services, name: &str) -> (PgPool, String) {

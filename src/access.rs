@@ -27,7 +27,16 @@ pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 /// and finance may belong to one, and then see nothing else; otherwise, like staff, they see all
 /// organisations.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, clap::ValueEnum, ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    utoipa::ToSchema,
 )]
 #[sqlx(type_name = "access_role", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]

@@ -73,8 +73,8 @@ pub enum OpenError {
     Redis(#[from] redis::RedisError),
 }
 
-/// Why a command was refused. Nothing changed, but that an enqueue of more than 10,000 photos may have enqueued some of
-/// its parts: the same call again does the rest.
+/// Why a command was refused. Nothing changed, but that an enqueue of more than 10,000 photos may
+/// have enqueued some of its parts: the same call again does the rest.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The caller's role may not do this, or the caller may not see the subject.

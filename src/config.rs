@@ -283,8 +283,9 @@ fn settings() -> impl Iterator<Item = String> {
     defaults.as_object().cloned().unwrap_or_default().into_iter().map(|(name, _)| name)
 }
 
-/// Returns the variables of the environment that look like settings of photogate and are none, each with the setting
-/// whose name is nearest. They are no error, because other programs may share the environment.
+/// Returns the variables of the environment that look like settings of photogate and are none, each
+/// with the setting whose name is nearest. They are no error, because other programs may share the
+/// environment.
 pub fn unknown_variables() -> Vec<(String, Option<String>)> {
     let known: Vec<String> =
         settings().chain(NOT_MERGED.map(str::to_owned)).map(|name| name.to_uppercase()).collect();

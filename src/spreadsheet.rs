@@ -1,6 +1,7 @@
 //! Cells of CSV files that a spreadsheet must not run.
 
-/// Puts an apostrophe before a cell that a spreadsheet would run as a formula. Numbers stay as they are.
+/// Puts an apostrophe before a cell that a spreadsheet would run as a formula. Numbers stay as they
+/// are.
 pub(crate) fn plain(cell: String) -> String {
     match cell.chars().next() {
         Some('=' | '@' | '+' | '-' | '\t' | '\r' | '\n') if cell.parse::<f64>().is_err() => {

@@ -41,16 +41,7 @@ const GATES: [Gate; 5] =
     [Gate::Naive, Gate::Claims(64), Gate::Claims(1024), Gate::Unsealed(64), Gate::Unsealed(1024)];
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
-    println!(
-        "\n# The gate and a naive gate (SELECT … FOR UPDATE, two transactions per photo), \
-         {ROUNDS} rounds of {ROUND:?} each, in turn\n"
-    );
-    println!(
-        "| | naive photos/s | n = 64 | n = 1024 | ratio 64 | ratio 1024 \
-         | server CPU ms per 1,000: naive, 64, 1024 | the same without the hash chain: 64, 1024 \
-         | fsyncs per photo: naive, 64, 1024 |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    print_header();
     for (name, organisations, connections) in
         [("hot_1", 1, 1), ("hot_8", 1, 8), ("hot_32", 1, 32), ("orgs_1000", 1000, 8)]
     {
@@ -69,56 +60,91 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
             // The order changes in each round, because the first gate after a checkpoint is slower.
             for turn in 0..GATES.len() {
                 let at = (turn + number) % GATES.len();
-                let gate = GATES[at];
-                let sealed = if matches!(gate, Gate::Unsealed(_)) { "DISABLE" } else { "ENABLE" };
-                sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-                    "ALTER TABLE photogate.ledger {sealed} TRIGGER ledger_is_sealed"
-                )))
-                .execute(&mut owner)
-                .await?;
-                let organisations = i64::try_from(organisations)?;
-                run(&pool, connections, gate, organisations, WARM_UP).await?;
-                let before = ground.meter().await?;
-                let done = run(&pool, connections, gate, organisations, ROUND).await?;
-                let after = ground.meter().await?;
-                let waiting: i64 = sqlx::query_scalar("SELECT sum(tail - head)::bigint FROM queue")
-                    .fetch_one(&pool)
-                    .await?;
-                anyhow::ensure!(waiting > 0, "no photos are left to claim: raise TOO_FAST");
-                results[at].push(before.cost_until(&after, done));
+                seal(&mut owner, GATES[at]).await?;
+                let cost = cost_of(ground, &pool, connections, GATES[at], organisations).await?;
+                results[at].push(cost);
             }
         }
-        let of = |what: fn(&Cost) -> f64| {
-            results.each_ref().map(|costs| round(median(costs.iter().map(what).collect())))
-        };
-        let rate = of(|cost| cost.rate);
-        let cpu = of(|cost| cost.server);
-        let syncs = of(|cost| cost.syncs);
-        println!(
-            "| {name} | {:.0} | {:.0} | {:.0} | {:.1}x | {:.1}x | {}, {}, {} | {}, {} | {}, {}, {} |",
-            rate[0],
-            rate[1],
-            rate[2],
-            rate[1] / rate[0],
-            rate[2] / rate[0],
-            cpu[0],
-            cpu[1],
-            cpu[2],
-            cpu[3],
-            cpu[4],
-            syncs[0],
-            syncs[1],
-            syncs[2]
-        );
-        figures.insert(format!("{name}_vs_naive"), round(rate[2] / rate[0]));
-        figures.insert(format!("{name}_vs_naive_n64"), round(rate[1] / rate[0]));
-        figures.insert(format!("{name}_cpu_ms_per_1000"), cpu[2]);
-        figures.insert(format!("{name}_cpu_ms_per_1000_naive"), cpu[0]);
-        figures.insert(format!("{name}_cpu_of_the_chain"), round(cpu[2] / cpu[4] - 1.0));
-        figures.insert(format!("{name}_cpu_of_the_chain_n64"), round(cpu[1] / cpu[3] - 1.0));
-        figures.insert(format!("{name}_fsyncs_per_photo"), syncs[2]);
+        report(name, &results, figures);
     }
     Ok(())
+}
+
+fn print_header() {
+    println!(
+        "\n# The gate and a naive gate (SELECT … FOR UPDATE, two transactions per photo), \
+         {ROUNDS} rounds of {ROUND:?} each, in turn\n"
+    );
+    println!(
+        "| | naive photos/s | n = 64 | n = 1024 | ratio 64 | ratio 1024 \
+         | server CPU ms per 1,000: naive, 64, 1024 | the same without the hash chain: 64, 1024 \
+         | fsyncs per photo: naive, 64, 1024 |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+}
+
+/// Switches the hash chain on, or off for a gate without it.
+async fn seal(owner: &mut PgConnection, gate: Gate) -> anyhow::Result<()> {
+    let sealed = if matches!(gate, Gate::Unsealed(_)) { "DISABLE" } else { "ENABLE" };
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "ALTER TABLE photogate.ledger {sealed} TRIGGER ledger_is_sealed"
+    )))
+    .execute(owner)
+    .await?;
+    Ok(())
+}
+
+/// Measures one round of a gate, after a warm-up.
+async fn cost_of(
+    ground: &mut Ground,
+    pool: &PgPool,
+    connections: u32,
+    gate: Gate,
+    organisations: usize,
+) -> anyhow::Result<Cost> {
+    let organisations = i64::try_from(organisations)?;
+    run(pool, connections, gate, organisations, WARM_UP).await?;
+    let before = ground.meter().await?;
+    let done = run(pool, connections, gate, organisations, ROUND).await?;
+    let after = ground.meter().await?;
+    let waiting: i64 =
+        sqlx::query_scalar("SELECT sum(tail - head)::bigint FROM queue").fetch_one(pool).await?;
+    anyhow::ensure!(waiting > 0, "no photos are left to claim: raise TOO_FAST");
+    Ok(before.cost_until(&after, done))
+}
+
+/// Prints a row of the table, and keeps its figures.
+fn report(name: &str, results: &[Vec<Cost>; GATES.len()], figures: &mut Figures) {
+    let of = |what: fn(&Cost) -> f64| {
+        results.each_ref().map(|costs| round(median(costs.iter().map(what).collect())))
+    };
+    let rate = of(|cost| cost.rate);
+    let cpu = of(|cost| cost.server);
+    let syncs = of(|cost| cost.syncs);
+    println!(
+        "| {name} | {:.0} | {:.0} | {:.0} | {:.1}x | {:.1}x | {}, {}, {} | {}, {} \
+         | {}, {}, {} |",
+        rate[0],
+        rate[1],
+        rate[2],
+        rate[1] / rate[0],
+        rate[2] / rate[0],
+        cpu[0],
+        cpu[1],
+        cpu[2],
+        cpu[3],
+        cpu[4],
+        syncs[0],
+        syncs[1],
+        syncs[2]
+    );
+    figures.insert(format!("{name}_vs_naive"), round(rate[2] / rate[0]));
+    figures.insert(format!("{name}_vs_naive_n64"), round(rate[1] / rate[0]));
+    figures.insert(format!("{name}_cpu_ms_per_1000"), cpu[2]);
+    figures.insert(format!("{name}_cpu_ms_per_1000_naive"), cpu[0]);
+    figures.insert(format!("{name}_cpu_of_the_chain"), round(cpu[2] / cpu[4] - 1.0));
+    figures.insert(format!("{name}_cpu_of_the_chain_n64"), round(cpu[1] / cpu[3] - 1.0));
+    figures.insert(format!("{name}_fsyncs_per_photo"), syncs[2]);
 }
 
 /// Queues this many photos, spread over the events, and adds twice as many credits.
@@ -150,7 +176,8 @@ async fn prepare_naive(owner: &mut PgConnection, organisations: usize) -> anyhow
          CREATE INDEX ON naive.job (job_id) WHERE state = 'queued';
          CREATE TABLE naive.ledger (job_id bigint, movement text, at timestamptz DEFAULT now(),
                                     PRIMARY KEY (job_id, movement));
-         INSERT INTO naive.account SELECT n, 1000000, 0, 0 FROM generate_series(1, {organisations}) n;
+         INSERT INTO naive.account SELECT n, 1000000, 0, 0 \
+                FROM generate_series(1, {organisations}) n;
          INSERT INTO naive.job (organisation_id)
                 SELECT 1 + n % {organisations} FROM generate_series(1, 100000) n;
          GRANT USAGE ON SCHEMA naive TO photogate_app;

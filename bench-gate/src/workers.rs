@@ -35,7 +35,8 @@ const ROUNDS: usize = 2;
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     println!("\n# {JOBS} jobs that do nothing, with a whole worker, {ROUNDS} rounds in turn\n");
     println!(
-        "| | jobs/s | CPU ms per 1,000: server | client | both | WAL bytes per job | commits per job |"
+        "| | jobs/s | CPU ms per 1,000: server | client | both | WAL bytes per job \
+         | commits per job |"
     );
     println!("|---|---|---|---|---|---|---|");
     let mut ours = Vec::new();

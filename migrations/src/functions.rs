@@ -1,4 +1,5 @@
-//! The functions of the schema: each has one body, in `functions/`, and all of them are applied together.
+//! The functions of the schema: each has one body, in `functions/`, and all of them are applied
+//! together.
 
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
@@ -8,7 +9,9 @@ use super::MigrateError;
 const DROP: &str = include_str!("../drop-functions.sql");
 
 macro_rules! files {
-    ($($name:literal)*) => { &[$(($name, include_str!(concat!("../functions/", $name, ".sql")))),*] };
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../functions/", $name, ".sql")))),*]
+    };
 }
 
 /// Every file of functions, by name.
@@ -17,12 +20,13 @@ const FILES: &[(&str, &str)] = files![
     "reconcile" "settle" "skips" "top_up" "worker"
 ];
 
-/// PostgreSQL's own check of every body. Bodies are not checked while they are created, because they call each other in
-/// any order.
+/// PostgreSQL's own check of every body. Bodies are not checked while they are created, because
+/// they call each other in any order.
 const VALIDATE: &str = "SELECT CASE lanname WHEN 'sql' THEN fmgr_sql_validator(p.oid)::text
                                             ELSE plpgsql_validator(p.oid)::text END
                         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-                        WHERE p.pronamespace = 'photogate'::regnamespace AND l.lanname IN ('sql', 'plpgsql')";
+                        WHERE p.pronamespace = 'photogate'::regnamespace \
+                        AND l.lanname IN ('sql', 'plpgsql')";
 
 /// The SHA-256 of all functions that this program was built with, in hexadecimal.
 pub fn hash() -> String {

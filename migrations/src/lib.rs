@@ -1,7 +1,9 @@
-//! The one way to bring a photogate database up to date: roles, numbered migrations, and then the functions.
+//! The one way to bring a photogate database up to date: roles, numbered migrations, and then the
+//! functions.
 //!
-//! `photogate migrate`, `scripts/with-postgres` (and so `make sqlx`), tests and benchmarks all call [`migrate`]. It is a
-//! crate of its own, without queries, so that it can be built while the queries of photogate are being changed.
+//! `photogate migrate`, `scripts/with-postgres` (and so `make sqlx`), tests and benchmarks all call
+//! [`migrate`]. It is a crate of its own, without queries, so that it can be built while the
+//! queries of photogate are being changed.
 
 mod functions;
 
@@ -60,8 +62,8 @@ pub fn newest() -> i64 {
 
 /// Brings a database up to date. It does no harm to repeat it, also from several places at once.
 ///
-/// Stop workers and services first if the functions differ: a call that runs while they are replaced fails, and is tried
-/// again by a worker, but is an error for a client.
+/// Stop workers and services first if the functions differ: a call that runs while they are
+/// replaced fails, and is tried again by a worker, but is an error for a client.
 ///
 /// # Errors
 /// See [`MigrateError`].

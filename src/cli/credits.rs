@@ -72,7 +72,11 @@ Example:
         #[arg(long, default_value_t = 0)]
         after: i64,
         /// Maximum number of rows, 1 to 10,000
-        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        #[arg(
+            long,
+            default_value_t = 200,
+            value_parser = clap::value_parser!(i64).range(1..=10_000),
+        )]
         limit: i64,
     },
     /// Lists what changed the balance, newest first

@@ -26,7 +26,11 @@ Example:
         #[command(flatten)]
         which: Which,
         /// Maximum number of rows, 1 to 10,000
-        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        #[arg(
+            long,
+            default_value_t = 200,
+            value_parser = clap::value_parser!(i64).range(1..=10_000),
+        )]
         limit: i64,
     },
     /// Queues failed photos again, as new jobs; each reserves one credit again

@@ -53,7 +53,8 @@ pub struct EventChange {
     pub bib_search: Option<bool>,
     /// Whether people can search photos by a face. Switching it off deletes the event's embeddings.
     pub face_search: Option<bool>,
-    /// A start list, as [`Commands::set_start_list`] takes it. Programs send it to an endpoint of its own.
+    /// A start list, as [`Commands::set_start_list`] takes it. Programs send it to an endpoint of
+    /// its own.
     #[serde(skip)]
     pub start_list: Option<Vec<u8>>,
 }
@@ -149,12 +150,17 @@ impl Commands {
         Ok(())
     }
 
-    /// Deletes what an event's change, which is committed, says is to be deleted: nobody can search it any more. If this
-    /// does not come to its end, a worker finishes it. Returns the number of faces.
+    /// Deletes what an event's change, which is committed, says is to be deleted: nobody can search
+    /// it any more. If this does not come to its end, a worker finishes it. Returns the number of
+    /// faces.
     async fn forget(&self, event: EventId) -> u64 {
         let forgotten = async { events::forget(&mut *self.database.acquire().await?, event).await };
         forgotten.await.unwrap_or_else(|error| {
-            tracing::warn!(%event, %error, "a deletion of findings was interrupted; a worker finishes it");
+            tracing::warn!(
+                %event,
+                %error,
+                "a deletion of findings was interrupted; a worker finishes it"
+            );
             0
         })
     }

@@ -83,7 +83,8 @@ impl Commands {
         Ok(Held { holds })
     }
 
-    /// Lifts every hold that stands on an event's queues, or on one of them: all, or none. Returns those it lifted.
+    /// Lifts every hold that stands on an event's queues, or on one of them: all, or none. Returns
+    /// those it lifted.
     ///
     /// # Errors
     /// See [`CommandError`].

@@ -47,6 +47,34 @@ pub(super) struct Shown {
     format: Format,
 }
 
+impl Shown {
+    /// Only photos in this state; `None`: in any.
+    fn state(&self) -> Result<Option<PhotoState>, Problem> {
+        match self.state.as_str() {
+            "" => Ok(None),
+            code => PhotoState::ALL
+                .into_iter()
+                .find(|state| state.code() == code)
+                .map(Some)
+                .ok_or_else(|| Problem::invalid("state", "unknown state")),
+        }
+    }
+
+    /// The form with the filters.
+    fn form(&self, id: EventId) -> Markup {
+        let states: Vec<(&str, &str)> = std::iter::once(("", "All"))
+            .chain(PhotoState::ALL.map(|state| (state.code(), state.name())))
+            .collect();
+        html! {
+            form.filters method="get" action={ "/events/" (id) "#photos" } {
+                (layout::choice("State", "state", &states, &self.state))
+                label { "Bib number" input name="bib" size="8" value=(self.bib); }
+                button.quiet type="submit" { "Show" }
+            }
+        }
+    }
+}
+
 /// Photos on one page.
 const PAGES: Pages = Pages(48);
 
@@ -61,17 +89,8 @@ pub(super) async fn page(
     browser.look_at(&mut db, event.organisation).await?;
     let zone = browser.zone();
     let bib = if shown.bib.trim().is_empty() { None } else { Some(bib_number(&shown.bib)?) };
-    let state = match shown.state.as_str() {
-        "" => None,
-        code => Some(
-            PhotoState::ALL
-                .into_iter()
-                .find(|state| state.code() == code)
-                .ok_or_else(|| Problem::invalid("state", "unknown state"))?,
-        ),
-    };
     let filter = Filter {
-        state,
+        state: shown.state()?,
         bib: bib.as_deref(),
         photo: None,
         after: Some(&shown.after),
@@ -95,9 +114,6 @@ pub(super) async fn page(
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let states_of = standing.queues.iter().map(|queue| queue.state.code()).collect::<Vec<_>>();
-    let states: Vec<(&str, &str)> = std::iter::once(("", "All"))
-        .chain(PhotoState::ALL.map(|state| (state.code(), state.name())))
-        .collect();
     let content = html! {
         h1 { (event.name) " " span.faint { "· " (event.id) } }
         (layout::said(&shown.said))
@@ -116,11 +132,7 @@ pub(super) async fn page(
         (settings::forms(&browser, &event))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
-        form.filters method="get" action={ "/events/" (id) "#photos" } {
-            (layout::choice("State", "state", &states, &shown.state))
-            label { "Bib number" input name="bib" size="8" value=(shown.bib); }
-            button.quiet type="submit" { "Show" }
-        }
+        (shown.form(id))
         @if found.is_empty() && empty {
             p.faint {
                 "No photos yet. The upload pipeline queues them after a sync. "
@@ -157,7 +169,8 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 div { "Paused" b data-live="paused" { (paused) } }
             }
             div.row {
-                progress data-live-done aria-label={ "Done of " (queue.operation) } max=(total.max(1)) value=(done) {}
+                progress data-live-done aria-label={ "Done of " (queue.operation) }
+                    max=(total.max(1)) value=(done) {}
                 span data-live="percent" { (percent(done, total)) " %" }
             }
             p.faint data-eta { @if let Some(left) = left {

@@ -78,7 +78,10 @@ pub(super) async fn page(
         }
         form.filters method="get" action="/failures" {
             input type="hidden" name=(organisation) value=(id);
-            label { "Event ID" input name="event" inputmode="numeric" size="8" value=[asked.event]; }
+            label {
+                "Event ID"
+                input name="event" inputmode="numeric" size="8" value=[asked.event];
+            }
             button.quiet type="submit" { "Show" }
         }
         (table.on_page(&groups, "No photos have failed: there is nothing to do.", None))
@@ -126,7 +129,9 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
                 input type="hidden" name="operation" value=(group.operation.code());
                 input type="hidden" name="reason" value=(group.reason);
                 button.quiet type="submit"
-                    aria-label={ "Retry " (group.reason) " of " (group.event_name) ", " (group.operation) }
+                    aria-label={
+                        "Retry " (group.reason) " of " (group.event_name) ", " (group.operation)
+                    }
                     { "Retry" }
             }
         } })

@@ -105,7 +105,8 @@ pub(super) fn page(
                     strong { "photogate" }
                     @if caller.organisation.is_none() { (switch(browser, here)) }
                     @for (address, name) in places(caller) {
-                        a href=(kept(browser, address)) aria-current=[(address == here).then_some("page")] { (name) }
+                        @let current = (address == here).then_some("page");
+                        a href=(kept(browser, address)) aria-current=[current] { (name) }
                     }
                     form method="post" action="/logout" {
                         (key(browser))
@@ -241,7 +242,9 @@ pub(super) fn choice(label: &str, name: &str, options: &[(&str, &str)], chosen: 
     html! {
         label { (label)
             select name=(name) {
-                @for (value, text) in options { option value=(value) selected[*value == chosen] { (text) } }
+                @for (value, text) in options {
+                    option value=(value) selected[*value == chosen] { (text) }
+                }
             }
         }
     }

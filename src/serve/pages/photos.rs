@@ -74,7 +74,9 @@ pub(super) fn card(photo: &Photo) -> Markup {
                         (state.name_for(operation))
                     }
                     @if let Some(reason) = reason {
-                        " (" span title=(failures::meaning(reason)) { (reason.replace('_', " ")) } ")"
+                        " ("
+                        span title=(failures::meaning(reason)) { (reason.replace('_', " ")) }
+                        ")"
                     }
                 }
             }
@@ -93,7 +95,11 @@ pub(super) fn card(photo: &Photo) -> Markup {
                     Some(0) | None => {},
                     Some(turn) => div { "turned by " (turn) "°: before | after" },
                 }
-                (state(Operation::PhotoProcessing, photo.processing, photo.processing_reason.as_deref()))
+                (state(
+                    Operation::PhotoProcessing,
+                    photo.processing,
+                    photo.processing_reason.as_deref(),
+                ))
                 (state(Operation::AiRotation, photo.rotation, photo.rotation_reason.as_deref()))
                 div.faint { (photo.key) }
                 div {
@@ -124,7 +130,8 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
                 // Either operation makes the thumbnail.
                 @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) {
-                    image href={ "/photos/" (photo.id) "/thumbnail" } width=(width) height=(height) {}
+                    image href={ "/photos/" (photo.id) "/thumbnail" }
+                        width=(width) height=(height) {}
                 }
                 @for face in &photo.faces.0 {
                     rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) {

@@ -25,7 +25,10 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
             summary.button { (name) }
             form method="get" action={ "/events/" (event) "/run" } {
                 input type="hidden" name="operation" value=(operation.code());
-                label { input type="radio" name="what" value="all" checked[!empty]; " all photos of the event" }
+                label {
+                    input type="radio" name="what" value="all" checked[!empty];
+                    " all photos of the event"
+                }
                 label {
                     input type="radio" name="what" value="prefix" checked[empty];
                     " new photos of the store:"

@@ -29,11 +29,13 @@ pub(super) fn forms(browser: &Browser, event: &Event) -> Markup {
                 form.panel method="post" action={ "/events/" (event.id) "/settings" } {
                     (layout::key(browser))
                     p { label {
-                        input type="checkbox" name="bib_search" value="yes" checked[event.bib_search];
+                        input type="checkbox" name="bib_search" value="yes"
+                            checked[event.bib_search];
                         " read bib numbers"
                     } }
                     p { label {
-                        input type="checkbox" name="face_search" value="yes" checked[event.face_search];
+                        input type="checkbox" name="face_search" value="yes"
+                            checked[event.face_search];
                         " search by faces (biometric data: only with people's consent; "
                         "switching it off deletes the data)"
                     } }

@@ -40,6 +40,35 @@ fn sums(lines: &[Line]) -> Markup {
     }
 }
 
+/// The form that chooses a month. `organisation` is the name of the field with the `id`.
+fn form(organisation: &str, id: &str, month: &str) -> Markup {
+    html! {
+        form.filters method="get" action="/statements" {
+            input type="hidden" name=(organisation) value=(id);
+            label { "Month" input type="month" name="month" value=(month) required; }
+            button.quiet type="submit" { "Show" }
+        }
+    }
+}
+
+fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Line> {
+    Table::new(view)
+        .instant("Date", zone, |line: &Line| Some(line.at))
+        .text("Type", |line| line.kind.name().into())
+        .text("Event", |line| line.event_name.clone().unwrap_or_default())
+        .only_in_file("Event ID", |line| {
+            line.event.map(|event| event.to_string()).unwrap_or_default()
+        })
+        .text("User", |line| line.actor.clone())
+        .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
+        .figure(
+            "Credits",
+            |line| html! { (layout::signed(line.credits)) },
+            |line| line.credits.0.to_string(),
+        )
+        .number("Balance", |line| line.balance.0)
+}
+
 /// Lines on the page; a file has all.
 const SHOWN: usize = 1000;
 
@@ -54,13 +83,6 @@ pub(super) async fn page(
         month => month.to_owned(),
     };
     let (organisation, id) = browser.filter();
-    let form = html! {
-        form.filters method="get" action="/statements" {
-            input type="hidden" name=(organisation) value=(id);
-            label { "Month" input type="month" name="month" value=(month) required; }
-            button.quiet type="submit" { "Show" }
-        }
-    };
     let Some(about) = browser.about() else {
         let content = html! {
             h1 { "Statements" }
@@ -83,28 +105,14 @@ pub(super) async fn page(
         filters: vec![(organisation, id.clone()), ("month", month.clone())],
         sort: "",
     };
-    let table = Table::new(view)
-        .instant("Date", &statement.time_zone, |line: &Line| Some(line.at))
-        .text("Type", |line| line.kind.name().into())
-        .text("Event", |line| line.event_name.clone().unwrap_or_default())
-        .only_in_file("Event ID", |line| {
-            line.event.map(|event| event.to_string()).unwrap_or_default()
-        })
-        .text("User", |line| line.actor.clone())
-        .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
-        .figure(
-            "Credits",
-            |line| html! { (layout::signed(line.credits)) },
-            |line| line.credits.0.to_string(),
-        )
-        .number("Balance", |line| line.balance.0);
+    let table = table(view, &statement.time_zone);
     if asked.format == Format::Csv {
         return table.as_file(&format!("statement-{about}-{month}"), &statement.lines);
     }
     let shown = statement.lines.get(..SHOWN).unwrap_or(&statement.lines);
     let content = html! {
         h1 { "Statements" }
-        (form)
+        (form(organisation, &id, &month))
         h2 {
             (statement.name) " · " (statement.month.format("%B %Y")) " "
             span.badge { @if statement.closed { "Closed" } @else { "Current" } }

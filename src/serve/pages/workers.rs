@@ -103,8 +103,9 @@ pub(super) async fn page(
     }
     let content = html! {
         h1 { "Workers" }
-        @if workers.is_empty() { p.notice { "No worker is running. Start one: " code { "photogate work" } } }
-        @else { (table.on_page(&workers, "", None)) }
+        @if workers.is_empty() {
+            p.notice { "No worker is running. Start one: " code { "photogate work" } }
+        } @else { (table.on_page(&workers, "", None)) }
     };
     Ok(layout::page(&browser, "/workers", "Workers", None, content).into_response())
 }

@@ -111,7 +111,10 @@ pub(super) fn form(asked: &Asked, organisation: OrganisationId) -> Markup {
         form.filters method="get" action="/credits#history" {
             input type="hidden" name="organisation" value=(organisation);
             (layout::choice("Type", "kind", &KINDS, &asked.kind))
-            label { "Event ID" input name="event" inputmode="numeric" size="8" value=(asked.event); }
+            label {
+                "Event ID"
+                input name="event" inputmode="numeric" size="8" value=(asked.event);
+            }
             label { "From" input type="date" name="from" value=(asked.from); }
             label { "To" input type="date" name="to" value=(asked.to); }
             button.quiet type="submit" { "Filter" }
@@ -138,7 +141,9 @@ pub(super) fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
             "Credits",
             |row| {
                 html! {
-                    span.good[row.credits.0 > 0].bad[row.credits.0 < 0] { (layout::signed(row.credits)) }
+                    span.good[row.credits.0 > 0].bad[row.credits.0 < 0] {
+                        (layout::signed(row.credits))
+                    }
                 }
             },
             |row| row.credits.0.to_string(),
