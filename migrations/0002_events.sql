@@ -6,6 +6,7 @@ CREATE TABLE event (
     event_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES organisation,
     name            text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
+    reference       text CHECK (length(btrim(reference)) BETWEEN 1 AND 200), -- as that of an organisation
     bib_search      boolean NOT NULL DEFAULT true,
     face_search     boolean NOT NULL DEFAULT false, -- embeddings are biometric data: only where asked for
     created_at      timestamptz NOT NULL DEFAULT now(),
@@ -19,6 +20,7 @@ CREATE TABLE event (
     CONSTRAINT event_deleted_has_no_faces CHECK (deleted_at IS NULL OR NOT face_search)
 );
 CREATE INDEX event_organisation ON event (organisation_id, event_id);
+CREATE UNIQUE INDEX event_reference ON event (organisation_id, reference) WHERE deleted_at IS NULL;
 CREATE INDEX event_forgets ON event (event_id) WHERE forgets IS NOT NULL;
 
 -- A photo is a key in the store, within an event. Its id grows with time, so that neighbours in the queue are

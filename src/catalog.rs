@@ -2,8 +2,11 @@
 
 pub mod events;
 pub mod findings;
+pub mod key;
 pub mod organisations;
+#[cfg(feature = "vision")]
 pub mod photo_store;
 pub mod photos;
+#[cfg(feature = "vision")]
 pub mod search;
 pub mod start_list;

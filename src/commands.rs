@@ -62,6 +62,15 @@ pub struct Commands {
     wake: Wake,
 }
 
+/// What a command created, or found because it was there already.
+#[derive(Debug)]
+pub struct Created<T> {
+    /// The subject.
+    pub value: T,
+    /// False if it was there already.
+    pub is_new: bool,
+}
+
 /// Why the commands cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

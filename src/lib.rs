@@ -5,13 +5,16 @@
 
 pub mod queue; // the photos that wait, and why they do not run
 pub mod worker; // claims photos, has them processed, and settles them
+#[cfg(feature = "vision")]
 pub mod sandbox; // the child processes that decode and look at photos
 pub mod ledger; // every movement of credits
 pub mod catalog; // organisations, events, photos, and the findings on photos
 pub mod access; // people, tokens, roles, and the audit log
 
 pub mod commands; // every change that a person or a program can request
+#[cfg(feature = "serve")]
 pub mod serve; // HTTP: the API and the pages
+#[cfg(feature = "serve")]
 pub mod cli; // the command line
 
 pub mod notify; // Redis: wake-ups and live progress

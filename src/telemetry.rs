@@ -1,6 +1,7 @@
 //! Logs, metrics and traces. Logs go to stderr, because stdout is for data. Metrics are for
 //! Prometheus.
 
+#[cfg(feature = "serve")]
 pub mod metrics;
 pub(crate) mod panics;
 pub mod traces;

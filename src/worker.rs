@@ -6,11 +6,14 @@ mod dispatch;
 pub mod forget;
 mod handler;
 pub mod heartbeat;
+#[cfg(feature = "vision")]
 pub mod processor;
 pub mod reconciler;
 pub mod rehearsal;
 pub mod roster;
 pub mod settle;
+#[cfg(feature = "vision")]
+mod start_lists;
 pub mod verdict;
 pub mod work;
 

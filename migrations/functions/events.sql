@@ -1,7 +1,8 @@
 -- Events: making one, and what its people may change later. forget.sql has face search and deletion.
 
--- Makes an event, with a queue for each operation.
-CREATE FUNCTION create_event(p_organisation bigint, p_name text, p_bib_search boolean, p_face_search boolean)
+-- Makes an event, with a queue for each operation. NULL: the organisation has an event with this reference.
+CREATE FUNCTION create_event(p_organisation bigint, p_name text, p_bib_search boolean, p_face_search boolean,
+    p_reference text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_event bigint;
@@ -9,8 +10,11 @@ BEGIN
     IF NOT EXISTS (SELECT FROM organisation WHERE organisation_id = p_organisation) THEN
         RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002';
     END IF;
-    INSERT INTO event (organisation_id, name, bib_search, face_search)
-    VALUES (p_organisation, p_name, p_bib_search, p_face_search) RETURNING event_id INTO v_event;
+    INSERT INTO event (organisation_id, name, bib_search, face_search, reference)
+    VALUES (p_organisation, p_name, p_bib_search, p_face_search, p_reference)
+    ON CONFLICT (organisation_id, reference) WHERE deleted_at IS NULL DO NOTHING
+    RETURNING event_id INTO v_event;
+    IF v_event IS NULL THEN RETURN NULL; END IF;
     INSERT INTO queue (organisation_id, event_id, operation)
     SELECT p_organisation, v_event, o FROM unnest(enum_range(NULL::operation)) o;
     RETURN v_event;

@@ -1,15 +1,17 @@
 -- Organisations: making one, and what staff set for it.
 
 -- Makes an organisation with an empty account, and opens its first month.
-CREATE FUNCTION create_organisation(p_name text, p_time_zone text) RETURNS bigint
+CREATE FUNCTION create_organisation(p_name text, p_time_zone text, p_reference text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_organisation bigint; v_at timestamptz := clock(); v_month date;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_time_zone) THEN
         RAISE EXCEPTION 'no time zone "%"', p_time_zone USING ERRCODE = 'PG006';
     END IF;
-    INSERT INTO organisation (name, time_zone) VALUES (p_name, p_time_zone)
+    INSERT INTO organisation (name, time_zone, reference) VALUES (p_name, p_time_zone, p_reference)
+    ON CONFLICT (reference) DO NOTHING
     RETURNING organisation_id INTO v_organisation;
+    IF v_organisation IS NULL THEN RETURN NULL; END IF;
     v_month := month_of(v_at, p_time_zone);
     INSERT INTO account (organisation_id, month, month_ends_at, moved_at)
     VALUES (v_organisation, v_month, month_begins((v_month + interval '1 month')::date, p_time_zone), v_at);

@@ -19,6 +19,8 @@ pub struct Event {
     pub organisation: OrganisationId,
     /// The event's name, as people call it.
     pub name: String,
+    /// The ID that another program has for the event; `None` if it gave none.
+    pub reference: Option<String>,
     /// Whether photo processing reads bib numbers.
     pub bib_search: bool,
     /// Whether people can search for a face. Embeddings are computed only if this is on.
@@ -45,6 +47,40 @@ pub async fn create(
     )
     .fetch_one(db)
     .await
+}
+
+/// Creates an event with a reference, or finds the one that the organisation has with this reference
+/// and leaves it as it is. Returns the event, and whether it is new.
+///
+/// # Errors
+/// As [`create`].
+pub async fn find_or_create(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    name: &str,
+    bib_search: bool,
+    face_search: bool,
+    reference: &str,
+) -> sqlx::Result<(EventId, bool)> {
+    let made = sqlx::query_scalar!(
+        r#"SELECT create_event($1, $2, $3, $4, $5) AS "id: EventId""#,
+        organisation.0,
+        name,
+        bib_search,
+        face_search,
+        reference
+    );
+    if let Some(id) = made.fetch_one(&mut *db).await? {
+        return Ok((id, true));
+    }
+    // A later statement than the one that waited for whoever created it.
+    let found = sqlx::query_scalar!(
+        r#"SELECT event_id AS "id: EventId" FROM event
+           WHERE organisation_id = $1 AND reference = $2 AND deleted_at IS NULL"#,
+        organisation.0,
+        reference
+    );
+    Ok((found.fetch_one(db).await?, false))
 }
 
 /// Changes an event's name, and whether bib numbers are read. `None` leaves a setting as it is.
@@ -76,7 +112,7 @@ pub async fn list(
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  bib_search, face_search
+                  reference, bib_search, face_search
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL
            ORDER BY event_id DESC"#,
@@ -104,7 +140,7 @@ pub async fn page(
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  bib_search, face_search
+                  reference, bib_search, face_search
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2
              AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
@@ -126,7 +162,7 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  bib_search, face_search
+                  reference, bib_search, face_search
            FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )

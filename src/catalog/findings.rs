@@ -1,11 +1,23 @@
 //! Writes findings to the database and reads them. The photo's ID is the key: writing the findings
 //! of a photo twice has the same result as writing them once.
 
+#[cfg(feature = "vision")]
 mod columns;
 mod kinds;
 mod results;
+#[cfg(feature = "vision")]
 mod write;
 
 pub use kinds::Findings;
 pub use results::{Found, of_event};
+#[cfg(feature = "vision")]
 pub(crate) use write::write;
+
+/// Without the work on photos there are no findings to write.
+#[cfg(not(feature = "vision"))]
+pub(crate) async fn write(
+    _: &mut sqlx::PgConnection,
+    _: &[(crate::ids::PhotoId, &Findings)],
+) -> sqlx::Result<()> {
+    Ok(())
+}

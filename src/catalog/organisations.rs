@@ -15,6 +15,8 @@ pub struct Organisation {
     pub id: OrganisationId,
     /// The organisation's name.
     pub name: String,
+    /// The ID that another program has for the organisation; `None` if it gave none.
+    pub reference: Option<String>,
     /// Time zone of the organisation, as an IANA name. Its months begin and end in this time zone.
     pub time_zone: String,
     /// The price of one credit; `None` if the organisation cannot buy credits.
@@ -85,6 +87,34 @@ pub async fn create(
     .await
 }
 
+/// Creates an organisation with a reference, or finds the one with this reference and leaves it as
+/// it is. Returns the organisation, and whether it is new.
+///
+/// # Errors
+/// As [`create`].
+pub async fn find_or_create(
+    db: &mut PgConnection,
+    name: &str,
+    time_zone: &str,
+    reference: &str,
+) -> sqlx::Result<(OrganisationId, bool)> {
+    let made = sqlx::query_scalar!(
+        r#"SELECT create_organisation($1, $2, $3) AS "id: OrganisationId""#,
+        name,
+        time_zone,
+        reference
+    );
+    if let Some(id) = made.fetch_one(&mut *db).await? {
+        return Ok((id, true));
+    }
+    // A later statement than the one that waited for whoever created it.
+    let found = sqlx::query_scalar!(
+        r#"SELECT organisation_id AS "id: OrganisationId" FROM organisation WHERE reference = $1"#,
+        reference
+    );
+    Ok((found.fetch_one(db).await?, false))
+}
+
 /// Sets an organisation's price of a credit from now on. With `None` it cannot buy credits.
 ///
 /// Earlier purchases keep their price.
@@ -114,7 +144,8 @@ pub async fn set_price(
 pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+        r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
+                  photos_under
            FROM organisation ORDER BY organisation_id"#
     )
     .fetch_all(db)
@@ -138,7 +169,8 @@ pub async fn search(
 ) -> sqlx::Result<Vec<Organisation>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+        r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
+                  photos_under
            FROM organisation
            WHERE ($1::bigint IS NULL OR organisation_id = $1)
              AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
@@ -161,7 +193,8 @@ pub async fn find(
 ) -> sqlx::Result<Option<Organisation>> {
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT organisation_id AS "id: _", name, time_zone, price_per_credit, currency, photos_under
+        r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
+                  photos_under
            FROM organisation WHERE organisation_id = $1"#,
         organisation.0
     );
@@ -171,6 +204,7 @@ pub async fn find(
 struct Row {
     id: OrganisationId,
     name: String,
+    reference: Option<String>,
     time_zone: String,
     price_per_credit: Option<Decimal>,
     currency: Option<String>,
@@ -183,6 +217,7 @@ impl From<Row> for Organisation {
         Self {
             id: row.id,
             name: row.name,
+            reference: row.reference,
             time_zone: row.time_zone,
             price: price.map(|(per_credit, currency)| Price { per_credit, currency }),
             photos_under: row.photos_under,

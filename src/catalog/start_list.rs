@@ -1,15 +1,7 @@
 //! Start lists: the bib numbers that are worn at an event. Reads them from the organiser's file,
 //! and keeps them in the database.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use photogate_jobs::StartList;
-use sqlx::{PgConnection, PgPool};
-use tokio::sync::Mutex;
+use sqlx::PgConnection;
 
 use crate::ids::EventId;
 
@@ -153,39 +145,6 @@ pub async fn set(db: &mut PgConnection, event: EventId, numbers: &[String]) -> s
     sqlx::query_scalar!(r#"SELECT set_start_list($1, $2) AS "n!""#, event.0, numbers)
         .fetch_one(db)
         .await
-}
-
-/// Time for which a worker uses a list before it reads it again.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// A cache of the start lists of the events that a worker works on.
-#[derive(Debug)]
-pub(crate) struct StartLists {
-    pool: PgPool,
-    /// Locked while a list is read, so that tasks which need the same list wait for one query.
-    read: Mutex<HashMap<EventId, (Instant, Arc<StartList>)>>,
-}
-
-impl StartLists {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, read: Mutex::default() }
-    }
-
-    /// Returns an event's start list; an empty one if the event has none.
-    pub(crate) async fn of(&self, event: EventId) -> sqlx::Result<Arc<StartList>> {
-        let mut read = self.read.lock().await;
-        read.retain(|_, (at, _)| at.elapsed() < FRESH);
-        if let Some((_, list)) = read.get(&event) {
-            return Ok(list.clone());
-        }
-        let numbers =
-            sqlx::query_scalar!("SELECT number FROM start_list WHERE event_id = $1", event.0)
-                .fetch_all(&self.pool)
-                .await?;
-        let list = Arc::new(StartList::new(numbers));
-        read.insert(event, (Instant::now(), list.clone()));
-        Ok(list)
-    }
 }
 
 #[cfg(test)]

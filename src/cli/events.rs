@@ -26,6 +26,9 @@ Example:
         organisation: OrganisationId,
         /// The name of the event
         name: String,
+        /// The ID that you have for it: the same command again finds the event, and creates none
+        #[arg(long)]
+        reference: Option<String>,
         /// Do not read bib numbers
         #[arg(long)]
         no_bib_search: bool,

@@ -22,6 +22,10 @@ Example:
     Create {
         /// The name of the organisation
         name: String,
+        /// The ID that you have for it: the same command again finds the organisation, and creates
+        /// none
+        #[arg(long)]
+        reference: Option<String>,
         /// The time zone of its months, as Europe/Berlin
         #[arg(long, default_value = "UTC")]
         time_zone: String,
@@ -60,16 +64,17 @@ Examples:
 impl Organisations {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         match self {
-            Self::Create { name, time_zone, price, photos_under, actor } => {
+            Self::Create { name, reference, time_zone, price, photos_under, actor } => {
                 let caller = Caller::trusted(&actor);
-                let new = NewOrganisation { name, time_zone, price, photos_under };
+                let new = NewOrganisation { name, reference, time_zone, price, photos_under };
                 let made = super::commands(config).await?.create_organisation(&caller, &new).await;
-                let id = match made {
-                    Ok(made) => made.id,
+                let (id, is_new) = match made {
+                    Ok(made) => (made.value.id, made.is_new),
                     Err(error) => return super::refused(error),
                 };
-                output.one(&json!({ "organisation": id }), |out| {
-                    writeln!(out, "Organisation {id} was created.")
+                let what = if is_new { "was created" } else { "has this reference already" };
+                output.one(&json!({ "organisation": id, "is_new": is_new }), |out| {
+                    writeln!(out, "Organisation {id} {what}.")
                 })?;
             }
             Self::Price { organisation, price, actor } => {

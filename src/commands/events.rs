@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{CommandError, Commands};
+use super::{CommandError, Commands, Created};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{
@@ -25,6 +25,10 @@ pub struct NewEvent {
     /// The event's name: 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
+    /// The ID that the caller has for the event: 1 to 200 characters. If an event of the organisation
+    /// has it already, that one is returned as it is, and no event is created.
+    #[schema(min_length = 1, max_length = 200)]
+    pub reference: Option<String>,
     /// The organisation that pays for the photos. A caller who belongs to one organisation can
     /// leave it out.
     pub organisation: Option<OrganisationId>,
@@ -35,6 +39,25 @@ pub struct NewEvent {
     /// data: switch this on only if the people on the photos agreed.
     #[serde(default)]
     pub face_search: bool,
+}
+
+impl NewEvent {
+    /// An event of an organisation, whose bib numbers are read, without face search.
+    pub fn new(name: &str, organisation: OrganisationId) -> Self {
+        Self {
+            name: name.to_owned(),
+            reference: None,
+            organisation: Some(organisation),
+            bib_search: true,
+            face_search: false,
+        }
+    }
+
+    /// Creates the event only if the organisation has none with this reference.
+    #[must_use]
+    pub fn with_reference(self, reference: &str) -> Self {
+        Self { reference: Some(reference.to_owned()), ..self }
+    }
 }
 
 fn yes() -> bool {
@@ -65,7 +88,7 @@ fn numbers(file: &[u8]) -> Result<Vec<String>, CommandError> {
 }
 
 impl Commands {
-    /// Creates an event with one queue for each operation.
+    /// Creates an event with one queue for each operation; or finds it by its reference.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -73,7 +96,7 @@ impl Commands {
         &self,
         caller: &Caller,
         new: &NewEvent,
-    ) -> Result<Event, CommandError> {
+    ) -> Result<Created<Event>, CommandError> {
         caller.must_be(MAY_CREATE)?;
         let organisation = new
             .organisation
@@ -82,14 +105,26 @@ impl Commands {
         caller.must_see(organisation)?;
         let (bibs, faces) = (new.bib_search, new.face_search);
         let mut tx = self.database.begin().await?;
-        let event = events::create(&mut tx, organisation, &new.name, bibs, faces).await?;
-        let detail = json!({ "name": new.name, "bib_search": bibs, "face_search": faces });
+        let (event, is_new) = match &new.reference {
+            Some(reference) => {
+                let (db, name) = (&mut tx, &new.name);
+                events::find_or_create(db, organisation, name, bibs, faces, reference).await?
+            }
+            None => (events::create(&mut tx, organisation, &new.name, bibs, faces).await?, true),
+        };
+        if !is_new {
+            let value = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
+            return Ok(Created { value, is_new });
+        }
+        let detail = json!({
+            "name": new.name, "reference": new.reference, "bib_search": bibs, "face_search": faces,
+        });
         let subject = format!("event {event}");
         audit_log::record(&mut tx, caller, Some(organisation), "event.create", &subject, detail)
             .await?;
-        let made = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
+        let value = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
         tx.commit().await?;
-        Ok(made)
+        Ok(Created { value, is_new })
     }
 
     /// Changes an event's settings. Returns the event, and the number of faces whose embedding was

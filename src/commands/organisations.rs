@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CommandError, Commands};
+use super::{CommandError, Commands, Created};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::organisations::{self, Organisation, Price},
@@ -16,6 +16,9 @@ const MAY_CHANGE: &[Role] = &[Role::Staff];
 pub struct NewOrganisation {
     /// The organisation's name: 1 to 200 characters.
     pub name: String,
+    /// The ID that the caller has for it. If an organisation has it already, that one is returned
+    /// as it is.
+    pub reference: Option<String>,
     /// The IANA name of its time zone. Its months begin and end in this time zone.
     pub time_zone: String,
     /// The price per credit. With `None`, the organisation cannot buy credits.
@@ -23,6 +26,25 @@ pub struct NewOrganisation {
     /// The prefix in the store below which its photos are. Its people can enqueue no other photos.
     /// Empty means no limit.
     pub photos_under: String,
+}
+
+impl NewOrganisation {
+    /// An organisation in UTC, without a price, that may use the whole store.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            reference: None,
+            time_zone: "UTC".to_owned(),
+            price: None,
+            photos_under: String::new(),
+        }
+    }
+
+    /// Creates the organisation only if none has this reference.
+    #[must_use]
+    pub fn with_reference(self, reference: &str) -> Self {
+        Self { reference: Some(reference.to_owned()), ..self }
+    }
 }
 
 /// The changes to an organisation. A value that is `None` stays as it is.
@@ -35,7 +57,7 @@ pub struct OrganisationChange {
 }
 
 impl Commands {
-    /// Creates an organisation, and its account with 0 credits.
+    /// Creates an organisation, and its account with 0 credits; or finds it by its reference.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -43,25 +65,34 @@ impl Commands {
         &self,
         caller: &Caller,
         new: &NewOrganisation,
-    ) -> Result<Organisation, CommandError> {
+    ) -> Result<Created<Organisation>, CommandError> {
         caller.must_be(MAY_CHANGE)?;
         let mut tx = self.database.begin().await?;
-        let id = organisations::create(&mut tx, &new.name, &new.time_zone).await?;
+        let (id, is_new) = match &new.reference {
+            Some(reference) => {
+                organisations::find_or_create(&mut tx, &new.name, &new.time_zone, reference).await?
+            }
+            None => (organisations::create(&mut tx, &new.name, &new.time_zone).await?, true),
+        };
+        if !is_new {
+            let value = found(organisations::find(&mut tx, id).await?, id)?;
+            return Ok(Created { value, is_new });
+        }
         organisations::set_photos_under(&mut tx, id, &new.photos_under).await?;
         if new.price.is_some() {
             organisations::set_price(&mut tx, id, new.price.as_ref()).await?;
         }
         let detail = json!({
-            "name": new.name, "time_zone": new.time_zone,
+            "name": new.name, "reference": new.reference, "time_zone": new.time_zone,
             "price": new.price.as_ref().map(Price::to_string),
             "photos_under": new.photos_under,
         });
         let subject = format!("organisation {id}");
         audit_log::record(&mut tx, caller, Some(id), "organisation.create", &subject, detail)
             .await?;
-        let made = found(organisations::find(&mut tx, id).await?, id)?;
+        let value = found(organisations::find(&mut tx, id).await?, id)?;
         tx.commit().await?;
-        Ok(made)
+        Ok(Created { value, is_new })
     }
 
     /// Changes an organisation's price, its part of the store, or both.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
-    catalog::{organisations, photo_store::PhotoStore, photos as catalog_photos},
+    catalog::{organisations, photos as catalog_photos},
     ids::{EventId, Operation, PhotoId, RunId},
     ledger::credits::{self, Credits},
     queue::{
@@ -52,7 +52,8 @@ pub enum Which<'a> {
     /// The photos with these keys.
     Keys(&'a [String]),
     /// All photos in the store below this prefix (a sync).
-    Below(&'a str, &'a PhotoStore),
+    #[cfg(feature = "vision")]
+    Below(&'a str, &'a crate::catalog::photo_store::PhotoStore),
     /// All known photos of the event, queued before for any operation (Go Live).
     All,
 }
@@ -227,9 +228,11 @@ impl Commands {
         let outside = || format!("the keys of the organisation's photos must start with {under:?}");
         let keys = match *photos {
             Which::Keys(keys) => keys.to_vec(),
+            #[cfg(feature = "vision")]
             Which::Below(prefix, _) if !prefix.starts_with(under) => {
                 return Err(CommandError::invalid("/prefix", outside()));
             }
+            #[cfg(feature = "vision")]
             Which::Below(prefix, store) => {
                 store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
                     tracing::warn!(%error, "the photos in the store could not be listed");

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    catalog::photo_store::{Key, KeyError},
+    catalog::key::{Key, KeyError},
     database,
     ids::{EventId, Operation, PhotoId, RunId},
     ledger::credits::Credits,

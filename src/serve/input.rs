@@ -1,6 +1,9 @@
 //! Reads requests into types. What cannot be read becomes a [`Problem`] that names the wrong part.
 
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::{
+    extract::{FromRequest, FromRequestParts},
+    http::StatusCode,
+};
 
 use super::problem::Problem;
 use crate::{cursor::Cursor, ids::Operation};
@@ -40,6 +43,11 @@ pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
 pub(super) fn after<const N: usize>(asked: Option<&str>) -> Result<Option<Cursor<N>>, Problem> {
     let text = asked.filter(|text| !text.is_empty());
     text.map(str::parse::<Cursor<N>>).transpose().map_err(|error| Problem::invalid("after", error))
+}
+
+/// The status of an answer to a call that creates something, or finds what is there already.
+pub(super) fn created(is_new: bool) -> StatusCode {
+    if is_new { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 /// Requires that an operation is named. There is no default, because operations cost credits.

@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog::{
         findings::Findings,
-        photo_store::{Key, PhotoStore, StoreError},
-        start_list::StartLists,
+        key::Key,
+        photo_store::{PhotoStore, StoreError},
     },
     config::Config,
     ids::EventId,
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
-    worker::{verdict::Verdict, work::Work},
+    worker::{start_lists::StartLists, verdict::Verdict, work::Work},
 };
 
 /// Fetches photos and has them looked at. The pool's slots limit how many at the same time.

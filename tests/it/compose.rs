@@ -130,7 +130,7 @@ fn the_image_has_a_place_for_what_workers_write() {
             .find(|(volume, _)| *volume == "photos")
             .expect("photos are in a volume");
         let derived =
-            format!("{photos}/{}", photogate::catalog::photo_store::DERIVED.trim_end_matches('/'));
+            format!("{photos}/{}", photogate::catalog::key::DERIVED.trim_end_matches('/'));
         assert!(made.split_whitespace().any(|word| word == derived), "{derived} is not made");
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,11 +12,12 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use photogate::{
     access::Caller,
     catalog::findings::Findings,
-    commands::{self, CommandError, OnInsufficient, Payloads, Which},
-    ids::{EventId, Operation, PhotoId},
+    commands::{self, CommandError, NewEvent, OnInsufficient, Payloads, Which},
+    ids::{EventId, Operation, OrganisationId, PhotoId},
     queue::{
         claim::Reservation,
         enqueue::{self, EnqueueError, PAYLOAD_MAX},
@@ -24,7 +27,10 @@ use photogate::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::App;
+use crate::{
+    photos::PROGRAM,
+    support::{App, Process, place, root},
+};
 
 /// Counts how many photos are worked on at the same time.
 #[derive(Default)]
@@ -202,4 +208,82 @@ async fn a_payload_that_is_too_large_odd_or_for_no_photo_is_refused_and_queues_n
 
     enqueue_with(&app, event, &keys, &[("a", most)]).await.unwrap();
     assert_eq!(app.count("SELECT count(*) FROM job").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_writes_certificates_and_pays_a_credit_for_each() {
+    let app = App::new().await;
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--quiet", "--example", "certificates"])
+        .current_dir(root())
+        .status()
+        .unwrap();
+    assert!(built.success(), "the example compiles");
+    let example = Path::new(PROGRAM).parent().unwrap().join("examples/certificates");
+    let directory = place(&format!("certificates-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let print = |names: &[&str]| {
+        let mut command = Command::new(&example);
+        command.arg(&directory).args(names).current_dir(&directory);
+        command.env("DATABASE_URL", &app.config.database_url).env("REDIS_URL", "");
+        Process::start(command)
+    };
+    let done = async |n: i64| {
+        app.until("they are written", async || {
+            app.count("SELECT count(*) FROM outcome WHERE state = 'processed'").await == n
+        })
+        .await;
+    };
+
+    // Nobody has paid yet, so the first run only waits. A top-up lets it go on.
+    let mut first = print(&["Ann", "Bo"]);
+    app.until("they wait", async || app.count("SELECT count(*) FROM job").await == 2).await;
+    let club = app.count("SELECT organisation_id FROM organisation").await;
+    app.top_up(OrganisationId(club), 10).await;
+    done(2).await;
+    first.signal(Signal::SIGINT);
+    assert!(first.wait().success());
+    // The second run finds the organisation and the event, and does only what is new.
+    let mut second = print(&["Bo", "Cem"]);
+    done(3).await;
+    second.signal(Signal::SIGINT);
+    assert!(second.wait().success());
+
+    assert_eq!(app.credits(OrganisationId(club)).await, (7, 0, 3));
+    assert_eq!(app.count("SELECT count(*) FROM event").await, 1);
+    let mut texts: Vec<_> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    texts.sort();
+    assert_eq!(texts, ["Ann has finished.\n", "Bo has finished.\n", "Cem has finished.\n"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_create_the_same_reference_at_once_get_one_event() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let other = app.an_organisation_with(1).await;
+    let caller = Caller::trusted("sync");
+    let create = async |organisation| {
+        let new = NewEvent::new("City Marathon", organisation).with_reference("race-17");
+        app.commands().create_event(&caller, &new).await.unwrap()
+    };
+
+    let made = futures::future::join_all((0..8).map(|_| create(organisation))).await;
+    let elsewhere = create(other).await;
+
+    let first = made[0].value.id;
+    assert!(made.iter().all(|one| one.value.id == first));
+    assert_eq!(made.iter().filter(|one| one.is_new).count(), 1);
+    assert_eq!(made[0].value.reference.as_deref(), Some("race-17"));
+    assert!(
+        elsewhere.is_new && elsewhere.value.id != first,
+        "references are an organisation's own"
+    );
+    let entries = "SELECT count(*) FROM audit_log WHERE action = 'event.create'";
+    assert_eq!(app.count(entries).await, 2, "what was found is not logged as created");
+    // A deleted event gives its reference back.
+    app.commands().delete_event(&caller, first).await.unwrap();
+    assert!(create(organisation).await.is_new);
 }

@@ -7,7 +7,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use photogate::catalog::photo_store::{Key, PhotoStore, StoreError};
+use photogate::catalog::{
+    key::Key,
+    photo_store::{PhotoStore, StoreError},
+};
 
 use crate::support::{a_free_address, place, root};
 

@@ -276,7 +276,11 @@ async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory()
         (
             "a GIF of 4,295 megapixels",
             "too_many_pixels",
-            b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,".to_vec(),
+            [
+                &b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff"[..],
+                b",\0\0\0\0\xff\xff\xff\xff\0\x02\x01\0\0;",
+            ]
+            .concat(),
         ),
         ("a WebP of 281 terapixels", "corrupt", webp.to_vec()),
         ("a TIFF that points at itself", "corrupt", looping),

@@ -1,11 +1,13 @@
 //! What can be found on a photo.
 
+#[cfg(feature = "vision")]
 use photogate_jobs::{Bib, Embedding, Face, Rotation};
 
 /// What an operation found on a photo. "Nothing" is a finding, too.
 #[derive(Debug, Clone)]
 pub enum Findings {
     /// Findings of photo processing.
+    #[cfg(feature = "vision")]
     Processing {
         /// Width of the upright photo, in pixels.
         width: u32,
@@ -17,6 +19,7 @@ pub enum Findings {
         bibs: Vec<Bib>,
     },
     /// Findings of AI rotation.
+    #[cfg(feature = "vision")]
     Rotation {
         /// The turn that the photo needs, or an abstention.
         rotation: Rotation,
@@ -24,6 +27,13 @@ pub enum Findings {
         /// copy, because the original is upright.
         upright: Option<(String, bool)>,
     },
-    /// A rehearsal: no photo was processed.
+    /// There is nothing to keep: no photo was looked at.
     Nothing,
+}
+
+impl Findings {
+    /// True if there is nothing to write.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
 }

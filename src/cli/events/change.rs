@@ -19,13 +19,16 @@ impl Events {
     /// Runs the subcommands that change something.
     pub(super) async fn apply(self, commands: &Commands, output: Output) -> anyhow::Result<()> {
         match self {
-            Self::Create { organisation, name, no_bib_search, face_search, actor } => {
+            Self::Create { organisation, name, reference, no_bib_search, face_search, actor } => {
                 let caller = Caller::trusted(&actor);
                 let (organisation, bib_search) = (Some(organisation), !no_bib_search);
-                let new = NewEvent { name, organisation, bib_search, face_search };
-                let id = commands.create_event(&caller, &new).await?.id;
-                output
-                    .one(&json!({ "event": id }), |out| writeln!(out, "Event {id} was created."))?;
+                let new = NewEvent { name, reference, organisation, bib_search, face_search };
+                let made = commands.create_event(&caller, &new).await?;
+                let (id, is_new) = (made.value.id, made.is_new);
+                let what = if is_new { "was created" } else { "has this reference already" };
+                output.one(&json!({ "event": id, "is_new": is_new }), |out| {
+                    writeln!(out, "Event {id} {what}.")
+                })?;
             }
             Self::StartList { event, file, actor } => {
                 let caller = Caller::trusted(&actor);

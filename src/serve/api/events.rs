@@ -13,7 +13,7 @@ use crate::{
     queue::status::{self, Queue},
     serve::{
         Service,
-        input::{Json, Path, Query, limit},
+        input::{Json, Path, Query, created, limit},
         problem::Problem,
     },
 };
@@ -73,12 +73,16 @@ pub(super) async fn list(
     Ok(axum::Json(Page::of(found, limit, |event| event.id.to_string())))
 }
 
-/// Creates an event, with a queue for each operation.
+/// Creates an event, with a queue for each operation. With a `reference`, the same call again finds
+/// the event.
 #[utoipa::path(
     post,
     path = "/v1/events",
     tag = "Events",
-    responses((status = 201, body = Event)),
+    responses(
+        (status = 201, body = Event),
+        (status = 200, body = Event, description = "There is an event with this reference"),
+    ),
 )]
 pub(super) async fn create(
     State(service): State<Service>,
@@ -86,7 +90,7 @@ pub(super) async fn create(
     Json(new): Json<NewEvent>,
 ) -> Result<(StatusCode, axum::Json<Event>), Problem> {
     let made = service.commands.create_event(&caller, &new).await?;
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    Ok((created(made.is_new), axum::Json(made.value)))
 }
 
 /// Shows an event and its queues.

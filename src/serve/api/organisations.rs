@@ -12,7 +12,7 @@ use crate::{
     ids::OrganisationId,
     serve::{
         Service,
-        input::{Json, Path},
+        input::{Json, Path, created},
         problem::Problem,
     },
 };
@@ -36,6 +36,10 @@ pub(super) struct NewOrganisation {
     /// The display name, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     name: String,
+    /// The ID that you have for the organisation: 1 to 200 characters. If one has it already, that
+    /// one is returned as it is, and none is created.
+    #[schema(min_length = 1, max_length = 200)]
+    reference: Option<String>,
     /// The time zone of its months and statements, as `Europe/Berlin`.
     time_zone: String,
     /// The price of one credit, as `0.05 EUR`; if missing, the organisation cannot buy credits.
@@ -62,12 +66,16 @@ fn price(text: &str) -> Result<Price, Problem> {
     text.parse().map_err(|error| Problem::invalid("/price", error))
 }
 
-/// Creates an organisation with an account of 0 credits.
+/// Creates an organisation with an account of 0 credits. With a `reference`, the same call again
+/// finds the organisation.
 #[utoipa::path(
     post,
     path = "/v1/organisations",
     tag = "Organisations",
-    responses((status = 201, body = Organisation)),
+    responses(
+        (status = 201, body = Organisation),
+        (status = 200, body = Organisation, description = "There is one with this reference"),
+    ),
 )]
 pub(super) async fn create(
     State(service): State<Service>,
@@ -75,10 +83,15 @@ pub(super) async fn create(
     Json(new): Json<NewOrganisation>,
 ) -> Result<(StatusCode, axum::Json<Organisation>), Problem> {
     let price = new.price.as_deref().map(price).transpose()?;
-    let (name, time_zone, photos_under) = (new.name, new.time_zone, new.photos_under);
-    let new = commands::NewOrganisation { name, time_zone, price, photos_under };
+    let new = commands::NewOrganisation {
+        name: new.name,
+        reference: new.reference,
+        time_zone: new.time_zone,
+        price,
+        photos_under: new.photos_under,
+    };
     let made = service.commands.create_organisation(&caller, &new).await?;
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    Ok((created(made.is_new), axum::Json(made.value)))
 }
 
 /// Shows an organisation and its settings.

@@ -98,11 +98,9 @@ pub(super) async fn create(
     form: Form<New>,
 ) -> Result<Redirect, Problem> {
     let new = NewEvent {
-        name: form.fields.name,
-        organisation: Some(form.fields.organisation),
-        bib_search: true,
         face_search: form.fields.face_search.is_some(),
+        ..NewEvent::new(&form.fields.name, form.fields.organisation)
     };
     let event = service.commands.create_event(&form.browser.caller, &new).await?;
-    Ok(Redirect::to(&format!("/events/{}", event.id)))
+    Ok(Redirect::to(&format!("/events/{}", event.value.id)))
 }

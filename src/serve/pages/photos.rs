@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        photo_store::{Key, StoreError},
+        key::Key,
+        photo_store::StoreError,
         photos::{self, Filter, Photo, State as PhotoState},
     },
     ids::{EventId, Operation, PhotoId},

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{Landed, Settlement};
 use crate::{
-    catalog::findings::{self, Findings},
+    catalog::findings,
     ids::WorkerId,
     queue::claim::{GateError, interval},
     worker::verdict::Verdict,
@@ -21,10 +21,10 @@ pub(super) async fn close(
     let found: Vec<_> = batch
         .iter()
         .filter_map(|one| match &one.verdict {
-            Verdict::Processed(
-                findings @ (Findings::Processing { .. } | Findings::Rotation { .. }),
-            ) => Some((one.reservation.job, one.reservation.photo(), findings)),
-            Verdict::Processed(Findings::Nothing)
+            Verdict::Processed(findings) if !findings.is_nothing() => {
+                Some((one.reservation.job, one.reservation.photo(), findings))
+            }
+            Verdict::Processed(_)
             | Verdict::Failed { .. }
             | Verdict::Retry { .. }
             | Verdict::Crashed { .. }

@@ -1,0 +1,111 @@
+//! Keys of photos: their paths in the store.
+
+use crate::ids::PhotoId;
+
+/// Prefix of every key that photogate writes. No photo's key may begin with it, so that an upright
+/// copy never replaces an original.
+pub const DERIVED: &str = ".photogate/";
+
+/// Longest key, in bytes. This is the limit of S3.
+const KEY_MAX: usize = 1024;
+
+/// The key of a file in the store. It is checked, and cannot lead out of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+/// Why a text is not a valid key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The key has no characters.
+    #[error("the key is empty")]
+    Empty,
+    /// The key has more than 1024 bytes.
+    #[error("the key has more than {KEY_MAX} bytes")]
+    TooLong,
+    /// The key begins with [`DERIVED`], which is reserved for files that photogate writes.
+    #[error("the key begins with \"{DERIVED}\", which is reserved for photogate's own files")]
+    Reserved,
+    /// The key has `..`, `//`, a backslash, a control character, or a leading or trailing slash.
+    #[error("the key {0:?} is not a plain path such as \"2026/marathon/IMG_0001.jpg\"")]
+    NotPlain(String),
+}
+
+impl Key {
+    /// Checks a key that comes from outside photogate.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn parse(key: &str) -> Result<Self, KeyError> {
+        if key.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if key.len() > KEY_MAX {
+            return Err(KeyError::TooLong);
+        }
+        if key.starts_with(DERIVED) {
+            return Err(KeyError::Reserved);
+        }
+        let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\\');
+        if !key.split('/').all(is_plain) || key.chars().any(char::is_control) {
+            return Err(KeyError::NotPlain(key.to_owned()));
+        }
+        Ok(Self(key.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Key of the thumbnail of a photo. The thumbnail is upright as the photo's EXIF tag says.
+    pub(crate) fn thumbnail(photo: PhotoId) -> Self {
+        Self::derived(&format!("thumbnails/{photo}.jpg"))
+    }
+
+    /// Key of the upright copy of a photo.
+    pub(crate) fn upright(photo: PhotoId, extension: &str) -> Self {
+        Self::derived(&format!("upright/{photo}.{extension}"))
+    }
+
+    /// Makes a key below [`DERIVED`]. The caller must not put text from outside into `path`,
+    /// because it is not checked.
+    fn derived(path: &str) -> Self {
+        Self(format!("{DERIVED}{path}"))
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_lead_out_of_the_store() {
+        for key in
+            ["../secret", "a/../../b", "/etc/passwd", "a//b", "a/", "a\\..\\b", "a\nb", "./a"]
+        {
+            assert!(matches!(Key::parse(key), Err(KeyError::NotPlain(_))), "{key}");
+        }
+        assert_eq!(Key::parse(""), Err(KeyError::Empty));
+        assert_eq!(Key::parse(".photogate/upright/x.jpg"), Err(KeyError::Reserved));
+        assert_eq!(Key::parse(&"a".repeat(1025)), Err(KeyError::TooLong));
+        assert!(Key::parse("2026/Köln Marathon/IMG_0001.JPG").is_ok());
+    }
+
+    #[cfg(feature = "vision")]
+    proptest::proptest! {
+        /// What photogate takes for a key, the store takes for the same path.
+        #[test]
+        fn the_store_knows_every_key(text in "[a-zA-Z0-9 ./\\\\%~*#?\\x00-\\x20éß]{0,12}") {
+            use object_store::path::Path;
+            if let Ok(key) = Key::parse(&text) {
+                proptest::prop_assert_eq!(Path::parse(key.as_str()).unwrap().as_ref(), text);
+            }
+        }
+    }
+}
