@@ -3,6 +3,11 @@
 //! Each module below is one subject, and its doc comment says what is in it. A photo goes through
 //! `queue`, `worker` and `sandbox`. Every credit that it costs is recorded in `ledger`.
 
+#![cfg_attr(
+    not(feature = "serve"),
+    allow(dead_code, unused_imports, reason = "the program uses more than the gate needs")
+)]
+
 pub mod queue; // the photos that wait, and why they do not run
 pub mod worker; // claims photos, has them processed, and settles them
 #[cfg(feature = "vision")]
