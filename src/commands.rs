@@ -7,10 +7,12 @@
 mod access;
 mod books;
 mod credits;
+mod enqueue;
 mod events;
 mod holds;
 mod organisations;
-mod photos;
+mod retry;
+mod skips;
 
 use sqlx::PgPool;
 
@@ -31,21 +33,21 @@ use crate::{
 pub use access::{CreatedToken, NewPerson, NewToken, PersonChange};
 pub use books::Checked;
 pub use credits::{Addition, Twin};
+pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
 pub use organisations::{NewOrganisation, OrganisationChange};
-pub use photos::{
-    ChosenPhotos, Enqueue, FundingPlan, OnInsufficient, Payloads, Retried, Retry, Which,
-};
+pub use retry::{Retried, Retry};
+pub use skips::ChosenPhotos;
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
 /// The roles that may create events.
 pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
 /// The roles that may enqueue photos.
-pub const MAY_ENQUEUE: &[Role] = photos::MAY_ENQUEUE;
+pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
 /// The roles that may retry, skip and restore photos.
-pub const MAY_RETRY: &[Role] = photos::MAY_RETRY;
+pub const MAY_RETRY: &[Role] = retry::MAY_RETRY;
 /// The roles that may hold queues and lift holds.
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 /// The roles that may buy credits.

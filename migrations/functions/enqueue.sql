@@ -19,14 +19,6 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
 
--- The latest job of a photo in a queue: the one that says how the photo stands. PostgreSQL inlines it, so it must have
--- no SET and must not be SECURITY DEFINER. It runs with the rights of the caller.
-CREATE FUNCTION latest_job(p_photo uuid, p_queue bigint) RETURNS SETOF job
-LANGUAGE sql STABLE ROWS 1 AS $$
-    SELECT j.* FROM job j WHERE j.photo_id = p_photo AND j.queue_id = p_queue ORDER BY j.retry DESC LIMIT 1
-$$;
-GRANT EXECUTE ON FUNCTION latest_job TO photogate_worker, photogate_app, photogate_organisation;
-
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
 -- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not

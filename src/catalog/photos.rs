@@ -196,12 +196,9 @@ pub async fn list(
                       max(x.reason) FILTER (WHERE x.operation = 'ai_rotation') AS rotation_reason
                FROM queue q CROSS JOIN LATERAL (
                    SELECT q.operation, o.reason,
-                          CASE WHEN o.state = 'processed' THEN 'processed'
-                               WHEN o.state IS NOT NULL THEN 'failed'
-                               WHEN k.position IS NOT NULL THEN 'skipped'
-                               WHEN j.position <= q.head THEN 'in_progress'
-                               WHEN (q.paused_since IS NOT NULL OR q.held) THEN 'paused'
-                               ELSE 'pending' END AS state
+                          photo_state(
+                              job_state(o.state, k.position IS NOT NULL, j.position, q.head),
+                              q.paused_since IS NOT NULL OR q.held) AS state
                    FROM latest_job(p.photo_id, q.queue_id) j
                    LEFT JOIN outcome o USING (job_id)
                    LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position) x

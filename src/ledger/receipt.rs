@@ -133,9 +133,7 @@ pub async fn receipt(
     let jobs = sqlx::query!(
         r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation",
                   j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
-                  CASE WHEN o.state IS NOT NULL THEN o.state::text
-                       WHEN s.position IS NOT NULL THEN 'skipped'
-                       WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
+                  job_state(o.state, s.position IS NOT NULL, j.position, q.head) AS "state!",
                   s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?",
                   o.detail AS "detail?"
            FROM job j JOIN queue q USING (queue_id) JOIN run r USING (run_id)

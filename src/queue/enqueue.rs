@@ -1,4 +1,4 @@
-//! Enqueues, retries, skips and restores photos. Enqueueing is idempotent for each photo and
+//! Enqueues photos. Enqueueing is idempotent for each photo and
 //! operation: a photo that is sent twice is queued once, and costs nothing the second time.
 
 use serde::Serialize;
@@ -221,127 +221,6 @@ pub async fn plan(
     })
 }
 
-/// The result of a retry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Retry {
-    /// The run's number, to ask for its progress later.
-    pub run: RunId,
-    /// Number of photos that were queued again. Each will reserve a credit again.
-    pub queued: u32,
-    /// Number of photos that were not queued: they had not failed, or belong to another event.
-    pub skipped: u32,
-    /// The organisation's available credits now.
-    pub available: Credits,
-    /// Credits that are missing to process all waiting photos of the organisation.
-    pub shortfall: Credits,
-    /// The queue was drained before, so the caller should wake the workers.
-    #[serde(skip)]
-    pub woke: bool,
-}
-
-/// Queues failed photos again, as new jobs, because a person asked for it. At most [`PHOTOS_MAX`]
-/// photos in one call.
-///
-/// # Errors
-/// See [`EnqueueError`]; nothing is queued then.
-pub async fn retry(
-    db: &mut PgConnection,
-    event: EventId,
-    operation: Operation,
-    photos: &[PhotoId],
-    actor: &str,
-) -> Result<Retry, EnqueueError> {
-    let ids = ids(photos)?;
-    let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
-                  r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
-           FROM retry($1, $2, $3, $4)"#,
-        event.0,
-        operation as Operation,
-        &ids,
-        actor
-    )
-    .fetch_one(db)
-    .await
-    .map_err(|error| no_event(error, event))?;
-    Ok(Retry {
-        run: row.run,
-        queued: row.queued.unsigned_abs(),
-        skipped: row.skipped.unsigned_abs(),
-        available: Credits(row.available),
-        shortfall: Credits((row.ahead - row.available).max(0)),
-        woke: row.woke,
-    })
-}
-
-/// Takes waiting photos out of their queue, so that they are not claimed and cost nothing. At most
-/// [`PHOTOS_MAX`] photos in one call.
-///
-/// Returns the number of photos that were skipped. Photos that were claimed in the meantime, or
-/// skipped before, do not count.
-///
-/// # Errors
-/// See [`EnqueueError`]; nothing is skipped then.
-pub async fn skip(
-    db: &mut PgConnection,
-    event: EventId,
-    operation: Operation,
-    photos: &[PhotoId],
-    actor: &str,
-) -> Result<u32, EnqueueError> {
-    let ids = ids(photos)?;
-    sqlx::query_scalar!(
-        r#"SELECT skip_photos($1, $2, $3, $4) AS "skipped!""#,
-        event.0,
-        operation as Operation,
-        &ids,
-        actor
-    )
-    .fetch_one(db)
-    .await
-    .map(i32::unsigned_abs)
-    .map_err(|error| no_event(error, event))
-}
-
-/// The result of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Restored {
-    /// Number of photos that wait in their queue again.
-    pub restored: u32,
-    /// The queue was drained before, so the caller should wake the workers.
-    #[serde(skip)]
-    pub woke: bool,
-}
-
-/// Puts skipped photos back into their queue. At most [`PHOTOS_MAX`] photos in one call.
-///
-/// A photo gets its old position back. If the queue's head has passed that position, the photo goes
-/// to the end of the queue.
-///
-/// # Errors
-/// See [`EnqueueError`]; nothing is restored then.
-pub async fn restore(
-    db: &mut PgConnection,
-    event: EventId,
-    operation: Operation,
-    photos: &[PhotoId],
-    actor: &str,
-) -> Result<Restored, EnqueueError> {
-    let ids = ids(photos)?;
-    let row = sqlx::query!(
-        r#"SELECT r_restored AS "restored!", r_woke AS "woke!"
-           FROM restore_photos($1, $2, $3, $4)"#,
-        event.0,
-        operation as Operation,
-        &ids,
-        actor
-    )
-    .fetch_one(db)
-    .await
-    .map_err(|error| no_event(error, event))?;
-    Ok(Restored { restored: row.restored.unsigned_abs(), woke: row.woke })
-}
-
 fn keys(jobs: &[NewJob]) -> Vec<String> {
     jobs.iter().map(|job| job.key.to_string()).collect()
 }
@@ -358,14 +237,16 @@ fn payloads(jobs: &[NewJob]) -> Result<Option<Vec<Option<Value>>>, EnqueueError>
     Ok(is_any.then(|| jobs.iter().map(|job| job.payload.clone()).collect()))
 }
 
-fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {
+/// The IDs of the photos of one call.
+pub(super) fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {
     if photos.len() > PHOTOS_MAX {
         return Err(EnqueueError::TooMany(photos.len()));
     }
     Ok(photos.iter().map(|photo| photo.0).collect())
 }
 
-fn no_event(error: sqlx::Error, event: EventId) -> EnqueueError {
+/// Tells apart that there is no such event.
+pub(super) fn no_event(error: sqlx::Error, event: EventId) -> EnqueueError {
     if crate::database::is_code(&error, crate::database::NOT_FOUND) {
         EnqueueError::NoEvent(event)
     } else {

@@ -376,11 +376,15 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
     let operation = Operation::PhotoProcessing;
     let skip = async |numbers: &[usize]| {
         let photos = ids(numbers).await;
-        enqueue::skip(&mut *app.db().await, event, operation, &photos, "anna").await.unwrap()
+        photogate::queue::skips::skip(&mut *app.db().await, event, operation, &photos, "anna")
+            .await
+            .unwrap()
     };
     let restore = async |numbers: &[usize]| {
         let photos = ids(numbers).await;
-        enqueue::restore(&mut *app.db().await, event, operation, &photos, "anna").await.unwrap()
+        photogate::queue::skips::restore(&mut *app.db().await, event, operation, &photos, "anna")
+            .await
+            .unwrap()
     };
     let hand = app.a_worker().await;
     let keys = |claimed: &[claim::Reservation]| {

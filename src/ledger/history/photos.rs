@@ -39,9 +39,7 @@ pub async fn photos_of_run(
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
-                  CASE WHEN o.state IS NOT NULL THEN o.state::text
-                       WHEN s.position IS NOT NULL THEN 'skipped'
-                       WHEN j.position > q.head THEN 'waiting' ELSE 'in_progress' END AS "state!",
+                  job_state(o.state, s.position IS NOT NULL, j.position, q.head) AS "state!",
                   o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
            FROM run r JOIN queue q USING (queue_id)
            JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position

@@ -32,7 +32,7 @@ use photogate::{
     notify::wake::Wake,
     queue::{
         claim::{self, Reservation},
-        enqueue::{self, Retry, Run},
+        enqueue::{self, Run},
         holds,
         status::{self, Queue, State},
     },
@@ -318,10 +318,20 @@ impl App {
     }
 
     /// A person retries failed photos.
-    pub async fn retry(&self, event: EventId, photos: &[PhotoId]) -> Retry {
-        enqueue::retry(&mut *self.db().await, event, Operation::PhotoProcessing, photos, "anna")
-            .await
-            .expect("they are retried")
+    pub async fn retry(
+        &self,
+        event: EventId,
+        photos: &[PhotoId],
+    ) -> photogate::queue::retry::Retry {
+        photogate::queue::retry::retry(
+            &mut *self.db().await,
+            event,
+            Operation::PhotoProcessing,
+            photos,
+            "anna",
+        )
+        .await
+        .expect("they are retried")
     }
 
     /// A worker's incarnation without a process: the test claims and settles by hand.

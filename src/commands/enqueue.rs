@@ -1,4 +1,4 @@
-//! Enqueues, retries, skips and restores photos.
+//! Enqueues photos, or plans what that would cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,13 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operation, PhotoId, RunId},
-    ledger::credits::{self, Credits},
-    queue::{
-        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
-        failures::{self, Filter},
-    },
+    ids::{EventId, Operation, RunId},
+    ledger::credits::Credits,
+    queue::enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
     telemetry::traces,
 };
 
 pub(super) const MAY_ENQUEUE: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
-/// Pipelines may not retry, because a retry costs a credit again.
-pub(super) const MAY_RETRY: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
 
 /// Largest number of photos that a call may find below a prefix or in an event. More photos are
 /// probably a mistake, or need several calls.
@@ -94,49 +89,6 @@ pub struct FundingPlan {
     pub will_finish: u64,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
-}
-
-/// A request to retry failed photos.
-#[derive(Debug)]
-pub struct Retry<'a> {
-    /// The operation to retry.
-    pub operation: Operation,
-    /// Only photos that failed for this reason. `None` means any reason.
-    pub reason: Option<&'a str>,
-    /// True for a dry run: it only tells what the retry would cost.
-    pub dry_run: bool,
-}
-
-/// The result of a retry or of its dry run, with the credits that it needs.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Retried {
-    /// Number of photos that can be retried: at most 10,000 in one call.
-    pub photos: u64,
-    /// Credits that the retry needs: each photo reserves a credit again.
-    pub credits: Credits,
-    /// The organisation's available credits.
-    pub available: Credits,
-    /// The run of the retry. Null for a dry run, or if no photo can be retried.
-    pub run: Option<RunId>,
-    /// Number of photos that were queued again. 0 for a dry run.
-    pub queued: u32,
-}
-
-/// Chosen photos in a queue of an event.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(
-    as = Chosen,
-    example = json!({
-        "operation": "photo_processing",
-        "photos": ["0193a1c0-0000-7000-8000-000000000000"]
-    })
-)]
-pub struct ChosenPhotos {
-    /// The operation whose queue the photos are in.
-    pub operation: Operation,
-    /// The IDs of the photos: at most 10,000.
-    pub photos: Vec<PhotoId>,
 }
 
 impl Commands {
@@ -255,101 +207,6 @@ impl Commands {
             return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
         }
         Ok(jobs)
-    }
-
-    /// Retries failed photos, at most 10,000, or tells in a dry run what that would cost.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub async fn retry(
-        &self,
-        caller: &Caller,
-        event: EventId,
-        asked: &Retry<'_>,
-    ) -> Result<Retried, CommandError> {
-        caller.must_be(MAY_RETRY)?;
-        let found = self.event_seen_by(caller, event).await?;
-        let filter = Filter { operation: Some(asked.operation), reason: asked.reason };
-        let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
-        let mut db = self.database.acquire().await?;
-        let failed = failures::list(&mut db, event, filter, most).await?;
-        let photos: Vec<PhotoId> = failed.into_iter().map(|failure| failure.photo).collect();
-        let balance = credits::balance(&mut db, found.organisation).await?;
-        drop(db);
-        let mut retried = Retried {
-            photos: photos.len() as u64,
-            credits: Credits(i64::try_from(photos.len()).unwrap_or(i64::MAX)),
-            available: balance.map_or(Credits(0), |balance| balance.available),
-            run: None,
-            queued: 0,
-        };
-        if asked.dry_run || photos.is_empty() {
-            return Ok(retried);
-        }
-        let mut tx = self.database.begin().await?;
-        let run = enqueue::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
-        let detail = json!({
-            "operation": asked.operation, "reason": asked.reason,
-            "run": run.run, "queued": run.queued,
-        });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.retry", &subject, detail).await?;
-        tx.commit().await?;
-        if run.woke {
-            self.wake.send().await;
-        }
-        retried.run = Some(run.run);
-        retried.queued = run.queued;
-        retried.available = run.available;
-        Ok(retried)
-    }
-
-    /// Takes waiting photos out of their queue, so that they cost nothing. Returns the number of
-    /// photos that were skipped.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub async fn skip(
-        &self,
-        caller: &Caller,
-        event: EventId,
-        chosen: &ChosenPhotos,
-    ) -> Result<u32, CommandError> {
-        caller.must_be(MAY_RETRY)?;
-        let found = self.event_seen_by(caller, event).await?;
-        let ChosenPhotos { operation, photos } = chosen;
-        let mut tx = self.database.begin().await?;
-        let skipped = enqueue::skip(&mut tx, event, *operation, photos, &caller.actor).await?;
-        let detail = json!({ "operation": operation, "photos": skipped });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.skip", &subject, detail).await?;
-        tx.commit().await?;
-        Ok(skipped)
-    }
-
-    /// Puts skipped photos back into their queue. Returns the number of photos that were restored.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub async fn restore(
-        &self,
-        caller: &Caller,
-        event: EventId,
-        chosen: &ChosenPhotos,
-    ) -> Result<u32, CommandError> {
-        caller.must_be(MAY_RETRY)?;
-        let found = self.event_seen_by(caller, event).await?;
-        let ChosenPhotos { operation, photos } = chosen;
-        let mut tx = self.database.begin().await?;
-        let done = enqueue::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
-        let detail = json!({ "operation": operation, "photos": done.restored });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;
-        tx.commit().await?;
-        if done.woke {
-            self.wake.send().await;
-        }
-        Ok(done.restored)
     }
 }
 

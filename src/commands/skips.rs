@@ -1,0 +1,79 @@
+//! Skips waiting photos, and restores skipped ones.
+
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{CommandError, Commands, retry::MAY_RETRY};
+use crate::{
+    access::{Caller, audit_log},
+    ids::{EventId, Operation, PhotoId},
+    queue::skips,
+};
+
+/// Chosen photos in a queue of an event.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(
+    as = Chosen,
+    example = json!({
+        "operation": "photo_processing",
+        "photos": ["0193a1c0-0000-7000-8000-000000000000"]
+    })
+)]
+pub struct ChosenPhotos {
+    /// The operation whose queue the photos are in.
+    pub operation: Operation,
+    /// The IDs of the photos: at most 10,000.
+    pub photos: Vec<PhotoId>,
+}
+
+impl Commands {
+    /// Takes waiting photos out of their queue, so that they cost nothing. Returns the number of
+    /// photos that were skipped.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn skip(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        chosen: &ChosenPhotos,
+    ) -> Result<u32, CommandError> {
+        caller.must_be(MAY_RETRY)?;
+        let found = self.event_seen_by(caller, event).await?;
+        let ChosenPhotos { operation, photos } = chosen;
+        let mut tx = self.database.begin().await?;
+        let skipped = skips::skip(&mut tx, event, *operation, photos, &caller.actor).await?;
+        let detail = json!({ "operation": operation, "photos": skipped });
+        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+        audit_log::record(&mut tx, caller, whose, "photos.skip", &subject, detail).await?;
+        tx.commit().await?;
+        Ok(skipped)
+    }
+
+    /// Puts skipped photos back into their queue. Returns the number of photos that were restored.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn restore(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        chosen: &ChosenPhotos,
+    ) -> Result<u32, CommandError> {
+        caller.must_be(MAY_RETRY)?;
+        let found = self.event_seen_by(caller, event).await?;
+        let ChosenPhotos { operation, photos } = chosen;
+        let mut tx = self.database.begin().await?;
+        let done = skips::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
+        let detail = json!({ "operation": operation, "photos": done.restored });
+        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+        audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;
+        tx.commit().await?;
+        if done.woke {
+            self.wake.send().await;
+        }
+        Ok(done.restored)
+    }
+}
