@@ -1,7 +1,7 @@
 //! A worker for something else than photos: it writes certificates, and each costs one credit.
 //!
-//! `cargo run --example certificates -- DIRECTORY NAME…`, with `DATABASE_URL` and `REDIS_URL` as for
-//! `photogate work`. Use a database of its own, because a worker takes all jobs of its database.
+//! Run it with `cargo run --example certificates -- DIRECTORY NAME…`. It reads `DATABASE_URL` and
+//! `REDIS_URL`. Use a database of its own, because a worker takes all jobs of its database.
 
 use std::path::PathBuf;
 
@@ -18,15 +18,22 @@ use photogate::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[derive(serde::Deserialize)]
+struct Certificate {
+    name: String,
+}
+
 struct Printer {
     directory: PathBuf,
 }
 
 impl Work for Printer {
     async fn perform(&self, job: &Reservation, _drain: &CancellationToken) -> Verdict {
-        let Some(name) = job.payload().and_then(|payload| payload["name"].as_str()) else {
-            let detail = "the payload has no name".into();
-            return Verdict::Failed { reason: "name_missing", detail };
+        let name = match job.payload::<Certificate>() {
+            Ok(certificate) => certificate.name,
+            Err(error) => {
+                return Verdict::Failed { reason: "bad_payload", detail: error.to_string() };
+            }
         };
         let file = self.directory.join(format!("{}.txt", job.photo()));
         match tokio::fs::write(file, format!("{name} has finished.\n")).await {
@@ -63,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
         on_insufficient: OnInsufficient::Wait,
     };
     let plan = commands.enqueue(&caller, race.id, &jobs).await?;
-    eprintln!("{} jobs are queued, {} credits are missing", plan.queued, plan.shortfall);
+    eprintln!("{} jobs are queued; {} credits are missing", plan.queued, plan.shortfall);
 
     let pool = database::connect_worker(&config.database_url, 5).await?;
     let worker = Worker::new(&config, pool, Printer { directory })?

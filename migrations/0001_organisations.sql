@@ -4,7 +4,7 @@ CREATE TABLE organisation (
     organisation_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name             text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
     -- The ID that another program has for it. Creating it again with the same one finds it.
-    reference        text UNIQUE CHECK (length(btrim(reference)) BETWEEN 1 AND 200),
+    reference        text UNIQUE CHECK (reference = btrim(reference) AND length(reference) BETWEEN 1 AND 200),
     time_zone        text NOT NULL DEFAULT 'UTC',    -- its months begin and end in this zone
     created_at       timestamptz NOT NULL DEFAULT now(),
     -- What a credit costs. Without a price (custom billing, or none yet) nothing can be purchased. Staff may grant.

@@ -6,7 +6,8 @@ CREATE TABLE event (
     event_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES organisation,
     name            text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
-    reference       text CHECK (length(btrim(reference)) BETWEEN 1 AND 200), -- as that of an organisation
+    -- As that of an organisation.
+    reference       text CHECK (reference = btrim(reference) AND length(reference) BETWEEN 1 AND 200),
     bib_search      boolean NOT NULL DEFAULT true,
     face_search     boolean NOT NULL DEFAULT false, -- embeddings are biometric data: only where asked for
     created_at      timestamptz NOT NULL DEFAULT now(),

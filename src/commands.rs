@@ -168,6 +168,16 @@ impl CommandError {
         }
     }
 
+    /// Checks the reference of a new subject.
+    fn check_reference(reference: Option<&str>) -> Result<(), Self> {
+        let is_good = |text: &str| text.trim() == text && (1..=200).contains(&text.chars().count());
+        if reference.is_none_or(is_good) {
+            return Ok(());
+        }
+        let detail = "a reference has 1 to 200 characters, and no space at its ends";
+        Err(Self::invalid("/reference", detail))
+    }
+
     fn invalid(pointer: impl Into<String>, detail: impl ToString) -> Self {
         Self::Invalid { pointer: pointer.into(), detail: detail.to_string() }
     }

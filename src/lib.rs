@@ -24,6 +24,7 @@ pub mod cli; // the command line
 
 pub mod notify; // Redis: wake-ups and live progress
 pub mod telemetry; // logs, metrics, traces
+#[cfg(feature = "serve")]
 pub mod rig; // private servers for the demo, tests and benchmarks; the drill
 
 pub mod config;

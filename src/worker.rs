@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    database,
     ids::WorkerId,
     notify::{
         progress::Progress,
@@ -45,6 +46,9 @@ use work::{Observer, Observers, Work};
 
 /// After this number of crashes, a photo is quarantined and refunded.
 pub const CRASHES_MAX: i16 = 3;
+/// After this number of automatic retries, a photo is failed and refunded, whatever its work says.
+/// So no credit stays reserved for ever. It is above what the settings allow for photos.
+pub const RETRIES_MAX: u32 = 1000;
 
 /// The two signals that tell a worker to stop.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +62,11 @@ pub struct Stop {
 impl Stop {
     fn child(&self) -> Self {
         Self { drain: self.drain.child_token(), now: self.now.child_token() }
+    }
+
+    /// True if either signal was given.
+    fn is_asked(&self) -> bool {
+        self.drain.is_cancelled() || self.now.is_cancelled()
     }
 
     fn at_once(&self) {
@@ -192,6 +201,10 @@ impl Shift {
         (settler, settling): (Settler, JoinHandle<Result<(), GateError>>),
         reconciling: reconciler::Every,
     ) -> Result<(), WorkerTrouble> {
+        // If this future is dropped, the tasks must not go on without anybody who handles photos.
+        let pulse_stop = CancellationToken::new();
+        let _stop =
+            [&self.stop.drain, &self.stop.now, &pulse_stop].map(|token| token.clone().drop_guard());
         let tasks = TaskTracker::new();
         let (pool, worker, drain) = (&self.pool, self.worker, &self.stop.drain);
         tasks.spawn(reconciler::watch(pool.clone(), worker, reconciling, drain.clone()));
@@ -202,7 +215,6 @@ impl Shift {
         tasks.spawn(self.clone().end_with(Claimer::new(self.clone(), claimed).run()));
         tasks.close();
         // The lease must last until everything is settled, so the heartbeat ends after the tasks.
-        let pulse_stop = CancellationToken::new();
         let pulse = heartbeat::keep_alive(pool.clone(), worker, self.lease, pulse_stop.clone());
         let pulse = tokio::spawn(self.clone().end_with(pulse));
 
@@ -212,29 +224,34 @@ impl Shift {
         };
         // The handler owns the settler. When the stream has ended and all photos are handled, the
         // settler is dropped, and so the settling task ends too.
-        dispatch::drive(name, stream, hand)
-            .await
-            .map_err(|error| WorkerTrouble::Queue(error.to_string()))?;
+        let driven = dispatch::drive(name, stream, hand).await;
+        if driven.is_err() {
+            // Nobody works on what is claimed any more.
+            self.stop.at_once();
+        }
         tasks.wait().await;
         pulse_stop.cancel();
         let _ = pulse.await;
         self.retire().await;
-        Ok(())
+        driven.map_err(|error| WorkerTrouble::Queue(error.to_string()))
     }
 
-    /// Runs a task. If it ends with an error, because the lease is lost, the whole incarnation
-    /// stops.
+    /// Runs a task. If it ends with an error, because the lease is lost, or panics, the whole
+    /// incarnation stops.
     async fn end_with(self: Arc<Self>, task: impl Future<Output = Result<(), GateError>>) {
-        if let Err(error) = task.await {
-            tracing::error!(worker = %self.worker, %error, "this worker incarnation has ended");
-            self.stop.at_once();
+        let stop = [&self.stop.drain, &self.stop.now].map(|token| token.clone().drop_guard());
+        match task.await {
+            Ok(()) => stop.into_iter().for_each(|guard| drop(guard.disarm())),
+            Err(error) => {
+                tracing::error!(worker = %self.worker, %error, "this worker incarnation has ended");
+            }
         }
     }
 
     /// Ends the lease, and hands back what is left.
     async fn retire(&self) {
         let retired = async { claim::retire(&mut *self.pool.acquire().await?, self.worker).await };
-        if let Err(error) = retired.await {
+        if let Err(error) = database::in_time(database::PATIENCE, retired).await {
             tracing::warn!(
                 worker = %self.worker,
                 %error,
@@ -250,6 +267,7 @@ async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Op
         let registered = async {
             claim::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
         };
+        let registered = database::in_time(database::PATIENCE, registered);
         match stop.drain.run_until_cancelled(registered).await? {
             Ok(worker) => return Some(worker),
             Err(error) => tracing::warn!(%error, "the worker could not register, and tries again"),

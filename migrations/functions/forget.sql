@@ -1,8 +1,7 @@
--- Deleting on request: the embeddings of an event, or all that was seen on its photos.
+-- Deleting on request: the embeddings of an event, or all that was seen on its photos and sent with them.
 --
--- What is to be deleted is out of reach at once, by a flag on the event. Then it is deleted batch by batch (forget):
--- one long deletion would hold the event's lock against every settlement of it, and run into a limit of time. Workers
--- finish what a caller did not.
+-- First a flag on the event hides the data. Then forget() deletes it in batches, because one long deletion would block
+-- the event's settlements. If the caller stops early, a worker finishes.
 -- Nothing is found or written from the flag on: a settlement locks the events that it writes findings of
 -- (findings_wanted, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
 -- Lock order: queues before events, as settlements have it.
@@ -60,9 +59,8 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;
 
--- Deletes what is to be forgotten of at most p_photos photos: of the event p_event or, if it is NULL, of any event that
--- nobody else works on. Returns the event (NULL: there is none), of how many faces something was deleted, and whether
--- that was all.
+-- Deletes what is to be forgotten of at most p_photos photos. p_event names the event; NULL takes any event that nobody
+-- else works on. Returns the event (NULL: none), the number of faces that changed, and whether the event is finished.
 CREATE FUNCTION forget(p_event bigint, p_photos integer, OUT r_event bigint, OUT r_faces integer, OUT r_done boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE
@@ -94,6 +92,7 @@ BEGIN
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
         DELETE FROM looked_at WHERE photo_id = ANY (v_photos);
         DELETE FROM rotation WHERE photo_id = ANY (v_photos);
+        UPDATE job SET payload = NULL WHERE photo_id = ANY (v_photos) AND payload IS NOT NULL;
     END IF;
     r_done := coalesce(cardinality(v_photos), 0) < p_photos;
     IF r_done THEN

@@ -62,25 +62,30 @@ pub async fn find_or_create(
     face_search: bool,
     reference: &str,
 ) -> sqlx::Result<(EventId, bool)> {
-    let made = sqlx::query_scalar!(
-        r#"SELECT create_event($1, $2, $3, $4, $5) AS "id: EventId""#,
-        organisation.0,
-        name,
-        bib_search,
-        face_search,
-        reference
-    );
-    if let Some(id) = made.fetch_one(&mut *db).await? {
-        return Ok((id, true));
+    loop {
+        let made = sqlx::query_scalar!(
+            r#"SELECT create_event($1, $2, $3, $4, $5) AS "id: EventId""#,
+            organisation.0,
+            name,
+            bib_search,
+            face_search,
+            reference
+        );
+        if let Some(id) = made.fetch_one(&mut *db).await? {
+            return Ok((id, true));
+        }
+        // A later statement than the one that waited for whoever created it.
+        let found = sqlx::query_scalar!(
+            r#"SELECT event_id AS "id: EventId" FROM event
+               WHERE organisation_id = $1 AND reference = $2 AND deleted_at IS NULL"#,
+            organisation.0,
+            reference
+        );
+        if let Some(id) = found.fetch_optional(&mut *db).await? {
+            return Ok((id, false));
+        }
+        // It was deleted in between, and has given the reference back.
     }
-    // A later statement than the one that waited for whoever created it.
-    let found = sqlx::query_scalar!(
-        r#"SELECT event_id AS "id: EventId" FROM event
-           WHERE organisation_id = $1 AND reference = $2 AND deleted_at IS NULL"#,
-        organisation.0,
-        reference
-    );
-    Ok((found.fetch_one(db).await?, false))
 }
 
 /// Changes an event's name, and whether bib numbers are read. `None` leaves a setting as it is.

@@ -245,18 +245,17 @@ fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(), CommandE
         return Ok(());
     }
     let mut unused: BTreeSet<&str> = payloads.keys().map(String::as_str).collect();
-    for job in jobs {
+    for job in &mut *jobs {
         let key = job.key.to_string();
         unused.remove(key.as_str());
         job.payload = payloads.get(&key).cloned();
     }
-    match unused.first() {
-        Some(key) => {
-            let detail = format!("there is a payload for {key:?}, which is no photo of this call");
-            Err(CommandError::invalid("/payloads", detail))
-        }
-        None => Ok(()),
+    if let Some(key) = unused.first() {
+        let detail = format!("there is a payload for {key:?}, which is no photo of this call");
+        return Err(CommandError::invalid("/payloads", detail));
     }
+    // All of them, before anything is queued: a call can be several transactions.
+    Ok(enqueue::check_payloads(jobs)?)
 }
 
 /// Plans an enqueue call. It only reads, and takes no locks that others wait for.

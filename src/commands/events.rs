@@ -103,6 +103,7 @@ impl Commands {
             .or(caller.organisation)
             .ok_or_else(|| CommandError::invalid("/organisation", "an organisation is required"))?;
         caller.must_see(organisation)?;
+        CommandError::check_reference(new.reference.as_deref())?;
         let (bibs, faces) = (new.bib_search, new.face_search);
         let mut tx = self.database.begin().await?;
         let (event, is_new) = match &new.reference {

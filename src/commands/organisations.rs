@@ -67,6 +67,7 @@ impl Commands {
         new: &NewOrganisation,
     ) -> Result<Created<Organisation>, CommandError> {
         caller.must_be(MAY_CHANGE)?;
+        CommandError::check_reference(new.reference.as_deref())?;
         let mut tx = self.database.begin().await?;
         let (id, is_new) = match &new.reference {
             Some(reference) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, postgres::types::PgInterval};
 
 use crate::{
@@ -24,7 +25,7 @@ pub struct Reservation {
     operation: Operation,
     photo: PhotoId,
     key: String,
-    payload: Option<serde_json::Value>,
+    payload: Option<String>,
     bib_search: bool,
     face_search: bool,
     retries: i16,
@@ -62,9 +63,15 @@ impl Reservation {
         &self.key
     }
 
-    /// What the enqueuer sent beside the key, for the worker.
-    pub fn payload(&self) -> Option<&serde_json::Value> {
-        self.payload.as_ref()
+    /// What the enqueuer sent beside the key, for the worker. Without a payload, it is read as null.
+    ///
+    /// It is JSON from outside, so it is read only here. What cannot be read must fail this photo
+    /// alone, and not the claim that it came in.
+    ///
+    /// # Errors
+    /// When the payload is no `T`.
+    pub fn payload<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.payload.as_deref().unwrap_or("null"))
     }
 
     /// Whether bib numbers are read on the event's photos.
@@ -138,7 +145,7 @@ pub async fn claim(
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
                   r_organisation AS "organisation!: _", r_event AS "event!: _",
                   r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
-                  r_payload AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+                  r_payload::text AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   0::smallint AS "retries!", 0::smallint AS "crashes!"
            FROM claim($1, $2, $3, $4)"#,
         worker.0,
@@ -187,7 +194,7 @@ pub async fn adopt(
         r#"SELECT r_job AS "job!: _", r_attempt AS "attempt!: _",
                   r_organisation AS "organisation!: _", r_event AS "event!: _",
                   r_operation AS "operation!: _", r_photo AS "photo!: _", r_key AS "key!",
-                  r_payload AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
+                  r_payload::text AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   r_retries AS "retries!", r_crashes AS "crashes!"
            FROM adopt($1, $2, $3, $4)"#,
         worker.0,

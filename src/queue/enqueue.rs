@@ -97,7 +97,8 @@ pub enum EnqueueError {
     },
     /// PostgreSQL cannot keep a payload.
     #[error(
-        "a payload cannot be kept: leave out NUL characters, and numbers with very many digits"
+        "a payload cannot be kept: leave out NUL characters, numbers with very many \
+         digits, and very deep nesting"
     )]
     OddPayload,
     /// The event does not exist.
@@ -134,6 +135,7 @@ pub async fn enqueue(
     if jobs.len() > PHOTOS_MAX {
         return Err(EnqueueError::TooMany(jobs.len()));
     }
+    check_payloads(jobs)?;
     let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
@@ -146,13 +148,14 @@ pub async fn enqueue(
         &keys(jobs),
         &ids,
         actor,
-        payloads(jobs)? as Option<Vec<Option<Value>>>
+        payloads(jobs) as Option<Vec<Option<Value>>>
     )
     .fetch_one(db)
     .await
     .map_err(|error| match no_event(error, event) {
-        // Keys and numbers were checked, so only a payload can break a constraint.
-        EnqueueError::Database(error) if database::is_refusal(&error) => EnqueueError::OddPayload,
+        EnqueueError::Database(error) if has_payloads(jobs) && database::is_refusal(&error) => {
+            EnqueueError::OddPayload
+        }
         error => error,
     })?;
     Ok(Run {
@@ -225,16 +228,32 @@ fn keys(jobs: &[NewJob]) -> Vec<String> {
     jobs.iter().map(|job| job.key.to_string()).collect()
 }
 
-/// The payloads of the jobs. `None` if no job has one, as is usual.
-fn payloads(jobs: &[NewJob]) -> Result<Option<Vec<Option<Value>>>, EnqueueError> {
-    for job in jobs {
-        let bytes = job.payload.as_ref().map_or(0, |payload| payload.to_string().len());
-        if bytes > PAYLOAD_MAX {
-            return Err(EnqueueError::LargePayload { key: job.key.clone(), bytes });
+/// Checks the payloads of jobs: their size, and that they can be read again.
+///
+/// # Errors
+/// [`EnqueueError::LargePayload`] or [`EnqueueError::OddPayload`] for the first that is refused.
+pub fn check_payloads(jobs: &[NewJob]) -> Result<(), EnqueueError> {
+    for NewJob { key, payload } in jobs {
+        let Some(payload) = payload else { continue };
+        let text = payload.to_string();
+        if text.len() > PAYLOAD_MAX {
+            return Err(EnqueueError::LargePayload { key: key.clone(), bytes: text.len() });
+        }
+        // PostgreSQL has no NUL in a text. What is nested too deeply cannot be read again.
+        if text.contains("\\u0000") || serde_json::from_str::<Value>(&text).is_err() {
+            return Err(EnqueueError::OddPayload);
         }
     }
-    let is_any = jobs.iter().any(|job| job.payload.is_some());
-    Ok(is_any.then(|| jobs.iter().map(|job| job.payload.clone()).collect()))
+    Ok(())
+}
+
+fn has_payloads(jobs: &[NewJob]) -> bool {
+    jobs.iter().any(|job| job.payload.is_some())
+}
+
+/// The payloads of the jobs. `None` if no job has one, as is usual.
+fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
+    has_payloads(jobs).then(|| jobs.iter().map(|job| job.payload.clone()).collect())
 }
 
 /// The IDs of the photos of one call.

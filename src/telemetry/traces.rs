@@ -17,6 +17,7 @@ use tracing::{Span, Subscriber};
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
 use crate::{
+    database,
     ids::{JobId, RunId},
     queue::claim::Reservation,
 };
@@ -94,7 +95,7 @@ pub(crate) async fn of(pool: &PgPool, batch: &[Reservation]) -> HashMap<JobId, S
            WHERE f.job_id = ANY ($1) AND r.trace IS NOT NULL"#,
         &jobs
     );
-    match rows.fetch_all(pool).await {
+    match database::in_time(database::PATIENCE, rows.fetch_all(pool)).await {
         Ok(rows) => rows.into_iter().map(|row| (row.job, row.trace)).collect(),
         Err(error) => {
             tracing::debug!(%error, "the traces of a batch could not be read");

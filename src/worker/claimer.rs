@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{CRASHES_MAX, Shift, heartbeat};
 use crate::{
-    database,
+    database::{self, PATIENCE},
     ids::OrganisationId,
     queue::claim::{self, GateError, Reservation},
     telemetry::traces,
@@ -58,8 +58,7 @@ impl Claimer {
     pub(super) async fn run(mut self) -> Result<(), GateError> {
         while let Some(room) = self.room().await {
             let began = Instant::now();
-            let taken = self.turn.take(&self.shift, room.num_permits());
-            let taken = database::in_time(database::PATIENCE, taken).await;
+            let taken = self.turn.take(&self.shift, room.num_permits()).await;
             if !matches!(taken, Ok(Taken::AllLocked)) {
                 self.locked_pause = LOCKED_PAUSE;
             }
@@ -69,6 +68,7 @@ impl Claimer {
                     metrics::counter!("photogate_claimed_photos_total")
                         .increment(batch.len() as u64);
                     if self.hand_over(batch, room).await.is_err() {
+                        // The handlers have ended. Whoever ended them stops this worker.
                         return Ok(());
                     }
                 }
@@ -185,16 +185,19 @@ struct Turn {
 
 impl Turn {
     fn doubt(&mut self) {
-        self.unsure_until = Some(Instant::now() + database::PATIENCE);
+        self.unsure_until = Some(Instant::now() + PATIENCE);
         self.adopted = None;
     }
 
     /// Adopts photos if it is time to, and claims as many as there is still room for.
     async fn take(&mut self, shift: &Shift, most: usize) -> Result<Taken, GateError> {
-        let mut db = shift.pool.acquire().await?;
-        let mut batch = self.adopt(&mut db, shift, most).await?;
+        // Each question has a time limit of its own: a limit for all of them together would drop
+        // what the first has brought in.
+        let mut db = database::in_time(PATIENCE, shift.pool.acquire()).await?;
+        let mut batch = database::in_time(PATIENCE, self.adopt(&mut db, shift, most)).await?;
         if batch.len() < most {
-            match self.claim(&mut db, shift, most - batch.len()).await {
+            let claimed = self.claim(&mut db, shift, most - batch.len());
+            match database::in_time(PATIENCE, claimed).await {
                 Ok(claimed) => batch.extend(claimed),
                 // The adopted photos are in hand. Work on them, and claim again later.
                 Err(error) if !batch.is_empty() => {
@@ -206,7 +209,7 @@ impl Turn {
         }
         if !batch.is_empty() {
             Ok(Taken::Photos(batch))
-        } else if claim::is_claimable(&mut db).await? {
+        } else if database::in_time(PATIENCE, claim::is_claimable(&mut db)).await? {
             Ok(Taken::AllLocked)
         } else {
             Ok(Taken::Nothing)

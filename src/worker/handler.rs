@@ -1,15 +1,23 @@
 //! The handler of one claimed photo: it does the work and settles the photo.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::FutureExt;
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Shift, claimer::Claimed, settle::Settler, verdict::Verdict, work::Work};
+use super::{RETRIES_MAX, Shift, claimer::Claimed, settle::Settler, verdict::Verdict, work::Work};
 use crate::{
     queue::claim::Reservation,
     telemetry::{panics, traces},
 };
+
+/// The wait of a photo that was handed back by work that need not stop.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Works on one photo and settles it.
 pub(super) async fn handle<W: Work>(
@@ -21,7 +29,8 @@ pub(super) async fn handle<W: Work>(
     let Claimed { reservation, trace, .. } = &claimed;
     let fence = reservation.fence();
     let span = traces::work(reservation, trace.as_deref());
-    let working = perform(&shift, &*work, reservation).instrument(span.clone());
+    let began = OnceLock::new();
+    let working = perform(&shift, &*work, reservation, &began).instrument(span.clone());
     let verdict = tokio::select! {
         biased;
         () = shift.stop.now.cancelled() => Verdict::HandedBack,
@@ -31,6 +40,10 @@ pub(super) async fn handle<W: Work>(
             })
         }
     };
+    if let Some(began) = began.get() {
+        metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
+    }
+    let verdict = bounded(verdict, reservation, shift.stop.is_asked());
     span.record("photogate.verdict", verdict.name());
     drop(span);
     let Claimed { reservation, room: _room, alone, .. } = claimed;
@@ -58,7 +71,12 @@ pub(super) async fn handle<W: Work>(
 
 /// Does the work, in a slot. A photo that still waits for a slot when the worker drains is handed
 /// back.
-async fn perform<W: Work>(shift: &Shift, work: &W, reservation: &Reservation) -> Verdict {
+async fn perform<W: Work>(
+    shift: &Shift,
+    work: &W,
+    reservation: &Reservation,
+    began: &OnceLock<Instant>,
+) -> Verdict {
     let _slot = if W::WAITS_FOR_ITS_SLOT {
         None
     } else {
@@ -68,8 +86,25 @@ async fn perform<W: Work>(shift: &Shift, work: &W, reservation: &Reservation) ->
             slot = shift.slots.acquire() => slot.ok(),
         }
     };
-    let began = tokio::time::Instant::now();
-    let verdict = work.perform(reservation, &shift.stop.drain).await;
-    metrics::histogram!("photogate_work_duration_seconds").record(began.elapsed());
-    verdict
+    began.get_or_init(Instant::now);
+    work.perform(reservation, &shift.stop.drain).await
+}
+
+/// Limits how often a photo comes back, so that no credit stays reserved for ever and no photo goes
+/// round without a pause.
+fn bounded(verdict: Verdict, reservation: &Reservation, is_stopping: bool) -> Verdict {
+    match verdict {
+        Verdict::HandedBack if !is_stopping => {
+            let detail = "the work handed the photo back although the worker does not stop".into();
+            bounded(
+                Verdict::Retry { reason: "handed_back", detail, after: SECOND, outage: false },
+                reservation,
+                is_stopping,
+            )
+        }
+        Verdict::Retry { reason, detail, .. } if reservation.retries() >= RETRIES_MAX => {
+            Verdict::Failed { reason, detail }
+        }
+        verdict => verdict,
+    }
 }

@@ -186,7 +186,8 @@ impl Settling {
             pause = (pause * 2).min(Duration::from_secs(1));
             // The answer may have been lost after the commit. Then the outcomes of this worker are
             // in the database, and count as settled.
-            if let Ok(jobs) = settled_before(&self.pool, self.worker, batch).await {
+            let settled = settled_before(&self.pool, self.worker, batch);
+            if let Ok(jobs) = database::in_time(database::PATIENCE, settled).await {
                 earlier.jobs = jobs;
             }
         }

@@ -10,7 +10,7 @@ use photogate_jobs::StartList;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
-use crate::ids::EventId;
+use crate::{database, ids::EventId};
 
 /// Time for which a worker uses a list before it reads it again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -36,9 +36,8 @@ impl StartLists {
             return Ok(list.clone());
         }
         let numbers =
-            sqlx::query_scalar!("SELECT number FROM start_list WHERE event_id = $1", event.0)
-                .fetch_all(&self.pool)
-                .await?;
+            sqlx::query_scalar!("SELECT number FROM start_list WHERE event_id = $1", event.0);
+        let numbers = database::in_time(database::PATIENCE, numbers.fetch_all(&self.pool)).await?;
         let list = Arc::new(StartList::new(numbers));
         read.insert(event, (Instant::now(), list.clone()));
         Ok(list)

@@ -16,7 +16,9 @@ pub enum Verdict {
         /// More about the reason, as text for people.
         detail: String,
     },
-    /// Trouble that may pass: the photo is tried again later, under the same reservation.
+    /// Trouble that may pass: the photo is tried again later, under the same reservation. The work
+    /// decides how often, by [`retries`](crate::queue::claim::Reservation::retries), and then fails
+    /// the photo. After [`RETRIES_MAX`](super::RETRIES_MAX) retries, the worker fails it.
     Retry {
         /// The reason, as a stable code.
         reason: &'static str,
@@ -34,8 +36,8 @@ pub enum Verdict {
         /// More about the reason, as text for people.
         detail: String,
     },
-    /// The work did not start, or the worker had to stop: another worker may take the photo at
-    /// once.
+    /// The worker had to stop: another worker may take the photo at once. A worker that need not
+    /// stop takes it for a retry.
     HandedBack,
 }
 

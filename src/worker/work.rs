@@ -29,8 +29,8 @@ pub trait Work: Send + Sync + 'static {
     /// Works on one photo. Never fails, because an error is a verdict too.
     ///
     /// `drain` is cancelled when the worker must come to an end. Work that takes long may stop
-    /// then, with the verdict [`Verdict::HandedBack`]. At the end of `drain_seconds`, this future
-    /// is dropped.
+    /// then, with the verdict [`Verdict::HandedBack`]. When [`Stop::now`](super::Stop) is cancelled,
+    /// this future is dropped; `photogate work` does that after `drain_seconds`.
     fn perform(
         &self,
         reservation: &Reservation,

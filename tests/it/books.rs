@@ -14,7 +14,7 @@ use photogate::{
         statement::{self, Statement, StatementError},
         top_up::TopUpError,
     },
-    queue::{claim, enqueue},
+    queue::claim,
     worker::verdict::Verdict,
 };
 

@@ -35,7 +35,8 @@ pub(super) struct NewRun {
     operation: Option<Operation>,
     /// Queues the photos with these keys in the store, at most 10,000.
     keys: Option<Vec<String>>,
-    /// A JSON value for any of the photos, by the photo's key, at most 4096 bytes each. The worker
+    /// A JSON value for any of the photos, by the photo's key, at most 4096 bytes each, and
+    /// 16 MiB with the rest of the request. The worker
     /// gets it beside the key. photogate's own workers do not read it.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
