@@ -267,7 +267,7 @@ async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Op
         let registered = async {
             claim::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
         };
-        let registered = database::in_time(database::PATIENCE, registered);
+        let registered = Box::pin(database::in_time(database::PATIENCE, registered));
         match stop.drain.run_until_cancelled(registered).await? {
             Ok(worker) => return Some(worker),
             Err(error) => tracing::warn!(%error, "the worker could not register, and tries again"),

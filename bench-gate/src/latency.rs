@@ -1,6 +1,6 @@
 //! Measures the time from the answer to a top-up to the first claim.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use photogate::{
     config::Config,

@@ -4,7 +4,7 @@
 //! The time runs from the start of the worker to the last durable completion. The time to enqueue
 //! is not counted.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use apalis::prelude::{TaskSink, WorkerBuilder, WorkerError};

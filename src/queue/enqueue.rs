@@ -152,11 +152,12 @@ pub async fn enqueue(
     )
     .fetch_one(db)
     .await
-    .map_err(|error| match no_event(error, event) {
-        EnqueueError::Database(error) if has_payloads(jobs) && database::is_refusal(&error) => {
+    .map_err(|error| {
+        if has_payloads(jobs) && database::is_refusal(&error) {
             EnqueueError::OddPayload
+        } else {
+            no_event(error, event)
         }
-        error => error,
     })?;
     Ok(Run {
         run: row.run,

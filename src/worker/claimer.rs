@@ -224,7 +224,8 @@ impl Turn {
     ) -> Result<Vec<Reservation>, GateError> {
         let suspects = shift.alone.available_permits();
         let is_due = self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
-        if !is_due && !(self.suspects && suspects > 0) {
+        let may_be_suspects = self.suspects && suspects > 0;
+        if !is_due && !may_be_suspects {
             return Ok(Vec::new());
         }
         if self.unsure_until.is_some() {

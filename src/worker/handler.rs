@@ -93,18 +93,16 @@ async fn perform<W: Work>(
 /// Limits how often a photo comes back, so that no credit stays reserved for ever and no photo goes
 /// round without a pause.
 fn bounded(verdict: Verdict, reservation: &Reservation, is_stopping: bool) -> Verdict {
-    match verdict {
-        Verdict::HandedBack if !is_stopping => {
-            let detail = "the work handed the photo back although the worker does not stop".into();
-            bounded(
-                Verdict::Retry { reason: "handed_back", detail, after: SECOND, outage: false },
-                reservation,
-                is_stopping,
-            )
-        }
-        Verdict::Retry { reason, detail, .. } if reservation.retries() >= RETRIES_MAX => {
-            Verdict::Failed { reason, detail }
-        }
-        verdict => verdict,
+    let verdict = if matches!(verdict, Verdict::HandedBack) && !is_stopping {
+        let detail = "the work handed the photo back although the worker does not stop".into();
+        Verdict::Retry { reason: "handed_back", detail, after: SECOND, outage: false }
+    } else {
+        verdict
+    };
+    if let Verdict::Retry { reason, detail, .. } = &verdict
+        && reservation.retries() >= RETRIES_MAX
+    {
+        return Verdict::Failed { reason, detail: detail.clone() };
     }
+    verdict
 }

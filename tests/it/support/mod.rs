@@ -386,11 +386,7 @@ impl App {
     /// A real worker within this process. Every worker of the tests that is no process of its own
     /// starts here.
     pub fn start_worker_on(&self, work: impl Work) -> Running {
-        self.start(Worker::new(&self.config, self.pool.clone(), work).expect("it opens"))
-    }
-
-    /// A worker that the test has made.
-    pub fn start(&self, worker: Worker<impl Work>) -> Running {
+        let worker = Worker::new(&self.config, self.pool.clone(), work).expect("it opens");
         let stop = Stop::default();
         let told = stop.clone();
         let task = tokio::spawn(async move { worker.run(told).await.expect("it works") });
