@@ -11,7 +11,7 @@ use crate::{
     commands::{Addition, MAY_BUY, Twin},
     ids::OrganisationId,
     ledger::{credits::Credits, top_up::TopUpKind},
-    serve::{Service, caller::Browser, input::Query, problem::Problem, reads::balance_of},
+    serve::{Service, authentication::Browser, input::Query, problem::Problem, reads::balance_of},
 };
 
 /// The form that asks how many credits to buy.

@@ -17,7 +17,7 @@ use crate::{
     },
     commands::{EventChange, MAY_CHANGE_EVENTS},
     ids::EventId,
-    serve::{Service, caller::Browser, input::Path, problem::Problem, reads::by_selfie},
+    serve::{Service, authentication::Browser, input::Path, problem::Problem, reads::by_selfie},
 };
 
 /// The forms, for callers who may change the event.

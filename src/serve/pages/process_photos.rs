@@ -11,7 +11,7 @@ use crate::{
     ids::{EventId, Operation},
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         problem::Problem,
     },
