@@ -18,6 +18,7 @@ mod purchase;
 mod queues;
 mod receipts;
 mod refunds;
+mod selfie;
 mod settings;
 mod statements;
 mod table;
@@ -137,7 +138,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/run", get(process_photos::ask).post(process_photos::run))
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
-        .route("/events/{event}/selfie", post(settings::selfie))
+        .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     photos::{all, card, table},
-    process_photos, settings,
+    process_photos, selfie, settings,
     table_view::{Format, Pages, View},
 };
 use crate::{
@@ -129,7 +129,8 @@ pub(super) async fn page(
             (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))
             (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))
         } }
-        (settings::forms(&browser, &event))
+        (settings::form(&browser, &event))
+        (selfie::form(&browser, &event))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         (shown.form(id))
