@@ -118,14 +118,14 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
 }
 
 /// Maximum size of a login form, in bytes. Strangers may not send more.
-const LOGIN_MAX: usize = 16 << 10;
+const LOGIN_FORM_MAX: usize = 16 << 10;
 
 pub(super) fn routes() -> Router<Service> {
     Router::new()
         .route("/", get(home))
         .route(
             "/login",
-            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_MAX)),
+            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_FORM_MAX)),
         )
         .route("/logout", post(login::log_out))
         .route("/organisations", get(organisations::page))
