@@ -1,4 +1,5 @@
-//! The way to PostgreSQL: as the owner for migrations, as the application for everything else.
+//! Connections to PostgreSQL: as owner for migrations, as worker for `work`, as application for the
+//! rest.
 
 mod connections;
 mod error;

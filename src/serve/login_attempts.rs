@@ -1,4 +1,4 @@
-//! Login attempts are counted, so that passwords cannot be guessed.
+//! Counts login attempts, so that passwords cannot be guessed.
 
 use std::{
     collections::HashMap,

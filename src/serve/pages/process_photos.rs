@@ -1,4 +1,5 @@
-//! Queues photos of an event: first shows the funding plan and asks, then enqueues.
+//! *Process Photos* and *AI Rotation*: the form, the funding plan that asks for confirmation, and
+//! the enqueue.
 
 use axum::{extract::State, response::Redirect};
 use maud::{Markup, html};
