@@ -73,7 +73,7 @@ CREATE TABLE in_flight (
     photo_id        uuid NOT NULL,
     worker_id       bigint NOT NULL,
     attempt         integer NOT NULL,                -- the fence: it grows by one with every new owner
-    crashes         smallint NOT NULL DEFAULT 0,     -- workers that died with it in hand
+    crashes         smallint NOT NULL DEFAULT 0,     -- attempts that panicked, or whose child or worker died
     retries         smallint NOT NULL DEFAULT 0,     -- transient troubles
     since           timestamptz NOT NULL,            -- this owner has had it since
     due_at          timestamptz,                     -- not to be adopted before

@@ -55,7 +55,7 @@ CREATE TABLE top_up (
     currency         text CHECK (currency ~ '^[A-Z]{3}$'),
     -- A top-up that arrives twice is credited once.
     UNIQUE (organisation_id, idempotency_key),
-    -- Only support's adjustment may take credits away.
+    -- Only an adjustment by staff may take credits away.
     CHECK (amount > 0 OR kind = 'adjustment'),
     CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
     CHECK (price_per_credit IS NULL OR kind = 'purchase')
@@ -63,9 +63,9 @@ CREATE TABLE top_up (
 CREATE INDEX top_up_history ON top_up (organisation_id, transaction_id);
 CREATE INDEX top_up_at ON top_up (organisation_id, at, transaction_id);
 
--- The credits that left and came back for a run within a month, counted in the transactions that move them. This is
--- what the history shows (a Usage and a Refund row a run and month). So the history adds up to the balance at every
--- instant, and each month's rows add up to that month.
+-- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
+-- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the
+-- rows of a month add up to that month.
 CREATE TABLE usage (
     run_id            bigint NOT NULL REFERENCES run,
     month             date NOT NULL,

@@ -4,7 +4,7 @@
 -- its transaction names (SET LOCAL photogate.organisation = '7'), and none if it names none. The gate's functions run
 -- as the owner, so row security does not concern them and costs them nothing.
 --
--- A new table needs a policy here, or it needs to be known not to have one: tests/it/chain.rs looks.
+-- Each new table needs a policy here, or an entry in the list of exceptions in tests/it/chain.rs. The test checks.
 -- The tables worker, attempt and reconciliation have none. photogate_organisation has no right to them at all.
 
 DO $$
@@ -54,8 +54,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- A worker checks the books as it goes. It need not know who did what, and why: where a table says that, it may read
--- the other columns only.
+-- A worker checks the books. It may not read who did something, or why. In such tables it may read the other columns
+-- only.
 GRANT SELECT ON account, month, ledger, link, queue, usage, job, worker, in_flight, attempt, outcome
 TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;

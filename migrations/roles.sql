@@ -32,7 +32,8 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL; -- roles belong to the cluster: another database's migration was a moment faster
 END $$;
 
--- Whoever connects must be able to act as both. From version 16 on, being a member is not enough for that.
+-- The login that connects must be able to SET ROLE to each of these roles. From PostgreSQL 16 on, membership alone does
+-- not allow that.
 DO $$
 DECLARE
     v_right text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;

@@ -1,4 +1,4 @@
-//! Where a page of a list ends, as a short text that the next page is asked for with.
+//! A cursor: a short text that marks the end of a page of a list. Send it to get the next page.
 
 use std::{fmt, str::FromStr};
 

@@ -1,21 +1,22 @@
-//! The way to PostgreSQL: as the owner for migrations, as the application for everything else.
+//! Connections to PostgreSQL: as owner for migrations, as worker for `work`, as application for the
+//! rest.
 
 mod connections;
 mod error;
+mod error_codes;
 mod login;
-mod patience;
-mod refusals;
 mod row_security;
-mod schema;
+mod schema_check;
+mod timeout;
 
 pub use connections::{connect, connect_for, connect_worker};
 pub use error::DatabaseError;
-pub use login::make_login;
-pub(crate) use patience::{PATIENCE, in_time};
-pub(crate) use refusals::{
+pub(crate) use error_codes::{
     BAD_ARGUMENT, KEY_REUSED, LEASE_LOST, NO_PRICE, NOT_ENOUGH_CREDITS, NOT_FOUND, TOO_SLOW,
     is_code, is_refusal, sentence,
 };
+pub use login::make_login;
 pub use row_security::become_organisation;
+pub(crate) use timeout::{PATIENCE, in_time};
 
 pub use photogate_schema::{MigrateError, migrate};

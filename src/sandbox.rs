@@ -2,8 +2,9 @@
 //! have their models loaded.
 //!
 //! A hostile photo can only attack the child that decodes it. A child has its photo and its models,
-//! and nothing else: no files, no network, limited memory and limited time. If a child crashes,
-//! hangs or is killed, its photo loses one attempt, and the child is replaced.
+//! limited memory and limited time. It has no files and no network if the kernel has Landlock or
+//! seccomp. If the kernel has neither, the child runs all the same, and the worker logs a warning.
+//! If a child crashes, hangs or is killed, its photo loses one attempt, and the child is replaced.
 
 pub mod child;
 mod lockdown;

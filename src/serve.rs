@@ -2,12 +2,12 @@
 //! all data in the database.
 
 mod api;
-mod caller;
+mod authentication;
 mod fallback;
 mod health;
 mod input;
 mod live;
-mod logins;
+mod login_attempts;
 mod middleware;
 mod pages;
 mod problem;
@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     eyes: tokio::sync::OnceCell<Pool>,
     program: PathBuf,
     config: Config,
-    logins: logins::Logins,
+    login_attempts: login_attempts::LoginAttempts,
     streams: live::Streams,
     draining: CancellationToken,
 }
@@ -97,7 +97,7 @@ impl Service {
             eyes: tokio::sync::OnceCell::new(),
             program: program.to_owned(),
             config: config.clone(),
-            logins: logins::Logins::default(),
+            login_attempts: login_attempts::LoginAttempts::default(),
             streams: live::Streams::default(),
             draining,
         })))

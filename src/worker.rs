@@ -7,7 +7,7 @@ pub mod forget;
 mod handler;
 pub mod heartbeat;
 #[cfg(feature = "vision")]
-pub mod processor;
+pub mod looker;
 pub mod reconciler;
 pub mod rehearsal;
 pub mod roster;

@@ -6,8 +6,9 @@
 -- Three counters: attempt is the fence, and grows with every owner; crashes leads to quarantine; retries leads to
 -- giving up. A photo that deployments handed back three times is no suspect.
 
--- What was in hand when two workers died is a suspect. At most p_suspects of those are taken, so that the photo that
--- kills does not take its neighbours along a third time. What has crashed p_crashes times is quarantined and refunded.
+-- A photo with two crashes is a suspect. At most p_suspects suspects are taken, so that a photo that kills its worker
+-- does not add a third crash to other photos. A photo with p_crashes crashes is quarantined and refunded. p_n,
+-- p_suspects and p_crashes are limits, not counts.
 CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashes smallint)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
                r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean,
@@ -20,8 +21,8 @@ BEGIN
     WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
     IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
 
-    -- 1. Declares workers dead. FOR UPDATE, not less: it must not pass a claim that holds the lease's KEY SHARE.
-    -- After a restart of the server nobody was able to extend a lease: everybody gets the time to.
+    -- 1. Declares workers dead. FOR UPDATE conflicts with the KEY SHARE lock of a claim. A weaker lock would not.
+    -- After PostgreSQL starts, nobody is declared dead for 5 seconds. Workers need that time to extend their leases.
     WITH dead AS (
         SELECT worker_id FROM worker
         WHERE gone_at IS NULL AND worker_id <> p_worker AND lease_until < clock_timestamp()

@@ -12,7 +12,7 @@
 -- actor note key (price and currency are - if there are none; the last three are JSON strings).
 -- src/ledger/hash_chain.rs computes the same: change both together.
 
--- Refuses. It concerns the owner too, whom no grant stops.
+-- Raises an error. It stops the owner of the tables too; grants do not stop an owner.
 CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
 BEGIN

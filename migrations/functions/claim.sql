@@ -3,11 +3,11 @@
 -- Lock order: the worker's lease (KEY SHARE), accounts in id order, queues, usage. A claim only inserts new in_flight
 -- rows. Keep it so: settle and adopt take their in_flight rows before the account.
 -- What a lock protects is read in a later statement than the one that took the lock. A claim that locked a queue and
--- read its jobs in one statement moved the offset over jobs that its snapshot did not have.
+-- read its jobs in one statement moved the head over jobs that its snapshot did not have.
 --
--- enable_seqscan = off: in_flight is small, and grows by what was deleted and is not vacuumed yet. A plan that was made
--- when it was small, and reads all of it, costs fifty times as much a minute later. What the gate reads, it reads by an
--- index.
+-- enable_seqscan = off: in_flight is small, and grows by what was deleted and is not vacuumed yet. A stored plan may
+-- read the whole table. It was cheap when the table was small, and a minute later it costs fifty times as much. With
+-- this setting, the planner uses an index.
 
 -- Takes up to p_n photos. It is fair over organisations from p_cursor on, then over their queues. It may answer with
 -- nothing although work is left (others have the rows locked): ask again.
@@ -82,7 +82,7 @@ BEGIN
 
     -- 3. Each one's share of the batch, its queues in turn, and their locks. This is a statement of its own. The next
     -- one must see every job that was committed before the lock was ours. Otherwise a claim that meets an enqueue moves
-    -- the offset over jobs that its snapshot does not have.
+    -- the head over jobs that its snapshot does not have.
     SELECT array_agg(least(u.available, p_n / n + (i <= p_n % n)::int) ORDER BY u.organisation_id) INTO v_quota FROM (
         SELECT x.*, count(*) OVER () AS n, row_number() OVER (ORDER BY x.organisation_id) AS i
         FROM unnest(v_organisation, v_available) x (organisation_id, available)) u;
@@ -101,14 +101,15 @@ BEGIN
         JOIN queue q ON q.queue_id = c.queue_id AND q.runnable
         FOR NO KEY UPDATE OF q SKIP LOCKED) s;
 
-    -- 4. In one statement: move offsets, open reservations.
+    -- 4. In one statement: move the heads (moved), open the reservations (flying, booked), and take one credit for each
+    -- photo from its account (charged).
     RETURN QUERY
     WITH o AS MATERIALIZED (
         -- The accounts that are locked.
         SELECT * FROM unnest(v_organisation, v_quota, v_entries, v_at) AS u (organisation_id, quota, entries, at)),
     wanted AS (
-        -- The queues that are locked, each with an equal share of its organisation's quota. The event is read here,
-        -- once a queue: once a photo, with 10,000 events, was an eighth of what a claim read.
+        -- The queues that are locked, each with an equal share of its organisation's quota. The event is read once for
+        -- each queue. Reading it once for each photo was an eighth of all that a claim read (with 10,000 events).
         SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, q.head, q.tail, q.skipped,
                e.bib_search, e.face_search,
                least(q.tail - q.head - q.skipped,
@@ -124,8 +125,7 @@ BEGIN
         SELECT j.job_id, j.position, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
                t.operation, t.bib_search, t.face_search
         FROM taken t CROSS JOIN LATERAL (
-            -- The upper bound keeps it a short range of the index, however much waits. Without it, it was a sort of all
-            -- that waits.
+            -- The upper bound makes this a short range of the index. Without it, PostgreSQL sorted all waiting jobs.
             SELECT * FROM job j
             WHERE j.queue_id = t.queue_id AND j.position > t.head AND j.position <= t.head + t.take + t.skipped
                 AND (t.skipped = 0

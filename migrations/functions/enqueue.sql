@@ -2,12 +2,10 @@
 -- why.
 --
 -- Enqueue takes only its queue's lock (FOR NO KEY UPDATE), and no account. Under that lock positions are dense:
--- position order is commit order, and no position is ever left out. "Nothing was lost" is a count.
+-- position order is commit order, and no position is ever left out. So a count of rows shows that no job is lost.
 --
--- What is looked up is few rows of large tables. Two things keep a lookup a lookup, whatever size the tables had when
--- the plan was made: a LATERAL sub-select with LIMIT 1 (as a join it was planned the other way round, over all photos
--- of the event, when the tables were young), and enable_seqscan = off. So what is queued costs by its own number, not
--- by that of the photos and events that are there already.
+-- Each lookup reads few rows of a large table. Two things keep PostgreSQL from reading the whole table: LATERAL with
+-- LIMIT 1, and enable_seqscan = off. The cost depends on the number of photos in the call.
 
 -- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
 -- rights of the caller.

@@ -24,7 +24,7 @@ BEGIN
     r_woke := false;
     SELECT queue_id, for_good INTO v_queue, v_for_good FROM hold WHERE hold_id = p_hold;
     IF NOT FOUND THEN RAISE EXCEPTION 'no hold %', p_hold USING ERRCODE = 'PG002'; END IF;
-    -- This says why it stands. Otherwise a constraint would refuse, without a reason.
+    -- This error says why the hold cannot be lifted. Without it, a constraint would refuse with no explanation.
     IF v_for_good THEN
         RAISE EXCEPTION 'hold % stands for good: its event was deleted', p_hold USING ERRCODE = 'PG006';
     END IF;

@@ -63,8 +63,8 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION close_months TO photogate_app;
 
--- The account as it stood when p_month began: the first opening from then on or, if nothing has moved since, the
--- account as it is. It runs with the rights of the caller.
+-- Returns the account as it stood when p_month began. That is the first opening at or after p_month. If there is none,
+-- nothing has moved since, and it is the account of now. It runs with the rights of the caller.
 CREATE FUNCTION opening_of(p_organisation bigint, p_month date,
     OUT entries bigint, OUT funded bigint, OUT available bigint, OUT reserved bigint, OUT spent bigint)
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$

@@ -1,9 +1,8 @@
 -- Pauses: an account without credit pauses its queues; credit that comes in, or comes back, resumes them.
 --
 -- Whoever calls these holds the account's row lock. They write only queue.paused_since: a hold stays a hold.
--- Both are called as a later statement than the one that took the account's lock. If it were one statement, paid work
--- would be stranded: under READ COMMITTED the statement's snapshot is older than the lock, and it does not see a pause
--- that was written in between.
+-- First lock the account. Call these functions in a later statement. In the same statement, the snapshot would be older
+-- than the lock and could miss a pause. Paid photos would then wait for ever.
 -- Nobody may call these but the gate's own functions.
 
 -- Credit came in or came back: lifts the pauses that were for want of it, and only those. Returns whether any was.

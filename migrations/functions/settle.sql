@@ -8,8 +8,8 @@
 -- A refund is credit too: it resumes the organisation's queues, in the same transaction.
 
 -- Closes reservations whose in_flight row is still (job, attempt, p_fence): a commit for a processed photo, a refund
--- for any other. Every other row is left alone, and is missing from the answer. p_by is the worker that stands in the
--- books.
+-- for any other. Every other row is left alone, and is missing from the answer. p_fence is the worker that the
+-- in_flight row must name (0: nobody). p_by is the worker that is written into the outcome and the ledger.
 -- enable_seqscan = off: as in claim.sql, and for the same table.
 CREATE FUNCTION close_reservations(p_fence bigint, p_by bigint, p_jobs bigint[], p_attempts integer[],
     p_states outcome_state[], p_reasons text[], p_details text[], OUT r_settled bigint[], OUT r_resumed boolean)

@@ -1,7 +1,7 @@
 -- Skips: a person takes photos that wait out of their queue, and puts them back.
 --
--- Like enqueue, these take only the queue's lock. What they then read is read in a later statement, so it is not
--- claimed behind their back. queue.skipped counts the skips in (head, tail]; a queue with nothing else left is drained.
+-- These lock only the queue, as enqueue does. They read in a later statement, so no claim can change what they read.
+-- queue.skipped counts the skips in (head, tail]; a queue with nothing else left is drained.
 
 -- Takes photos that wait out of their queue: they are not claimed, and cost nothing.
 CREATE FUNCTION skip_photos(p_event bigint, p_operation operation, p_photos uuid[], p_actor text, OUT r_skipped integer)

@@ -1,9 +1,9 @@
--- Top-ups: credit comes in, or support's adjustment takes it out.
+-- Top-ups: credit comes in, or an adjustment by staff takes it out.
 --
 -- Lock order: the account, then its queues. A top-up that brings credit in resumes them in the same transaction.
 
--- Brings credit in or, with kind 'adjustment' (support's) and a negative amount, takes it out. The same key
--- again changes nothing. A purchase is at the organisation's price of this moment. Without a price it fails (PG007).
+-- Brings credit in or, with kind 'adjustment' (by staff) and a negative amount, takes it out. The same key again
+-- changes nothing. A purchase is at the organisation's price of this moment. Without a price it fails (PG007).
 CREATE FUNCTION top_up(p_organisation bigint, p_kind top_up_kind, p_amount bigint, p_actor text, p_note text,
     p_key text, OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$

@@ -11,8 +11,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
 
--- Extends the lease. A lease that ran out while nobody noticed lives on: the worker's jobs are still its own, because
--- whoever takes them sets gone_at first. False: the worker is gone for good.
+-- Extends the lease. A lease that has run out can still be extended, until another worker has set gone_at. Until then,
+-- the jobs belong to this worker. False: the worker is gone for good.
 CREATE FUNCTION heartbeat(p_worker bigint, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
@@ -28,8 +28,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION drain_worker TO photogate_worker;
 
--- Hands back what the books say the worker has and the worker does not know of. An answer of claim or adopt was lost on
--- its way, after the commit. Returns how many jobs these were.
+-- Hands back jobs that the database lists for this worker and that the worker does not know. An answer of claim or
+-- adopt was lost on its way, after the commit. Returns how many jobs these were.
 CREATE FUNCTION hand_back_unknown(p_worker bigint, p_known bigint[]) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_n integer;

@@ -1,4 +1,5 @@
-//! `photogate tokens …` and `photogate people …`: tokens for programs, accounts for people.
+//! The commands `photogate tokens …` (create, list, revoke) and `photogate people …` (add, list,
+//! password, disable).
 
 use std::io::{IsTerminal, Read};
 

@@ -23,7 +23,7 @@ use crate::{
     database,
     rig::services::Services,
     sandbox::THIS_PROGRAM,
-    worker::{Stop, Worker, processor::Looker},
+    worker::{Stop, Worker, looker::Looker},
 };
 
 #[derive(Debug, clap::Args)]

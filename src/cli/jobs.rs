@@ -1,4 +1,4 @@
-//! `photogate jobs …`: failed photos, retry, skip and restore.
+//! The commands `photogate jobs …`: list failures, retry, skip and restore photos.
 
 use serde::Serialize;
 use serde_json::json;

@@ -12,7 +12,7 @@ use crate::{
     database,
     sandbox::THIS_PROGRAM,
     telemetry::metrics,
-    worker::{Stop, Worker, processor::Looker, rehearsal::Rehearsal},
+    worker::{Stop, Worker, looker::Looker, rehearsal::Rehearsal},
 };
 
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{error::DatabaseError, schema::check_version};
+use super::{error::DatabaseError, schema_check::check_version};
 
 /// Connects as the application: it may read everything, and call the gate's functions. The login
 /// may be any member of that role.

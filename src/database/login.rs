@@ -1,4 +1,5 @@
-//! Logins: who may connect, and as what.
+//! Creates a login of PostgreSQL with a password and one role, such as a worker's, or changes its
+//! password.
 
 use std::str::FromStr;
 

@@ -1,4 +1,5 @@
-//! All queues together.
+//! Totals over all queues: how many are held, paused and running, and how many photos wait or are
+//! in progress.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

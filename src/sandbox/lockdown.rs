@@ -1,4 +1,6 @@
 //! Locks a sandbox child in: it can compute, read its pipe and write its pipe, and nothing else.
+//! This needs a kernel with seccomp or Landlock. On a kernel with neither, only memory and time are
+//! limited, and the worker logs a warning.
 
 use std::{collections::BTreeMap, sync::Once};
 

@@ -1,4 +1,5 @@
-//! The model files on disk: fetches them, and checks that they are the ones that were measured.
+//! The model files on disk: fetches them, checks their SHA-256 against the pinned ones, and lists
+//! their licences.
 
 use std::{
     fs::File,

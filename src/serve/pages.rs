@@ -1,9 +1,9 @@
 //! The pages for people, rendered on the server. They work without scripts; a small script of ours
 //! updates live numbers.
 
+mod audit_log;
 mod confirm;
 mod credits;
-mod audit_log;
 mod event;
 mod events;
 mod failures;
@@ -13,15 +13,16 @@ mod layout;
 mod login;
 mod organisations;
 mod photos;
+mod process_photos;
 mod purchase;
 mod queues;
 mod receipts;
 mod refunds;
-mod run;
+mod selfie;
 mod settings;
 mod statements;
 mod table;
-mod view;
+mod table_view;
 mod why;
 mod workers;
 
@@ -36,7 +37,7 @@ use axum::{
 use maud::html;
 use serde::de::DeserializeOwned;
 
-use super::{Service, caller::Browser, middleware, problem::Problem};
+use super::{Service, authentication::Browser, middleware, problem::Problem};
 use crate::access::{self, Role};
 
 /// The result of a handler: a page or a problem.
@@ -117,14 +118,14 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
 }
 
 /// Maximum size of a login form, in bytes. Strangers may not send more.
-const LOGIN_MAX: usize = 16 << 10;
+const LOGIN_FORM_MAX: usize = 16 << 10;
 
 pub(super) fn routes() -> Router<Service> {
     Router::new()
         .route("/", get(home))
         .route(
             "/login",
-            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_MAX)),
+            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_FORM_MAX)),
         )
         .route("/logout", post(login::log_out))
         .route("/organisations", get(organisations::page))
@@ -134,10 +135,10 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
-        .route("/events/{event}/run", get(run::ask).post(run::run))
+        .route("/events/{event}/run", get(process_photos::ask).post(process_photos::run))
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
-        .route("/events/{event}/selfie", post(settings::selfie))
+        .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))

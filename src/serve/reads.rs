@@ -1,4 +1,6 @@
-//! Queries that the API and the pages share.
+//! Helpers for handlers that read, shared by the API and the pages: a page of a list, checks of
+//! parameters, and reads of the library whose errors are turned into problems. There is no SQL
+//! here.
 
 use axum::body::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};

@@ -1,4 +1,5 @@
-//! A worker finishes deletions of findings that were interrupted.
+//! A task of the worker: it looks every ten seconds for deletions of findings that were
+//! interrupted, and finishes them.
 
 use std::time::Duration;
 

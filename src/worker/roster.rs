@@ -1,4 +1,5 @@
-//! The workers that are there, for operators.
+//! Lists the workers that live, with their lease, slots, photos in hand and speed. Pages and the
+//! API show it to operators.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -12,7 +12,7 @@ use photogate::{
     },
     ids::{EventId, Operation},
     notify::progress::{Subject, Watch},
-    worker::processor::Looker,
+    worker::looker::Looker,
 };
 use photogate_jobs::Photo;
 

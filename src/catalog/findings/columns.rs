@@ -1,4 +1,5 @@
-//! Findings of photo processing as columns: one array each, so that many photos are one statement.
+//! Turns the findings of many photos into arrays, one for each column of a table, so that one
+//! statement writes them all.
 
 use photogate_jobs::{Bib, Embedding, Face};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What can be found on a photo.
+//! The type `Findings`: what a worker hands over after it has looked at a photo.
 
 #[cfg(feature = "vision")]
 use photogate_jobs::{Bib, Embedding, Face, Rotation};

@@ -1,4 +1,5 @@
-//! The results of an event's photos, for people to read.
+//! Reads the results of all photos of an event: one row for each photo and operation. The demo
+//! prints them.
 
 use serde::Serialize;
 use sqlx::PgConnection;

@@ -1,4 +1,4 @@
-//! The labels of the sample photos: what must be found on them.
+//! The labels of the sample photos: reads what is on each, and compares it with what was found.
 
 use serde::Deserialize;
 

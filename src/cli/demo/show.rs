@@ -1,4 +1,5 @@
-//! The story that the demo tells: credits run out, queues pause, a purchase resumes them.
+//! The show of the demo, act by act: credits run out, queues pause, a purchase resumes them. It
+//! checks each promise.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -1,4 +1,5 @@
-//! The pages of the demo, with a login for each role.
+//! The service that the demo starts, so that people can try the pages: its address, and a login for
+//! each role.
 
 use anyhow::Context;
 use sqlx::{PgConnection, PgPool};

@@ -1,4 +1,5 @@
-//! The words of the demo.
+//! How the demo prints: a line above the progress bar, a sentence about findings, a mark for good
+//! or bad.
 
 use crate::{catalog::findings::Found, ids::Operation};
 

@@ -1,4 +1,5 @@
-//! The invariants of queues, jobs and holds.
+//! The invariants of work: of queues, jobs, skips, holds and workers. (Those of money are in
+//! `money.rs`.)
 
 use sqlx::PgConnection;
 

@@ -1,4 +1,5 @@
-//! Lists of queues: filters, orders, and places in a list.
+//! A list of queues, page by page: filters it, orders it, and finds the numbers of its queues.
+//! `read` then reads these queues.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Reads whole queues, with their progress.
+//! The query that reads queues with their state, counts and speed, by the numbers of the queues or
+//! by event.
 
 use sqlx::PgConnection;
 

@@ -1,4 +1,5 @@
-//! The workers of a drill, which are real processes.
+//! The workers of a drill, which are real processes: starts, kills, freezes and replaces them, and
+//! reads their logs.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,5 +1,5 @@
-//! A worker that always sleeps past its lease. It claims photos, sends no heartbeat until it is
-//! declared dead, and then tries to settle the photos.
+//! Simulated workers that sleep past their lease, in the process of the drill: each claims photos,
+//! sends no heartbeat until it is declared dead, and then tries to settle the photos.
 
 use std::{sync::Arc, time::Duration};
 

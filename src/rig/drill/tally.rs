@@ -1,4 +1,4 @@
-//! The result of a drill, counted from the database.
+//! Counts, after a drill, what was lost, charged twice, stuck or stranded. All of it must be 0.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;

@@ -1,4 +1,5 @@
-//! The directory of the servers' data, and the user that PostgreSQL runs as.
+//! The directory of a private server's data: locks it, deletes it afterwards, and finds a user that
+//! PostgreSQL may run as (it refuses root).
 
 use std::{
     ffi::OsStr,

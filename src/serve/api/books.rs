@@ -13,8 +13,8 @@ use crate::{
     cursor::Cursor,
     ids::{JobId, OrganisationId, PhotoId},
     ledger::{
+        past_checks::{self, Reconciliation},
         receipt::{self, Receipt},
-        reconciliations::{self, Reconciliation},
         refunds::{self, By, Filter, Refund, Refunds},
     },
     serve::{
@@ -170,7 +170,7 @@ pub(super) async fn reconciliations(
     caller.must_be(MAY_CHECK_BOOKS)?;
     caller.must_run_photogate()?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(Reconciliations { items: reconciliations::latest(&mut db, 50).await? }))
+    Ok(axum::Json(Reconciliations { items: past_checks::latest(&mut db, 50).await? }))
 }
 
 /// Runs the cheap check of the books now, the one that workers run every minute.

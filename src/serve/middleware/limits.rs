@@ -20,7 +20,8 @@ static AT_ONCE: Semaphore = Semaphore::const_new(512);
 /// Logins have a concurrency limit of their own and a short time limit, so that strangers cannot
 /// starve users.
 static LOGINS_AT_ONCE: Semaphore = Semaphore::const_new(64);
-const LOGIN_MAX: Duration = Duration::from_secs(5);
+/// Maximum time for the answer to a login.
+const LOGIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Files and statements read many rows. Only so many run at once, so that small requests do not
 /// wait for them.
 static REPORTS_AT_ONCE: Semaphore = Semaphore::const_new(4);
@@ -33,7 +34,7 @@ const REPORT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn within(request: Request, next: Next) -> Result<Response, Problem> {
     let is_login = request.uri().path() == "/login";
     let (places, most) =
-        if is_login { (&LOGINS_AT_ONCE, LOGIN_MAX) } else { (&AT_ONCE, ANSWER_MAX) };
+        if is_login { (&LOGINS_AT_ONCE, LOGIN_ANSWER_MAX) } else { (&AT_ONCE, ANSWER_MAX) };
     // Taken first: a request that waits for a report's place must not occupy another place.
     let _report = if !is_login && is_report(request.uri()) {
         Some(place(&REPORTS_AT_ONCE, REPORT_WAIT_MAX).await?)

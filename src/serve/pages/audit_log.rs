@@ -7,14 +7,14 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     access::{
         Role,
         audit_log::{self, AuditEntry},
     },
-    serve::{Service, caller::Browser, input::Query},
+    serve::{Service, authentication::Browser, input::Query},
 };
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::layout;
-use crate::serve::caller::Browser;
+use crate::serve::authentication::Browser;
 
 /// A page that asks for confirmation.
 pub(super) struct Question<'a> {

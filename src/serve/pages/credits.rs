@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use self::history::Asked;
 use super::{
     PageOrFile, layout, purchase,
-    view::{Format, View},
+    table_view::{Format, View},
 };
 use crate::{
     access::Role,
@@ -22,7 +22,7 @@ use crate::{
     queue::totals,
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{LIMIT_MAX, Query},
         live::{self, Live, Of},
         problem::Problem,

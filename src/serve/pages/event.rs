@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     photos::{all, card, table},
-    run, settings,
-    view::{Format, Pages, View},
+    process_photos, selfie, settings,
+    table_view::{Format, Pages, View},
 };
 use crate::{
     access::Role,
@@ -24,7 +24,7 @@ use crate::{
     },
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         live::{self, Live, Of},
         problem::Problem,
@@ -126,10 +126,11 @@ pub(super) async fn page(
         }
         p { a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } }
         @if may_run { div.row {
-            (run::form(id, Operation::PhotoProcessing, "Process Photos", empty))
-            (run::form(id, Operation::AiRotation, "AI Rotation", empty))
+            (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))
+            (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))
         } }
-        (settings::forms(&browser, &event))
+        (settings::form(&browser, &event))
+        (selfie::form(&browser, &event))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         (shown.form(id))

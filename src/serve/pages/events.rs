@@ -10,13 +10,13 @@ use serde::Deserialize;
 use super::{
     Form, PageOrFile, layout,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     catalog::events::{self, Event},
     commands::{MAY_CREATE_EVENTS, NewEvent},
     ids::{EventId, OrganisationId},
-    serve::{Service, caller::Browser, input::Query, problem::Problem},
+    serve::{Service, authentication::Browser, input::Query, problem::Problem},
 };
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     Form, Page, PageOrFile, confirm, layout,
     table::Table,
-    view::{Format, View},
+    table_view::{Format, View},
 };
 use crate::commands::{MAY_RETRY, Retry};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     queue::failures::{self, Group, Sort, Which},
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         problem::Problem,
     },

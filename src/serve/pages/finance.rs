@@ -9,16 +9,16 @@ use super::{
     PageOrFile, layout,
     refunds::lately,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     access::Role,
     ledger::{
         credits::Credits,
-        reconciliations::{self, Reconciliation},
+        past_checks::{self, Reconciliation},
         refunds::{self, By, Refunds},
     },
-    serve::{Service, caller::Browser, input::Query},
+    serve::{Service, authentication::Browser, input::Query},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,12 +39,12 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     // A check covers all organisations, so callers of one organisation do not see checks.
     let checks = if browser.caller.organisation.is_none() {
-        reconciliations::latest(&mut db, Pages(30).rows(asked.format)).await?
+        past_checks::latest(&mut db, Pages(30).rows(asked.format)).await?
     } else {
         Vec::new()
     };
     let by_reason = refunds::count(&mut db, lately(browser.about()), By::Reason).await?;
-    let extent = reconciliations::extent(&mut db, browser.about()).await?;
+    let extent = past_checks::extent(&mut db, browser.about()).await?;
     let (came_back, checked) = (came_back(&browser), checked());
     if asked.format == Format::Csv {
         return match asked.table.as_str() {

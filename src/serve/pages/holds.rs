@@ -16,7 +16,7 @@ use crate::{
     },
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         problem::Problem,
     },

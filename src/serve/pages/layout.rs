@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     access::{self, Caller, Role},
     ledger::credits::Credits,
-    serve::{caller::Browser, problem::Problem},
+    serve::{authentication::Browser, problem::Problem},
 };
 
 fn head(title: &str) -> Markup {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Form, layout};
 use crate::{
     access,
-    serve::{Service, caller, input::Query, logins, problem::Problem},
+    serve::{Service, authentication, input::Query, login_attempts, problem::Problem},
 };
 
 fn ask(said: Option<&str>, to: &str) -> Html<String> {
@@ -74,9 +74,9 @@ pub(super) async fn log_in(
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Problem::forbidden("use the login page of this site"));
     }
-    let address = logins::address(&service, &headers, peer);
+    let address = login_attempts::address(&service, &headers, peer);
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
-    if !service.logins.may_try(address, &account) {
+    if !service.login_attempts.may_try(address, &account) {
         let said = "Too many attempts to log in. Try again in 15 minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
@@ -89,7 +89,7 @@ pub(super) async fn log_in(
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
-    service.logins.succeeded(address, &account);
+    service.login_attempts.succeeded(address, &account);
     let cookie = cookie(&service, session.0, access::SESSION);
     Ok((cookie, Redirect::to(ours(&who.to))).into_response())
 }
@@ -98,7 +98,7 @@ pub(super) async fn log_in(
 fn cookie(service: &Service, session: String, lasts: Duration) -> CookieJar {
     // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
     let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
-    let cookie = Cookie::build((caller::cookie_name(service), session))
+    let cookie = Cookie::build((authentication::cookie_name(service), session))
         .path("/")
         .max_age(lasts.try_into().unwrap_or_default())
         .http_only(true)

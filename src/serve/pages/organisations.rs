@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     PageOrFile, layout,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     access::Role,
     catalog::organisations::{self, Organisation},
-    serve::{Service, caller::Browser, input::Query},
+    serve::{Service, authentication::Browser, input::Query},
 };
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use super::{
     table::Table,
-    view::{FILE_MAX, View},
+    table_view::{FILE_MAX, View},
 };
 use crate::{
     catalog::{
@@ -20,7 +20,9 @@ use crate::{
     },
     ids::{EventId, Operation, PhotoId},
     queue::failures,
-    serve::{Service, caller::Browser, input::Path, problem::Problem, reads::event_of_photo},
+    serve::{
+        Service, authentication::Browser, input::Path, problem::Problem, reads::event_of_photo,
+    },
 };
 
 /// Photos that one query reads for a file.

@@ -11,7 +11,7 @@ use crate::{
     commands::{Addition, MAY_BUY, Twin},
     ids::OrganisationId,
     ledger::{credits::Credits, top_up::TopUpKind},
-    serve::{Service, caller::Browser, input::Query, problem::Problem, reads::balance_of},
+    serve::{Service, authentication::Browser, input::Query, problem::Problem, reads::balance_of},
 };
 
 /// The form that asks how many credits to buy.
@@ -43,26 +43,18 @@ pub(super) struct Add {
     price: Option<String>,
 }
 
-impl Add {
-    fn check(&self, browser: &Browser) -> Result<(), Problem> {
-        browser.caller.must_be(MAY_BUY)?;
-        browser.caller.must_see(self.organisation)?;
-        if (1..=1_000_000_000).contains(&self.credits.0) {
-            Ok(())
-        } else {
-            Err(Problem::invalid("credits", "enter a number from 1 to 1,000,000,000"))
-        }
-    }
-}
-
 /// Asks for confirmation of a purchase: the credits, the price, and the new balance.
 pub(super) async fn ask(
     State(service): State<Service>,
     browser: Browser,
     Query(add): Query<Add>,
 ) -> Page {
-    add.check(&browser)?;
     let id = add.organisation;
+    browser.caller.must_be(MAY_BUY)?;
+    browser.caller.must_see(id)?;
+    if !(1..=1_000_000_000).contains(&add.credits.0) {
+        return Err(Problem::invalid("credits", "enter a number from 1 to 1,000,000,000"));
+    }
     let mut db = service.database.acquire().await?;
     let balance = balance_of(&mut db, id).await?;
     let price = organisations::find(&mut db, id).await?.and_then(|found| found.price);
@@ -108,13 +100,12 @@ fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
     amount
 }
 
-/// Buys the credits.
+/// Buys the credits. The command checks who may buy, and how many.
 pub(super) async fn add(
     State(service): State<Service>,
     form: Form<Add>,
 ) -> Result<Redirect, Problem> {
     let (browser, add) = (form.browser, form.fields);
-    add.check(&browser)?;
     let price = add.price.as_deref().unwrap_or_default().parse();
     let price: Price = price.map_err(|error| Problem::invalid("price", error))?;
     let key = format!("page-{}", add.once.chars().take(64).collect::<String>());

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     PageOrFile, holds, layout,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     commands::MAY_HOLD,
@@ -16,7 +16,7 @@ use crate::{
         status::{self, Filter, Place, Queue, Sort, State as QueueState},
         totals::{self, Totals},
     },
-    serve::{Service, caller::Browser, input::Query, problem::Problem},
+    serve::{Service, authentication::Browser, input::Query, problem::Problem},
 };
 
 /// The filters of the queues, as the form sends them: fields may be empty.

@@ -16,7 +16,7 @@ use crate::{
     queue::failures,
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         problem::Problem,
         reads::event_of_photo,

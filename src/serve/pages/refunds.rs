@@ -8,13 +8,13 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     table::Table,
-    view::{Format, Pages, View},
+    table_view::{Format, Pages, View},
 };
 use crate::{
     access::Role,
     ids::{OrganisationId, RunId},
     ledger::refunds::{self, Filter, Refund},
-    serve::{Service, caller::Browser, input::Query, problem::Problem},
+    serve::{Service, authentication::Browser, input::Query, problem::Problem},
 };
 
 /// The filter for refunds of the last 31 days.

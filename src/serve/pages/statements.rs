@@ -8,12 +8,12 @@ use serde::Deserialize;
 use super::{
     PageOrFile, layout,
     table::Table,
-    view::{Format, View},
+    table_view::{Format, View},
 };
 use crate::{
     access::Role,
     ledger::{credits::Credits, history::Kind, statement::Line},
-    serve::{Service, caller::Browser, input::Query, reads::statement_of},
+    serve::{Service, authentication::Browser, input::Query, reads::statement_of},
 };
 
 #[derive(Debug, Default, Deserialize)]

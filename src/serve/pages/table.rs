@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::{
     layout,
-    view::{FILE_MAX, View},
+    table_view::{FILE_MAX, View},
 };
 use crate::{ledger::credits::Credits, serve::problem::Problem, spreadsheet};
 

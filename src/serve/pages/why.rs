@@ -8,7 +8,7 @@ use crate::{
     catalog::events,
     ids::EventId,
     queue::why,
-    serve::{Service, caller::Browser, input::Path, problem::Problem},
+    serve::{Service, authentication::Browser, input::Path, problem::Problem},
 };
 
 pub(super) async fn page(

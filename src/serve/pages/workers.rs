@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     PageOrFile, layout,
     table::Table,
-    view::{Format, View},
+    table_view::{Format, View},
 };
 use crate::{
     access::Role,
-    serve::{Service, caller::Browser, input::Query},
+    serve::{Service, authentication::Browser, input::Query},
     worker::roster::{self, Worker},
 };
 

@@ -8,11 +8,11 @@ use crate::{
     ids::{EventId, OrganisationId},
     ledger::history::{Kind, Movement},
     serve::{
-        caller::Browser,
+        authentication::Browser,
         pages::{
             layout,
             table::Table,
-            view::{FILE_MAX, Format, View},
+            table_view::{FILE_MAX, Format, View},
         },
         problem::Problem,
         reads::{HistoryFilter, movements},

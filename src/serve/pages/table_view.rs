@@ -1,5 +1,5 @@
-//! What of a table is shown: its filters, its order, a page of it or the whole as a file. All of it
-//! is in the query string, so that an address can be shared, and the file has the same rows.
+//! Which rows of a table are shown: filters, order, page, or the whole table as a file. The query
+//! string holds all of it.
 
 use maud::{Markup, html};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! Fetches a photo, has it looked at in a sandbox child, and turns the answer into a verdict. This
-//! happens outside of any transaction. See [`crate::sandbox`].
+//! The work on photos: fetches a photo, has it looked at in a sandbox child, and turns the answer
+//! into a verdict. This happens outside of any transaction. See [`crate::sandbox`].
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ const SANDBOX_UNAVAILABLE: &str = "sandbox_unavailable";
 
 /// How many times more retries there are if the store or the pool is down than if a photo is
 /// missing. With the default settings, they last a quarter of an hour.
-const PATIENCE: u32 = 4;
+const OUTAGE_FACTOR: u32 = 4;
 
 /// The longest wait before a retry (before jitter).
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -190,8 +190,11 @@ impl Looker {
     fn again(&self, reservation: &Reservation, reason: &'static str, detail: String) -> Verdict {
         // A photo that is still missing after some retries will not come. A store or a pool that is
         // down comes back, so it gets more retries.
-        let most =
-            if reason == PHOTO_MISSING { self.retries_max } else { PATIENCE * self.retries_max };
+        let most = if reason == PHOTO_MISSING {
+            self.retries_max
+        } else {
+            OUTAGE_FACTOR * self.retries_max
+        };
         if reservation.retries() >= most {
             return Verdict::Failed { reason, detail };
         }

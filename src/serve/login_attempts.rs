@@ -1,4 +1,4 @@
-//! Login attempts are counted, so that passwords cannot be guessed.
+//! Counts login attempts, so that passwords cannot be guessed.
 
 use std::{
     collections::HashMap,
@@ -29,9 +29,9 @@ enum Who {
 /// Counts attempts to log in, so that passwords cannot be guessed. docs/decisions/0036 says why no
 /// library does it.
 #[derive(Debug, Default)]
-pub(super) struct Logins(Mutex<HashMap<Who, (Instant, u32)>>);
+pub(super) struct LoginAttempts(Mutex<HashMap<Who, (Instant, u32)>>);
 
-impl Logins {
+impl LoginAttempts {
     /// Counts an attempt before it is made. `false`: there were too many.
     pub(super) fn may_try(&self, address: IpAddr, account: &str) -> bool {
         let address = network(address);
@@ -94,27 +94,27 @@ pub(super) fn address(
 mod tests {
     use super::*;
 
-    fn tries(logins: &Logins, address: [u8; 4], account: &str, most: usize) -> usize {
-        (0..most).take_while(|_| logins.may_try(address.into(), account)).count()
+    fn tries(attempts: &LoginAttempts, address: [u8; 4], account: &str, most: usize) -> usize {
+        (0..most).take_while(|_| attempts.may_try(address.into(), account)).count()
     }
 
     #[test]
     fn a_successful_login_resets_the_count_of_its_account_and_address_only() {
-        let logins = Logins::default();
-        assert_eq!(tries(&logins, [10, 0, 0, 1], "anna", 20), 10);
-        assert_eq!(tries(&logins, [10, 0, 0, 2], "anna", 20), 10);
+        let attempts = LoginAttempts::default();
+        assert_eq!(tries(&attempts, [10, 0, 0, 1], "anna", 20), 10);
+        assert_eq!(tries(&attempts, [10, 0, 0, 2], "anna", 20), 10);
 
-        logins.succeeded([10, 0, 0, 1].into(), "anna");
+        attempts.succeeded([10, 0, 0, 1].into(), "anna");
 
-        assert_eq!(tries(&logins, [10, 0, 0, 1], "anna", 20), 10);
-        assert_eq!(tries(&logins, [10, 0, 0, 2], "anna", 20), 0);
+        assert_eq!(tries(&attempts, [10, 0, 0, 1], "anna", 20), 10);
+        assert_eq!(tries(&attempts, [10, 0, 0, 2], "anna", 20), 0);
     }
 
     #[test]
     fn an_address_has_50_tries_whatever_the_account() {
-        let logins = Logins::default();
+        let attempts = LoginAttempts::default();
         let tried = (0..100).take_while(|account| {
-            logins.may_try([10, 0, 0, 1].into(), &format!("{account}@club.example"))
+            attempts.may_try([10, 0, 0, 1].into(), &format!("{account}@club.example"))
         });
         assert_eq!(tried.count(), 50);
     }

@@ -1,4 +1,4 @@
-//! The check that the schema of the database fits this program.
+//! Checks at the start that the database has the migrations and functions that this program needs.
 
 use sqlx::PgConnection;
 

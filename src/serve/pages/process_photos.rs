@@ -1,4 +1,5 @@
-//! Queues photos of an event: first shows the funding plan and asks, then enqueues.
+//! *Process Photos* and *AI Rotation*: the form, the funding plan that asks for confirmation, and
+//! the enqueue.
 
 use axum::{extract::State, response::Redirect};
 use maud::{Markup, html};
@@ -11,7 +12,7 @@ use crate::{
     ids::{EventId, Operation},
     serve::{
         Service,
-        caller::Browser,
+        authentication::Browser,
         input::{Path, Query},
         problem::Problem,
     },

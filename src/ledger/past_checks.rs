@@ -1,4 +1,4 @@
-//! Reads the results of past checks of the books.
+//! Reads the results of past checks of the books, and how long the ledgers are.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

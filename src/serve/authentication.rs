@@ -1,4 +1,5 @@
-//! Authentication: programs send a token, browsers send the cookie of a session.
+//! Authentication: who the caller is. Programs send a token, browsers send the cookie of a session.
+//! The cookie is set in `pages/login.rs`.
 
 use axum::{
     extract::FromRequestParts,

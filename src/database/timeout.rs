@@ -1,4 +1,4 @@
-//! How long anyone waits for PostgreSQL.
+//! Time limits for questions to PostgreSQL, for a server that vanished without a word.
 
 use std::{io, time::Duration};
 

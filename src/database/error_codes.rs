@@ -1,4 +1,4 @@
-//! What the database says when it refuses, and what that means.
+//! The error codes that our SQL functions raise, and what an error of the database means.
 
 /// The error codes of the database's functions; see `migrations/functions/README.md`.
 pub(crate) const LEASE_LOST: &str = "PG001";
