@@ -12,6 +12,7 @@ COPY migrations migrations
 COPY jobs jobs
 COPY bench-gate bench-gate
 COPY benches benches
+COPY examples examples
 COPY tests tests
 COPY src src
 RUN cargo build --release --locked

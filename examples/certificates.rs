@@ -71,6 +71,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let plan = commands.enqueue(&caller, race.id, &jobs).await?;
     eprintln!("{} jobs are queued; {} credits are missing", plan.queued, plan.shortfall);
+    eprintln!("add some: photogate credits grant {} 100 --key first", club.id);
 
     let pool = database::connect_worker(&config.database_url, 5).await?;
     let worker = Worker::new(&config, pool, Printer { directory })?

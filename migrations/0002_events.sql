@@ -34,7 +34,8 @@ CREATE TABLE photo (
     UNIQUE (event_id, key)
 );
 
--- A queue is a log with two offsets. Positions in (head, tail] wait; those up to head were claimed or passed over.
+-- A queue is a log with two marks, head and tail. Positions in (head, tail] wait; those up to head were claimed or
+-- passed over.
 CREATE TABLE queue (
     queue_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES account,

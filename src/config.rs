@@ -49,8 +49,8 @@ pub struct Config {
     pub retries_max: u32,
     /// Wait before the first automatic retry in milliseconds. It doubles each time, up to a minute.
     pub retry_base_milliseconds: u64,
-    /// Claims do not wait for the disk. This is safe (see ARCHITECTURE.md), and faster on slow
-    /// disks.
+    /// Claims do not wait for the disk. This is safe (see docs/decisions/0009), and faster on
+    /// slow disks.
     pub claim_async_commit: bool,
     /// Seconds between two cheap checks of the books, which workers do in turns. 0: never.
     pub reconcile_seconds: u64,

@@ -15,7 +15,7 @@ pub struct AuditEntry {
     pub id: i64,
     /// The time of the change.
     pub at: DateTime<Utc>,
-    /// Who made the change: an e-mail address, the name of a token, or `System`.
+    /// Who made the change: an e-mail address, a token's name, `cli`, or `System`.
     pub actor: String,
     /// The organisation that was affected; `None` if it was not a single one.
     pub organisation: Option<OrganisationId>,

@@ -115,7 +115,7 @@ pub(super) struct Amount {
     #[arg(long)]
     key: String,
     /// Your e-mail address or name, for the history and the audit log
-    #[arg(long, default_value = "System")]
+    #[arg(long, default_value = "cli")]
     actor: String,
     /// A note for people who read the statement
     #[arg(long, default_value = "")]

@@ -36,7 +36,7 @@ pub(super) struct Enqueue {
     #[arg(long)]
     dry_run: bool,
     /// Your e-mail address or name, for the receipts and the audit log
-    #[arg(long, default_value = "System")]
+    #[arg(long, default_value = "cli")]
     actor: String,
 }
 

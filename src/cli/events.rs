@@ -145,7 +145,7 @@ Example:
         #[arg(long, value_enum)]
         operation: Option<Operation>,
         /// Your e-mail address or name, for the audit log
-        #[arg(long, default_value = "System")]
+        #[arg(long, default_value = "cli")]
         actor: String,
     },
 }

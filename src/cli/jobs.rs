@@ -47,7 +47,7 @@ Examples:
         #[arg(long)]
         dry_run: bool,
         /// Your e-mail address or name, for the receipts and the audit log
-        #[arg(long, default_value = "System")]
+        #[arg(long, default_value = "cli")]
         actor: String,
     },
     /// Takes waiting photos out of their queue; they are not processed and cost nothing
@@ -75,7 +75,7 @@ pub(super) struct Named {
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operation,
     /// Your e-mail address or name, for the receipts and the audit log
-    #[arg(long, default_value = "System")]
+    #[arg(long, default_value = "cli")]
     actor: String,
 }
 

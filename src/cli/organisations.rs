@@ -33,8 +33,8 @@ Example:
         /// staff grants its credits]
         #[arg(long)]
         price: Option<Price>,
-        /// The part of the store that holds its photos, as `clubs/7/`: over HTTP its people can
-        /// queue no others; empty for the whole store
+        /// The part of the store that holds its photos, as `clubs/7/`: its people can queue no
+        /// others; empty for the whole store
         #[arg(long, default_value = "")]
         photos_under: String,
         /// Your e-mail address or name, for the audit log

@@ -91,7 +91,7 @@ pub struct Movement {
     pub run: Option<RunId>,
     /// The transaction in the ledger, for top-ups.
     pub transaction: Option<JobId>,
-    /// Who did it: an e-mail address, the name of a token, or `System`.
+    /// Who did it: an e-mail address, a token's name, `cli`, or `System`.
     pub actor: String,
     /// A note for people, for top-ups.
     pub note: Option<String>,

@@ -40,7 +40,7 @@ pub struct Job {
     pub state: String,
     /// The run that queued the photo.
     pub run: RunId,
-    /// Who queued it: an e-mail address, the name of a token, or `System`.
+    /// Who queued it: an e-mail address, a token's name, `cli`, or `System`.
     pub queued_by: String,
     /// The time when the photo was queued.
     pub queued_at: DateTime<Utc>,
@@ -64,7 +64,7 @@ pub struct Job {
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = TakenOut)]
 pub struct Skipped {
-    /// Who skipped the photo: an e-mail address, the name of a token, or `System`.
+    /// Who skipped the photo: an e-mail address, a token's name, `cli`, or `System`.
     pub by: String,
     /// The time when the photo was skipped.
     pub at: DateTime<Utc>,

@@ -46,7 +46,7 @@ pub struct TopUp<'a> {
     pub kind: TopUpKind,
     /// Number of credits; not 0.
     pub amount: Credits,
-    /// Who does it: an e-mail address, the name of a token, or `System`.
+    /// Who does it: an e-mail address, a token's name, `cli`, or `System`.
     pub actor: &'a str,
     /// A note for people; may be empty.
     pub note: &'a str,

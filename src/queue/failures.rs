@@ -45,6 +45,7 @@ pub fn meaning(reason: &str) -> &'static str {
         "verdict_refused" => {
             "The findings could not be saved: retry it after an upgrade of photogate."
         }
+        "handed_back" => "Its work gave it back again and again: ask who wrote the worker.",
         "not_a_rehearsal" => {
             "A worker that only rehearses had it: stop that worker, then retry the photo."
         }

@@ -18,7 +18,7 @@ pub struct Run {
     pub event: EventId,
     /// The operation that they were queued for.
     pub operation: Operation,
-    /// Who queued them: an e-mail address, the name of a token, or `System`.
+    /// Who queued them: an e-mail address, a token's name, `cli`, or `System`.
     pub actor: String,
     /// The time of the call.
     pub at: DateTime<Utc>,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Sandbox {
     /// The child can make only the few system calls that computing needs. The error says why not.
     seccomp: Result<(), String>,
-    /// The child has no files and no network. The error says why not.
+    /// The child has no files and no TCP. The error says why not.
     landlock: Result<(), String>,
 }
 
@@ -31,7 +31,7 @@ impl Sandbox {
                 tracing::info!("photos are processed under seccomp (no Landlock: {why})");
             }
             (Err(why), Ok(())) => {
-                tracing::warn!("photos are processed under Landlock only (no seccomp: {why})");
+                tracing::warn!("photos are processed under Landlock only, which leaves UDP open (no seccomp: {why})");
             }
             (Err(seccomp), Err(landlock)) => tracing::warn!(
                 "photos are processed without a sandbox: no seccomp ({seccomp}), \

@@ -330,7 +330,7 @@ async fn whtrusted_changes_is_in_the_audit_trail_too() {
             ("organisation.create", "staff@photogate.example"),
             ("organisation.change", "cli"),
             ("event.create", "cli"),
-            ("credits.top_up", "System"),
+            ("credits.top_up", "cli"),
             ("photos.enqueue", "anna@club.example"),
             ("photos.skip", "anna@club.example"),
             ("photos.restore", "anna@club.example"),

@@ -71,9 +71,10 @@ async fn own_work_is_done_in_the_slots_however_much_is_claimed_ahead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn photos_that_wait_for_a_slot_are_handed_back_when_the_worker_drains() {
-    struct Endless;
+    struct Endless(Arc<AtomicUsize>);
     impl Work for Endless {
         async fn perform(&self, _: &Reservation, drain: &CancellationToken) -> Verdict {
+            self.0.fetch_add(1, Ordering::SeqCst);
             drain.cancelled().await;
             Verdict::Failed { reason: "stopped", detail: String::new() }
         }
@@ -84,9 +85,13 @@ async fn photos_that_wait_for_a_slot_are_handed_back_when_the_worker_drains() {
     let event = app.an_event_of(organisation).await;
     app.queue(event, "any", 5).await;
     let stop = Stop::default();
-    let worker = Worker::new(&app.config, app.pool.clone(), Endless).unwrap();
+    let begun = Arc::<AtomicUsize>::default();
+    let worker = Worker::new(&app.config, app.pool.clone(), Endless(begun.clone())).unwrap();
     let worker = tokio::spawn(worker.run(stop.clone()));
-    app.until("all are claimed", async || app.processing(event).await.in_progress == 5).await;
+    app.until("all are claimed, and one is worked on", async || {
+        app.processing(event).await.in_progress == 5 && begun.load(Ordering::SeqCst) == 1
+    })
+    .await;
 
     stop.drain.cancel();
     worker.await.unwrap().unwrap();

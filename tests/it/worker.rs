@@ -32,6 +32,10 @@ async fn a_worker_killed_in_the_middle_of_a_photo_is_replaced_and_its_photos_are
     app.until_in_progress(event, 4).await;
 
     victim.kill();
+    // Nobody is left. The lease of two seconds ends, and nothing is lost and nothing moves.
+    let lapsed = "SELECT count(*) FROM worker WHERE lease_until < clock_timestamp()";
+    app.until("the lease has ended", async || app.count(lapsed).await == 1).await;
+    assert_eq!(app.credits(organisation).await.1, 4, "the credits stay reserved");
     let _heir = app.start_process();
     app.until_done(event).await;
 

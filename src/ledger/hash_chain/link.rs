@@ -59,7 +59,7 @@ pub struct SealedTopUp {
     pub price_per_credit: Option<String>,
     /// The currency of a purchase, as an ISO 4217 code.
     pub currency: Option<String>,
-    /// Who did it: an e-mail address, the name of a token, or `System`.
+    /// Who did it: an e-mail address, a token's name, `cli`, or `System`.
     pub actor: String,
     /// A note for people.
     pub note: String,
