@@ -96,8 +96,8 @@ pub enum Denied {
 }
 
 impl Caller {
-    /// Makes a caller who may do everything. For programs that have the database's password, such as
-    /// the command line.
+    /// Makes a caller who may do everything. For programs that have the database's password, such
+    /// as the command line.
     pub fn trusted(actor: &str) -> Self {
         Self { actor: actor.to_owned(), role: Role::Staff, organisation: None }
     }

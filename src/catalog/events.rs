@@ -49,8 +49,8 @@ pub async fn create(
     .await
 }
 
-/// Creates an event with a reference, or finds the one that the organisation has with this reference
-/// and leaves it as it is. Returns the event, and whether it is new.
+/// Creates an event with a reference, or finds the one that the organisation has with this
+/// reference and leaves it as it is. Returns the event, and whether it is new.
 ///
 /// # Errors
 /// As [`create`].

@@ -25,8 +25,8 @@ pub struct NewEvent {
     /// The event's name: 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
-    /// The ID that the caller has for the event: 1 to 200 characters. If an event of the organisation
-    /// has it already, that one is returned as it is, and no event is created.
+    /// The ID that the caller has for the event: 1 to 200 characters. If an event of the
+    /// organisation has it already, that one is returned as it is, and no event is created.
     #[schema(min_length = 1, max_length = 200)]
     pub reference: Option<String>,
     /// The organisation that pays for the photos. A caller who belongs to one organisation can

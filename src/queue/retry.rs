@@ -27,8 +27,8 @@ pub struct Retry {
     pub woke: bool,
 }
 
-/// Queues failed photos again, as new jobs, because a person asked for it. At most [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX)
-/// photos in one call.
+/// Queues failed photos again, as new jobs, because a person asked for it. At most
+/// [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX) photos in one call.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is queued then.

@@ -45,7 +45,8 @@ pub struct Restored {
     pub woke: bool,
 }
 
-/// Puts skipped photos back into their queue. At most [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX) photos in one call.
+/// Puts skipped photos back into their queue. At most [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX)
+/// photos in one call.
 ///
 /// A photo gets its old position back. If the queue's head has passed that position, the photo goes
 /// to the end of the queue.

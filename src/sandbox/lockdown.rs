@@ -31,7 +31,10 @@ impl Sandbox {
                 tracing::info!("photos are processed under seccomp (no Landlock: {why})");
             }
             (Err(why), Ok(())) => {
-                tracing::warn!("photos are processed under Landlock only, which leaves UDP open (no seccomp: {why})");
+                tracing::warn!(
+                    "photos are processed under Landlock only, which leaves UDP open \
+                     (no seccomp: {why})"
+                );
             }
             (Err(seccomp), Err(landlock)) => tracing::warn!(
                 "photos are processed without a sandbox: no seccomp ({seccomp}), \
