@@ -517,7 +517,7 @@ async fn finance_asks_on_the_command_line() {
     ] {
         assert!(receipt.contains(words), "{words:?} is not in\n{receipt}");
     }
-    assert!(run(&["receipt", "rehearsal/ok/3", "--event", "1"]).contains("skipped by System"));
+    assert!(run(&["receipt", "rehearsal/ok/3", "--event", "1"]).contains("skipped by cli"));
     let csv = run(&["statement", "--organisation", "1", "--month", this_month]);
     let rows: Vec<Vec<String>> = csv::Reader::from_reader(csv.as_bytes())
         .records()
