@@ -17,8 +17,8 @@ CREATE TABLE organisation (
     CONSTRAINT organisation_photos_under CHECK (photos_under = '' OR right(photos_under, 1) = '/')
 );
 
--- The credits of an organisation: the one hot row of the credit gate. It is narrow and has no index but its primary
--- key, so that every update is heap-only (HOT) and stays in its page.
+-- The credits of an organisation: the one hot row of the credit gate. It is narrow, and no column that a movement
+-- changes is in an index, so that every update is heap-only (HOT) and stays in its page.
 CREATE TABLE account (
     organisation_id bigint PRIMARY KEY REFERENCES organisation,
     funded          bigint NOT NULL DEFAULT 0 CHECK (funded    >= 0), -- every credit that ever came in
@@ -33,10 +33,15 @@ CREATE TABLE account (
     -- instants of an organisation's ledger never decrease, a month is a range of entries, and a month that is over does
     -- not change.
     moved_at        timestamptz NOT NULL DEFAULT now(),
+    -- Credit came, and a paused queue was locked by somebody else. The next claim resumes it. Nobody who holds an
+    -- account waits for a queue.
+    resume_due      boolean NOT NULL DEFAULT false,
     -- Double entry, checked on every version of the row.
     CHECK (funded = available + reserved + spent)
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
+-- Almost always empty. Updates that leave resume_due as it is stay heap-only.
+CREATE INDEX account_resume_due ON account (organisation_id) WHERE resume_due;
 
 -- The account as it stood when a month began. A row is written once: by the first movement of the month, or by whoever
 -- closes the month before. A month without movements has no row. It began as the next month did.

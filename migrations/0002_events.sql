@@ -35,24 +35,20 @@ CREATE TABLE photo (
 );
 
 -- A queue is a log with two marks, head and tail. Positions in (head, tail] wait; those up to head were claimed or
--- passed over.
+-- passed over. Each mark has a row of its own (queue_head, queue_tail), so that those who append and those who claim do
+-- not wait for each other, and the queue's own row is rarely rewritten. Its lock is the lock of those who claim.
 CREATE TABLE queue (
     queue_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES account,
     event_id        bigint NOT NULL REFERENCES event,
     operation       operation NOT NULL,
-    head            bigint NOT NULL DEFAULT 0,
-    tail            bigint NOT NULL DEFAULT 0,
-    -- How many of the positions in (head, tail] are skipped. A queue with nothing else left is drained.
-    skipped         bigint NOT NULL DEFAULT 0,
     -- Why nothing is claimed here. Each of these has one kind of writer, and changing one never changes another.
-    drained         boolean NOT NULL DEFAULT true,     -- nothing waits: written by enqueue, claim and skip
+    -- Nothing waits, and a claim has noticed. Whoever changes this holds the lock of the queue's tail: enqueue, claim,
+    -- skip and restore. A queue that is empty is not always marked, but one that is marked is empty.
+    drained         boolean NOT NULL DEFAULT true,
     paused_since    timestamptz,                       -- for want of credit: written under the account's row lock
     held            boolean NOT NULL DEFAULT false,    -- a hold stands: written by hold, lift and delete_event
     runnable        boolean NOT NULL GENERATED ALWAYS AS (NOT drained AND paused_since IS NULL AND NOT held) STORED,
-    CHECK (head BETWEEN 0 AND tail),
-    CHECK (drained = (head = tail)),
-    CHECK (skipped >= 0 AND (skipped = 0 OR skipped < tail - head)),
     UNIQUE (event_id, operation)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
@@ -60,7 +56,33 @@ CREATE TABLE queue (
 -- These are partial, so that ten thousand paused or drained queues cost a claim nothing.
 CREATE INDEX queue_runnable ON queue (organisation_id, queue_id) WHERE runnable;
 CREATE INDEX queue_paused ON queue (organisation_id) WHERE paused_since IS NOT NULL;
+CREATE INDEX queue_waiting ON queue (organisation_id) WHERE NOT drained;
 CREATE INDEX queue_of_organisation ON queue (organisation_id);
+
+-- How far claims have come in a queue's log. The queue's lock protects it.
+CREATE TABLE queue_head (
+    queue_id bigint PRIMARY KEY REFERENCES queue,
+    head     bigint NOT NULL DEFAULT 0 CHECK (head >= 0),
+    skipped  bigint NOT NULL DEFAULT 0 CHECK (skipped >= 0), -- how many of the positions in (head, tail] are skipped
+    claimed  bigint NOT NULL DEFAULT 0                 -- photos that were ever claimed here
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- The end of a queue's log: the position of its last job. Its lock is the lock of those who append.
+CREATE TABLE queue_tail (
+    queue_id bigint PRIMARY KEY REFERENCES queue,
+    tail     bigint NOT NULL DEFAULT 0 CHECK (tail >= 0)
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- How many of a queue's photos were settled. It is a row of its own, because a settlement does not lock the queue. The
+-- account's lock protects it.
+CREATE TABLE queue_settled (
+    queue_id  bigint PRIMARY KEY REFERENCES queue,
+    committed bigint NOT NULL DEFAULT 0 CHECK (committed >= 0),
+    refunded  bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0)
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
 
 -- A person, or maintenance, keeps a queue from running. A queue may have several holds; it runs when none stands.
 CREATE TABLE hold (
@@ -86,4 +108,4 @@ CREATE TABLE start_list (
     PRIMARY KEY (event_id, number)
 );
 
-GRANT SELECT ON event, photo, queue, hold TO photogate_app;
+GRANT SELECT ON event, photo, queue, queue_head, queue_tail, queue_settled, hold TO photogate_app;

@@ -22,6 +22,7 @@ CREATE TABLE run (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_history ON run (organisation_id, run_id);
 CREATE INDEX run_of_queue ON run (queue_id, run_id);
+CREATE INDEX run_retries ON run (queue_id) WHERE retry;
 
 -- Insert-only, so that the queue never bloats, however old the oldest snapshot is.
 CREATE TABLE job (
@@ -59,6 +60,7 @@ CREATE TABLE worker (
     slots          integer NOT NULL,
     started_at     timestamptz NOT NULL DEFAULT now(),
     lease_until    timestamptz NOT NULL,
+    beats_since    timestamptz NOT NULL DEFAULT clock_timestamp(), -- its heartbeats have come without a gap since then
     gone_at        timestamptz,                      -- it left, or it was declared dead; final
     draining_since timestamptz                       -- it was told to stop: it claims nothing more, and finishes
 ) WITH (fillfactor = 10);

@@ -34,6 +34,9 @@ BEGIN
         ('job',          'EXISTS (SELECT FROM queue q WHERE q.queue_id = job.queue_id)'),
         ('outcome',      'EXISTS (SELECT FROM queue q WHERE q.queue_id = outcome.queue_id)'),
         ('skip',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = skip.queue_id)'),
+        ('queue_head',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_head.queue_id)'),
+        ('queue_tail',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_tail.queue_id)'),
+        ('queue_settled', 'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_settled.queue_id)'),
         ('hold',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = hold.queue_id)'),
         ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
@@ -56,7 +59,8 @@ END $$;
 
 -- A worker checks the books. It may not read who did something, or why. In such tables it may read the other columns
 -- only.
-GRANT SELECT ON account, month, ledger, link, queue, usage, job, worker, in_flight, attempt, outcome
+GRANT SELECT ON account, month, ledger, link, queue, queue_head, queue_tail, queue_settled, usage, job, worker,
+    in_flight, attempt, outcome
 TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at) ON top_up TO photogate_worker;

@@ -46,6 +46,16 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The owner's functions tell how old the oldest snapshot is, whoever has it. Without this right they see only our own.
+DO $$
+BEGIN
+    IF NOT pg_has_role('photogate_owner', 'pg_read_all_stats', 'USAGE') THEN
+        GRANT pg_read_all_stats TO photogate_owner;
+    END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'photogate_owner may not see the snapshots of other logins: GRANT pg_read_all_stats TO photogate_owner';
+END $$;
+
 CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
 GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation;

@@ -19,7 +19,7 @@ pub mod work;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -149,6 +149,7 @@ impl<W: Work> Worker<W> {
                 slots: Semaphore::new(slots),
                 alone: Arc::new(Semaphore::new(1)),
                 in_hand: Mutex::default(),
+                settle_trouble: Arc::default(),
                 lease: self.config.lease(),
                 poll: Duration::from_millis(self.config.poll_milliseconds),
                 async_commit: self.config.claim_async_commit,
@@ -158,6 +159,7 @@ impl<W: Work> Worker<W> {
                 worker,
                 lease: self.config.lease(),
                 now: shift.stop.now.clone(),
+                trouble: shift.settle_trouble.clone(),
             };
             let (settler, settling) = Settler::start(books, self.wake.clone(), observers.clone());
             let reconciling = reconciler::Every::from(&self.config);
@@ -183,6 +185,7 @@ struct Shift {
     /// the worker does not take another one along.
     alone: Arc<Semaphore>,
     in_hand: Mutex<HashSet<(i64, i32)>>,
+    settle_trouble: Arc<AtomicBool>,
     lease: Duration,
     poll: Duration,
     async_commit: bool,

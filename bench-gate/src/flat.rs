@@ -157,8 +157,12 @@ async fn paused_events(pool: &PgPool, owner: &mut PgConnection, events: i64) -> 
         "SET search_path = photogate; SET synchronous_commit = off;
          SELECT count(create_event({poor}, 'Paused', false, false))
                 FROM generate_series(1, {events});
-         UPDATE queue SET tail = 1, drained = false, paused_since = now()
-                WHERE organisation_id = {poor} AND tail = 0"
+         WITH filled AS (
+             UPDATE queue_tail t SET tail = 1 FROM queue q
+             WHERE q.queue_id = t.queue_id AND q.organisation_id = {poor} AND tail = 0
+             RETURNING queue_id)
+         UPDATE queue SET drained = false, paused_since = now()
+                WHERE queue_id IN (SELECT queue_id FROM filled)"
     )))
     .execute(owner)
     .await?;

@@ -107,8 +107,11 @@ async fn cost_of(
     let before = ground.meter().await?;
     let done = run(pool, connections, gate, organisations, ROUND).await?;
     let after = ground.meter().await?;
-    let waiting: i64 =
-        sqlx::query_scalar("SELECT sum(tail - head)::bigint FROM queue").fetch_one(pool).await?;
+    let waiting: i64 = sqlx::query_scalar(
+        "SELECT sum(tail - head)::bigint FROM queue_head JOIN queue_tail USING (queue_id)",
+    )
+    .fetch_one(pool)
+    .await?;
     anyhow::ensure!(waiting > 0, "no photos are left to claim: raise TOO_FAST");
     Ok(before.cost_until(&after, done))
 }

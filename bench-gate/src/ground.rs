@@ -209,7 +209,8 @@ pub(crate) async fn queue(pool: &PgPool, event: EventId, photos: usize) -> anyho
 pub(crate) async fn until_done(pool: &PgPool, event: EventId) -> anyhow::Result<()> {
     loop {
         let open: i64 = sqlx::query_scalar(
-            "SELECT (SELECT sum(tail - head)::bigint FROM queue WHERE event_id = $1)
+            "SELECT (SELECT sum(tail - head)::bigint FROM queue JOIN queue_head USING (queue_id) JOIN queue_tail USING (queue_id)
+                     WHERE event_id = $1)
                     + (SELECT count(*) FROM in_flight)",
         )
         .bind(event.0)

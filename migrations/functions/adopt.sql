@@ -13,28 +13,35 @@ CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashe
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
                r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean,
                r_retries smallint, r_crashes smallint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
-DECLARE v_jobs bigint[]; v_attempts integer[];
+DECLARE v_dead bigint[]; v_jobs bigint[]; v_attempts integer[];
 BEGIN
     PERFORM 1 FROM worker
     WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
     IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
 
     -- 1. Declares workers dead. FOR UPDATE conflicts with the KEY SHARE lock of a claim. A weaker lock would not.
-    -- After PostgreSQL starts, nobody is declared dead for 5 seconds. Workers need that time to extend their leases.
-    WITH dead AS (
+    -- When the database was away, everybody's lease may have run out. So only a worker whose own heartbeats have come
+    -- for 5 seconds without a gap declares others dead: they had that time to extend their leases. The start of
+    -- PostgreSQL does not tell, because a standby has started long before it is promoted.
+    WITH late AS (
         SELECT worker_id FROM worker
         WHERE gone_at IS NULL AND worker_id <> p_worker AND lease_until < clock_timestamp()
-            AND pg_postmaster_start_time() + interval '5 s' < clock_timestamp()
-        ORDER BY worker_id FOR UPDATE SKIP LOCKED)
-    UPDATE worker w SET gone_at = clock_timestamp() FROM dead WHERE w.worker_id = dead.worker_id;
+            AND (SELECT me.beats_since + interval '5 s' < clock_timestamp() FROM worker me
+                 WHERE me.worker_id = p_worker)
+        ORDER BY worker_id FOR UPDATE SKIP LOCKED),
+    dead AS (
+        UPDATE worker w SET gone_at = clock_timestamp() FROM late WHERE w.worker_id = late.worker_id
+        RETURNING w.worker_id)
+    SELECT array_agg(worker_id) INTO v_dead FROM dead;
 
-    -- 2. Their photos, and whatever else belongs to workers that are gone. This is a later statement than the lock: it
-    -- sees what the dead claimed last.
+    -- 2. Their photos. This is a later statement than the lock: it sees what the dead claimed last. Whoever changes
+    -- photos of a worker holds the worker's lease (KEY SHARE), so nobody has these locked, and none is left behind. To
+    -- look for more photos of workers that are gone would read the whole table.
     WITH lost AS (
-        SELECT f.job_id FROM in_flight f JOIN worker w USING (worker_id) WHERE w.gone_at IS NOT NULL
-        ORDER BY f.job_id FOR UPDATE OF f SKIP LOCKED),
+        SELECT f.job_id FROM in_flight f WHERE f.worker_id = ANY (v_dead)
+        ORDER BY f.job_id FOR UPDATE),
     orphaned AS (
         UPDATE in_flight f SET worker_id = 0, due_at = clock_timestamp(), crashes = f.crashes + 1
         FROM lost, in_flight was WHERE f.job_id = lost.job_id AND was.job_id = f.job_id

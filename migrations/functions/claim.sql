@@ -1,9 +1,17 @@
 -- Claim: a worker takes a batch of photos, and with each photo a credit. The claim is the reservation.
 --
--- Lock order: the worker's lease (KEY SHARE), accounts in id order, queues, usage. A claim only inserts new in_flight
--- rows. Keep it so: settle and adopt take their in_flight rows before the account.
+-- Lock order: the worker's lease (KEY SHARE), accounts in id order, queues, tails, usage. It waits for the lease, and
+-- for one account if all are locked; never for a queue or a tail (SKIP LOCKED), because it may hold the accounts of
+-- several organisations, and an organisation can keep its own queue locked. A claim only inserts new in_flight rows.
+-- Keep it so: settle and adopt take their in_flight rows before the account.
 -- What a lock protects is read in a later statement than the one that took the lock. A claim that locked a queue and
 -- read its jobs in one statement moved the head over jobs that its snapshot did not have.
+--
+-- The rows of accounts, heads, tails, counts and usage are rewritten all the time. While somebody holds an old
+-- snapshot, their old versions cannot be removed. An index has its entries of one key in the order of the table, so the
+-- newest is the last. Each such row is therefore looked for from the end (BETWEEN x AND x ORDER BY x DESC LIMIT 1; with
+-- x = x PostgreSQL would read forward, through all old versions), and then written by its place (ctid), which does not
+-- change while its lock is held. Decision 0041 has the figures.
 --
 -- enable_seqscan = off: in_flight is small, and grows by what was deleted and is not vacuumed yet. A stored plan may
 -- read the whole table. It was cheap when the table was small, and a minute later it costs fifty times as much. With
@@ -20,11 +28,12 @@ SET enable_seqscan = off AS $$
 DECLARE
     c_queues constant integer := 4;                        -- of an organisation, in one claim
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
-    v_next   bigint[]; v_more bigint[]; v_zero bigint[];
+    v_next   bigint[]; v_more bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
-    v_organisation bigint[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_quota bigint[];
-    v_queue bigint[];
-    v_at     timestamptz[]; v_ends timestamptz;
+    v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
+    v_at     timestamptz[];
+    v_ends   timestamptz; v_is_kept boolean := false;
+    v_queue  bigint[]; v_turn bigint[]; v_owner bigint[]; v_quota bigint[]; v_empty bigint[];
 BEGIN
     -- Whoever declares this worker dead cannot pass until we commit.
     PERFORM 1 FROM worker
@@ -35,7 +44,8 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
-    -- 1. Whose turn it is: a skip scan of the partial index. Paused, drained and held queues are not in it.
+    -- 1. Whose turn it is: a skip scan of the partial index. Paused, drained and held queues are not in it. And whose
+    -- queues a top-up or a refund could not resume (v_due).
     WITH RECURSIVE o (organisation_id) AS (
         (SELECT q.organisation_id FROM queue q
          WHERE q.runnable AND q.organisation_id > p_cursor
@@ -45,7 +55,8 @@ BEGIN
                 WHERE q.runnable AND q.organisation_id > o.organisation_id
                 ORDER BY q.organisation_id LIMIT 1)
         FROM o WHERE o.organisation_id IS NOT NULL)
-    SELECT array_agg(organisation_id) INTO v_next
+    SELECT array_agg(organisation_id), (SELECT array_agg(organisation_id) FROM account WHERE resume_due)
+    INTO v_next, v_due
     FROM (SELECT organisation_id FROM o WHERE organisation_id IS NOT NULL LIMIT v_most) s;
     -- If there are too few after the cursor, it goes on from the beginning, up to the cursor.
     IF coalesce(cardinality(v_next), 0) < v_most AND p_cursor > 0 THEN
@@ -63,59 +74,105 @@ BEGIN
               LIMIT v_most - coalesce(cardinality(v_next), 0)) s;
         v_next := v_next || v_more;
     END IF;
+    v_next := v_next || v_due;
     IF v_next IS NULL THEN RETURN; END IF;
 
-    -- 2. Their accounts, in id order, without waiting. If all are busy, it waits for the first.
-    SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries),
-           array_agg(greatest(clock(), moved_at)), min(month_ends_at)
-    INTO v_organisation, v_available, v_cursor, v_entries, v_at, v_ends FROM (
-        SELECT * FROM account WHERE organisation_id = ANY (v_next)
-        ORDER BY organisation_id FOR NO KEY UPDATE SKIP LOCKED) s;
-    IF v_organisation IS NULL THEN
-        SELECT array_agg(organisation_id), array_agg(available), array_agg(queue_cursor), array_agg(entries),
-               array_agg(greatest(clock(), moved_at)), min(month_ends_at)
-        INTO v_organisation, v_available, v_cursor, v_entries, v_at, v_ends FROM (
-            SELECT * FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE) s;
+    -- 2. Their accounts, in id order, without waiting. If all are busy, it waits for the first. What must be done to an
+    -- account before it can pay is done next, and then the accounts are read again: their rows have moved.
+    FOR v_pass IN 1..3 LOOP
+        SELECT array_agg(organisation_id), array_agg(row), array_agg(available), array_agg(queue_cursor),
+               array_agg(entries), array_agg(month), array_agg(greatest(clock(), moved_at)), min(month_ends_at),
+               array_agg(organisation_id) FILTER (WHERE resume_due)
+        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_month, v_at, v_ends, v_due
+        FROM (SELECT DISTINCT n FROM unnest(v_next) n ORDER BY n) w
+        CROSS JOIN LATERAL (
+            SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
+            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) a;
+        IF v_organisation IS NULL THEN
+            v_next := v_next[1:1];
+            PERFORM 1 FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE;
+            CONTINUE;
+        END IF;
+        EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
+        IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due); END IF;
+        IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
+        v_is_kept := true;
+        v_next := v_organisation;
+    END LOOP;
+
+    -- 3. The locks of their queues, a few of each account that has credit, in turn. This is a statement of its own. The
+    -- next one must see every job that was committed before the lock was ours. Otherwise a claim that meets an enqueue
+    -- moves the head over jobs that its snapshot does not have.
+    SELECT array_agg(queue_id) FILTER (WHERE NOT is_empty), array_agg(organisation_id) FILTER (WHERE NOT is_empty),
+           array_agg(turn) FILTER (WHERE NOT is_empty), array_agg(queue_id) FILTER (WHERE is_empty)
+    INTO v_queue, v_owner, v_turn, v_empty FROM (
+        SELECT l.queue_id, l.organisation_id, t.tail - h.passed = 0 AS is_empty,
+               row_number() OVER (PARTITION BY l.organisation_id, t.tail - h.passed = 0
+                                  ORDER BY l.queue_id <= l.cursor, l.queue_id) AS turn
+        FROM (
+            SELECT q.queue_id, o.organisation_id, o.cursor
+            FROM unnest(v_organisation, v_available, v_cursor) o (organisation_id, available, cursor)
+            CROSS JOIN LATERAL (
+                SELECT * FROM (
+                    (SELECT q.queue_id FROM queue q
+                     WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id > o.cursor
+                     ORDER BY q.queue_id LIMIT c_queues)
+                    UNION ALL
+                    (SELECT q.queue_id FROM queue q
+                     WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id <= o.cursor
+                     ORDER BY q.queue_id LIMIT c_queues)) w
+                LIMIT c_queues) c
+            JOIN queue q ON q.queue_id = c.queue_id AND q.runnable
+            WHERE o.available > 0
+            FOR NO KEY UPDATE OF q SKIP LOCKED) l
+        CROSS JOIN LATERAL (
+            SELECT h.head + h.skipped AS passed FROM queue_head h WHERE h.queue_id BETWEEN l.queue_id AND l.queue_id
+            ORDER BY h.queue_id DESC LIMIT 1) h
+        CROSS JOIN LATERAL (
+            SELECT t.tail FROM queue_tail t WHERE t.queue_id BETWEEN l.queue_id AND l.queue_id
+            ORDER BY t.queue_id DESC LIMIT 1) t) s;
+    -- Equal shares of the batch for the accounts of these queues.
+    SELECT array_agg(least(u.available, p_n / n + (i <= p_n % n)::int) ORDER BY u.organisation_id),
+           array_agg(u.organisation_id ORDER BY u.organisation_id)
+    INTO v_quota, v_owner FROM (
+        SELECT x.*, count(*) OVER () AS n, row_number() OVER (ORDER BY x.organisation_id) AS i
+        FROM unnest(v_organisation, v_available) x (organisation_id, available)
+        WHERE x.organisation_id = ANY (v_owner)) u;
+    -- A claim that finds a queue empty marks it as drained, under the lock of its tail: otherwise an enqueue could
+    -- append to it meanwhile, and not know that it has to take the mark away. Whoever has the lock now is appending.
+    -- The claim that took the last photo did not mark it, because in a steady stream the next photo comes soon.
+    IF v_empty IS NOT NULL THEN
+        SELECT array_agg(queue_id) INTO v_empty FROM (
+            SELECT queue_id FROM queue_tail WHERE queue_id = ANY (v_empty) FOR NO KEY UPDATE SKIP LOCKED) s;
+        UPDATE queue q SET drained = true
+        FROM queue_head h JOIN queue_tail t USING (queue_id)
+        WHERE q.queue_id = ANY (v_empty) AND h.queue_id = q.queue_id AND t.tail - h.head - h.skipped = 0;
     END IF;
 
-    IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
-
-    -- 3. Each one's share of the batch, its queues in turn, and their locks. This is a statement of its own. The next
-    -- one must see every job that was committed before the lock was ours. Otherwise a claim that meets an enqueue moves
-    -- the head over jobs that its snapshot does not have.
-    SELECT array_agg(least(u.available, p_n / n + (i <= p_n % n)::int) ORDER BY u.organisation_id) INTO v_quota FROM (
-        SELECT x.*, count(*) OVER () AS n, row_number() OVER (ORDER BY x.organisation_id) AS i
-        FROM unnest(v_organisation, v_available) x (organisation_id, available)) u;
-    SELECT array_agg(queue_id) INTO v_queue FROM (
-        SELECT q.queue_id FROM unnest(v_organisation, v_quota, v_cursor) o (organisation_id, quota, cursor)
-        CROSS JOIN LATERAL (
-            SELECT * FROM (
-                (SELECT q.queue_id FROM queue q
-                 WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id > o.cursor
-                 ORDER BY q.queue_id LIMIT c_queues)
-                UNION ALL
-                (SELECT q.queue_id FROM queue q
-                 WHERE q.organisation_id = o.organisation_id AND q.runnable AND q.queue_id <= o.cursor
-                 ORDER BY q.queue_id LIMIT c_queues)) w
-            LIMIT least(c_queues, o.quota)) c
-        JOIN queue q ON q.queue_id = c.queue_id AND q.runnable
-        FOR NO KEY UPDATE OF q SKIP LOCKED) s;
-
-    -- 4. In one statement: move the heads (moved), open the reservations (flying, booked), and take one credit for each
-    -- photo from its account (charged).
+    -- 4. In one statement: move the heads (moved), open the reservations (flying, booked), and take one credit
+    -- for each photo from its account (charged).
     RETURN QUERY
     WITH o AS MATERIALIZED (
-        -- The accounts that are locked.
-        SELECT * FROM unnest(v_organisation, v_quota, v_entries, v_at) AS u (organisation_id, quota, entries, at)),
+        -- The accounts that are locked, and have photos to pay for.
+        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
+            AS u (organisation_id, row, entries, month, at)
+        JOIN unnest(v_owner, v_quota) AS s (organisation_id, quota) USING (organisation_id)),
     wanted AS (
         -- The queues that are locked, each with an equal share of its organisation's quota. The event is read once for
         -- each queue. Reading it once for each photo was an eighth of all that a claim read (with 10,000 events).
-        SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, q.head, q.tail, q.skipped,
-               e.bib_search, e.face_search,
-               least(q.tail - q.head - q.skipped,
+        SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, h.row, h.head, t.tail, h.skipped,
+               t.tail - h.head - h.skipped AS waiting, e.bib_search, e.face_search,
+               least(t.tail - h.head - h.skipped,
                      ceil(o.quota::numeric / count(*) OVER (PARTITION BY o.organisation_id))::bigint) AS want
-        FROM queue q JOIN o USING (organisation_id) JOIN event e USING (event_id)
-        WHERE q.queue_id = ANY (v_queue)),
+        FROM unnest(v_queue, v_turn) k (queue_id, turn)
+        JOIN queue q USING (queue_id) JOIN o USING (organisation_id) JOIN event e USING (event_id)
+        CROSS JOIN LATERAL (
+            SELECT h.ctid AS row, h.* FROM queue_head h WHERE h.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY h.queue_id DESC LIMIT 1) h
+        CROSS JOIN LATERAL (
+            SELECT t.tail FROM queue_tail t WHERE t.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY t.queue_id DESC LIMIT 1) t
+        WHERE k.turn <= o.quota),
     taken AS MATERIALIZED (
         -- Shares were rounded up: here they are cut, in queue order, to what the quota allows.
         SELECT *, greatest(0, least(want, quota - (sum(want) OVER (PARTITION BY organisation_id ORDER BY queue_id)
@@ -128,21 +185,22 @@ BEGIN
             -- The upper bound makes this a short range of the index. Without it, PostgreSQL sorted all waiting jobs.
             SELECT * FROM job j
             WHERE j.queue_id = t.queue_id AND j.position > t.head AND j.position <= t.head + t.take + t.skipped
+                -- A lookup for each job. PostgreSQL turned NOT EXISTS into a hash table of all skips ever made.
                 AND (t.skipped = 0
-                     OR NOT EXISTS (SELECT FROM skip s WHERE s.queue_id = j.queue_id AND s.position = j.position))
+                     OR (SELECT true FROM skip s WHERE s.queue_id = j.queue_id AND s.position = j.position) IS NULL)
             ORDER BY j.position LIMIT t.take) j),
     moved AS (
-        UPDATE queue q SET
+        UPDATE queue_head h SET
             head = t.new_head,
             skipped = t.skipped - (t.new_head - t.head - t.take),
-            drained = t.new_head = t.tail
+            claimed = h.claimed + t.take
         FROM (
             -- The claim that takes the last photo also passes over what is left, all of which is skipped.
-            SELECT *, CASE WHEN take = tail - head - skipped THEN tail
+            SELECT *, CASE WHEN take = waiting THEN tail
                            WHEN skipped = 0 THEN head + take
                            ELSE (SELECT max(j.position) FROM jobs j WHERE j.queue_id = taken.queue_id) END AS new_head
             FROM taken WHERE take > 0) t
-        WHERE q.queue_id = t.queue_id),
+        WHERE h.ctid = t.row),
     flying AS (
         INSERT INTO in_flight (job_id, organisation_id, queue_id, run_id, photo_id, worker_id, attempt, since)
         SELECT job_id, organisation_id, queue_id, run_id, photo_id, p_worker, 1, clock_timestamp() FROM jobs),
@@ -161,24 +219,36 @@ BEGIN
             entries = a.entries + c.n,
             queue_cursor = c.cursor,
             moved_at = o.at
-        FROM counted c JOIN o USING (organisation_id) WHERE a.organisation_id = c.organisation_id),
-    used AS (
-        INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at)
-        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.n, o.at, o.at
+        FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row),
+    runs AS MATERIALIZED (
+        -- What each run uses, and its row of this month, if it has one. The account's lock protects it.
+        SELECT c.*, o.month, o.at, u.row
         FROM (SELECT run_id, organisation_id, queue_id, count(*)::integer AS n
               FROM jobs GROUP BY run_id, organisation_id, queue_id) c
-        JOIN account a USING (organisation_id) JOIN o USING (organisation_id)
-        ON CONFLICT (run_id, month) DO UPDATE SET
-            claimed = u.claimed + excluded.claimed,
-            first_claimed_at = coalesce(u.first_claimed_at, excluded.first_claimed_at),
-            last_claimed_at = excluded.last_claimed_at)
+        JOIN o USING (organisation_id)
+        LEFT JOIN LATERAL (
+            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.month = o.month
+            ORDER BY u.run_id DESC, u.month DESC LIMIT 1) u ON true),
+    used_more AS (
+        UPDATE usage u SET
+            claimed = u.claimed + r.n,
+            first_claimed_at = coalesce(u.first_claimed_at, r.at),
+            last_claimed_at = r.at
+        FROM runs r WHERE u.ctid = r.row),
+    used AS (
+        INSERT INTO usage (run_id, month, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at)
+        SELECT run_id, month, organisation_id, queue_id, n, at, at FROM runs WHERE row IS NULL)
     SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, j.payload, j.bib_search,
            j.face_search
-    FROM jobs j JOIN photo p USING (photo_id);
+    FROM jobs j CROSS JOIN LATERAL (SELECT x.key FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p;
 
     -- 5. Still under the account's lock: whoever has spent the last credit is paused, in this same transaction.
-    SELECT array_agg(organisation_id) INTO v_zero
-    FROM account WHERE organisation_id = ANY (v_organisation) AND available = 0;
+    SELECT array_agg(w.n) INTO v_zero
+    FROM unnest(v_organisation) w (n)
+    CROSS JOIN LATERAL (
+        SELECT a.available FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
+        ORDER BY a.organisation_id DESC LIMIT 1) a
+    WHERE a.available = 0;
     IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim TO photogate_worker;

@@ -1,18 +1,22 @@
 -- Enqueue: photos are appended at the tail of their event's queue. One that is known is left out, and the answer says
 -- why.
 --
--- Enqueue takes only its queue's lock (FOR NO KEY UPDATE), and no account. Under that lock positions are dense:
+-- Enqueue takes the lock of its queue's tail (FOR NO KEY UPDATE), and no account. Under that lock positions are dense:
 -- position order is commit order, and no position is ever left out. So a count of rows shows that no job is lost.
+-- Claims need the queue's own lock. Enqueue takes that one only if the queue was drained, to say that it is not any
+-- more. So enqueues and claims of a busy queue do not wait for each other, and claims do not miss it.
+-- Lock order: the tail, then the queue.
 --
--- Each lookup reads few rows of a large table. Two things keep PostgreSQL from reading the whole table: LATERAL with
--- LIMIT 1, and enable_seqscan = off. The cost depends on the number of photos in the call.
+-- Each lookup reads few rows of a large table. Three things keep PostgreSQL from reading more: LATERAL with LIMIT 1,
+-- enable_seqscan = off, and columns that are hidden from the wrong index (event_id + 0). The cost depends on the number
+-- of photos in the call.
 
 -- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
 -- rights of the caller.
 CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
-    -- Drained queues are passed over before their events are looked up.
-    SELECT coalesce(sum(q.tail - q.head - q.skipped), 0)::bigint FROM queue q
+    SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
+    FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
     WHERE q.organisation_id = p_organisation AND NOT q.drained
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
@@ -21,14 +25,17 @@ $$;
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
 -- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
 -- photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps the payload that
--- its latest job has.
--- The caller holds the queue's lock. So whatever another enqueue of these photos did is committed, and is seen here.
+-- its latest job has. r_woke: the photos can be claimed, the workers should be told.
+-- With 'skipped', the caller holds the queue's lock.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
     p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
-    OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer)
+    OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
+DECLARE v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
 BEGIN
+    -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
+    SELECT tail INTO v_tail FROM queue_tail WHERE queue_id = p_queue.queue_id FOR NO KEY UPDATE;
+    SELECT head INTO v_head FROM queue_head WHERE queue_id = p_queue.queue_id;
     WITH asked AS (
         -- Each photo once, where it was first named.
         SELECT DISTINCT ON (photo_id) photo_id, payload, n
@@ -37,7 +44,7 @@ BEGIN
         -- What became of the photo's latest job in this queue. All NULL: it has none.
         SELECT a.photo_id, a.n, CASE p_take WHEN 'new' THEN a.payload ELSE j.payload END AS payload, j.retry, o.state,
                s.position IS NOT NULL AS skipped,
-               coalesce(j.position <= p_queue.head, false) AS passed
+               coalesce(j.position <= v_head, false) AS passed
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
@@ -60,22 +67,26 @@ BEGIN
            count(*) FILTER (WHERE NOT take AND skipped)
     INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
     r_queued := coalesce(cardinality(v_photo), 0);
+    r_woke := false;
     INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
     VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor, p_take <> 'new',
-            cardinality(p_photos) + p_unknown, r_queued, p_queue.tail + 1)
+            cardinality(p_photos) + p_unknown, r_queued, v_tail + 1)
     RETURNING run_id INTO r_run;
     IF r_queued > 0 THEN
         -- Dense: position order is commit order, and no position is ever left out.
         INSERT INTO job (queue_id, position, photo_id, run_id, retry, payload)
-        SELECT p_queue.queue_id, p_queue.tail + n, photo_id, r_run, retry, payload
+        SELECT p_queue.queue_id, v_tail + n, photo_id, r_run, retry, payload
         FROM unnest(v_photo, v_retry, v_payload) WITH ORDINALITY u (photo_id, retry, payload, n);
-        UPDATE queue SET tail = tail + r_queued, drained = false WHERE queue_id = p_queue.queue_id;
+        UPDATE queue_tail SET tail = tail + r_queued WHERE queue_id = p_queue.queue_id;
+        -- A claim says that a queue is drained only under the lock of its tail. So this sees what the last claim said.
+        UPDATE queue SET drained = false WHERE queue_id = p_queue.queue_id AND drained;
+        r_woke := NOT p_queue.held AND p_queue.paused_since IS NULL;
     END IF;
 END $$;
 
 -- Queues photos of an event. A photo that is queued, done, failed or skipped already is left as it is, and counted.
 -- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL. r_woke:
--- the queue was drained, somebody should be told.
+-- they can be claimed, the workers should be told.
 CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
     p_payloads jsonb[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
     OUT r_waiting integer, OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer,
@@ -92,14 +103,13 @@ BEGIN
     SELECT DISTINCT ON (key) id, p_event, key FROM unnest(p_ids, p_keys) u (id, key)
     WHERE EXISTS (SELECT FROM event WHERE event_id = p_event)
     ORDER BY key ON CONFLICT (event_id, key) DO NOTHING;
-    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
+    SELECT q.* INTO v_queue FROM queue q WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
     FROM unnest(p_keys) WITH ORDINALITY u (key, n)
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
-    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
+    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped, r_woke
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0, p_payloads);
-    r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id = v_queue.organisation_id;
@@ -116,18 +126,17 @@ BEGIN
     IF cardinality(p_photos) > 10000 THEN
         RAISE EXCEPTION 'at most 10000 photos a call' USING ERRCODE = 'PG006';
     END IF;
-    SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
+    SELECT q.* INTO v_queue FROM queue q WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     -- Photos of other events are unknown here.
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
     FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n)
     CROSS JOIN LATERAL (
-        SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id = p_event LIMIT 1) p;
-    SELECT x.r_run, x.r_queued INTO r_run, r_queued
+        SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id + 0 = p_event LIMIT 1) p;
+    SELECT x.r_run, x.r_queued, x.r_woke INTO r_run, r_queued, r_woke
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
                      cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
     r_skipped := cardinality(p_photos) - r_queued;
-    r_woke := v_queue.drained AND r_queued > 0;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id = v_queue.organisation_id;

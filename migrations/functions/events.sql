@@ -15,8 +15,15 @@ BEGIN
     ON CONFLICT (organisation_id, reference) WHERE deleted_at IS NULL DO NOTHING
     RETURNING event_id INTO v_event;
     IF v_event IS NULL THEN RETURN NULL; END IF;
-    INSERT INTO queue (organisation_id, event_id, operation)
-    SELECT p_organisation, v_event, o FROM unnest(enum_range(NULL::operation)) o;
+    WITH made AS (
+        INSERT INTO queue (organisation_id, event_id, operation)
+        SELECT p_organisation, v_event, o FROM unnest(enum_range(NULL::operation)) o
+        RETURNING queue_id),
+    heads AS (
+        INSERT INTO queue_head (queue_id) SELECT queue_id FROM made),
+    settled AS (
+        INSERT INTO queue_settled (queue_id) SELECT queue_id FROM made)
+    INSERT INTO queue_tail (queue_id) SELECT queue_id FROM made;
     RETURN v_event;
 END $$;
 GRANT EXECUTE ON FUNCTION create_event TO photogate_app;

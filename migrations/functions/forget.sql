@@ -4,7 +4,7 @@
 -- the event's settlements. If the caller stops early, a worker finishes.
 -- Nothing is found or written from the flag on: a settlement locks the events that it writes findings of
 -- (findings_wanted, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
--- Lock order: queues before events, as settlements have it.
+-- Lock order: tails, queues, then events.
 
 -- Which of these photos may have findings written, and whether with embeddings. Until the caller's transaction ends,
 -- nobody can switch off the face search of their events or delete them. So whoever does it next sees what was written.
@@ -46,7 +46,10 @@ GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
 CREATE FUNCTION delete_event(p_event bigint, p_actor text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    -- Queues before events, as settlements have it.
+    -- Tails keep out enqueues, which would write what nobody forgets any more. Queues come before events, as
+    -- settlements have it.
+    PERFORM 1 FROM queue_tail t JOIN queue q USING (queue_id)
+    WHERE q.event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE OF t;
     PERFORM 1 FROM queue WHERE event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE;
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;

@@ -5,7 +5,7 @@
 -- Lock order: the worker's lease (KEY SHARE), then its in_flight rows, then accounts in id order, then usage. Taking
 -- in_flight before the account is safe only as long as a claim merely inserts new in_flight rows, and nobody who holds
 -- an account waits for one.
--- A refund is credit too: it resumes the organisation's queues, in the same transaction.
+-- A refund is credit too: it resumes the organisation's queues, in the same transaction, without waiting for them.
 
 -- Closes reservations whose in_flight row is still (job, attempt, p_fence): a commit for a processed photo, a refund
 -- for any other. Every other row is left alone, and is missing from the answer. p_fence is the worker that the
@@ -17,7 +17,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_rows in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[]; v_at timestamptz[]; v_ends timestamptz;
+    v_flights in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[];
+    -- These go together: one element for each account that is locked.
+    v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_month date[]; v_at timestamptz[]; v_ends timestamptz;
 BEGIN
     r_resumed := false;
     -- The fence: a late worker deletes nothing, so it pays nothing.
@@ -25,27 +27,37 @@ BEGIN
         SELECT * FROM unnest(p_jobs, p_attempts) WITH ORDINALITY u (job_id, attempt, n) ORDER BY job_id),
     landed AS (
         DELETE FROM in_flight f USING asked a
-        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id = p_fence
+        -- "+ 0": each row is found by its job, not among all rows of the worker.
+        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = p_fence
         RETURNING f AS flight, f.job_id, f.organisation_id, a.n)
     SELECT array_agg(flight ORDER BY job_id), array_agg(n ORDER BY job_id), array_agg(job_id ORDER BY job_id),
            array_agg(DISTINCT organisation_id)
-    INTO v_rows, v_n, r_settled, v_organisations FROM landed;
+    INTO v_flights, v_n, r_settled, v_organisations FROM landed;
     IF r_settled IS NULL THEN
         r_settled := '{}';
         RETURN;
     END IF;
-    SELECT array_agg(organisation_id), array_agg(greatest(clock(), moved_at)), min(month_ends_at)
-    INTO v_organisations, v_at, v_ends FROM (
-        SELECT organisation_id, moved_at, month_ends_at FROM account WHERE organisation_id = ANY (v_organisations)
-        ORDER BY organisation_id FOR NO KEY UPDATE) a;
-    IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisations, v_at); END IF;
+    FOR v_pass IN 1..2 LOOP
+        SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(month),
+               array_agg(greatest(clock(), moved_at)), min(month_ends_at)
+        INTO v_organisation, v_row, v_entries, v_month, v_at, v_ends
+        FROM (SELECT n FROM unnest(v_organisations) n ORDER BY n) w
+        CROSS JOIN LATERAL (
+            -- From the end, as in claim.sql.
+            SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
+            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE) a;
+        EXIT WHEN v_pass = 2 OR NOT (v_ends <= ANY (v_at));
+        -- Then the accounts are read again: their rows have moved.
+        PERFORM open_months(v_organisation, v_at);
+    END LOOP;
     -- A later statement than the lock, so that it sees the account as it was locked. Usage comes after accounts.
     WITH closed AS MATERIALIZED (
         -- The rows that were deleted, each with what the caller says of it.
         SELECT f.*, p_states[u.n] AS state, p_reasons[u.n] AS reason, p_details[u.n] AS detail
-        FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_rows[u.i]).*) f),
+        FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_flights[u.i]).*) f),
     o AS MATERIALIZED (
-        SELECT * FROM unnest(v_organisations, v_at) AS u (organisation_id, at)),
+        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
+            AS u (organisation_id, row, entries, month, at)),
     told AS (
         INSERT INTO outcome (job_id, queue_id, photo_id, run_id, state, reason, detail, attempt, worker_id, started_at)
         SELECT job_id, queue_id, photo_id, run_id, state, reason, left(detail, 500), attempt, p_by, since FROM closed),
@@ -54,8 +66,8 @@ BEGIN
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
         SELECT c.job_id, 1, CASE WHEN c.state = 'processed' THEN 'commit' ELSE 'refund' END::movement,
                c.organisation_id,
-               a.entries + row_number() OVER (PARTITION BY c.organisation_id ORDER BY c.job_id), 1, p_by, o.at
-        FROM closed c JOIN account a USING (organisation_id) JOIN o USING (organisation_id)),
+               o.entries + row_number() OVER (PARTITION BY c.organisation_id ORDER BY c.job_id), 1, p_by, o.at
+        FROM closed c JOIN o USING (organisation_id)),
     counted AS (
         SELECT organisation_id, count(*) AS n, count(*) FILTER (WHERE state = 'processed') AS earned
         FROM closed GROUP BY organisation_id),
@@ -66,22 +78,37 @@ BEGIN
             available = a.available + (c.n - c.earned),
             entries = a.entries + c.n,
             moved_at = o.at
-        FROM counted c JOIN o USING (organisation_id) WHERE a.organisation_id = c.organisation_id),
-    summed AS (
-        INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, committed, refunded, first_refunded_at,
-            last_refunded_at)
-        SELECT c.run_id, a.month, c.organisation_id, c.queue_id, c.earned, c.back,
-               CASE WHEN c.back > 0 THEN o.at END, CASE WHEN c.back > 0 THEN o.at END
+        FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row),
+    runs AS MATERIALIZED (
+        -- What comes of each run, and its row of this month, if it has one. The account's lock protects it.
+        SELECT c.*, o.month, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, u.row
         FROM (SELECT run_id, organisation_id, queue_id,
                      (count(*) FILTER (WHERE state = 'processed'))::integer AS earned,
                      (count(*) FILTER (WHERE state <> 'processed'))::integer AS back
               FROM closed GROUP BY run_id, organisation_id, queue_id) c
-        JOIN account a USING (organisation_id) JOIN o USING (organisation_id)
-        ON CONFLICT (run_id, month) DO UPDATE SET
-            committed = u.committed + excluded.committed,
-            refunded = u.refunded + excluded.refunded,
-            first_refunded_at = coalesce(u.first_refunded_at, excluded.first_refunded_at),
-            last_refunded_at = coalesce(excluded.last_refunded_at, u.last_refunded_at))
+        JOIN o USING (organisation_id)
+        LEFT JOIN LATERAL (
+            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.month = o.month
+            ORDER BY u.run_id DESC, u.month DESC LIMIT 1) u ON true),
+    summed AS (
+        UPDATE usage u SET
+            committed = u.committed + r.earned,
+            refunded = u.refunded + r.back,
+            first_refunded_at = coalesce(u.first_refunded_at, r.back_at),
+            last_refunded_at = coalesce(r.back_at, u.last_refunded_at)
+        FROM runs r WHERE u.ctid = r.row),
+    begun AS (
+        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, first_refunded_at,
+            last_refunded_at)
+        SELECT run_id, month, organisation_id, queue_id, earned, back, back_at, back_at FROM runs WHERE row IS NULL),
+    tallied AS (
+        -- The account's lock protects this row: a settlement does not lock queues.
+        UPDATE queue_settled s SET committed = s.committed + c.earned, refunded = s.refunded + c.back
+        FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back FROM runs GROUP BY queue_id) c
+        CROSS JOIN LATERAL (
+            SELECT x.ctid AS row FROM queue_settled x WHERE x.queue_id BETWEEN c.queue_id AND c.queue_id
+            ORDER BY x.queue_id DESC LIMIT 1) x
+        WHERE s.ctid = x.row)
     SELECT array_agg(organisation_id) INTO v_back FROM counted WHERE n > earned;
     -- A refund is credit too.
     IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back); END IF;
@@ -102,12 +129,15 @@ END $$;
 GRANT EXECUTE ON FUNCTION settle TO photogate_worker;
 
 -- A worker gives jobs back under their reservations: unstarted ('handed_back'), to be tried again after a delay
--- ('retry'), or because the work itself crashed ('crash'). Returns those that were its own.
+-- ('retry'), or because the work itself crashed ('crash'). Returns those that were its own. A lease that has run out is
+-- no obstacle, as long as nobody has declared the worker dead: see adopt.
 CREATE FUNCTION release(p_worker bigint, p_jobs bigint[], p_attempts integer[], p_ends text[], p_reasons text[],
     p_delays interval[])
 RETURNS SETOF bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    WITH asked AS MATERIALIZED (
+    WITH lease AS MATERIALIZED (
+        SELECT FROM worker WHERE worker_id = p_worker AND gone_at IS NULL FOR KEY SHARE),
+    asked AS MATERIALIZED (
         SELECT * FROM unnest(p_jobs, p_attempts, p_ends, p_reasons, p_delays) u (job_id, attempt, ended, reason, delay)
         ORDER BY job_id),
     given AS (
@@ -117,7 +147,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
             since = f.since,
             retries = f.retries + (a.ended = 'retry')::int,
             crashes = f.crashes + (a.ended = 'crash')::int
-        FROM asked a WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id = p_worker
+        FROM asked a, lease
+        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = p_worker
         RETURNING f.job_id, f.attempt, f.since, a.ended, a.reason)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
     SELECT job_id, attempt, p_worker, since, ended, reason FROM given RETURNING job_id;

@@ -13,10 +13,16 @@ GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
 
 -- Extends the lease. A lease that has run out can still be extended, until another worker has set gone_at. Until then,
 -- the jobs belong to this worker. False: the worker is gone for good.
+-- Workers send five heartbeats in a lease. If more than half a lease has passed since the last one, this worker or the
+-- database was away: see adopt.
 CREATE FUNCTION heartbeat(p_worker bigint, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    UPDATE worker SET lease_until = clock_timestamp() + p_lease WHERE worker_id = p_worker AND gone_at IS NULL;
+    UPDATE worker SET
+        beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 THEN clock_timestamp()
+                           ELSE beats_since END,
+        lease_until = clock_timestamp() + p_lease
+    WHERE worker_id = p_worker AND gone_at IS NULL;
     RETURN FOUND;
 END $$;
 GRANT EXECUTE ON FUNCTION heartbeat TO photogate_worker;
@@ -34,9 +40,11 @@ CREATE FUNCTION hand_back_unknown(p_worker bigint, p_known bigint[]) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_n integer;
 BEGIN
+    PERFORM 1 FROM worker WHERE worker_id = p_worker AND gone_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN RETURN 0; END IF;
     WITH given AS (
         UPDATE in_flight SET worker_id = 0, due_at = clock_timestamp()
-        WHERE worker_id = p_worker AND p_worker <> 0 AND job_id <> ALL (p_known)
+        WHERE worker_id = p_worker AND job_id <> ALL (p_known)
         RETURNING job_id, attempt, since)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
     SELECT job_id, attempt, p_worker, since, 'handed_back', 'answer_lost' FROM given;

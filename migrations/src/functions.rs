@@ -17,7 +17,7 @@ macro_rules! files {
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
     "adopt" "chain" "claim" "enqueue" "events" "forget" "holds" "months" "organisations" "pauses"
-    "reconcile" "settle" "skips" "states" "top_up" "worker"
+    "reconcile" "settle" "skips" "snapshots" "states" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

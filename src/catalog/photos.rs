@@ -194,10 +194,10 @@ pub async fn list(
                           AS processing_reason,
                       max(x.state) FILTER (WHERE x.operation = 'ai_rotation') AS rotation,
                       max(x.reason) FILTER (WHERE x.operation = 'ai_rotation') AS rotation_reason
-               FROM queue q CROSS JOIN LATERAL (
+               FROM queue q JOIN queue_head h USING (queue_id) CROSS JOIN LATERAL (
                    SELECT q.operation, o.reason,
                           photo_state(
-                              job_state(o.state, k.position IS NOT NULL, j.position, q.head),
+                              job_state(o.state, k.position IS NOT NULL, j.position, h.head),
                               q.paused_since IS NOT NULL OR q.held) AS state
                    FROM latest_job(p.photo_id, q.queue_id) j
                    LEFT JOIN outcome o USING (job_id)

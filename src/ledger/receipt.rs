@@ -133,10 +133,11 @@ pub async fn receipt(
     let jobs = sqlx::query!(
         r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation",
                   j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
-                  job_state(o.state, s.position IS NOT NULL, j.position, q.head) AS "state!",
+                  job_state(o.state, s.position IS NOT NULL, j.position, h.head) AS "state!",
                   s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?",
                   o.detail AS "detail?"
-           FROM job j JOIN queue q USING (queue_id) JOIN run r USING (run_id)
+           FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+           JOIN run r USING (run_id)
            LEFT JOIN outcome o USING (job_id)
            LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
            WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2)

@@ -81,12 +81,13 @@ impl Listener {
         self.0.ring();
     }
 
-    /// Waits for a wake-up, until `at_most` has passed, or until stopped.
-    pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) {
+    /// Waits for a wake-up, until `at_most` has passed, or until stopped. Returns true if there was
+    /// a wake-up.
+    pub async fn wait(&self, at_most: Duration, stop: &CancellationToken) -> bool {
         tokio::select! {
-            () = self.0.heard() => {}
-            () = tokio::time::sleep(at_most) => {}
-            () = stop.cancelled() => {}
+            () = self.0.heard() => true,
+            () = tokio::time::sleep(at_most) => false,
+            () = stop.cancelled() => false,
         }
     }
 }

@@ -158,17 +158,18 @@ pub async fn claim(
     .map_err(GateError::from)
 }
 
-/// Returns true if photos wait that can be claimed now.
+/// Returns true if photos wait that can be claimed now, or will be in a moment.
 ///
-/// After an empty claim, true means that other transactions held all the locks. An enqueue, for
-/// example, keeps the lock of its queue until it commits.
+/// After an empty claim, true means that other transactions held the locks: another claim, or an
+/// enqueue that is about to commit.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn is_claimable(db: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM queue q JOIN account a USING (organisation_id)
-                          WHERE q.runnable AND a.available > 0) AS "claimable!""#
+                          WHERE q.runnable AND a.available > 0)
+                  OR EXISTS (SELECT FROM account WHERE resume_due) AS "claimable!""#
     )
     .fetch_one(db)
     .await

@@ -44,7 +44,9 @@ pub async fn totals(
     sqlx::query_as!(
         Totals,
         r#"WITH busy AS MATERIALIZED (
-               SELECT q.*, a.available FROM account a JOIN queue q USING (organisation_id)
+               SELECT q.*, a.available, h.head, t.tail - h.head - h.skipped AS waiting_here
+               FROM account a JOIN queue q USING (organisation_id)
+               JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
                WHERE (q.held OR NOT q.drained)
                  AND ($1::bigint IS NULL OR a.organisation_id = $1)
                  AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)),
@@ -54,25 +56,26 @@ pub async fn totals(
                       / greatest(extract(epoch FROM clock_timestamp() - min(o.settled_at)), 1) AS rate
                FROM (SELECT DISTINCT queue_id FROM in_flight
                      WHERE $1::bigint IS NULL OR organisation_id = $1) f
-               JOIN queue q USING (queue_id)
+               JOIN queue_head h USING (queue_id)
                CROSS JOIN LATERAL (SELECT job_id FROM job j
-                                   WHERE j.queue_id = q.queue_id
-                                     AND j.position <= q.head AND j.position > q.head - 500) j
+                                   WHERE j.queue_id = h.queue_id
+                                     AND j.position <= h.head AND j.position > h.head - 500) j
                CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x
                                    WHERE x.job_id = j.job_id LIMIT 1) o
                WHERE o.settled_at > clock_timestamp() - interval '5 minutes'
                GROUP BY queue_id)
            SELECT count(*) FILTER (WHERE held) AS "held!",
-                  count(*) FILTER (WHERE NOT held AND (paused_since IS NOT NULL OR available = 0))
+                  count(*) FILTER (WHERE NOT held AND waiting_here > 0
+                                     AND (paused_since IS NOT NULL OR available = 0))
                   AS "no_credits!",
-                  count(*) FILTER (WHERE runnable AND available > 0) AS "running!",
-                  coalesce(sum(tail - head - skipped), 0)::bigint AS "waiting!",
+                  count(*) FILTER (WHERE runnable AND waiting_here > 0 AND available > 0) AS "running!",
+                  coalesce(sum(waiting_here), 0)::bigint AS "waiting!",
                   (SELECT coalesce(sum(least(x.claimable, x.available)), 0)::bigint FROM (
-                      SELECT b.available, sum(b.tail - b.head - b.skipped) AS claimable FROM busy b
+                      SELECT b.available, sum(b.waiting_here) AS claimable FROM busy b
                       WHERE NOT b.held GROUP BY b.organisation_id, b.available) x) AS "funded!",
                   (SELECT coalesce(sum(reserved), 0)::bigint FROM account
                    WHERE $1::bigint IS NULL OR organisation_id = $1) AS "in_progress!",
-                  coalesce(sum(tail - head - skipped) FILTER (WHERE held), 0)::bigint
+                  coalesce(sum(waiting_here) FILTER (WHERE held), 0)::bigint
                   AS "waiting_held!",
                   (SELECT coalesce(sum(rate), 0) FROM recent)::float8 AS "rate!",
                   (SELECT min((SELECT r.created_at FROM run r WHERE r.run_id = (

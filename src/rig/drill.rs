@@ -150,7 +150,8 @@ impl Drill {
         loop {
             crew.replace_the_dead()?;
             let open: i64 = sqlx::query_scalar!(
-                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint FROM queue)
+                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
+                           FROM queue_head JOIN queue_tail USING (queue_id))
                           + (SELECT count(*) FROM in_flight) AS "open!""#
             )
             .fetch_one(pool)

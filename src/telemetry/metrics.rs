@@ -53,6 +53,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "photogate_credits",
         "Credits of all organisations, by kind: available, reserved for photos in progress, spent",
     ),
+    (
+        "photogate_oldest_snapshot_seconds",
+        "Age of the oldest snapshot in the database: no old version of a row is removed meanwhile",
+    ),
     ("photogate_http_request_duration_seconds", "Duration of an HTTP request, by status"),
 ];
 
@@ -123,7 +127,21 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "the queues could not be counted"),
         }
+        match oldest_snapshot(&database).await {
+            Ok(seconds) => metrics::gauge!("photogate_oldest_snapshot_seconds").set(seconds),
+            Err(error) => tracing::warn!(%error, "the oldest snapshot could not be found"),
+        }
     }
+}
+
+/// Returns the age of the oldest snapshot in the database, in seconds.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn oldest_snapshot(database: &PgPool) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(r#"SELECT oldest_snapshot_seconds() AS "seconds!""#)
+        .fetch_one(database)
+        .await
 }
 
 fn gauge(name: &'static str, kind: &'static str, value: i64) {

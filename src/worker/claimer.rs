@@ -1,7 +1,10 @@
 //! The claiming task of a worker. It takes photos from the gate, a little ahead of the slots, and
 //! adopts photos that other workers left. It is the only place where photos come in.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sqlx::PgConnection;
 use tokio::{
@@ -22,11 +25,13 @@ use crate::{
 const BATCH_MAX: usize = 1024;
 /// How often a worker looks for photos to adopt.
 const ADOPT_EVERY: Duration = Duration::from_secs(1);
-/// The pause between two claims while other transactions hold all the locks. It is longer than a
-/// claim takes, and shorter than most enqueues.
-const LOCKED_PAUSE: Duration = Duration::from_millis(5);
-/// The pause doubles up to this while a lock stays held. It is far below a poll, because photos
-/// wait that could be claimed.
+/// How often a worker looks for photos that it has in the database and does not know of.
+const DOUBT_EVERY: Duration = Duration::from_secs(120);
+/// The first pause after an empty claim. It is longer than a claim or a small enqueue takes. Each
+/// further empty claim doubles it, up to a poll.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The longest pause while other transactions hold the locks. It is far below a poll, because
+/// photos wait that could be claimed.
 const LOCKED_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A claimed photo that this process has in hand, with the permits that it takes.
@@ -43,15 +48,20 @@ pub(super) struct Claimer {
     shift: Arc<Shift>,
     claimed: mpsc::Sender<Claimed>,
     turn: Turn,
-    locked_pause: Duration,
+    pause: Duration,
 }
 
 impl Claimer {
     /// The photos go to `claimed`, in the order in which they came.
     pub(super) fn new(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Self {
-        let turn =
-            Turn { cursor: OrganisationId(0), adopted: None, suspects: false, unsure_until: None };
-        Self { shift, claimed, turn, locked_pause: LOCKED_PAUSE }
+        let turn = Turn {
+            cursor: OrganisationId(0),
+            adopted: None,
+            suspects: false,
+            unsure_until: None,
+            sure_at: Instant::now(),
+        };
+        Self { shift, claimed, turn, pause: PAUSE }
     }
 
     /// Claims until the worker drains. The only error is a lost lease.
@@ -59,11 +69,9 @@ impl Claimer {
         while let Some(room) = self.room().await {
             let began = Instant::now();
             let taken = self.turn.take(&self.shift, room.num_permits()).await;
-            if !matches!(taken, Ok(Taken::AllLocked)) {
-                self.locked_pause = LOCKED_PAUSE;
-            }
             match taken {
                 Ok(Taken::Photos(batch)) => {
+                    self.pause = PAUSE;
                     metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                     metrics::counter!("photogate_claimed_photos_total")
                         .increment(batch.len() as u64);
@@ -74,25 +82,28 @@ impl Claimer {
                 }
                 Ok(Taken::Nothing) => {
                     drop(room);
-                    self.shift.ear.wait(self.shift.poll, &self.shift.stop.drain).await;
+                    // More may come soon, and the wake-up may be lost. So the first pauses are short.
+                    let rings = self.shift.ear.wait(self.pause, &self.shift.stop.drain).await;
+                    self.pause = if rings { PAUSE } else { self.pause * 2 }.min(self.shift.poll);
                 }
                 Ok(Taken::AllLocked) => {
                     drop(room);
                     metrics::counter!("photogate_claims_locked_out_total").increment(1);
-                    self.pause(self.locked_pause).await;
                     // A lock that is held for long must not cost a claim every few milliseconds.
-                    self.locked_pause = (self.locked_pause * 2).min(LOCKED_PAUSE_MAX);
+                    self.pause = self.pause.min(LOCKED_PAUSE_MAX);
+                    self.sleep(self.pause).await;
+                    self.pause *= 2;
                 }
                 Err(GateError::LeaseLost) => {
                     drop(room);
                     self.extend_lease().await?;
-                    self.pause(self.shift.lease / 10).await;
+                    self.sleep(self.shift.lease / 10).await;
                 }
                 Err(GateError::Database(error)) => {
                     drop(room);
                     tracing::warn!(%error, "a claim failed and will be tried again");
                     self.turn.doubt();
-                    self.pause(self.shift.poll).await;
+                    self.sleep(self.shift.poll).await;
                 }
             }
         }
@@ -155,7 +166,7 @@ impl Claimer {
         }
     }
 
-    async fn pause(&self, most: Duration) {
+    async fn sleep(&self, most: Duration) {
         self.shift.stop.drain.run_until_cancelled(tokio::time::sleep(most)).await;
     }
 }
@@ -181,6 +192,9 @@ struct Turn {
     /// does not know of. A claim whose connection was cut may still wait for a lock, and commit
     /// when it gets the lock.
     unsure_until: Option<Instant>,
+    /// When the photos in the database were last compared with those in hand. They can also differ
+    /// when a standby was promoted that did not have the latest settlements.
+    sure_at: Instant,
 }
 
 impl Turn {
@@ -228,7 +242,10 @@ impl Turn {
         if !is_due && !may_be_suspects {
             return Ok(Vec::new());
         }
-        if self.unsure_until.is_some() {
+        if shift.settle_trouble.swap(false, Ordering::Relaxed) {
+            self.doubt();
+        }
+        if self.unsure_until.is_some() || self.sure_at.elapsed() >= DOUBT_EVERY {
             self.settle_doubts(db, shift).await?;
         }
         let batch = claim::adopt(db, shift.worker, most, suspects, CRASHES_MAX).await?;
@@ -261,9 +278,13 @@ impl Turn {
         let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
         let photos = claim::hand_back_unknown(db, shift.worker, &known).await?;
         if photos > 0 {
-            tracing::warn!(photos, "the answer to a claim was lost; its photos were handed back");
+            tracing::warn!(
+                photos,
+                "the database had photos of this worker that it did not know of; they were handed back"
+            );
         }
         self.unsure_until = self.unsure_until.filter(|until| Instant::now() < *until);
+        self.sure_at = Instant::now();
         Ok(())
     }
 }

@@ -3,7 +3,13 @@
 
 mod statements;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::PgPool;
 use tokio::{
@@ -51,6 +57,9 @@ pub struct Settling {
     /// The signal that the worker must stop now. From then on, the task waits only a few seconds
     /// for an unavailable database.
     pub now: CancellationToken,
+    /// Set when a settlement had trouble. The claiming task then compares the photos that the
+    /// database lists for this worker with those in hand.
+    pub trouble: Arc<AtomicBool>,
 }
 
 impl Settler {
@@ -175,6 +184,7 @@ impl Settling {
                 Err(GateError::Database(error)) => error,
             };
             tracing::warn!(%error, photos = batch.len(), "settling failed and will be tried again");
+            self.trouble.store(true, Ordering::Relaxed);
             if self.now.is_cancelled()
                 && told_to_stop.get_or_insert_with(Instant::now).elapsed() > STOPPING_MAX
             {

@@ -100,11 +100,7 @@ async fn the_tally_sees_each_kind_of_harm() {
              FROM job LIMIT 1",
             |tally| tally.stuck,
         ),
-        (
-            "UPDATE queue SET tail = tail + 1, drained = false, paused_since = now() \
-             WHERE tail > 0",
-            |tally| tally.stranded,
-        ),
+        ("UPDATE queue_tail SET tail = tail + 1 WHERE tail > 0", |tally| tally.stranded),
         ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| {
             tally.late_settles_accepted
         }),

@@ -12,18 +12,25 @@ use crate::support::{
     steps::{Scheduler, Ways, instrument},
 };
 
-const GATE: [&str; 11] = [
+/// The functions that are driven in steps. `enqueue`, `retry` and
+/// `restore_photos` do nothing that others can see before `append_jobs` and `lock_queue` do.
+const GATE: [&str; 16] = [
     "claim",
     "settle",
     "close_reservations",
     "top_up",
-    "enqueue",
     "append_jobs",
     "hold_queue",
     "lift_hold",
     "resume_queues",
     "pause_queues",
     "skip_photos",
+    "lock_queue",
+    "delete_event",
+    "adopt",
+    "retire_worker",
+    "hand_back_unknown",
+    "heartbeat",
 ];
 
 /// What a transaction does.
@@ -42,6 +49,35 @@ enum Act {
     Lift,
     /// Takes a waiting photo out.
     Skip,
+    /// Puts back the photo that was skipped before.
+    Restore,
+    /// Queues the photo again that failed before.
+    Retry,
+    /// Queues the same new photo as every other of its kind.
+    EnqueueSame,
+    /// Holds both queues of the event, in one transaction.
+    HoldBoth,
+    Delete,
+    /// Declares the other worker dead, and takes over its photo.
+    Adopt,
+    /// The other worker fails the photo that it has, if it still may.
+    RefundOfOther,
+    /// The other worker hands its photo back.
+    Release,
+    /// The other worker leaves.
+    Retire,
+    /// The other worker extends its lease.
+    Heartbeat,
+}
+
+impl Act {
+    /// True if another worker has the photo in flight, and is late.
+    fn has_other(self) -> bool {
+        matches!(
+            self,
+            Self::Adopt | Self::RefundOfOther | Self::Release | Self::Retire | Self::Heartbeat
+        )
+    }
 }
 
 /// How the queue stands before.
@@ -64,6 +100,8 @@ struct Scene<'a> {
     app: &'a App,
     /// Whose claims and refunds are interleaved.
     hand: &'a Hand<'a>,
+    /// Who has the photo in flight.
+    other: WorkerId,
     organisation: OrganisationId,
     event: EventId,
     holds: Vec<i64>,
@@ -77,7 +115,7 @@ impl<'a> Scene<'a> {
         app: &'a App,
         hand: &'a Hand<'a>,
         organisation: OrganisationId,
-        before: Before,
+        (before, acts): (Before, &[Act]),
         number: i64,
     ) -> Self {
         let credits = if matches!(before, Before::Paused | Before::PausedAndHeld) { 1 } else { 2 };
@@ -88,48 +126,103 @@ impl<'a> Scene<'a> {
         let event = app.an_event_of(organisation).await;
         let waiting = if before == Before::Drained { 1 } else { 3 };
         app.queue(event, "ok", waiting).await;
-        let taken = claim(app, hand.worker, organisation, 1).await;
+        if acts.contains(&Act::Retry) {
+            let failed = hand.claim_one().await;
+            assert!(hand.fail(failed).await);
+        }
+        if acts.contains(&Act::Restore) {
+            let skip = Self::skip_of(event);
+            sqlx::query(sqlx::AssertSqlSafe(skip)).execute(&mut *app.db().await).await.unwrap();
+        }
+        let mut other = hand.worker;
+        if acts.iter().any(|act| act.has_other()) {
+            other = app.a_worker().await.worker;
+        }
+        let taken = claim(app, other, organisation, 1).await;
         assert_eq!(taken.len(), 1);
         let in_flight = (taken[0].0, 1);
+        if other != hand.worker {
+            app.let_the_lease_run_out(other).await;
+        }
         let mut holds = Vec::new();
         if matches!(before, Before::Held | Before::PausedAndHeld) {
             holds.push(app.hold(event, "ops").await.0);
         }
-        Self { app, hand, organisation, event, holds, in_flight, number }
+        Self { app, hand, other, organisation, event, holds, in_flight, number }
+    }
+
+    fn skip_of(event: EventId) -> String {
+        format!(
+            "SELECT skip_photos({event}, 'photo_processing', (SELECT array_agg(photo_id) \
+             FROM photo WHERE event_id = {event} AND key = 'rehearsal/ok/3'), 'anna')"
+        )
+    }
+
+    /// The photo that failed before, or that was skipped.
+    fn photo(&self, number: usize) -> String {
+        format!(
+            "(SELECT array_agg(photo_id) FROM photo WHERE event_id = {} \
+             AND key = 'rehearsal/ok/{number}')",
+            self.event
+        )
     }
 
     fn call(&self, act: Act, nth: usize) -> String {
         let Self { organisation, event, number, .. } = self;
         let (worker, after) = (self.hand.worker, organisation.0 - 1);
+        let (other, (job, attempt)) = (self.other, self.in_flight);
         match act {
             Act::Claim => format!("SELECT count(*) FROM claim({worker}, 1, {after}, false)"),
             Act::TopUp => format!(
                 "SELECT top_up({organisation}, 'admin_grant', 5, 'anna', '', 'way-{number}-{nth}')"
             ),
             // Refused when somebody was faster: then it changes nothing.
-            Act::Adjust => format!(
-                "DO $$ BEGIN PERFORM top_up({organisation}, 'adjustment', -1, 'anna', '', \
-                 'way-{number}-{nth}'); EXCEPTION WHEN SQLSTATE 'PG004' THEN NULL; END $$"
-            ),
+            Act::Adjust => unless_refused(&format!(
+                "top_up({organisation}, 'adjustment', -1, 'anna', '', 'way-{number}-{nth}')"
+            )),
             Act::Refund => format!(
-                "SELECT settle({worker}, ARRAY[{}], ARRAY[{}], '{{failed}}', '{{corrupt}}', \
-                 '{{x}}')",
-                self.in_flight.0, self.in_flight.1
+                "SELECT settle({worker}, ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', \
+                 '{{corrupt}}', '{{x}}')"
             ),
-            Act::Enqueue => format!(
-                "SELECT enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', \
+            Act::RefundOfOther => unless_refused(&format!(
+                "settle({other}, ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', '{{corrupt}}', \
+                 '{{x}}')"
+            )),
+            Act::Release => unless_refused(&format!(
+                "turnstile(), release({other}, ARRAY[{job}], ARRAY[{attempt}], \
+                 '{{handed_back}}', '{{NULL}}', '{{0}}')"
+            )),
+            Act::Adopt => format!("SELECT count(*) FROM adopt({worker}, 8, 8, 3::smallint)"),
+            Act::Retire => format!("SELECT retire_worker({other})"),
+            Act::Heartbeat => format!("SELECT heartbeat({other}, '5 min')"),
+            Act::Enqueue => unless_refused(&format!(
+                "enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', \
                  ARRAY[gen_random_uuid()], 'anna')"
+            )),
+            Act::EnqueueSame => unless_refused(&format!(
+                "enqueue({event}, 'photo_processing', '{{rehearsal/ok/same}}', \
+                 ARRAY[gen_random_uuid()], 'anna')"
+            )),
+            Act::Retry => unless_refused(&format!(
+                "retry({event}, 'photo_processing', {}, 'anna')",
+                self.photo(1)
+            )),
+            Act::Restore => unless_refused(&format!(
+                "restore_photos({event}, 'photo_processing', {}, 'anna')",
+                self.photo(3)
+            )),
+            Act::HoldBoth => format!(
+                "SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL), \
+                 hold_queue({event}, 'ai_rotation', 'anna', '', NULL)"
             ),
+            Act::Delete => format!("SELECT delete_event({event}, 'anna')"),
             Act::Hold => {
                 format!("SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL)")
             }
             Act::Lift => {
                 format!("SELECT lift_hold({}, 'ops')", self.holds.first().copied().unwrap_or(0))
             }
-            Act::Skip => format!(
-                "SELECT skip_photos({event}, 'photo_processing', (SELECT array_agg(photo_id) \
-                 FROM photo WHERE event_id = {event} AND key = 'rehearsal/ok/3'), 'anna')"
-            ),
+            Act::Skip => Self::skip_of(*event),
         }
     }
 
@@ -137,11 +230,13 @@ impl<'a> Scene<'a> {
     async fn check(self, way: &str) {
         let app = self.app;
         let state = async || {
-            sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64)>(
-                "SELECT a.available, a.reserved, q.tail - q.head - q.skipped, q.drained, \
+            sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64, bool)>(
+                "SELECT a.available, a.reserved, t.tail - h.head - h.skipped, q.drained, \
                  q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h \
-                 WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)
-                 FROM queue q JOIN account a USING (organisation_id) WHERE q.event_id = $1 \
+                 WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL), a.resume_due
+                 FROM queue q JOIN account a USING (organisation_id) \
+                 JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) \
+                 WHERE q.event_id = $1 \
                      AND q.operation = 'photo_processing'",
             )
             .bind(self.event.0)
@@ -149,10 +244,10 @@ impl<'a> Scene<'a> {
             .await
             .unwrap()
         };
-        let (available, reserved, waiting, drained, paused, held, holds) = state().await;
+        let (available, reserved, waiting, drained, paused, held, holds, due) = state().await;
         assert_eq!(held, holds > 0, "{way}: held exactly while a hold stands");
-        assert!(!paused || available == 0, "{way}: paused with {available} credits");
-        assert_eq!(drained, waiting == 0, "{way}: drained exactly when nothing waits");
+        assert!(!paused || available == 0 || due, "{way}: paused with {available} credits");
+        assert!(!drained || waiting == 0, "{way}: drained although {waiting} wait");
         let in_flight: i64 =
             sqlx::query_scalar("SELECT count(*) FROM in_flight WHERE organisation_id = $1")
                 .bind(self.organisation.0)
@@ -169,6 +264,9 @@ impl<'a> Scene<'a> {
             may_run,
             "{way}: {available} available, {waiting} wait, {holds} holds, paused {paused}"
         );
+        if app.is_deleted(self.event).await {
+            return;
+        }
         // And with the holds lifted and credit, everything that waits.
         for hold in
             photogate::queue::holds::standing(&mut *app.db().await, self.event, None).await.unwrap()
@@ -182,7 +280,32 @@ impl<'a> Scene<'a> {
             waiting,
             "{way}: everything runs in the end"
         );
+        // The claim that finds nothing more marks the queue.
+        assert!(claim(app, self.hand.worker, self.organisation, 64).await.is_empty());
+        let (.., drained, paused, _, _, due) = state().await;
+        assert!(drained && !paused && !due, "{way}: drained {drained}, paused {paused}, due {due}");
+        // Nobody has what is not known to be in hand: it can be adopted, once, by the living.
+        sqlx::query("SELECT adopt($1, 100, 100, 9::smallint)")
+            .bind(self.hand.worker.0)
+            .execute(&mut *app.db().await)
+            .await
+            .unwrap();
+        let lost = app
+            .count(
+                "SELECT count(*) FROM in_flight f JOIN worker w USING (worker_id) \
+                    WHERE w.gone_at IS NOT NULL",
+            )
+            .await;
+        assert_eq!(lost, 0, "{way}: a worker that is gone has photos");
     }
+}
+
+/// A call that may be refused: then it changes nothing.
+fn unless_refused(call: &str) -> String {
+    format!(
+        "DO $$ BEGIN PERFORM {call}; \
+         EXCEPTION WHEN SQLSTATE 'PG001' OR SQLSTATE 'PG002' OR SQLSTATE 'PG004' THEN NULL; END $$"
+    )
 }
 
 async fn claim(
@@ -212,7 +335,7 @@ async fn every_way(
     let mut gone = 0;
     let organisation = app.an_organisation_with(0).await;
     loop {
-        let scene = Scene::set(app, hand, organisation, before, gone).await;
+        let scene = Scene::set(app, hand, organisation, (before, acts), gone).await;
         let calls: Vec<_> =
             acts.iter().enumerate().map(|(nth, act)| scene.call(*act, nth)).collect();
         scheduler.run(&calls, |at, of| ways.choose(at, of)).await;
@@ -224,9 +347,17 @@ async fn every_way(
     }
 }
 
+/// Among workers whose leases are good, the check of a lease has no effect on others.
+const LEASE_CHECK: [&str; 1] =
+    ["AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE"];
+
 async fn an_app_in_steps() -> (App, Scheduler) {
+    an_app_in_steps_but(&LEASE_CHECK).await
+}
+
+async fn an_app_in_steps_but(alone: &[&str]) -> (App, Scheduler) {
     let app = App::new().await;
-    instrument(&app.owner, &GATE).await;
+    instrument(&app.owner, &GATE, alone).await;
     // Connections know of the database's settings from when they begin.
     let app = app.reconnected().await;
     let scheduler = Scheduler::new(&app.owner).await;
@@ -235,10 +366,13 @@ async fn an_app_in_steps() -> (App, Scheduler) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
-    use Act::{Adjust, Claim, Enqueue, Hold, Lift, Refund, Skip, TopUp};
+    use Act::{
+        Adjust, Claim, Delete, Enqueue, EnqueueSame, Hold, HoldBoth, Lift, Refund, Restore, Retry,
+        Skip, TopUp,
+    };
     use Before::{Drained, Held, Paused, PausedAndHeld, Running};
     let (app, mut scheduler) = an_app_in_steps().await;
-    let pairs: [(Act, Act, &[Before]); 26] = [
+    let pairs: [(Act, Act, &[Before]); 41] = [
         (Claim, Claim, &[Running]),
         (Claim, TopUp, &[Running, Paused]),
         (Claim, Adjust, &[Running]),
@@ -265,12 +399,29 @@ async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
         (Enqueue, Hold, &[Drained]),
         (Hold, Lift, &[Held]),
         (Lift, Lift, &[Held]),
+        (Claim, HoldBoth, &[Running]),
+        (Claim, Delete, &[Running]),
+        (Claim, Restore, &[Running]),
+        (Claim, Retry, &[Running]),
+        (EnqueueSame, EnqueueSame, &[Running, Drained]),
+        (Enqueue, Delete, &[Running, Drained]),
+        (Enqueue, Restore, &[Running]),
+        (Enqueue, Retry, &[Running]),
+        (Retry, Retry, &[Running]),
+        (Restore, Restore, &[Running]),
+        (Restore, Skip, &[Running]),
+        (Hold, Delete, &[Running]),
+        (HoldBoth, Delete, &[Running]),
+        (HoldBoth, HoldBoth, &[Running]),
+        (Refund, Delete, &[Paused]),
     ];
     let (mut ways, mut combinations) = (0, 0);
     for (one, other, befores) in pairs {
         for before in befores {
             let hand = app.a_worker().await;
-            ways += every_way(&app, &mut scheduler, &hand, *before, &[one, other]).await;
+            let of_pair = every_way(&app, &mut scheduler, &hand, *before, &[one, other]).await;
+            eprintln!("{one:?} and {other:?}, {before:?}: {of_pair} interleavings");
+            ways += of_pair;
             combinations += 1;
         }
     }
@@ -294,6 +445,24 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
 
     assert!(ways > 2, "{ways} interleavings of three");
     eprintln!("three at once: {ways} interleavings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_interleaving_with_a_late_worker_loses_a_photo_or_pays_twice() {
+    use Act::{Adopt, Claim, Heartbeat, RefundOfOther, Release, Retire, TopUp};
+    let (app, mut scheduler) = an_app_in_steps_but(&[]).await;
+    let acts = [RefundOfOther, Release, Retire, Heartbeat, Claim, TopUp];
+    let mut ways = 0;
+    for act in acts {
+        let hand = app.a_worker().await;
+        ways += every_way(&app, &mut scheduler, &hand, Before::Running, &[Adopt, act]).await;
+    }
+    for (one, other) in [(Retire, RefundOfOther), (Retire, Release), (Heartbeat, RefundOfOther)] {
+        let hand = app.a_worker().await;
+        ways += every_way(&app, &mut scheduler, &hand, Before::Running, &[one, other]).await;
+    }
+    assert!(ways > acts.len(), "{ways} interleavings");
+    eprintln!("late workers: {ways} interleavings");
 }
 
 /// The race as it was found, put back: the scheduler must find it, or it would find nothing.
@@ -328,7 +497,7 @@ async fn the_race_that_was_found_is_found_again_when_the_resume_reads_an_old_sna
          END $$",
     )
     .await;
-    instrument(&app.owner, &GATE).await;
+    instrument(&app.owner, &GATE, &LEASE_CHECK).await;
     let mut scheduler = Scheduler::new(&app.owner).await;
     let hand = app.a_worker().await;
 

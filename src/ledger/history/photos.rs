@@ -39,9 +39,9 @@ pub async fn photos_of_run(
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
-                  job_state(o.state, s.position IS NOT NULL, j.position, q.head) AS "state!",
+                  job_state(o.state, s.position IS NOT NULL, j.position, h.head) AS "state!",
                   o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
-           FROM run r JOIN queue q USING (queue_id)
+           FROM run r JOIN queue_head h USING (queue_id)
            JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
                      AND j.position < r.first_position + r.queued AND j.position > $2
            JOIN photo p USING (photo_id)

@@ -43,12 +43,13 @@ pub(super) async fn incremental(
         tx,
         checks,
         "paused_means_no_credit",
-        "a queue is paused only while its organisation has no credits available",
+        "a queue is paused only while its organisation has no credits available, or a claim is to \
+         resume it",
         "SELECT q.organisation_id,
                 format('event %s, %s: paused since %s, %s available',
                        q.event_id, q.operation, q.paused_since, a.available)
          FROM queue q JOIN account a USING (organisation_id)
-         WHERE q.paused_since IS NOT NULL AND a.available > 0"
+         WHERE q.paused_since IS NOT NULL AND a.available > 0 AND NOT a.resume_due"
     );
     check!(
         tx,

@@ -36,28 +36,59 @@ pub(super) async fn work(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx
          no job after it is in flight or settled; positions have no gap",
         "SELECT q.organisation_id,
                 format('queue %s, position %s, head %s: in flight %s, outcome %s, skipped %s',
-                       q.queue_id, j.position, q.head, f.job_id IS NOT NULL, o.state,
+                       q.queue_id, j.position, h.head, f.job_id IS NOT NULL, o.state,
                        s.position IS NOT NULL)
-         FROM job j JOIN queue q USING (queue_id) LEFT JOIN in_flight f USING (job_id)
+         FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+         LEFT JOIN in_flight f USING (job_id)
          LEFT JOIN outcome o USING (job_id)
          LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
          WHERE (f.job_id IS NOT NULL)::int + (o.job_id IS NOT NULL)::int
-               + (s.position IS NOT NULL AND j.position <= q.head)::int
-               <> (j.position <= q.head)::int
+               + (s.position IS NOT NULL AND j.position <= h.head)::int
+               <> (j.position <= h.head)::int
          UNION ALL
          SELECT q.organisation_id,
-                format('queue %s has %s jobs and ends at %s', q.queue_id, count(j.position), q.tail)
-         FROM queue q LEFT JOIN job j USING (queue_id)
-         GROUP BY q.queue_id HAVING q.tail <> count(j.position)"
+                format('queue %s has %s jobs and ends at %s', q.queue_id, count(j.position), t.tail)
+         FROM queue q LEFT JOIN queue_tail t USING (queue_id) LEFT JOIN job j USING (queue_id)
+         GROUP BY q.queue_id, t.tail HAVING t.tail IS DISTINCT FROM count(j.position)"
+    );
+    check!(
+        tx,
+        checks,
+        "drained_is_empty",
+        "nothing waits in a drained queue, and no queue's head is after its tail",
+        "SELECT q.organisation_id,
+                format('queue %s: drained %s, head %s, tail %s, skipped %s',
+                       q.queue_id, q.drained, h.head, t.tail, h.skipped)
+         FROM queue q LEFT JOIN queue_head h USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
+         WHERE coalesce(t.tail - h.head - h.skipped < 0 OR (q.drained AND h.head <> t.tail), true)"
+    );
+    check!(
+        tx,
+        checks,
+        "queues_count_their_photos",
+        "a queue's counts of claimed, processed and refunded photos are the sums over its runs",
+        "SELECT q.organisation_id,
+                format('queue %s: claimed %s, committed %s, refunded %s; its runs: %s, %s, %s',
+                       q.queue_id, h.claimed, s.committed, s.refunded,
+                       u.claimed, u.committed, u.refunded)
+         FROM queue q LEFT JOIN queue_head h USING (queue_id)
+         LEFT JOIN queue_settled s USING (queue_id) LEFT JOIN (
+             SELECT queue_id, sum(claimed) AS claimed, sum(committed) AS committed,
+                    sum(refunded) AS refunded
+             FROM usage GROUP BY queue_id) u USING (queue_id)
+         WHERE (h.claimed, s.committed, s.refunded)
+               IS DISTINCT FROM (coalesce(u.claimed, 0)::bigint, coalesce(u.committed, 0)::bigint,
+                                 coalesce(u.refunded, 0)::bigint)"
     );
     check!(
         tx,
         checks,
         "skipped_is_counted",
         "a queue's count of skipped photos is the number of skips after its head",
-        "SELECT q.organisation_id, format('queue %s says %s', q.queue_id, q.skipped) FROM queue q
-         WHERE q.skipped <> (
-             SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id AND s.position > q.head)"
+        "SELECT q.organisation_id, format('queue %s says %s', q.queue_id, h.skipped)
+         FROM queue q JOIN queue_head h USING (queue_id)
+         WHERE h.skipped <> (
+             SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id AND s.position > h.head)"
     );
     Ok(())
 }

@@ -76,7 +76,7 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
     let places = sqlx::query!(
         r#"SELECT key AS "key!", queue_id AS "queue!" FROM (
                SELECT q.queue_id, CASE $4
-                          WHEN 'waiting' THEN q.head - q.tail + q.skipped
+                          WHEN 'waiting' THEN -s.waiting
                           WHEN 'since' THEN coalesce(extract(epoch FROM CASE s.rank
                               WHEN 0 THEN q.paused_since
                               WHEN 1 THEN (SELECT min(since) FROM hold
@@ -84,13 +84,17 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                               END)::bigint, 1::bigint << 40)
                           ELSE s.rank END AS key
                FROM account a JOIN queue q USING (organisation_id)
-               CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 1 WHEN q.drained THEN 3
+               -- Only for the few queues that are not drained.
+               CROSS JOIN LATERAL (SELECT CASE WHEN q.drained THEN 0 ELSE (
+                   SELECT t.tail - h.head - h.skipped FROM queue_head h JOIN queue_tail t USING (queue_id)
+                   WHERE h.queue_id = q.queue_id) END AS waiting) n
+               CROSS JOIN LATERAL (SELECT n.waiting, CASE WHEN q.held THEN 1 WHEN n.waiting = 0 THEN 3
                                                WHEN q.paused_since IS NOT NULL OR a.available = 0 THEN 0
                                                ELSE 2 END AS rank) s
                WHERE ($1::bigint IS NULL OR a.organisation_id = $1)
                  AND ($3::int IS NULL OR s.rank = $3)
                  AND ($8::bigint IS NULL OR q.event_id = $8)
-                 AND ((q.held OR NOT q.drained) OR NOT $9::boolean)
+                 AND ((q.held OR n.waiting > 0) OR NOT $9::boolean)
                  -- Subqueries, not joins: each is read once, and the planner estimates joins badly.
                  AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)
                  AND ($2::text IS NULL OR q.event_id IN (

@@ -26,27 +26,25 @@ pub(super) async fn read(
                   q.organisation_id AS "organisation: _",
                   o.name AS organisation_name, q.operation AS "operation: _",
                   c.state AS "state!: _",
-                  CASE c.state WHEN 'held' THEN h.since
+                  CASE c.state WHEN 'held' THEN d.since
                                WHEN 'no_credits' THEN q.paused_since END AS since,
-                  h.hold_id AS "hold?: _", h.owner AS "owner?", h.note AS "note?",
-                  h.until AS "until?",
-                  q.tail - q.head - q.skipped AS "waiting!",
-                  least(q.tail - q.head - q.skipped, a.available) AS "funded!",
-                  u.claimed - u.committed - u.refunded AS "in_progress!",
+                  d.hold_id AS "hold?: _", d.owner AS "owner?", d.note AS "note?",
+                  d.until AS "until?",
+                  t.tail - h.head - h.skipped AS "waiting!",
+                  least(t.tail - h.head - h.skipped, a.available) AS "funded!",
+                  h.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
-                       THEN least(q.tail - q.head - q.skipped, a.available) / s.rate END AS eta_seconds
-           FROM queue q JOIN event e USING (event_id)
+                       THEN least(t.tail - h.head - h.skipped, a.available) / s.rate END AS eta_seconds
+           FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+           JOIN queue_settled u USING (queue_id)
+           JOIN event e USING (event_id)
            JOIN organisation o ON o.organisation_id = q.organisation_id
            JOIN account a ON a.organisation_id = q.organisation_id
-           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN q.drained THEN 'idle'
+           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN t.tail = h.head + h.skipped THEN 'idle'
                                            WHEN q.paused_since IS NOT NULL OR a.available = 0
                                            THEN 'no_credits' ELSE 'running' END AS state) c
-           CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed,
-                                      coalesce(sum(committed), 0) AS committed,
-                                      coalesce(sum(refunded), 0) AS refunded
-                               FROM usage WHERE usage.queue_id = q.queue_id) u
            -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
            CROSS JOIN LATERAL (SELECT CASE
                WHEN u.refunded = 0 THEN 0
@@ -59,10 +57,10 @@ pub(super) async fn read(
                END AS failed) f
            LEFT JOIN LATERAL (SELECT * FROM hold
                               WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
-                              ORDER BY since LIMIT 1) h ON true
+                              ORDER BY since LIMIT 1) d ON true
            -- These lookups have a LIMIT. As joins, they would be planned over all jobs, runs and outcomes.
            CROSS JOIN LATERAL (SELECT (SELECT r.created_at FROM run r WHERE r.run_id = (
-               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > q.head
+               SELECT j.run_id FROM job j WHERE j.queue_id = q.queue_id AND j.position > h.head
                ORDER BY j.position LIMIT 1)) AS since) w
            -- The rate comes from the last 200 claimed photos.
            LEFT JOIN LATERAL (
@@ -72,7 +70,7 @@ pub(super) async fn read(
                CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o
                                    WHERE o.job_id = j.job_id LIMIT 1) x
                WHERE j.queue_id = q.queue_id
-                 AND j.position <= q.head AND j.position > q.head - 200
+                 AND j.position <= h.head AND j.position > h.head - 200
                  AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
            WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2)
            ORDER BY q.queue_id"#,

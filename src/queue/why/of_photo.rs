@@ -23,13 +23,14 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
         r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!",
                   o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
                   k.actor AS "skipped_by?", k.at AS "skipped_at?",
-                  greatest(j.position - q.head - 1, 0) AS "ahead!",
-                  j.position <= q.head AS "claimed!",
+                  greatest(j.position - h.head - 1, 0) AS "ahead!",
+                  j.position <= h.head AS "claimed!",
                   f.since AS "since?", f.due_at AS "due_at?", f.retries AS "retries?",
                   w.name AS "worker?",
                   (SELECT t.reason FROM attempt t WHERE t.job_id = j.job_id
                    ORDER BY t.number DESC LIMIT 1) AS last_reason
-           FROM job j JOIN queue q USING (queue_id) LEFT JOIN outcome o USING (job_id)
+           FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+           LEFT JOIN outcome o USING (job_id)
            LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
            LEFT JOIN in_flight f ON f.job_id = j.job_id
            LEFT JOIN worker w ON w.worker_id = f.worker_id AND f.worker_id <> 0

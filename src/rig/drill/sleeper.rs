@@ -63,8 +63,13 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let books =
-        Settling { pool: pool.clone(), worker, lease: LEASE, now: CancellationToken::new() };
+    let books = Settling {
+        pool: pool.clone(),
+        worker,
+        lease: LEASE,
+        now: CancellationToken::new(),
+        trouble: Arc::default(),
+    };
     let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
     let mut late = Late::default();
     for reservation in claimed {

@@ -104,7 +104,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
                   (SELECT count(*) FROM in_flight) AS "stuck!",
                   -- At this point everything is paid for, and nothing is held.
                   (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
-                   FROM queue) AS "stranded!",
+                   FROM queue_head JOIN queue_tail USING (queue_id)) AS "stranded!",
                   (SELECT count(*) FILTER (WHERE violations > 0)
                           + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int
                    FROM reconciliation) AS "alarms!""#

@@ -340,13 +340,18 @@ impl App {
         let lease = Duration::from_secs(300);
         let worker =
             claim::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
-        let books =
-            Settling { pool: self.pool.clone(), worker, lease, now: CancellationToken::new() };
+        let books = Settling {
+            pool: self.pool.clone(),
+            worker,
+            lease,
+            now: CancellationToken::new(),
+            trouble: Arc::default(),
+        };
         let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
         Hand { app: self, worker, settler }
     }
 
-    /// Locks an event's queues, as an enqueue does until it has committed; the caller rolls back.
+    /// Locks an event's queues, as a hold does until it has committed; the caller rolls back.
     pub async fn another_holds_the_queue_of(&self, event: EventId) -> PgConnection {
         let mut db = self.as_owner().await;
         sqlx::raw_sql("BEGIN").execute(&mut db).await.expect("it begins");
@@ -364,6 +369,11 @@ impl App {
                     WHERE worker_id = $1";
         let mut owner = self.as_owner().await;
         sqlx::query(late).bind(worker.0).execute(&mut owner).await.expect("it runs out");
+        // The others have been there for long enough to declare it dead.
+        self.owner_runs(
+            "UPDATE photogate.worker SET beats_since = started_at - interval '1 minute'",
+        )
+        .await;
     }
 
     /// The writes that people and programs can ask for.
@@ -431,6 +441,10 @@ impl App {
     }
 
     /// The first of its photos, by key.
+    pub async fn is_deleted(&self, event: EventId) -> bool {
+        events::find(&mut *self.db().await, event).await.expect("it answers").is_none()
+    }
+
     pub async fn photo_of(&self, event: EventId) -> PhotoId {
         let filter = photos::Filter { most: 1, ..photos::Filter::default() };
         photos::list(&mut *self.db().await, event, filter).await.expect("they are listed")[0].id
@@ -555,8 +569,13 @@ pub struct Hand<'a> {
 }
 
 impl Hand<'_> {
+    /// Claims, as a worker does: a first claim may only find and mark a queue that is empty.
     pub async fn claim(&self, most: usize) -> Vec<Reservation> {
-        self.try_claim(most).await.expect("it claims")
+        let claimed = self.try_claim(most).await.expect("it claims");
+        if claimed.is_empty() {
+            return self.try_claim(most).await.expect("it claims");
+        }
+        claimed
     }
 
     /// Claims the one photo that must be there.

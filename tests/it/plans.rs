@@ -1,0 +1,213 @@
+//! How many rows the gate's statements read. The number must not depend on what PostgreSQL's
+//! statistics say, nor on how much there was before. Rows are counted, not time.
+
+use std::collections::HashMap;
+
+use photogate::{
+    ids::{EventId, Operation, OrganisationId},
+    queue::{claim, enqueue, skips, status},
+    telemetry::metrics,
+};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+
+use crate::support::App;
+
+/// A transaction whose reads are counted.
+struct Counted<'a> {
+    tx: Transaction<'a, Postgres>,
+    before: HashMap<String, i64>,
+}
+
+impl<'a> Counted<'a> {
+    async fn begin(db: &'a mut PgConnection) -> Self {
+        let mut tx = db.begin().await.unwrap();
+        let before = rows_read(&mut tx).await;
+        Self { tx, before }
+    }
+
+    /// The rows of a table that the transaction has read so far.
+    async fn rows_of(&mut self, table: &str) -> i64 {
+        let now = rows_read(&mut self.tx).await;
+        now.get(table).unwrap_or(&0) - self.before.get(table).unwrap_or(&0)
+    }
+}
+
+/// The rows of each table that this connection has read, since PostgreSQL last collected them.
+async fn rows_read(db: &mut PgConnection) -> HashMap<String, i64> {
+    let rows = sqlx::query_as(
+        "SELECT relname::text, seq_tup_read + coalesce(idx_tup_fetch, 0)
+         FROM pg_stat_xact_user_tables WHERE schemaname = 'photogate'",
+    );
+    rows.fetch_all(db).await.unwrap().into_iter().collect()
+}
+
+fn keys(name: &str, photos: usize) -> Vec<String> {
+    (0..photos).map(|n| format!("{name}/{n}")).collect()
+}
+
+async fn queue(db: &mut PgConnection, event: EventId, name: &str, photos: usize) {
+    let jobs = enqueue::jobs(&keys(name, photos)).unwrap();
+    let operation = Operation::PhotoProcessing;
+    enqueue::enqueue(db, event, operation, &jobs, "anna").await.unwrap();
+}
+
+/// So many jobs that the index by photo is one level deeper than the one by queue. With statistics
+/// that know of two queues, PostgreSQL takes the other index for a third queue.
+async fn two_old_events(app: &App, organisation: OrganisationId) {
+    for _ in 0..2 {
+        let old = app.an_event_of(organisation).await;
+        for part in 0..3 {
+            queue(&mut *app.db().await, old, &format!("old/{part}"), 10_000).await;
+        }
+    }
+    app.owner_runs("ANALYZE photogate.job; ANALYZE photogate.photo; ANALYZE photogate.queue").await;
+}
+
+/// Found: with statistics of few queues, each photo of a new event read the event's whole queue.
+#[tokio::test]
+async fn an_enqueue_reads_few_jobs_for_each_photo_whatever_the_statistics_say() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    two_old_events(&app, organisation).await;
+    // New connections have no plans yet.
+    let app = app.reconnected().await;
+    let event = app.an_event_of(organisation).await;
+    for part in ["a", "b"] {
+        queue(&mut *app.db().await, event, part, 2_000).await;
+    }
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    queue(&mut counted.tx, event, "c", 1_000).await;
+    queue(&mut counted.tx, event, "a", 1_000).await;
+    let jobs = enqueue::jobs(&keys("b", 1_000)).unwrap();
+    enqueue::plan(&mut counted.tx, event, Operation::PhotoProcessing, &jobs).await.unwrap();
+
+    let read = counted.rows_of("job").await;
+    assert!(read <= 3 * 3_000, "{read} jobs were read for 3,000 photos");
+    let read = counted.rows_of("photo").await;
+    assert!(read <= 3 * 3_000, "{read} photos were read for 3,000 photos");
+}
+
+#[tokio::test]
+async fn skip_and_retry_read_few_rows_for_each_photo_whatever_the_statistics_say() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    two_old_events(&app, organisation).await;
+    // New connections have no plans yet.
+    let app = app.reconnected().await;
+    let event = app.an_event_of(organisation).await;
+    queue(&mut *app.db().await, event, "a", 5_000).await;
+    let photos: Vec<_> =
+        sqlx::query_scalar("SELECT photo_id FROM photo WHERE event_id = $1 LIMIT 500")
+            .bind(event.0)
+            .fetch_all(&mut *app.db().await)
+            .await
+            .unwrap();
+    let photos: Vec<_> = photos.into_iter().map(photogate::ids::PhotoId).collect();
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    let operation = Operation::PhotoProcessing;
+    skips::skip(&mut counted.tx, event, operation, &photos, "anna").await.unwrap();
+    photogate::queue::retry::retry(&mut counted.tx, event, operation, &photos, "anna")
+        .await
+        .unwrap();
+
+    for table in ["job", "photo"] {
+        let read = counted.rows_of(table).await;
+        assert!(read <= 4 * 500, "{read} rows of {table} were read for 500 photos");
+    }
+}
+
+/// Found: one photo that is skipped made a claim read all skips that were ever made.
+#[tokio::test]
+async fn a_claim_reads_the_skips_of_its_own_positions_only() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(100).await;
+    queue(&mut *app.db().await, event, "a", 20).await;
+    two_old_events(&app, organisation).await;
+    let photo = app.photo_of(event).await;
+    let operation = Operation::PhotoProcessing;
+    skips::skip(&mut *app.db().await, event, operation, &[photo], "anna").await.unwrap();
+    app.owner_runs(
+        "INSERT INTO photogate.skip (queue_id, position, photo_id, actor)
+         SELECT 9999, n, gen_random_uuid(), 'anna' FROM generate_series(1, 2000) n",
+    )
+    .await;
+    app.owner_runs("ANALYZE photogate.skip").await;
+    let app = app.reconnected().await;
+    let hand = app.a_worker().await;
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    let claimed =
+        claim::claim(&mut counted.tx, hand.worker, 50, OrganisationId(0), false).await.unwrap();
+
+    assert_eq!(claimed.len(), 50);
+    let read = counted.rows_of("skip").await;
+    assert!(read <= 20, "{read} skips were read");
+    counted.tx.rollback().await.unwrap();
+    app.owner_runs("DELETE FROM photogate.skip WHERE queue_id = 9999").await;
+}
+
+/// Found: an enqueue counted what waits over all queues that the organisation ever had.
+#[tokio::test]
+async fn an_enqueue_reads_no_queue_in_which_nothing_waits() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(1).await;
+    sqlx::query("SELECT count(create_event($1, 'Old', true, false)) FROM generate_series(1, 2000)")
+        .bind(organisation.0)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    app.owner_runs("ANALYZE photogate.queue; ANALYZE photogate.queue_tail").await;
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    queue(&mut counted.tx, event, "a", 1).await;
+
+    for table in ["queue", "queue_tail", "event"] {
+        let read = counted.rows_of(table).await;
+        assert!(read <= 20, "{read} rows of {table} were read");
+    }
+}
+
+/// Found: the counts of an event were sums over all its runs.
+#[tokio::test]
+async fn the_counts_of_an_event_do_not_read_its_runs() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(1_000).await;
+    for n in 0..300 {
+        queue(&mut *app.db().await, event, &format!("{n}"), 1).await;
+    }
+    let hand = app.a_worker().await;
+    let mut claimed = hand.claim(200).await;
+    hand.fail(claimed.pop().unwrap()).await;
+    hand.succeed_all(claimed).await;
+    app.owner_runs("ANALYZE photogate.usage; ANALYZE photogate.run").await;
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    let queues = status::of_event(&mut counted.tx, event).await.unwrap();
+
+    assert_eq!((queues[0].processed, queues[0].failed, queues[0].waiting), (199, 1, 100));
+    for table in ["usage", "run"] {
+        let read = counted.rows_of(table).await;
+        assert!(read <= 4, "{read} rows of {table} were read");
+    }
+}
+
+#[tokio::test]
+async fn an_old_snapshot_is_told_whoever_holds_it() {
+    let app = App::new().await;
+    assert!(metrics::oldest_snapshot(&app.pool).await.unwrap() < 60.0);
+    let mut other = app.as_owner().await;
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM photogate.account")
+        .execute(&mut other)
+        .await
+        .unwrap();
+
+    app.until("it is seen", async || metrics::oldest_snapshot(&app.pool).await.unwrap() > 0.2)
+        .await;
+}
