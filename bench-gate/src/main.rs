@@ -21,6 +21,7 @@ mod flat;
 mod gates;
 mod ground;
 mod latency;
+mod stream;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("latency") {
         latency::measure(&mut ground, &mut figures).await?;
+    }
+    if wanted("stream") {
+        stream::measure(&mut ground, &mut figures).await?;
     }
     if wanted("flat") {
         flat::measure(&mut ground, &mut figures).await?;

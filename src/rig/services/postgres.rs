@@ -1,4 +1,4 @@
-//! Starts and stops a private PostgreSQL server.
+//! Starts and stops a private PostgreSQL server, and fails over to a standby of it.
 
 use std::{
     fs, io,
@@ -23,7 +23,21 @@ pub struct Postgres {
     data: PathBuf,
     sockets: PathBuf,
     server: Option<Supervised>,
+    standby: Option<Standby>,
+    /// Number of standbys that were made until now.
+    standbys: u16,
 }
+
+/// A streaming replica of the server.
+#[derive(Debug)]
+struct Standby {
+    data: PathBuf,
+    port: u16,
+    server: Supervised,
+}
+
+/// The port of the server. It names a socket: the servers listen on no network.
+const PORT: u16 = 5432;
 
 impl Postgres {
     pub(super) async fn start(
@@ -58,6 +72,8 @@ impl Postgres {
             data: data.to_owned(),
             sockets: sockets.to_owned(),
             server: None,
+            standby: None,
+            standbys: 0,
         };
         postgres.resume().await?;
         Ok(postgres)
@@ -68,11 +84,17 @@ impl Postgres {
     /// # Errors
     /// See [`ServicesError`].
     pub async fn resume(&mut self) -> Result<(), ServicesError> {
+        self.server = Some(self.run(&self.data, PORT).await?);
+        Ok(())
+    }
+
+    /// Runs a server on this data, and waits until it answers.
+    async fn run(&self, data: &Path, port: u16) -> Result<Supervised, ServicesError> {
         let mut server = self.runner.command("sh");
         let program = self.programs.join("postgres");
         let sockets = self.sockets.to_string_lossy().into_owned();
         Supervised::prepare(&mut server, "INT", &program);
-        server.arg("-D").arg(&self.data);
+        server.arg("-D").arg(data);
         // The socket's directory is closed to other users. The server is as durable as a real one,
         // but small.
         server.args([
@@ -84,20 +106,22 @@ impl Postgres {
             "shared_buffers=128MB",
             "-c",
             "max_wal_size=2GB",
+            "-c",
+            &format!("port={port}"),
             "-k",
             &sockets,
         ]);
-        let log = self.sockets.join("postgres.log");
+        let log = self.sockets.join(format!("postgres-{port}.log"));
         let mut server = Supervised::start(server, &log)?;
         let options: PgConnectOptions =
             self.url("postgres").parse().map_err(|_| ServicesError::NotInstalled("PostgreSQL"))?;
+        let options = options.port(port);
         let deadline = Instant::now() + START_MAX;
         loop {
             match options.connect().await {
                 Ok(connection) => {
                     let _ = connection.close().await;
-                    self.server = Some(server);
-                    return Ok(());
+                    return Ok(server);
                 }
                 Err(_) if server.is_running() && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -126,18 +150,100 @@ impl Postgres {
     /// # Errors
     /// When `pg_ctl` fails.
     pub fn pull_the_plug(&mut self) -> io::Result<()> {
-        let stopped = self
+        let stopped = self.control(&["-m", "immediate", "-w", "stop"], &self.data);
+        self.server = None;
+        stopped
+    }
+
+    /// Starts a standby, which receives what the server writes. The server does not wait for it.
+    ///
+    /// # Errors
+    /// See [`ServicesError`].
+    pub async fn stand_by(&mut self) -> Result<(), ServicesError> {
+        self.standbys += 1;
+        let port = PORT + self.standbys;
+        let data = self.data.with_file_name(format!("standby-{port}"));
+        let copied = self
             .runner
-            .command(self.programs.join("pg_ctl"))
-            .args(["-m", "immediate", "-w", "stop", "-D"])
-            .arg(&self.data)
+            .command(self.programs.join("pg_basebackup"))
+            .args([
+                "--username=postgres",
+                "--checkpoint=fast",
+                "--write-recovery-conf",
+                "--no-sync",
+            ])
+            .args(["-X", "stream", "-p", "5432", "-h"])
+            .arg(&self.sockets)
+            .arg("-D")
+            .arg(&data)
             .current_dir("/")
             .output()?;
-        self.server = None;
-        if stopped.status.success() {
+        if !copied.status.success() {
+            return Err(ServicesError::Failed {
+                program: "pg_basebackup",
+                reason: String::from_utf8_lossy(&copied.stderr).into_owned(),
+            });
+        }
+        let server = self.run(&data, port).await?;
+        self.standby = Some(Standby { data, port, server });
+        Ok(())
+    }
+
+    /// Stops the stream to the standby: what is written from now on is lost in a failover.
+    ///
+    /// # Errors
+    /// When there is no standby, or it does not answer.
+    pub async fn cut_the_stream(&self) -> Result<(), ServicesError> {
+        let failed = |error: sqlx::Error| ServicesError::Failed {
+            program: "the standby",
+            reason: error.to_string(),
+        };
+        let port = self.standby.as_ref().map_or(PORT, |standby| standby.port);
+        let options: PgConnectOptions = self.url("postgres").parse().map_err(failed)?;
+        let mut db = options.port(port).connect().await.map_err(failed)?;
+        for statement in ["ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"] {
+            sqlx::query(statement).execute(&mut db).await.map_err(failed)?;
+        }
+        let streams = "SELECT count(*) FROM pg_stat_wal_receiver";
+        while sqlx::query_scalar::<_, i64>(streams).fetch_one(&mut db).await.map_err(failed)? > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Stops the server as a power cut would, and promotes the standby. It answers at the address
+    /// of the server from now on.
+    ///
+    /// # Errors
+    /// When there is no standby, or `pg_ctl` fails.
+    pub fn fail_over(&mut self) -> io::Result<()> {
+        let Some(standby) = self.standby.take() else {
+            return Err(io::Error::other("there is no standby: call stand_by first"));
+        };
+        self.pull_the_plug()?;
+        self.control(&["-w", "promote"], &standby.data)?;
+        let socket = |port: u16| self.sockets.join(format!(".s.PGSQL.{port}"));
+        let _ = fs::remove_file(socket(PORT));
+        std::os::unix::fs::symlink(socket(standby.port), socket(PORT))?;
+        self.data = standby.data;
+        self.server = Some(standby.server);
+        Ok(())
+    }
+
+    /// Runs `pg_ctl` on a server.
+    fn control(&self, arguments: &[&str], data: &Path) -> io::Result<()> {
+        let done = self
+            .runner
+            .command(self.programs.join("pg_ctl"))
+            .args(arguments)
+            .arg("-D")
+            .arg(data)
+            .current_dir("/")
+            .output()?;
+        if done.status.success() {
             Ok(())
         } else {
-            Err(io::Error::other(String::from_utf8_lossy(&stopped.stderr).into_owned()))
+            Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
         }
     }
 }
