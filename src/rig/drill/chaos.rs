@@ -14,6 +14,8 @@ pub(super) struct Chaos {
     kills: usize,
     freezes: usize,
     plugs: usize,
+    failovers: usize,
+    has_standby: bool,
     cuts: usize,
     flushes: usize,
     redis_stops: usize,
@@ -24,9 +26,15 @@ impl fmt::Display for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} kills, {} freezes, PostgreSQL crashed {} times and its connections cut {} times, \
-             Redis emptied {} times and stopped {} times",
-            self.kills, self.freezes, self.plugs, self.cuts, self.flushes, self.redis_stops
+            "{} kills, {} freezes, PostgreSQL crashed {} times, failed over to a standby {} times, \
+             and its connections cut {} times, Redis emptied {} times and stopped {} times",
+            self.kills,
+            self.freezes,
+            self.plugs,
+            self.failovers,
+            self.cuts,
+            self.flushes,
+            self.redis_stops
         )
     }
 }
@@ -54,7 +62,7 @@ impl Chaos {
         let round = self.round;
         let mut strikes = |first, one_in| round == first || rng.random_ratio(1, one_in);
         let (freeze, cut, empty) = (strikes(2, 8), strikes(3, 8), strikes(4, 10));
-        let (stop, unplug) = (strikes(5, 12), strikes(6, 16));
+        let (stop, unplug, stand_by) = (strikes(5, 12), strikes(6, 16), strikes(7, 24));
         if freeze {
             self.freezes += usize::from(crew.freeze_one(rng));
         }
@@ -75,6 +83,23 @@ impl Chaos {
         if unplug {
             self.pull_the_plug(ground).await?;
         }
+        if self.has_standby || stand_by {
+            self.fail_over(ground).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a standby, and fails over to it in the round after that.
+    async fn fail_over(&mut self, ground: &mut Ground) -> Result<(), DrillError> {
+        let Some(own) = &mut ground.own else { return Ok(()) };
+        if self.has_standby {
+            own.postgres.fail_over()?;
+            self.failovers += 1;
+        } else {
+            own.postgres.stand_by().await?;
+            own.postgres.wait_for_the_standby().await?;
+        }
+        self.has_standby = !self.has_standby;
         Ok(())
     }
 

@@ -102,9 +102,11 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
                        GROUP BY j.photo_id, j.queue_id HAVING count(*) > 1) twice)
                   AS "charged_twice!",
                   (SELECT count(*) FROM in_flight) AS "stuck!",
-                  -- At this point everything is paid for, and nothing is held.
+                  -- At this point everything is paid for, and only deleted events are held.
                   (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
-                   FROM queue_head JOIN queue_tail USING (queue_id)) AS "stranded!",
+                   FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
+                   WHERE (SELECT deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL)
+                  AS "stranded!",
                   (SELECT count(*) FILTER (WHERE violations > 0)
                           + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int
                    FROM reconciliation) AS "alarms!""#

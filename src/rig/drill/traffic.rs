@@ -1,4 +1,4 @@
-//! The calls of customers in a drill: photos and top-ups. Each call is sent twice at the same time,
+//! The calls of customers in a drill: photos, top-ups, skips, holds and deletions. Each call is sent twice at the same time,
 //! and again until there is an answer.
 
 use std::time::Duration;
@@ -9,12 +9,13 @@ use sqlx::PgPool;
 use super::DrillError;
 use crate::{
     catalog::{events, organisations},
-    ids::{EventId, HoldId, Operation, OrganisationId},
+    database,
+    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId},
     ledger::{
         credits::Credits,
         top_up::{self, TopUp, TopUpKind},
     },
-    queue::{enqueue, holds},
+    queue::{enqueue, holds, skips},
 };
 
 /// Number of organisations in a drill.
@@ -87,6 +88,12 @@ impl Traffic {
             if rng.random_ratio(1, 6) {
                 self.hold_or_lift(pool, event, operation).await;
             }
+            if rng.random_ratio(1, 4) {
+                skip_or_restore(pool, event, operation, rng.random_ratio(1, 2)).await;
+            }
+            if rng.random_ratio(1, 20) {
+                self.delete_an_event(rng, pool, club, operation).await;
+            }
         }
         // The top-up is mostly smaller than the number of waiting photos. So credits run out again
         // and again.
@@ -112,18 +119,56 @@ impl Traffic {
         }
     }
 
-    /// Adds credits for all remaining photos, and lifts all holds.
+    /// Creates an event, enqueues photos for it, and deletes it while they are worked on.
+    async fn delete_an_event(
+        &mut self,
+        rng: &mut StdRng,
+        pool: &PgPool,
+        club: usize,
+        operation: Operation,
+    ) {
+        let most = 30.min(self.left);
+        let organisation = self.clubs[club].organisation;
+        let event = until_answered(&async || {
+            events::create(&mut *pool.acquire().await?, organisation, "Cancelled", false, false)
+                .await
+        })
+        .await;
+        let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();
+        self.sent += most;
+        self.left -= most;
+        self.clubs[club].queued += most;
+        twice(|| enqueue(pool, event, operation, &keys)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let gone = async || -> sqlx::Result<()> {
+            let mut db = pool.acquire().await?;
+            match events::flag_deleted(&mut db, event, "drill").await {
+                // The other call, or an earlier one whose answer was lost, has deleted it.
+                Err(error) if database::is_code(&error, database::NOT_FOUND) => Ok(()),
+                done => done,
+            }
+        };
+        twice(gone).await;
+    }
+
+    /// Adds credits for all remaining photos, lifts all holds, and restores all skipped photos.
     pub(super) async fn fund_everything(&mut self, pool: &PgPool) {
         // Reads the holds from the database, because the answers to some calls were lost.
         let standing = async || {
             sqlx::query_scalar!(
-                r#"SELECT hold_id AS "hold: HoldId" FROM hold WHERE lifted_at IS NULL"#
+                r#"SELECT hold_id AS "hold: HoldId" FROM hold
+                   WHERE lifted_at IS NULL AND NOT for_good"#
             )
             .fetch_all(pool)
             .await
         };
         for hold in until_answered(&standing).await {
             twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
+        }
+        for event in self.clubs.iter().flat_map(|club| &club.events) {
+            for operation in Operation::ALL {
+                skip_or_restore(pool, *event, operation, false).await;
+            }
         }
         for club in 0..self.clubs.len() {
             let lacking = self.clubs[club].lacking();
@@ -193,6 +238,36 @@ async fn enqueue(
     // No wake-up is sent. Idle workers find the photos when they poll, as they do when Redis is
     // down.
     Ok(())
+}
+
+/// Skips the last few photos of a queue that wait, or restores all that were skipped.
+async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, skip: bool) {
+    let chosen = async || {
+        sqlx::query_scalar!(
+            r#"SELECT j.photo_id AS "photo: PhotoId" FROM queue q JOIN job j USING (queue_id)
+               WHERE q.event_id = $1 AND q.operation = $2
+                 AND ($3 OR EXISTS (SELECT FROM skip s WHERE s.queue_id = q.queue_id
+                                                         AND s.position = j.position))
+               ORDER BY j.position DESC LIMIT CASE WHEN $3 THEN 7 ELSE 10000 END"#,
+            event.0,
+            operation as Operation,
+            skip
+        )
+        .fetch_all(pool)
+        .await
+    };
+    let photos = until_answered(&chosen).await;
+    if skip {
+        twice(async || {
+            skips::skip(&mut *pool.acquire().await?, event, operation, &photos, "drill").await
+        })
+        .await;
+    } else {
+        twice(async || {
+            skips::restore(&mut *pool.acquire().await?, event, operation, &photos, "drill").await
+        })
+        .await;
+    }
 }
 
 /// Sends the same call twice at the same time.

@@ -189,6 +189,34 @@ impl Postgres {
         Ok(())
     }
 
+    /// Makes every commit wait until the standby has it. So a failover loses nothing that was
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn wait_for_the_standby(&self) -> Result<(), ServicesError> {
+        let failed = |error: sqlx::Error| ServicesError::Failed {
+            program: "PostgreSQL",
+            reason: error.to_string(),
+        };
+        let options: PgConnectOptions = self.url("postgres").parse().map_err(failed)?;
+        let mut db = options.connect().await.map_err(failed)?;
+        for statement in
+            ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
+        {
+            sqlx::query(statement).execute(&mut db).await.map_err(failed)?;
+        }
+        let streams = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let deadline = Instant::now() + START_MAX;
+        while sqlx::query_scalar::<_, i64>(streams).fetch_one(&mut db).await.map_err(failed)? == 0 {
+            if Instant::now() > deadline {
+                return Err(failed(sqlx::Error::PoolTimedOut));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Stops the stream to the standby: what is written from now on is lost in a failover.
     ///
     /// # Errors
