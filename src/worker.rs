@@ -292,3 +292,43 @@ fn incarnation_name() -> String {
         rand::random::<u32>()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_shift() -> Arc<Shift> {
+        // It never connects.
+        let pool = PgPool::connect_lazy("postgres:///nowhere").expect("an address");
+        Arc::new(Shift {
+            pool,
+            worker: WorkerId(1),
+            stop: Stop::default(),
+            ear: Arc::new(Listener::open(None).expect("without an address")),
+            room: Arc::new(Semaphore::new(1)),
+            slots: Semaphore::new(1),
+            alone: Arc::new(Semaphore::new(1)),
+            in_hand: Mutex::default(),
+            settle_trouble: Arc::default(),
+            lease: Duration::from_secs(1),
+            poll: Duration::from_secs(1),
+            async_commit: false,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_fails_stops_its_incarnation_and_one_that_ends_does_not() {
+        let ended = a_shift();
+        ended.clone().end_with(async { Ok(()) }).await;
+        assert!(!ended.stop.is_asked());
+
+        let failed = a_shift();
+        failed.clone().end_with(async { Err(GateError::LeaseLost) }).await;
+        assert!(failed.stop.drain.is_cancelled() && failed.stop.now.is_cancelled());
+
+        let broken = a_shift();
+        let task = broken.clone().end_with(async { panic!("a bug in a task") });
+        assert!(tokio::spawn(task).await.is_err());
+        assert!(broken.stop.drain.is_cancelled() && broken.stop.now.is_cancelled());
+    }
+}

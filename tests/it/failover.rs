@@ -18,7 +18,10 @@ async fn a_living_worker_keeps_its_photos_when_a_standby_is_promoted() {
     app.until_in_progress(event, 4).await;
     // Somebody else who would adopt.
     let other = app.start_worker();
-    services.postgres.fail_over().unwrap();
+    // For longer than a lease.
+    services.postgres.pull_the_plug().unwrap();
+    tokio::time::sleep(app.config.lease() * 2).await;
+    services.postgres.promote().unwrap();
 
     app.until_done(event).await;
     worker.drain().await;

@@ -362,6 +362,34 @@ async fn work_that_hands_back_without_being_stopped_goes_round_with_a_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_that_never_stops_retrying_is_failed_and_refunded_in_the_end() {
+    struct Stubborn;
+    impl Work for Stubborn {
+        async fn perform(&self, _: &Reservation, _: &CancellationToken) -> Verdict {
+            let (reason, detail) = ("not_yet", "the work wants another try".into());
+            Verdict::Retry { reason, detail, after: Duration::ZERO, outage: false }
+        }
+    }
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(1).await;
+    app.queue(event, "any", 1).await;
+    let hand = app.a_worker().await;
+    let photo = hand.claim_one().await;
+    assert!(hand.put_off(photo, Duration::ZERO).await);
+    // As after many retries: the last but one is still allowed.
+    app.owner_runs("UPDATE photogate.in_flight SET retries = 999").await;
+
+    let worker = app.start_worker_on(Stubborn);
+    app.until_done(event).await;
+    worker.drain().await;
+
+    assert_eq!(app.credits(organisation).await, (1, 0, 0));
+    let failed = "SELECT count(*) FROM outcome WHERE state = 'failed' AND reason = 'not_yet'";
+    assert_eq!(app.count(failed).await, 1);
+    assert_eq!(app.count("SELECT count(*) FROM attempt WHERE ended = 'retry'").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_future_is_dropped_leaves_and_others_take_its_photos() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(4).await;

@@ -245,10 +245,18 @@ impl Postgres {
     /// # Errors
     /// When there is no standby, or `pg_ctl` fails.
     pub fn fail_over(&mut self) -> io::Result<()> {
+        self.pull_the_plug()?;
+        self.promote()
+    }
+
+    /// Promotes the standby of a server that was stopped.
+    ///
+    /// # Errors
+    /// When there is no standby, or `pg_ctl` fails.
+    pub fn promote(&mut self) -> io::Result<()> {
         let Some(standby) = self.standby.take() else {
             return Err(io::Error::other("there is no standby: call stand_by first"));
         };
-        self.pull_the_plug()?;
         self.control(&["-w", "promote"], &standby.data)?;
         let socket = |port: u16| self.sockets.join(format!(".s.PGSQL.{port}"));
         let _ = fs::remove_file(socket(PORT));
