@@ -4,6 +4,27 @@
 //! wakes the workers. The API, the pages and the command line parse the request, call a method of
 //! [`Commands`], and show the result.
 
+/// Runs a transaction: the steps, and then the commit. If PostgreSQL ends it because it and another
+/// one waited for each other, nothing of it is left, and it runs again. It is a macro, because the
+/// compiler cannot tell that the future of an async closure with borrowed arguments is `Send`.
+macro_rules! transaction {
+    ($commands:expr, $tx:ident, $steps:block) => {{
+        let mut tries = 0;
+        loop {
+            let mut $tx = $commands.database.begin().await?;
+            let done: Result<_, CommandError> = async { Ok($steps) }.await;
+            let done = match done {
+                Ok(value) => $tx.commit().await.map(|()| value).map_err(CommandError::from),
+                Err(error) => Err(error),
+            };
+            match done {
+                Err(error) if $commands.runs_again(&error, &mut tries).await => {}
+                done => break done,
+            }
+        }
+    }};
+}
+
 mod access;
 mod books;
 mod credits;
@@ -13,6 +34,8 @@ mod holds;
 mod organisations;
 mod retry;
 mod skips;
+
+use std::time::Duration;
 
 use sqlx::PgPool;
 
@@ -56,6 +79,9 @@ pub const MAY_BUY: &[Role] = credits::MAY_BUY;
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;
 /// The roles that may check the books.
 pub const MAY_CHECK_BOOKS: &[Role] = books::MAY_CHECK;
+
+/// How often a transaction runs again that met another one.
+const TRIES_MAX: u32 = 5;
 
 /// Runs commands. It has the database and the way to wake workers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -168,6 +194,20 @@ impl CommandError {
         }
     }
 
+    /// True if the same transaction can succeed when it runs again: PostgreSQL ended it in favour of
+    /// another one.
+    fn passes(&self) -> bool {
+        let error = match self {
+            Self::Database(error)
+            | Self::Enqueue(EnqueueError::Database(error))
+            | Self::TopUp(TopUpError::Database(error))
+            | Self::Access(AccessError::Database(error)) => error,
+            _ => return false,
+        };
+        database::is_code(error, database::DEADLOCK)
+            || database::is_code(error, database::NOT_SERIALIZABLE)
+    }
+
     /// Checks the reference of a new subject.
     fn check_reference(reference: Option<&str>) -> Result<(), Self> {
         let is_good = |text: &str| text.trim() == text && (1..=200).contains(&text.chars().count());
@@ -197,6 +237,17 @@ impl Commands {
     /// Creates the commands for a database. `wake` wakes the workers.
     pub fn new(database: PgPool, wake: Wake) -> Self {
         Self { database, wake }
+    }
+
+    /// Returns whether a transaction that failed is to run again, after a pause.
+    async fn runs_again(&self, error: &CommandError, tries: &mut u32) -> bool {
+        if !error.passes() || *tries == TRIES_MAX {
+            return false;
+        }
+        *tries += 1;
+        tracing::info!(%error, tries, "a transaction met another one, and runs again");
+        tokio::time::sleep(Duration::from_millis(rand::random_range(5..50))).await;
+        true
     }
 
     /// Returns the event, or an error if the caller may not see it.

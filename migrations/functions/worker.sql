@@ -3,10 +3,18 @@
 -- Claim, adopt and settle begin with the worker's own lease check, FOR KEY SHARE. Whoever declares a worker dead, or
 -- gone, takes its row FOR UPDATE, and so waits for them or skips it. gone_at is final.
 
+-- The length of a lease, if it is one that a worker may have. While a lease lasts, nobody adopts the worker's photos.
+CREATE FUNCTION lease_of(p_lease interval) RETURNS interval
+LANGUAGE plpgsql IMMUTABLE SET search_path = photogate, pg_temp AS $$
+BEGIN
+    IF p_lease BETWEEN interval '1 ms' AND interval '1 day' THEN RETURN p_lease; END IF;
+    RAISE EXCEPTION 'a lease lasts for a day at most' USING ERRCODE = 'PG006';
+END $$;
+
 -- A worker process begins: a new incarnation with a lease.
 CREATE FUNCTION register_worker(p_name text, p_slots integer, p_lease interval) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    INSERT INTO worker (name, slots, lease_until) VALUES (p_name, p_slots, clock_timestamp() + p_lease)
+    INSERT INTO worker (name, slots, lease_until) VALUES (p_name, p_slots, clock_timestamp() + lease_of(p_lease))
     RETURNING worker_id
 $$;
 GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
@@ -21,7 +29,7 @@ BEGIN
     UPDATE worker SET
         beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 THEN clock_timestamp()
                            ELSE beats_since END,
-        lease_until = clock_timestamp() + p_lease
+        lease_until = clock_timestamp() + lease_of(p_lease)
     WHERE worker_id = p_worker AND gone_at IS NULL;
     RETURN FOUND;
 END $$;

@@ -124,22 +124,27 @@ impl Commands {
         }
         let mut done = FundingPlan::nothing(jobs.len(), false);
         for part in &parts {
-            let mut tx = self.database.begin().await?;
-            let run =
-                enqueue::enqueue(&mut tx, event, asked.operation, part, &caller.actor).await?;
-            done.runs.push(run.run);
-            done.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
-            if may_reject && parts.len() == 1 {
-                refuse_unpaid(&done)?;
-            }
-            let detail =
-                json!({ "operation": asked.operation, "runs": [run.run], "queued": run.queued });
-            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-            audit_log::record(&mut tx, caller, whose, "photos.enqueue", &subject, detail).await?;
-            if let Some(trace) = traces::name_of(&tracing::Span::current()) {
-                traces::keep(&mut tx, &[run.run], &trace).await?;
-            }
-            tx.commit().await?;
+            let (run, plan) = transaction!(self, tx, {
+                let run =
+                    enqueue::enqueue(&mut tx, event, asked.operation, part, &caller.actor).await?;
+                let mut plan = done.clone();
+                plan.runs.push(run.run);
+                plan.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
+                if may_reject && parts.len() == 1 {
+                    refuse_unpaid(&plan)?;
+                }
+                let detail = json!({
+                    "operation": asked.operation, "runs": [run.run], "queued": run.queued,
+                });
+                let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+                audit_log::record(&mut tx, caller, whose, "photos.enqueue", &subject, detail)
+                    .await?;
+                if let Some(trace) = traces::name_of(&tracing::Span::current()) {
+                    traces::keep(&mut tx, &[run.run], &trace).await?;
+                }
+                (run, plan)
+            })?;
+            done = plan;
             if run.woke {
                 self.wake.send().await;
             }

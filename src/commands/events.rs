@@ -142,26 +142,27 @@ impl Commands {
         caller.must_be(MAY_CHANGE)?;
         let found = self.event_seen_by(caller, event).await?;
         let numbers = change.start_list.as_deref().map(numbers).transpose()?;
-        let mut tx = self.database.begin().await?;
-        events::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
-        // Read again under the lock that the change took: what was read before may be old.
-        let locked = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
-        if let Some(on) = change.face_search.filter(|on| *on != locked.face_search) {
-            events::flag_face_search(&mut tx, event, on).await?;
-        }
-        let listed = match &numbers {
-            Some(numbers) => Some(start_list::set(&mut tx, event, numbers).await?),
-            None => None,
-        };
-        let mut detail = json!({
-            "name": change.name, "bib_search": change.bib_search, "face_search": change.face_search,
-        });
-        if let Some(listed) = listed {
-            detail["numbers"] = listed.into();
-        }
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
-        tx.commit().await?;
+        transaction!(self, tx, {
+            events::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
+            // Read again under the lock that the change took: what was read before may be old.
+            let locked = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
+            if let Some(on) = change.face_search.filter(|on| *on != locked.face_search) {
+                events::flag_face_search(&mut tx, event, on).await?;
+            }
+            let listed = match &numbers {
+                Some(numbers) => Some(start_list::set(&mut tx, event, numbers).await?),
+                None => None,
+            };
+            let mut detail = json!({
+                "name": change.name, "bib_search": change.bib_search,
+                "face_search": change.face_search,
+            });
+            if let Some(listed) = listed {
+                detail["numbers"] = listed.into();
+            }
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
+        })?;
         let forgotten = self.forget(event).await;
         let mut db = self.database.acquire().await?;
         let changed = caller.must_see_event(event, events::find(&mut db, event).await?)?;
@@ -176,12 +177,12 @@ impl Commands {
     pub async fn delete_event(&self, caller: &Caller, event: EventId) -> Result<(), CommandError> {
         caller.must_be(MAY_CHANGE)?;
         let found = self.event_seen_by(caller, event).await?;
-        let mut tx = self.database.begin().await?;
-        events::flag_deleted(&mut tx, event, &caller.actor).await?;
-        let detail = json!({ "name": found.name });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "event.delete", &subject, detail).await?;
-        tx.commit().await?;
+        transaction!(self, tx, {
+            events::flag_deleted(&mut tx, event, &caller.actor).await?;
+            let detail = json!({ "name": found.name });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "event.delete", &subject, detail).await?;
+        })?;
         self.forget(event).await;
         Ok(())
     }

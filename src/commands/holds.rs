@@ -67,19 +67,20 @@ impl Commands {
             return Err(CommandError::invalid("/until", detail));
         }
         let found = self.event_seen_by(caller, event).await?;
-        let mut tx = self.database.begin().await?;
-        let mut holds = Vec::new();
-        for operation in new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]) {
-            let hold =
-                holds::hold(&mut tx, event, operation, &caller.actor, &new.note, new.until).await?;
-            holds.push(hold);
-        }
-        let detail = json!({
-            "operation": new.operation, "note": new.note, "until": new.until, "holds": holds,
-        });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "queue.hold", &subject, detail).await?;
-        tx.commit().await?;
+        let operations = new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]);
+        let holds = transaction!(self, tx, {
+            let mut holds = Vec::new();
+            for operation in &operations {
+                let (actor, note) = (&caller.actor, &new.note);
+                holds.push(holds::hold(&mut tx, event, *operation, actor, note, new.until).await?);
+            }
+            let detail = json!({
+                "operation": new.operation, "note": new.note, "until": new.until, "holds": holds,
+            });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "queue.hold", &subject, detail).await?;
+            holds
+        })?;
         Ok(Held { holds })
     }
 
@@ -96,21 +97,22 @@ impl Commands {
     ) -> Result<Vec<HoldId>, CommandError> {
         caller.must_be(MAY_HOLD)?;
         let found = self.event_seen_by(caller, event).await?;
-        let mut tx = self.database.begin().await?;
-        let (mut lifted, mut woke) = (Vec::new(), false);
-        for hold in holds::standing(&mut tx, event, operation).await? {
-            let done = holds::lift(&mut tx, hold, &caller.actor).await?;
-            if done.lifted {
-                lifted.push(hold);
+        let (lifted, woke) = transaction!(self, tx, {
+            let (mut lifted, mut woke) = (Vec::new(), false);
+            for hold in holds::standing(&mut tx, event, operation).await? {
+                let done = holds::lift(&mut tx, hold, &caller.actor).await?;
+                if done.lifted {
+                    lifted.push(hold);
+                }
+                woke |= done.woke;
             }
-            woke |= done.woke;
-        }
-        if !lifted.is_empty() {
-            let detail = json!({ "holds": lifted });
-            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-            audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
-        }
-        tx.commit().await?;
+            if !lifted.is_empty() {
+                let detail = json!({ "holds": lifted });
+                let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+                audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
+            }
+            (lifted, woke)
+        })?;
         if woke {
             self.wake.send().await;
         }
@@ -136,14 +138,15 @@ impl Commands {
             return Err(missing());
         }
         let found = seen?;
-        let mut tx = self.database.begin().await?;
-        let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
-        if lifted.lifted {
-            let detail = json!({ "hold": hold });
-            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-            audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
-        }
-        tx.commit().await?;
+        let lifted = transaction!(self, tx, {
+            let lifted = holds::lift(&mut tx, hold, &caller.actor).await?;
+            if lifted.lifted {
+                let detail = json!({ "hold": hold });
+                let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+                audit_log::record(&mut tx, caller, whose, "queue.lift", &subject, detail).await?;
+            }
+            lifted
+        })?;
         if lifted.woke {
             self.wake.send().await;
         }

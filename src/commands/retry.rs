@@ -75,15 +75,16 @@ impl Commands {
         if asked.dry_run || photos.is_empty() {
             return Ok(retried);
         }
-        let mut tx = self.database.begin().await?;
-        let run = retry::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
-        let detail = json!({
-            "operation": asked.operation, "reason": asked.reason,
-            "run": run.run, "queued": run.queued,
-        });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.retry", &subject, detail).await?;
-        tx.commit().await?;
+        let run = transaction!(self, tx, {
+            let run = retry::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
+            let detail = json!({
+                "operation": asked.operation, "reason": asked.reason,
+                "run": run.run, "queued": run.queued,
+            });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "photos.retry", &subject, detail).await?;
+            run
+        })?;
         if run.woke {
             self.wake.send().await;
         }

@@ -43,12 +43,13 @@ impl Commands {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
         let ChosenPhotos { operation, photos } = chosen;
-        let mut tx = self.database.begin().await?;
-        let skipped = skips::skip(&mut tx, event, *operation, photos, &caller.actor).await?;
-        let detail = json!({ "operation": operation, "photos": skipped });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.skip", &subject, detail).await?;
-        tx.commit().await?;
+        let skipped = transaction!(self, tx, {
+            let skipped = skips::skip(&mut tx, event, *operation, photos, &caller.actor).await?;
+            let detail = json!({ "operation": operation, "photos": skipped });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "photos.skip", &subject, detail).await?;
+            skipped
+        })?;
         Ok(skipped)
     }
 
@@ -65,12 +66,13 @@ impl Commands {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
         let ChosenPhotos { operation, photos } = chosen;
-        let mut tx = self.database.begin().await?;
-        let done = skips::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
-        let detail = json!({ "operation": operation, "photos": done.restored });
-        let (whose, subject) = (Some(found.organisation), format!("event {event}"));
-        audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;
-        tx.commit().await?;
+        let done = transaction!(self, tx, {
+            let done = skips::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
+            let detail = json!({ "operation": operation, "photos": done.restored });
+            let (whose, subject) = (Some(found.organisation), format!("event {event}"));
+            audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;
+            done
+        })?;
         if done.woke {
             self.wake.send().await;
         }

@@ -7,6 +7,10 @@ pub(crate) const KEY_REUSED: &str = "PG003";
 pub(crate) const NOT_ENOUGH_CREDITS: &str = "PG004";
 pub(crate) const BAD_ARGUMENT: &str = "PG006";
 pub(crate) const NO_PRICE: &str = "PG007";
+/// PostgreSQL's own: two transactions waited for each other.
+pub(crate) const DEADLOCK: &str = "40P01";
+/// PostgreSQL's own: a transaction saw what another one changed.
+pub(crate) const NOT_SERIALIZABLE: &str = "40001";
 /// PostgreSQL's own, for a statement that was given up.
 pub(crate) const TOO_SLOW: &str = "57014";
 

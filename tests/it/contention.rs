@@ -2,6 +2,8 @@
 //! what it missed meanwhile is made up for.
 
 use photogate::{
+    access::Caller,
+    commands::NewHold,
     ids::{EventId, Operation, OrganisationId},
     queue::{
         claim::{self, Reservation},
@@ -260,4 +262,33 @@ async fn a_hold_that_is_open_in_two_orders_cannot_deadlock() {
         assert!(done.is_ok(), "{:?}", done.map_err(|error| code_of(&error)));
     }
     assert_eq!(app.count("SELECT count(*) FROM hold").await, 4);
+}
+
+/// PostgreSQL ends the transaction of the one who waits for longer. Nothing of it is left, so the
+/// command runs again.
+#[tokio::test]
+async fn a_person_does_not_see_a_deadlock() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(1).await;
+    let lock = |operation: &str| {
+        let lock = "SELECT FROM photogate.queue WHERE operation = ";
+        sqlx::AssertSqlSafe(format!("{lock}'{operation}' FOR NO KEY UPDATE"))
+    };
+    let mut other = app.as_owner().await;
+    sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
+    sqlx::raw_sql(lock("ai_rotation")).execute(&mut other).await.unwrap();
+
+    let (caller, commands) = (Caller::trusted("ops"), app.commands());
+    let both = NewHold { operation: None, note: String::new(), until: None };
+    let (held, ()) = tokio::join!(commands.hold(&caller, event, &both), async {
+        app.until_somebody_waits_for_a_lock().await;
+        sqlx::raw_sql(lock("photo_processing")).execute(&mut other).await.unwrap();
+        end(other, "COMMIT").await;
+    });
+
+    assert_eq!(held.unwrap().holds.len(), 2);
+    assert_eq!(app.count("SELECT count(*) FROM hold").await, 2);
+    assert_eq!(app.count("SELECT count(*) FROM audit_log WHERE action = 'queue.hold'").await, 1);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    app.until("PostgreSQL has counted it", async || app.count(deadlocks).await == 1).await;
 }

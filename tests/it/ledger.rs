@@ -3,7 +3,11 @@
 use photogate::{
     access::Role,
     database::{self, MigrateError},
-    ledger::{history, top_up::TopUpError},
+    ledger::{
+        history,
+        reconcile::{self, Scope},
+        top_up::TopUpError,
+    },
 };
 use reqwest::Method;
 use serde_json::json;
@@ -224,5 +228,33 @@ async fn a_login_made_for_the_service_serves_and_changes_no_books_past_the_gate(
         "SET ROLE postgres",
     ] {
         refused_for_want_of_privilege(&mut *app.db().await, change).await;
+    }
+}
+
+#[tokio::test]
+async fn a_right_to_a_single_column_of_the_books_breaks_an_invariant() {
+    let mut app = App::new().await;
+    app.audited = false;
+    let broken = async || {
+        let checks = reconcile::reconcile(&mut *app.db().await, Scope::Full).await.unwrap();
+        let check = checks.into_iter().find(|check| check.invariant == "ledger_is_append_only");
+        check.unwrap().violations
+    };
+    assert_eq!(broken().await, 0);
+
+    app.owner_runs("GRANT UPDATE (available) ON photogate.account TO photogate_worker").await;
+
+    // The application may do what a worker may.
+    assert_eq!(broken().await, 2);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_hundred_years_is_refused() {
+    let app = App::new().await;
+    let mut db = app.db().await;
+    for lease in ["100 years", "25 hours", "0"] {
+        let register = format!("SELECT register_worker('w {lease}', 1, '{lease}')");
+        let refused = sqlx::query(sqlx::AssertSqlSafe(register)).execute(&mut *db).await;
+        assert_eq!(code_of(&refused.unwrap_err()).as_deref(), Some("PG006"), "{lease}");
     }
 }

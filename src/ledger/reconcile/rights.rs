@@ -15,8 +15,11 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
         "SELECT NULL::bigint, format('%s may write %s', r, t)
          FROM unnest(ARRAY['photogate_app', 'photogate_worker', 'photogate_organisation']) r,
               unnest(ARRAY['account', 'ledger', 'link', 'month', 'usage', 'top_up', 'outcome',
-                           'in_flight', 'job', 'queue', 'run', 'hold', 'skip', 'worker']) t
+                           'in_flight', 'job', 'queue', 'queue_head', 'queue_tail',
+                           'queue_settled', 'run', 'hold', 'skip', 'worker', 'attempt',
+                           'reconciliation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
+            OR has_any_column_privilege(r, 'photogate.' || t, 'INSERT, UPDATE')
          UNION ALL
          SELECT NULL, 'a worker may top up'
          WHERE has_function_privilege(
