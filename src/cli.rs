@@ -3,6 +3,7 @@
 
 mod access;
 mod annotate;
+mod clock;
 mod config;
 mod credits;
 mod demo;
@@ -113,6 +114,9 @@ enum Command {
     Ledger(ledger::Ledger),
     /// Checks the books; exits with 3 if they do not balance
     Reconcile(reconcile::Reconcile),
+    /// Says that the clock of the database is right
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Kills workers and servers on purpose during work, then checks that no credit was lost
     Drill(drill::Drill),
     /// Shows the current settings
@@ -231,6 +235,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Refunds(since) => since.run(&config, output).await,
         Command::Ledger(ledger) => ledger.run(&config, output).await,
         Command::Reconcile(reconcile) => reconcile.run(&config, output).await,
+        Command::Clock(clock) => clock.run(&config, output).await,
         Command::Drill(drill) => drill.run(config, output).await,
         Command::Config(config::ConfigCommand::Show) => config::show(config, output),
         Command::Models(models) => models.run(&config, output),

@@ -81,7 +81,7 @@ BEGIN
     -- account before it can pay is done next, and then the accounts are read again: their rows have moved.
     FOR v_pass IN 1..3 LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(available), array_agg(queue_cursor),
-               array_agg(entries), array_agg(month), array_agg(greatest(clock(), moved_at)), min(month_ends_at),
+               array_agg(entries), array_agg(month), array_agg(book_at(moved_at)), min(month_ends_at),
                array_agg(organisation_id) FILTER (WHERE resume_due)
         INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_month, v_at, v_ends, v_due
         FROM (SELECT DISTINCT n FROM unnest(v_next) n ORDER BY n) w

@@ -4,11 +4,6 @@
 -- booked at instants that never decrease, each taken under the account's lock. So a month that is over stays as it is.
 -- Whoever books holds the account's lock and opens the month first, if the one that is open has ended.
 
--- The clock of the books. It is a function so that a test can stand at the end of a month.
-CREATE FUNCTION clock() RETURNS timestamptz
-LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
-GRANT EXECUTE ON FUNCTION clock TO photogate_app, photogate_organisation;
-
 CREATE FUNCTION month_of(p_at timestamptz, p_zone text) RETURNS date
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     SELECT date_trunc('month', p_at AT TIME ZONE p_zone)::date
@@ -54,7 +49,7 @@ CREATE FUNCTION close_months(p_organisation bigint) RETURNS date
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_at timestamptz; v_month date;
 BEGIN
-    SELECT greatest(clock(), moved_at) INTO v_at
+    SELECT book_at(moved_at) INTO v_at
     FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     PERFORM open_months(ARRAY[p_organisation], ARRAY[v_at]);

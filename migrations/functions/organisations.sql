@@ -8,6 +8,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_time_zone) THEN
         RAISE EXCEPTION 'no time zone "%"', p_time_zone USING ERRCODE = 'PG006';
     END IF;
+    PERFORM check_clock(v_at, NULL);
     INSERT INTO organisation (name, time_zone, reference) VALUES (p_name, p_time_zone, p_reference)
     ON CONFLICT (reference) DO NOTHING
     RETURNING organisation_id INTO v_organisation;

@@ -39,7 +39,7 @@ BEGIN
     END IF;
     FOR v_pass IN 1..2 LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(month),
-               array_agg(greatest(clock(), moved_at)), min(month_ends_at)
+               array_agg(book_at(moved_at)), min(month_ends_at)
         INTO v_organisation, v_row, v_entries, v_month, v_at, v_ends
         FROM (SELECT n FROM unnest(v_organisations) n ORDER BY n) w
         CROSS JOIN LATERAL (

@@ -12,7 +12,7 @@ BEGIN
     r_credited := false;
     r_resumed := false;
     -- The account comes first in any case: it is the lock order, and a replay reads a settled balance.
-    SELECT available, greatest(clock(), moved_at), month_ends_at INTO r_available, v_at, v_ends
+    SELECT available, book_at(moved_at), month_ends_at INTO r_available, v_at, v_ends
     FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     IF p_kind = 'purchase' THEN

@@ -14,6 +14,7 @@ END $$;
 -- A worker process begins: a new incarnation with a lease.
 CREATE FUNCTION register_worker(p_name text, p_slots integer, p_lease interval) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT check_clock(clock_timestamp(), NULL);
     INSERT INTO worker (name, slots, lease_until) VALUES (p_name, p_slots, clock_timestamp() + lease_of(p_lease))
     RETURNING worker_id
 $$;
@@ -26,6 +27,9 @@ GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
 CREATE FUNCTION heartbeat(p_worker bigint, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
+    -- A lease that ran out long ago may mean that the clock has jumped.
+    PERFORM check_clock(clock_timestamp(), lease_until)
+    FROM worker WHERE worker_id = p_worker AND lease_until < clock_timestamp() - interval '1 day';
     UPDATE worker SET
         beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 THEN clock_timestamp()
                            ELSE beats_since END,

@@ -1,5 +1,6 @@
-//! Checks the books on request of a person or a program.
+//! Checks the books, and confirms the clock, on request of a person or a program.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -22,6 +23,26 @@ pub struct Checked {
 }
 
 impl Commands {
+    /// Says that the clock of the database is right. Returns the instant that is confirmed. Needed
+    /// when nothing was booked because the clock seemed to have jumped.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn confirm_clock(&self, caller: &Caller) -> Result<DateTime<Utc>, CommandError> {
+        caller.must_be(&[Role::Staff])?;
+        caller.must_run_photogate()?;
+        let at = transaction!(self, tx, {
+            let at = sqlx::query_scalar!(r#"SELECT confirm_clock($1) AS "at!""#, caller.actor)
+                .fetch_one(&mut *tx)
+                .await?;
+            let detail = json!({ "at": at });
+            audit_log::record(&mut tx, caller, None, "clock.confirm", "the clock", detail).await?;
+            at
+        })?;
+        self.wake.send().await;
+        Ok(at)
+    }
+
     /// Checks the books now, with the cheap check that workers do every minute.
     ///
     /// # Errors

@@ -54,6 +54,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "Credits of all organisations, by kind: available, reserved for photos in progress, spent",
     ),
     (
+        "photogate_clock_is_implausible",
+        "1 while nothing is booked because the clock of the database seems to have jumped",
+    ),
+    (
         "photogate_oldest_snapshot_seconds",
         "Age of the oldest snapshot in the database: no old version of a row is removed meanwhile",
     ),
@@ -127,6 +131,10 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "the queues could not be counted"),
         }
+        match is_clock_plausible(&database).await {
+            Ok(is) => metrics::gauge!("photogate_clock_is_implausible").set(f64::from(!is)),
+            Err(error) => tracing::warn!(%error, "the clock could not be checked"),
+        }
         match oldest_snapshot(&database).await {
             Ok(seconds) => metrics::gauge!("photogate_oldest_snapshot_seconds").set(seconds),
             Err(error) => tracing::warn!(%error, "the oldest snapshot could not be found"),
@@ -142,6 +150,10 @@ pub async fn oldest_snapshot(database: &PgPool) -> sqlx::Result<f64> {
     sqlx::query_scalar!(r#"SELECT oldest_snapshot_seconds() AS "seconds!""#)
         .fetch_one(database)
         .await
+}
+
+async fn is_clock_plausible(database: &PgPool) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT is_clock_plausible() AS "is!""#).fetch_one(database).await
 }
 
 fn gauge(name: &'static str, kind: &'static str, value: i64) {

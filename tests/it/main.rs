@@ -11,6 +11,7 @@ mod architecture;
 mod books;
 mod chain;
 mod cli;
+mod clock;
 mod commands;
 mod compose;
 mod contention;

@@ -162,13 +162,20 @@ impl App {
     }
 
     /// The books' clock stands still, at this instant.
-    pub async fn set_the_clock(&self, instant: &str) {
+    pub async fn let_the_clock_jump(&self, instant: &str) {
         let set = format!(
             "CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql \
              VOLATILE AS $$ SELECT timestamptz '{instant}' $$"
         );
         let mut owner = self.as_owner().await;
         sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut owner).await.expect("it is set");
+    }
+
+    /// The same, and a person says that this is right.
+    pub async fn set_the_clock(&self, instant: &str) {
+        self.let_the_clock_jump(instant).await;
+        let caller = Caller::trusted("anna");
+        self.commands().confirm_clock(&caller).await.expect("it is confirmed");
     }
 
     async fn on(owner: String, redis_url: Option<String>) -> Self {
