@@ -53,7 +53,8 @@ BEGIN
         GRANT pg_read_all_stats TO photogate_owner;
     END IF;
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'photogate_owner may not see the snapshots of other logins: GRANT pg_read_all_stats TO photogate_owner';
+    RAISE NOTICE 'photogate_owner cannot see the snapshots of other logins: a superuser must '
+        'GRANT pg_read_all_stats TO photogate_owner';
 END $$;
 
 CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
