@@ -1,6 +1,11 @@
 //! A clock that jumps forward does not poison the books.
 
-use photogate::{access::Caller, ids::OrganisationId, queue::claim};
+use photogate::{
+    access::Caller,
+    ids::OrganisationId,
+    ledger::reconcile::{self, Scope},
+    queue::claim,
+};
 
 use crate::support::{App, code_of};
 
@@ -82,4 +87,20 @@ async fn neither_a_heartbeat_nor_a_new_worker_takes_a_clock_that_has_jumped_for_
     claim::register(&mut db, "new", 1, lease).await.unwrap();
     let beat = sqlx::query("SELECT heartbeat($1, '5 s')").bind(hand.worker.0);
     beat.execute(&mut *db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_raises_no_alarm() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(5).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    assert!(hand.succeed(hand.claim_one().await).await);
+
+    // It leaves a few seconds after that, and the clock was put back by a minute in between.
+    claim::retire(&mut *app.db().await, hand.worker).await.unwrap();
+    app.owner_runs("UPDATE photogate.worker SET gone_at = gone_at - interval '1 minute'").await;
+
+    let checks = reconcile::reconcile(&mut *app.db().await, Scope::Full).await.unwrap();
+    assert!(checks.iter().all(|check| check.violations == 0), "{checks:?}");
 }

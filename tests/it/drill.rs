@@ -101,7 +101,7 @@ async fn the_tally_sees_each_kind_of_harm() {
             |tally| tally.stuck,
         ),
         ("UPDATE queue_tail SET tail = tail + 1 WHERE tail > 0", |tally| tally.stranded),
-        ("UPDATE worker SET gone_at = now() - interval '1 hour'", |tally| {
+        ("UPDATE worker SET gone_at = now() - interval '2 hours'", |tally| {
             tally.late_settles_accepted
         }),
         (

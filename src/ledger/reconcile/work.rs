@@ -26,7 +26,9 @@ pub(super) async fn work(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx
                 format('job %s, attempt %s by worker %s', o.job_id, o.attempt, o.worker_id)
          FROM outcome o LEFT JOIN worker w USING (worker_id)
          LEFT JOIN attempt a ON a.job_id = o.job_id AND a.number >= o.attempt
-         WHERE o.settled_at > w.gone_at OR (a.job_id IS NOT NULL AND o.state <> 'quarantined')"
+         -- What a worker had is taken from it when it is gone, so the attempt tells. The time is only
+         -- a second look: the clock may have stepped back in between.
+         WHERE o.settled_at > w.gone_at + interval '1 hour' OR (a.job_id IS NOT NULL AND o.state <> 'quarantined')"
     );
     check!(
         tx,
