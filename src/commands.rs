@@ -197,12 +197,12 @@ impl CommandError {
     /// True if the same transaction can succeed when it runs again: PostgreSQL ended it in favour of
     /// another one.
     fn passes(&self) -> bool {
-        let error = match self {
-            Self::Database(error)
-            | Self::Enqueue(EnqueueError::Database(error))
-            | Self::TopUp(TopUpError::Database(error))
-            | Self::Access(AccessError::Database(error)) => error,
-            _ => return false,
+        let (Self::Database(error)
+        | Self::Enqueue(EnqueueError::Database(error))
+        | Self::TopUp(TopUpError::Database(error))
+        | Self::Access(AccessError::Database(error))) = self
+        else {
+            return false;
         };
         database::is_code(error, database::DEADLOCK)
             || database::is_code(error, database::NOT_SERIALIZABLE)
