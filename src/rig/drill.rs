@@ -151,7 +151,10 @@ impl Drill {
             crew.replace_the_dead()?;
             let open: i64 = sqlx::query_scalar!(
                 r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
-                           FROM queue_head JOIN queue_tail USING (queue_id))
+                           FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
+                           -- Photos of deleted events wait for ever.
+                           WHERE (SELECT deleted_at FROM event e
+                                  WHERE e.event_id = q.event_id) IS NULL)
                           + (SELECT count(*) FROM in_flight) AS "open!""#
             )
             .fetch_one(pool)
