@@ -3,7 +3,7 @@
         samples
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
-	cargo run --release --locked -- demo $(ARGS)
+	cargo run --release --locked -p photogate -- demo $(ARGS)
 
 test: setup models      ## runs all tests, with their own PostgreSQL, Redis and S3 endpoint
 	scripts/test $(ARGS)

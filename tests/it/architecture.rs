@@ -117,3 +117,13 @@ fn only_commands_change_what_is_audited() {
     only_in("src/serve/pages", "serve::api", &[]);
     only_in("src/serve/pages", "api::", &[]);
 }
+
+/// Found: `make demo` did not start when a second package of the workspace got a program.
+#[test]
+fn every_cargo_run_names_what_it_runs() {
+    for file in ["Makefile", "scripts/with-postgres", "README.md", "CONTRIBUTING.md"] {
+        for line in read(file).lines().filter(|line| line.contains("cargo run")) {
+            assert!(line.contains(" -p ") || line.contains(" --example "), "{file}: {line}");
+        }
+    }
+}
