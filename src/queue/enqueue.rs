@@ -13,8 +13,8 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Largest number of photos in one call. A call is one transaction and locks the event's queue.
-/// 10,000 photos take about a second.
+/// Largest number of photos in one call. A call is one transaction, and other enqueues of the queue
+/// wait for it. 10,000 photos take about a second.
 pub const PHOTOS_MAX: usize = 10_000;
 
 /// Largest payload, in bytes of its JSON text. Every claim reads it, so it is small.
@@ -43,7 +43,7 @@ pub struct Run {
     /// Credits that are missing to process all waiting photos of the organisation, including this
     /// run. 0 if nothing is missing.
     pub shortfall: Credits,
-    /// The queue was drained before, so the caller should wake the workers.
+    /// The photos can be claimed, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }

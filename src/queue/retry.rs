@@ -22,7 +22,7 @@ pub struct Retry {
     pub available: Credits,
     /// Credits that are missing to process all waiting photos of the organisation.
     pub shortfall: Credits,
-    /// The queue was drained before, so the caller should wake the workers.
+    /// The photos can be claimed, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }

@@ -40,7 +40,7 @@ pub async fn skip(
 pub struct Restored {
     /// Number of photos that wait in their queue again.
     pub restored: u32,
-    /// The queue was drained before, so the caller should wake the workers.
+    /// The photos can be claimed, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
 }
