@@ -1,4 +1,4 @@
--- When the books were checked, and what was found. Workers take turns: one of them checks, for all.
+-- When the books were checked, how far, and what was found. Workers take turns: one of them checks, for all.
 
 CREATE TYPE reconciliation_kind AS ENUM ('incremental', 'full');
 
@@ -14,5 +14,18 @@ CREATE TABLE reconciliation (
 );
 CREATE INDEX reconciliation_latest ON reconciliation (kind, started_at);
 
+-- How far the full checks of workers have come. What is behind these marks was checked and was right, and does not
+-- change. The next check goes on from here, so its cost grows with what has moved, not with the history.
+CREATE TABLE ledger_checked (
+    organisation_id bigint PRIMARY KEY REFERENCES account,
+    entries         bigint NOT NULL                  -- the ledger was right up to this entry
+);
+CREATE TABLE queue_checked (
+    queue_id bigint PRIMARY KEY REFERENCES queue,
+    head     bigint NOT NULL,                        -- the jobs up to this position had been claimed or passed over
+    tail     bigint NOT NULL,                        -- those up to this one were there
+    settled  bigint NOT NULL                         -- so many of them were settled; -1: the check was not done yet
+);
+
 -- What the last check of the books found is in the metrics of every worker, not only of the one that made it.
-GRANT SELECT ON reconciliation TO photogate_app, photogate_worker;
+GRANT SELECT ON reconciliation, ledger_checked, queue_checked TO photogate_app, photogate_worker;

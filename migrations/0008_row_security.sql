@@ -5,7 +5,8 @@
 -- as the owner, so row security does not concern them and costs them nothing.
 --
 -- Each new table needs a policy here, or an entry in the list of exceptions in tests/it/chain.rs. The test checks.
--- The tables worker, attempt and reconciliation have none. photogate_organisation has no right to them at all.
+-- The tables worker, attempt, reconciliation, ledger_checked and queue_checked have none. photogate_organisation has no
+-- right to them at all.
 
 DO $$
 DECLARE
@@ -66,7 +67,7 @@ GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at) ON top_up TO photogate_worker;
 GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
--- It continues the trace of the call that enqueued a photo.
-GRANT SELECT (run_id, trace) ON run TO photogate_worker;
+-- Beside the check, it continues the trace of the call that enqueued a photo.
+GRANT SELECT (run_id, queue_id, first_position, queued, trace) ON run TO photogate_worker;
 -- It applies the start list to the text that it has read.
 GRANT SELECT ON start_list TO photogate_worker;

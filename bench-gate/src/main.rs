@@ -17,6 +17,7 @@
     reason = "figures for people"
 )]
 
+mod books;
 mod flat;
 mod gates;
 mod ground;
@@ -53,6 +54,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("flat") {
         flat::measure(&mut ground, &mut figures).await?;
+    }
+    if wanted("books") {
+        books::measure(&mut ground, &mut figures).await?;
     }
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())

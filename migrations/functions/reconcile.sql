@@ -7,9 +7,11 @@ DECLARE v_id bigint;
 BEGIN
     IF NOT EXISTS (SELECT FROM worker WHERE worker_id = p_worker AND gone_at IS NULL) THEN RETURN NULL; END IF;
     IF NOT pg_try_advisory_xact_lock(7236410916) THEN RETURN NULL; END IF;
-    IF EXISTS (SELECT FROM reconciliation WHERE kind = p_kind AND started_at > clock_timestamp() - p_every
-               -- A check that was interrupted is no check.
-               AND (ended_at IS NOT NULL OR started_at > clock_timestamp() - interval '1 hour')) THEN
+    IF EXISTS (SELECT FROM reconciliation r WHERE kind = p_kind AND started_at > clock_timestamp() - p_every
+               -- A check that was interrupted is no check. A full one goes on at the marks of the one before.
+               AND (ended_at IS NOT NULL
+                    OR started_at > clock_timestamp() - interval '6 hours'
+                       AND EXISTS (SELECT FROM worker w WHERE w.worker_id = r.worker_id AND w.gone_at IS NULL))) THEN
         RETURN NULL;
     END IF;
     -- A check that found nothing is forgotten after a week. One that found something is kept, and so is every full one.
@@ -27,3 +29,27 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     WHERE reconciliation_id = p_id AND ended_at IS NULL
 $$;
 GRANT EXECUTE ON FUNCTION end_reconciliation TO photogate_worker;
+
+-- A check of a slice found nothing wrong: the next one goes on from here.
+CREATE FUNCTION mark_ledgers_checked(p_organisations bigint[], p_entries bigint[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    INSERT INTO ledger_checked AS c (organisation_id, entries)
+    SELECT organisation_id, u.entries FROM unnest(p_organisations, p_entries) u (organisation_id, entries)
+    JOIN account a USING (organisation_id) WHERE u.entries <= a.entries
+    ORDER BY organisation_id
+    ON CONFLICT (organisation_id) DO UPDATE SET entries = greatest(c.entries, EXCLUDED.entries)
+$$;
+GRANT EXECUTE ON FUNCTION mark_ledgers_checked TO photogate_worker;
+
+CREATE FUNCTION mark_queues_checked(p_queues bigint[], p_heads bigint[], p_tails bigint[], p_settled bigint[])
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    INSERT INTO queue_checked AS c (queue_id, head, tail, settled)
+    SELECT queue_id, u.head, u.tail, u.settled
+    FROM unnest(p_queues, p_heads, p_tails, p_settled) u (queue_id, head, tail, settled)
+    JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) WHERE u.head <= h.head AND u.tail <= t.tail
+    ORDER BY queue_id
+    ON CONFLICT (queue_id) DO UPDATE SET
+        head = greatest(c.head, EXCLUDED.head), tail = greatest(c.tail, EXCLUDED.tail), settled = EXCLUDED.settled
+$$;
+GRANT EXECUTE ON FUNCTION mark_queues_checked TO photogate_worker;

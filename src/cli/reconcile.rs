@@ -15,7 +15,9 @@ Examples:
   photogate reconcile --json | jq '.[] | select(.violations > 0)'
   photogate reconcile --incremental                 the check that workers do every minute
 
-Workers do both checks by themselves: settings reconcile_seconds and reconcile_full_hours.
+Workers do both checks by themselves: settings reconcile_seconds and reconcile_full_hours. Their full check
+begins where the last one ended; this one begins at the first entry of each ledger. It reads in slices,
+so it can run while photos are processed.
 `photogate ledger verify` checks the hash chain of the ledger.")]
 pub(super) struct Reconcile {
     /// Only the cheap check, whose cost does not grow with the ledger [default: the full check]

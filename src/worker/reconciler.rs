@@ -11,14 +11,15 @@ use sqlx::{PgPool, types::Json};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::ledger::reconcile::{self, Check, Scope};
+use crate::ledger::reconcile::{self, Check, Scope, Since};
 use crate::{database::in_time, ids::WorkerId, queue::claim::interval};
 
 /// How often a worker asks whether a check is due. The interval between two checks is a setting.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// The longest time for a check. After it, the database is taken to be gone.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest time for a check. After it, any worker may begin the next one, which goes on where
+/// this one has come to.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
 /// The intervals between two checks of the books.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +82,10 @@ async fn take_turn(
     .fetch_one(&mut *db)
     .await?;
     if let Some(turn) = turn {
-        let checks = reconcile::reconcile(&mut db, scope).await?;
+        let checks = match scope {
+            Scope::Incremental => reconcile::reconcile(&mut db, scope).await?,
+            Scope::Full => reconcile::full(&mut db, Since::LastCheck, reconcile::SLICE).await?,
+        };
         log(&checks);
         shown.learn(scope, &checks);
         let violations: i64 = checks.iter().map(|check| check.violations).sum();

@@ -279,9 +279,9 @@ async fn every_table_is_secured_or_known_not_to_be() {
             "SELECT count(*) FROM pg_class WHERE relnamespace = 'photogate'::regnamespace \
              AND relkind = 'r' AND NOT relrowsecurity
              AND relname NOT IN ('_sqlx_migrations', 'worker', 'attempt', 'reconciliation', \
-                 'functions_applied')
-             OR relname IN ('worker', 'attempt', 'reconciliation', 'functions_applied') \
-                 AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
+                 'ledger_checked', 'queue_checked', 'functions_applied')
+             OR relname IN ('worker', 'attempt', 'reconciliation', 'ledger_checked', \
+                 'queue_checked', 'functions_applied') AND has_table_privilege('photogate_organisation', oid, 'SELECT')",
         )
         .await;
 

@@ -30,6 +30,7 @@ mod photo_store;
 mod photos;
 mod plans;
 mod pool;
+mod reconcile;
 mod schema;
 mod search;
 mod serve;

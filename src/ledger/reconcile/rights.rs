@@ -17,7 +17,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
               unnest(ARRAY['account', 'ledger', 'link', 'month', 'usage', 'top_up', 'outcome',
                            'in_flight', 'job', 'queue', 'queue_head', 'queue_tail',
                            'queue_settled', 'run', 'hold', 'skip', 'worker', 'attempt',
-                           'reconciliation']) t
+                           'reconciliation', 'ledger_checked', 'queue_checked']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
             OR has_any_column_privilege(r, 'photogate.' || t, 'INSERT, UPDATE')
          UNION ALL

@@ -1,15 +1,13 @@
-//! The invariants whose check has a cost that does not grow with the ledger.
+//! The invariants of what there is now: accounts, queues, photos in flight. Their cost does not
+//! grow with what was.
 
 use sqlx::PgConnection;
 
 use super::invariant::{Check, check};
 use crate::ids::OrganisationId;
 
-/// The invariants whose check has a cost that does not grow with the ledger.
-pub(super) async fn incremental(
-    tx: &mut PgConnection,
-    checks: &mut Vec<Check>,
-) -> sqlx::Result<()> {
+/// The invariants of the cheap check.
+pub(super) async fn often(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
     check!(
         tx,
         checks,
@@ -58,6 +56,52 @@ pub(super) async fn incremental(
         "no photo in flight belongs to a worker that is gone",
         "SELECT f.organisation_id, format('job %s belongs to %s', f.job_id, w.name)
          FROM in_flight f JOIN worker w USING (worker_id) WHERE w.gone_at IS NOT NULL"
+    );
+    Ok(())
+}
+
+/// The invariants that only the full check looks at.
+pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+    check!(
+        tx,
+        checks,
+        "flights_are_reserved",
+        "each photo in flight has a reservation in the ledger of its organisation",
+        "SELECT f.organisation_id, format('job %s has no reservation', f.job_id)
+         FROM in_flight f
+         LEFT JOIN ledger r ON r.transaction_id = f.job_id AND r.leg = 0 AND r.movement = 'reserve'
+                           AND r.organisation_id = f.organisation_id
+         WHERE r.transaction_id IS NULL"
+    );
+    check!(
+        tx,
+        checks,
+        "held_means_a_hold_stands",
+        "a queue is marked as held if and only if a hold on it has not been lifted",
+        "SELECT q.organisation_id, format('event %s, %s', q.event_id, q.operation) FROM queue q
+         WHERE q.held <> EXISTS (
+             SELECT FROM hold h WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL)"
+    );
+    check!(
+        tx,
+        checks,
+        "drained_is_empty",
+        "nothing waits in a drained queue, and no queue's head is after its tail",
+        "SELECT q.organisation_id,
+                format('queue %s: drained %s, head %s, tail %s, skipped %s',
+                       q.queue_id, q.drained, h.head, t.tail, h.skipped)
+         FROM queue q LEFT JOIN queue_head h USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
+         WHERE coalesce(t.tail - h.head - h.skipped < 0 OR (q.drained AND h.head <> t.tail), true)"
+    );
+    check!(
+        tx,
+        checks,
+        "skipped_is_counted",
+        "a queue's count of skipped photos is the number of skips after its head",
+        "SELECT q.organisation_id, format('queue %s says %s', q.queue_id, h.skipped)
+         FROM queue q JOIN queue_head h USING (queue_id)
+         WHERE h.skipped <> (
+             SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id AND s.position > h.head)"
     );
     Ok(())
 }

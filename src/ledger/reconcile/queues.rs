@@ -1,0 +1,224 @@
+//! The invariants along the queues: no job is lost, and the counts are right.
+
+use sqlx::PgConnection;
+
+use super::{
+    Since, all_hold,
+    invariant::{Check, check},
+    snapshot,
+};
+use crate::ids::OrganisationId;
+
+/// The jobs of a slice: of each of these queues, those that were claimed or passed over, after
+/// `head_after` and up to `head`, and those that were appended, after `tail_after` and up to
+/// `tail`.
+#[derive(Debug, Default)]
+struct Slice {
+    queues: Vec<i64>,
+    head_after: Vec<i64>,
+    head: Vec<i64>,
+    tail_after: Vec<i64>,
+    tail: Vec<i64>,
+    settled: Vec<i64>,
+}
+
+/// The place where a slice ended: a queue, and its two positions if more of it is to be checked.
+type Place = (i64, Option<(i64, i64)>);
+
+/// Checks the queues, slice by slice.
+pub(super) async fn check_all(
+    db: &mut PgConnection,
+    since: Since,
+    size: i64,
+    checks: &mut Vec<Check>,
+) -> sqlx::Result<()> {
+    let mut place = Some((0, None));
+    while let Some(begin) = place {
+        let mut found = Vec::new();
+        let mut tx = snapshot(db).await?;
+        let (slice, end) = next(&mut tx, since, size, begin).await?;
+        // The last slice may be empty. It makes sure that every invariant is told.
+        jobs(&mut tx, &slice, &mut found).await?;
+        counts(&mut tx, &slice, &mut found).await?;
+        tx.rollback().await?;
+        if since == Since::LastCheck && all_hold(&found) && !slice.queues.is_empty() {
+            sqlx::query!(
+                "SELECT mark_queues_checked($1, $2, $3, $4)",
+                &slice.queues,
+                &slice.head,
+                &slice.tail,
+                &slice.settled
+            )
+            .execute(&mut *db)
+            .await?;
+        }
+        for check in found {
+            check.add_to(checks);
+        }
+        place = end;
+    }
+    Ok(())
+}
+
+/// Returns the next slice, and the place where it ends. `None`: there is nothing after it.
+async fn next(
+    tx: &mut PgConnection,
+    since: Since,
+    size: i64,
+    (queue, after): Place,
+) -> sqlx::Result<(Slice, Option<Place>)> {
+    let rows = sqlx::query!(
+        r#"WITH moved AS (
+               SELECT q.queue_id, s.head_after, least(h.head, s.head_after + $5) AS head_upto,
+                      s.tail_after, least(t.tail, s.tail_after + $5) AS tail_upto, h.head, t.tail,
+                      x.committed + x.refunded AS settled
+               FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+               JOIN queue_settled x USING (queue_id)
+               LEFT JOIN queue_checked c ON $4 AND c.queue_id = q.queue_id
+               CROSS JOIN LATERAL (
+                   SELECT CASE WHEN q.queue_id = $1 THEN $2 ELSE coalesce(c.head, 0) END
+                          AS head_after,
+                          CASE WHEN q.queue_id = $1 THEN $3 ELSE coalesce(c.tail, 0) END
+                          AS tail_after) s
+               WHERE q.queue_id >= $1
+                 AND CASE WHEN q.queue_id = $1 THEN $2 IS NOT NULL
+                          ELSE (h.head, t.tail, x.committed + x.refunded)
+                               IS DISTINCT FROM (c.head, c.tail, c.settled) END
+               ORDER BY q.queue_id LIMIT 1000),
+           sized AS (
+               SELECT *, head_upto - head_after + tail_upto - tail_after AS size FROM moved)
+           SELECT queue_id AS "queue!", head_after AS "head_after!", head_upto AS "head!",
+                  tail_after AS "tail_after!", tail_upto AS "tail!", settled AS "settled!",
+                  head_upto < head OR tail_upto < tail AS "is_cut!"
+           FROM (SELECT *, sum(size) OVER (ORDER BY queue_id) - size AS before FROM sized) m
+           WHERE before < $5 ORDER BY queue_id"#,
+        queue,
+        after.map(|(head, _)| head),
+        after.map(|(_, tail)| tail),
+        since == Since::LastCheck,
+        size
+    )
+    .fetch_all(tx)
+    .await?;
+    let end = rows.last().map(|row| (row.queue, row.is_cut.then_some((row.head, row.tail))));
+    let mut slice = Slice::default();
+    for row in rows {
+        slice.queues.push(row.queue);
+        slice.head_after.push(row.head_after);
+        slice.head.push(row.head);
+        slice.tail_after.push(row.tail_after);
+        slice.tail.push(row.tail);
+        // If the queue goes on in the next slice, it is not done.
+        slice.settled.push(if row.is_cut { -1 } else { row.settled });
+    }
+    Ok((slice, end))
+}
+
+/// Checks one invariant on a slice. In the query, `slice` has the queues and their bounds, and
+/// `passed` the jobs that were claimed or passed over.
+macro_rules! on_slice {
+    ($tx:expr, $slice:expr, $checks:ident, $name:literal, $meaning:literal, $sql:literal) => {
+        check!(
+            $tx,
+            $checks,
+            $name,
+            $meaning,
+            "slice (queue_id, head_after, head_upto, tail_after, tail_upto) AS (
+                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
+                                      $5::bigint[])),
+             passed AS (
+                 SELECT j.* FROM slice s JOIN job j ON j.queue_id = s.queue_id
+                 AND j.position > s.head_after AND j.position <= s.head_upto), ",
+            $sql,
+            &$slice.queues,
+            &$slice.head_after,
+            &$slice.head,
+            &$slice.tail_after,
+            &$slice.tail
+        )
+    };
+}
+
+/// No job is lost. What happens to a job after it was claimed is checked along the ledger.
+async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+    on_slice!(
+        tx,
+        slice,
+        checks,
+        "no_job_is_lost",
+        "each job up to the head is either in flight, settled or skipped; \
+         no job after it is in flight or settled; positions have no gap",
+        "SELECT q.organisation_id,
+                format('queue %s, position %s: in flight %s, outcome %s, skipped %s',
+                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state,
+                       s.position IS NOT NULL)
+         FROM passed j JOIN queue q USING (queue_id)
+         LEFT JOIN in_flight f USING (job_id)
+         LEFT JOIN outcome o USING (job_id)
+         LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
+         WHERE (f.job_id IS NOT NULL)::int + (o.job_id IS NOT NULL)::int
+               + (s.position IS NOT NULL)::int <> 1
+         UNION ALL
+         SELECT q.organisation_id,
+                format('queue %s, position %s, which waits: in flight %s, outcome %s',
+                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state)
+         FROM slice s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+         JOIN job j ON j.queue_id = s.queue_id AND j.position > greatest(s.tail_after, h.head)
+                   AND j.position <= s.tail_upto
+         LEFT JOIN in_flight f USING (job_id)
+         LEFT JOIN outcome o USING (job_id)
+         WHERE f.job_id IS NOT NULL OR o.job_id IS NOT NULL
+         UNION ALL
+         SELECT q.organisation_id,
+                format('queue %s has %s jobs after %s, up to %s',
+                       s.queue_id, n, s.tail_after, s.tail_upto)
+         FROM slice s JOIN queue q USING (queue_id) CROSS JOIN LATERAL (
+             SELECT count(*) AS n FROM job j WHERE j.queue_id = s.queue_id
+             AND j.position > s.tail_after AND j.position <= s.tail_upto) j
+         WHERE n <> s.tail_upto - s.tail_after
+         UNION ALL
+         SELECT q.organisation_id,
+                format('queue %s has a job at %s and ends at %s', q.queue_id, j.position, t.tail)
+         FROM slice s JOIN queue q USING (queue_id) JOIN queue_tail t USING (queue_id)
+         JOIN job j ON j.queue_id = s.queue_id AND j.position > t.tail
+         UNION ALL
+         SELECT q.organisation_id, format('queue %s has a job at %s', q.queue_id, j.position)
+         FROM slice s JOIN queue q USING (queue_id)
+         JOIN job j ON j.queue_id = s.queue_id AND j.position < 1"
+    );
+    on_slice!(
+        tx,
+        slice,
+        checks,
+        "outcomes_are_booked",
+        "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
+        "SELECT q.organisation_id, format('job %s: outcome %s, not in the ledger', o.job_id, o.state)
+         FROM passed j JOIN queue q USING (queue_id) JOIN outcome o USING (job_id)
+         LEFT JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1
+         WHERE l.transaction_id IS NULL"
+    );
+    Ok(())
+}
+
+/// The counts of a queue.
+async fn counts(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+    on_slice!(
+        tx,
+        slice,
+        checks,
+        "queues_count_their_photos",
+        "a queue's counts of claimed, processed and refunded photos are the sums over its runs",
+        "SELECT q.organisation_id,
+                format('queue %s: claimed %s, committed %s, refunded %s; its runs: %s, %s, %s',
+                       q.queue_id, h.claimed, x.committed, x.refunded,
+                       u.claimed, u.committed, u.refunded)
+         FROM slice s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+         JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
+             SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
+                    coalesce(sum(refunded), 0) AS refunded
+             FROM usage u WHERE u.queue_id = s.queue_id) u
+         WHERE (h.claimed, x.committed, x.refunded)
+               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint)"
+    );
+    Ok(())
+}
