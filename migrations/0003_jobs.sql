@@ -57,6 +57,8 @@ CREATE INDEX skip_of_photo ON skip (photo_id, queue_id);
 CREATE TABLE worker (
     worker_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name           text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 200),
+    -- SHA-256 of its key. Only the process that registered knows the key, and each of its calls names it.
+    key_hash       bytea NOT NULL UNIQUE CHECK (octet_length(key_hash) = 32),
     slots          integer NOT NULL,
     started_at     timestamptz NOT NULL DEFAULT now(),
     lease_until    timestamptz NOT NULL,

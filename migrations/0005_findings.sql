@@ -41,4 +41,5 @@ CREATE TABLE rotation (
     CHECK ((upright_key IS NULL) = (lossless IS NULL))
 );
 
-GRANT SELECT, INSERT, DELETE ON looked_at, face, bib, rotation TO photogate_worker;
+-- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
+GRANT SELECT ON looked_at, face, bib, rotation TO photogate_app;

@@ -33,12 +33,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::Config,
     database,
-    ids::WorkerId,
     notify::{
         progress::Progress,
         wake::{Listener, Wake},
     },
-    queue::claim::{self, GateError},
+    queue::claim::{self, GateError, Incarnation},
 };
 use claimer::Claimer;
 use settle::{Settler, Settling};
@@ -135,14 +134,14 @@ impl<W: Work> Worker<W> {
         let observers = Arc::new(self.observers);
         while !stop.drain.is_cancelled() {
             let name = incarnation_name();
-            let Some(worker) = register(&self.pool, &name, &self.config, &stop).await else {
+            let Some(me) = register(&self.pool, &name, &self.config, &stop).await else {
                 break;
             };
             let slots = self.config.slots();
-            tracing::info!(%worker, name, slots, "the worker is ready");
+            tracing::info!(worker = %me.worker, name, slots, "the worker is ready");
             let shift = Arc::new(Shift {
                 pool: self.pool.clone(),
-                worker,
+                me,
                 stop: stop.child(),
                 ear: self.ear.clone(),
                 room: Arc::new(Semaphore::new(slots + self.config.ahead())),
@@ -156,7 +155,7 @@ impl<W: Work> Worker<W> {
             });
             let books = Settling {
                 pool: self.pool.clone(),
-                worker,
+                me,
                 lease: self.config.lease(),
                 now: shift.stop.now.clone(),
                 trouble: shift.settle_trouble.clone(),
@@ -164,7 +163,7 @@ impl<W: Work> Worker<W> {
             let (settler, settling) = Settler::start(books, self.wake.clone(), observers.clone());
             let reconciling = reconciler::Every::from(&self.config);
             shift.work(&name, self.work.clone(), (settler, settling), reconciling).await?;
-            tracing::info!(%worker, "the worker has left");
+            tracing::info!(worker = %me.worker, "the worker has left");
         }
         Ok(())
     }
@@ -174,7 +173,7 @@ impl<W: Work> Worker<W> {
 #[derive(Debug)]
 struct Shift {
     pool: PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     stop: Stop,
     ear: Arc<Listener>,
     /// One permit for each photo that may be claimed and not settled: slots plus `ahead`.
@@ -209,8 +208,8 @@ impl Shift {
         let _stop =
             [&self.stop.drain, &self.stop.now, &pulse_stop].map(|token| token.clone().drop_guard());
         let tasks = TaskTracker::new();
-        let (pool, worker, drain) = (&self.pool, self.worker, &self.stop.drain);
-        tasks.spawn(reconciler::watch(pool.clone(), worker, reconciling, drain.clone()));
+        let (pool, me, drain) = (&self.pool, self.me, &self.stop.drain);
+        tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));
@@ -218,7 +217,7 @@ impl Shift {
         tasks.spawn(self.clone().end_with(Claimer::new(self.clone(), claimed).run()));
         tasks.close();
         // The lease must last until everything is settled, so the heartbeat ends after the tasks.
-        let pulse = heartbeat::keep_alive(pool.clone(), worker, self.lease, pulse_stop.clone());
+        let pulse = heartbeat::keep_alive(pool.clone(), me, self.lease, pulse_stop.clone());
         let pulse = tokio::spawn(self.clone().end_with(pulse));
 
         let hand = {
@@ -246,17 +245,17 @@ impl Shift {
         match task.await {
             Ok(()) => stop.into_iter().for_each(|guard| drop(guard.disarm())),
             Err(error) => {
-                tracing::error!(worker = %self.worker, %error, "this worker incarnation has ended");
+                tracing::error!(worker = %self.me.worker, %error, "this worker incarnation has ended");
             }
         }
     }
 
     /// Ends the lease, and hands back what is left.
     async fn retire(&self) {
-        let retired = async { claim::retire(&mut *self.pool.acquire().await?, self.worker).await };
+        let retired = async { claim::retire(&mut *self.pool.acquire().await?, self.me).await };
         if let Err(error) = database::in_time(database::PATIENCE, retired).await {
             tracing::warn!(
-                worker = %self.worker,
+                worker = %self.me.worker,
                 %error,
                 "the worker could not record that it left: its lease will run out"
             );
@@ -265,14 +264,14 @@ impl Shift {
 }
 
 /// Registers a new incarnation, and tries until it succeeds. `None` if the worker is stopped first.
-async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<WorkerId> {
+async fn register(pool: &PgPool, name: &str, config: &Config, stop: &Stop) -> Option<Incarnation> {
     loop {
         let registered = async {
             claim::register(&mut *pool.acquire().await?, name, config.slots(), config.lease()).await
         };
         let registered = Box::pin(database::in_time(database::PATIENCE, registered));
         match stop.drain.run_until_cancelled(registered).await? {
-            Ok(worker) => return Some(worker),
+            Ok(me) => return Some(me),
             Err(error) => tracing::warn!(%error, "the worker could not register, and tries again"),
         }
         stop.drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
@@ -302,7 +301,7 @@ mod tests {
         let pool = PgPool::connect_lazy("postgres:///nowhere").expect("an address");
         Arc::new(Shift {
             pool,
-            worker: WorkerId(1),
+            me: Incarnation::nobody(),
             stop: Stop::default(),
             ear: Arc::new(Listener::open(None).expect("without an address")),
             room: Arc::new(Semaphore::new(1)),

@@ -1,20 +1,23 @@
 //! Measures the full check of the books: of everything, and of what has moved since the last one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use photogate::ledger::reconcile::{self, Since};
+use photogate::{
+    ledger::reconcile::{self, Since},
+    queue::claim,
+};
 use sqlx::PgPool;
 
 use crate::{
     Figures,
-    ground::{Ground, club, queue},
+    ground::{Ground, club, queue, register, settle},
     median, round,
 };
 
 /// Photos that are processed between two checks.
 const DAY: usize = 10_000;
 /// Photos in a claim, and in a settlement.
-const BATCH: i64 = 1_000;
+const BATCH: i32 = 1_000;
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     println!("\n# The full check of the books\n");
@@ -23,16 +26,18 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     let (_, pool) = ground.database(2).await?;
     let (_, event) = club(&pool, 3_000_000).await?;
     let mut there = 0;
+    let hour = Duration::from_secs(3600);
+    let me = claim::register(&mut *pool.acquire().await?, "checker", 1, hour).await?;
     for (name, history) in [("1e4", 10_000), ("1e5", 100_000), ("1e6", 1_000_000)] {
         queue(&pool, event, history - there).await?;
         process(&pool, history - there).await?;
         let all = check(&pool, Since::Start).await?;
-        check(&pool, Since::LastCheck).await?;
+        check(&pool, Since::LastCheck(me)).await?;
         let mut new = Vec::new();
         for _ in 0..3 {
             queue(&pool, event, DAY).await?;
             process(&pool, DAY).await?;
-            new.push(check(&pool, Since::LastCheck).await?);
+            new.push(check(&pool, Since::LastCheck(me)).await?);
         }
         there = history + 3 * DAY;
         let new = median(new);
@@ -47,28 +52,16 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
 async fn process(pool: &PgPool, photos: usize) -> anyhow::Result<()> {
     let mut db = pool.acquire().await?;
     sqlx::raw_sql("SET synchronous_commit = off").execute(&mut *db).await?;
-    let name = uuid::Uuid::new_v4().to_string();
-    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
-        .bind(name)
-        .fetch_one(&mut *db)
-        .await?;
+    let key = register(&mut db).await?;
     let mut left = i64::try_from(photos)?;
     while left > 0 {
         let jobs: Vec<i64> = sqlx::query_scalar("SELECT r_job FROM claim($1, $2, 0, false)")
-            .bind(worker)
+            .bind(key)
             .bind(BATCH)
             .fetch_all(&mut *db)
             .await?;
         left -= i64::try_from(jobs.len())?;
-        sqlx::query(
-            "SELECT settle($1, $2, array_fill(1, ARRAY[n]), array_fill('processed'::outcome_state, ARRAY[n]),
-                           array_fill(NULL::text, ARRAY[n]), array_fill(NULL::text, ARRAY[n]))
-             FROM (SELECT cardinality($2::bigint[]) AS n) c",
-        )
-        .bind(worker)
-        .bind(jobs)
-        .execute(&mut *db)
-        .await?;
+        settle(&mut db, key, &jobs).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
     Figures,
-    ground::{Ground, club, fund, queue},
+    ground::{Ground, club, fund, queue, register, settle},
     median, round,
 };
 
@@ -104,23 +104,15 @@ async fn held(
 async fn cycles(pool: &PgPool) -> anyhow::Result<Vec<f64>> {
     let mut db = pool.acquire().await?;
     sqlx::raw_sql("SET synchronous_commit = off").execute(&mut *db).await?;
-    let name = uuid::Uuid::new_v4().to_string();
-    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
-        .bind(name)
-        .fetch_one(&mut *db)
-        .await?;
+    let key = register(&mut db).await?;
     let mut times = Vec::with_capacity(CYCLES);
     for _ in 0..CYCLES {
         let began = Instant::now();
         let job: i64 = sqlx::query_scalar("SELECT r_job FROM claim($1, 1, 0, false)")
-            .bind(worker)
+            .bind(key)
             .fetch_one(&mut *db)
             .await?;
-        sqlx::query("SELECT settle($1, ARRAY[$2], '{1}', '{processed}', '{NULL}', '{NULL}')")
-            .bind(worker)
-            .bind(job)
-            .execute(&mut *db)
-            .await?;
+        settle(&mut db, key, &[job]).await?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(times)
@@ -142,16 +134,12 @@ async fn blocks(pool: &PgPool, owner: &mut PgConnection) -> anyhow::Result<f64> 
     let vacuum = "VACUUM ANALYZE account, queue, queue_head, queue_tail, queue_settled, in_flight, \
                   link, worker, usage, job, ledger";
     sqlx::raw_sql(vacuum).execute(&mut *owner).await?;
-    let name = uuid::Uuid::new_v4().to_string();
-    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
-        .bind(name)
-        .fetch_one(pool)
-        .await?;
     let mut db = pool.acquire().await?;
+    let key = register(&mut db).await?;
     let mut seen = Vec::new();
     for claim in 0..CLAIMS + 2 {
         let explain = format!(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM claim({worker}, 64, 0, false)"
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM claim('{key}', 64, 0, false)"
         );
         let plan: serde_json::Value = {
             let text: sqlx::types::Json<serde_json::Value> =
@@ -169,15 +157,9 @@ async fn blocks(pool: &PgPool, owner: &mut PgConnection) -> anyhow::Result<f64> 
         if claim >= 2 {
             seen.push(read("Shared Hit Blocks") + read("Shared Read Blocks"));
         }
-        sqlx::query(
-            "SELECT settle($1, j, array_fill(1, ARRAY[64]),
-                           array_fill('processed'::outcome_state, ARRAY[64]),
-                           array_fill(NULL::text, ARRAY[64]), array_fill(NULL::text, ARRAY[64]))
-             FROM (SELECT array_agg(job_id) AS j FROM in_flight) f",
-        )
-        .bind(worker)
-        .execute(&mut *db)
-        .await?;
+        let jobs: Vec<i64> =
+            sqlx::query_scalar("SELECT job_id FROM in_flight").fetch_all(&mut *db).await?;
+        settle(&mut db, key, &jobs).await?;
     }
     Ok(median(seen))
 }

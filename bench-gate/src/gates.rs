@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Row};
 
 use crate::{
     Figures,
-    ground::{Cost, Ground, club, fund, queue},
+    ground::{Cost, Ground, club, fund, queue, register, settle},
     median, round,
 };
 
@@ -278,15 +278,11 @@ async fn ours(
     batch: i32,
     mut cursor: i64,
 ) -> anyhow::Result<usize> {
-    let name = uuid::Uuid::new_v4().to_string();
-    let worker: i64 = sqlx::query_scalar("SELECT register_worker($1, 1, '1 hour')")
-        .bind(name)
-        .fetch_one(&mut *db)
-        .await?;
+    let key = register(db).await?;
     let mut done = 0;
     while Instant::now() < until {
         let rows = sqlx::query("SELECT r_job, r_organisation FROM claim($1, $2, $3, false)")
-            .bind(worker)
+            .bind(key)
             .bind(batch)
             .bind(cursor)
             .fetch_all(&mut *db)
@@ -296,16 +292,7 @@ async fn ours(
         if jobs.is_empty() {
             continue;
         }
-        sqlx::query(
-            "SELECT settle($1, $2, array_fill(1, ARRAY[$3]),
-                           array_fill('processed'::outcome_state, ARRAY[$3]),
-                           array_fill(NULL::text, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]))",
-        )
-        .bind(worker)
-        .bind(&jobs)
-        .bind(i32::try_from(jobs.len())?)
-        .execute(&mut *db)
-        .await?;
+        settle(db, key, &jobs).await?;
         done += jobs.len();
     }
     Ok(done)

@@ -222,3 +222,32 @@ pub(crate) async fn until_done(pool: &PgPool, event: EventId) -> anyhow::Result<
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Registers a worker. Returns its key.
+pub(crate) async fn register(db: &mut PgConnection) -> anyhow::Result<uuid::Uuid> {
+    let name = uuid::Uuid::new_v4().to_string();
+    let key = sqlx::query_scalar("SELECT r_key FROM register_worker($1, 1, '1 hour')")
+        .bind(name)
+        .fetch_one(db)
+        .await?;
+    Ok(key)
+}
+
+/// Settles photos as processed.
+pub(crate) async fn settle(
+    db: &mut PgConnection,
+    key: uuid::Uuid,
+    jobs: &[i64],
+) -> anyhow::Result<()> {
+    sqlx::query(
+        "SELECT settle($1, $2, array_fill(1, ARRAY[$3]),
+                       array_fill('processed'::outcome_state, ARRAY[$3]),
+                       array_fill(NULL::text, ARRAY[$3]), array_fill(NULL::text, ARRAY[$3]))",
+    )
+    .bind(key)
+    .bind(jobs)
+    .bind(i32::try_from(jobs.len())?)
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -9,17 +9,15 @@
 -- A photo with two crashes is a suspect. At most p_suspects suspects are taken, so that a photo that kills its worker
 -- does not add a third crash to other photos. A photo with p_crashes crashes is quarantined and refunded. p_n,
 -- p_suspects and p_crashes are limits, not counts.
-CREATE FUNCTION adopt(p_worker bigint, p_n integer, p_suspects integer, p_crashes smallint)
+CREATE FUNCTION adopt(p_key uuid, p_n integer, p_suspects integer, p_crashes smallint)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
                r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean,
                r_retries smallint, r_crashes smallint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
-DECLARE v_dead bigint[]; v_jobs bigint[]; v_attempts integer[];
+DECLARE v_worker bigint; v_dead bigint[]; v_jobs bigint[]; v_attempts integer[];
 BEGIN
-    PERFORM 1 FROM worker
-    WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
+    SELECT leased_worker(p_key) INTO v_worker;
 
     -- 1. Declares workers dead. FOR UPDATE conflicts with the KEY SHARE lock of a claim. A weaker lock would not.
     -- When the database was away, everybody's lease may have run out. So only a worker whose own heartbeats have come
@@ -27,9 +25,9 @@ BEGIN
     -- PostgreSQL does not tell, because a standby has started long before it is promoted.
     WITH late AS (
         SELECT worker_id FROM worker
-        WHERE gone_at IS NULL AND worker_id <> p_worker AND lease_until < clock_timestamp()
+        WHERE gone_at IS NULL AND worker_id <> v_worker AND lease_until < clock_timestamp()
             AND (SELECT me.beats_since + interval '5 s' < clock_timestamp() FROM worker me
-                 WHERE me.worker_id = p_worker)
+                 WHERE me.worker_id = v_worker)
         ORDER BY worker_id FOR UPDATE SKIP LOCKED),
     dead AS (
         UPDATE worker w SET gone_at = clock_timestamp() FROM late WHERE w.worker_id = late.worker_id
@@ -55,7 +53,7 @@ BEGIN
         WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes >= p_crashes
         ORDER BY job_id LIMIT greatest(p_n, 1) FOR UPDATE SKIP LOCKED) s;
     IF v_jobs IS NOT NULL THEN
-        PERFORM close_reservations(0, p_worker, v_jobs, v_attempts,
+        PERFORM close_reservations(0, v_worker, v_jobs, v_attempts,
             array_fill('quarantined'::outcome_state, ARRAY[cardinality(v_jobs)]),
             array_fill('crashed'::text, ARRAY[cardinality(v_jobs)]),
             array_fill(format('%s attempts crashed with this photo', p_crashes), ARRAY[cardinality(v_jobs)]));
@@ -74,7 +72,7 @@ BEGIN
         FOR UPDATE SKIP LOCKED),
     taken AS (
         UPDATE in_flight f SET
-            worker_id = p_worker,
+            worker_id = v_worker,
             attempt = f.attempt + 1,
             due_at = NULL,
             since = clock_timestamp()

@@ -19,7 +19,7 @@
 
 -- Takes up to p_n photos. It is fair over organisations from p_cursor on, then over their queues. It may answer with
 -- nothing although work is left (others have the rows locked): ask again.
-CREATE FUNCTION claim(p_worker bigint, p_n integer, p_cursor bigint, p_async_commit boolean)
+CREATE FUNCTION claim(p_key uuid, p_n integer, p_cursor bigint, p_async_commit boolean)
 RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event bigint, r_operation operation,
                r_photo uuid, r_key text, r_payload jsonb, r_bib_search boolean, r_face_search boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan
@@ -28,6 +28,7 @@ SET enable_seqscan = off AS $$
 DECLARE
     c_queues constant integer := 4;                        -- of an organisation, in one claim
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
+    v_worker bigint;
     v_next   bigint[]; v_more bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
@@ -35,10 +36,7 @@ DECLARE
     v_ends   timestamptz; v_is_kept boolean := false;
     v_queue  bigint[]; v_turn bigint[]; v_owner bigint[]; v_quota bigint[]; v_empty bigint[];
 BEGIN
-    -- Whoever declares this worker dead cannot pass until we commit.
-    PERFORM 1 FROM worker
-    WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
+    SELECT leased_worker(p_key) INTO v_worker;
     IF p_async_commit THEN
         -- This is safe: PostgreSQL's log is written in order, so if a settle is durable, its claim is.
         PERFORM set_config('synchronous_commit', 'off', true);
@@ -203,12 +201,12 @@ BEGIN
         WHERE h.ctid = t.row),
     flying AS (
         INSERT INTO in_flight (job_id, organisation_id, queue_id, run_id, photo_id, worker_id, attempt, since)
-        SELECT job_id, organisation_id, queue_id, run_id, photo_id, p_worker, 1, clock_timestamp() FROM jobs),
+        SELECT job_id, organisation_id, queue_id, run_id, photo_id, v_worker, 1, clock_timestamp() FROM jobs),
     booked AS (
         -- A trigger seals what is written here.
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
         SELECT j.job_id, 0, 'reserve', j.organisation_id,
-               o.entries + row_number() OVER (PARTITION BY j.organisation_id ORDER BY j.job_id), 1, p_worker, o.at
+               o.entries + row_number() OVER (PARTITION BY j.organisation_id ORDER BY j.job_id), 1, v_worker, o.at
         FROM jobs j JOIN o USING (organisation_id)),
     counted AS (
         SELECT organisation_id, count(*) AS n, max(queue_id) AS cursor FROM jobs GROUP BY organisation_id),

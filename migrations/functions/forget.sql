@@ -3,21 +3,8 @@
 -- First a flag on the event hides the data. Then forget() deletes it in batches, because one long deletion would block
 -- the event's settlements. If the caller stops early, a worker finishes.
 -- Nothing is found or written from the flag on: a settlement locks the events that it writes findings of
--- (findings_wanted, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
+-- (write_findings, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
 -- Lock order: tails, queues, then events.
-
--- Which of these photos may have findings written, and whether with embeddings. Until the caller's transaction ends,
--- nobody can switch off the face search of their events or delete them. So whoever does it next sees what was written.
-CREATE FUNCTION findings_wanted(p_photos uuid[]) RETURNS TABLE (r_photo uuid, r_embeddings boolean)
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    WITH e AS MATERIALIZED (
-        SELECT event_id, face_search, deleted_at FROM event
-        WHERE event_id IN (SELECT p.event_id FROM photo p WHERE p.photo_id = ANY (p_photos))
-        ORDER BY event_id FOR KEY SHARE)
-    SELECT p.photo_id, e.face_search FROM photo p JOIN e USING (event_id)
-    WHERE p.photo_id = ANY (p_photos) AND e.deleted_at IS NULL
-$$;
-GRANT EXECUTE ON FUNCTION findings_wanted TO photogate_worker;
 
 -- Switches the search for faces on or off. Once it is off, no embedding is written or searched any more, and forget()
 -- deletes those that there are: they are biometric data, and kept for nothing else.
@@ -25,7 +12,7 @@ CREATE FUNCTION set_face_search(p_event bigint, p_on boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v event;
 BEGIN
-    -- This waits for settlements that write embeddings, and keeps later ones out (see findings_wanted).
+    -- This waits for settlements that write embeddings, and keeps later ones out (see write_findings).
     SELECT * INTO v FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     IF p_on AND v.forgets IS NOT NULL THEN

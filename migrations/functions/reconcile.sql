@@ -1,11 +1,11 @@
 -- Reconciliations: whose turn it is to check the books, and what was found. src/ledger/reconcile.rs has the checks.
 
--- It is p_worker's turn if nobody has begun a check of this kind for p_every. NULL: it is not.
-CREATE FUNCTION begin_reconciliation(p_worker bigint, p_kind reconciliation_kind, p_every interval) RETURNS bigint
+-- It is this worker's turn if nobody has begun a check of this kind for p_every. NULL: it is not.
+CREATE FUNCTION begin_reconciliation(p_key uuid, p_kind reconciliation_kind, p_every interval) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_id bigint;
+DECLARE v_worker bigint := present_worker(p_key); v_id bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM worker WHERE worker_id = p_worker AND gone_at IS NULL) THEN RETURN NULL; END IF;
+    IF v_worker IS NULL THEN RETURN NULL; END IF;
     IF NOT pg_try_advisory_xact_lock(7236410916) THEN RETURN NULL; END IF;
     IF EXISTS (SELECT FROM reconciliation r WHERE kind = p_kind AND started_at > clock_timestamp() - p_every
                -- A check that was interrupted is no check. A full one goes on at the marks of the one before.
@@ -17,37 +17,41 @@ BEGIN
     -- A check that found nothing is forgotten after a week. One that found something is kept, and so is every full one.
     DELETE FROM reconciliation
     WHERE kind = 'incremental' AND coalesce(violations, 0) = 0 AND started_at < clock_timestamp() - interval '7 days';
-    INSERT INTO reconciliation (kind, worker_id) VALUES (p_kind, p_worker) RETURNING reconciliation_id INTO v_id;
+    INSERT INTO reconciliation (kind, worker_id) VALUES (p_kind, v_worker) RETURNING reconciliation_id INTO v_id;
     RETURN v_id;
 END $$;
 GRANT EXECUTE ON FUNCTION begin_reconciliation TO photogate_worker;
 
-CREATE FUNCTION end_reconciliation(p_id bigint, p_violations bigint, p_broken jsonb) RETURNS void
+-- A worker ends its own check.
+CREATE FUNCTION end_reconciliation(p_key uuid, p_id bigint, p_violations bigint, p_broken jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE reconciliation SET ended_at = clock_timestamp(), violations = p_violations,
         broken = CASE WHEN p_violations > 0 THEN p_broken END
-    WHERE reconciliation_id = p_id AND ended_at IS NULL
+    WHERE reconciliation_id = p_id AND worker_id = present_worker(p_key) AND ended_at IS NULL
 $$;
 GRANT EXECUTE ON FUNCTION end_reconciliation TO photogate_worker;
 
 -- A check of a slice found nothing wrong: the next one goes on from here.
-CREATE FUNCTION mark_ledgers_checked(p_organisations bigint[], p_entries bigint[]) RETURNS void
+CREATE FUNCTION mark_ledgers_checked(p_key uuid, p_organisations bigint[], p_entries bigint[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     INSERT INTO ledger_checked AS c (organisation_id, entries)
     SELECT organisation_id, u.entries FROM unnest(p_organisations, p_entries) u (organisation_id, entries)
-    JOIN account a USING (organisation_id) WHERE u.entries <= a.entries
+    JOIN account a USING (organisation_id)
+    WHERE u.entries <= a.entries AND present_worker(p_key) IS NOT NULL
     ORDER BY organisation_id
     ON CONFLICT (organisation_id) DO UPDATE SET entries = greatest(c.entries, EXCLUDED.entries)
 $$;
 GRANT EXECUTE ON FUNCTION mark_ledgers_checked TO photogate_worker;
 
-CREATE FUNCTION mark_queues_checked(p_queues bigint[], p_heads bigint[], p_tails bigint[], p_settled bigint[])
+CREATE FUNCTION mark_queues_checked(p_key uuid, p_queues bigint[], p_heads bigint[], p_tails bigint[],
+    p_settled bigint[])
 RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     INSERT INTO queue_checked AS c (queue_id, head, tail, settled)
     SELECT queue_id, u.head, u.tail, u.settled
     FROM unnest(p_queues, p_heads, p_tails, p_settled) u (queue_id, head, tail, settled)
-    JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) WHERE u.head <= h.head AND u.tail <= t.tail
+    JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+    WHERE u.head <= h.head AND u.tail <= t.tail AND present_worker(p_key) IS NOT NULL
     ORDER BY queue_id
     ON CONFLICT (queue_id) DO UPDATE SET
         head = greatest(c.head, EXCLUDED.head), tail = greatest(c.tail, EXCLUDED.tail), settled = EXCLUDED.settled

@@ -115,28 +115,27 @@ BEGIN
 END $$;
 
 -- A worker settles what it has done. Returns the jobs that were its own to settle.
-CREATE FUNCTION settle(p_worker bigint, p_jobs bigint[], p_attempts integer[], p_states outcome_state[],
+CREATE FUNCTION settle(p_key uuid, p_jobs bigint[], p_attempts integer[], p_states outcome_state[],
     p_reasons text[], p_details text[], OUT r_settled bigint[], OUT r_resumed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_worker bigint;
 BEGIN
     -- The lease, not only the fence: a worker whose lease ran out changes nothing, even if nobody took its photos yet.
-    PERFORM 1 FROM worker
-    WHERE worker_id = p_worker AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'worker % has no lease', p_worker USING ERRCODE = 'PG001'; END IF;
+    SELECT leased_worker(p_key) INTO v_worker;
     SELECT c.r_settled, c.r_resumed INTO r_settled, r_resumed
-    FROM close_reservations(p_worker, p_worker, p_jobs, p_attempts, p_states, p_reasons, p_details) c;
+    FROM close_reservations(v_worker, v_worker, p_jobs, p_attempts, p_states, p_reasons, p_details) c;
 END $$;
 GRANT EXECUTE ON FUNCTION settle TO photogate_worker;
 
 -- A worker gives jobs back under their reservations: unstarted ('handed_back'), to be tried again after a delay
 -- ('retry'), or because the work itself crashed ('crash'). Returns those that were its own. A lease that has run out is
 -- no obstacle, as long as nobody has declared the worker dead: see adopt.
-CREATE FUNCTION release(p_worker bigint, p_jobs bigint[], p_attempts integer[], p_ends text[], p_reasons text[],
+CREATE FUNCTION release(p_key uuid, p_jobs bigint[], p_attempts integer[], p_ends text[], p_reasons text[],
     p_delays interval[])
 RETURNS SETOF bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     WITH lease AS MATERIALIZED (
-        SELECT FROM worker WHERE worker_id = p_worker AND gone_at IS NULL FOR KEY SHARE),
+        SELECT w.worker_id FROM present_worker(p_key) w (worker_id) WHERE w.worker_id IS NOT NULL),
     asked AS MATERIALIZED (
         SELECT * FROM unnest(p_jobs, p_attempts, p_ends, p_reasons, p_delays) u (job_id, attempt, ended, reason, delay)
         ORDER BY job_id),
@@ -148,9 +147,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
             retries = f.retries + (a.ended = 'retry')::int,
             crashes = f.crashes + (a.ended = 'crash')::int
         FROM asked a, lease
-        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = p_worker
-        RETURNING f.job_id, f.attempt, f.since, a.ended, a.reason)
+        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = lease.worker_id
+        RETURNING f.job_id, f.attempt, lease.worker_id, f.since, a.ended, a.reason)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
-    SELECT job_id, attempt, p_worker, since, ended, reason FROM given RETURNING job_id;
+    SELECT job_id, attempt, worker_id, since, ended, reason FROM given RETURNING job_id;
 $$;
 GRANT EXECUTE ON FUNCTION release TO photogate_worker;

@@ -2,6 +2,9 @@
 --
 -- Claim, adopt and settle begin with the worker's own lease check, FOR KEY SHARE. Whoever declares a worker dead, or
 -- gone, takes its row FOR UPDATE, and so waits for them or skips it. gone_at is final.
+--
+-- A worker names itself by the key that it got when it registered. Everybody who reads the books knows the number of a
+-- worker; only the worker itself has the key, and so only it can settle its photos or end it.
 
 -- The length of a lease, if it is one that a worker may have. While a lease lasts, nobody adopts the worker's photos.
 CREATE FUNCTION lease_of(p_lease interval) RETURNS interval
@@ -11,67 +14,88 @@ BEGIN
     RAISE EXCEPTION 'a lease lasts for a day at most' USING ERRCODE = 'PG006';
 END $$;
 
--- A worker process begins: a new incarnation with a lease.
-CREATE FUNCTION register_worker(p_name text, p_slots integer, p_lease interval) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    SELECT check_clock(clock_timestamp(), NULL);
-    INSERT INTO worker (name, slots, lease_until) VALUES (p_name, p_slots, clock_timestamp() + lease_of(p_lease))
-    RETURNING worker_id
-$$;
+-- A worker process begins: a new incarnation with a lease and a key.
+CREATE FUNCTION register_worker(p_name text, p_slots integer, p_lease interval, OUT r_worker bigint, OUT r_key uuid)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM check_clock(clock_timestamp(), NULL);
+    r_key := gen_random_uuid();
+    INSERT INTO worker (name, key_hash, slots, lease_until)
+    VALUES (p_name, sha256(uuid_send(r_key)), p_slots, clock_timestamp() + lease_of(p_lease))
+    RETURNING worker_id INTO r_worker;
+END $$;
 GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
+
+-- The worker with this key, if it has a lease. Whoever declares it dead cannot pass until the caller commits.
+CREATE FUNCTION leased_worker(p_key uuid) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_worker bigint;
+BEGIN
+    SELECT worker_id INTO v_worker FROM worker
+    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'this worker has no lease' USING ERRCODE = 'PG001'; END IF;
+    RETURN v_worker;
+END $$;
+
+-- The same, also if its lease has run out. NULL: it is gone.
+CREATE FUNCTION present_worker(p_key uuid) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT worker_id FROM worker WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL FOR KEY SHARE
+$$;
 
 -- Extends the lease. A lease that has run out can still be extended, until another worker has set gone_at. Until then,
 -- the jobs belong to this worker. False: the worker is gone for good.
 -- Workers send five heartbeats in a lease. If more than half a lease has passed since the last one, this worker or the
 -- database was away: see adopt.
-CREATE FUNCTION heartbeat(p_worker bigint, p_lease interval) RETURNS boolean
+CREATE FUNCTION heartbeat(p_key uuid, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     -- A lease that ran out long ago may mean that the clock has jumped.
     PERFORM check_clock(clock_timestamp(), lease_until)
-    FROM worker WHERE worker_id = p_worker AND lease_until < clock_timestamp() - interval '1 day';
+    FROM worker WHERE key_hash = sha256(uuid_send(p_key)) AND lease_until < clock_timestamp() - interval '1 day';
     UPDATE worker SET
         beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 THEN clock_timestamp()
                            ELSE beats_since END,
         lease_until = clock_timestamp() + lease_of(p_lease)
-    WHERE worker_id = p_worker AND gone_at IS NULL;
+    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
     RETURN FOUND;
 END $$;
 GRANT EXECUTE ON FUNCTION heartbeat TO photogate_worker;
 
 -- A worker that was told to stop says so: it claims nothing more, and finishes what it has.
-CREATE FUNCTION drain_worker(p_worker bigint) RETURNS void
+CREATE FUNCTION drain_worker(p_key uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    UPDATE worker SET draining_since = coalesce(draining_since, now()) WHERE worker_id = p_worker AND gone_at IS NULL;
+    UPDATE worker SET draining_since = coalesce(draining_since, now())
+    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
 $$;
 GRANT EXECUTE ON FUNCTION drain_worker TO photogate_worker;
 
 -- Hands back jobs that the database lists for this worker and that the worker does not know. An answer of claim or
 -- adopt was lost on its way, after the commit. Returns how many jobs these were.
-CREATE FUNCTION hand_back_unknown(p_worker bigint, p_known bigint[]) RETURNS integer
+CREATE FUNCTION hand_back_unknown(p_key uuid, p_known bigint[]) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_n integer;
+DECLARE v_worker bigint; v_n integer;
 BEGIN
-    PERFORM 1 FROM worker WHERE worker_id = p_worker AND gone_at IS NULL FOR KEY SHARE;
-    IF NOT FOUND THEN RETURN 0; END IF;
+    SELECT present_worker(p_key) INTO v_worker;
+    IF v_worker IS NULL THEN RETURN 0; END IF;
     WITH given AS (
         UPDATE in_flight SET worker_id = 0, due_at = clock_timestamp()
-        WHERE worker_id = p_worker AND job_id <> ALL (p_known)
+        WHERE worker_id = v_worker AND job_id <> ALL (p_known)
         RETURNING job_id, attempt, since)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
-    SELECT job_id, attempt, p_worker, since, 'handed_back', 'answer_lost' FROM given;
+    SELECT job_id, attempt, v_worker, since, 'handed_back', 'answer_lost' FROM given;
     GET DIAGNOSTICS v_n = ROW_COUNT;
     RETURN v_n;
 END $$;
 GRANT EXECUTE ON FUNCTION hand_back_unknown TO photogate_worker;
 
 -- A worker leaves, and leaves nothing behind.
-CREATE FUNCTION retire_worker(p_worker bigint) RETURNS void
+CREATE FUNCTION retire_worker(p_key uuid) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     -- This waits for a claim of ours whose connection was cut, and whose answer nobody will read.
-    PERFORM 1 FROM worker WHERE worker_id = p_worker FOR UPDATE;
-    PERFORM hand_back_unknown(p_worker, '{}');
-    UPDATE worker SET gone_at = clock_timestamp() WHERE worker_id = p_worker AND gone_at IS NULL;
+    PERFORM 1 FROM worker WHERE key_hash = sha256(uuid_send(p_key)) FOR UPDATE;
+    PERFORM hand_back_unknown(p_key, '{}');
+    UPDATE worker SET gone_at = clock_timestamp() WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
 END $$;
 GRANT EXECUTE ON FUNCTION retire_worker TO photogate_worker;

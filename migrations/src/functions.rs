@@ -16,7 +16,7 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "chain" "claim" "clock" "enqueue" "events" "forget" "holds" "months" "organisations" "pauses"
+    "adopt" "chain" "claim" "clock" "enqueue" "events" "findings" "forget" "holds" "months" "organisations" "pauses"
     "reconcile" "settle" "skips" "snapshots" "states" "top_up" "worker"
 ];
 

@@ -1,8 +1,6 @@
 //! Writes findings to the database and reads them. The photo's ID is the key: writing the findings
 //! of a photo twice has the same result as writing them once.
 
-#[cfg(feature = "vision")]
-mod columns;
 mod kinds;
 mod results;
 #[cfg(feature = "vision")]
@@ -17,7 +15,8 @@ pub(crate) use write::write;
 #[cfg(not(feature = "vision"))]
 pub(crate) fn write(
     _: &mut sqlx::PgConnection,
-    _: &[(crate::ids::PhotoId, &Findings)],
+    _: crate::queue::claim::Incarnation,
+    _: &[(crate::ids::JobId, &Findings)],
 ) -> impl Future<Output = sqlx::Result<()>> {
     std::future::ready(Ok(()))
 }

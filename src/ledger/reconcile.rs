@@ -15,6 +15,8 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 pub use invariant::{Broken, Check};
 
+use crate::queue::claim::Incarnation;
+
 /// After this time PostgreSQL itself ends a query of a check: five minutes.
 const LONGEST_MILLISECONDS: &str = "300000";
 
@@ -41,12 +43,23 @@ impl Scope {
 }
 
 /// Where a full check begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Since {
     /// At the first entry of each ledger, and at the first job of each queue.
     Start,
-    /// Where the last full check of a worker ended. Its cost grows with what has moved since.
-    LastCheck,
+    /// Where the last full check of a worker ended. This worker moves the marks on. The cost grows
+    /// with what has moved since.
+    LastCheck(Incarnation),
+}
+
+impl Since {
+    /// Who moves the marks, if there are marks.
+    fn marks(self) -> Option<Incarnation> {
+        match self {
+            Self::Start => None,
+            Self::LastCheck(me) => Some(me),
+        }
+    }
 }
 
 /// The most entries or jobs in a slice. 50,000 took half a second.

@@ -1,10 +1,11 @@
 //! Claims batches of photos. The claim is also the reservation: one transaction takes the photos
 //! and one credit for each.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, postgres::types::PgInterval};
+use uuid::Uuid;
 
 use crate::{
     database,
@@ -101,6 +102,38 @@ impl Reservation {
     }
 }
 
+/// A worker incarnation of this process. Only the process that registered it has its key, and the
+/// database asks for the key in each call.
+#[derive(Debug, Clone, Copy)]
+pub struct Incarnation {
+    /// Its number, which the books name.
+    pub worker: WorkerId,
+    key: Key,
+}
+
+/// The key of an incarnation. It is not shown.
+#[derive(Clone, Copy)]
+struct Key(Uuid);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+}
+
+impl Incarnation {
+    /// A worker that is not registered anywhere.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        Self { worker: WorkerId(0), key: Key(Uuid::nil()) }
+    }
+
+    /// Whoever has the key can settle the photos of this worker.
+    pub fn key(self) -> Uuid {
+        self.key.0
+    }
+}
+
 /// Why the database refused a call of a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
@@ -135,7 +168,7 @@ impl From<sqlx::Error> for GateError {
 /// See [`GateError`].
 pub async fn claim(
     db: &mut PgConnection,
-    worker: WorkerId,
+    me: Incarnation,
     most: usize,
     cursor: OrganisationId,
     async_commit: bool,
@@ -148,7 +181,7 @@ pub async fn claim(
                   r_payload::text AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   0::smallint AS "retries!", 0::smallint AS "crashes!"
            FROM claim($1, $2, $3, $4)"#,
-        worker.0,
+        me.key(),
         i32::try_from(most).unwrap_or(i32::MAX),
         cursor.0,
         async_commit
@@ -185,7 +218,7 @@ pub async fn is_claimable(db: &mut PgConnection) -> sqlx::Result<bool> {
 /// See [`GateError`].
 pub async fn adopt(
     db: &mut PgConnection,
-    worker: WorkerId,
+    me: Incarnation,
     most: usize,
     suspects: usize,
     crashes_max: i16,
@@ -198,7 +231,7 @@ pub async fn adopt(
                   r_payload::text AS payload, r_bib_search AS "bib_search!", r_face_search AS "face_search!",
                   r_retries AS "retries!", r_crashes AS "crashes!"
            FROM adopt($1, $2, $3, $4)"#,
-        worker.0,
+        me.key(),
         i32::try_from(most).unwrap_or(i32::MAX),
         i32::try_from(suspects).unwrap_or(i32::MAX),
         crashes_max
@@ -217,15 +250,17 @@ pub async fn register(
     name: &str,
     slots: usize,
     lease: Duration,
-) -> sqlx::Result<WorkerId> {
-    sqlx::query_scalar!(
-        r#"SELECT register_worker($1, $2, $3) AS "id!: WorkerId""#,
+) -> sqlx::Result<Incarnation> {
+    let row = sqlx::query!(
+        r#"SELECT r_worker AS "worker!: WorkerId", r_key AS "key!"
+           FROM register_worker($1, $2, $3)"#,
         name,
         i32::try_from(slots).unwrap_or(i32::MAX),
         interval(lease)
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(Incarnation { worker: row.worker, key: Key(row.key) })
 }
 
 /// Hands back the photos that this worker has in the database but does not know of. This happens if
@@ -237,10 +272,10 @@ pub async fn register(
 /// When the database has trouble.
 pub async fn hand_back_unknown(
     db: &mut PgConnection,
-    worker: WorkerId,
+    me: Incarnation,
     known: &[i64],
 ) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"SELECT hand_back_unknown($1, $2) AS "photos!""#, worker.0, known)
+    sqlx::query_scalar!(r#"SELECT hand_back_unknown($1, $2) AS "photos!""#, me.key(), known)
         .fetch_one(db)
         .await
 }
@@ -249,16 +284,16 @@ pub async fn hand_back_unknown(
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn drain(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()> {
-    sqlx::query!("SELECT drain_worker($1)", worker.0).execute(db).await.map(|_| ())
+pub async fn drain(db: &mut PgConnection, me: Incarnation) -> sqlx::Result<()> {
+    sqlx::query!("SELECT drain_worker($1)", me.key()).execute(db).await.map(|_| ())
 }
 
 /// Ends a worker incarnation, and hands back all photos that it still has.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn retire(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()> {
-    sqlx::query!("SELECT retire_worker($1)", worker.0).execute(db).await.map(|_| ())
+pub async fn retire(db: &mut PgConnection, me: Incarnation) -> sqlx::Result<()> {
+    sqlx::query!("SELECT retire_worker($1)", me.key()).execute(db).await.map(|_| ())
 }
 
 pub(crate) fn interval(duration: Duration) -> PgInterval {

@@ -149,8 +149,8 @@ impl Claimer {
     /// The lease ran out while heartbeats failed. A heartbeat can still extend it, unless another
     /// worker has declared this one dead.
     async fn extend_lease(&self) -> Result<(), GateError> {
-        let Shift { pool, worker, lease, .. } = &*self.shift;
-        if let Ok(false) = heartbeat::heartbeat(pool, *worker, *lease).await {
+        let Shift { pool, me, lease, .. } = &*self.shift;
+        if let Ok(false) = heartbeat::heartbeat(pool, *me, *lease).await {
             metrics::counter!("photogate_leases_lost_total").increment(1);
             return Err(GateError::LeaseLost);
         }
@@ -159,8 +159,8 @@ impl Claimer {
 
     /// Records that the worker drains. This is only for the list of workers that people see.
     async fn tell_draining(&self) {
-        let Shift { pool, worker, lease, .. } = &*self.shift;
-        let told = async { claim::drain(&mut *pool.acquire().await?, *worker).await };
+        let Shift { pool, me, lease, .. } = &*self.shift;
+        let told = async { claim::drain(&mut *pool.acquire().await?, *me).await };
         if let Err(error) = database::in_time(*lease, told).await {
             tracing::warn!(%error, "the database could not record that this worker drains");
         }
@@ -248,7 +248,7 @@ impl Turn {
         if self.unsure_until.is_some() || self.sure_at.elapsed() >= DOUBT_EVERY {
             self.settle_doubts(db, shift).await?;
         }
-        let batch = claim::adopt(db, shift.worker, most, suspects, CRASHES_MAX).await?;
+        let batch = claim::adopt(db, shift.me, most, suspects, CRASHES_MAX).await?;
         // While there is more to adopt, adopt again at once: photos that already have a reservation
         // come before waiting photos.
         self.adopted = (batch.len() < most).then(Instant::now);
@@ -266,7 +266,7 @@ impl Turn {
         shift: &Shift,
         most: usize,
     ) -> Result<Vec<Reservation>, GateError> {
-        let claimed = claim::claim(db, shift.worker, most, self.cursor, shift.async_commit).await?;
+        let claimed = claim::claim(db, shift.me, most, self.cursor, shift.async_commit).await?;
         shift.in_hand().extend(claimed.iter().map(Reservation::fence));
         self.cursor =
             claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
@@ -276,7 +276,7 @@ impl Turn {
     /// Hands back photos that this worker has in the database but does not know of.
     async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
         let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
-        let photos = claim::hand_back_unknown(db, shift.worker, &known).await?;
+        let photos = claim::hand_back_unknown(db, shift.me, &known).await?;
         if photos > 0 {
             tracing::warn!(
                 photos,

@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     database,
-    ids::WorkerId,
-    queue::claim::{GateError, interval},
+    queue::claim::{GateError, Incarnation, interval},
 };
 
 /// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
@@ -22,14 +21,14 @@ use crate::{
 /// takes the lease away.
 pub async fn keep_alive(
     pool: PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     lease: Duration,
     stop: CancellationToken,
 ) -> Result<(), GateError> {
     let mut beat = tokio::time::interval(lease / 5);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
-        match heartbeat(&pool, worker, lease).await {
+        match heartbeat(&pool, me, lease).await {
             Ok(true) => {}
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat failed"),
@@ -46,11 +45,11 @@ pub async fn keep_alive(
 /// Extends the lease. Returns false if another worker has declared this one dead, which is final.
 pub(crate) async fn heartbeat(
     pool: &PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     lease: Duration,
 ) -> sqlx::Result<bool> {
     let beat =
-        sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, worker.0, interval(lease));
+        sqlx::query_scalar!(r#"SELECT heartbeat($1, $2) AS "alive!""#, me.key(), interval(lease));
     database::in_time(lease, beat.fetch_one(pool)).await
 }
 

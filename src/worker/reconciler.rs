@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ledger::reconcile::{self, Check, Scope, Since};
-use crate::{database::in_time, ids::WorkerId, queue::claim::interval};
+use crate::{
+    database::in_time,
+    queue::claim::{Incarnation, interval},
+};
 
 /// How often a worker asks whether a check is due. The interval between two checks is a setting.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ impl From<&Config> for Every {
 }
 
 /// Checks the books whenever a check is due and no other worker has taken it, until told to stop.
-pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: CancellationToken) {
+pub(crate) async fn watch(pool: PgPool, me: Incarnation, every: Every, stop: CancellationToken) {
     let shortest =
         [every.incremental, every.full].into_iter().filter(|every| !every.is_zero()).min();
     let Some(shortest) = shortest else { return };
@@ -53,7 +56,7 @@ pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: Ca
             match stop
                 .run_until_cancelled(in_time(
                     LONGEST,
-                    Box::pin(take_turn(&pool, worker, scope, every, &mut shown)),
+                    Box::pin(take_turn(&pool, me, scope, every, &mut shown)),
                 ))
                 .await
             {
@@ -67,7 +70,7 @@ pub(crate) async fn watch(pool: PgPool, worker: WorkerId, every: Every, stop: Ca
 
 async fn take_turn(
     pool: &PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     scope: Scope,
     every: Duration,
     shown: &mut Shown,
@@ -75,7 +78,7 @@ async fn take_turn(
     let mut db = pool.acquire().await?;
     let turn = sqlx::query_scalar!(
         "SELECT begin_reconciliation($1, $2, $3)",
-        worker.0,
+        me.key(),
         scope as Scope,
         interval(every)
     )
@@ -84,14 +87,15 @@ async fn take_turn(
     if let Some(turn) = turn {
         let checks = match scope {
             Scope::Incremental => reconcile::reconcile(&mut db, scope).await?,
-            Scope::Full => reconcile::full(&mut db, Since::LastCheck, reconcile::SLICE).await?,
+            Scope::Full => reconcile::full(&mut db, Since::LastCheck(me), reconcile::SLICE).await?,
         };
         log(&checks);
         shown.learn(scope, &checks);
         let violations: i64 = checks.iter().map(|check| check.violations).sum();
         let broken: Vec<_> = checks.iter().filter(|check| check.violations > 0).collect();
         sqlx::query!(
-            "SELECT end_reconciliation($1, $2, $3)",
+            "SELECT end_reconciliation($1, $2, $3, $4)",
+            me.key(),
             turn,
             violations,
             serde_json::to_value(broken).unwrap_or_default()

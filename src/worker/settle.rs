@@ -20,9 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     database,
-    ids::WorkerId,
     notify::wake::Wake,
-    queue::claim::{GateError, Reservation},
+    queue::claim::{GateError, Incarnation, Reservation},
     worker::{heartbeat, verdict::Verdict, work::Observers},
 };
 use statements::{close, release, settled_before};
@@ -51,7 +50,7 @@ pub struct Settling {
     /// The connections to the database.
     pub pool: PgPool,
     /// The worker whose photos are settled.
-    pub worker: WorkerId,
+    pub me: Incarnation,
     /// The length of the worker's lease.
     pub lease: Duration,
     /// The signal that the worker must stop now. From then on, the task waits only a few seconds
@@ -147,7 +146,7 @@ impl Settling {
                 Err(GateError::LeaseLost) => {
                     // The lease ran out while heartbeats failed. A heartbeat can still extend it,
                     // unless another worker has declared this one dead.
-                    match heartbeat::heartbeat(&self.pool, self.worker, self.lease).await {
+                    match heartbeat::heartbeat(&self.pool, self.me, self.lease).await {
                         Ok(true) => continue,
                         Ok(false) => return Err(GateError::LeaseLost),
                         Err(error) => error,
@@ -196,7 +195,7 @@ impl Settling {
             pause = (pause * 2).min(Duration::from_secs(1));
             // The answer may have been lost after the commit. Then the outcomes of this worker are
             // in the database, and count as settled.
-            let settled = settled_before(&self.pool, self.worker, batch);
+            let settled = settled_before(&self.pool, self.me, batch);
             if let Ok(jobs) = database::in_time(database::PATIENCE, settled).await {
                 earlier.jobs = jobs;
             }
@@ -209,14 +208,12 @@ impl Settling {
         let mut landed = Landed::default();
         if !closed.is_empty() {
             landed = landed.and(
-                database::in_time(database::PATIENCE, close(&self.pool, self.worker, &closed))
-                    .await?,
+                database::in_time(database::PATIENCE, close(&self.pool, self.me, &closed)).await?,
             );
         }
         if !back.is_empty() {
             landed = landed.and(
-                database::in_time(database::PATIENCE, release(&self.pool, self.worker, &back))
-                    .await?,
+                database::in_time(database::PATIENCE, release(&self.pool, self.me, &back)).await?,
             );
         }
         Ok(landed)
@@ -235,7 +232,7 @@ impl Settling {
             r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
                FROM settle($1, $2, $3, ARRAY['failed']::outcome_state[],
                            ARRAY['verdict_refused'], ARRAY[$4::text])"#,
-            self.worker.0,
+            self.me.key(),
             &[one.reservation.job.0],
             &[one.reservation.attempt.0],
             error.to_string()

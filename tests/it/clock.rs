@@ -22,8 +22,7 @@ async fn a_clock_that_jumps_a_year_ahead_books_nothing_and_when_it_is_right_all_
     let before = app.count(books).await;
 
     app.let_the_clock_jump("2031-01-01").await;
-    let claimed =
-        claim::claim(&mut *app.db().await, hand.worker, 9, OrganisationId(0), false).await;
+    let claimed = claim::claim(&mut *app.db().await, hand.me, 9, OrganisationId(0), false).await;
     let Err(claim::GateError::Database(error)) = claimed else { panic!("{claimed:?}") };
     assert_eq!(code_of(&error).as_deref(), REFUSED);
     assert!(error.to_string().contains("photogate clock confirm"), "{error}");
@@ -77,7 +76,7 @@ async fn neither_a_heartbeat_nor_a_new_worker_takes_a_clock_that_has_jumped_for_
     .await;
     let mut db = app.db().await;
 
-    let beat = sqlx::query("SELECT heartbeat($1, '5 s')").bind(hand.worker.0);
+    let beat = sqlx::query("SELECT heartbeat($1, '5 s')").bind(hand.me.key());
     assert_eq!(code_of(&beat.execute(&mut *db).await.unwrap_err()).as_deref(), REFUSED);
     let lease = std::time::Duration::from_secs(5);
     let registered = claim::register(&mut db, "new", 1, lease).await;
@@ -85,7 +84,7 @@ async fn neither_a_heartbeat_nor_a_new_worker_takes_a_clock_that_has_jumped_for_
 
     app.commands().confirm_clock(&Caller::trusted("anna")).await.unwrap();
     claim::register(&mut db, "new", 1, lease).await.unwrap();
-    let beat = sqlx::query("SELECT heartbeat($1, '5 s')").bind(hand.worker.0);
+    let beat = sqlx::query("SELECT heartbeat($1, '5 s')").bind(hand.me.key());
     beat.execute(&mut *db).await.unwrap();
 }
 
@@ -98,7 +97,7 @@ async fn a_clock_that_steps_back_raises_no_alarm() {
     assert!(hand.succeed(hand.claim_one().await).await);
 
     // It leaves a few seconds after that, and the clock was put back by a minute in between.
-    claim::retire(&mut *app.db().await, hand.worker).await.unwrap();
+    claim::retire(&mut *app.db().await, hand.me).await.unwrap();
     app.owner_runs("UPDATE photogate.worker SET gone_at = gone_at - interval '1 minute'").await;
 
     let checks = reconcile::reconcile(&mut *app.db().await, Scope::Full).await.unwrap();

@@ -38,7 +38,7 @@ async fn refund_without_waiting(app: &App, hand: &Hand<'_>, photos: &[Reservatio
                        array_fill('failed'::outcome_state, ARRAY[$3]),
                        array_fill('corrupt'::text, ARRAY[$3]), array_fill(''::text, ARRAY[$3]))",
     )
-    .bind(hand.worker.0)
+    .bind(hand.me.key())
     .bind(&jobs)
     .bind(i32::try_from(jobs.len()).unwrap())
     .execute(&mut *db)
@@ -179,7 +179,7 @@ async fn a_claim_with_one_queue_of_an_event_does_not_wait_for_the_other() {
 
     let mut db = app.db().await;
     sqlx::raw_sql("SET lock_timeout = '500 ms'").execute(&mut *db).await.unwrap();
-    let claimed = claim::claim(&mut db, hand.worker, 1, OrganisationId(0), false).await.unwrap();
+    let claimed = claim::claim(&mut db, hand.me, 1, OrganisationId(0), false).await.unwrap();
 
     assert_eq!(claimed.len(), 1);
     sqlx::raw_sql("RESET lock_timeout").execute(&mut *db).await.unwrap();

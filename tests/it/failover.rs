@@ -75,7 +75,7 @@ async fn a_worker_whose_own_heartbeats_had_a_gap_declares_nobody_dead() {
     app.queue(event, "ok", 1).await;
     let (silent, heir) = (app.a_worker().await, app.a_worker().await);
     let claimed = silent.claim_one().await;
-    app.let_the_lease_run_out(silent.worker).await;
+    app.let_the_lease_run_out(silent.me.worker).await;
     // As after an outage of the database: the heir's lease has nearly run out as well.
     app.owner_runs(
         "UPDATE photogate.worker SET lease_until = clock_timestamp() + interval '1 s'
@@ -83,10 +83,10 @@ async fn a_worker_whose_own_heartbeats_had_a_gap_declares_nobody_dead() {
     )
     .await;
     let beat = "SELECT heartbeat($1, '5 min')";
-    sqlx::query(beat).bind(heir.worker.0).execute(&mut *app.db().await).await.unwrap();
+    sqlx::query(beat).bind(heir.me.key()).execute(&mut *app.db().await).await.unwrap();
 
     assert!(heir.adopt(9).await.is_empty(), "the silent worker gets time");
-    sqlx::query(beat).bind(silent.worker.0).execute(&mut *app.db().await).await.unwrap();
+    sqlx::query(beat).bind(silent.me.key()).execute(&mut *app.db().await).await.unwrap();
     assert!(silent.succeed(claimed).await);
     assert_eq!(app.count("SELECT count(*) FROM worker WHERE gone_at IS NOT NULL").await, 0);
 }
@@ -101,8 +101,8 @@ async fn what_a_worker_does_not_know_of_is_handed_back_unless_it_is_gone() {
 
     let mut db = app.db().await;
     let known = [claimed[0].job().0];
-    assert_eq!(claim::hand_back_unknown(&mut db, hand.worker, &known).await.unwrap(), 1);
-    claim::retire(&mut db, hand.worker).await.unwrap();
-    assert_eq!(claim::hand_back_unknown(&mut db, hand.worker, &[]).await.unwrap(), 0);
+    assert_eq!(claim::hand_back_unknown(&mut db, hand.me, &known).await.unwrap(), 1);
+    claim::retire(&mut db, hand.me).await.unwrap();
+    assert_eq!(claim::hand_back_unknown(&mut db, hand.me, &[]).await.unwrap(), 0);
     assert_eq!(app.count("SELECT count(*) FROM in_flight WHERE worker_id = 0").await, 2);
 }

@@ -40,7 +40,7 @@ async fn claim_and_reservation_are_one() {
     // A worker that dies before its claim is committed has claimed nothing and reserved nothing.
     let mut db = app.db().await;
     let mut tx = db.begin().await.unwrap();
-    let seen = claim::claim(&mut tx, hand.worker, 3, OrganisationId(0), false).await.unwrap();
+    let seen = claim::claim(&mut tx, hand.me, 3, OrganisationId(0), false).await.unwrap();
     assert_eq!(seen.len(), 3);
     tx.rollback().await.unwrap();
     assert_eq!(app.credits(organisation).await, (5, 0, 0));
@@ -226,7 +226,7 @@ async fn photos_that_are_queued_while_their_queue_is_claimed_are_not_skipped() {
     let mut claimed = 0;
     let mut uploaded = false;
     loop {
-        let batch = claim::claim(&mut db, hand.worker, 64, OrganisationId(0), false).await.unwrap();
+        let batch = claim::claim(&mut db, hand.me, 64, OrganisationId(0), false).await.unwrap();
         claimed += batch.len();
         if uploaded && batch.is_empty() {
             break;

@@ -3,8 +3,8 @@
 //! or lifts what a person holds.
 
 use photogate::{
-    ids::{EventId, OrganisationId, WorkerId},
-    queue::claim,
+    ids::{EventId, OrganisationId},
+    queue::claim::{self, Incarnation},
 };
 
 use crate::support::{
@@ -101,7 +101,7 @@ struct Scene<'a> {
     /// Whose claims and refunds are interleaved.
     hand: &'a Hand<'a>,
     /// Who has the photo in flight.
-    other: WorkerId,
+    other: Incarnation,
     organisation: OrganisationId,
     event: EventId,
     holds: Vec<i64>,
@@ -134,15 +134,15 @@ impl<'a> Scene<'a> {
             let skip = Self::skip_of(event);
             sqlx::query(sqlx::AssertSqlSafe(skip)).execute(&mut *app.db().await).await.unwrap();
         }
-        let mut other = hand.worker;
+        let mut other = hand.me;
         if acts.iter().any(|act| act.has_other()) {
-            other = app.a_worker().await.worker;
+            other = app.a_worker().await.me;
         }
         let taken = claim(app, other, organisation, 1).await;
         assert_eq!(taken.len(), 1);
         let in_flight = (taken[0].0, 1);
-        if other != hand.worker {
-            app.let_the_lease_run_out(other).await;
+        if other.worker != hand.me.worker {
+            app.let_the_lease_run_out(other.worker).await;
         }
         let mut holds = Vec::new();
         if matches!(before, Before::Held | Before::PausedAndHeld) {
@@ -169,10 +169,10 @@ impl<'a> Scene<'a> {
 
     fn call(&self, act: Act, nth: usize) -> String {
         let Self { organisation, event, number, .. } = self;
-        let (worker, after) = (self.hand.worker, organisation.0 - 1);
-        let (other, (job, attempt)) = (self.other, self.in_flight);
+        let (me, after) = (self.hand.me.key(), organisation.0 - 1);
+        let (other, (job, attempt)) = (self.other.key(), self.in_flight);
         match act {
-            Act::Claim => format!("SELECT count(*) FROM claim({worker}, 1, {after}, false)"),
+            Act::Claim => format!("SELECT count(*) FROM claim('{me}', 1, {after}, false)"),
             Act::TopUp => format!(
                 "SELECT top_up({organisation}, 'admin_grant', 5, 'anna', '', 'way-{number}-{nth}')"
             ),
@@ -181,20 +181,20 @@ impl<'a> Scene<'a> {
                 "top_up({organisation}, 'adjustment', -1, 'anna', '', 'way-{number}-{nth}')"
             )),
             Act::Refund => format!(
-                "SELECT settle({worker}, ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', \
+                "SELECT settle('{me}', ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', \
                  '{{corrupt}}', '{{x}}')"
             ),
             Act::RefundOfOther => unless_refused(&format!(
-                "settle({other}, ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', '{{corrupt}}', \
+                "settle('{other}', ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', '{{corrupt}}', \
                  '{{x}}')"
             )),
             Act::Release => unless_refused(&format!(
-                "turnstile(), release({other}, ARRAY[{job}], ARRAY[{attempt}], \
+                "turnstile(), release('{other}', ARRAY[{job}], ARRAY[{attempt}], \
                  '{{handed_back}}', '{{NULL}}', '{{0}}')"
             )),
-            Act::Adopt => format!("SELECT count(*) FROM adopt({worker}, 8, 8, 3::smallint)"),
-            Act::Retire => format!("SELECT retire_worker({other})"),
-            Act::Heartbeat => format!("SELECT heartbeat({other}, '5 min')"),
+            Act::Adopt => format!("SELECT count(*) FROM adopt('{me}', 8, 8, 3::smallint)"),
+            Act::Retire => format!("SELECT retire_worker('{other}')"),
+            Act::Heartbeat => format!("SELECT heartbeat('{other}', '5 min')"),
             Act::Enqueue => unless_refused(&format!(
                 "enqueue({event}, 'photo_processing', '{{rehearsal/ok/new-{nth}}}', \
                  ARRAY[gen_random_uuid()], 'anna')"
@@ -257,7 +257,7 @@ impl<'a> Scene<'a> {
         assert_eq!(reserved, in_flight, "{way}: what runs is paid for");
 
         // What a worker gets now is exactly what may run.
-        let claimed = claim(app, self.hand.worker, self.organisation, 64).await;
+        let claimed = claim(app, self.hand.me, self.organisation, 64).await;
         let may_run = if holds > 0 { 0 } else { available.min(waiting) };
         assert_eq!(
             i64::try_from(claimed.len()).unwrap(),
@@ -274,19 +274,19 @@ impl<'a> Scene<'a> {
             photogate::queue::holds::lift(&mut *app.db().await, hold, "ops").await.unwrap();
         }
         app.top_up(self.organisation, 10).await;
-        let rest = claim(app, self.hand.worker, self.organisation, 64).await;
+        let rest = claim(app, self.hand.me, self.organisation, 64).await;
         assert_eq!(
             i64::try_from(claimed.len() + rest.len()).unwrap(),
             waiting,
             "{way}: everything runs in the end"
         );
         // The claim that finds nothing more marks the queue.
-        assert!(claim(app, self.hand.worker, self.organisation, 64).await.is_empty());
+        assert!(claim(app, self.hand.me, self.organisation, 64).await.is_empty());
         let (.., drained, paused, _, _, due) = state().await;
         assert!(drained && !paused && !due, "{way}: drained {drained}, paused {paused}, due {due}");
         // Nobody has what is not known to be in hand: it can be adopted, once, by the living.
         sqlx::query("SELECT adopt($1, 100, 100, 9::smallint)")
-            .bind(self.hand.worker.0)
+            .bind(self.hand.me.key())
             .execute(&mut *app.db().await)
             .await
             .unwrap();
@@ -310,12 +310,12 @@ fn unless_refused(call: &str) -> String {
 
 async fn claim(
     app: &App,
-    worker: WorkerId,
+    me: Incarnation,
     organisation: OrganisationId,
     most: usize,
 ) -> Vec<(i64, OrganisationId)> {
     let after = OrganisationId(organisation.0 - 1);
-    let claimed = claim::claim(&mut *app.db().await, worker, most, after, false).await.unwrap();
+    let claimed = claim::claim(&mut *app.db().await, me, most, after, false).await.unwrap();
     claimed
         .iter()
         .map(|one| (one.job().0, one.organisation()))
@@ -348,8 +348,7 @@ async fn every_way(
 }
 
 /// Among workers whose leases are good, the check of a lease has no effect on others.
-const LEASE_CHECK: [&str; 1] =
-    ["AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE"];
+const LEASE_CHECK: [&str; 1] = ["SELECT leased_worker(p_key)"];
 
 async fn an_app_in_steps() -> (App, Scheduler) {
     an_app_in_steps_but(&LEASE_CHECK).await

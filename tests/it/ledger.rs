@@ -182,6 +182,12 @@ async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
         "SELECT top_up(1, 'free_credits', 1000, 'x', '', 'k')",
         "SELECT enqueue(1, 'photo_processing', '{}', '{}', 'x')",
         "UPDATE account SET available = available + 1, funded = funded + 1",
+        // An embedding is biometric, and a finding belongs to whoever paid for it.
+        "SELECT embedding FROM face",
+        "SELECT number FROM bib",
+        "DELETE FROM looked_at",
+        "DELETE FROM rotation",
+        "INSERT INTO bib VALUES (gen_random_uuid(), '1', 0, 0, 1, 1, 1)",
     ] {
         refused_for_want_of_privilege(&mut db, minting).await;
     }
@@ -246,6 +252,81 @@ async fn a_right_to_a_single_column_of_the_books_breaks_an_invariant() {
 
     // The application may do what a worker may.
     assert_eq!(broken().await, 2);
+}
+
+/// Runs as a worker that has registered, and that knows the number of every other worker.
+#[tokio::test]
+async fn a_worker_cannot_act_for_another_worker() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(10).await;
+    app.queue(event, "ok", 2).await;
+    let (hand, stranger) = (app.a_worker().await, app.a_worker().await);
+    let held = hand.claim(2).await;
+    let jobs: Vec<_> = held.iter().map(|one| one.job().0).collect();
+    let mut db = app.db().await;
+    let check: i64 = sqlx::query_scalar("SELECT begin_reconciliation($1, 'full', '1 s')")
+        .bind(hand.me.key())
+        .fetch_one(&mut *db)
+        .await
+        .unwrap();
+
+    let settle = "SELECT cardinality(r_settled) FROM settle($1, $2, '{1,1}', \
+                  '{failed,failed}', '{corrupt,corrupt}', '{x,x}')";
+    for (key, settled) in [(stranger.me.key(), Some(0)), (uuid::Uuid::nil(), None)] {
+        let answer = sqlx::query_scalar::<_, i32>(settle).bind(key).bind(&jobs);
+        assert_eq!(answer.fetch_one(&mut *db).await.ok(), settled);
+        for call in [
+            "SELECT release($1, $2, '{1,1}', '{crash,crash}', '{x,x}', '{0,0}')",
+            "SELECT retire_worker($1), $2::bigint[]",
+            "SELECT drain_worker($1), $2::bigint[]",
+        ] {
+            sqlx::query(call).bind(key).bind(&jobs).execute(&mut *db).await.unwrap();
+        }
+        let end = "SELECT end_reconciliation($1, $2, 0, NULL)";
+        sqlx::query(end).bind(key).bind(check).execute(&mut *db).await.unwrap();
+    }
+
+    assert_eq!(app.count("SELECT count(*) FROM reconciliation WHERE ended_at IS NULL").await, 1);
+    assert_eq!(app.credits(organisation).await, (8, 2, 0));
+    hand.succeed_all(held).await;
+    assert_eq!(app.credits(organisation).await, (8, 0, 2));
+}
+
+#[tokio::test]
+async fn findings_are_written_only_by_the_settlement_of_their_photo() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(10).await;
+    app.queue(event, "ok", 2).await;
+    let (hand, stranger) = (app.a_worker().await, app.a_worker().await);
+    let held = hand.claim(2).await;
+    let jobs: Vec<_> = held.iter().map(|one| one.job().0).collect();
+    let found = |job: i64| serde_json::json!([{ "job": job, "width": 9, "height": 9, "faces": [], "bibs": [] }]);
+    let write = async |db: &mut sqlx::PgConnection, key: uuid::Uuid, job: i64| {
+        let written = sqlx::query("SELECT write_findings($1, $2)").bind(key).bind(found(job));
+        written.execute(db).await.unwrap();
+    };
+
+    // Not settled yet; then settled, but not in this transaction.
+    write(&mut *app.db().await, hand.me.key(), jobs[0]).await;
+    let mut held = held.into_iter();
+    assert!(hand.succeed(held.next().unwrap()).await);
+    write(&mut *app.db().await, hand.me.key(), jobs[0]).await;
+    // Settled in this transaction, by somebody else.
+    let mut db = app.db().await;
+    let mut tx = sqlx::Connection::begin(&mut *db).await.unwrap();
+    sqlx::query("SELECT settle($1, ARRAY[$2], '{1}', '{processed}', '{NULL}', '{NULL}')")
+        .bind(hand.me.key())
+        .bind(jobs[1])
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    write(&mut tx, stranger.me.key(), jobs[1]).await;
+    let before: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM looked_at").fetch_one(&mut *tx).await.unwrap();
+    write(&mut tx, hand.me.key(), jobs[1]).await;
+    tx.commit().await.unwrap();
+
+    assert_eq!((before, app.count("SELECT count(*) FROM looked_at").await), (0, 1));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The gate against a plain model of it: random sequences of everything that can be asked of it,
 //! and after each step every balance, every job's state and every pause are compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use photogate::ids::{EventId, OrganisationId};
 use proptest::{
@@ -10,6 +10,7 @@ use proptest::{
     test_runner::{Config, RngSeed, TestCaseError, TestRunner},
 };
 use sqlx::{Executor, PgConnection, Row};
+use uuid::Uuid;
 
 use crate::support::{App, code_of};
 
@@ -397,6 +398,8 @@ struct Real {
     /// The event and operation of each queue.
     queues: [(EventId, &'static str); 3],
     workers: [i64; WORKERS],
+    /// The keys of all workers there ever were.
+    keys: HashMap<i64, Uuid>,
     /// Everything that a worker ever had: (worker, job, attempt).
     had: Vec<(i64, i64, i32)>,
 }
@@ -412,8 +415,14 @@ impl Real {
             (events[0], "ai_rotation"),
             (events[1], "photo_processing"),
         ];
-        let mut real =
-            Self { owner, organisations, queues, workers: [0; WORKERS], had: Vec::new() };
+        let mut real = Self {
+            owner,
+            organisations,
+            queues,
+            workers: [0; WORKERS],
+            keys: HashMap::new(),
+            had: Vec::new(),
+        };
         // Both operations look at the same photos: they are there from the beginning.
         for event in events {
             let keys: Vec<_> = (0..PHOTOS).map(|photo| format!("'{photo}'")).collect();
@@ -437,9 +446,11 @@ impl Real {
 
     async fn hire(&mut self, worker: usize) {
         let name = format!("model-{}-{worker}", rand::random::<u64>());
-        self.workers[worker] =
-            self.sql(format!("SELECT register_worker('{name}', 1, '1 hour')")).await.unwrap()[0]
-                .get(0);
+        let register =
+            format!("SELECT r_worker, r_key FROM register_worker('{name}', 1, '1 hour')");
+        let row = self.sql(register).await.unwrap().remove(0);
+        self.workers[worker] = row.get(0);
+        self.keys.insert(row.get(0), row.get(1));
         // It has been there for long enough to declare others dead.
         let patient = "UPDATE worker SET beats_since = started_at - interval '1 minute'";
         self.sql(patient.into()).await.unwrap();
@@ -622,8 +633,9 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 if *processed { ("processed", "NULL") } else { ("failed", "corrupt") };
             let rows = real
                 .sql(format!(
-                    "SELECT cardinality(r_settled) FROM settle({owner}, ARRAY[{job}], \
-                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')"
+                    "SELECT cardinality(r_settled) FROM settle('{}', ARRAY[{job}], \
+                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')",
+                    real.keys[&owner]
                 ))
                 .await
                 .unwrap();
@@ -642,8 +654,9 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             };
             let rows = real
                 .sql(format!(
-                    "SELECT * FROM release({owner}, ARRAY[{job}], ARRAY[{attempt}], \
-                     ARRAY['{name}'], '{{NULL}}', ARRAY['{delay}'::interval])"
+                    "SELECT * FROM release('{}', ARRAY[{job}], ARRAY[{attempt}], \
+                     ARRAY['{name}'], '{{NULL}}', ARRAY['{delay}'::interval])",
+                    real.keys[&owner]
                 ))
                 .await
                 .unwrap();
@@ -684,7 +697,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         }
         Ask::Leave { worker } => {
             let leaving = real.workers[*worker];
-            real.sql(format!("SELECT retire_worker({leaving})")).await.unwrap();
+            real.sql(format!("SELECT retire_worker('{}')", real.keys[&leaving])).await.unwrap();
             model.orphan(&[leaving], false);
             real.hire(*worker).await;
         }
@@ -734,7 +747,10 @@ async fn claim(
         .collect();
     let expected = model.claim(most);
     let rows = real
-        .sql(format!("SELECT r_job, r_attempt FROM claim({worker}, {most}, 0, false)"))
+        .sql(format!(
+            "SELECT r_job, r_attempt FROM claim('{}', {most}, 0, false)",
+            real.keys[&worker]
+        ))
         .await
         .unwrap();
     let mut claimed = Vec::new();
@@ -780,8 +796,9 @@ async fn adopt(
 ) -> Result<(), TestCaseError> {
     let rows = real
         .sql(format!(
-            "SELECT r_job, r_attempt FROM adopt({worker}, {most}, {suspects}, \
-             {CRASHES_MAX}::smallint)"
+            "SELECT r_job, r_attempt FROM adopt('{}', {most}, {suspects}, \
+             {CRASHES_MAX}::smallint)",
+            real.keys[&worker]
         ))
         .await
         .unwrap();

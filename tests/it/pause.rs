@@ -138,7 +138,7 @@ async fn neither_order_of_top_up_and_draining_claim_strands_a_paid_queue() {
         // The first holds the account's lock, the second waits for it; then the first commits.
         let mut first = app.pool.begin().await.unwrap();
         if claim_first {
-            let claimed = claim::claim(&mut first, hand.worker, 1, OrganisationId(0), false);
+            let claimed = claim::claim(&mut first, hand.me, 1, OrganisationId(0), false);
             let claimed = claimed.await.unwrap();
             assert_eq!(claimed.len(), 1);
             let second = tokio::spawn({

@@ -142,7 +142,7 @@ async fn a_claim_reads_the_skips_of_its_own_positions_only() {
     let mut db = app.db().await;
     let mut counted = Counted::begin(&mut db).await;
     let claimed =
-        claim::claim(&mut counted.tx, hand.worker, 50, OrganisationId(0), false).await.unwrap();
+        claim::claim(&mut counted.tx, hand.me, 50, OrganisationId(0), false).await.unwrap();
 
     assert_eq!(claimed.len(), 50);
     let read = counted.rows_of("skip").await;

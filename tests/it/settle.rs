@@ -37,7 +37,7 @@ async fn a_late_worker_is_refused_and_pays_nothing() {
     app.queue(event, "ok", 1).await;
     let late = app.a_worker().await;
     let held = late.claim_one().await;
-    app.let_the_lease_run_out(late.worker).await;
+    app.let_the_lease_run_out(late.me.worker).await;
     let other = app.a_worker().await;
 
     let mut adopted = other.adopt_from_the_dead(4).await;
@@ -57,13 +57,13 @@ async fn a_settle_under_a_lease_that_ran_out_changes_nothing() {
     app.queue(event, "ok", 1).await;
     let late = app.a_worker().await;
     let held = late.claim_one().await;
-    app.let_the_lease_run_out(late.worker).await;
+    app.let_the_lease_run_out(late.me.worker).await;
 
     let refused = sqlx::query(
         "SELECT settle($1, ARRAY[$2], ARRAY[1], ARRAY['processed']::outcome_state[], ARRAY[NULL], \
          ARRAY[NULL])",
     )
-    .bind(late.worker.0)
+    .bind(late.me.key())
     .bind(held.job().0)
     .execute(&app.pool)
     .await;
@@ -90,7 +90,7 @@ async fn a_settle_that_arrives_twice_changes_nothing_the_second_time() {
             "SELECT r_settled FROM settle($1, ARRAY[$2], ARRAY[1], \
              ARRAY['failed']::outcome_state[], ARRAY['corrupt'], ARRAY[NULL])",
         )
-        .bind(hand.worker.0)
+        .bind(hand.me.key())
         .bind(claimed.job().0)
         .fetch_one(&app.pool)
         .await
@@ -168,7 +168,7 @@ async fn what_the_gate_gave_and_the_worker_never_heard_of_is_handed_back() {
     let _lost_on_its_way = hand.claim(3).await;
 
     let known = [known.job().0];
-    let photos = claim::hand_back_unknown(&mut *app.db().await, hand.worker, &known).await.unwrap();
+    let photos = claim::hand_back_unknown(&mut *app.db().await, hand.me, &known).await.unwrap();
 
     assert_eq!(photos, 3);
     let adopted = hand.adopt(8).await;

@@ -41,10 +41,18 @@ pub(super) async fn check_all(
         periods(&mut tx, &slice, &mut found).await?;
         chains(&mut tx, &slice, &mut found).await?;
         tx.rollback().await?;
-        if since == Since::LastCheck && all_hold(&found) && !slice.organisations.is_empty() {
-            sqlx::query!("SELECT mark_ledgers_checked($1, $2)", &slice.organisations, &slice.upto)
-                .execute(&mut *db)
-                .await?;
+        if let Some(me) = since.marks()
+            && all_hold(&found)
+            && !slice.organisations.is_empty()
+        {
+            sqlx::query!(
+                "SELECT mark_ledgers_checked($1, $2, $3)",
+                me.key(),
+                &slice.organisations,
+                &slice.upto
+            )
+            .execute(&mut *db)
+            .await?;
         }
         for check in found {
             check.add_to(checks);
@@ -89,7 +97,7 @@ async fn next(
            WHERE before < $4 ORDER BY organisation_id"#,
         organisation,
         after,
-        since == Since::LastCheck,
+        since.marks().is_some(),
         size
     )
     .fetch_all(tx)

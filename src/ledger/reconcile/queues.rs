@@ -41,9 +41,13 @@ pub(super) async fn check_all(
         jobs(&mut tx, &slice, &mut found).await?;
         counts(&mut tx, &slice, &mut found).await?;
         tx.rollback().await?;
-        if since == Since::LastCheck && all_hold(&found) && !slice.queues.is_empty() {
+        if let Some(me) = since.marks()
+            && all_hold(&found)
+            && !slice.queues.is_empty()
+        {
             sqlx::query!(
-                "SELECT mark_queues_checked($1, $2, $3, $4)",
+                "SELECT mark_queues_checked($1, $2, $3, $4, $5)",
+                me.key(),
                 &slice.queues,
                 &slice.head,
                 &slice.tail,
@@ -95,7 +99,7 @@ async fn next(
         queue,
         after.map(|(head, _)| head),
         after.map(|(_, tail)| tail),
-        since == Since::LastCheck,
+        since.marks().is_some(),
         size
     )
     .fetch_all(tx)

@@ -55,9 +55,9 @@ impl Sleepers {
 }
 
 async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
-    let Some((worker, claimed)) = claim(pool, number).await else { return Ok(Late::default()) };
+    let Some((me, claimed)) = claim(pool, number).await else { return Ok(Late::default()) };
     let asleep = Instant::now();
-    while !is_gone(pool, worker).await.unwrap_or(false) {
+    while !is_gone(pool, me.worker).await.unwrap_or(false) {
         if asleep.elapsed() > PATIENCE {
             return Ok(Late::default());
         }
@@ -65,7 +65,7 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
     }
     let books = Settling {
         pool: pool.clone(),
-        worker,
+        me,
         lease: LEASE,
         now: CancellationToken::new(),
         trouble: Arc::default(),
@@ -81,17 +81,17 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
 }
 
 /// Claims photos as soon as some can be claimed and the database is up.
-async fn claim(pool: &PgPool, number: usize) -> Option<(WorkerId, Vec<Reservation>)> {
+async fn claim(pool: &PgPool, number: usize) -> Option<(claim::Incarnation, Vec<Reservation>)> {
     for _ in 0..TRIES {
         let name = format!("sleeper-{number}-{:08x}", rand::random::<u32>());
         let claimed = async {
             let mut db = pool.acquire().await?;
-            let worker = claim::register(&mut db, &name, 1, LEASE).await?;
-            let claimed = claim::claim(&mut db, worker, CLAIMED, OrganisationId(0), false).await?;
-            Ok::<_, claim::GateError>((worker, claimed))
+            let me = claim::register(&mut db, &name, 1, LEASE).await?;
+            let claimed = claim::claim(&mut db, me, CLAIMED, OrganisationId(0), false).await?;
+            Ok::<_, claim::GateError>((me, claimed))
         };
         match claimed.await {
-            Ok((worker, claimed)) if !claimed.is_empty() => return Some((worker, claimed)),
+            Ok((me, claimed)) if !claimed.is_empty() => return Some((me, claimed)),
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }

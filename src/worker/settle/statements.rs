@@ -7,22 +7,21 @@ use sqlx::{PgConnection, PgPool};
 use super::{Landed, Settlement};
 use crate::{
     catalog::findings,
-    ids::WorkerId,
-    queue::claim::{GateError, interval},
+    queue::claim::{GateError, Incarnation, interval},
     worker::verdict::Verdict,
 };
 
 /// Commits and refunds photos, and writes their findings, in one transaction.
 pub(super) async fn close(
     pool: &PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     batch: &[&Settlement],
 ) -> Result<Landed, GateError> {
     let found: Vec<_> = batch
         .iter()
         .filter_map(|one| match &one.verdict {
             Verdict::Processed(findings) if !findings.is_nothing() => {
-                Some((one.reservation.job, one.reservation.photo(), findings))
+                Some((one.reservation.job, findings))
             }
             Verdict::Processed(_)
             | Verdict::Failed { .. }
@@ -32,23 +31,23 @@ pub(super) async fn close(
         })
         .collect();
     if found.is_empty() {
-        return settle(&mut *pool.acquire().await?, worker, batch).await;
+        return settle(&mut *pool.acquire().await?, me, batch).await;
     }
     let mut tx = pool.begin().await?;
-    let landed = settle(&mut tx, worker, batch).await?;
+    let landed = settle(&mut tx, me, batch).await?;
     let ours: Vec<_> = found
         .iter()
-        .filter(|(job, ..)| landed.jobs.binary_search(&job.0).is_ok())
-        .map(|(_, photo, findings)| (*photo, *findings))
+        .filter(|(job, _)| landed.jobs.binary_search(&job.0).is_ok())
+        .copied()
         .collect();
-    findings::write(&mut tx, &ours).await?;
+    findings::write(&mut tx, me, &ours).await?;
     tx.commit().await?;
     Ok(landed)
 }
 
 async fn settle(
     db: &mut PgConnection,
-    worker: WorkerId,
+    me: Incarnation,
     batch: &[&Settlement],
 ) -> Result<Landed, GateError> {
     let (jobs, attempts) = fences(batch);
@@ -64,7 +63,7 @@ async fn settle(
     let row = sqlx::query!(
         r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
            FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
-        worker.0,
+        me.key(),
         &jobs,
         &attempts,
         &states,
@@ -80,7 +79,7 @@ async fn settle(
 /// Gives photos back, and keeps their reservations open.
 pub(super) async fn release(
     pool: &PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     batch: &[&Settlement],
 ) -> Result<Landed, GateError> {
     let (jobs, attempts) = fences(batch);
@@ -106,7 +105,7 @@ pub(super) async fn release(
         .collect();
     let released = sqlx::query_scalar!(
         r#"SELECT job AS "job!" FROM release($1, $2, $3, $4, $5, $6) AS job"#,
-        worker.0,
+        me.key(),
         &jobs,
         &attempts,
         &ends,
@@ -120,14 +119,14 @@ pub(super) async fn release(
 
 pub(super) async fn settled_before(
     pool: &PgPool,
-    worker: WorkerId,
+    me: Incarnation,
     batch: &[Settlement],
 ) -> sqlx::Result<Vec<i64>> {
     let jobs: Vec<_> = batch.iter().map(|one| one.reservation.job.0).collect();
     sqlx::query_scalar!(
         "SELECT job_id FROM outcome WHERE job_id = ANY($1) AND worker_id = $2 ORDER BY job_id",
         &jobs,
-        worker.0
+        me.worker.0
     )
     .fetch_all(pool)
     .await

@@ -31,7 +31,7 @@ use photogate::{
     },
     notify::wake::Wake,
     queue::{
-        claim::{self, Reservation},
+        claim::{self, Incarnation, Reservation},
         enqueue::{self, Run},
         holds,
         status::{self, Queue, State},
@@ -345,17 +345,17 @@ impl App {
     pub async fn a_worker(&self) -> Hand<'_> {
         let name = format!("hand-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let lease = Duration::from_secs(300);
-        let worker =
+        let me =
             claim::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
         let books = Settling {
             pool: self.pool.clone(),
-            worker,
+            me,
             lease,
             now: CancellationToken::new(),
             trouble: Arc::default(),
         };
         let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
-        Hand { app: self, worker, settler }
+        Hand { app: self, me, settler }
     }
 
     /// Locks an event's queues, as a hold does until it has committed; the caller rolls back.
@@ -571,7 +571,7 @@ impl Drop for App {
 /// A worker by hand.
 pub struct Hand<'a> {
     app: &'a App,
-    pub worker: WorkerId,
+    pub me: Incarnation,
     settler: Settler,
 }
 
@@ -592,11 +592,11 @@ impl Hand<'_> {
     }
 
     pub async fn try_claim(&self, most: usize) -> Result<Vec<Reservation>, claim::GateError> {
-        claim::claim(&mut *self.app.db().await, self.worker, most, OrganisationId(0), false).await
+        claim::claim(&mut *self.app.db().await, self.me, most, OrganisationId(0), false).await
     }
 
     pub async fn adopt(&self, most: usize) -> Vec<Reservation> {
-        claim::adopt(&mut *self.app.db().await, self.worker, most, most, worker::CRASHES_MAX)
+        claim::adopt(&mut *self.app.db().await, self.me, most, most, worker::CRASHES_MAX)
             .await
             .expect("it adopts")
     }

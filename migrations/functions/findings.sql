@@ -1,0 +1,64 @@
+-- Findings: what a worker has seen on photos.
+
+-- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. p_found is an array. It has
+-- {job, width, height, faces: [{x, y, width, height, score, landmarks, embedding}],
+--  bibs: [{number, x, y, width, height, score}]} for photo processing, and
+-- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
+-- Workers can write findings only here, and only of photos that they have settled in this same transaction. They cannot
+-- read any.
+CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+#variable_conflict use_column
+DECLARE v_worker bigint; v_photos uuid[]; v_found jsonb[]; v_keeps_embeddings boolean[]; v_processed uuid[];
+BEGIN
+    SELECT present_worker(p_key) INTO v_worker;
+    SELECT array_agg(o.photo_id), array_agg(f.found) INTO v_photos, v_found
+    FROM jsonb_array_elements(p_found) f (found) JOIN outcome o ON o.job_id = (f.found->>'job')::bigint
+    WHERE o.worker_id = v_worker AND o.state = 'processed' AND o.xmin = pg_current_xact_id()::xid;
+
+    -- The event may have changed since the claim. Findings are not kept if it was deleted, and embeddings are not kept
+    -- if its face search was switched off. Until the caller's transaction ends, nobody can do either. So whoever does
+    -- it next sees what was written (forget.sql).
+    WITH e AS MATERIALIZED (
+        SELECT event_id, face_search, deleted_at FROM event
+        WHERE event_id IN (SELECT p.event_id FROM photo p WHERE p.photo_id = ANY (v_photos))
+        ORDER BY event_id FOR KEY SHARE)
+    SELECT array_agg(u.photo_id), array_agg(u.found), array_agg(e.face_search),
+           array_agg(u.photo_id) FILTER (WHERE u.found ? 'faces')
+    INTO v_photos, v_found, v_keeps_embeddings, v_processed
+    FROM unnest(v_photos, v_found) u (photo_id, found)
+    JOIN photo p USING (photo_id) JOIN e USING (event_id)
+    WHERE e.deleted_at IS NULL;
+
+    IF v_processed IS NOT NULL THEN
+        DELETE FROM looked_at WHERE photo_id = ANY (v_processed);
+        DELETE FROM face WHERE photo_id = ANY (v_processed);
+        DELETE FROM bib WHERE photo_id = ANY (v_processed);
+        INSERT INTO looked_at (photo_id, width, height)
+        SELECT photo_id, (found->>'width')::integer, (found->>'height')::integer
+        FROM unnest(v_photos, v_found) u (photo_id, found) WHERE found ? 'faces';
+        INSERT INTO face (photo_id, number, x, y, width, height, score, landmarks, embedding)
+        SELECT u.photo_id, f.i - 1, (f.face->>'x')::real, (f.face->>'y')::real, (f.face->>'width')::real,
+               (f.face->>'height')::real, (f.face->>'score')::real,
+               ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'landmarks') WITH ORDINALITY l (v, i)
+                     ORDER BY i),
+               CASE WHEN u.keeps_embeddings AND jsonb_typeof(f.face->'embedding') = 'array' THEN
+                   ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'embedding') WITH ORDINALITY e (v, i)
+                         ORDER BY i) END
+        FROM unnest(v_photos, v_found, v_keeps_embeddings) u (photo_id, found, keeps_embeddings)
+        CROSS JOIN LATERAL jsonb_array_elements(u.found->'faces') WITH ORDINALITY f (face, i);
+        INSERT INTO bib (photo_id, number, x, y, width, height, score)
+        SELECT u.photo_id, b.* FROM unnest(v_photos, v_found) u (photo_id, found)
+        CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')
+            AS b (number text, x real, y real, width real, height real, score real);
+    END IF;
+
+    DELETE FROM rotation r USING unnest(v_photos, v_found) u (photo_id, found)
+    WHERE r.photo_id = u.photo_id AND u.found ? 'turn';
+    INSERT INTO rotation (photo_id, turn, confidence, abstained, upright_key, lossless)
+    SELECT u.photo_id, r.* FROM unnest(v_photos, v_found) u (photo_id, found)
+    CROSS JOIN LATERAL jsonb_to_record(u.found)
+        AS r (turn smallint, confidence real, abstained boolean, upright_key text, lossless boolean)
+    WHERE u.found ? 'turn';
+END $$;
+GRANT EXECUTE ON FUNCTION write_findings TO photogate_worker;
