@@ -2,6 +2,8 @@
 //! workers. Measures how long a photo takes, and whether the workers keep up.
 
 use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -20,6 +22,7 @@ use photogate::{
     ids::{EventId, Operation},
     notify::wake::Wake,
     queue::{claim::Reservation, enqueue},
+    telemetry::metrics,
     worker::{Stop, Worker, verdict::Verdict, work::Work},
 };
 use serde::{Deserialize, Serialize};
@@ -49,12 +52,41 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
     );
     println!("| | offered/s | done/s | p50 ms | p99 ms | p99.9 ms | not done after {REST:?} |");
     println!("|---|---|---|---|---|---|---|");
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    metrics::answer_prometheus(address)?;
     for rate in RATES {
+        let before = counters(address);
         tell(figures, "photogate", rate, &photogate(ground, rate).await?);
+        for ((name, before), after) in COUNTERS.iter().zip(before).zip(counters(address)) {
+            println!("| photogate, {name} | {rate} | {} | | | | |", after - before);
+            figures.insert(format!("stream_{rate}_{name}"), after - before);
+        }
         tell(figures, "awa", rate, &awa(ground, rate).await?);
         tell(figures, "apalis-postgres", rate, &apalis_postgres(ground, rate).await?);
     }
     Ok(())
+}
+
+/// Claims of photogate that found photos late, because no wake-up ended the pause before; claims
+/// that were repeated, because others held all locks; and all that found photos.
+const COUNTERS: [&str; 3] = [
+    "photogate_claims_late_total",
+    "photogate_claims_locked_out_total",
+    "photogate_claim_duration_seconds_count",
+];
+
+/// The counters of the workers in this process.
+fn counters(address: SocketAddr) -> [f64; 3] {
+    let mut page = String::new();
+    let read = TcpStream::connect(address).and_then(|mut stream| {
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        stream.read_to_string(&mut page)
+    });
+    read.unwrap_or_default();
+    COUNTERS.map(|name| {
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_default()
+    })
 }
 
 /// When each photo was sent and when its handler ran.

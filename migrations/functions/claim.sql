@@ -28,7 +28,7 @@ SET enable_seqscan = off AS $$
 DECLARE
     c_queues constant integer := 4;                        -- of an organisation, in one claim
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
-    v_worker bigint;
+    v_worker bigint; v_n bigint; v_booked bigint;
     v_next   bigint[]; v_more bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
@@ -88,7 +88,8 @@ BEGIN
             ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) a;
         IF v_organisation IS NULL THEN
             v_next := v_next[1:1];
-            PERFORM 1 FROM account WHERE organisation_id = v_next[1] FOR NO KEY UPDATE;
+            PERFORM 1 FROM account WHERE organisation_id BETWEEN v_next[1] AND v_next[1]
+            ORDER BY organisation_id DESC LIMIT 1 FOR NO KEY UPDATE;
             CONTINUE;
         END IF;
         EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
@@ -241,12 +242,13 @@ BEGIN
     FROM jobs j CROSS JOIN LATERAL (SELECT x.key FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p;
 
     -- 5. Still under the account's lock: whoever has spent the last credit is paused, in this same transaction.
-    SELECT array_agg(w.n) INTO v_zero
-    FROM unnest(v_organisation) w (n)
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    SELECT array_agg(w.n) FILTER (WHERE a.available = 0), sum(a.entries - w.entries) INTO v_zero, v_booked
+    FROM unnest(v_organisation, v_entries) w (n, entries)
     CROSS JOIN LATERAL (
-        SELECT a.available FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
-        ORDER BY a.organisation_id DESC LIMIT 1) a
-    WHERE a.available = 0;
+        SELECT a.available, a.entries FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
+        ORDER BY a.organisation_id DESC LIMIT 1) a;
+    ASSERT v_booked = v_n, 'the accounts did not pay for the photos of this claim';
     IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim TO photogate_worker;

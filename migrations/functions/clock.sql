@@ -52,6 +52,7 @@ GRANT EXECUTE ON FUNCTION is_clock_plausible TO photogate_worker;
 -- A person says that the clock is right. Returns the instant that is confirmed.
 CREATE FUNCTION confirm_clock(p_actor text) RETURNS timestamptz
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    INSERT INTO clock_confirmation (at, actor) VALUES (clock(), p_actor) RETURNING at
+    INSERT INTO clock_confirmation (at, actor) VALUES (clock(), p_actor)
+    ON CONFLICT (at) DO UPDATE SET actor = EXCLUDED.actor RETURNING at
 $$;
 GRANT EXECUTE ON FUNCTION confirm_clock TO photogate_app;

@@ -16,7 +16,14 @@
 CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
-    FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+    FROM queue q
+    -- From the end, as in claim.sql.
+    CROSS JOIN LATERAL (
+        SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+        ORDER BY x.queue_id DESC LIMIT 1) h
+    CROSS JOIN LATERAL (
+        SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+        ORDER BY x.queue_id DESC LIMIT 1) t
     WHERE q.organisation_id = p_organisation AND NOT q.drained
       AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
 $$;
@@ -31,11 +38,14 @@ CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take
     p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
     OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
+DECLARE v_row tid; v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
 BEGIN
     -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
-    SELECT tail INTO v_tail FROM queue_tail WHERE queue_id = p_queue.queue_id FOR NO KEY UPDATE;
-    SELECT head INTO v_head FROM queue_head WHERE queue_id = p_queue.queue_id;
+    -- Both rows are looked for from the end, as in claim.sql.
+    SELECT ctid, tail INTO v_row, v_tail FROM queue_tail
+    WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1 FOR NO KEY UPDATE;
+    SELECT head INTO v_head FROM queue_head
+    WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1;
     WITH asked AS (
         -- Each photo once, where it was first named.
         SELECT DISTINCT ON (photo_id) photo_id, payload, n
@@ -77,7 +87,7 @@ BEGIN
         INSERT INTO job (queue_id, position, photo_id, run_id, retry, payload)
         SELECT p_queue.queue_id, v_tail + n, photo_id, r_run, retry, payload
         FROM unnest(v_photo, v_retry, v_payload) WITH ORDINALITY u (photo_id, retry, payload, n);
-        UPDATE queue_tail SET tail = tail + r_queued WHERE queue_id = p_queue.queue_id;
+        UPDATE queue_tail SET tail = tail + r_queued WHERE ctid = v_row;
         -- A claim says that a queue is drained only under the lock of its tail. So this sees what the last claim said.
         UPDATE queue SET drained = false WHERE queue_id = p_queue.queue_id AND drained;
         r_woke := NOT p_queue.held AND p_queue.paused_since IS NULL;
@@ -112,7 +122,8 @@ BEGIN
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0, p_payloads);
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
-    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+    FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
+    ORDER BY a.organisation_id DESC LIMIT 1;
 END $$;
 GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
 
@@ -139,7 +150,8 @@ BEGIN
     r_skipped := cardinality(p_photos) - r_queued;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
-    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+    FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
+    ORDER BY a.organisation_id DESC LIMIT 1;
 END $$;
 GRANT EXECUTE ON FUNCTION retry TO photogate_app;
 
@@ -170,7 +182,8 @@ BEGIN
         SELECT x.position FROM skip x
         WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;
     SELECT a.available, waiting_photos(a.organisation_id) + r_queued INTO r_available, r_ahead
-    FROM account a WHERE a.organisation_id = v_queue.organisation_id;
+    FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
+    ORDER BY a.organisation_id DESC LIMIT 1;
 END $$;
 GRANT EXECUTE ON FUNCTION plan_enqueue TO photogate_app;
 

@@ -17,7 +17,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_flights in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[];
+    v_is_balanced boolean; v_flights in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_month date[]; v_at timestamptz[]; v_ends timestamptz;
 BEGIN
@@ -78,7 +78,8 @@ BEGIN
             available = a.available + (c.n - c.earned),
             entries = a.entries + c.n,
             moved_at = o.at
-        FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row),
+        FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row
+        RETURNING a.organisation_id),
     runs AS MATERIALIZED (
         -- What comes of each run, and its row of this month, if it has one. The account's lock protects it.
         SELECT c.*, o.month, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, u.row
@@ -109,7 +110,9 @@ BEGIN
             SELECT x.ctid AS row FROM queue_settled x WHERE x.queue_id BETWEEN c.queue_id AND c.queue_id
             ORDER BY x.queue_id DESC LIMIT 1) x
         WHERE s.ctid = x.row)
-    SELECT array_agg(organisation_id) INTO v_back FROM counted WHERE n > earned;
+    SELECT array_agg(organisation_id) FILTER (WHERE n > earned), count(*) = (SELECT count(*) FROM balanced)
+    INTO v_back, v_is_balanced FROM counted;
+    ASSERT v_is_balanced, 'the accounts did not move with this settlement';
     -- A refund is credit too.
     IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back); END IF;
 END $$;

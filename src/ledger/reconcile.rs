@@ -104,12 +104,14 @@ pub async fn full(db: &mut PgConnection, since: Since, slice: i64) -> sqlx::Resu
 /// A transaction that reads one snapshot.
 async fn snapshot(db: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgres>> {
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    // The timeout of connections is meant for the gate's short statements. The rest is for the
-    // planner, who does not know that a slice is small, and would read whole tables of history.
+    // The timeout of connections is meant for the gate's short statements. The planner does not know
+    // that a slice is small, and would read whole tables of history. A stored plan may be of a time
+    // when the tables were small. For the same reason, the queries look up each row that belongs to
+    // an entry or a job by itself: LATERAL, with LIMIT 1 or OFFSET 0, is not turned into a join.
     sqlx::query!(
         "SELECT set_config(name, setting, true)
          FROM (VALUES ('statement_timeout', $1), ('jit', 'off'), ('enable_seqscan', 'off'),
-                      ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) s (name, setting)",
+                      ('plan_cache_mode', 'force_custom_plan')) s (name, setting)",
         LONGEST_MILLISECONDS
     )
     .fetch_all(&mut *tx)

@@ -39,6 +39,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "photogate_claims_locked_out_total",
         "Claims of this worker that found every queue with photos locked, and were repeated",
     ),
+    (
+        "photogate_claims_late_total",
+        "Claims of this worker that found photos after a pause of more than 5 ms that no wake-up ended",
+    ),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
     ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
     (

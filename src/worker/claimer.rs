@@ -49,6 +49,8 @@ pub(super) struct Claimer {
     claimed: mpsc::Sender<Claimed>,
     turn: Turn,
     pause: Duration,
+    /// The last claim found nothing, and no wake-up ended the pause after it.
+    has_slept: bool,
 }
 
 impl Claimer {
@@ -61,7 +63,7 @@ impl Claimer {
             unsure_until: None,
             sure_at: Instant::now(),
         };
-        Self { shift, claimed, turn, pause: PAUSE }
+        Self { shift, claimed, turn, pause: PAUSE, has_slept: false }
     }
 
     /// Claims until the worker drains. The only error is a lost lease.
@@ -71,6 +73,10 @@ impl Claimer {
             let taken = self.turn.take(&self.shift, room.num_permits()).await;
             match taken {
                 Ok(Taken::Photos(batch)) => {
+                    if std::mem::take(&mut self.has_slept) && self.pause > PAUSE * 2 {
+                        // They may have waited for as long as the pause was.
+                        metrics::counter!("photogate_claims_late_total").increment(1);
+                    }
                     self.pause = PAUSE;
                     metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                     metrics::counter!("photogate_claimed_photos_total")
@@ -84,6 +90,7 @@ impl Claimer {
                     drop(room);
                     // More may come soon, and the wake-up may be lost. So the first pauses are short.
                     let rings = self.shift.ear.wait(self.pause, &self.shift.stop.drain).await;
+                    self.has_slept = !rings;
                     self.pause = if rings { PAUSE } else { self.pause * 2 }.min(self.shift.poll);
                 }
                 Ok(Taken::AllLocked) => {

@@ -1,7 +1,5 @@
 //! What finance asks: months, statements, receipts, refunds.
 
-use std::io::{Read, Write};
-
 use chrono::{DateTime, Utc};
 use photogate::{
     catalog::{events, organisations},
@@ -18,7 +16,7 @@ use photogate::{
     worker::verdict::Verdict,
 };
 
-use crate::support::{App, Process, a_free_address, photogate, place, program};
+use crate::support::{App, Process, a_free_address, metric, photogate, place, program};
 
 fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -444,13 +442,11 @@ async fn drift_shows_in_a_workers_log_and_in_its_metrics_and_says_where() {
     });
     let drift = || {
         workers.each_ref().map(|(_, address)| {
-            let mut answer = String::new();
-            let mut stream = std::net::TcpStream::connect(address).ok()?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-            stream.read_to_string(&mut answer).ok()?;
-            let metric = "photogate_books_drift{kind=\"incremental\",\
-                          invariant=\"accounts_match_their_chains\"} ";
-            answer.lines().find_map(|line| line.strip_prefix(metric)?.parse::<i64>().ok())
+            metric(
+                *address,
+                "photogate_books_drift{kind=\"incremental\",\
+                 invariant=\"accounts_match_their_chains\"}",
+            )
         })
     };
 

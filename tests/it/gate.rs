@@ -8,7 +8,7 @@ use photogate::{
 };
 use sqlx::Connection;
 
-use crate::support::App;
+use crate::support::{App, code_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_credit_pays_for_one_photo_and_no_more() {
@@ -28,6 +28,40 @@ async fn the_last_credit_pays_for_one_photo_and_no_more() {
 
     assert_eq!(claimed, 1);
     assert_eq!(app.credits(organisation).await, (0, 1, 0));
+}
+
+/// An account is written by its place in the table. If that were ever wrong, nothing may be booked.
+#[tokio::test]
+async fn a_claim_or_settlement_that_does_not_reach_the_account_books_nothing() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    let held = hand.claim(1).await;
+    let books = "SELECT count(*) FROM ledger";
+    let before = app.count(books).await;
+    app.owner_runs(
+        "CREATE FUNCTION photogate.lose() RETURNS trigger LANGUAGE plpgsql
+         AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER lose BEFORE UPDATE ON photogate.account
+         FOR EACH ROW EXECUTE FUNCTION photogate.lose()",
+    )
+    .await;
+
+    let claimed = hand.try_claim(2).await;
+    let settle = "SELECT settle($1, ARRAY[$2], '{1}', '{processed}', '{NULL}', '{NULL}')";
+    let settled = sqlx::query(settle).bind(hand.me.key()).bind(held[0].job().0);
+    let settled = settled.execute(&mut *app.db().await).await.unwrap_err();
+
+    let Err(claim::GateError::Database(claimed)) = claimed else { panic!("{claimed:?}") };
+    for error in [&claimed, &settled] {
+        assert_eq!(code_of(error).as_deref(), Some("P0004"), "{error}");
+    }
+    assert_eq!(app.count(books).await, before);
+    app.owner_runs("DROP TRIGGER lose ON photogate.account").await;
+    hand.succeed_all(held).await;
+    hand.succeed_all(hand.claim(9).await).await;
+    assert_eq!(app.credits(organisation).await, (6, 0, 3));
 }
 
 #[tokio::test]

@@ -211,3 +211,54 @@ async fn an_old_snapshot_is_told_whoever_holds_it() {
     app.until("it is seen", async || metrics::oldest_snapshot(&app.pool).await.unwrap() > 0.2)
         .await;
 }
+
+/// The blocks that a statement reads, and all that its functions do.
+async fn blocks(db: &mut PgConnection, statement: &str) -> i64 {
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+    let plan: sqlx::types::Json<serde_json::Value> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_one(db).await.unwrap();
+    let plan = &plan.0[0]["Plan"];
+    ["Shared Hit Blocks", "Shared Read Blocks"]
+        .map(|kind| plan[kind].as_i64().unwrap())
+        .iter()
+        .sum()
+}
+
+/// Found: each claim read all versions of the rows of its account and queue. As long as somebody
+/// holds a snapshot, none of them can be removed.
+#[tokio::test]
+async fn a_held_snapshot_does_not_make_the_gate_read_more() {
+    const CYCLES: usize = 600;
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(10_000).await;
+    let key = app.a_worker().await.me.key();
+    let mut old = app.as_owner().await;
+    let mut snapshot = old.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    sqlx::query("SELECT FROM account").execute(&mut *snapshot).await.unwrap();
+    let mut db = app.db().await;
+    let mut read = Vec::new();
+    for cycle in 0..CYCLES {
+        let enqueue = format!(
+            "SELECT enqueue({event}, 'photo_processing', '{{photo-{cycle}}}', \
+             ARRAY[gen_random_uuid()], 'anna')"
+        );
+        let claim = format!("SELECT claim('{key}', 1, 0, false)");
+        let (enqueue, claim) = (blocks(&mut db, &enqueue).await, blocks(&mut db, &claim).await);
+        let job = app.count("SELECT max(job_id) FROM in_flight").await;
+        let settle = format!(
+            "SELECT settle('{key}', '{{{job}}}', '{{1}}', '{{processed}}', '{{NULL}}', '{{NULL}}')"
+        );
+        read.push([enqueue, claim, blocks(&mut db, &settle).await]);
+    }
+    snapshot.rollback().await.unwrap();
+
+    let median = |cycles: &[[i64; 3]], of: usize| {
+        let mut sorted: Vec<_> = cycles.iter().map(|cycle| cycle[of]).collect();
+        sorted.sort_unstable();
+        sorted[sorted.len() / 2]
+    };
+    for (of, name) in ["enqueue", "claim", "settle"].iter().enumerate() {
+        let (first, last) = (median(&read[50..100], of), median(&read[CYCLES - 50..], of));
+        assert!(last <= first + first / 4, "{name} read {first} blocks, and later {last}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::App;
+use crate::support::{App, Process, a_free_address, metric, program};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_photos_cost_exactly_a_thousand_credits() {
@@ -20,6 +20,33 @@ async fn a_thousand_photos_cost_exactly_a_thousand_credits() {
     assert_eq!(app.credits(organisation).await, (500, 0, 1000));
     for worker in workers {
         worker.drain().await;
+    }
+}
+
+/// A photo that nobody rings for waits until the worker looks by itself, and that is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_sleeps_while_photos_can_be_claimed_only_if_nobody_rings() {
+    for rings in [true, false] {
+        let app = App::new().await;
+        let app = if rings { app } else { app.without_redis() };
+        let (_, event) = app.an_event_with(500).await;
+        let address = a_free_address();
+        let mut worker = program(&app.config);
+        worker
+            .args(["work", "--rehearse"])
+            .env("PHOTOGATE_POLL_MILLISECONDS", "1000")
+            .env("PHOTOGATE_METRICS_LISTEN", address.to_string());
+        let _worker = Process::start(worker);
+        let claimed = || metric(address, "photogate_claimed_photos_total").unwrap_or(0);
+        for round in 1..=8 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            app.queue(event, &format!("ok/{round}"), round).await;
+            let all = u64::try_from(round * (round + 1) / 2).unwrap();
+            app.until("they are claimed", async || claimed() == all).await;
+        }
+        let late = metric(address, "photogate_claims_late_total").unwrap_or(0);
+        // A pause may end by itself in the moment between the commit and the wake-up.
+        assert!(if rings { late < 2 } else { late > 3 }, "{late} late, rings: {rings}");
     }
 }
 

@@ -124,14 +124,15 @@ macro_rules! on_slice {
             "slice (organisation_id, after, upto) AS (
                  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])),
              moved AS (
-                 SELECT l.* FROM slice s JOIN ledger l
-                 ON l.organisation_id = s.organisation_id
-                 AND l.entry > s.after AND l.entry <= s.upto),
+                 SELECT l.* FROM slice s CROSS JOIN LATERAL (
+                     SELECT * FROM ledger l
+                     WHERE l.organisation_id = s.organisation_id
+                       AND l.entry > s.after AND l.entry <= s.upto OFFSET 0) l),
              run_moved AS MATERIALIZED (
-                 SELECT DISTINCT coalesce(o.run_id, f.run_id) AS run_id
-                 FROM moved m LEFT JOIN outcome o ON o.job_id = m.transaction_id
-                 LEFT JOIN in_flight f ON f.job_id = m.transaction_id
-                 WHERE m.movement <> 'top_up'), ",
+                 SELECT DISTINCT coalesce(
+                     (SELECT o.run_id FROM outcome o WHERE o.job_id = m.transaction_id),
+                     (SELECT f.run_id FROM in_flight f WHERE f.job_id = m.transaction_id)) AS run_id
+                 FROM moved m WHERE m.movement <> 'top_up'), ",
             $sql,
             &$slice.organisations,
             &$slice.after,
@@ -246,7 +247,9 @@ async fn top_ups(
         "each top-up has one entry with the same amount and time, and the other way round",
         "SELECT m.organisation_id,
                 format('transaction %s: ledger %s, top-up %s', m.transaction_id, m.amount, t.amount)
-         FROM moved m LEFT JOIN top_up t USING (transaction_id)
+         FROM moved m LEFT JOIN LATERAL (
+             SELECT t.organisation_id, t.amount, t.at FROM top_up t
+             WHERE t.transaction_id = m.transaction_id LIMIT 1) t ON true
          WHERE m.movement = 'top_up'
            AND (m.organisation_id, m.amount, m.at)
                IS DISTINCT FROM (t.organisation_id, t.amount, t.at)
@@ -254,8 +257,10 @@ async fn top_ups(
          SELECT t.organisation_id,
                 format('transaction %s: top-up %s, no entry', t.transaction_id, t.amount)
          FROM slice s JOIN top_up t USING (organisation_id)
-         LEFT JOIN ledger l ON l.transaction_id = t.transaction_id AND l.leg = 0
-         WHERE l.transaction_id IS NULL"
+         LEFT JOIN LATERAL (
+             SELECT l.entry FROM ledger l
+             WHERE l.transaction_id = t.transaction_id AND l.leg = 0 LIMIT 1) l ON true
+         WHERE l.entry IS NULL"
     );
     Ok(())
 }
@@ -274,9 +279,12 @@ async fn reservations(
         "a photo is charged at most once for an operation",
         "SELECT m.organisation_id,
                 format('photo %s, queue %s: jobs %s and %s', o.photo_id, o.queue_id, o.job_id, c.job_id)
-         FROM moved m JOIN outcome o ON o.job_id = m.transaction_id
-         JOIN outcome c ON c.photo_id = o.photo_id AND c.queue_id = o.queue_id
-                       AND c.state = 'processed' AND c.job_id <> o.job_id
+         FROM moved m CROSS JOIN LATERAL (
+             SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o
+         CROSS JOIN LATERAL (
+             SELECT c.job_id FROM outcome c
+             WHERE c.photo_id = o.photo_id AND c.queue_id + 0 = o.queue_id
+               AND c.state = 'processed' AND c.job_id <> o.job_id LIMIT 1) c
          WHERE m.movement = 'commit'"
     );
     on_slice!(
@@ -290,10 +298,15 @@ async fn reservations(
                        r.transaction_id IS NOT NULL, c.transaction_id IS NOT NULL,
                        f.job_id IS NOT NULL)
          FROM moved m
-         LEFT JOIN ledger r ON r.transaction_id = m.transaction_id AND r.leg = 0
-                           AND r.movement = 'reserve' AND r.organisation_id = m.organisation_id
-         LEFT JOIN ledger c ON c.transaction_id = m.transaction_id AND c.leg = 1
-         LEFT JOIN in_flight f ON f.job_id = m.transaction_id
+         LEFT JOIN LATERAL (
+             SELECT r.transaction_id FROM ledger r
+             WHERE r.transaction_id = m.transaction_id AND r.leg = 0 AND r.movement = 'reserve'
+               AND r.organisation_id + 0 = m.organisation_id LIMIT 1) r ON true
+         LEFT JOIN LATERAL (
+             SELECT c.transaction_id FROM ledger c
+             WHERE c.transaction_id = m.transaction_id AND c.leg = 1 LIMIT 1) c ON true
+         LEFT JOIN LATERAL (
+             SELECT f.job_id FROM in_flight f WHERE f.job_id = m.transaction_id LIMIT 1) f ON true
          WHERE m.movement <> 'top_up'
            AND (r.transaction_id IS NULL OR (c.transaction_id IS NULL) = (f.job_id IS NULL))"
     );
@@ -314,7 +327,8 @@ async fn outcomes(
         "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
         "SELECT m.organisation_id,
                 format('job %s: outcome %s, ledger %s', m.transaction_id, o.state, m.movement)
-         FROM moved m LEFT JOIN outcome o ON o.job_id = m.transaction_id
+         FROM moved m LEFT JOIN LATERAL (
+             SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o ON true
          WHERE m.leg = 1
            AND (o.job_id IS NULL OR (o.state = 'processed') <> (m.movement = 'commit'))"
     );
@@ -326,9 +340,13 @@ async fn outcomes(
         "no worker settled a photo after it was gone, or for an attempt that had ended",
         "SELECT m.organisation_id,
                 format('job %s, attempt %s by worker %s', o.job_id, o.attempt, o.worker_id)
-         FROM moved m JOIN outcome o ON o.job_id = m.transaction_id
-         LEFT JOIN worker w ON w.worker_id = o.worker_id
-         LEFT JOIN attempt a ON a.job_id = o.job_id AND a.number >= o.attempt
+         FROM moved m CROSS JOIN LATERAL (
+             SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o
+         LEFT JOIN LATERAL (
+             SELECT w.gone_at FROM worker w WHERE w.worker_id = o.worker_id LIMIT 1) w ON true
+         LEFT JOIN LATERAL (
+             SELECT a.job_id FROM attempt a
+             WHERE a.job_id = o.job_id AND a.number >= o.attempt LIMIT 1) a ON true
          -- What a worker had is taken from it when it is gone, so the attempt tells. The time is
          -- only a second look: the clock may have stepped back in between.
          WHERE m.leg = 1
@@ -354,15 +372,22 @@ async fn periods(
                 format('run %s, %s: claimed %s, refunded %s, committed %s; ledger: %s, %s, %s',
                        run_id, month, u.claimed, u.refunded, u.committed,
                        l.claimed, l.refunded, l.committed)
-         FROM (SELECT u.* FROM run_moved JOIN usage u USING (run_id)) u FULL JOIN (
+         FROM (SELECT u.* FROM run_moved CROSS JOIN LATERAL (
+                   SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u) u
+         FULL JOIN (
              SELECT r.run_id, m.month, min(l.organisation_id) AS organisation_id,
                     count(*) FILTER (WHERE l.movement = 'reserve') AS claimed,
                     count(*) FILTER (WHERE l.movement = 'refund') AS refunded,
                     count(*) FILTER (WHERE l.movement = 'commit') AS committed
-             FROM run_moved JOIN run r USING (run_id)
-             JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
-                       AND j.position < r.first_position + r.queued
-             JOIN ledger l ON l.transaction_id = j.job_id
+             FROM run_moved CROSS JOIN LATERAL (
+                 SELECT r.run_id, r.queue_id, r.first_position, r.queued FROM run r
+                 WHERE r.run_id = run_moved.run_id LIMIT 1) r
+             CROSS JOIN LATERAL (
+                 SELECT j.job_id FROM job j
+                 WHERE j.queue_id = r.queue_id AND j.position >= r.first_position
+                   AND j.position < r.first_position + r.queued OFFSET 0) j
+             CROSS JOIN LATERAL (
+                 SELECT * FROM ledger l WHERE l.transaction_id = j.job_id OFFSET 0) l
              CROSS JOIN LATERAL (
                  SELECT month FROM month
                  WHERE month.organisation_id = l.organisation_id AND month.entries < l.entry

@@ -131,8 +131,11 @@ macro_rules! on_slice {
                  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
                                       $5::bigint[])),
              passed AS (
-                 SELECT j.* FROM slice s JOIN job j ON j.queue_id = s.queue_id
-                 AND j.position > s.head_after AND j.position <= s.head_upto), ",
+                 SELECT q.organisation_id, j.* FROM slice s JOIN queue q USING (queue_id)
+                 CROSS JOIN LATERAL (
+                     SELECT * FROM job j
+                     WHERE j.queue_id = s.queue_id
+                       AND j.position > s.head_after AND j.position <= s.head_upto OFFSET 0) j), ",
             $sql,
             &$slice.queues,
             &$slice.head_after,
@@ -152,14 +155,17 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         "no_job_is_lost",
         "each job up to the head is either in flight, settled or skipped; \
          no job after it is in flight or settled; positions have no gap",
-        "SELECT q.organisation_id,
+        "SELECT j.organisation_id,
                 format('queue %s, position %s: in flight %s, outcome %s, skipped %s',
                        j.queue_id, j.position, f.job_id IS NOT NULL, o.state,
                        s.position IS NOT NULL)
-         FROM passed j JOIN queue q USING (queue_id)
-         LEFT JOIN in_flight f USING (job_id)
-         LEFT JOIN outcome o USING (job_id)
-         LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
+         FROM passed j LEFT JOIN LATERAL (
+             SELECT f.job_id FROM in_flight f WHERE f.job_id = j.job_id LIMIT 1) f ON true
+         LEFT JOIN LATERAL (
+             SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
+         LEFT JOIN LATERAL (
+             SELECT s.position FROM skip s
+             WHERE s.queue_id = j.queue_id AND s.position = j.position LIMIT 1) s ON true
          WHERE (f.job_id IS NOT NULL)::int + (o.job_id IS NOT NULL)::int
                + (s.position IS NOT NULL)::int <> 1
          UNION ALL
@@ -167,10 +173,14 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
                 format('queue %s, position %s, which waits: in flight %s, outcome %s',
                        j.queue_id, j.position, f.job_id IS NOT NULL, o.state)
          FROM slice s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
-         JOIN job j ON j.queue_id = s.queue_id AND j.position > greatest(s.tail_after, h.head)
-                   AND j.position <= s.tail_upto
-         LEFT JOIN in_flight f USING (job_id)
-         LEFT JOIN outcome o USING (job_id)
+         CROSS JOIN LATERAL (
+             SELECT * FROM job j
+             WHERE j.queue_id = s.queue_id AND j.position > greatest(s.tail_after, h.head)
+               AND j.position <= s.tail_upto OFFSET 0) j
+         LEFT JOIN LATERAL (
+             SELECT f.job_id FROM in_flight f WHERE f.job_id = j.job_id LIMIT 1) f ON true
+         LEFT JOIN LATERAL (
+             SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
          WHERE f.job_id IS NOT NULL OR o.job_id IS NOT NULL
          UNION ALL
          SELECT q.organisation_id,
@@ -196,10 +206,13 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         checks,
         "outcomes_are_booked",
         "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
-        "SELECT q.organisation_id, format('job %s: outcome %s, not in the ledger', o.job_id, o.state)
-         FROM passed j JOIN queue q USING (queue_id) JOIN outcome o USING (job_id)
-         LEFT JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1
-         WHERE l.transaction_id IS NULL"
+        "SELECT j.organisation_id, format('job %s: outcome %s, not in the ledger', o.job_id, o.state)
+         FROM passed j CROSS JOIN LATERAL (
+             SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o
+         LEFT JOIN LATERAL (
+             SELECT l.entry FROM ledger l
+             WHERE l.transaction_id = o.job_id AND l.leg = 1 LIMIT 1) l ON true
+         WHERE l.entry IS NULL"
     );
     Ok(())
 }

@@ -69,8 +69,10 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
         "each photo in flight has a reservation in the ledger of its organisation",
         "SELECT f.organisation_id, format('job %s has no reservation', f.job_id)
          FROM in_flight f
-         LEFT JOIN ledger r ON r.transaction_id = f.job_id AND r.leg = 0 AND r.movement = 'reserve'
-                           AND r.organisation_id = f.organisation_id
+         LEFT JOIN LATERAL (
+             SELECT r.transaction_id FROM ledger r
+             WHERE r.transaction_id = f.job_id AND r.leg = 0 AND r.movement = 'reserve'
+               AND r.organisation_id + 0 = f.organisation_id LIMIT 1) r ON true
          WHERE r.transaction_id IS NULL"
     );
     check!(

@@ -7,6 +7,7 @@ pub mod site;
 pub mod steps;
 
 use std::{
+    io::{Read, Write},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -92,6 +93,15 @@ pub fn read(file: &str) -> String {
 pub fn a_free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound")
+}
+
+/// The value of a metric that a process shows at this address.
+pub fn metric(address: SocketAddr, name: &str) -> Option<u64> {
+    let mut answer = String::new();
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    stream.read_to_string(&mut answer).ok()?;
+    answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 /// A directory for a test's own files.
