@@ -1,7 +1,8 @@
 //! The drill: a test of the books under faults. Real worker processes are killed and frozen.
-//! PostgreSQL crashes, Redis is emptied and stopped, connections are cut, and every call is sent
-//! twice. Credits run out and are added again. Photos fail, panic and kill their workers. Then
-//! everything is counted from the database: no photo may be lost, charged twice, stuck or stranded.
+//! PostgreSQL crashes and fails over, and its clock jumps. Redis is emptied and stopped, connections
+//! are cut, and every call is sent twice. Credits run out and are added again. Photos fail, panic
+//! and kill their workers. Then everything is counted from the database: no photo may be lost,
+//! charged twice, stuck or stranded.
 
 mod chaos;
 mod crew;

@@ -20,6 +20,8 @@ pub(super) struct Chaos {
     flushes: usize,
     redis_stops: usize,
     redis_is_away: bool,
+    clock_jumps: usize,
+    clock_is_wrong: bool,
 }
 
 impl fmt::Display for Chaos {
@@ -27,12 +29,14 @@ impl fmt::Display for Chaos {
         write!(
             f,
             "{} kills, {} freezes, PostgreSQL crashed {} times, failed over to a standby {} times, \
-             and its connections cut {} times, Redis emptied {} times and stopped {} times",
+             its connections cut {} times, and its clock wrong {} times, Redis emptied {} times and \
+             stopped {} times",
             self.kills,
             self.freezes,
             self.plugs,
             self.failovers,
             self.cuts,
+            self.clock_jumps,
             self.flushes,
             self.redis_stops
         )
@@ -63,6 +67,7 @@ impl Chaos {
         let mut strikes = |first, one_in| round == first || rng.random_ratio(1, one_in);
         let (freeze, cut, empty) = (strikes(2, 8), strikes(3, 8), strikes(4, 10));
         let (stop, unplug, stand_by) = (strikes(5, 12), strikes(6, 16), strikes(7, 24));
+        let jump = strikes(1, 10);
         if freeze {
             self.freezes += usize::from(crew.freeze_one(rng));
         }
@@ -80,6 +85,11 @@ impl Chaos {
             self.redis_stops += 1;
             self.redis_is_away = true;
         }
+        // A standby may not know yet that the clock is right again.
+        if jump && !self.has_standby {
+            self.let_the_clock_jump(rng, ground).await;
+        }
+        self.set_the_clock_right(ground).await;
         if unplug {
             self.pull_the_plug(ground).await?;
         }
@@ -87,6 +97,24 @@ impl Chaos {
             self.fail_over(ground).await?;
         }
         Ok(())
+    }
+
+    /// The clock of the books is wrong for a moment: by more than they accept, or by less, or it
+    /// runs back.
+    async fn let_the_clock_jump(&mut self, rng: &mut StdRng, ground: &Ground) {
+        let off = ["400 days", "20 seconds", "-10 minutes"][rng.random_range(0..3)];
+        self.clock_is_wrong = true;
+        if set_clock(ground, off).await.is_ok() {
+            self.clock_jumps += 1;
+            tokio::time::sleep(Duration::from_millis(rng.random_range(100..500))).await;
+        }
+    }
+
+    /// If this fails, the next round tries again.
+    async fn set_the_clock_right(&mut self, ground: &Ground) {
+        if self.clock_is_wrong {
+            self.clock_is_wrong = set_clock(ground, "0").await.is_err();
+        }
     }
 
     /// Starts a standby, and fails over to it in the round after that.
@@ -124,8 +152,22 @@ impl Chaos {
             ground.redis.resume().await?;
             self.redis_is_away = false;
         }
+        while self.clock_is_wrong {
+            self.set_the_clock_right(ground).await;
+        }
         crew.replace_the_dead().map_err(io::Error::into)
     }
+}
+
+/// Lets the clock of the books be off by this much.
+async fn set_clock(ground: &Ground, off: &str) -> sqlx::Result<()> {
+    let mut db = PgConnection::connect(&ground.url).await?;
+    let set = format!(
+        "CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql VOLATILE \
+         AS $$ SELECT clock_timestamp() + interval '{off}' $$"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut db).await?;
+    db.close().await
 }
 
 /// Cuts all connections to the database, whatever they do: before a commit, or after it but before
