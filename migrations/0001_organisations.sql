@@ -44,7 +44,8 @@ CREATE TABLE account (
 CREATE INDEX account_resume_due ON account (organisation_id) WHERE resume_due;
 
 -- The account as it stood when a month began. A row is written once: by the first movement of the month, or by whoever
--- closes the month before. A month without movements has no row. It began as the next month did.
+-- closes the month before. Only a month that has not begun can be taken back. A month without movements has no row. It
+-- began as the next month did.
 CREATE TABLE month (
     organisation_id bigint NOT NULL REFERENCES account,
     month           date NOT NULL CHECK (extract(day FROM month) = 1),
@@ -63,4 +64,14 @@ CREATE TABLE clock_confirmation (
     actor text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200)
 );
 
-GRANT SELECT ON organisation, account, month, clock_confirmation TO photogate_app;
+-- A person has put an account back that was booked in the future, because the clock was wrong (functions/clock.sql).
+CREATE TABLE clock_repair (
+    organisation_id bigint NOT NULL REFERENCES account,
+    entry           bigint NOT NULL,                 -- the last entry before: it may be of an instant after `at`
+    booked_to       timestamptz NOT NULL,            -- that instant
+    at              timestamptz NOT NULL,            -- from here on the account is booked again
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    PRIMARY KEY (organisation_id, entry)
+);
+
+GRANT SELECT ON organisation, account, month, clock_confirmation, clock_repair TO photogate_app;

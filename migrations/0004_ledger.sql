@@ -50,6 +50,8 @@ CREATE TABLE top_up (
     note             text NOT NULL DEFAULT '' CHECK (length(note) <= 1000),
     idempotency_key  text NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 200),
     at               timestamptz NOT NULL DEFAULT now(),
+    -- Where the history and the statement have it: the same, unless the clock was wrong (functions/clock.sql).
+    shown_at         timestamptz NOT NULL DEFAULT now(),
     -- The organisation's price at the moment of the purchase.
     price_per_credit numeric(12, 4) CHECK (price_per_credit >= 0),
     currency         text CHECK (currency ~ '^[A-Z]{3}$'),
@@ -61,7 +63,7 @@ CREATE TABLE top_up (
     CHECK (price_per_credit IS NULL OR kind = 'purchase')
 );
 CREATE INDEX top_up_history ON top_up (organisation_id, transaction_id);
-CREATE INDEX top_up_at ON top_up (organisation_id, at, transaction_id);
+CREATE INDEX top_up_shown_at ON top_up (organisation_id, shown_at, transaction_id);
 
 -- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
 -- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the

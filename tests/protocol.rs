@@ -59,11 +59,17 @@ struct State {
     jobs: [Job; JOBS],
     /// Claims move it, over what they claimed.
     head: usize,
+    /// Enqueues move it.
+    tail: usize,
+    /// A claim has found nothing. An enqueue takes the mark away.
+    drained: bool,
     funded: u8,
     available: u8,
     reserved: u8,
     spent: u8,
     paused: bool,
+    /// Credit came while somebody else had the queue locked: the next claim ends the pause.
+    resume_due: bool,
     /// What stands, and what the queue's row says of it.
     holds: [bool; 2],
     held: bool,
@@ -74,6 +80,7 @@ struct State {
     kills: u8,
     cuts: u8,
     failures: u8,
+    locks: u8,
     holds_left: [bool; 2],
     /// History, to be checked: the last attempt that anybody was given, how often each job was
     /// completed and refunded, and what went wrong.
@@ -94,7 +101,8 @@ enum Act {
     /// The work on what it has in hand ends.
     Work(usize, usize, bool),
     /// The settler's transaction: everything that has piled up.
-    Settle(usize),
+    /// True: somebody else has the queue locked.
+    Settle(usize, bool),
     /// It commits, and the answer is lost: the batch is settled again.
     SettleUnheard(usize),
     /// The lease runs out while it is away.
@@ -107,7 +115,10 @@ enum Act {
     Leave(usize),
     /// One that is gone and lives begins anew.
     BeginAnew(usize),
-    TopUp,
+    /// True: somebody else has the queue locked.
+    TopUp(bool),
+    /// The last photo comes late.
+    Enqueue,
     Hold(usize),
     Lift(usize),
 }
@@ -119,6 +130,10 @@ struct Gate {
     kills: u8,
     cuts: u8,
     failures: u8,
+    /// How often somebody else has the queue locked when credit comes.
+    locks: u8,
+    /// Photos that are queued later than the others.
+    late_photos: usize,
     holds: bool,
 }
 
@@ -166,8 +181,16 @@ impl State {
     /// One photo, and with it a credit.
     fn claim(&mut self, worker: usize) -> Option<(usize, u8)> {
         let (job, me) = (self.head, self.id(worker));
+        if self.resume_due {
+            (self.resume_due, self.paused) = (false, false);
+        }
         if self.available == 0 {
-            wrong(self, "a claim at zero credit");
+            // Photos came to a queue that was drained when the credit ran out.
+            self.paused = true;
+            return None;
+        }
+        if job == self.tail {
+            self.drained = true;
             return None;
         }
         if self.jobs[job] != Job::Waiting {
@@ -177,7 +200,7 @@ impl State {
         self.head += 1;
         (self.available, self.reserved) = (self.available - 1, self.reserved + 1);
         self.give(job, 1);
-        if self.available == 0 && self.head < JOBS {
+        if self.available == 0 && !self.drained {
             self.paused = true;
         }
         Some((job, 1))
@@ -192,13 +215,13 @@ impl State {
     }
 
     /// The fence: only what is still in flight for this worker and attempt.
-    fn settle(&mut self, worker: usize) {
+    fn settle(&mut self, worker: usize, locked: bool) {
         for (job, attempt, processed) in self.workers[worker].batch.clone() {
             match self.jobs[job] {
                 Job::InFlight { owner: Some(owner), attempt: now, .. }
                     if owner == self.id(worker) && now == attempt =>
                 {
-                    self.close(job, attempt, processed);
+                    self.close(job, attempt, processed, locked);
                 }
                 Job::Waiting
                 | Job::InFlight { .. }
@@ -208,7 +231,7 @@ impl State {
         }
     }
 
-    fn close(&mut self, job: usize, attempt: u8, processed: bool) {
+    fn close(&mut self, job: usize, attempt: u8, processed: bool, locked: bool) {
         self.reserved -= 1;
         if processed {
             self.spent += 1;
@@ -219,7 +242,16 @@ impl State {
             self.refunds[job] += 1;
             self.jobs[job] = Job::Refunded { attempt };
             // A refund is credit too.
-            self.paused = false;
+            self.resume(locked);
+        }
+    }
+
+    /// Credit has come. It waits for nobody who has the queue locked.
+    fn resume(&mut self, locked: bool) {
+        if locked {
+            self.resume_due |= self.paused;
+        } else {
+            (self.paused, self.resume_due) = (false, false);
         }
     }
 
@@ -244,11 +276,14 @@ impl Model for Gate {
         vec![State {
             jobs: [Job::Waiting; JOBS],
             head: 0,
+            tail: JOBS - self.late_photos,
+            drained: false,
             funded: 1,
             available: 1,
             reserved: 0,
             spent: 0,
             paused: false,
+            resume_due: false,
             holds: [false; 2],
             held: false,
             workers: Default::default(),
@@ -257,6 +292,7 @@ impl Model for Gate {
             kills: self.kills,
             cuts: self.cuts,
             failures: self.failures,
+            locks: self.locks,
             holds_left: [self.holds; 2],
             given: [0; JOBS],
             completions: [0; JOBS],
@@ -267,7 +303,7 @@ impl Model for Gate {
     }
 
     fn actions(&self, state: &State, acts: &mut Vec<Act>) {
-        let runs = state.head < JOBS && !state.paused && !state.held;
+        let runs = !state.drained && (!state.paused || state.resume_due) && !state.held;
         let mut living = 0;
         for worker in 0..WORKERS {
             let one = &state.workers[worker];
@@ -306,7 +342,10 @@ impl Model for Gate {
                 }
             }
             if !one.batch.is_empty() {
-                acts.push(Act::Settle(worker));
+                acts.push(Act::Settle(worker, false));
+                if state.locks > 0 {
+                    acts.push(Act::Settle(worker, true));
+                }
                 if state.cuts > 0 {
                     acts.push(Act::SettleUnheard(worker));
                 }
@@ -344,7 +383,13 @@ impl Model for Gate {
         }
         assert!(living > 0);
         if state.top_ups > 0 {
-            acts.push(Act::TopUp);
+            acts.push(Act::TopUp(false));
+            if state.locks > 0 {
+                acts.push(Act::TopUp(true));
+            }
+        }
+        if state.tail < JOBS {
+            acts.push(Act::Enqueue);
         }
         for hold in 0..2 {
             if state.holds_left[hold] {
@@ -379,14 +424,15 @@ impl Model for Gate {
                 let (job, attempt) = next.workers[worker].hand.remove(at);
                 next.workers[worker].batch.push((job, attempt, processed));
             }
-            Act::Settle(worker) => {
+            Act::Settle(worker, locked) => {
+                next.locks -= u8::from(locked);
                 // The lease is checked first; a late worker asks for it again before it gives up.
                 if next.workers[worker].late && !next.workers[worker].gone {
                     next.workers[worker].late = false;
                 }
                 // Whoever is gone is refused for that alone. Here it is not: the fence must hold by
                 // itself.
-                next.settle(worker);
+                next.settle(worker, locked);
                 next.workers[worker].batch.clear();
                 if next.workers[worker].gone {
                     next.workers[worker].hand.clear();
@@ -395,7 +441,7 @@ impl Model for Gate {
             Act::SettleUnheard(worker) => {
                 next.cuts -= 1;
                 if next.has_lease(worker) {
-                    next.settle(worker);
+                    next.settle(worker, false);
                 }
             }
             Act::Expire(worker) => {
@@ -421,7 +467,7 @@ impl Model for Gate {
                 for job in 0..JOBS {
                     if let Job::InFlight { owner: None, attempt, crashes } = next.jobs[job] {
                         if crashes >= CRASHES_MAX {
-                            next.close(job, attempt, false);
+                            next.close(job, attempt, false, false);
                             next.quarantined[job] = true;
                         } else {
                             next.jobs[job] =
@@ -441,11 +487,12 @@ impl Model for Gate {
                 next.orphan(worker, false);
                 (next.workers[worker].left, next.workers[worker].gone) = (true, true);
             }
-            Act::TopUp => {
-                next.top_ups -= 1;
-                (next.funded, next.available, next.paused) =
-                    (next.funded + 1, next.available + 1, false);
+            Act::TopUp(locked) => {
+                (next.top_ups, next.locks) = (next.top_ups - 1, next.locks - u8::from(locked));
+                (next.funded, next.available) = (next.funded + 1, next.available + 1);
+                next.resume(locked);
             }
+            Act::Enqueue => (next.tail, next.drained) = (next.tail + 1, false),
             Act::Hold(hold) => {
                 (next.holds[hold], next.holds_left[hold]) = (true, false);
                 next.held = true;
@@ -511,13 +558,18 @@ fn what_holds() -> Vec<Property<Gate>> {
             "what is before the head was claimed, what is behind it waits",
             |_, state: &State| {
                 (0..JOBS).all(|job| (state.jobs[job] == Job::Waiting) == (job >= state.head))
+                    && state.head <= state.tail
             },
         ),
         Property::always("funded = available + reserved + spent", |_, state: &State| {
             state.funded == state.available + state.reserved + state.spent
         }),
-        Property::always("paused means no credit", |_, state: &State| {
-            !state.paused || state.available == 0
+        Property::always(
+            "paused means no credit, or the next claim ends the pause",
+            |_, state: &State| !state.paused || state.available == 0 || state.resume_due,
+        ),
+        Property::always("a queue that is marked as drained is empty", |_, state: &State| {
+            !state.drained || state.head == state.tail
         }),
         Property::always(
             "what a living worker has in hand and still owns, the books say too",
@@ -572,6 +624,12 @@ fn what_is_seen() -> Vec<Property<Gate>> {
             "the queue is paused, and a top-up is still to come",
             |_, state: &State| state.paused && state.top_ups > 0,
         ),
+        Property::sometimes("credit came, and the queue was locked", |_, state: &State| {
+            state.resume_due
+        }),
+        Property::sometimes("photos came to a queue that was drained", |_, state: &State| {
+            state.head > 0 && state.tail == JOBS && state.paused && state.head < state.tail
+        }),
         Property::sometimes("what a top-up paid for is processed", |_, state: &State| {
             state.top_ups == 0 && state.spent == 2
         }),
@@ -613,11 +671,19 @@ fn visit(gate: Gate) -> (usize, Vec<&'static str>) {
 
 #[test]
 fn no_history_of_the_protocol_loses_charges_twice_or_strands_a_photo() {
-    let (states, seen) =
-        visit(Gate { top_ups: 1, expiries: 2, kills: 1, cuts: 1, failures: 1, holds: false });
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 2,
+        kills: 1,
+        cuts: 1,
+        failures: 1,
+        locks: 0,
+        late_photos: 0,
+        holds: false,
+    });
 
     // The same protocol has the same states: whoever changes one means to change the other.
-    assert_eq!(states, 296_846);
+    assert_eq!(states, 361_622);
     for must in [
         "a photo is quarantined",
         "a late worker settles what somebody else has",
@@ -629,13 +695,46 @@ fn no_history_of_the_protocol_loses_charges_twice_or_strands_a_photo() {
 }
 
 #[test]
+fn a_lock_that_somebody_holds_while_credit_comes_strands_no_photo() {
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 1,
+        kills: 1,
+        cuts: 0,
+        failures: 1,
+        locks: 2,
+        late_photos: 1,
+        holds: false,
+    });
+
+    assert_eq!(states, 60_886);
+    for must in [
+        "credit came, and the queue was locked",
+        "photos came to a queue that was drained",
+        "what a top-up paid for is processed",
+    ] {
+        assert!(seen.contains(&must), "{must}");
+    }
+}
+
+#[test]
 fn holds_do_not_touch_each_other_nor_the_pause() {
-    let (states, seen) =
-        visit(Gate { top_ups: 1, expiries: 0, kills: 0, cuts: 0, failures: 1, holds: true });
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 0,
+        kills: 0,
+        cuts: 0,
+        failures: 1,
+        locks: 1,
+        late_photos: 1,
+        holds: true,
+    });
 
     let expected = [
         "the queue is paused, and a top-up is still to come",
+        "credit came, and the queue was locked",
+        "photos came to a queue that was drained",
         "what a top-up paid for is processed",
     ];
-    assert_eq!((states, seen), (2_538, expected.to_vec()));
+    assert_eq!((states, seen), (8_361, expected.to_vec()));
 }

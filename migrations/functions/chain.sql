@@ -20,14 +20,33 @@ BEGIN
         USING ERRCODE = 'PG005';
 END $$;
 
-DO $$
-DECLARE v_table text; v_trigger text;
+-- A month that has not begun says nothing that is true. It can be taken back, after the clock was wrong.
+CREATE OR REPLACE FUNCTION month_has_not_begun() RETURNS trigger
+LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
 BEGIN
-    FOREACH v_table IN ARRAY ARRAY['ledger', 'link', 'top_up', 'month'] LOOP
-        v_trigger := v_table || '_is_append_only';
+    IF (SELECT month_begins(OLD.month, o.time_zone) > clock() FROM organisation o
+        WHERE o.organisation_id = OLD.organisation_id) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'a month that has begun is never taken back' USING ERRCODE = 'PG005';
+END $$;
+
+DO $$
+DECLARE v_table text; v_when text; v_for text; v_function text; v_trigger text;
+BEGIN
+    FOR v_table, v_trigger, v_when, v_for, v_function IN VALUES
+        ('ledger', 'ledger_is_append_only', 'UPDATE OR DELETE OR TRUNCATE', 'STATEMENT', 'ledger_is_append_only'),
+        ('link', 'link_is_append_only', 'UPDATE OR DELETE OR TRUNCATE', 'STATEMENT', 'ledger_is_append_only'),
+        -- Not shown_at, which says where a page shows the row.
+        ('top_up', 'top_up_is_append_only', 'UPDATE OF transaction_id, organisation_id, kind, amount, actor, note,
+             idempotency_key, at, price_per_credit, currency OR DELETE OR TRUNCATE',
+         'STATEMENT', 'ledger_is_append_only'),
+        ('month', 'month_is_append_only', 'UPDATE OR TRUNCATE', 'STATEMENT', 'ledger_is_append_only'),
+        ('month', 'month_is_kept', 'DELETE', 'ROW', 'month_has_not_begun')
+    LOOP
         IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = v_table::regclass AND tgname = v_trigger) THEN
-            EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
-                                FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only()', v_trigger, v_table);
+            EXECUTE format('CREATE TRIGGER %I BEFORE %s ON %I FOR EACH %s EXECUTE FUNCTION %I()',
+                           v_trigger, v_when, v_table, v_for, v_function);
         END IF;
     END LOOP;
 END $$;

@@ -6,6 +6,8 @@
 -- and the last time that a person has said that the clock is right. While the clock is wrong, nothing is booked and no
 -- lease is extended. When it is right again, everything goes on. If it was right (nobody has worked for a month), a
 -- person confirms it.
+-- A clock can be wrong by less, or from the start of the server on. Then movements are booked in the future, and all
+-- later ones too, until that time has come. A person puts the accounts back (repair_account).
 
 -- It is a function so that a test can stand at the end of a month.
 CREATE FUNCTION clock() RETURNS timestamptz
@@ -56,3 +58,81 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     ON CONFLICT (at) DO UPDATE SET actor = EXCLUDED.actor RETURNING at
 $$;
 GRANT EXECUTE ON FUNCTION confirm_clock TO photogate_app;
+
+-- The accounts that were booked in the future. A minute is no matter: it passes.
+CREATE FUNCTION accounts_of_the_future() RETURNS SETOF bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT organisation_id FROM account WHERE moved_at > clock() + interval '1 minute' ORDER BY organisation_id
+$$;
+GRANT EXECUTE ON FUNCTION accounts_of_the_future TO photogate_app;
+
+-- Puts an account back that was booked in the future, after the clock was set right. The entries stay as they are,
+-- and sealed: they keep their instants. They belong to the month that is open now, and history and statement show them
+-- as of now. A month that has not begun is taken back. From now on the account is booked at the right time.
+-- Returns how many entries were of the future.
+CREATE FUNCTION repair_account(p_organisation bigint, p_actor text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+#variable_conflict use_column
+DECLARE v account; v_now timestamptz := clock(); v_zone text; v_month date; v_early month; v_n bigint;
+BEGIN
+    SELECT * INTO v FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    IF NOT FOUND OR v.moved_at <= v_now THEN RETURN 0; END IF;
+    SELECT time_zone INTO v_zone FROM organisation WHERE organisation_id = p_organisation;
+    v_month := month_of(v_now, v_zone);
+
+    -- The first month that was opened too early tells how the account stood before what was booked too early.
+    SELECT * INTO v_early FROM month
+    WHERE organisation_id = p_organisation AND month > v_month ORDER BY month LIMIT 1;
+    INSERT INTO month (organisation_id, month, entries, funded, available, reserved, spent)
+    SELECT p_organisation, v_month, v_early.entries, v_early.funded, v_early.available, v_early.reserved, v_early.spent
+    WHERE v_early.month IS NOT NULL
+    ON CONFLICT (organisation_id, month) DO NOTHING;
+    -- What runs used in months that were opened too early, they have used in this one.
+    INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, refunded, committed,
+        first_claimed_at, last_claimed_at, first_refunded_at, last_refunded_at)
+    SELECT run_id, v_month, p_organisation, min(queue_id), sum(claimed), sum(refunded), sum(committed),
+           min(first_claimed_at), max(last_claimed_at), min(first_refunded_at), max(last_refunded_at)
+    FROM usage WHERE organisation_id = p_organisation AND month > v_month GROUP BY run_id
+    ON CONFLICT (run_id, month) DO UPDATE SET
+        claimed = u.claimed + EXCLUDED.claimed,
+        refunded = u.refunded + EXCLUDED.refunded,
+        committed = u.committed + EXCLUDED.committed,
+        first_claimed_at = coalesce(u.first_claimed_at, EXCLUDED.first_claimed_at),
+        last_claimed_at = coalesce(EXCLUDED.last_claimed_at, u.last_claimed_at),
+        first_refunded_at = coalesce(u.first_refunded_at, EXCLUDED.first_refunded_at),
+        last_refunded_at = coalesce(EXCLUDED.last_refunded_at, u.last_refunded_at);
+    DELETE FROM usage WHERE organisation_id = p_organisation AND month > v_month;
+    DELETE FROM month WHERE organisation_id = p_organisation AND month > v_month;
+
+    -- Where the history and the statement show what was booked too early.
+    UPDATE usage SET
+        first_claimed_at = least(first_claimed_at, v_now),
+        last_claimed_at = least(last_claimed_at, v_now),
+        first_refunded_at = least(first_refunded_at, v_now),
+        last_refunded_at = least(last_refunded_at, v_now)
+    WHERE organisation_id = p_organisation AND greatest(last_claimed_at, last_refunded_at) > v_now;
+    UPDATE top_up SET shown_at = v_now WHERE organisation_id = p_organisation AND shown_at > v_now;
+
+    UPDATE account SET
+        month = v_month,
+        month_ends_at = month_begins((v_month + interval '1 month')::date, v_zone),
+        moved_at = v_now
+    WHERE organisation_id = p_organisation;
+    INSERT INTO clock_repair (organisation_id, entry, booked_to, at, actor)
+    VALUES (p_organisation, v.entries, v.moved_at, v_now, p_actor)
+    ON CONFLICT (organisation_id, entry) DO UPDATE SET at = EXCLUDED.at, actor = EXCLUDED.actor;
+    SELECT coalesce(sum(last_entry - first_entry + 1), 0) INTO v_n
+    FROM link WHERE organisation_id = p_organisation AND at > v_now;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION repair_account TO photogate_app;
+
+-- What else waits for a time that is far away: leases of the dead, and photos that are to be tried again. No lease
+-- lasts longer than a day, so none is cut short that a worker could have.
+CREATE FUNCTION repair_waits() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE worker SET lease_until = clock_timestamp() + interval '1 day'
+    WHERE gone_at IS NULL AND lease_until > clock_timestamp() + interval '1 day';
+    UPDATE in_flight SET due_at = clock_timestamp() WHERE due_at > clock_timestamp() + interval '1 day';
+$$;
+GRANT EXECUTE ON FUNCTION repair_waits TO photogate_app;

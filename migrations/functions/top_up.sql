@@ -20,9 +20,9 @@ BEGIN
         FROM organisation WHERE organisation_id = p_organisation;
     END IF;
     INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, idempotency_key, at,
-        price_per_credit, currency)
+        shown_at, price_per_credit, currency)
     VALUES (nextval('transaction_id'), p_organisation, p_kind, p_amount, p_actor, p_note, p_key, v_at,
-        v_price, v_currency)
+        v_at, v_price, v_currency)
     ON CONFLICT (organisation_id, idempotency_key) DO NOTHING RETURNING transaction_id INTO r_transaction;
     -- A replay, or the key of another top-up.
     IF r_transaction IS NULL THEN

@@ -1,4 +1,4 @@
-//! Checks the books, and confirms the clock, on request of a person or a program.
+//! Checks the books, and confirms the clock or repairs what it did, on request of a person or a program.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
+    ids::OrganisationId,
     ledger::reconcile::{self, Check, Scope},
 };
 
@@ -20,6 +21,15 @@ pub struct Checked {
     pub balanced: bool,
     /// The result for each invariant.
     pub items: Vec<Check>,
+}
+
+/// An account that was booked in the future, and is not any more.
+#[derive(Debug, Serialize)]
+pub struct Repaired {
+    /// Whose account it is.
+    pub organisation: OrganisationId,
+    /// How many entries were of the future. They stay as they are.
+    pub entries: i64,
 }
 
 impl Commands {
@@ -41,6 +51,41 @@ impl Commands {
         })?;
         self.wake.send().await;
         Ok(at)
+    }
+
+    /// Puts accounts back that were booked in the future, after the clock was set right.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn repair_clock(&self, caller: &Caller) -> Result<Vec<Repaired>, CommandError> {
+        caller.must_be(&[Role::Staff])?;
+        caller.must_run_photogate()?;
+        let accounts = sqlx::query_scalar!(
+            r#"SELECT account AS "account!: OrganisationId" FROM accounts_of_the_future() account"#
+        )
+        .fetch_all(&mut *self.database.acquire().await?)
+        .await?;
+        let mut repaired = Vec::new();
+        for organisation in accounts {
+            let entries = transaction!(self, tx, {
+                let entries = sqlx::query_scalar!(
+                    r#"SELECT repair_account($1, $2) AS "entries!""#,
+                    organisation.0,
+                    caller.actor
+                )
+                .fetch_one(&mut *tx)
+                .await?;
+                let detail = json!({ "entries": entries });
+                let (action, what) = ("clock.repair", "the account");
+                audit_log::record(&mut tx, caller, Some(organisation), action, what, detail)
+                    .await?;
+                entries
+            })?;
+            repaired.push(Repaired { organisation, entries });
+        }
+        sqlx::query!("SELECT repair_waits()").execute(&mut *self.database.acquire().await?).await?;
+        self.wake.send().await;
+        Ok(repaired)
     }
 
     /// Checks the books now, with the cheap check that workers do every minute.

@@ -170,12 +170,12 @@ pub async fn history(
                (SELECT 3 AS rank, transaction_id AS id, kind::text, amount AS credits,
                        NULL::bigint AS event_id, NULL::bigint AS queue_id, NULL::bigint AS run_id,
                        transaction_id, actor, nullif(note, '') AS note, price_per_credit, currency,
-                       at, NULL::timestamptz AS until
+                       shown_at AS at, NULL::timestamptz AS until
                 FROM top_up
-                WHERE organisation_id = $1 AND at >= $5 AND at <= $6
-                  AND (at, 3, transaction_id) < ($6, $7, $8)
+                WHERE organisation_id = $1 AND shown_at >= $5 AND shown_at <= $6
+                  AND (shown_at, 3, transaction_id) < ($6, $7, $8)
                   AND (kind::text = ANY ($2) OR $2 = '{}') AND $3::bigint IS NULL
-                ORDER BY at DESC, transaction_id DESC LIMIT $4)
+                ORDER BY shown_at DESC, transaction_id DESC LIMIT $4)
                UNION ALL
                (SELECT 2, u.run_id, 'usage', -u.claimed, r.event_id, u.queue_id, u.run_id, NULL,
                        r.actor, NULL, NULL, NULL, u.first_claimed_at, u.last_claimed_at

@@ -60,7 +60,8 @@ pub async fn latest(
                   (c.funded - c.available) - (o.funded - o.available) AS "usage!: Credits",
                   c.funded - o.funded AS "added!: Credits",
                   (SELECT count(*) FROM top_up t
-                   WHERE t.organisation_id = $1 AND t.at >= i.begins_at AND t.at < i.ends_at)
+                   WHERE t.organisation_id = $1 AND t.shown_at >= i.begins_at
+                     AND t.shown_at < i.ends_at)
                   + (SELECT count(*) FROM usage u
                      WHERE u.organisation_id = $1 AND u.first_claimed_at >= i.begins_at
                        AND u.first_claimed_at < i.ends_at)

@@ -30,6 +30,8 @@ const DOUBT_EVERY: Duration = Duration::from_secs(120);
 /// The first pause after an empty claim. It is longer than a claim or a small enqueue takes. Each
 /// further empty claim doubles it, up to a poll.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The first pause while other transactions hold the locks. Each further one is twice as long.
+const LOCKED_PAUSE: Duration = Duration::from_millis(1);
 /// The longest pause while other transactions hold the locks. It is far below a poll, because
 /// photos wait that could be claimed.
 const LOCKED_PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -49,6 +51,8 @@ pub(super) struct Claimer {
     claimed: mpsc::Sender<Claimed>,
     turn: Turn,
     pause: Duration,
+    /// The next pause if all that could be claimed is locked.
+    locked_pause: Duration,
     /// The last claim found nothing, and no wake-up ended the pause after it.
     has_slept: bool,
 }
@@ -63,7 +67,7 @@ impl Claimer {
             unsure_until: None,
             sure_at: Instant::now(),
         };
-        Self { shift, claimed, turn, pause: PAUSE, has_slept: false }
+        Self { shift, claimed, turn, pause: PAUSE, locked_pause: LOCKED_PAUSE, has_slept: false }
     }
 
     /// Claims until the worker drains. The only error is a lost lease.
@@ -77,7 +81,7 @@ impl Claimer {
                         // They may have waited for as long as the pause was.
                         metrics::counter!("photogate_claims_late_total").increment(1);
                     }
-                    self.pause = PAUSE;
+                    (self.pause, self.locked_pause) = (PAUSE, LOCKED_PAUSE);
                     metrics::histogram!("photogate_claim_duration_seconds").record(began.elapsed());
                     metrics::counter!("photogate_claimed_photos_total")
                         .increment(batch.len() as u64);
@@ -91,15 +95,17 @@ impl Claimer {
                     // More may come soon, and the wake-up may be lost. So the first pauses are short.
                     let rings = self.shift.ear.wait(self.pause, &self.shift.stop.drain).await;
                     self.has_slept = !rings;
+                    self.locked_pause = LOCKED_PAUSE;
                     self.pause = if rings { PAUSE } else { self.pause * 2 }.min(self.shift.poll);
                 }
                 Ok(Taken::AllLocked) => {
                     drop(room);
                     metrics::counter!("photogate_claims_locked_out_total").increment(1);
-                    // A lock that is held for long must not cost a claim every few milliseconds.
-                    self.pause = self.pause.min(LOCKED_PAUSE_MAX);
-                    self.sleep(self.pause).await;
-                    self.pause *= 2;
+                    // Most often an enqueue has just committed, or is about to. But a lock that is
+                    // held for long must not cost a claim every millisecond.
+                    let most = self.locked_pause;
+                    let rings = self.shift.ear.wait(most, &self.shift.stop.drain).await;
+                    self.locked_pause = if rings { most } else { most * 2 }.min(LOCKED_PAUSE_MAX);
                 }
                 Err(GateError::LeaseLost) => {
                     drop(room);

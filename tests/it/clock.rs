@@ -3,7 +3,10 @@
 use photogate::{
     access::Caller,
     ids::OrganisationId,
-    ledger::reconcile::{self, Scope},
+    ledger::{
+        reconcile::{self, Scope},
+        statement,
+    },
     queue::claim,
 };
 
@@ -104,4 +107,85 @@ async fn a_clock_that_steps_back_raises_no_alarm() {
 
     let checks = reconcile::reconcile(&mut *app.db().await, Scope::Full).await.unwrap();
     assert!(checks.iter().all(|check| check.violations == 0), "{checks:?}");
+}
+
+/// Found: a clock that was wrong by less than a month, for one movement, moved the rest of the month
+/// into the next one.
+#[tokio::test]
+async fn an_account_that_was_booked_in_the_future_is_put_back_by_a_person() {
+    let app = App::new().await;
+    app.set_the_clock("2026-10-15T12:00:00Z").await;
+    let (organisation, event) = app.an_event_with(50).await;
+    let idle = app.an_organisation_with(5).await;
+    app.queue(event, "ok", 12).await;
+    let hand = app.a_worker().await;
+    hand.succeed_all(hand.claim(2).await).await;
+    let early = hand.claim(1).await;
+
+    app.let_the_clock_jump("2026-11-10T12:00:00Z").await;
+    app.top_up(organisation, 7).await;
+    let mut claimed = hand.claim(3).await;
+    assert!(hand.fail(claimed.remove(0)).await);
+    app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
+    hand.succeed_all(claimed).await;
+    assert_eq!(app.count("SELECT count(*) FROM account WHERE month = '2026-11-01'").await, 1);
+
+    let said = app.says(&["clock", "repair", "--actor", "anna"]);
+    assert!(said.contains("\n1             7\n"), "{said}");
+    assert!(!app.says(&["clock", "repair"]).contains('7'), "there is nothing more to repair");
+
+    // All of it was in October, and October goes on.
+    app.let_the_clock_jump("2026-10-20T12:00:00Z").await;
+    hand.succeed_all(early).await;
+    app.top_up(organisation, 1).await;
+    let in_november = "SELECT count(*) FROM ledger WHERE at >= '2026-11-01'";
+    assert_eq!(app.count(in_november).await, 1 + 3 + 1 + 2, "what was sealed stays as it is");
+    let statement = async |month: &str| {
+        let month = month.parse().unwrap();
+        statement::statement(&mut *app.db().await, organisation, month, 99).await.unwrap()
+    };
+    let october = statement("2026-10-01").await;
+    assert_eq!((october.opening.0, october.closing.0), (0, 50 + 7 + 1 - 5));
+    assert!(october.lines.iter().all(|line| line.at < october.ends_at));
+    // And November begins when it begins.
+    app.let_the_clock_jump("2026-11-02T12:00:00Z").await;
+    hand.succeed_all(hand.claim(4).await).await;
+    let november = statement("2026-11-01").await;
+    assert_eq!((november.opening.0, november.closing.0), (53, 49));
+    assert!(statement("2026-10-01").await.closed);
+    assert_eq!(app.credits(idle).await, (5, 0, 0));
+    let whole = "SELECT count(*) FROM audit_log WHERE action = 'clock.repair'";
+    assert_eq!(app.count(whole).await, 1);
+}
+
+#[tokio::test]
+async fn an_account_is_put_back_also_if_nothing_moves_until_the_next_month() {
+    let app = App::new().await;
+    app.set_the_clock("2026-10-15T12:00:00Z").await;
+    let organisation = app.an_organisation_with(5).await;
+    app.let_the_clock_jump("2026-11-10T12:00:00Z").await;
+    app.top_up(organisation, 7).await;
+    app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
+    app.commands().repair_clock(&Caller::trusted("anna")).await.unwrap();
+
+    app.let_the_clock_jump("2026-11-03T12:00:00Z").await;
+    app.top_up(organisation, 1).await;
+
+    for (month, closing) in [("2026-10-01", 12), ("2026-11-01", 13)] {
+        let month = month.parse().unwrap();
+        let db = &mut *app.db().await;
+        let statement = statement::statement(db, organisation, month, 99).await.unwrap();
+        assert_eq!(statement.closing.0, closing);
+    }
+}
+
+#[tokio::test]
+async fn a_month_that_has_begun_is_never_taken_back() {
+    let app = App::new().await;
+    app.an_organisation_with(5).await;
+    let mut owner = app.as_owner().await;
+
+    let refused = sqlx::raw_sql("DELETE FROM month").execute(&mut owner).await.unwrap_err();
+
+    assert_eq!(code_of(&refused).as_deref(), Some("PG005"));
 }

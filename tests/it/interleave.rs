@@ -14,7 +14,7 @@ use crate::support::{
 
 /// The functions that are driven in steps. `enqueue`, `retry` and
 /// `restore_photos` do nothing that others can see before `append_jobs` and `lock_queue` do.
-const GATE: [&str; 16] = [
+const GATE: [&str; 17] = [
     "claim",
     "settle",
     "close_reservations",
@@ -22,6 +22,7 @@ const GATE: [&str; 16] = [
     "append_jobs",
     "hold_queue",
     "lift_hold",
+    "expire_holds",
     "resume_queues",
     "pause_queues",
     "skip_photos",
@@ -47,6 +48,8 @@ enum Act {
     Hold,
     /// Lifts the hold that stood before.
     Lift,
+    /// Lifts holds whose time is over. It waits for nobody, so it may leave one to the next call.
+    Expire,
     /// Takes a waiting photo out.
     Skip,
     /// Puts back the photo that was skipped before.
@@ -147,6 +150,12 @@ impl<'a> Scene<'a> {
         let mut holds = Vec::new();
         if matches!(before, Before::Held | Before::PausedAndHeld) {
             holds.push(app.hold(event, "ops").await.0);
+            if acts.contains(&Act::Expire) {
+                app.owner_runs(
+                    "UPDATE hold SET until = now() - interval '1 minute' WHERE lifted_at IS NULL",
+                )
+                .await;
+            }
         }
         Self { app, hand, other, organisation, event, holds, in_flight, number }
     }
@@ -222,6 +231,7 @@ impl<'a> Scene<'a> {
             Act::Lift => {
                 format!("SELECT lift_hold({}, 'ops')", self.holds.first().copied().unwrap_or(0))
             }
+            Act::Expire => "SELECT expire_holds()".into(),
             Act::Skip => Self::skip_of(*event),
         }
     }
@@ -366,12 +376,12 @@ async fn an_app_in_steps_but(alone: &[&str]) -> (App, Scheduler) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
     use Act::{
-        Adjust, Claim, Delete, Enqueue, EnqueueSame, Hold, HoldBoth, Lift, Refund, Restore, Retry,
-        Skip, TopUp,
+        Adjust, Claim, Delete, Enqueue, EnqueueSame, Expire, Hold, HoldBoth, Lift, Refund, Restore,
+        Retry, Skip, TopUp,
     };
     use Before::{Drained, Held, Paused, PausedAndHeld, Running};
     let (app, mut scheduler) = an_app_in_steps().await;
-    let pairs: [(Act, Act, &[Before]); 41] = [
+    let pairs: [(Act, Act, &[Before]); 47] = [
         (Claim, Claim, &[Running]),
         (Claim, TopUp, &[Running, Paused]),
         (Claim, Adjust, &[Running]),
@@ -413,6 +423,12 @@ async fn no_interleaving_of_two_strands_paid_work_or_lets_unpaid_work_run() {
         (HoldBoth, Delete, &[Running]),
         (HoldBoth, HoldBoth, &[Running]),
         (Refund, Delete, &[Paused]),
+        (Expire, Claim, &[Held]),
+        (Expire, Lift, &[Held]),
+        (Expire, Hold, &[Held]),
+        (Expire, Expire, &[Held]),
+        (Expire, TopUp, &[PausedAndHeld]),
+        (Expire, Delete, &[Held]),
     ];
     let (mut ways, mut combinations) = (0, 0);
     for (one, other, befores) in pairs {

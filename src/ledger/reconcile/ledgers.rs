@@ -212,7 +212,10 @@ async fn entries(
              SELECT organisation_id, entry, at, lag(at) OVER (ORDER BY entry) AS before
              FROM ledger l WHERE l.organisation_id = s.organisation_id
                              AND l.entry >= s.after AND l.entry <= s.upto) l
-         WHERE l.at < l.before"
+         WHERE l.at < l.before
+           -- A person has put the account back, because the clock had been wrong.
+           AND NOT EXISTS (SELECT FROM clock_repair r
+                           WHERE r.organisation_id = l.organisation_id AND r.entry = l.entry - 1)"
     );
     Ok(())
 }
@@ -420,7 +423,9 @@ async fn periods(
          JOIN organisation o ON o.organisation_id = m.organisation_id
          JOIN ledger l ON l.organisation_id = m.organisation_id
                       AND l.entry >= m.entries AND l.entry <= m.entries + 1
-         WHERE (l.entry = m.entries) <> (l.at < month_begins(m.month, o.time_zone))"
+         WHERE (l.entry = m.entries) <> (l.at < month_begins(m.month, o.time_zone))
+           AND NOT EXISTS (SELECT FROM clock_repair r
+                           WHERE r.organisation_id = l.organisation_id AND r.entry = m.entries)"
     );
     Ok(())
 }

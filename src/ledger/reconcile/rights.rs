@@ -35,7 +35,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
          SELECT NULL, format('the trigger %s of %s is not in force', name, of)
          FROM (VALUES ('ledger', 'ledger_is_append_only'), ('ledger', 'ledger_is_sealed'),
                       ('top_up', 'top_up_is_append_only'), ('link', 'link_is_append_only'),
-                      ('month', 'month_is_append_only')) t (of, name)
+                      ('month', 'month_is_append_only'), ('month', 'month_is_kept')) t (of, name)
          WHERE NOT EXISTS (
              SELECT FROM pg_trigger
              WHERE tgname = name AND tgrelid = ('photogate.' || of)::regclass
