@@ -12,9 +12,11 @@
 -- of photos in the call.
 
 -- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
--- rights of the caller.
+-- rights of the caller. (In PL/pgSQL, because a function in SQL would be planned in each call.)
 CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
-LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN (
     SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
     FROM queue q
     -- From the end, as in claim.sql.
@@ -25,8 +27,8 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
         SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
         ORDER BY x.queue_id DESC LIMIT 1) t
     WHERE q.organisation_id = p_organisation AND NOT q.drained
-      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
-$$;
+      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL);
+END $$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and

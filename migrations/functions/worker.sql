@@ -39,9 +39,13 @@ END $$;
 
 -- The same, also if its lease has run out. NULL: it is gone.
 CREATE FUNCTION present_worker(p_key uuid) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    SELECT worker_id FROM worker WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL FOR KEY SHARE
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_worker bigint;
+BEGIN
+    SELECT worker_id INTO v_worker FROM worker
+    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL FOR KEY SHARE;
+    RETURN v_worker;
+END $$;
 
 -- Extends the lease. A lease that has run out can still be extended, until another worker has set gone_at. Until then,
 -- the jobs belong to this worker. False: the worker is gone for good.
