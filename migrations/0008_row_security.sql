@@ -52,12 +52,15 @@ BEGIN
     END LOOP;
 
     -- Who may use the service concerns the application only: no worker, and nobody who looks at one organisation.
-    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'audit_log', 'clock_confirmation',
-        'clock_repair'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'audit_log', 'clock_confirmation'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;
 END $$;
+
+-- The check of the books needs to know where an account was put back. No organisation sees it.
+ALTER TABLE clock_repair ENABLE ROW LEVEL SECURITY;
+CREATE POLICY all_rows ON clock_repair TO photogate_worker USING (true) WITH CHECK (true);
 
 -- A worker checks the books. It may not read who did something, or why. In such tables it may read the other columns
 -- only.
@@ -65,10 +68,10 @@ GRANT SELECT ON account, month, ledger, link, queue, queue_head, queue_tail, que
     in_flight, attempt, outcome
 TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
-GRANT SELECT (transaction_id, organisation_id, kind, amount, at) ON top_up TO photogate_worker;
+GRANT SELECT (transaction_id, organisation_id, kind, amount, at, shown_at) ON top_up TO photogate_worker;
 GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
-GRANT SELECT (organisation_id, entry) ON clock_repair TO photogate_worker;
+GRANT SELECT (organisation_id, entry, at) ON clock_repair TO photogate_worker;
 -- Beside the check, it continues the trace of the call that enqueued a photo.
 GRANT SELECT (run_id, queue_id, first_position, queued, trace) ON run TO photogate_worker;
 -- It applies the start list to the text that it has read.

@@ -196,7 +196,7 @@ async fn paused_events(pool: &PgPool, owner: &mut PgConnection, events: i64) -> 
          WITH filled AS (
              UPDATE queue_tail t SET tail = 1 FROM queue q
              WHERE q.queue_id = t.queue_id AND q.organisation_id = {poor} AND tail = 0
-             RETURNING queue_id)
+             RETURNING t.queue_id)
          UPDATE queue SET drained = false, paused_since = now()
                 WHERE queue_id IN (SELECT queue_id FROM filled)"
     )))

@@ -248,7 +248,9 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT a.available, a.entries FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
         ORDER BY a.organisation_id DESC LIMIT 1) a;
-    ASSERT v_booked = v_n, 'the accounts did not pay for the photos of this claim';
+    IF v_booked <> v_n THEN
+        RAISE EXCEPTION 'the accounts did not pay for the photos of this claim' USING ERRCODE = 'assert_failure';
+    END IF;
     IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim TO photogate_worker;

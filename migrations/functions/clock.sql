@@ -73,10 +73,11 @@ GRANT EXECUTE ON FUNCTION accounts_of_the_future TO photogate_app;
 CREATE FUNCTION repair_account(p_organisation bigint, p_actor text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
-DECLARE v account; v_now timestamptz := clock(); v_zone text; v_month date; v_early month; v_n bigint;
+DECLARE v account; v_now timestamptz; v_zone text; v_month date; v_early month; v_n bigint;
 BEGIN
     SELECT * INTO v FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
-    IF NOT FOUND OR v.moved_at <= v_now THEN RETURN 0; END IF;
+    v_now := clock(); -- after the lock: whoever had it may have moved the account meanwhile
+    IF v.moved_at IS NULL OR v.moved_at <= v_now THEN RETURN 0; END IF;
     SELECT time_zone INTO v_zone FROM organisation WHERE organisation_id = p_organisation;
     v_month := month_of(v_now, v_zone);
 
@@ -106,10 +107,11 @@ BEGIN
 
     -- Where the history and the statement show what was booked too early.
     UPDATE usage SET
-        first_claimed_at = least(first_claimed_at, v_now),
-        last_claimed_at = least(last_claimed_at, v_now),
-        first_refunded_at = least(first_refunded_at, v_now),
-        last_refunded_at = least(last_refunded_at, v_now)
+        -- (least() would make an instant of NULL.)
+        first_claimed_at = CASE WHEN first_claimed_at > v_now THEN v_now ELSE first_claimed_at END,
+        last_claimed_at = CASE WHEN last_claimed_at > v_now THEN v_now ELSE last_claimed_at END,
+        first_refunded_at = CASE WHEN first_refunded_at > v_now THEN v_now ELSE first_refunded_at END,
+        last_refunded_at = CASE WHEN last_refunded_at > v_now THEN v_now ELSE last_refunded_at END
     WHERE organisation_id = p_organisation AND greatest(last_claimed_at, last_refunded_at) > v_now;
     UPDATE top_up SET shown_at = v_now WHERE organisation_id = p_organisation AND shown_at > v_now;
 
@@ -120,7 +122,7 @@ BEGIN
     WHERE organisation_id = p_organisation;
     INSERT INTO clock_repair (organisation_id, entry, booked_to, at, actor)
     VALUES (p_organisation, v.entries, v.moved_at, v_now, p_actor)
-    ON CONFLICT (organisation_id, entry) DO UPDATE SET at = EXCLUDED.at, actor = EXCLUDED.actor;
+    ON CONFLICT (organisation_id, entry) DO NOTHING;
     SELECT coalesce(sum(last_entry - first_entry + 1), 0) INTO v_n
     FROM link WHERE organisation_id = p_organisation AND at > v_now;
     RETURN v_n;

@@ -4,8 +4,8 @@
 -- {job, width, height, faces: [{x, y, width, height, score, landmarks, embedding}],
 --  bibs: [{number, x, y, width, height, score}]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
--- Workers can write findings only here, and only of photos that they have settled in this same transaction. They cannot
--- read any.
+-- Workers can write findings only here, and only of photos that they have settled in this same transaction, for this
+-- operation. They cannot read any.
 CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
@@ -13,8 +13,11 @@ DECLARE v_worker bigint; v_photos uuid[]; v_found jsonb[]; v_keeps_embeddings bo
 BEGIN
     SELECT present_worker(p_key) INTO v_worker;
     SELECT array_agg(o.photo_id), array_agg(f.found) INTO v_photos, v_found
-    FROM jsonb_array_elements(p_found) f (found) JOIN outcome o ON o.job_id = (f.found->>'job')::bigint
-    WHERE o.worker_id = v_worker AND o.state = 'processed' AND o.xmin = pg_current_xact_id()::xid;
+    FROM jsonb_array_elements(p_found) f (found)
+    JOIN outcome o ON o.job_id = (f.found->>'job')::bigint JOIN queue q USING (queue_id)
+    WHERE o.worker_id = v_worker AND o.state = 'processed' AND o.xmin = pg_current_xact_id()::xid
+        AND f.found ? CASE q.operation WHEN 'photo_processing' THEN 'faces' ELSE 'turn' END
+        AND NOT f.found ?& ARRAY['faces', 'turn'];
 
     -- The event may have changed since the claim. Findings are not kept if it was deleted, and embeddings are not kept
     -- if its face search was switched off. Until the caller's transaction ends, nobody can do either. So whoever does
@@ -39,7 +42,7 @@ BEGIN
         FROM unnest(v_photos, v_found) u (photo_id, found) WHERE found ? 'faces';
         INSERT INTO face (photo_id, number, x, y, width, height, score, landmarks, embedding)
         SELECT u.photo_id, f.i - 1, (f.face->>'x')::real, (f.face->>'y')::real, (f.face->>'width')::real,
-               (f.face->>'height')::real, (f.face->>'score')::real,
+               (f.face->>'height')::real, least(1, greatest(0, (f.face->>'score')::real)),
                ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'landmarks') WITH ORDINALITY l (v, i)
                      ORDER BY i),
                CASE WHEN u.keeps_embeddings AND jsonb_typeof(f.face->'embedding') = 'array' THEN
@@ -48,7 +51,9 @@ BEGIN
         FROM unnest(v_photos, v_found, v_keeps_embeddings) u (photo_id, found, keeps_embeddings)
         CROSS JOIN LATERAL jsonb_array_elements(u.found->'faces') WITH ORDINALITY f (face, i);
         INSERT INTO bib (photo_id, number, x, y, width, height, score)
-        SELECT u.photo_id, b.* FROM unnest(v_photos, v_found) u (photo_id, found)
+        -- A score is a mean, and can be a little more than 1.
+        SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score))
+        FROM unnest(v_photos, v_found) u (photo_id, found)
         CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')
             AS b (number text, x real, y real, width real, height real, score real);
     END IF;

@@ -8,6 +8,8 @@ BEGIN
     IF v_worker IS NULL THEN RETURN NULL; END IF;
     IF NOT pg_try_advisory_xact_lock(7236410916) THEN RETURN NULL; END IF;
     IF EXISTS (SELECT FROM reconciliation r WHERE kind = p_kind AND started_at > clock_timestamp() - p_every
+               -- One of the future is of a clock that was wrong.
+               AND started_at < clock_timestamp() + interval '1 minute'
                -- A check that was interrupted is no check. A full one goes on at the marks of the one before.
                AND (ended_at IS NOT NULL
                     OR started_at > clock_timestamp() - interval '6 hours'
@@ -31,29 +33,46 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION end_reconciliation TO photogate_worker;
 
--- A check of a slice found nothing wrong: the next one goes on from here.
-CREATE FUNCTION mark_ledgers_checked(p_key uuid, p_organisations bigint[], p_entries bigint[]) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    INSERT INTO ledger_checked AS c (organisation_id, entries)
-    SELECT organisation_id, u.entries FROM unnest(p_organisations, p_entries) u (organisation_id, entries)
+-- A check of a slice found nothing wrong: the next one goes on where the slice ended. A mark moves only from where the
+-- slice began. So it never passes a slice in which something was wrong.
+CREATE FUNCTION mark_ledgers_checked(p_key uuid, p_organisations bigint[], p_after bigint[], p_entries bigint[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    IF present_worker(p_key) IS NULL THEN RETURN; END IF;
+    UPDATE ledger_checked c SET entries = u.entries
+    FROM unnest(p_organisations, p_after, p_entries) u (organisation_id, after, entries)
     JOIN account a USING (organisation_id)
-    WHERE u.entries <= a.entries AND present_worker(p_key) IS NOT NULL
-    ORDER BY organisation_id
-    ON CONFLICT (organisation_id) DO UPDATE SET entries = greatest(c.entries, EXCLUDED.entries)
-$$;
+    WHERE c.organisation_id = u.organisation_id AND c.entries = u.after AND u.entries <= a.entries;
+    INSERT INTO ledger_checked (organisation_id, entries)
+    SELECT organisation_id, u.entries
+    FROM unnest(p_organisations, p_after, p_entries) u (organisation_id, after, entries)
+    JOIN account a USING (organisation_id)
+    WHERE u.after = 0 AND u.entries <= a.entries
+    ORDER BY organisation_id ON CONFLICT (organisation_id) DO NOTHING;
+END $$;
 GRANT EXECUTE ON FUNCTION mark_ledgers_checked TO photogate_worker;
 
-CREATE FUNCTION mark_queues_checked(p_key uuid, p_queues bigint[], p_heads bigint[], p_tails bigint[],
-    p_settled bigint[])
+CREATE FUNCTION mark_queues_checked(p_key uuid, p_queues bigint[], p_heads_after bigint[], p_heads bigint[],
+    p_tails_after bigint[], p_tails bigint[], p_settled bigint[])
 RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    INSERT INTO queue_checked AS c (queue_id, head, tail, settled)
-    SELECT queue_id, u.head, u.tail, u.settled
-    FROM unnest(p_queues, p_heads, p_tails, p_settled) u (queue_id, head, tail, settled)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    IF present_worker(p_key) IS NULL THEN RETURN; END IF;
+    UPDATE queue_checked c SET head = u.head, tail = u.tail, settled = u.settled
+    FROM unnest(p_queues, p_heads_after, p_heads, p_tails_after, p_tails, p_settled)
+        AS u (queue_id, head_after, head, tail_after, tail, settled)
     JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
-    WHERE u.head <= h.head AND u.tail <= t.tail AND present_worker(p_key) IS NOT NULL
-    ORDER BY queue_id
-    ON CONFLICT (queue_id) DO UPDATE SET
-        head = greatest(c.head, EXCLUDED.head), tail = greatest(c.tail, EXCLUDED.tail), settled = EXCLUDED.settled
-$$;
+    WHERE c.queue_id = u.queue_id AND c.head = u.head_after AND c.tail = u.tail_after
+        AND u.head <= h.head AND u.tail <= t.tail;
+    INSERT INTO queue_checked (queue_id, head, tail, settled)
+    SELECT queue_id, u.head, u.tail, u.settled
+    FROM unnest(p_queues, p_heads_after, p_heads, p_tails_after, p_tails, p_settled)
+        AS u (queue_id, head_after, head, tail_after, tail, settled)
+    JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+    WHERE u.head_after = 0 AND u.tail_after = 0 AND u.head <= h.head AND u.tail <= t.tail
+    ORDER BY queue_id ON CONFLICT (queue_id) DO NOTHING;
+END $$;
 GRANT EXECUTE ON FUNCTION mark_queues_checked TO photogate_worker;

@@ -112,7 +112,9 @@ BEGIN
         WHERE s.ctid = x.row)
     SELECT array_agg(organisation_id) FILTER (WHERE n > earned), count(*) = (SELECT count(*) FROM balanced)
     INTO v_back, v_is_balanced FROM counted;
-    ASSERT v_is_balanced, 'the accounts did not move with this settlement';
+    IF NOT v_is_balanced THEN
+        RAISE EXCEPTION 'the accounts did not move with this settlement' USING ERRCODE = 'assert_failure';
+    END IF;
     -- A refund is credit too.
     IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back); END IF;
 END $$;

@@ -58,8 +58,9 @@ BEGIN
     PERFORM check_clock(clock_timestamp(), lease_until)
     FROM worker WHERE key_hash = sha256(uuid_send(p_key)) AND lease_until < clock_timestamp() - interval '1 day';
     UPDATE worker SET
-        beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 THEN clock_timestamp()
-                           ELSE beats_since END,
+        -- (A time in the future: the clock was put back.)
+        beats_since = CASE WHEN clock_timestamp() > lease_until - p_lease / 2 OR beats_since > clock_timestamp()
+                           THEN clock_timestamp() ELSE beats_since END,
         lease_until = clock_timestamp() + lease_of(p_lease)
     WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
     RETURN FOUND;

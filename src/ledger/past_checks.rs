@@ -34,7 +34,7 @@ pub async fn latest(db: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Reconc
         Reconciliation,
         r#"SELECT reconciliation_id AS id, kind::text AS "kind!", started_at,
                   ended_at AS "ended_at!", violations AS "violations!", broken
-           FROM reconciliation WHERE ended_at IS NOT NULL ORDER BY started_at DESC LIMIT $1"#,
+           FROM reconciliation WHERE ended_at IS NOT NULL ORDER BY reconciliation_id DESC LIMIT $1"#,
         most
     )
     .fetch_all(db)

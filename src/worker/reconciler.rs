@@ -106,7 +106,7 @@ async fn take_turn(
     }
     let latest = sqlx::query!(
         r#"SELECT ended_at AS "ended_at!", broken AS "broken: Json<Vec<Drift>>" FROM reconciliation
-           WHERE kind = $1 AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"#,
+           WHERE kind = $1 AND ended_at IS NOT NULL ORDER BY reconciliation_id DESC LIMIT 1"#,
         scope as Scope
     )
     .fetch_optional(&mut *db)

@@ -2,6 +2,7 @@
 
 use photogate::{
     access::Caller,
+    database,
     ids::OrganisationId,
     ledger::{
         reconcile::{self, Scope},
@@ -165,18 +166,62 @@ async fn an_account_is_put_back_also_if_nothing_moves_until_the_next_month() {
     let organisation = app.an_organisation_with(5).await;
     app.let_the_clock_jump("2026-11-10T12:00:00Z").await;
     app.top_up(organisation, 7).await;
+    let hand = app.a_worker().await;
+    let event = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 1).await;
+    let held = hand.claim(1).await;
     app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
     app.commands().repair_clock(&Caller::trusted("anna")).await.unwrap();
 
     app.let_the_clock_jump("2026-11-03T12:00:00Z").await;
     app.top_up(organisation, 1).await;
+    hand.succeed_all(held).await;
 
-    for (month, closing) in [("2026-10-01", 12), ("2026-11-01", 13)] {
+    // The workers' own check sees where the account was put back.
+    let pool = database::connect_worker(&app.config.database_url, 1).await.unwrap();
+    let since = reconcile::Since::LastCheck(hand.me);
+    let checks = reconcile::full(&mut *pool.acquire().await.unwrap(), since, 1).await.unwrap();
+    assert!(checks.iter().all(|check| check.violations == 0), "{checks:?}");
+    for (month, closing) in [("2026-10-01", 11), ("2026-11-01", 12)] {
         let month = month.parse().unwrap();
         let db = &mut *app.db().await;
         let statement = statement::statement(db, organisation, month, 99).await.unwrap();
         assert_eq!(statement.closing.0, closing);
     }
+}
+
+/// Found: after a jump, no worker that had lived through it declared others dead.
+#[tokio::test]
+async fn a_worker_that_lived_through_a_jump_declares_the_dead_dead() {
+    let app = App::new().await;
+    let hand = app.a_worker().await;
+    app.owner_runs("UPDATE worker SET beats_since = now() + interval '20 days'").await;
+
+    let beat = sqlx::query("SELECT heartbeat($1, '5 min')").bind(hand.me.key());
+    beat.execute(&mut *app.db().await).await.unwrap();
+
+    assert_eq!(app.count("SELECT count(*) FROM worker WHERE beats_since > now()").await, 0);
+}
+
+/// Found: a second repair that had waited for the first one put a right account back.
+#[tokio::test]
+async fn a_repair_that_waits_for_another_changes_nothing_that_is_right() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    app.owner_runs("UPDATE account SET moved_at = now() + interval '2 days'").await;
+    let mut first = app.as_owner().await;
+    sqlx::raw_sql("BEGIN; SELECT repair_account(1, 'anna')").execute(&mut first).await.unwrap();
+    let pool = app.pool.clone();
+    let second = tokio::spawn(async move {
+        sqlx::query_scalar::<_, i64>("SELECT repair_account(1, 'bert')").fetch_one(&pool).await
+    });
+    app.until_somebody_waits_for_a_lock().await;
+    let top_up = "SELECT top_up(1, 'admin_grant', 3, 'anna', '', 'meanwhile'); COMMIT";
+    sqlx::raw_sql(top_up).execute(&mut first).await.unwrap();
+
+    assert_eq!(second.await.unwrap().unwrap(), 0);
+    assert_eq!(app.count("SELECT count(*) FROM clock_repair").await, 1);
+    assert_eq!(app.credits(organisation).await, (8, 0, 0));
 }
 
 #[tokio::test]

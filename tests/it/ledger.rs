@@ -327,6 +327,19 @@ async fn findings_are_written_only_by_the_settlement_of_their_photo() {
     tx.commit().await.unwrap();
 
     assert_eq!((before, app.count("SELECT count(*) FROM looked_at").await), (0, 1));
+    // What another operation found stays as it is.
+    app.queue_keys(event, photogate::ids::Operation::AiRotation, &["rehearsal/ok/1".into()]).await;
+    let turned = hand.claim_one().await.job().0;
+    let mut tx = sqlx::Connection::begin(&mut *db).await.unwrap();
+    sqlx::query("SELECT settle($1, ARRAY[$2], '{1}', '{processed}', '{NULL}', '{NULL}')")
+        .bind(hand.me.key())
+        .bind(turned)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    write(&mut tx, hand.me.key(), turned).await;
+    tx.commit().await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM looked_at").await, 1);
 }
 
 #[tokio::test]

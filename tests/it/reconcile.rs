@@ -103,10 +103,14 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
              FROM outcome LIMIT 1",
             "late_workers_change_nothing",
         ),
+        ("UPDATE top_up SET shown_at = shown_at - interval '1 day'", "top_ups_are_booked"),
+        ("DELETE FROM queue_settled", "queues_count_their_photos"),
         (
-            "UPDATE worker SET gone_at = now() - interval '1 day'; DELETE FROM in_flight",
-            "late_workers_change_nothing",
+            "INSERT INTO usage SELECT run_id, '2001-01-01', organisation_id, queue_id FROM usage",
+            "queues_count_their_photos",
         ),
+        ("UPDATE job SET run_id = 77 WHERE position = 2", "no_job_is_lost"),
+        ("UPDATE outcome SET run_id = 77 WHERE state = 'failed'", "outcomes_are_booked"),
         ("UPDATE usage SET claimed = claimed + 1", "history_adds_up"),
         ("UPDATE usage SET refunded = refunded + 1", "queues_count_their_photos"),
         ("UPDATE month SET funded = 7, available = 7", "months_add_up"),
@@ -168,6 +172,69 @@ async fn what_is_wrong_is_found_again_by_the_next_check_until_it_is_right() {
 /// Sends the counters of this connection to all others.
 async fn tell_what_was_read(db: &mut PgConnection) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
+}
+
+/// Found: a slice that was right moved the mark over the slice before it, which was not.
+#[tokio::test]
+async fn a_mark_does_not_pass_a_slice_in_which_something_is_wrong() {
+    let mut app = an_app_with_books().await;
+    app.audited = false;
+    app.tamper("DELETE FROM outcome WHERE job_id = (SELECT min(job_id) FROM outcome)").await;
+
+    for _ in 0..3 {
+        let checks = check_on(&app, 1).await;
+        assert_eq!(broken(&checks), ["no_job_is_lost", "outcomes_are_booked"]);
+    }
+
+    assert!(app.count("SELECT entries FROM ledger_checked").await < 7);
+    // A mark moves only from where it stands.
+    let me = app.a_worker().await.me;
+    sqlx::query("SELECT mark_ledgers_checked($1, '{1}', '{14}', '{15}')")
+        .bind(me.key())
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    assert!(app.count("SELECT entries FROM ledger_checked").await < 7);
+}
+
+/// Found: what went back behind its mark was never seen.
+#[tokio::test]
+async fn a_head_or_tail_that_goes_back_behind_its_mark_is_found() {
+    for change in [
+        "UPDATE queue_head SET head = head - 1 WHERE head > 0",
+        "UPDATE queue_tail SET tail = tail - 1 WHERE tail > 0",
+    ] {
+        let mut app = an_app_with_books().await;
+        app.audited = false;
+        assert_eq!(broken(&check_on(&app, 100).await), [""; 0]);
+        app.tamper(change).await;
+
+        for _ in 0..2 {
+            assert!(broken(&check_on(&app, 100).await).contains(&"no_job_is_lost"), "{change}");
+        }
+    }
+}
+
+/// Found: after a clock that had been in the future, no check was due until then.
+#[tokio::test]
+async fn a_check_of_the_future_does_not_keep_the_next_ones_waiting() {
+    let app = App::new().await;
+    let me = app.a_worker().await.me;
+    let begin = async || {
+        sqlx::query_scalar::<_, Option<i64>>("SELECT begin_reconciliation($1, 'full', '1 day')")
+            .bind(me.key())
+            .fetch_one(&mut *app.db().await)
+            .await
+            .unwrap()
+    };
+    let check = begin().await.unwrap();
+    let end = sqlx::query("SELECT end_reconciliation($1, $2, 0, NULL)").bind(me.key()).bind(check);
+    end.execute(&mut *app.db().await).await.unwrap();
+    assert_eq!(begin().await, None);
+
+    app.owner_runs("UPDATE reconciliation SET started_at = now() + interval '20 days'").await;
+
+    assert!(begin().await.is_some());
 }
 
 /// The rows of each table that were read, by everybody.

@@ -46,9 +46,10 @@ pub(super) async fn check_all(
             && !slice.organisations.is_empty()
         {
             sqlx::query!(
-                "SELECT mark_ledgers_checked($1, $2, $3)",
+                "SELECT mark_ledgers_checked($1, $2, $3, $4)",
                 me.key(),
                 &slice.organisations,
+                &slice.after,
                 &slice.upto
             )
             .execute(&mut *db)
@@ -251,11 +252,14 @@ async fn top_ups(
         "SELECT m.organisation_id,
                 format('transaction %s: ledger %s, top-up %s', m.transaction_id, m.amount, t.amount)
          FROM moved m LEFT JOIN LATERAL (
-             SELECT t.organisation_id, t.amount, t.at FROM top_up t
+             SELECT t.organisation_id, t.amount, t.at, t.shown_at FROM top_up t
              WHERE t.transaction_id = m.transaction_id LIMIT 1) t ON true
          WHERE m.movement = 'top_up'
-           AND (m.organisation_id, m.amount, m.at)
-               IS DISTINCT FROM (t.organisation_id, t.amount, t.at)
+           AND ((m.organisation_id, m.amount, m.at)
+                IS DISTINCT FROM (t.organisation_id, t.amount, t.at)
+                OR t.shown_at <> t.at AND NOT EXISTS (
+                    SELECT FROM clock_repair r
+                    WHERE r.organisation_id = t.organisation_id AND r.at = t.shown_at))
          UNION ALL
          SELECT t.organisation_id,
                 format('transaction %s: top-up %s, no entry', t.transaction_id, t.amount)
@@ -345,16 +349,11 @@ async fn outcomes(
                 format('job %s, attempt %s by worker %s', o.job_id, o.attempt, o.worker_id)
          FROM moved m CROSS JOIN LATERAL (
              SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o
-         LEFT JOIN LATERAL (
-             SELECT w.gone_at FROM worker w WHERE w.worker_id = o.worker_id LIMIT 1) w ON true
-         LEFT JOIN LATERAL (
-             SELECT a.job_id FROM attempt a
-             WHERE a.job_id = o.job_id AND a.number >= o.attempt LIMIT 1) a ON true
-         -- What a worker had is taken from it when it is gone, so the attempt tells. The time is
-         -- only a second look: the clock may have stepped back in between.
-         WHERE m.leg = 1
-           AND (o.settled_at > w.gone_at + interval '1 hour'
-                OR (a.job_id IS NOT NULL AND o.state <> 'quarantined'))"
+         -- What a worker had is taken from it when it is gone, and so its attempt ends. (The times do
+         -- not tell: the clock may have been wrong.)
+         WHERE m.leg = 1 AND o.state <> 'quarantined'
+           AND EXISTS (SELECT FROM attempt a
+                       WHERE a.job_id = o.job_id AND a.number >= o.attempt)"
     );
     Ok(())
 }

@@ -46,10 +46,12 @@ pub(super) async fn check_all(
             && !slice.queues.is_empty()
         {
             sqlx::query!(
-                "SELECT mark_queues_checked($1, $2, $3, $4, $5)",
+                "SELECT mark_queues_checked($1, $2, $3, $4, $5, $6, $7)",
                 me.key(),
                 &slice.queues,
+                &slice.head_after,
                 &slice.head,
+                &slice.tail_after,
                 &slice.tail,
                 &slice.settled
             )
@@ -73,11 +75,14 @@ async fn next(
 ) -> sqlx::Result<(Slice, Option<Place>)> {
     let rows = sqlx::query!(
         r#"WITH moved AS (
-               SELECT q.queue_id, s.head_after, least(h.head, s.head_after + $5) AS head_upto,
-                      s.tail_after, least(t.tail, s.tail_after + $5) AS tail_upto, h.head, t.tail,
-                      x.committed + x.refunded AS settled
-               FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
-               JOIN queue_settled x USING (queue_id)
+               SELECT q.queue_id, s.head_after, least(n.head, s.head_after + $5) AS head_upto,
+                      s.tail_after, least(n.tail, s.tail_after + $5) AS tail_upto, n.head, n.tail,
+                      n.settled
+               FROM queue q LEFT JOIN queue_head h USING (queue_id)
+               LEFT JOIN queue_tail t USING (queue_id) LEFT JOIN queue_settled x USING (queue_id)
+               CROSS JOIN LATERAL (
+                   SELECT coalesce(h.head, 0) AS head, coalesce(t.tail, 0) AS tail,
+                          coalesce(x.committed + x.refunded, -2) AS settled) n
                LEFT JOIN queue_checked c ON $4 AND c.queue_id = q.queue_id
                CROSS JOIN LATERAL (
                    SELECT CASE WHEN q.queue_id = $1 THEN $2 ELSE coalesce(c.head, 0) END
@@ -86,11 +91,12 @@ async fn next(
                           AS tail_after) s
                WHERE q.queue_id >= $1
                  AND CASE WHEN q.queue_id = $1 THEN $2 IS NOT NULL
-                          ELSE (h.head, t.tail, x.committed + x.refunded)
+                          ELSE (n.head, n.tail, n.settled)
                                IS DISTINCT FROM (c.head, c.tail, c.settled) END
                ORDER BY q.queue_id LIMIT 1000),
            sized AS (
-               SELECT *, head_upto - head_after + tail_upto - tail_after AS size FROM moved)
+               SELECT *, greatest(0, head_upto - head_after)
+                         + greatest(0, tail_upto - tail_after) AS size FROM moved)
            SELECT queue_id AS "queue!", head_after AS "head_after!", head_upto AS "head!",
                   tail_after AS "tail_after!", tail_upto AS "tail!", settled AS "settled!",
                   head_upto < head OR tail_upto < tail AS "is_cut!"
@@ -172,7 +178,7 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          SELECT q.organisation_id,
                 format('queue %s, position %s, which waits: in flight %s, outcome %s',
                        j.queue_id, j.position, f.job_id IS NOT NULL, o.state)
-         FROM slice s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+         FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
          CROSS JOIN LATERAL (
              SELECT * FROM job j
              WHERE j.queue_id = s.queue_id AND j.position > greatest(s.tail_after, h.head)
@@ -193,12 +199,27 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          UNION ALL
          SELECT q.organisation_id,
                 format('queue %s has a job at %s and ends at %s', q.queue_id, j.position, t.tail)
-         FROM slice s JOIN queue q USING (queue_id) JOIN queue_tail t USING (queue_id)
-         JOIN job j ON j.queue_id = s.queue_id AND j.position > t.tail
+         FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
+         JOIN job j ON j.queue_id = s.queue_id AND j.position > coalesce(t.tail, 0)
          UNION ALL
          SELECT q.organisation_id, format('queue %s has a job at %s', q.queue_id, j.position)
          FROM slice s JOIN queue q USING (queue_id)
-         JOIN job j ON j.queue_id = s.queue_id AND j.position < 1"
+         JOIN job j ON j.queue_id = s.queue_id AND j.position < 1
+         UNION ALL
+         SELECT q.organisation_id,
+                format('queue %s went back: its head from %s to %s, its tail from %s to %s',
+                       s.queue_id, s.head_after, s.head_upto, s.tail_after, s.tail_upto)
+         FROM slice s JOIN queue q USING (queue_id)
+         WHERE s.head_upto < s.head_after OR s.tail_upto < s.tail_after
+         UNION ALL
+         SELECT j.organisation_id,
+                format('job %s at %s of queue %s does not belong to run %s',
+                       j.job_id, j.position, j.queue_id, j.run_id)
+         FROM passed j
+         WHERE NOT EXISTS (
+             SELECT FROM run r
+             WHERE r.run_id = j.run_id AND r.queue_id + 0 = j.queue_id
+               AND j.position >= r.first_position AND j.position < r.first_position + r.queued)"
     );
     on_slice!(
         tx,
@@ -206,13 +227,14 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         checks,
         "outcomes_are_booked",
         "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
-        "SELECT j.organisation_id, format('job %s: outcome %s, not in the ledger', o.job_id, o.state)
+        "SELECT j.organisation_id, format('job %s: outcome %s, ledger %s, run %s or %s',
+                                          o.job_id, o.state, l.entry, o.run_id, j.run_id)
          FROM passed j CROSS JOIN LATERAL (
-             SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o
+             SELECT o.job_id, o.state, o.run_id FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o
          LEFT JOIN LATERAL (
              SELECT l.entry FROM ledger l
              WHERE l.transaction_id = o.job_id AND l.leg = 1 LIMIT 1) l ON true
-         WHERE l.entry IS NULL"
+         WHERE l.entry IS NULL OR o.run_id <> j.run_id"
     );
     Ok(())
 }
@@ -229,13 +251,15 @@ async fn counts(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
                 format('queue %s: claimed %s, committed %s, refunded %s; its runs: %s, %s, %s',
                        q.queue_id, h.claimed, x.committed, x.refunded,
                        u.claimed, u.committed, u.refunded)
-         FROM slice s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
-         JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
-             SELECT coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
+         FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
+         LEFT JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
+             SELECT bool_or(claimed + committed + refunded = 0) AS has_empty,
+                     coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
                     coalesce(sum(refunded), 0) AS refunded
              FROM usage u WHERE u.queue_id = s.queue_id) u
          WHERE (h.claimed, x.committed, x.refunded)
-               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint)"
+               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint)
+            OR u.has_empty"
     );
     Ok(())
 }

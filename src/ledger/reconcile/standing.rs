@@ -78,6 +78,18 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
     check!(
         tx,
         checks,
+        "no_job_is_lost",
+        "each job up to the head is either in flight, settled or skipped; \
+         no job after it is in flight or settled; positions have no gap",
+        "SELECT f.organisation_id,
+                format('job %s is in flight, and waits at %s', f.job_id, j.position)
+         FROM in_flight f CROSS JOIN LATERAL latest_job(f.photo_id, f.queue_id) j
+         JOIN queue_head h ON h.queue_id = f.queue_id
+         WHERE j.position > h.head"
+    );
+    check!(
+        tx,
+        checks,
         "held_means_a_hold_stands",
         "a queue is marked as held if and only if a hold on it has not been lifted",
         "SELECT q.organisation_id, format('event %s, %s', q.event_id, q.operation) FROM queue q
