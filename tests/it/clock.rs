@@ -180,7 +180,7 @@ async fn an_account_is_put_back_also_if_nothing_moves_until_the_next_month() {
     // The workers' own check sees where the account was put back.
     let pool = database::connect_worker(&app.config.database_url, 1).await.unwrap();
     let since = reconcile::Since::LastCheck(hand.me);
-    let checks = reconcile::full(&mut *pool.acquire().await.unwrap(), since, 1).await.unwrap();
+    let checks = reconcile::full(&mut pool.acquire().await.unwrap(), since, 1).await.unwrap();
     assert!(checks.iter().all(|check| check.violations == 0), "{checks:?}");
     for (month, closing) in [("2026-10-01", 11), ("2026-11-01", 12)] {
         let month = month.parse().unwrap();
