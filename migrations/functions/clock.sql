@@ -69,14 +69,19 @@ GRANT EXECUTE ON FUNCTION accounts_of_the_future TO photogate_app;
 -- Puts an account back that was booked in the future, after the clock was set right. The entries stay as they are,
 -- and sealed: they keep their instants. They belong to the month that is open now, and history and statement show them
 -- as of now. A month that has not begun is taken back. From now on the account is booked at the right time.
--- Returns how many entries were of the future.
-CREATE FUNCTION repair_account(p_organisation bigint, p_actor text) RETURNS bigint
+-- Returns how many entries were of the future. p_today is what the person says: a clock that is slow makes all right
+-- accounts look as if they were of the future, and the months that have begun as if they had not.
+CREATE FUNCTION repair_account(p_organisation bigint, p_actor text, p_today date) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
 DECLARE v account; v_now timestamptz; v_zone text; v_month date; v_early month; v_n bigint;
 BEGIN
     SELECT * INTO v FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     v_now := clock(); -- after the lock: whoever had it may have moved the account meanwhile
+    IF abs((v_now AT TIME ZONE 'UTC')::date - p_today) > 1 THEN
+        RAISE EXCEPTION 'the clock of the database says %, and you say %: set it right first', v_now, p_today
+            USING ERRCODE = 'PG006';
+    END IF;
     IF v.moved_at IS NULL OR v.moved_at <= v_now THEN RETURN 0; END IF;
     SELECT time_zone INTO v_zone FROM organisation WHERE organisation_id = p_organisation;
     v_month := month_of(v_now, v_zone);

@@ -32,8 +32,11 @@ a month that was opened too early is taken back.
 Set the clock of the database right first. Statements that were made meanwhile may change.
 
 Example:
-  photogate clock repair --actor anna@photogate.example")]
+  photogate clock repair --today 2026-11-28 --actor anna@photogate.example")]
     Repair {
+        /// The date of today. If the clock of the database says another one, nothing is changed
+        #[arg(long)]
+        today: chrono::NaiveDate,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -45,8 +48,9 @@ impl Clock {
         let commands = super::commands(config).await?;
         let actor = match self {
             Self::Confirm { actor } => actor,
-            Self::Repair { actor } => {
-                let repaired = match commands.repair_clock(&Caller::trusted(&actor)).await {
+            Self::Repair { today, actor } => {
+                let caller = Caller::trusted(&actor);
+                let repaired = match commands.repair_clock(&caller, today).await {
                     Ok(repaired) => repaired,
                     Err(error) => return super::refused(error),
                 };

@@ -1,6 +1,6 @@
 //! Checks the books, and confirms the clock or repairs what it did, on request of a person or a program.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -53,11 +53,16 @@ impl Commands {
         Ok(at)
     }
 
-    /// Puts accounts back that were booked in the future, after the clock was set right.
+    /// Puts accounts back that were booked in the future, after the clock was set right. Refused if
+    /// the clock does not say `today`, give or take a day.
     ///
     /// # Errors
     /// See [`CommandError`].
-    pub async fn repair_clock(&self, caller: &Caller) -> Result<Vec<Repaired>, CommandError> {
+    pub async fn repair_clock(
+        &self,
+        caller: &Caller,
+        today: NaiveDate,
+    ) -> Result<Vec<Repaired>, CommandError> {
         caller.must_be(&[Role::Staff])?;
         caller.must_run_photogate()?;
         let accounts = sqlx::query_scalar!(
@@ -69,9 +74,10 @@ impl Commands {
         for organisation in accounts {
             let entries = transaction!(self, tx, {
                 let entries = sqlx::query_scalar!(
-                    r#"SELECT repair_account($1, $2) AS "entries!""#,
+                    r#"SELECT repair_account($1, $2, $3) AS "entries!""#,
                     organisation.0,
-                    caller.actor
+                    caller.actor,
+                    today
                 )
                 .fetch_one(&mut *tx)
                 .await?;

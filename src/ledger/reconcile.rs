@@ -62,7 +62,7 @@ impl Since {
     }
 }
 
-/// The most entries or jobs in a slice. 50,000 took half a second.
+/// The most entries or jobs in a slice. 50,000 take about a second.
 pub const SLICE: i64 = 50_000;
 
 /// Checks the invariants. A full check begins at the start.

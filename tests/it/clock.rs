@@ -131,9 +131,12 @@ async fn an_account_that_was_booked_in_the_future_is_put_back_by_a_person() {
     hand.succeed_all(claimed).await;
     assert_eq!(app.count("SELECT count(*) FROM account WHERE month = '2026-11-01'").await, 1);
 
-    let said = app.says(&["clock", "repair", "--actor", "anna"]);
+    let said = app.says(&["clock", "repair", "--today", "2026-10-16", "--actor", "anna"]);
     assert!(said.contains("\n1             7\n"), "{said}");
-    assert!(!app.says(&["clock", "repair"]).contains('7'), "there is nothing more to repair");
+    assert!(
+        !app.says(&["clock", "repair", "--today", "2026-10-16"]).contains('7'),
+        "there is nothing more to repair"
+    );
 
     // All of it was in October, and October goes on.
     app.let_the_clock_jump("2026-10-20T12:00:00Z").await;
@@ -171,7 +174,8 @@ async fn an_account_is_put_back_also_if_nothing_moves_until_the_next_month() {
     app.queue(event, "ok", 1).await;
     let held = hand.claim(1).await;
     app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
-    app.commands().repair_clock(&Caller::trusted("anna")).await.unwrap();
+    let today = "2026-10-16".parse().unwrap();
+    app.commands().repair_clock(&Caller::trusted("anna"), today).await.unwrap();
 
     app.let_the_clock_jump("2026-11-03T12:00:00Z").await;
     app.top_up(organisation, 1).await;
@@ -203,6 +207,24 @@ async fn a_worker_that_lived_through_a_jump_declares_the_dead_dead() {
     assert_eq!(app.count("SELECT count(*) FROM worker WHERE beats_since > now()").await, 0);
 }
 
+/// A slow clock makes every account look as if it were of the future, and each month as if it had not
+/// begun.
+#[tokio::test]
+async fn a_repair_under_a_clock_that_is_slow_is_refused_and_changes_nothing() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    app.let_the_clock_jump("2020-01-01").await;
+    let months = app.count("SELECT count(*) FROM month WHERE month > '2026-01-01'").await;
+
+    let today = chrono::Utc::now().date_naive();
+    let refused = app.commands().repair_clock(&Caller::trusted("anna"), today).await;
+
+    assert!(refused.unwrap_err().to_string().contains("set it right first"));
+    assert_eq!(app.count("SELECT count(*) FROM month WHERE month > '2026-01-01'").await, months);
+    assert_eq!(app.count("SELECT count(*) FROM clock_repair").await, 0);
+    assert_eq!(app.credits(organisation).await, (5, 0, 0));
+}
+
 /// Found: a second repair that had waited for the first one put a right account back.
 #[tokio::test]
 async fn a_repair_that_waits_for_another_changes_nothing_that_is_right() {
@@ -210,10 +232,15 @@ async fn a_repair_that_waits_for_another_changes_nothing_that_is_right() {
     let organisation = app.an_organisation_with(5).await;
     app.owner_runs("UPDATE account SET moved_at = now() + interval '2 days'").await;
     let mut first = app.as_owner().await;
-    sqlx::raw_sql("BEGIN; SELECT repair_account(1, 'anna')").execute(&mut first).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT repair_account(1, 'anna', now()::date)")
+        .execute(&mut first)
+        .await
+        .unwrap();
     let pool = app.pool.clone();
     let second = tokio::spawn(async move {
-        sqlx::query_scalar::<_, i64>("SELECT repair_account(1, 'bert')").fetch_one(&pool).await
+        sqlx::query_scalar::<_, i64>("SELECT repair_account(1, 'bert', now()::date)")
+            .fetch_one(&pool)
+            .await
     });
     app.until_somebody_waits_for_a_lock().await;
     let top_up = "SELECT top_up(1, 'admin_grant', 3, 'anna', '', 'meanwhile'); COMMIT";
