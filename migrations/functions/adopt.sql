@@ -38,12 +38,12 @@ BEGIN
     -- photos of a worker holds the worker's lease (KEY SHARE), so nobody has these locked, and none is left behind. To
     -- look for more photos of workers that are gone would read the whole table.
     WITH lost AS (
-        SELECT f.job_id FROM in_flight f WHERE f.worker_id = ANY (v_dead)
+        SELECT f.ctid AS row, f.worker_id FROM in_flight f WHERE f.worker_id = ANY (v_dead)
         ORDER BY f.job_id FOR UPDATE),
     orphaned AS (
         UPDATE in_flight f SET worker_id = 0, due_at = clock_timestamp(), crashes = f.crashes + 1
-        FROM lost, in_flight was WHERE f.job_id = lost.job_id AND was.job_id = f.job_id
-        RETURNING f.job_id, f.attempt, f.since, was.worker_id)
+        FROM lost WHERE f.ctid = lost.row
+        RETURNING f.job_id, f.attempt, f.since, lost.worker_id)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended)
     SELECT job_id, attempt, worker_id, since, 'worker_gone' FROM orphaned;
 
@@ -62,11 +62,11 @@ BEGIN
     -- 4. Takes what is due: first what is clean, then suspects, if there is room.
     RETURN QUERY
     WITH clean AS MATERIALIZED (
-        SELECT job_id FROM in_flight
+        SELECT ctid AS row FROM in_flight
         WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes < least(2, p_crashes)
         ORDER BY due_at LIMIT p_n FOR UPDATE SKIP LOCKED),
     suspect AS MATERIALIZED (
-        SELECT job_id FROM in_flight
+        SELECT ctid AS row FROM in_flight
         WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes < p_crashes
         ORDER BY due_at LIMIT greatest(0, least(p_suspects, p_n - (SELECT count(*) FROM clean)))
         FOR UPDATE SKIP LOCKED),
@@ -76,7 +76,7 @@ BEGIN
             attempt = f.attempt + 1,
             due_at = NULL,
             since = clock_timestamp()
-        FROM (SELECT job_id FROM clean UNION ALL SELECT job_id FROM suspect) c WHERE f.job_id = c.job_id
+        FROM (SELECT row FROM clean UNION ALL SELECT row FROM suspect) c WHERE f.ctid = c.row
         RETURNING f.*)
     SELECT t.job_id, t.attempt, t.organisation_id, q.event_id, q.operation, t.photo_id, p.key,
            -- A job that is in flight is the latest of its photo.

@@ -7,6 +7,13 @@
 -- an account waits for one.
 -- A refund is credit too: it resumes the organisation's queues, in the same transaction, without waiting for them.
 
+-- Where the row of a job in flight is. A join to in_flight by job_id may be planned, while nothing is in flight, as a
+-- read of the whole index; and the stored plan stays when there is much in flight, or an old snapshot keeps what was.
+CREATE FUNCTION flight_of(p_job bigint) RETURNS SETOF tid
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT f.ctid FROM in_flight f WHERE f.job_id BETWEEN p_job AND p_job LIMIT 1
+$$;
+
 -- Closes reservations whose in_flight row is still (job, attempt, p_fence): a commit for a processed photo, a refund
 -- for any other. Every other row is left alone, and is missing from the answer. p_fence is the worker that the
 -- in_flight row must name (0: nobody). p_by is the worker that is written into the outcome and the ledger.
@@ -26,9 +33,8 @@ BEGIN
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest(p_jobs, p_attempts) WITH ORDINALITY u (job_id, attempt, n) ORDER BY job_id),
     landed AS (
-        DELETE FROM in_flight f USING asked a
-        -- "+ 0": each row is found by its job, not among all rows of the worker.
-        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = p_fence
+        DELETE FROM in_flight f USING asked a CROSS JOIN LATERAL flight_of(a.job_id) i (row)
+        WHERE f.ctid = i.row AND f.attempt = a.attempt AND f.worker_id + 0 = p_fence
         RETURNING f AS flight, f.job_id, f.organisation_id, a.n)
     SELECT array_agg(flight ORDER BY job_id), array_agg(n ORDER BY job_id), array_agg(job_id ORDER BY job_id),
            array_agg(DISTINCT organisation_id)
@@ -151,8 +157,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
             since = f.since,
             retries = f.retries + (a.ended = 'retry')::int,
             crashes = f.crashes + (a.ended = 'crash')::int
-        FROM asked a, lease
-        WHERE f.job_id = a.job_id AND f.attempt = a.attempt AND f.worker_id + 0 = lease.worker_id
+        FROM lease, asked a CROSS JOIN LATERAL flight_of(a.job_id) i (row)
+        WHERE f.ctid = i.row AND f.attempt = a.attempt AND f.worker_id + 0 = lease.worker_id
         RETURNING f.job_id, f.attempt, lease.worker_id, f.since, a.ended, a.reason)
     INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
     SELECT job_id, attempt, worker_id, since, ended, reason FROM given RETURNING job_id;

@@ -26,25 +26,34 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
 
--- The worker with this key, if it has a lease. Whoever declares it dead cannot pass until the caller commits.
+-- The worker with this key, if it is not gone, and the end of its lease. Whoever declares it dead cannot pass until the
+-- caller commits. Heartbeats rewrite the row, and so it is looked for from the end of its index, as in claim.sql.
+-- "Not gone" is asked outside: otherwise PostgreSQL may read the whole index of the workers that are present.
+CREATE FUNCTION locked_worker(p_key uuid, OUT r_worker bigint, OUT r_lease_until timestamptz)
+LANGUAGE plpgsql SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_hash bytea := sha256(uuid_send(p_key));
+BEGIN
+    SELECT worker_id, lease_until INTO r_worker, r_lease_until FROM (
+        SELECT * FROM worker WHERE key_hash BETWEEN v_hash AND v_hash
+        ORDER BY key_hash DESC LIMIT 1 FOR KEY SHARE) w
+    WHERE gone_at IS NULL;
+END $$;
+
+-- The worker with this key, if it has a lease.
 CREATE FUNCTION leased_worker(p_key uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_worker bigint;
+DECLARE v_worker record := locked_worker(p_key);
 BEGIN
-    SELECT worker_id INTO v_worker FROM worker
-    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL AND lease_until > clock_timestamp() FOR KEY SHARE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'this worker has no lease' USING ERRCODE = 'PG001'; END IF;
-    RETURN v_worker;
+    IF v_worker.r_lease_until > clock_timestamp() THEN RETURN v_worker.r_worker; END IF;
+    RAISE EXCEPTION 'this worker has no lease' USING ERRCODE = 'PG001';
 END $$;
 
 -- The same, also if its lease has run out. NULL: it is gone.
 CREATE FUNCTION present_worker(p_key uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_worker bigint;
+DECLARE v_worker record := locked_worker(p_key);
 BEGIN
-    SELECT worker_id INTO v_worker FROM worker
-    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL FOR KEY SHARE;
-    RETURN v_worker;
+    RETURN v_worker.r_worker;
 END $$;
 
 -- Extends the lease. A lease that has run out can still be extended, until another worker has set gone_at. Until then,
