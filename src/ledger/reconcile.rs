@@ -8,6 +8,7 @@ mod invariant;
 mod ledgers;
 mod queues;
 mod rights;
+mod slices;
 mod standing;
 
 use serde::Serialize;
@@ -96,8 +97,8 @@ pub async fn full(db: &mut PgConnection, since: Since, slice: i64) -> sqlx::Resu
     standing::rarely(&mut tx, &mut checks).await?;
     rights::rights(&mut tx, &mut checks).await?;
     tx.rollback().await?;
-    ledgers::check_all(db, since, slice, &mut checks).await?;
-    queues::check_all(db, since, slice, &mut checks).await?;
+    slices::check_all::<ledgers::Slice>(db, since, slice, &mut checks).await?;
+    slices::check_all::<queues::Slice>(db, since, slice, &mut checks).await?;
     Ok(checks)
 }
 
@@ -117,9 +118,4 @@ async fn snapshot(db: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgre
     .fetch_all(&mut *tx)
     .await?;
     Ok(tx)
-}
-
-/// Whether nothing is broken.
-fn all_hold(checks: &[Check]) -> bool {
-    checks.iter().all(|check| check.violations == 0)
 }

@@ -3,17 +3,17 @@
 use sqlx::PgConnection;
 
 use super::{
-    Since, all_hold,
+    Since,
     invariant::{Check, check},
-    snapshot,
+    slices,
 };
-use crate::ids::OrganisationId;
+use crate::{ids::OrganisationId, queue::claim::Incarnation};
 
 /// The jobs of a slice: of each of these queues, those that were claimed or passed over, after
 /// `head_after` and up to `head`, and those that were appended, after `tail_after` and up to
 /// `tail`.
 #[derive(Debug, Default)]
-struct Slice {
+pub(super) struct Slice {
     queues: Vec<i64>,
     head_after: Vec<i64>,
     head: Vec<i64>,
@@ -22,106 +22,89 @@ struct Slice {
     settled: Vec<i64>,
 }
 
-/// The place where a slice ended: a queue, and its two positions if more of it is to be checked.
-type Place = (i64, Option<(i64, i64)>);
+impl slices::Slice for Slice {
+    /// A queue, and its two positions if more of it is to be checked.
+    type Place = (i64, Option<(i64, i64)>);
 
-/// Checks the queues, slice by slice.
-pub(super) async fn check_all(
-    db: &mut PgConnection,
-    since: Since,
-    size: i64,
-    checks: &mut Vec<Check>,
-) -> sqlx::Result<()> {
-    let mut place = Some((0, None));
-    while let Some(begin) = place {
-        let mut found = Vec::new();
-        let mut tx = snapshot(db).await?;
-        let (slice, end) = next(&mut tx, since, size, begin).await?;
-        // The last slice may be empty. It makes sure that every invariant is told.
-        jobs(&mut tx, &slice, &mut found).await?;
-        counts(&mut tx, &slice, &mut found).await?;
-        tx.rollback().await?;
-        if let Some(me) = since.marks()
-            && all_hold(&found)
-            && !slice.queues.is_empty()
-        {
-            sqlx::query!(
-                "SELECT mark_queues_checked($1, $2, $3, $4, $5, $6, $7)",
-                me.key(),
-                &slice.queues,
-                &slice.head_after,
-                &slice.head,
-                &slice.tail_after,
-                &slice.tail,
-                &slice.settled
-            )
-            .execute(&mut *db)
-            .await?;
-        }
-        for check in found {
-            check.add_to(checks);
-        }
-        place = end;
-    }
-    Ok(())
-}
+    const BEGIN: Self::Place = (0, None);
 
-/// Returns the next slice, and the place where it ends. `None`: there is nothing after it.
-async fn next(
-    tx: &mut PgConnection,
-    since: Since,
-    size: i64,
-    (queue, after): Place,
-) -> sqlx::Result<(Slice, Option<Place>)> {
-    let rows = sqlx::query!(
-        r#"WITH moved AS (
-               SELECT q.queue_id, s.head_after, least(n.head, s.head_after + $5) AS head_upto,
-                      s.tail_after, least(n.tail, s.tail_after + $5) AS tail_upto, n.head, n.tail,
-                      n.settled
-               FROM queue q LEFT JOIN queue_head h USING (queue_id)
-               LEFT JOIN queue_tail t USING (queue_id) LEFT JOIN queue_settled x USING (queue_id)
-               CROSS JOIN LATERAL (
-                   SELECT coalesce(h.head, 0) AS head, coalesce(t.tail, 0) AS tail,
-                          coalesce(x.committed + x.refunded, -2) AS settled) n
-               LEFT JOIN queue_checked c ON $4 AND c.queue_id = q.queue_id
-               CROSS JOIN LATERAL (
-                   SELECT CASE WHEN q.queue_id = $1 THEN $2 ELSE coalesce(c.head, 0) END
-                          AS head_after,
-                          CASE WHEN q.queue_id = $1 THEN $3 ELSE coalesce(c.tail, 0) END
-                          AS tail_after) s
-               WHERE q.queue_id >= $1
-                 AND CASE WHEN q.queue_id = $1 THEN $2 IS NOT NULL
-                          ELSE (n.head, n.tail, n.settled)
-                               IS DISTINCT FROM (c.head, c.tail, c.settled) END
-               ORDER BY q.queue_id LIMIT 1000),
-           sized AS (
-               SELECT *, greatest(0, head_upto - head_after)
-                         + greatest(0, tail_upto - tail_after) AS size FROM moved)
-           SELECT queue_id AS "queue!", head_after AS "head_after!", head_upto AS "head!",
-                  tail_after AS "tail_after!", tail_upto AS "tail!", settled AS "settled!",
-                  head_upto < head OR tail_upto < tail AS "is_cut!"
-           FROM (SELECT *, sum(size) OVER (ORDER BY queue_id) - size AS before FROM sized) m
-           WHERE before < $5 ORDER BY queue_id"#,
-        queue,
-        after.map(|(head, _)| head),
-        after.map(|(_, tail)| tail),
-        since.marks().is_some(),
-        size
-    )
-    .fetch_all(tx)
-    .await?;
-    let end = rows.last().map(|row| (row.queue, row.is_cut.then_some((row.head, row.tail))));
-    let mut slice = Slice::default();
-    for row in rows {
-        slice.queues.push(row.queue);
-        slice.head_after.push(row.head_after);
-        slice.head.push(row.head);
-        slice.tail_after.push(row.tail_after);
-        slice.tail.push(row.tail);
-        // If the queue goes on in the next slice, it is not done.
-        slice.settled.push(if row.is_cut { -1 } else { row.settled });
+    async fn next(
+        tx: &mut PgConnection,
+        since: Since,
+        size: i64,
+        (queue, after): Self::Place,
+    ) -> sqlx::Result<(Self, Option<Self::Place>)> {
+        let rows = sqlx::query!(
+            r#"WITH moved AS (
+                   SELECT q.queue_id, s.head_after, least(n.head, s.head_after + $5) AS head_upto,
+                          s.tail_after, least(n.tail, s.tail_after + $5) AS tail_upto, n.head, n.tail,
+                          n.settled
+                   FROM queue q LEFT JOIN queue_head h USING (queue_id)
+                   LEFT JOIN queue_tail t USING (queue_id) LEFT JOIN queue_settled x USING (queue_id)
+                   CROSS JOIN LATERAL (
+                       SELECT coalesce(h.head, 0) AS head, coalesce(t.tail, 0) AS tail,
+                              coalesce(x.committed + x.refunded, -2) AS settled) n
+                   LEFT JOIN queue_checked c ON $4 AND c.queue_id = q.queue_id
+                   CROSS JOIN LATERAL (
+                       SELECT CASE WHEN q.queue_id = $1 THEN $2 ELSE coalesce(c.head, 0) END
+                              AS head_after,
+                              CASE WHEN q.queue_id = $1 THEN $3 ELSE coalesce(c.tail, 0) END
+                              AS tail_after) s
+                   WHERE q.queue_id >= $1
+                     AND CASE WHEN q.queue_id = $1 THEN $2 IS NOT NULL
+                              ELSE (n.head, n.tail, n.settled)
+                                   IS DISTINCT FROM (c.head, c.tail, c.settled) END
+                   ORDER BY q.queue_id LIMIT 1000),
+               sized AS (
+                   SELECT *, greatest(0, head_upto - head_after)
+                             + greatest(0, tail_upto - tail_after) AS size FROM moved)
+               SELECT queue_id AS "queue!", head_after AS "head_after!", head_upto AS "head!",
+                      tail_after AS "tail_after!", tail_upto AS "tail!", settled AS "settled!",
+                      head_upto < head OR tail_upto < tail AS "is_cut!"
+               FROM (SELECT *, sum(size) OVER (ORDER BY queue_id) - size AS before FROM sized) m
+               WHERE before < $5 ORDER BY queue_id"#,
+            queue,
+            after.map(|(head, _)| head),
+            after.map(|(_, tail)| tail),
+            since.marks().is_some(),
+            size
+        )
+        .fetch_all(tx)
+        .await?;
+        let end = rows.last().map(|row| (row.queue, row.is_cut.then_some((row.head, row.tail))));
+        let mut slice = Self::default();
+        for row in rows {
+            slice.queues.push(row.queue);
+            slice.head_after.push(row.head_after);
+            slice.head.push(row.head);
+            slice.tail_after.push(row.tail_after);
+            slice.tail.push(row.tail);
+            // If the queue goes on in the next slice, it is not done.
+            slice.settled.push(if row.is_cut { -1 } else { row.settled });
+        }
+        Ok((slice, end))
     }
-    Ok((slice, end))
+
+    async fn check(&self, tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+        jobs(tx, self, checks).await?;
+        counts(tx, self, checks).await
+    }
+
+    async fn mark(&self, db: &mut PgConnection, me: Incarnation) -> sqlx::Result<()> {
+        sqlx::query!(
+            "SELECT mark_queues_checked($1, $2, $3, $4, $5, $6, $7)",
+            me.key(),
+            &self.queues,
+            &self.head_after,
+            &self.head,
+            &self.tail_after,
+            &self.tail,
+            &self.settled
+        )
+        .execute(db)
+        .await?;
+        Ok(())
+    }
 }
 
 /// Checks one invariant on a slice. In the query, `slice` has the queues and their bounds, and
