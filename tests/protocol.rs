@@ -2,9 +2,9 @@
 //! pause, with everything that may happen in between. Every state that can be reached is visited.
 //!
 //! Each action is one transaction of the gate (their statements are interleaved, for real, in
-//! `it/interleave.rs`), one message, or one misfortune. Misfortunes and people's doings have
-//! budgets and everything else moves forward, so no history is endless: what holds in every state
-//! from which nothing more can happen, always comes to pass.
+//! `it/interleave.rs`), one message, or one misfortune. A failover may lose what was committed.
+//! Misfortunes and people's doings have budgets and everything else moves forward, so no history is
+//! endless: what holds in every state from which nothing more can happen, always comes to pass.
 
 #![allow(clippy::struct_excessive_bools, reason = "a process is several things at once")]
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "as the trait has it")]
@@ -37,10 +37,6 @@ enum Job {
 /// A worker process. Its memory is its own: it may believe what is not so any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 struct Worker {
-    /// What the books say: declared dead, for good.
-    gone: bool,
-    /// Its lease ran out; nobody noticed yet.
-    late: bool,
     /// Killed: nothing more comes from it.
     dead: bool,
     /// It claims no more, and leaves when its hands are empty.
@@ -54,8 +50,27 @@ struct Worker {
     batch: Vec<(usize, u8, bool)>,
 }
 
+/// What the books say of a worker that is present: one that left or was declared dead is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Present {
+    id: u8,
+    lease: Lease,
+    /// It has just begun, or its heartbeats came back after a gap: it may declare nobody dead yet.
+    had_gap: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Lease {
+    Runs,
+    /// The worker was away for too long.
+    RanOut,
+    /// The database was away: the worker extends it as soon as it can.
+    Interrupted,
+}
+
+/// The database. A failover to a standby that lags puts it back as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct State {
+struct Books {
     jobs: [Job; JOBS],
     /// Claims move it, over what they claimed.
     head: usize,
@@ -73,6 +88,23 @@ struct State {
     /// What stands, and what the queue's row says of it.
     holds: [bool; 2],
     held: bool,
+    workers: Vec<Present>,
+    /// History, to be checked: the last attempt that anybody was given, how often each job was
+    /// completed and refunded, and what went wrong.
+    given: [u8; JOBS],
+    completions: [u8; JOBS],
+    refunds: [u8; JOBS],
+    quarantined: [bool; JOBS],
+    wrong: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    books: Books,
+    /// A standby that got nothing more from here on.
+    standby: Option<Box<Books>>,
+    /// A failover has lost what was committed.
+    lost: bool,
     workers: [Worker; WORKERS],
     /// Budgets.
     top_ups: u8,
@@ -82,13 +114,7 @@ struct State {
     failures: u8,
     locks: u8,
     holds_left: [bool; 2],
-    /// History, to be checked: the last attempt that anybody was given, how often each job was
-    /// completed and refunded, and what went wrong.
-    given: [u8; JOBS],
-    completions: [u8; JOBS],
-    refunds: [u8; JOBS],
-    quarantined: [bool; JOBS],
-    wrong: Option<&'static str>,
+    failovers: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +133,8 @@ enum Act {
     SettleUnheard(usize),
     /// The lease runs out while it is away.
     Expire(usize),
+    /// The lease of a process that has ended runs out.
+    Lapse(u8),
     Heartbeat(usize),
     Kill(usize),
     /// Declares the late dead, and takes up what nobody has.
@@ -121,6 +149,12 @@ enum Act {
     Enqueue,
     Hold(usize),
     Lift(usize),
+    /// The standby stops to follow.
+    StandbyLags,
+    /// The database is gone, and its standby takes over.
+    Failover,
+    /// After a gap, heartbeats have come for long enough.
+    BeatsAgain(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,30 +169,52 @@ struct Gate {
     /// Photos that are queued later than the others.
     late_photos: usize,
     holds: bool,
+    failovers: u8,
 }
 
-impl State {
-    fn lives(&self, worker: usize) -> bool {
-        let worker = &self.workers[worker];
-        !worker.dead && !worker.left
+impl Books {
+    fn worker(&self, id: u8) -> Option<&Present> {
+        self.workers.iter().find(|worker| worker.id == id)
     }
 
-    /// As the books call it.
-    fn id(&self, worker: usize) -> u8 {
-        u8::try_from(worker).unwrap() + 2 * self.workers[worker].incarnation
+    fn has_lease(&self, id: u8) -> bool {
+        self.worker(id).is_some_and(|worker| worker.lease == Lease::Runs)
     }
 
-    /// Whether the books would let it do anything.
-    fn has_lease(&self, worker: usize) -> bool {
-        let worker = &self.workers[worker];
-        !worker.gone && !worker.late
+    fn is_late(&self, id: u8) -> bool {
+        self.worker(id).is_some_and(|worker| worker.lease != Lease::Runs)
     }
 
-    /// What the books say it has.
-    fn books(&self, worker: usize) -> Vec<(usize, u8)> {
+    fn register(&mut self, id: u8) {
+        self.workers.push(Present { id, lease: Lease::Runs, had_gap: true });
+        self.workers.sort_unstable();
+    }
+
+    /// Revives a lease that nobody took away.
+    fn beat(&mut self, id: u8) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.id == id) {
+            worker.had_gap |= worker.lease != Lease::Runs;
+            worker.lease = Lease::Runs;
+        }
+    }
+
+    fn run_out(&mut self, id: u8) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.id == id) {
+            worker.lease = Lease::RanOut;
+        }
+    }
+
+    fn beats_again(&mut self, id: u8) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.id == id) {
+            worker.had_gap = false;
+        }
+    }
+
+    /// What a worker has.
+    fn in_hand(&self, id: u8) -> Vec<(usize, u8)> {
         (0..JOBS)
             .filter_map(|job| match self.jobs[job] {
-                Job::InFlight { owner: Some(owner), attempt, .. } if owner == self.id(worker) => {
+                Job::InFlight { owner: Some(owner), attempt, .. } if owner == id => {
                     Some((job, attempt))
                 }
                 Job::Waiting
@@ -169,18 +225,9 @@ impl State {
             .collect()
     }
 
-    fn unknown(&self, worker: usize) -> Vec<(usize, u8)> {
-        let one = &self.workers[worker];
-        let knows = |held: &(usize, u8)| {
-            one.hand.contains(held)
-                || one.batch.iter().any(|(job, attempt, _)| (*job, *attempt) == *held)
-        };
-        self.books(worker).into_iter().filter(|held| !knows(held)).collect()
-    }
-
     /// One photo, and with it a credit.
-    fn claim(&mut self, worker: usize) -> Option<(usize, u8)> {
-        let (job, me) = (self.head, self.id(worker));
+    fn claim(&mut self, me: u8) -> Option<(usize, u8)> {
+        let job = self.head;
         if self.resume_due {
             (self.resume_due, self.paused) = (false, false);
         }
@@ -194,7 +241,7 @@ impl State {
             return None;
         }
         if self.jobs[job] != Job::Waiting {
-            wrong(self, "claimed twice");
+            self.wrong("claimed twice");
         }
         self.jobs[job] = Job::InFlight { owner: Some(me), attempt: 1, crashes: 0 };
         self.head += 1;
@@ -209,24 +256,16 @@ impl State {
     /// An attempt is given out once, and each is higher than the one before.
     fn give(&mut self, job: usize, attempt: u8) {
         if attempt <= self.given[job] {
-            wrong(self, "an attempt is given twice");
+            self.wrong("an attempt is given twice");
         }
         self.given[job] = attempt;
     }
 
     /// The fence: only what is still in flight for this worker and attempt.
-    fn settle(&mut self, worker: usize, locked: bool) {
-        for (job, attempt, processed) in self.workers[worker].batch.clone() {
-            match self.jobs[job] {
-                Job::InFlight { owner: Some(owner), attempt: now, .. }
-                    if owner == self.id(worker) && now == attempt =>
-                {
-                    self.close(job, attempt, processed, locked);
-                }
-                Job::Waiting
-                | Job::InFlight { .. }
-                | Job::Processed { .. }
-                | Job::Refunded { .. } => {}
+    fn settle(&mut self, me: u8, batch: &[(usize, u8, bool)], locked: bool) {
+        for (job, attempt, processed) in batch.iter().copied() {
+            if self.in_hand(me).contains(&(job, attempt)) {
+                self.close(job, attempt, processed, locked);
             }
         }
     }
@@ -255,17 +294,91 @@ impl State {
         }
     }
 
-    fn orphan(&mut self, worker: usize, crashed: bool) {
-        for (job, _) in self.books(worker) {
+    /// A worker is gone, for good.
+    fn end(&mut self, id: u8, crashed: bool) {
+        for (job, _) in self.in_hand(id) {
             if let Job::InFlight { owner, crashes, .. } = &mut self.jobs[job] {
                 (*owner, *crashes) = (None, *crashes + u8::from(crashed));
             }
         }
+        self.workers.retain(|worker| worker.id != id);
+    }
+
+    /// Declares the late dead, and takes up what nobody has.
+    fn adopt(&mut self, me: u8) -> Vec<(usize, u8)> {
+        let is_steady = self.worker(me).is_some_and(|worker| !worker.had_gap);
+        for other in self.workers.clone() {
+            if is_steady && other.id != me && other.lease != Lease::Runs {
+                if other.lease == Lease::Interrupted {
+                    self.wrong("a failover is taken for the death of a worker");
+                }
+                self.end(other.id, true);
+            }
+        }
+        let mut adopted = Vec::new();
+        for job in 0..JOBS {
+            if let Job::InFlight { owner: None, attempt, crashes } = self.jobs[job] {
+                if crashes >= CRASHES_MAX {
+                    self.close(job, attempt, false, false);
+                    self.quarantined[job] = true;
+                } else {
+                    let attempt = attempt + 1;
+                    self.jobs[job] = Job::InFlight { owner: Some(me), attempt, crashes };
+                    self.give(job, attempt);
+                    adopted.push((job, attempt));
+                }
+            }
+        }
+        adopted
+    }
+
+    fn wrong(&mut self, what: &'static str) {
+        self.wrong.get_or_insert(what);
     }
 }
 
-fn wrong(state: &mut State, what: &'static str) {
-    state.wrong.get_or_insert(what);
+impl State {
+    fn lives(&self, worker: usize) -> bool {
+        let worker = &self.workers[worker];
+        !worker.dead && !worker.left
+    }
+
+    /// As the books call it.
+    fn id(&self, worker: usize) -> u8 {
+        u8::try_from(worker).unwrap() + 2 * self.workers[worker].incarnation
+    }
+
+    /// Whether the books do not know it, or not any more.
+    fn is_gone(&self, worker: usize) -> bool {
+        self.books.worker(self.id(worker)).is_none()
+    }
+
+    /// Whether a process that lives has this number.
+    fn is_of_the_living(&self, id: u8) -> bool {
+        (0..WORKERS).any(|worker| self.lives(worker) && self.id(worker) == id)
+    }
+
+    /// What the books say it has, and it does not know of.
+    fn unknown(&self, worker: usize) -> Vec<(usize, u8)> {
+        let one = &self.workers[worker];
+        let knows = |held: &(usize, u8)| {
+            one.hand.contains(held)
+                || one.batch.iter().any(|(job, attempt, _)| (*job, *attempt) == *held)
+        };
+        self.books.in_hand(self.id(worker)).into_iter().filter(|held| !knows(held)).collect()
+    }
+
+    /// The database was away, and everybody's lease ran out meanwhile.
+    fn fail_over(&mut self) {
+        if let Some(standby) = self.standby.take() {
+            self.lost |= self.books != *standby;
+            self.books = *standby;
+        }
+        for at in 0..self.books.workers.len() {
+            let lives = self.is_of_the_living(self.books.workers[at].id);
+            self.books.workers[at].lease = if lives { Lease::Interrupted } else { Lease::RanOut };
+        }
+    }
 }
 
 impl Model for Gate {
@@ -273,7 +386,7 @@ impl Model for Gate {
     type Action = Act;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State {
+        let books = Books {
             jobs: [Job::Waiting; JOBS],
             head: 0,
             tail: JOBS - self.late_photos,
@@ -286,6 +399,17 @@ impl Model for Gate {
             resume_due: false,
             holds: [false; 2],
             held: false,
+            workers: [0, 1].map(|id| Present { id, lease: Lease::Runs, had_gap: false }).to_vec(),
+            given: [0; JOBS],
+            completions: [0; JOBS],
+            refunds: [0; JOBS],
+            quarantined: [false; JOBS],
+            wrong: None,
+        };
+        vec![State {
+            books,
+            standby: None,
+            lost: false,
             workers: Default::default(),
             top_ups: self.top_ups,
             expiries: self.expiries,
@@ -294,16 +418,13 @@ impl Model for Gate {
             failures: self.failures,
             locks: self.locks,
             holds_left: [self.holds; 2],
-            given: [0; JOBS],
-            completions: [0; JOBS],
-            refunds: [0; JOBS],
-            quarantined: [false; JOBS],
-            wrong: None,
+            failovers: self.failovers,
         }]
     }
 
     fn actions(&self, state: &State, acts: &mut Vec<Act>) {
-        let runs = !state.drained && (!state.paused || state.resume_due) && !state.held;
+        let books = &state.books;
+        let runs = !books.drained && (!books.paused || books.resume_due) && !books.held;
         let mut living = 0;
         for worker in 0..WORKERS {
             let one = &state.workers[worker];
@@ -316,7 +437,9 @@ impl Model for Gate {
                 continue;
             }
             living += 1;
-            if state.has_lease(worker) && !one.stopping {
+            let me = state.id(worker);
+            let is_gone = state.is_gone(worker);
+            if books.has_lease(me) && !one.stopping {
                 if runs && one.hand.is_empty() {
                     acts.push(Act::Claim(worker));
                     if state.cuts > 0 {
@@ -324,15 +447,14 @@ impl Model for Gate {
                     }
                 }
                 let orphans =
-                    state.jobs.iter().any(|job| matches!(job, Job::InFlight { owner: None, .. }));
-                let late = (0..WORKERS).any(|other| {
-                    other != worker && state.workers[other].late && !state.workers[other].gone
-                });
+                    books.jobs.iter().any(|job| matches!(job, Job::InFlight { owner: None, .. }));
+                let late =
+                    books.workers.iter().any(|other| other.id != me && other.lease != Lease::Runs);
                 if orphans || late {
                     acts.push(Act::Adopt(worker));
                 }
             }
-            if state.has_lease(worker) && !state.unknown(worker).is_empty() {
+            if books.has_lease(me) && !state.unknown(worker).is_empty() {
                 acts.push(Act::HandBackUnknown(worker));
             }
             for at in 0..one.hand.len() {
@@ -350,11 +472,16 @@ impl Model for Gate {
                     acts.push(Act::SettleUnheard(worker));
                 }
             }
-            if state.has_lease(worker) && state.expiries > 0 {
+            if books.has_lease(me) && state.expiries > 0 {
                 acts.push(Act::Expire(worker));
             }
-            if one.late && !one.gone {
+            if books.is_late(me) {
                 acts.push(Act::Heartbeat(worker));
+            }
+            // After a gap, all who live have time for a heartbeat.
+            let all_beat = !books.workers.iter().any(|one| one.lease == Lease::Interrupted);
+            if all_beat && books.worker(me).is_some_and(|worker| worker.had_gap) {
+                acts.push(Act::BeatsAgain(worker));
             }
             // Somebody must be there to take over: a cluster without workers does nothing, and that
             // is no fault.
@@ -367,54 +494,37 @@ impl Model for Gate {
                 }
             }
             if one.hand.is_empty() && one.batch.is_empty() {
-                if one.stopping && (one.gone || state.unknown(worker).is_empty()) {
+                if one.stopping && (is_gone || state.unknown(worker).is_empty()) {
                     acts.push(Act::Leave(worker));
-                } else if one.gone {
+                } else if is_gone {
                     acts.push(Act::BeginAnew(worker));
                 }
             }
         }
-        // The kernel's doing: a process that was killed stops to extend its lease.
-        for worker in 0..WORKERS {
-            let one = &state.workers[worker];
-            if one.dead && !one.late && !one.gone {
-                acts.push(Act::Expire(worker));
+        // The kernel's doing: a process that has ended stops to extend its lease.
+        for worker in &books.workers {
+            if worker.lease == Lease::Runs && !state.is_of_the_living(worker.id) {
+                acts.push(Act::Lapse(worker.id));
             }
         }
         assert!(living > 0);
-        if state.top_ups > 0 {
-            acts.push(Act::TopUp(false));
-            if state.locks > 0 {
-                acts.push(Act::TopUp(true));
-            }
-        }
-        if state.tail < JOBS {
-            acts.push(Act::Enqueue);
-        }
-        for hold in 0..2 {
-            if state.holds_left[hold] {
-                acts.push(Act::Hold(hold));
-            }
-            if state.holds[hold] {
-                acts.push(Act::Lift(hold));
-            }
-        }
+        misfortunes_and_people(state, acts);
     }
 
     fn next_state(&self, last: &State, act: Act) -> Option<State> {
         let mut next = last.clone();
         match act {
             Act::Claim(worker) => {
-                let held = next.claim(worker);
+                let held = next.books.claim(last.id(worker));
                 next.workers[worker].hand.extend(held);
             }
             Act::ClaimUnheard(worker) => {
                 next.cuts -= 1;
-                next.claim(worker);
+                next.books.claim(last.id(worker));
             }
             Act::HandBackUnknown(worker) => {
-                for (job, _) in next.unknown(worker) {
-                    if let Job::InFlight { owner, .. } = &mut next.jobs[job] {
+                for (job, _) in last.unknown(worker) {
+                    if let Job::InFlight { owner, .. } = &mut next.books.jobs[job] {
                         *owner = None;
                     }
                 }
@@ -427,29 +537,29 @@ impl Model for Gate {
             Act::Settle(worker, locked) => {
                 next.locks -= u8::from(locked);
                 // The lease is checked first; a late worker asks for it again before it gives up.
-                if next.workers[worker].late && !next.workers[worker].gone {
-                    next.workers[worker].late = false;
-                }
+                next.books.beat(last.id(worker));
                 // Whoever is gone is refused for that alone. Here it is not: the fence must hold by
                 // itself.
-                next.settle(worker, locked);
+                next.books.settle(last.id(worker), &last.workers[worker].batch, locked);
                 next.workers[worker].batch.clear();
-                if next.workers[worker].gone {
+                if last.is_gone(worker) {
                     next.workers[worker].hand.clear();
                 }
             }
             Act::SettleUnheard(worker) => {
                 next.cuts -= 1;
-                if next.has_lease(worker) {
-                    next.settle(worker, false);
+                let me = last.id(worker);
+                if last.books.has_lease(me) {
+                    next.books.settle(me, &last.workers[worker].batch, false);
                 }
             }
             Act::Expire(worker) => {
-                next.expiries = next.expiries.saturating_sub(u8::from(!next.workers[worker].dead));
-                next.workers[worker].late = true;
+                next.expiries -= 1;
+                next.books.run_out(last.id(worker));
             }
-            // Revives a lease that nobody took away.
-            Act::Heartbeat(worker) => next.workers[worker].late = false,
+            Act::Lapse(id) => next.books.run_out(id),
+            Act::Heartbeat(worker) => next.books.beat(last.id(worker)),
+            Act::BeatsAgain(worker) => next.books.beats_again(last.id(worker)),
             Act::Kill(worker) => {
                 next.kills -= 1;
                 next.workers[worker].dead = true;
@@ -457,49 +567,41 @@ impl Model for Gate {
                 next.workers[worker].batch.clear();
             }
             Act::Adopt(worker) => {
-                for other in (0..WORKERS).filter(|other| *other != worker) {
-                    if next.workers[other].late && !next.workers[other].gone {
-                        next.workers[other].gone = true;
-                        next.orphan(other, true);
-                    }
-                }
-                let me = next.id(worker);
-                for job in 0..JOBS {
-                    if let Job::InFlight { owner: None, attempt, crashes } = next.jobs[job] {
-                        if crashes >= CRASHES_MAX {
-                            next.close(job, attempt, false, false);
-                            next.quarantined[job] = true;
-                        } else {
-                            next.jobs[job] =
-                                Job::InFlight { owner: Some(me), attempt: attempt + 1, crashes };
-                            next.give(job, attempt + 1);
-                            next.workers[worker].hand.push((job, attempt + 1));
-                        }
-                    }
-                }
+                let adopted = next.books.adopt(last.id(worker));
+                next.workers[worker].hand.extend(adopted);
             }
             Act::BeginAnew(worker) => {
-                let one = &mut next.workers[worker];
-                (one.incarnation, one.gone, one.late) = (one.incarnation + 1, false, false);
+                next.workers[worker].incarnation += 1;
+                next.books.register(next.id(worker));
             }
             Act::Stop(worker) => next.workers[worker].stopping = true,
             Act::Leave(worker) => {
-                next.orphan(worker, false);
-                (next.workers[worker].left, next.workers[worker].gone) = (true, true);
+                next.books.end(last.id(worker), false);
+                next.workers[worker].left = true;
             }
             Act::TopUp(locked) => {
                 (next.top_ups, next.locks) = (next.top_ups - 1, next.locks - u8::from(locked));
-                (next.funded, next.available) = (next.funded + 1, next.available + 1);
-                next.resume(locked);
+                next.books.funded += 1;
+                next.books.available += 1;
+                next.books.resume(locked);
             }
-            Act::Enqueue => (next.tail, next.drained) = (next.tail + 1, false),
+            Act::Enqueue => {
+                next.books.tail += 1;
+                next.books.drained = false;
+            }
             Act::Hold(hold) => {
-                (next.holds[hold], next.holds_left[hold]) = (true, false);
-                next.held = true;
+                next.holds_left[hold] = false;
+                next.books.holds[hold] = true;
+                next.books.held = true;
             }
             Act::Lift(hold) => {
-                next.holds[hold] = false;
-                next.held = next.holds.contains(&true);
+                next.books.holds[hold] = false;
+                next.books.held = next.books.holds.contains(&true);
+            }
+            Act::StandbyLags => next.standby = Some(Box::new(last.books.clone())),
+            Act::Failover => {
+                next.failovers -= 1;
+                next.fail_over();
             }
         }
         (next != *last).then_some(next)
@@ -512,26 +614,53 @@ impl Model for Gate {
     }
 }
 
+/// What people do, and what happens to the database.
+fn misfortunes_and_people(state: &State, acts: &mut Vec<Act>) {
+    if state.top_ups > 0 {
+        acts.push(Act::TopUp(false));
+        if state.locks > 0 {
+            acts.push(Act::TopUp(true));
+        }
+    }
+    if state.books.tail < JOBS {
+        acts.push(Act::Enqueue);
+    }
+    for hold in 0..2 {
+        if state.holds_left[hold] {
+            acts.push(Act::Hold(hold));
+        }
+        if state.books.holds[hold] {
+            acts.push(Act::Lift(hold));
+        }
+    }
+    if state.failovers > 0 {
+        acts.push(Act::Failover);
+        if state.standby.is_none() {
+            acts.push(Act::StandbyLags);
+        }
+    }
+}
+
 /// What holds in every state, and at the end of every history.
 fn what_holds() -> Vec<Property<Gate>> {
     vec![
         Property::always(
             "nothing is claimed or given twice, nor claimed at zero credit",
-            |_, state: &State| state.wrong.is_none(),
+            |_, state: &State| state.books.wrong.is_none(),
         ),
         Property::always("a queue is held exactly while a hold stands", |_, state: &State| {
-            state.held == state.holds.contains(&true)
+            state.books.held == state.books.holds.contains(&true)
         }),
         Property::always(
             "a photo is completed once at most, a refund comes once at most, and never both",
             |_, state: &State| {
-                (0..JOBS).all(|job| state.completions[job] + state.refunds[job] <= 1)
+                (0..JOBS).all(|job| state.books.completions[job] + state.books.refunds[job] <= 1)
             },
         ),
         Property::always("never by a stale attempt", |_, state: &State| {
-            (0..JOBS).all(|job| match state.jobs[job] {
+            (0..JOBS).all(|job| match state.books.jobs[job] {
                 Job::Processed { attempt } | Job::Refunded { attempt } => {
-                    attempt == state.given[job]
+                    attempt == state.books.given[job]
                 }
                 Job::Waiting | Job::InFlight { .. } => true,
             })
@@ -540,13 +669,17 @@ fn what_holds() -> Vec<Property<Gate>> {
             "in flight is reserved, and owned by somebody the books know or waiting to be \
              adopted",
             |_, state: &State| {
-                let flying: Vec<_> =
-                    state.jobs.iter().filter(|job| matches!(job, Job::InFlight { .. })).collect();
-                flying.len() == usize::from(state.reserved)
+                let flying: Vec<_> = state
+                    .books
+                    .jobs
+                    .iter()
+                    .filter(|job| matches!(job, Job::InFlight { .. }))
+                    .collect();
+                flying.len() == usize::from(state.books.reserved)
                     && flying.iter().all(|job| match job {
-                        Job::InFlight { owner: Some(owner), .. } => (0..WORKERS).any(|worker| {
-                            state.id(worker) == *owner && !state.workers[worker].gone
-                        }),
+                        Job::InFlight { owner: Some(owner), .. } => {
+                            state.books.worker(*owner).is_some()
+                        }
                         Job::InFlight { owner: None, .. }
                         | Job::Waiting
                         | Job::Processed { .. }
@@ -557,27 +690,32 @@ fn what_holds() -> Vec<Property<Gate>> {
         Property::always(
             "what is before the head was claimed, what is behind it waits",
             |_, state: &State| {
-                (0..JOBS).all(|job| (state.jobs[job] == Job::Waiting) == (job >= state.head))
-                    && state.head <= state.tail
+                (0..JOBS)
+                    .all(|job| (state.books.jobs[job] == Job::Waiting) == (job >= state.books.head))
+                    && state.books.head <= state.books.tail
             },
         ),
         Property::always("funded = available + reserved + spent", |_, state: &State| {
-            state.funded == state.available + state.reserved + state.spent
+            state.books.funded == state.books.available + state.books.reserved + state.books.spent
         }),
         Property::always(
             "paused means no credit, or the next claim ends the pause",
-            |_, state: &State| !state.paused || state.available == 0 || state.resume_due,
+            |_, state: &State| {
+                !state.books.paused || state.books.available == 0 || state.books.resume_due
+            },
         ),
         Property::always("a queue that is marked as drained is empty", |_, state: &State| {
-            !state.drained || state.head == state.tail
+            !state.books.drained || state.books.head == state.books.tail
         }),
         Property::always(
             "what a living worker has in hand and still owns, the books say too",
             |_, state: &State| {
-                (0..WORKERS).all(|worker| {
-                    let one = &state.workers[worker];
-                    one.gone || one.hand.iter().all(|held| state.books(worker).contains(held))
-                })
+                let knows = |worker: usize| {
+                    let known = state.books.in_hand(state.id(worker));
+                    state.workers[worker].hand.iter().all(|held| known.contains(held))
+                };
+                // A failover may have lost the claim.
+                state.lost || (0..WORKERS).all(|worker| state.is_gone(worker) || knows(worker))
             },
         ),
         // Of states from which nothing more can happen: see the head of this file.
@@ -585,7 +723,8 @@ fn what_holds() -> Vec<Property<Gate>> {
             "in the end everything that is paid for is resolved",
             |model: &Gate, state: &State| {
                 !is_end(model, state)
-                    || (state.reserved == 0 && (state.available == 0 || state.head == JOBS))
+                    || (state.books.reserved == 0
+                        && (state.books.available == 0 || state.books.head == JOBS))
             },
         ),
         Property::always(
@@ -605,12 +744,12 @@ fn what_holds() -> Vec<Property<Gate>> {
 fn what_is_seen() -> Vec<Property<Gate>> {
     vec![
         Property::sometimes("a photo is quarantined", |_, state: &State| {
-            state.quarantined.contains(&true)
+            state.books.quarantined.contains(&true)
         }),
         Property::sometimes("a late worker settles what somebody else has", |_, state: &State| {
             (0..WORKERS).any(|worker| {
                 let one = &state.workers[worker];
-                let somebody_elses = |job: usize| match state.jobs[job] {
+                let somebody_elses = |job: usize| match state.books.jobs[job] {
                     Job::InFlight { owner: Some(owner), .. } => owner != state.id(worker),
                     Job::Waiting
                     | Job::InFlight { owner: None, .. }
@@ -622,16 +761,29 @@ fn what_is_seen() -> Vec<Property<Gate>> {
         }),
         Property::sometimes(
             "the queue is paused, and a top-up is still to come",
-            |_, state: &State| state.paused && state.top_ups > 0,
+            |_, state: &State| state.books.paused && state.top_ups > 0,
         ),
         Property::sometimes("credit came, and the queue was locked", |_, state: &State| {
-            state.resume_due
+            state.books.resume_due
         }),
         Property::sometimes("photos came to a queue that was drained", |_, state: &State| {
-            state.head > 0 && state.tail == JOBS && state.paused && state.head < state.tail
+            state.books.head > 0
+                && state.books.tail == JOBS
+                && state.books.paused
+                && state.books.head < state.books.tail
+        }),
+        Property::sometimes("a photo is worked on, and its claim is lost", |_, state: &State| {
+            state.lost
+                && (0..WORKERS).any(|worker| {
+                    let known = state.books.in_hand(state.id(worker));
+                    state.workers[worker].hand.iter().any(|held| !known.contains(held))
+                })
+        }),
+        Property::sometimes("a settlement is lost", |_, state: &State| {
+            state.lost && (0..WORKERS).any(|worker| !state.unknown(worker).is_empty())
         }),
         Property::sometimes("what a top-up paid for is processed", |_, state: &State| {
-            state.top_ups == 0 && state.spent == 2
+            state.top_ups == 0 && state.books.spent == 2
         }),
     ]
 }
@@ -680,10 +832,11 @@ fn no_history_of_the_protocol_loses_charges_twice_or_strands_a_photo() {
         locks: 0,
         late_photos: 0,
         holds: false,
+        failovers: 0,
     });
 
     // The same protocol has the same states: whoever changes one means to change the other.
-    assert_eq!(states, 361_622);
+    assert_eq!(states, 598_829);
     for must in [
         "a photo is quarantined",
         "a late worker settles what somebody else has",
@@ -705,9 +858,10 @@ fn a_lock_that_somebody_holds_while_credit_comes_strands_no_photo() {
         locks: 2,
         late_photos: 1,
         holds: false,
+        failovers: 0,
     });
 
-    assert_eq!(states, 60_886);
+    assert_eq!(states, 85_726);
     for must in [
         "credit came, and the queue was locked",
         "photos came to a queue that was drained",
@@ -728,6 +882,7 @@ fn holds_do_not_touch_each_other_nor_the_pause() {
         locks: 1,
         late_photos: 1,
         holds: true,
+        failovers: 0,
     });
 
     let expected = [
@@ -737,4 +892,29 @@ fn holds_do_not_touch_each_other_nor_the_pause() {
         "what a top-up paid for is processed",
     ];
     assert_eq!((states, seen), (8_361, expected.to_vec()));
+}
+
+#[test]
+fn a_failover_is_no_crash_and_what_it_loses_comes_back() {
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 1,
+        kills: 0,
+        cuts: 0,
+        failures: 1,
+        locks: 0,
+        late_photos: 0,
+        holds: false,
+        failovers: 1,
+    });
+
+    assert_eq!(states, 1_539_959);
+    for must in [
+        "a late worker settles what somebody else has",
+        "a photo is worked on, and its claim is lost",
+        "a settlement is lost",
+        "what a top-up paid for is processed",
+    ] {
+        assert!(seen.contains(&must), "{must}");
+    }
 }
