@@ -64,7 +64,10 @@ CREATE TABLE worker (
     lease_until    timestamptz NOT NULL,
     beats_since    timestamptz NOT NULL DEFAULT clock_timestamp(), -- its heartbeats have come without a gap since then
     gone_at        timestamptz,                      -- it left, or it was declared dead; final
-    draining_since timestamptz                       -- it was told to stop: it claims nothing more, and finishes
+    draining_since timestamptz,                      -- it was told to stop: it claims nothing more, and finishes
+    stopped_by     text,                             -- why it claims nothing for now: a stable code
+    stopped_since  timestamptz,
+    CHECK ((stopped_by IS NULL) = (stopped_since IS NULL))
 ) WITH (fillfactor = 10);
 CREATE INDEX worker_present ON worker (worker_id) WHERE gone_at IS NULL;
 

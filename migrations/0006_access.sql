@@ -44,6 +44,14 @@ CREATE TABLE session (
 );
 CREATE INDEX session_expiry ON session (expires_at);
 
+-- Tries to log in, by the hash of who is counted: a network, an account, or an account from a network. See may_log_in.
+CREATE TABLE login_try (
+    who   bytea PRIMARY KEY CHECK (octet_length(who) = 32),
+    tries numeric NOT NULL,
+    at    timestamptz NOT NULL
+);
+CREATE INDEX login_try_at ON login_try (at);
+
 -- The audit log: what people and programs changed. A row is written in the transaction of its change, and then stays.
 CREATE TABLE audit_log (
     entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -52,7 +52,8 @@ BEGIN
     END LOOP;
 
     -- Who may use the service concerns the application only: no worker, and nobody who looks at one organisation.
-    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'audit_log', 'clock_confirmation'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'login_try', 'audit_log',
+                                   'clock_confirmation'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;

@@ -2,7 +2,9 @@
 -- in; RUN is part of the photo keys; PAGE is the path; PAUSE is in milliseconds. Answers above 399 count as failed.
 local what, token, cookie = os.getenv("DO"), os.getenv("TOKEN"), os.getenv("COOKIE")
 local pause, call = tonumber(os.getenv("PAUSE") or "0"), 0
-local reads = { "/v1/events/1", "/v1/organisations/1/credits", "/v1/runs/1000001", "/v1/events/1/why" }
+local event = os.getenv("EVENT") or "1"
+local reads = { "/v1/events/" .. event, "/v1/organisations/" .. event .. "/credits", "/v1/events/" .. event .. "/why" }
+if event == "1" then reads[4] = "/v1/runs/1000001" end
 
 function request()
     call = call + 1

@@ -19,8 +19,12 @@ use crate::{
     ids::{EventId, OrganisationId},
 };
 
-pub use people::{Person, create_person, disable_person, find_person, people, set_password};
-pub use sessions::{SESSION, caller_with_session, form_key, log_in, log_out};
+pub use people::{
+    Hashed, Person, create_person, disable_person, find_person, people, set_password,
+};
+pub use sessions::{
+    SESSION, caller_with_session, form_key, has_logged_in, log_in, log_out, may_log_in,
+};
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 
 /// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators

@@ -38,6 +38,8 @@ pub struct Config {
     /// Time limit for one photo in seconds, as elapsed time and as CPU time. Then the sandbox child
     /// is ended.
     pub photo_seconds: u64,
+    /// Whether photos are only processed in a sandbox: with seccomp or Landlock of the kernel.
+    pub sandbox_required: bool,
     /// Length of a worker's lease in seconds. A worker that is silent for longer is declared dead,
     /// and others adopt its photos.
     pub lease_seconds: u64,
@@ -61,6 +63,17 @@ pub struct Config {
     /// True if a proxy in front speaks HTTPS and puts the client's address last in
     /// `X-Forwarded-For`.
     pub behind_https: bool,
+    /// Seconds after which a connection to the service is ended on which no whole request has come.
+    /// A proxy in front must end its idle connections earlier.
+    pub idle_seconds: u64,
+    /// Requests a second that the service answers to one organisation; twice as many after a rest.
+    /// Each of its people and tokens has half of it.
+    pub requests_per_second: u32,
+    /// Requests of one organisation that are answered at the same time. Each of its people and
+    /// tokens has half of it. Others wait for a moment, and are then refused.
+    pub requests_at_once: usize,
+    /// Requests a second that the service answers to one address, whoever sends them.
+    pub requests_per_second_of_address: u32,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
@@ -103,6 +116,7 @@ impl Default for Config {
             ahead: 0,
             photo_memory_megabytes: 1536,
             photo_seconds: 60,
+            sandbox_required: true,
             lease_seconds: 5,
             poll_milliseconds: 500,
             drain_seconds: 25,
@@ -113,6 +127,10 @@ impl Default for Config {
             reconcile_full_hours: 24,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             behind_https: false,
+            idle_seconds: 75,
+            requests_per_second: 200,
+            requests_at_once: 8,
+            requests_per_second_of_address: 400,
             metrics_listen: None,
             otlp_endpoint: None,
             log: "info".into(),
@@ -227,6 +245,15 @@ impl Config {
             ("drain_seconds", self.drain_seconds, 0, 3600),
             ("reconcile_seconds", self.reconcile_seconds, 0, 86_400),
             ("reconcile_full_hours", self.reconcile_full_hours, 0, 8760),
+            ("idle_seconds", self.idle_seconds, 1, 3600),
+            ("requests_per_second", u64::from(self.requests_per_second), 1, 100_000),
+            ("requests_at_once", self.requests_at_once as u64, 1, 512),
+            (
+                "requests_per_second_of_address",
+                u64::from(self.requests_per_second_of_address),
+                1,
+                1_000_000,
+            ),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];

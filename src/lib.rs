@@ -27,6 +27,7 @@ pub mod telemetry; // logs, metrics, traces
 #[cfg(feature = "serve")]
 pub mod rig; // private servers for the demo, tests and benchmarks; the drill
 
+mod bounded; // lists and maps that are bounded while they are read
 pub mod config;
 pub mod cursor;
 pub mod database;

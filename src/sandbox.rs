@@ -1,10 +1,10 @@
 //! Photos are decoded and looked at in sandbox children: child processes that are kept running and
 //! have their models loaded.
 //!
-//! A hostile photo can only attack the child that decodes it. A child has its photo and its models,
-//! limited memory and limited time. It has no files and no network if the kernel has Landlock or
-//! seccomp. If the kernel has neither, the child runs all the same, and the worker logs a warning.
-//! If a child crashes, hangs or is killed, its photo loses one attempt, and the child is replaced.
+//! A hostile photo can only attack the child that decodes it. A child has its photo, its models and
+//! its pipes, limited memory and limited time. It has no files and no network, by Landlock or
+//! seccomp of the kernel. If the kernel has neither, no child starts, unless the setting
+//! `sandbox_required` says that it may. If a child crashes, hangs or is killed, its photo loses one attempt, and the child is replaced.
 
 pub mod child;
 mod lockdown;
@@ -21,7 +21,8 @@ use std::{
 };
 
 use tokio::{
-    process::{Child, ChildStdin, ChildStdout, Command},
+    io::AsyncReadExt,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
@@ -48,6 +49,8 @@ pub struct Limits {
     pub memory_megabytes: u64,
     /// Time for one photo, in seconds. After it, the child is killed.
     pub seconds: u64,
+    /// Whether a child must not work if the kernel has no sandbox.
+    pub sandbox_required: bool,
 }
 
 /// The sandbox children of a worker: one for each slot.
@@ -114,6 +117,7 @@ impl Pool {
             limits: Limits {
                 memory_megabytes: config.photo_memory_megabytes,
                 seconds: config.photo_seconds,
+                sandbox_required: config.sandbox_required,
             },
             slots: Arc::new(Semaphore::new(config.slots())),
             turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
@@ -194,6 +198,20 @@ impl Pool {
         Ok(answer.with(body, room))
     }
 
+    /// Makes sure that there is an idle child, when a slot is free.
+    ///
+    /// # Errors
+    /// When a child does not start.
+    pub(crate) async fn is_ready(&self) -> Result<(), PoolError> {
+        let _slot = self.slot().await;
+        let child = match self.warm() {
+            Some(child) => child,
+            None => self.start().await?,
+        };
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        Ok(())
+    }
+
     /// Takes an idle child, and skips any that died while idle. The kernel may kill an idle child
     /// when memory is short; the next photo must not be blamed for that.
     fn warm(&self) -> Option<Warm> {
@@ -213,15 +231,22 @@ impl Pool {
             .arg(&self.models)
             .arg(self.limits.memory_megabytes.to_string())
             .arg(self.limits.seconds.to_string())
+            .arg(if self.limits.sandbox_required { child::REQUIRED } else { child::OPTIONAL })
             // The environment has secrets, which the child must not have in its memory. The child
             // has its own process group, because only the worker may react to Ctrl-C.
             .env_clear()
+            // ONNX Runtime would keep a database in the home directory.
+            .env("ORT_DISABLE_TELEMETRY", "1")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(start)?;
+        if let Some(stderr) = process.stderr.take() {
+            tokio::spawn(log(stderr));
+        }
         let (Some(input), Some(mut output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(start(io::Error::other("it has no pipes")));
         };
@@ -234,5 +259,21 @@ impl Pool {
             Ok((Hello::GaveUp(why), _)) => Err(PoolError::GaveUp(why)),
             Err(error) => Err(start(error)),
         }
+    }
+}
+
+/// Most messages of one child that are logged.
+const LOGGED_MAX: usize = 100;
+
+/// Logs what a child writes to its standard error. A hostile photo may have taken over the child:
+/// what it writes is no line of its own in the log, and soon it is only read.
+async fn log(mut stderr: ChildStderr) {
+    let (mut some, mut logged) = ([0; 1024], 0);
+    while let Ok(bytes @ 1..) = stderr.read(&mut some).await {
+        if logged < LOGGED_MAX {
+            let said = String::from_utf8_lossy(&some[..bytes]);
+            tracing::warn!(said = ?said.trim_end(), "a sandbox child wrote to its standard error");
+        }
+        logged += 1;
     }
 }

@@ -3,15 +3,16 @@
 
 mod api;
 mod authentication;
+mod client_address;
 mod fallback;
 mod health;
 mod input;
 mod live;
-mod login_attempts;
 mod middleware;
 mod pages;
 mod problem;
 mod reads;
+mod shares;
 
 use std::{
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use std::{
 };
 
 use axum::Router;
+use hyper_util::rt::TokioTimer;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +49,7 @@ pub(crate) struct Inner {
     eyes: tokio::sync::OnceCell<Pool>,
     program: PathBuf,
     config: Config,
-    login_attempts: login_attempts::LoginAttempts,
+    shares: shares::Shares,
     streams: live::Streams,
     draining: CancellationToken,
 }
@@ -97,7 +99,7 @@ impl Service {
             eyes: tokio::sync::OnceCell::new(),
             program: program.to_owned(),
             config: config.clone(),
-            login_attempts: login_attempts::LoginAttempts::default(),
+            shares: shares::Shares::new(config),
             streams: live::Streams::default(),
             draining,
         })))
@@ -152,9 +154,18 @@ pub async fn run(
         }
     };
     let app = router(service).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let served = axum::serve(listener, app).with_graceful_shutdown(closing);
+    let handle = axum_server::Handle::new();
+    let mut server = axum_server::from_tcp(listener.into_std()?)?.handle(handle.clone());
+    let idle = Duration::from_secs(config.idle_seconds);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    let closing = async move {
+        closing.await;
+        handle.graceful_shutdown(None);
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        ended = served.into_future() => ended?,
+        ended = server.serve(app) => ended?,
+        () = closing => {}
         () = forced => tracing::warn!("some requests did not finish within drain_seconds"),
     }
     Ok(())

@@ -8,6 +8,7 @@ mod handler;
 pub mod heartbeat;
 #[cfg(feature = "vision")]
 pub mod looker;
+mod outage;
 pub mod reconciler;
 pub mod rehearsal;
 pub mod roster;
@@ -40,6 +41,7 @@ use crate::{
     queue::claim::{self, GateError, Incarnation},
 };
 use claimer::Claimer;
+use outage::Outage;
 use settle::{Settler, Settling};
 use work::{Observer, Observers, Work};
 
@@ -149,6 +151,7 @@ impl<W: Work> Worker<W> {
                 alone: Arc::new(Semaphore::new(1)),
                 in_hand: Mutex::default(),
                 settle_trouble: Arc::default(),
+                outage: Arc::default(),
                 lease: self.config.lease(),
                 poll: Duration::from_millis(self.config.poll_milliseconds),
                 async_commit: self.config.claim_async_commit,
@@ -185,6 +188,7 @@ struct Shift {
     alone: Arc<Semaphore>,
     in_hand: Mutex<HashSet<(i64, i32)>>,
     settle_trouble: Arc<AtomicBool>,
+    outage: Arc<Outage>,
     lease: Duration,
     poll: Duration,
     async_commit: bool,
@@ -211,13 +215,14 @@ impl Shift {
         let (pool, me, drain) = (&self.pool, self.me, &self.stop.drain);
         tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
+        tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));
         let (claimed, stream) = mpsc::channel(self.room.available_permits());
         tasks.spawn(self.clone().end_with(Claimer::new(self.clone(), claimed).run()));
         tasks.close();
         // The lease must last until everything is settled, so the heartbeat ends after the tasks.
-        let pulse = heartbeat::keep_alive(pool.clone(), me, self.lease, pulse_stop.clone());
+        let pulse = heartbeat::keep_alive(self.clone(), pulse_stop.clone());
         let pulse = tokio::spawn(self.clone().end_with(pulse));
 
         let hand = {
@@ -309,6 +314,7 @@ mod tests {
             alone: Arc::new(Semaphore::new(1)),
             in_hand: Mutex::default(),
             settle_trouble: Arc::default(),
+            outage: Arc::default(),
             lease: Duration::from_secs(1),
             poll: Duration::from_secs(1),
             async_commit: false,

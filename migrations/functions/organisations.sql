@@ -31,13 +31,24 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_price TO photogate_app;
 
--- Sets where the organisation's photos are in the store. Empty: anywhere.
+-- Sets where the organisation's photos are in the store. Empty: anywhere. No other organisation's are in it, above it
+-- or below it: each would see the photos of the other.
 CREATE FUNCTION set_photos_under(p_organisation bigint, p_prefix text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_other organisation;
 BEGIN
     -- Without the slash, "club" would also be a prefix of "club-b".
     IF p_prefix <> '' AND right(p_prefix, 1) <> '/' THEN
         RAISE EXCEPTION 'a part of the store ends with a slash: write "%/"', p_prefix USING ERRCODE = 'PG006';
+    END IF;
+    -- Two organisations at the same time must not miss each other.
+    LOCK TABLE organisation IN SHARE ROW EXCLUSIVE MODE;
+    SELECT * INTO v_other FROM organisation
+    WHERE organisation_id <> p_organisation AND p_prefix <> '' AND photos_under <> ''
+        AND (starts_with(p_prefix, photos_under) OR starts_with(photos_under, p_prefix)) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the photos of organisation % are under "%": choose another part of the store',
+            v_other.organisation_id, v_other.photos_under USING ERRCODE = 'PG006';
     END IF;
     UPDATE organisation SET photos_under = p_prefix WHERE organisation_id = p_organisation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;

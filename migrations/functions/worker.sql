@@ -84,6 +84,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION drain_worker TO photogate_worker;
 
+-- A worker says why it claims nothing for now: something that all photos need is away. NULL: it claims.
+CREATE FUNCTION tell_stopped(p_key uuid, p_reason text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE worker SET
+        stopped_by = left(p_reason, 100),
+        stopped_since = CASE WHEN p_reason IS NOT NULL THEN coalesce(stopped_since, clock_timestamp()) END
+    WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
+$$;
+GRANT EXECUTE ON FUNCTION tell_stopped TO photogate_worker;
+
 -- Hands back jobs that the database lists for this worker and that the worker does not know. An answer of claim or
 -- adopt was lost on its way, after the commit. Returns how many jobs these were.
 CREATE FUNCTION hand_back_unknown(p_key uuid, p_known bigint[]) RETURNS integer

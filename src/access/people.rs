@@ -94,17 +94,16 @@ pub async fn disable_person(
 /// Changes a person's password and ends their sessions. `tx` must be a transaction.
 ///
 /// # Errors
-/// [`AccessError::Password`], or trouble with the database.
+/// When the database has trouble.
 pub async fn set_password(
     tx: &mut PgConnection,
     person: PersonId,
-    password: &str,
-) -> Result<(), AccessError> {
-    let hashed = checked_and_hashed(password).await?;
-    sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, hashed)
+    password: &Hashed,
+) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, password.0)
         .execute(&mut *tx)
         .await?;
-    Ok(end_sessions(tx, person).await?)
+    end_sessions(tx, person).await
 }
 
 /// Ends all sessions of a person, so that they must log in again.
@@ -119,7 +118,7 @@ async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<(
 pub async fn create_person(
     db: &mut PgConnection,
     email: &str,
-    password: &str,
+    password: &Hashed,
     role: Role,
     organisation: Option<OrganisationId>,
 ) -> Result<(), AccessError> {
@@ -130,12 +129,11 @@ pub async fn create_person(
     if !is_address || email.len() > 200 {
         return Err(AccessError::Address(email));
     }
-    let hashed = checked_and_hashed(password).await?;
     let made = sqlx::query!(
         "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (email) DO NOTHING",
         email,
-        hashed,
+        password.0,
         role as Role,
         organisation.map(|organisation| organisation.0)
     )
@@ -149,16 +147,26 @@ pub async fn create_person(
 /// The others wait.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
-/// Checks a password's length and hashes it with Argon2id and the library's defaults (19 MiB, two
-/// passes). It runs on a blocking thread, so that other requests are not delayed.
-async fn checked_and_hashed(password: &str) -> Result<String, AccessError> {
-    if !(12..=200).contains(&password.chars().count()) {
-        return Err(AccessError::Password);
+/// The hash of a password. It is computed before a transaction begins: it takes long, and other
+/// passwords may come first.
+#[derive(Debug)]
+pub struct Hashed(String);
+
+impl Hashed {
+    /// Checks a password's length and hashes it with Argon2id and the library's defaults (19 MiB,
+    /// two passes). It runs on a blocking thread, so that other requests are not delayed.
+    ///
+    /// # Errors
+    /// [`AccessError::Password`].
+    pub async fn new(password: &str) -> Result<Self, AccessError> {
+        if !(12..=200).contains(&password.chars().count()) {
+            return Err(AccessError::Password);
+        }
+        let password = password.to_owned();
+        let _one = AT_ONCE.acquire().await;
+        let hashed = tokio::task::spawn_blocking(move || hashed(&password)).await;
+        Ok(Self(hashed.unwrap_or_else(|_| "!".into())))
     }
-    let password = password.to_owned();
-    let _one = AT_ONCE.acquire().await;
-    let hashed = tokio::task::spawn_blocking(move || hashed(&password)).await;
-    Ok(hashed.unwrap_or_else(|_| "!".into()))
 }
 
 /// Hashes a password. This cannot fail for a password of bounded length and a salt of the library.

@@ -14,6 +14,25 @@ use crate::ids::OrganisationId;
 /// The time after which a session ends.
 pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// Counts a try to log in from a network, before it is made. False: there were too many. `account`
+/// is the e-mail address, or empty for a token.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn may_log_in(pool: &PgPool, network: &str, account: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT may_log_in($1, $2) AS "may!""#, network, account)
+        .fetch_one(pool)
+        .await
+}
+
+/// Resets the count of the account from this network, after a successful login.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn has_logged_in(pool: &PgPool, network: &str, account: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT has_logged_in($1, $2)", network, account).execute(pool).await.map(|_| ())
+}
+
 /// Logs in with an e-mail address and a password, or with an empty address and a token in place of
 /// the password. Returns the secret of the new session, or `None` if the login is refused.
 ///

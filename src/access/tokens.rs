@@ -84,8 +84,8 @@ pub async fn tokens(
     .await
 }
 
-/// Revokes a token and ends every session that was begun with it. Returns the token's organisation,
-/// or `None` if `organisation` has no such token.
+/// Revokes a token and ends every session that was begun with it. Returns the token's role and
+/// organisation, or `None` if `organisation` has no such token. `tx` must be a transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -93,11 +93,11 @@ pub async fn revoke_token(
     tx: &mut PgConnection,
     token: TokenId,
     organisation: Option<OrganisationId>,
-) -> sqlx::Result<Option<Option<OrganisationId>>> {
+) -> sqlx::Result<Option<(Role, Option<OrganisationId>)>> {
     let found = sqlx::query!(
         r#"UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp())
            WHERE token_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2)
-           RETURNING organisation_id AS "organisation: OrganisationId""#,
+           RETURNING role AS "role: Role", organisation_id AS "organisation: OrganisationId""#,
         token.0,
         organisation.map(|organisation| organisation.0)
     )
@@ -106,7 +106,7 @@ pub async fn revoke_token(
     sqlx::query!("DELETE FROM session WHERE token_id = $1 AND $2", token.0, found.is_some())
         .execute(tx)
         .await?;
-    Ok(found.map(|row| row.organisation))
+    Ok(found.map(|row| (row.role, row.organisation)))
 }
 
 /// Returns the caller of a token. `None`: there is no such token, or it was revoked.

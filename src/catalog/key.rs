@@ -9,6 +9,9 @@ pub const DERIVED: &str = ".photogate/";
 /// Longest key, in bytes. This is the limit of S3.
 const KEY_MAX: usize = 1024;
 
+/// Longest name between two slashes, in bytes. This is the limit of file systems.
+const NAME_MAX: usize = 255;
+
 /// The key of a file in the store. It is checked, and cannot lead out of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key(String);
@@ -22,6 +25,9 @@ pub enum KeyError {
     /// The key has more than 1024 bytes.
     #[error("the key has more than {KEY_MAX} bytes")]
     TooLong,
+    /// A name between two slashes has more than 255 bytes.
+    #[error("the key has a name with more than {NAME_MAX} bytes")]
+    NameTooLong,
     /// The key begins with [`DERIVED`], which is reserved for files that photogate writes.
     #[error("the key begins with \"{DERIVED}\", which is reserved for photogate's own files")]
     Reserved,
@@ -49,6 +55,9 @@ impl Key {
         if !key.split('/').all(is_plain) || key.chars().any(char::is_control) {
             return Err(KeyError::NotPlain(key.to_owned()));
         }
+        if key.split('/').any(|name| name.len() > NAME_MAX) {
+            return Err(KeyError::NameTooLong);
+        }
         Ok(Self(key.to_owned()))
     }
 
@@ -65,6 +74,11 @@ impl Key {
     /// Key of the upright copy of a photo.
     pub(crate) fn upright(photo: PhotoId, extension: &str) -> Self {
         Self::derived(&format!("upright/{photo}.{extension}"))
+    }
+
+    /// Key of the file that tells whether the store works.
+    pub(crate) fn probe() -> Self {
+        Self::derived("probe")
     }
 
     /// Makes a key below [`DERIVED`]. The caller must not put text from outside into `path`,
@@ -94,6 +108,8 @@ mod tests {
         assert_eq!(Key::parse(""), Err(KeyError::Empty));
         assert_eq!(Key::parse(".photogate/upright/x.jpg"), Err(KeyError::Reserved));
         assert_eq!(Key::parse(&"a".repeat(1025)), Err(KeyError::TooLong));
+        assert_eq!(Key::parse(&format!("2026/{}", "a".repeat(256))), Err(KeyError::NameTooLong));
+        assert!(Key::parse(&format!("2026/{}", "a".repeat(255))).is_ok());
         assert!(Key::parse("2026/Köln Marathon/IMG_0001.JPG").is_ok());
     }
 

@@ -1,6 +1,6 @@
 //! The store of the photos: a directory or an S3 bucket.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -8,7 +8,10 @@ use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use url::Url;
 
 use super::key::Key;
@@ -46,6 +49,42 @@ pub enum StoreError {
     Trouble(#[from] object_store::Error),
 }
 
+impl StoreError {
+    /// Whether the error is of a kind that comes again for this file, if the store works at all:
+    /// the file may not be read, or has an impossible name.
+    pub fn is_lasting(&self) -> bool {
+        let Self::Trouble(error) = self else { return true };
+        let says_so = matches!(
+            error,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::InvalidPath { .. }
+                | object_store::Error::NotSupported { .. }
+        );
+        says_so || io_error(error).is_some_and(|kind| LASTING.contains(&kind))
+    }
+}
+
+/// The kinds of errors of a file system that come again for the same file.
+const LASTING: [io::ErrorKind; 5] = [
+    io::ErrorKind::InvalidFilename,
+    io::ErrorKind::InvalidInput,
+    io::ErrorKind::IsADirectory,
+    io::ErrorKind::NotADirectory,
+    io::ErrorKind::PermissionDenied,
+];
+
+/// The error of the file system behind an error of the store, if there is one.
+fn io_error(error: &object_store::Error) -> Option<io::ErrorKind> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .find_map(|error| error.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
+}
+
+/// For how long an answer to [`PhotoStore::probe`] counts. Many photos may fail at the same time.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// Memory for fetched photos, in MiB. When it is in use, [`PhotoStore::get`] waits. Many large
 /// photos at once must not exhaust the memory.
 const IN_MEMORY_MIB: u32 = 512;
@@ -65,6 +104,9 @@ impl std::ops::Deref for Fetched {
     }
 }
 
+/// When the store was asked whether it works, and what it did not do.
+type Probed = (Instant, Option<String>);
+
 /// A client of the store. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PhotoStore {
@@ -72,6 +114,8 @@ pub struct PhotoStore {
     in_memory: Arc<Semaphore>,
     /// The directory of the store, if it is one. Symbolic links are followed only within it.
     root: Option<PathBuf>,
+    /// The last probe.
+    probed: Arc<Mutex<Option<Probed>>>,
 }
 
 impl PhotoStore {
@@ -92,7 +136,7 @@ impl PhotoStore {
                 let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
                 let store = LocalFileSystem::new_with_prefix(&root)
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self { store: Arc::new(store), in_memory: in_memory(), root: Some(root) })
+                Ok(Self::new(store, Some(root)))
             }
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_url(url);
@@ -120,14 +164,44 @@ impl PhotoStore {
                     .map_err(|error| address(error.to_string()))?;
                 let prefix = Path::from_url_path(parsed.path())
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self {
-                    store: Arc::new(PrefixStore::new(store, prefix)),
-                    in_memory: in_memory(),
-                    root: None,
-                })
+                Ok(Self::new(PrefixStore::new(store, prefix), None))
             }
             other => Err(address(format!("{other} is not supported"))),
         }
+    }
+
+    fn new(store: impl ObjectStore, root: Option<PathBuf>) -> Self {
+        Self {
+            store: Arc::new(store),
+            in_memory: Arc::new(Semaphore::new(IN_MEMORY_MIB as usize)),
+            root,
+            probed: Arc::default(),
+        }
+    }
+
+    /// Asks whether the store works: whether it takes a small file and gives it back. The file is
+    /// photogate's own, so no photo can make it fail. `Err` says what the store did not do.
+    ///
+    /// An answer counts for a second.
+    ///
+    /// # Errors
+    /// When the store does not work.
+    pub async fn probe(&self) -> Result<(), String> {
+        let mut probed = self.probed.lock().await;
+        let known = probed.take().filter(|(at, _)| at.elapsed() < PROBE_EVERY);
+        let (at, trouble) = match known {
+            Some(known) => known,
+            None => (Instant::now(), self.probe_now().await.err().map(|error| error.to_string())),
+        };
+        *probed = Some((at, trouble.clone()));
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn probe_now(&self) -> Result<(), StoreError> {
+        let key = Key::probe();
+        self.put(&key, b"photogate".to_vec()).await?;
+        self.get(&key, 1 << 10).await?;
+        Ok(())
     }
 
     /// Fetches a photo of at most `bytes_max` bytes. Waits while other fetched photos take 512 MiB
@@ -205,8 +279,4 @@ fn is_photo(key: &str) -> bool {
     extension.is_some_and(|extension| {
         ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff"].contains(&extension.as_str())
     })
-}
-
-fn in_memory() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(IN_MEMORY_MIB as usize))
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{CommandError, Commands};
 use crate::{
-    access::{self, Caller, Denied, Person, Role, Secret, audit_log},
+    access::{self, Caller, Denied, Hashed, Person, Role, Secret, audit_log},
     ids::{OrganisationId, PersonId, TokenId},
 };
 
@@ -82,7 +82,10 @@ fn may_admit(
     }
     let theirs = [Role::Pipeline, Role::Organiser, Role::Finance];
     if caller.role != Role::Staff && !theirs.contains(&role) {
-        return Err(Denied::Forbidden("only staff can admit staff and operators".into()).into());
+        return Err(Denied::Forbidden(
+            "only staff can admit and revoke staff and operators".into(),
+        )
+        .into());
     }
     Ok(organisation.or(caller.organisation))
 }
@@ -115,9 +118,10 @@ impl Commands {
     pub async fn revoke_token(&self, caller: &Caller, token: TokenId) -> Result<(), CommandError> {
         caller.must_be(MAY_ADMIT)?;
         let mut tx = self.database.begin().await?;
-        let organisation = access::revoke_token(&mut tx, token, caller.organisation)
+        let (role, organisation) = access::revoke_token(&mut tx, token, caller.organisation)
             .await?
             .ok_or_else(|| CommandError::NotFound(format!("token {token}")))?;
+        may_admit(caller, role, organisation)?;
         let subject = format!("token {token}");
         audit_log::record(&mut tx, caller, organisation, "token.revoke", &subject, json!({}))
             .await?;
@@ -139,9 +143,10 @@ impl Commands {
             let detail = "the role pipeline is only for programs: create a token instead";
             return Err(CommandError::invalid("/role", detail));
         }
+        let password = Hashed::new(&new.password).await?;
         let mut tx = self.database.begin().await?;
         let email = new.email.trim().to_lowercase();
-        access::create_person(&mut tx, &email, &new.password, new.role, organisation).await?;
+        access::create_person(&mut tx, &email, &password, new.role, organisation).await?;
         let detail = json!({ "role": new.role });
         audit_log::record(&mut tx, caller, organisation, "person.create", &email, detail).await?;
         tx.commit().await?;
@@ -160,6 +165,11 @@ impl Commands {
     ) -> Result<Person, CommandError> {
         caller.must_be(MAY_ADMIT)?;
         let missing = || CommandError::NotFound(format!("person {id}"));
+        // Others are refused below.
+        let password = match &change.password {
+            Some(password) if caller.role == Role::Staff => Some(Hashed::new(password).await?),
+            _ => None,
+        };
         let mut tx = self.database.begin().await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
         if caller.organisation.is_some_and(|own| person.organisation != Some(own)) {
@@ -173,7 +183,7 @@ impl Commands {
             let detail = "only staff can set the password of another person, or enable a person";
             return Err(Denied::Forbidden(detail.into()).into());
         }
-        if let Some(password) = &change.password {
+        if let Some(password) = &password {
             access::set_password(&mut tx, id, password).await?;
         }
         if let Some(disabled) = change.disabled {

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands, retry::MAY_RETRY};
 use crate::{
     access::{Caller, audit_log},
+    bounded,
     ids::{EventId, Operation, PhotoId},
-    queue::skips,
+    queue::{enqueue::PHOTOS_MAX, skips},
 };
 
 /// Chosen photos in a queue of an event.
@@ -25,6 +26,7 @@ pub struct ChosenPhotos {
     /// The operation whose queue the photos are in.
     pub operation: Operation,
     /// The IDs of the photos: at most 10,000.
+    #[serde(deserialize_with = "bounded::list::<PHOTOS_MAX, _, _>")]
     pub photos: Vec<PhotoId>,
 }
 

@@ -288,6 +288,19 @@ pub async fn drain(db: &mut PgConnection, me: Incarnation) -> sqlx::Result<()> {
     sqlx::query!("SELECT drain_worker($1)", me.key()).execute(db).await.map(|_| ())
 }
 
+/// Records why a worker claims nothing for now, or that it claims again (`None`). This is for the
+/// people who ask why nothing goes on.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn tell_stopped(
+    db: &mut PgConnection,
+    me: Incarnation,
+    reason: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT tell_stopped($1, $2)", me.key(), reason).execute(db).await.map(|_| ())
+}
+
 /// Ends a worker incarnation, and hands back all photos that it still has.
 ///
 /// # Errors

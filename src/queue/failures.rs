@@ -38,6 +38,9 @@ pub fn meaning(reason: &str) -> &'static str {
         "vision_failed" => "The models failed on this photo: retry it once.",
         "photo_missing" => "The photo is not in the store: upload it, then retry.",
         "store_unavailable" => "The store did not answer for a long time: retry when it works.",
+        "store_refused" => {
+            "The store works, but not for this photo's file: see the detail, mend it, then retry."
+        }
         "sandbox_unavailable" => {
             "No process could be started to look at photos: retry when workers are well."
         }

@@ -4,6 +4,7 @@
 mod answer;
 mod of_photo;
 mod of_queues;
+mod of_workers;
 
 pub use answer::{Cause, Why};
 pub use of_photo::photo;

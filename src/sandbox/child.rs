@@ -13,7 +13,8 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
 
 use super::{
-    lockdown,
+    lockdown::{self, Sandbox},
+    models,
     protocol::{Answer, Extension, Hello, Seen, Thumbnail, Turned, Wants, blocking},
 };
 use crate::ids::Operation;
@@ -21,17 +22,27 @@ use crate::ids::Operation;
 /// Argument that makes this program a sandbox child. It is not for people.
 pub const COMMAND: &str = "--look";
 
+/// Last argument of a child that must not work without a sandbox.
+pub(super) const REQUIRED: &str = "sandbox-required";
+/// Last argument of a child that may.
+pub(super) const OPTIONAL: &str = "sandbox-optional";
+
 /// Runs as a sandbox child if these are the arguments of one: directory of the models, memory in
-/// MiB, seconds for a photo. Returns `None` for other arguments.
+/// MiB, seconds for a photo, and whether a sandbox is required. Returns `None` for other arguments.
 pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
-    let [_, command, models, memory, seconds] = arguments else { return None };
+    let [_, command, models, memory, seconds, need] = arguments else { return None };
     if command != COMMAND {
         return None;
     }
     let memory = memory.to_str()?.parse().ok()?;
     let seconds = seconds.to_str()?.parse().ok()?;
+    let is_required = need != OPTIONAL;
     let mut output = io::stdout().lock();
-    Some(match work(Path::new(models), memory, seconds, &mut io::stdin().lock(), &mut output) {
+    let ready = begin(Path::new(models), memory, is_required);
+    let ended = ready.and_then(|(eyes, sandbox)| {
+        work(eyes, sandbox, seconds, &mut io::stdin().lock(), &mut output)
+    });
+    Some(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = blocking::send(&mut output, &Hello::GaveUp(error), &[]);
@@ -40,21 +51,40 @@ pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     })
 }
 
-/// Answers photos until the worker closes the pipe.
-fn work(
+/// Loads the models and enters the sandbox.
+fn begin(
     models: &Path,
     memory_megabytes: u64,
+    is_required: bool,
+) -> Result<(Eyes, Sandbox), String> {
+    let cannot = |error: io::Error| format!("the sandbox cannot be entered: {error}");
+    lockdown::close_descriptors().map_err(cannot)?;
+    models::must_be_pinned(models)?;
+    let mut eyes = Eyes::open(models).map_err(|error| error.to_string())?;
+    eyes.warm_up().map_err(|error| error.to_string())?;
+    // Also what the libraries have opened.
+    lockdown::close_descriptors().map_err(cannot)?;
+    lockdown::leave_root().map_err(|error| cannot(error.into()))?;
+    // The kernel kills this child when its worker dies. Another worker then adopts the photo.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| cannot(error.into()))?;
+    let sandbox = lockdown::enter(memory_megabytes).map_err(|error| cannot(error.into()))?;
+    if is_required && let Some(why) = sandbox.is_missing() {
+        return Err(format!(
+            "{why}: run photogate on a kernel that has one of them, or set sandbox_required = false"
+        ));
+    }
+    Ok((eyes, sandbox))
+}
+
+/// Answers photos until the worker closes the pipe.
+fn work(
+    mut eyes: Eyes,
+    sandbox: Sandbox,
     seconds: u64,
     input: &mut impl Read,
     output: &mut impl Write,
 ) -> Result<(), String> {
-    // The kernel kills this child when its worker dies. Another worker then adopts the photo.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
-        .map_err(|error| error.to_string())?;
-    let mut eyes = Eyes::open(models).map_err(|error| error.to_string())?;
-    eyes.warm_up().map_err(|error| error.to_string())?;
-    let sandbox = lockdown::enter(memory_megabytes)
-        .map_err(|error| format!("the sandbox cannot be entered: {error}"))?;
     let gone = |_: io::Error| "the worker is gone".to_owned();
     blocking::send(output, &Hello::Ready(sandbox), &[]).map_err(gone)?;
     loop {
@@ -64,7 +94,7 @@ fn work(
         let mut answer = match answer {
             Ok(Ok(seen)) => Answer::Seen(seen),
             Ok(Err(error)) => Answer::Refused(error),
-            Err(panic) => Answer::Panicked(crate::telemetry::panics::message(&*panic).to_owned()),
+            Err(panic) => Answer::panicked(crate::telemetry::panics::message(&*panic)),
         };
         let body = answer.body();
         blocking::send(output, &answer, &body).map_err(gone)?;

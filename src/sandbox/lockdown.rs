@@ -1,11 +1,14 @@
 //! Locks a sandbox child in: it can compute, read its pipe and write its pipe, and nothing else.
 //! This needs a kernel with seccomp or Landlock. On a kernel with neither, only memory and time are
-//! limited, and the worker logs a warning.
+//! limited, and a child works only if the setting `sandbox_required` is false.
 
-use std::{collections::BTreeMap, sync::Once};
+use std::{collections::BTreeMap, fs, io, os::fd::RawFd, sync::Once};
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::{
+    sys::resource::{Resource, setrlimit},
+    unistd::{Gid, Uid, close, setgroups, setresgid, setresuid},
+};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -22,6 +25,12 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
+    /// Why there is no sandbox, if the kernel has neither protection.
+    pub(super) fn is_missing(&self) -> Option<String> {
+        let (Err(seccomp), Err(landlock)) = (&self.seccomp, &self.landlock) else { return None };
+        Some(format!("there is no sandbox: no seccomp ({seccomp}), no Landlock ({landlock})"))
+    }
+
     /// Logs once which protections are in force and which are not.
     pub(super) fn tell(&self) {
         static TOLD: Once = Once::new();
@@ -44,13 +53,39 @@ impl Sandbox {
     }
 }
 
+/// Closes all descriptors but the standard ones: those that the worker has passed on by mistake,
+/// and those that a library has opened.
+pub(super) fn close_descriptors() -> io::Result<()> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        // The one that has read the directory is closed already.
+        let _ = close(descriptor);
+    }
+    Ok(())
+}
+
+/// If the worker runs as root, a child goes on as nobody.
+pub(super) fn leave_root() -> nix::Result<()> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let (nobody, nogroup) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+    setgroups(&[])?;
+    setresgid(nogroup, nogroup, nogroup)?;
+    setresuid(nobody, nobody, nobody)
+}
+
 /// Locks this process in. There is no way back. Files that are open and models that are loaded stay
 /// usable.
 pub(super) fn enter(memory_megabytes: u64) -> nix::Result<Sandbox> {
     let memory = memory_megabytes << 20;
     setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
-    // No core dump, because it would contain a person's photo.
+    // No core dump, because it would contain a person's photo. And no other file.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     let landlock = landlock();
     Ok(Sandbox { landlock, seccomp: seccomp().map_err(|error| error.to_string()) })
 }

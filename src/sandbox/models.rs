@@ -139,6 +139,25 @@ pub fn check(directory: &Path) -> io::Result<Vec<ModelFile>> {
         .collect()
 }
 
+/// Whether all files are those that are pinned. The error names the first that is not.
+///
+/// # Errors
+/// When a file is missing or another one, or cannot be read.
+pub(super) fn must_be_pinned(directory: &Path) -> Result<(), String> {
+    let files = check(directory).map_err(|error| error.to_string())?;
+    let Some(wrong) = files.iter().find(|file| file.state != ModelState::Ok) else { return Ok(()) };
+    let what = match wrong.state {
+        ModelState::Missing => "is missing",
+        ModelState::Ok | ModelState::Different => "is not the file that photogate was tested with",
+    };
+    let place = directory.display();
+    Err(format!(
+        "{} {what} in {place}: run `photogate models fetch` (`make models`), or set models_dir to \
+         the directory of the models",
+        wrong.file
+    ))
+}
+
 fn state(path: &PathBuf, pinned: &str) -> io::Result<ModelState> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ModelState::Missing),

@@ -144,7 +144,16 @@ impl Extension {
     }
 }
 
+/// Longest text in an answer, in bytes.
+const TEXT_MAX: usize = 1000;
+
 impl Answer {
+    /// The answer after a panic with this message.
+    pub(super) fn panicked(message: &str) -> Self {
+        let end = message.floor_char_boundary(TEXT_MAX);
+        Self::Panicked(message[..end].to_owned())
+    }
+
     /// Whether an honest child can give this answer to `wants`. The database would refuse an
     /// implausible answer, and the whole batch of photos with it.
     pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
@@ -163,7 +172,8 @@ impl Answer {
                     })
                     && lines.len() <= if wants.bibs { LINES_MAX } else { 0 }
                     && lines.iter().all(|line| {
-                        is_finite(&[line.x, line.y, line.width, line.height, line.score])
+                        line.text.len() <= TEXT_MAX
+                            && is_finite(&[line.x, line.y, line.width, line.height, line.score])
                     })
             }
             Self::Seen(Seen::Rotation { rotation, upright, thumbnail }) => {
@@ -173,7 +183,8 @@ impl Answer {
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
             }
-            Self::Refused(_) | Self::Panicked(_) => body.is_empty(),
+            Self::Refused(error) => body.is_empty() && error.to_string().len() <= 2 * TEXT_MAX,
+            Self::Panicked(message) => body.is_empty() && message.len() <= TEXT_MAX,
         }
     }
 

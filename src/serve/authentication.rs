@@ -1,33 +1,110 @@
 //! Authentication: who the caller is. Programs send a token, browsers send the cookie of a session.
 //! The cookie is set in `pages/login.rs`.
 
+use std::net::{IpAddr, SocketAddr};
+
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use axum_extra::extract::cookie::Cookie;
 
-use super::{Service, problem::Problem};
+use super::{Service, client_address, problem::Problem};
 use crate::{
     access::{self, Caller},
     catalog::organisations::{self, Organisation},
     ids::OrganisationId,
 };
 
+/// The ends of paths that change many rows, or look at a photo.
+const HEAVY: [&str; 9] = [
+    "/runs",
+    "/run",
+    "/retry",
+    "/skip",
+    "/restore",
+    "/start-list",
+    "/settings",
+    "/selfie",
+    "/reconciliations",
+];
+
 /// The name of the session's cookie. Behind HTTPS, the prefix `__Host-` ties it to this host.
 pub(super) fn cookie_name(service: &Service) -> &'static str {
     if service.config.behind_https { "__Host-photogate" } else { "photogate" }
+}
+
+/// What tells who the caller is.
+#[derive(Debug, Clone)]
+enum Credential {
+    Token(String),
+    Session(String),
+}
+
+/// A caller, and what told it. The credential can be asked again, because it may end.
+#[derive(Debug, Clone)]
+pub(super) struct Authenticated {
+    pub(super) caller: Caller,
+    credential: Credential,
+}
+
+impl Credential {
+    async fn caller(&self, service: &Service) -> sqlx::Result<Option<Caller>> {
+        let mut db = service.database.acquire().await?;
+        match self {
+            Self::Token(token) => access::caller_with_token(&mut db, token).await,
+            Self::Session(session) => access::caller_with_session(&mut db, session).await,
+        }
+    }
+}
+
+impl Authenticated {
+    /// Who sends a request. It waits for its turn.
+    async fn of(parts: &Parts, service: &Service, credential: Credential) -> Result<Self, Problem> {
+        let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
+        service.shares.may_ask(secret, address(parts, service))?;
+        let caller = credential.caller(service).await?.ok_or_else(Problem::unauthenticated)?;
+        service.shares.take_turn(&caller, is_heavy(parts)).await?;
+        Ok(Self { caller, credential })
+    }
+
+    /// Whether the token or session is still valid, with the same rights.
+    pub(super) async fn is_valid(&self, service: &Service) -> sqlx::Result<bool> {
+        Ok(self.credential.caller(service).await?.as_ref() == Some(&self.caller))
+    }
+}
+
+impl FromRequestParts<Service> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        let token = token(&parts.headers).ok_or_else(Problem::unauthenticated)?.to_owned();
+        Self::of(parts, service, Credential::Token(token)).await
+    }
 }
 
 impl FromRequestParts<Service> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
-        let token = token(&parts.headers).ok_or_else(Problem::unauthenticated)?;
-        let mut db = service.database.acquire().await?;
-        let caller = access::caller_with_token(&mut db, token).await?;
-        caller.ok_or_else(Problem::unauthenticated)
+        Ok(Authenticated::from_request_parts(parts, service).await?.caller)
     }
+}
+
+/// Whether a request reads or writes many rows, or looks at a photo.
+fn is_heavy(parts: &Parts) -> bool {
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let changes = parts.method == Method::POST || parts.method == Method::PUT;
+    path.contains("/statements")
+        || changes && HEAVY.iter().any(|end| path.ends_with(end))
+        || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "format")
+}
+
+fn address(parts: &Parts, service: &Service) -> IpAddr {
+    // Only a test has no peer.
+    let nobody = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let peer = parts.extensions.get().copied().unwrap_or(nobody);
+    client_address::address(service, &parts.headers, peer)
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
@@ -57,6 +134,12 @@ impl Browser {
         Ok(())
     }
 
+    /// The caller, with the session.
+    pub(super) fn authenticated(&self) -> Authenticated {
+        let credential = Credential::Session(self.session.clone());
+        Authenticated { caller: self.caller.clone(), credential }
+    }
+
     /// The number of the organisation that the page is about.
     pub(super) fn about(&self) -> Option<OrganisationId> {
         self.organisation.as_ref().map(|organisation| organisation.id)
@@ -80,9 +163,9 @@ impl FromRequestParts<Service> for Browser {
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
         let session = session(&parts.headers, service).ok_or_else(Problem::unauthenticated)?;
+        let credential = Credential::Session(session.clone());
+        let caller = Authenticated::of(parts, service, credential).await?.caller;
         let mut db = service.database.acquire().await?;
-        let caller = access::caller_with_session(&mut db, &session).await?;
-        let caller = caller.ok_or_else(Problem::unauthenticated)?;
         let asked = asked_for(parts.uri.query().unwrap_or_default())?;
         if let Some(id) = asked {
             caller.must_see(id)?;

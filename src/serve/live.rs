@@ -17,7 +17,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::{Service, input::Path, problem::Problem};
+use super::{Service, authentication::Authenticated, input::Path, problem::Problem};
 use crate::{
     access::Caller,
     catalog::events,
@@ -27,29 +27,42 @@ use crate::{
     queue::status::{self, Filter, Queue},
 };
 
-/// A stream ends after this time. The browser opens it again, and so the session is checked again.
+/// A stream ends after this time. The browser opens it again.
 const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between two queries of one stream, however much happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The longest time between two checks of the token or session.
+const VALID_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of open streams of this process.
 const AT_ONCE: usize = 500;
 /// Maximum number of open streams of one caller.
 const OF_ONE: usize = 20;
+/// Maximum number of open streams of all callers of one organisation.
+const OF_ORGANISATION: usize = 50;
 
-/// The number of open streams of each caller.
+/// The open streams: whose they are, and how many.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct Streams(Arc<Mutex<HashMap<Whose, usize>>>);
+
+type Whose = (Option<OrganisationId>, String);
 
 impl Streams {
     /// Counts one more stream, until the returned value is dropped. `None`: a limit is reached.
     fn open(&self, caller: &Caller) -> Option<Counted> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = open.get(&caller.actor).copied().unwrap_or_default();
-        if mine >= OF_ONE || open.values().sum::<usize>() >= AT_ONCE {
+        let whose = (caller.organisation, caller.actor.clone());
+        let mine = open.get(&whose).copied().unwrap_or_default();
+        let of_organisation = open.iter().filter(|((organisation, _), _)| {
+            organisation.is_some() && *organisation == caller.organisation
+        });
+        if mine >= OF_ONE
+            || of_organisation.map(|(_, streams)| streams).sum::<usize>() >= OF_ORGANISATION
+            || open.values().sum::<usize>() >= AT_ONCE
+        {
             return None;
         }
-        open.insert(caller.actor.clone(), mine + 1);
-        Some(Counted { streams: self.clone(), actor: caller.actor.clone() })
+        open.insert(whose.clone(), mine + 1);
+        Some(Counted { streams: self.clone(), whose })
     }
 }
 
@@ -57,16 +70,16 @@ impl Streams {
 #[derive(Debug)]
 struct Counted {
     streams: Streams,
-    actor: String,
+    whose: Whose,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mine) = open.get_mut(&self.actor) {
+        if let Some(mine) = open.get_mut(&self.whose) {
             *mine -= 1;
             if *mine == 0 {
-                open.remove(&self.actor);
+                open.remove(&self.whose);
             }
         }
     }
@@ -129,14 +142,14 @@ pub(super) type Live = Sse<KeepAliveStream<Messages>>;
 )]
 pub(super) async fn event(
     State(service): State<Service>,
-    caller: Caller,
+    asking: Authenticated,
     Path(event): Path<EventId>,
 ) -> Result<Live, Problem> {
     let organisation = {
         let mut db = service.database.acquire().await?;
-        caller.must_see_event(event, events::find(&mut db, event).await?)?.organisation
+        asking.caller.must_see_event(event, events::find(&mut db, event).await?)?.organisation
     };
-    stream(service, &caller, Of::Event(event, organisation))
+    stream(service, asking, Of::Event(event, organisation))
 }
 
 /// Streams an organisation's credits and queues, whenever they change.
@@ -156,22 +169,23 @@ pub(super) async fn event(
 )]
 pub(super) async fn organisation(
     State(service): State<Service>,
-    caller: Caller,
+    asking: Authenticated,
     Path(id): Path<OrganisationId>,
 ) -> Result<Live, Problem> {
-    caller.must_see(id)?;
+    asking.caller.must_see(id)?;
     {
         let mut db = service.database.acquire().await?;
         standing(&mut db, Of::Organisation(id)).await?;
     }
-    stream(service, &caller, Of::Organisation(id))
+    stream(service, asking, Of::Organisation(id))
 }
 
 /// Queries the state when Redis announces a change (without Redis, every second), and sends it if
 /// it differs from the last one sent.
-pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, Problem> {
-    let counted = service.streams.open(caller).ok_or_else(|| {
-        Problem::too_many("too many live streams are open: close one, or load this page again")
+pub(super) fn stream(service: Service, asking: Authenticated, of: Of) -> Result<Live, Problem> {
+    let counted = service.streams.open(&asking.caller).ok_or_else(|| {
+        let detail = "too many live streams are open: close one, or load this page again";
+        Problem::too_many(detail, Duration::from_secs(60))
     })?;
     let subject = match of {
         Of::Event(event, _) => Subject::Event(event),
@@ -179,32 +193,38 @@ pub(super) fn stream(service: Service, caller: &Caller, of: Of) -> Result<Live, 
     };
     let watch = Watch::open(service.redis_url.as_deref(), subject).ok();
     let ends = Instant::now() + STREAM_MAX;
-    let begin = (service, watch, String::new(), counted);
-    let messages = stream::unfold(begin, move |(service, watch, mut told, counted)| async move {
-        loop {
-            if service.draining.is_cancelled() || Instant::now() > ends {
-                return None;
+    let begin = (service, watch, String::new(), asking, counted);
+    let messages =
+        stream::unfold(begin, move |(service, watch, mut told, asking, counted)| async move {
+            loop {
+                if service.draining.is_cancelled() || Instant::now() > ends {
+                    return None;
+                }
+                // Whoever has lost the right to see it hears nothing more.
+                if let Ok(false) = asking.is_valid(&service).await {
+                    return None;
+                }
+                let now = async { standing(&mut *service.database.acquire().await?, of).await };
+                // On a database error the stream waits and tries again; the page keeps its last state.
+                if let Ok(now) = now.await
+                    && let Ok(data) = serde_json::to_string(&now)
+                    && data != told
+                {
+                    told.clone_from(&data);
+                    let message = Message::default().event("standing").data(data);
+                    return Some((Ok(message), (service, watch, told, asking, counted)));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::select! {
+                    () = service.draining.cancelled() => return None,
+                    () = async { match &watch {
+                        Some(watch) => watch.changed().await,
+                        None => tokio::time::sleep(Duration::from_secs(1)).await,
+                    } } => {}
+                    () = tokio::time::sleep(VALID_EVERY) => {}
+                }
             }
-            let now = async { standing(&mut *service.database.acquire().await?, of).await };
-            // On a database error the stream waits and tries again; the page keeps its last state.
-            if let Ok(now) = now.await
-                && let Ok(data) = serde_json::to_string(&now)
-                && data != told
-            {
-                told.clone_from(&data);
-                let message = Message::default().event("standing").data(data);
-                return Some((Ok(message), (service, watch, told, counted)));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-            tokio::select! {
-                () = service.draining.cancelled() => return None,
-                () = async { match &watch {
-                    Some(watch) => watch.changed().await,
-                    None => tokio::time::sleep(Duration::from_secs(1)).await,
-                } } => {}
-            }
-        }
-    });
+        });
     let messages: Messages = Box::pin(messages);
     Ok(Sse::new(messages).keep_alive(KeepAlive::default()))
 }

@@ -28,7 +28,7 @@ mod workers;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequest, Request},
+    extract::{FromRequest, Request},
     http::{Method, StatusCode, header},
     middleware::{Next, from_fn},
     response::{Html, IntoResponse, Redirect, Response},
@@ -117,16 +117,10 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
     }
 }
 
-/// Maximum size of a login form, in bytes. Strangers may not send more.
-const LOGIN_FORM_MAX: usize = 16 << 10;
-
 pub(super) fn routes() -> Router<Service> {
     Router::new()
         .route("/", get(home))
-        .route(
-            "/login",
-            get(login::page).post(login::log_in).layer(DefaultBodyLimit::max(LOGIN_FORM_MAX)),
-        )
+        .route("/login", get(login::page).post(login::log_in))
         .route("/logout", post(login::log_out))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))

@@ -2,6 +2,8 @@
 
 mod causes;
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -30,6 +32,9 @@ pub(crate) struct Problem {
     request_id: String,
     /// Whether the same request may succeed if it is sent again later.
     retryable: bool,
+    /// Seconds after which to send it again, as in the header `Retry-After`.
+    #[serde(skip)]
+    retry_after: u64,
     /// The parts of the request that are wrong; missing if none is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Wrong>,
@@ -61,6 +66,7 @@ impl Problem {
             detail,
             request_id,
             retryable,
+            retry_after: 1,
             errors: Vec::new(),
         }
     }
@@ -139,7 +145,17 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Request too large", detail)
     }
 
-    pub(super) fn too_many(detail: &str) -> Self {
+    /// 408: the body did not come in time.
+    pub(super) fn too_late() -> Self {
+        let detail = "the body of the request did not come in time: send it again";
+        let mut problem =
+            Self::new(StatusCode::REQUEST_TIMEOUT, "too_late", "Request too slow", detail.into());
+        problem.retryable = true;
+        problem
+    }
+
+    /// 429: the caller must send less, and come again after this time.
+    pub(super) fn too_many(detail: &str, after: Duration) -> Self {
         let mut problem = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "slow_down",
@@ -147,6 +163,7 @@ impl Problem {
             detail.to_owned(),
         );
         problem.retryable = true;
+        problem.retry_after = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         problem
     }
 
@@ -191,7 +208,7 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
         }
         if self.status == 429 {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+            response.headers_mut().insert(header::RETRY_AFTER, self.retry_after.into());
         }
         // The pages turn the problem into HTML (see `pages::for_people`).
         response.extensions_mut().insert(self);

@@ -43,6 +43,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "photogate_claims_late_total",
         "Claims of this worker that found photos after a pause of more than 5 ms that no wake-up ended",
     ),
+    (
+        "photogate_claims_stopped",
+        "1 while this worker claims nothing because something that all photos need is away, by reason",
+    ),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
     ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
     (
@@ -65,6 +69,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "photogate_oldest_snapshot_seconds",
         "Age of the oldest snapshot in the database: no old version of a row is removed meanwhile",
     ),
+    ("photogate_logins_total", "Tries to log in, by outcome: logged_in, refused, throttled"),
     ("photogate_http_request_duration_seconds", "Duration of an HTTP request, by status"),
 ];
 

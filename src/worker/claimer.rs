@@ -72,7 +72,13 @@ impl Claimer {
 
     /// Claims until the worker drains. The only error is a lost lease.
     pub(super) async fn run(mut self) -> Result<(), GateError> {
-        while let Some(room) = self.room().await {
+        loop {
+            self.shift.outage.over(&self.shift.stop.drain).await;
+            let Some(room) = self.room().await else { break };
+            if self.shift.outage.reason().is_some() {
+                // It began while this task waited for room.
+                continue;
+            }
             let began = Instant::now();
             let taken = self.turn.take(&self.shift, room.num_permits()).await;
             match taken {

@@ -47,21 +47,12 @@ pub(super) async fn handle<W: Work>(
     span.record("photogate.verdict", verdict.name());
     drop(span);
     let Claimed { reservation, room: _room, alone, .. } = claimed;
-    let outage = match &verdict {
-        Verdict::Retry { outage: true, after, .. } => Some(*after),
-        Verdict::Processed(_)
-        | Verdict::Failed { .. }
-        | Verdict::Retry { .. }
-        | Verdict::Crashed { .. }
-        | Verdict::HandedBack => None,
-    };
+    if let Verdict::Retry { outage: true, reason, detail, after } = &verdict {
+        // Before the permits are free: otherwise the worker claims the next photos at once.
+        shift.outage.begin(reason, detail, *after);
+    }
     settler.settle(reservation, verdict).await;
     shift.in_hand().remove(&fence);
-    if let Some(after) = outage {
-        // No photo can be worked on now. Keep the permits for a while, so that the worker does not
-        // claim the whole backlog and reserve credits for it.
-        shift.stop.drain.run_until_cancelled(tokio::time::sleep(after)).await;
-    }
     if alone.is_some() {
         // Wake the claiming task, so that the next suspect is adopted at once.
         drop(alone);

@@ -1,39 +1,49 @@
-//! A worker extends its lease, and lifts holds whose time is over.
+//! A worker extends its lease, says whether it claims, and lifts holds whose time is over.
 //!
 //! Photos of dead workers are not handled here. The claiming task adopts them, with
 //! [`adopt`](crate::queue::claim::adopt), so that photos come in at one place only.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use super::Shift;
 use crate::{
     database,
-    queue::claim::{GateError, Incarnation, interval},
+    queue::claim::{self, GateError, Incarnation, interval},
 };
 
 /// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
-/// It also lifts holds whose time is over.
+/// It also says whether the worker claims, and lifts holds whose time is over.
 ///
 /// # Errors
 /// Only [`GateError::LeaseLost`]. If the database has trouble, it tries again, until another worker
 /// takes the lease away.
-pub async fn keep_alive(
-    pool: PgPool,
-    me: Incarnation,
-    lease: Duration,
+pub(super) async fn keep_alive(
+    shift: Arc<Shift>,
     stop: CancellationToken,
 ) -> Result<(), GateError> {
-    let mut beat = tokio::time::interval(lease / 5);
+    let Shift { pool, me, lease, outage, .. } = &*shift;
+    let mut told = None;
+    let mut beat = tokio::time::interval(*lease / 5);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
-        match heartbeat(&pool, me, lease).await {
+        match heartbeat(pool, *me, *lease).await {
             Ok(true) => {}
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat failed"),
         }
-        match expire_holds(&pool).await {
+        let reason = outage.reason();
+        if reason != told {
+            let telling =
+                async { claim::tell_stopped(&mut *pool.acquire().await?, *me, reason).await };
+            match database::in_time(Duration::from_secs(1), telling).await {
+                Ok(()) => told = reason,
+                Err(error) => tracing::warn!(%error, "the worker could not say whether it claims"),
+            }
+        }
+        match expire_holds(pool).await {
             Ok(0) => {}
             Ok(holds) => tracing::info!(holds, "holds that had reached their end were lifted"),
             Err(error) => tracing::warn!(%error, "holds could not be checked for their end"),

@@ -17,7 +17,11 @@ use crate::{
     ids::EventId,
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
-    worker::{start_lists::StartLists, verdict::Verdict, work::Work},
+    worker::{
+        start_lists::StartLists,
+        verdict::Verdict,
+        work::{NotReady, Work},
+    },
 };
 
 /// Fetches photos and has them looked at. The pool's slots limit how many at the same time.
@@ -33,8 +37,11 @@ pub struct Looker {
 /// The reason for a retry if the store has no photo with this key. It may still be uploaded.
 const PHOTO_MISSING: &str = "photo_missing";
 
-/// The reason for a retry if the store does not answer, or answers with an error.
+/// The reason for a retry if the store does not work.
 const STORE_UNAVAILABLE: &str = "store_unavailable";
+
+/// The reason for a failure or a retry if the store works, but not for the files of this photo.
+const STORE_REFUSED: &str = "store_refused";
 
 /// The reason for a retry if no sandbox child could be started. This is a problem of the machine,
 /// not of the photo.
@@ -54,6 +61,14 @@ impl Work for Looker {
     /// A photo that waits for a slot when the worker drains is handed back.
     async fn perform(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
         self.look(reservation, drain).await
+    }
+
+    /// Asks the store and the sandbox.
+    async fn is_ready(&self) -> Result<(), NotReady> {
+        let not = |reason| move |detail| NotReady { reason, detail };
+        self.store.probe().await.map_err(not(STORE_UNAVAILABLE))?;
+        let children = self.pool.is_ready().await;
+        children.map_err(|error| error.to_string()).map_err(not(SANDBOX_UNAVAILABLE))
     }
 }
 
@@ -84,7 +99,7 @@ impl Looker {
         };
         let bytes = match self.store.get(&key, BYTES_MAX).await {
             Ok(bytes) => bytes,
-            Err(error) => return self.store_trouble(reservation, error),
+            Err(error) => return self.store_trouble(reservation, error).await,
         };
         let slot = tokio::select! {
             biased;
@@ -109,7 +124,7 @@ impl Looker {
             }
             Err(Trouble::NoChild(error)) => {
                 tracing::error!(%error, "no sandbox child could be started to look at photos");
-                self.again(reservation, SANDBOX_UNAVAILABLE, error.to_string())
+                self.down(reservation, SANDBOX_UNAVAILABLE, error.to_string())
             }
         }
     }
@@ -126,7 +141,7 @@ impl Looker {
         let (Seen::Processing { thumbnail, .. } | Seen::Rotation { thumbnail, .. }) = &mut seen;
         let small = std::mem::take(&mut thumbnail.bytes);
         if let Err(error) = self.store.put(&Key::thumbnail(reservation.photo()), small).await {
-            return self.store_trouble(reservation, error);
+            return self.store_trouble(reservation, error).await;
         }
         match seen {
             Seen::Processing { width, height, faces, lines, .. } => {
@@ -146,7 +161,7 @@ impl Looker {
             Seen::Rotation { rotation, upright: Some(turned), .. } => {
                 let key = Key::upright(reservation.photo(), turned.extension.name());
                 if let Err(error) = self.store.put(&key, turned.bytes).await {
-                    return self.store_trouble(reservation, error);
+                    return self.store_trouble(reservation, error).await;
                 }
                 let upright = Some((key.to_string(), turned.lossless));
                 Verdict::Processed(Findings::Rotation { rotation, upright })
@@ -172,36 +187,54 @@ impl Looker {
     }
 
     /// The verdict for an error of the store. A missing photo may still be uploaded, and a store
-    /// that is down comes back, so both get automatic retries.
-    fn store_trouble(&self, reservation: &Reservation, error: StoreError) -> Verdict {
+    /// that is down comes back, so both get automatic retries. Whether it is down is asked: one
+    /// photo whose file cannot be read must not stop the work on all others.
+    async fn store_trouble(&self, reservation: &Reservation, error: StoreError) -> Verdict {
         let detail = error.to_string();
-        let reason = match error {
+        match &error {
             StoreError::TooLarge { bytes, .. } => {
-                let error = PhotoError::FileTooLarge(bytes);
-                return Verdict::Failed { reason: error.code(), detail: error.to_string() };
+                let error = PhotoError::FileTooLarge(*bytes);
+                Verdict::Failed { reason: error.code(), detail: error.to_string() }
             }
-            StoreError::Outside(_) => return Verdict::Failed { reason: "bad_key", detail },
-            StoreError::Missing(_) => PHOTO_MISSING,
-            StoreError::Trouble(_) | StoreError::Address { .. } => STORE_UNAVAILABLE,
-        };
-        self.again(reservation, reason, detail)
+            StoreError::Outside(_) => Verdict::Failed { reason: "bad_key", detail },
+            // A photo that is still missing after some retries will not come.
+            StoreError::Missing(_) => self.again(reservation, PHOTO_MISSING, detail, 1),
+            StoreError::Trouble(_) | StoreError::Address { .. } => {
+                if let Err(down) = self.store.probe().await {
+                    return self.down(reservation, STORE_UNAVAILABLE, down);
+                }
+                if error.is_lasting() {
+                    return Verdict::Failed { reason: STORE_REFUSED, detail };
+                }
+                self.again(reservation, STORE_REFUSED, detail, 1)
+            }
+        }
     }
 
-    fn again(&self, reservation: &Reservation, reason: &'static str, detail: String) -> Verdict {
-        // A photo that is still missing after some retries will not come. A store or a pool that is
-        // down comes back, so it gets more retries.
-        let most = if reason == PHOTO_MISSING {
-            self.retries_max
-        } else {
-            OUTAGE_FACTOR * self.retries_max
-        };
-        if reservation.retries() >= most {
+    /// The verdict if something is down that all photos need. It comes back, so the photo gets more
+    /// retries than others.
+    fn down(&self, reservation: &Reservation, reason: &'static str, detail: String) -> Verdict {
+        let mut verdict = self.again(reservation, reason, detail, OUTAGE_FACTOR);
+        if let Verdict::Retry { outage, .. } = &mut verdict {
+            *outage = true;
+        }
+        verdict
+    }
+
+    fn again(
+        &self,
+        reservation: &Reservation,
+        reason: &'static str,
+        detail: String,
+        factor: u32,
+    ) -> Verdict {
+        if reservation.retries() >= factor * self.retries_max {
             return Verdict::Failed { reason, detail };
         }
         let after =
             self.retry_base.saturating_mul(1 << reservation.retries().min(16)).min(RETRY_MAX);
         // Jitter spreads the retries of photos that failed at the same time.
         let after = after.mul_f64(rand::random_range(0.75..1.25));
-        Verdict::Retry { reason, detail, after, outage: reason != PHOTO_MISSING }
+        Verdict::Retry { reason, detail, after, outage: false }
     }
 }

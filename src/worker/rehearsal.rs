@@ -59,9 +59,9 @@ async fn perform(key: &str, retries: u32) -> Verdict {
 
 fn trouble() -> Verdict {
     Verdict::Retry {
-        reason: "store_unavailable",
+        reason: "photo_missing",
         detail: "rehearsed".into(),
         after: Duration::from_millis(100),
-        outage: true,
+        outage: false,
     }
 }

@@ -17,6 +17,11 @@ pub struct Worker {
     pub lease_seconds: f64,
     /// The time since when the worker is draining. Null if it was not told to stop.
     pub draining_since: Option<DateTime<Utc>>,
+    /// The time since when the worker claims nothing, because something that all photos need is
+    /// away. Null if it claims.
+    pub stopped_since: Option<DateTime<Utc>>,
+    /// What is away, as a stable code: `store_unavailable` or `sandbox_unavailable`.
+    pub stopped_by: Option<String>,
     /// Number of photos that the worker processes at the same time.
     pub slots: i32,
     /// Number of photos that the worker has claimed and not settled yet.
@@ -29,12 +34,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The worker's state in a word or two: `late`, `draining` or `in time`.
+    /// The worker's state in a word or two: `late`, `draining`, `stopped` or `in time`.
     pub fn state(&self) -> &'static str {
         if self.lease_seconds < 0.0 {
             "late"
         } else if self.draining_since.is_some() {
             "draining"
+        } else if self.stopped_by.is_some() {
+            "stopped"
         } else {
             "in time"
         }
@@ -59,7 +66,7 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
                WHERE o.settled_at > clock_timestamp() - interval '5 minutes')
            SELECT w.name, w.started_at AS since,
                   extract(epoch FROM w.lease_until - clock_timestamp())::float8 AS "lease_seconds!",
-                  w.draining_since, w.slots,
+                  w.draining_since, w.stopped_since, w.stopped_by, w.slots,
                   (SELECT count(*) FROM in_flight f WHERE f.worker_id = w.worker_id) AS "in_hand!",
                   coalesce((SELECT count(*)
                                    / greatest(extract(epoch FROM clock_timestamp() - min(r.settled_at)), 1)

@@ -26,8 +26,9 @@ pub enum Verdict {
         detail: String,
         /// The wait before the next attempt.
         after: Duration,
-        /// True if the trouble is not of this photo, but of something that all photos need. Then
-        /// the worker claims no photo in place of this one for as long as the wait is.
+        /// True if the trouble is not of this photo, but of something that all photos need. Make
+        /// sure of it: one file that cannot be read is no outage. The worker claims nothing until
+        /// the wait is over and [`Work::is_ready`](super::work::Work::is_ready) says yes.
         outage: bool,
     },
     /// The work crashed: the photo is tried again, as a suspect from the second crash on. After

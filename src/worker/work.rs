@@ -36,6 +36,21 @@ pub trait Work: Send + Sync + 'static {
         reservation: &Reservation,
         drain: &CancellationToken,
     ) -> impl Future<Output = Verdict> + Send;
+
+    /// Whether the work could be done now. During an outage, the worker asks again and again, and
+    /// claims nothing until the answer is yes. See [`Verdict::Retry`].
+    fn is_ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+/// Why no photo can be worked on now.
+#[derive(Debug, Clone)]
+pub struct NotReady {
+    /// The reason, as a stable code.
+    pub reason: &'static str,
+    /// More about the reason, as text for people.
+    pub detail: String,
 }
 
 /// Is told of every photo that a worker has settled, when that is on disk.

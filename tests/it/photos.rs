@@ -45,7 +45,7 @@ pub async fn work_on(app: &App, event: EventId, operation: Operation, keys: &[&s
 }
 
 /// A worker that does the real work.
-async fn start_worker(app: &App) -> Running {
+pub async fn start_worker(app: &App) -> Running {
     let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
     let looker = Looker::open(Path::new(PROGRAM), &app.config, store, app.pool.clone());
     app.start_worker_on(looker.await.unwrap())
@@ -190,34 +190,6 @@ async fn a_photo_that_arrives_late_is_processed() {
 
     assert_eq!(app.credits(organisation).await, (9, 0, 1));
     worker.drain().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_down_is_retried_then_failed_and_refunded() {
-    let mut app = App::new().await;
-    app.config.store_url = "s3://photos".into();
-    app.config.retry_base_milliseconds = 1;
-    let down = [
-        ("aws_endpoint", "http://127.0.0.1:1"),
-        ("aws_allow_http", "true"),
-        ("aws_access_key_id", "x"),
-        ("aws_secret_access_key", "x"),
-        ("aws_region", "x"),
-    ];
-    app.config.store_options = down.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let (organisation, event) = app.an_event_with(10).await;
-
-    let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
-
-    assert_eq!(found[0].reason.as_deref(), Some("store_unavailable"));
-    assert_eq!(
-        app.count(
-            "SELECT count(*) FROM attempt WHERE ended = 'retry' AND reason = 'store_unavailable'"
-        )
-        .await,
-        8
-    );
-    assert_eq!(app.credits(organisation).await, (10, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -540,6 +540,26 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
     );
 }
 
+#[tokio::test]
+async fn two_organisations_do_not_share_a_part_of_the_store() {
+    let app = App::new().await;
+    let one = app.an_organisation_with(0).await;
+    let other = app.an_organisation_with(0).await;
+    let set = async |organisation, under| {
+        let set = organisations::set_photos_under(&mut *app.db().await, organisation, under).await;
+        set.map_err(|error| error.to_string())
+    };
+    set(one, "club/2026/").await.unwrap();
+
+    for under in ["club/2026/", "club/", "club/2026/marathon/"] {
+        let refused = set(other, under).await.unwrap_err();
+        assert!(refused.contains("choose another part of the store"), "{refused}");
+    }
+    for (organisation, under) in [(other, "club/2027/"), (one, "club/2026/"), (one, "")] {
+        set(organisation, under).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     let app = App::new().await;
@@ -571,6 +591,12 @@ async fn a_revoked_token_lets_nobody_in_and_secrets_are_nowhere() {
     assert!(app.count("SELECT count(*) FROM audit_log").await > 0);
     let operator = json!({ "name": "more", "role": "operator" });
     assert_eq!(site.post("/v1/tokens", &organiser, operator).await.0, 403);
+    // Nor may an organiser end what staff has made for the operators of the organisation.
+    let theirs = app.a_token(Role::Operator, Some(organisation)).await;
+    let id = app.count("SELECT max(token_id) FROM token").await;
+    let revoke = site.ask(Method::DELETE, &format!("/v1/tokens/{id}"), &organiser);
+    assert_eq!(revoke.send().await.unwrap().status(), 403);
+    assert_eq!(site.get("/v1/events", &theirs).await.0, 200);
     let staff = json!({ "name": "more", "role": "staff" });
     assert_eq!(
         site.post("/v1/tokens", &organiser, staff).await.0,

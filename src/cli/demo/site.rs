@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{self, Role},
+    access::{self, Hashed, Role},
     config::Config,
     ids::OrganisationId,
     sandbox::THIS_PROGRAM,
@@ -58,9 +58,10 @@ impl Site {
             format!("The pages are on {}. The password is {}:", self.address, self.password),
             String::new(),
         ];
+        let password = Hashed::new(&self.password).await?;
         for (email, role, sees) in PEOPLE {
             let of = (role == Role::Organiser).then_some(organisation);
-            access::create_person(db, email, &self.password, role, of).await?;
+            access::create_person(db, email, &password, role, of).await?;
             lines.push(format!("  {email:<28} {role:<10} {sees}"));
         }
         let pipeline = Some(organisation);

@@ -33,11 +33,3 @@ impl Cause {
         Self { code, says, since }
     }
 }
-
-/// What to do if no worker is running.
-pub(super) const START_A_WORKER: &str = "start a worker: `photogate work`";
-
-/// The cause that no worker is running.
-pub(super) fn no_worker() -> Cause {
-    Cause::new("no_worker", None, "no worker is running".into())
-}

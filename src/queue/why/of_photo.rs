@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{
-    answer::{Cause, START_A_WORKER, Why, no_worker},
-    of_queues::{of, workers},
+    answer::{Cause, Why},
+    of_queues::of,
+    of_workers::workers,
 };
 use crate::{
     catalog::photos,
@@ -52,14 +53,14 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
             story.said.push(format!("{operation} is in progress on {worker}"));
         } else if job.claimed {
             story.put_off(&operation, job.last_reason, job.since, job.due_at);
-            if workers == 0 {
-                story.chain.push(no_worker());
-                story.advise(START_A_WORKER);
+            if let Some((cause, action)) = workers.trouble() {
+                story.chain.push(cause);
+                story.advise(action);
             }
         } else {
             let own: Vec<Queue> =
                 queues.iter().filter(|queue| queue.id == job.queue_id).cloned().collect();
-            story.waits(&operation, of(String::new(), &own, workers), job.ahead);
+            story.waits(&operation, of(String::new(), &own, &workers), job.ahead);
         }
     }
     Ok(Some(story.answer(photo)))

@@ -2,7 +2,10 @@
 
 use sqlx::PgConnection;
 
-use super::answer::{Cause, START_A_WORKER, Why, no_worker};
+use super::{
+    answer::{Cause, Why},
+    of_workers::{Workers, workers},
+};
 use crate::{
     ids::{EventId, OrganisationId},
     ledger::credits,
@@ -19,7 +22,7 @@ pub async fn event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option
         return Ok(None);
     }
     let workers = workers(db).await?;
-    Ok(Some(of(format!("event {event}"), &queues, workers)))
+    Ok(Some(of(format!("event {event}"), &queues, &workers)))
 }
 
 /// Largest number of queues that are read for one organisation. It is more than any organisation
@@ -46,22 +49,12 @@ pub async fn organisation(
     let queues: Vec<_> =
         status::list(db, filter).await?.into_iter().map(|(_, queue)| queue).collect();
     let workers = workers(db).await?;
-    Ok(Some(of(format!("organisation {organisation}"), &queues, workers)))
-}
-
-/// Counts the workers that live.
-pub(super) async fn workers(db: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM worker
-           WHERE gone_at IS NULL AND worker_id <> 0 AND lease_until > clock_timestamp()"#
-    )
-    .fetch_one(db)
-    .await
+    Ok(Some(of(format!("organisation {organisation}"), &queues, &workers)))
 }
 
 /// Builds the explanation for some queues. Holds come first, because a person must lift them. Then
 /// come missing credits, and then missing workers.
-pub(super) fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
+pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
     let waiting: i64 = queues.iter().map(|queue| queue.waiting).sum();
     let in_progress: i64 = queues.iter().map(|queue| queue.in_progress).sum();
     let (mut chain, mut actions) = (Vec::new(), Vec::new());
@@ -99,9 +92,11 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: i64) -> Why {
         ));
         actions.push(format!("top up {needed} credits"));
     }
-    if workers == 0 && waiting + in_progress > 0 {
-        chain.push(no_worker());
-        actions.push(START_A_WORKER.to_owned());
+    if waiting + in_progress > 0
+        && let Some((cause, action)) = workers.trouble()
+    {
+        chain.push(cause);
+        actions.push(action.to_owned());
     }
     let answer = match (waiting, in_progress, chain.is_empty()) {
         (0, 0, _) => "nothing is waiting".to_owned(),

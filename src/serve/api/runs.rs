@@ -8,11 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::Answer;
 use crate::{
     access::Caller,
+    bounded,
     commands::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which},
     ids::{EventId, Operation, RunId},
     ledger::history::{self, PhotoOfRun},
     queue::{
-        enqueue::PHOTOS_MAX,
+        enqueue::{PAYLOAD_MAX, PHOTOS_MAX},
         runs::{self, Run},
     },
     serve::{
@@ -21,6 +22,9 @@ use crate::{
         problem::Problem,
     },
 };
+
+/// Largest payload, in bytes as it is sent: four times what is kept of it without spaces.
+const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
 
 /// Photos to queue, and the operation. Exactly one of `keys`, `prefix` and `all` is required.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -34,11 +38,12 @@ pub(super) struct NewRun {
     /// The operation to queue the photos for; required.
     operation: Option<Operation>,
     /// Queues the photos with these keys in the store, at most 10,000.
+    #[serde(default, deserialize_with = "bounded::optional_list::<PHOTOS_MAX, _, _>")]
     keys: Option<Vec<String>>,
     /// A JSON value for any of the photos, by the photo's key, at most 4096 bytes each, and
     /// 16 MiB with the rest of the request. The worker
     /// gets it beside the key. photogate's own workers do not read it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::values::<PHOTOS_MAX, PAYLOAD_TEXT_MAX, _>")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     payloads: Payloads,
     /// Queues all photos of the store below this prefix that were not queued before (a sync).

@@ -34,7 +34,11 @@ pub(super) async fn recorded(request: Request, next: Next) -> Response {
         .record(elapsed.as_secs_f64());
     }
     let milliseconds = elapsed.as_secs_f64() * 1000.0;
-    tracing::debug!(id, %method, path, status, milliseconds, "answered");
+    if matches!(status, 401 | 403 | 429) {
+        tracing::info!(id, %method, path, status, "a request was refused");
+    } else {
+        tracing::debug!(id, %method, path, status, milliseconds, "answered");
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(REQUEST_ID_HEADER, id);
     }

@@ -123,5 +123,5 @@ pub(super) async fn live(
     browser.caller.must_be(MAY_LOOK)?;
     let about = browser.about();
     let about = about.ok_or_else(|| Problem::invalid("organisation", "choose one"))?;
-    live::stream(service, &browser.caller, Of::Organisation(about))
+    live::stream(service, browser.authenticated(), Of::Organisation(about))
 }

@@ -231,5 +231,5 @@ pub(super) async fn live(
         let mut db = service.database.acquire().await?;
         browser.caller.must_see_event(id, events::find(&mut db, id).await?)?.organisation
     };
-    live::stream(service, &browser.caller, Of::Event(id, organisation))
+    live::stream(service, browser.authenticated(), Of::Event(id, organisation))
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Form, layout};
 use crate::{
     access,
-    serve::{Service, authentication, input::Query, login_attempts, problem::Problem},
+    serve::{Service, authentication, client_address, input::Query, problem::Problem},
 };
 
 fn ask(said: Option<&str>, to: &str) -> Html<String> {
@@ -74,14 +74,18 @@ pub(super) async fn log_in(
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Problem::forbidden("use the login page of this site"));
     }
-    let address = login_attempts::address(&service, &headers, peer);
+    let address = client_address::address(&service, &headers, peer);
+    service.shares.may_come(address)?;
+    let network = client_address::network(address).to_string();
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
-    if !service.login_attempts.may_try(address, &account) {
-        let said = "Too many attempts to log in. Try again in 15 minutes.";
+    if !access::may_log_in(&service.database, &network, &account).await? {
+        tell(Outcome::Throttled, &account, &network);
+        let said = "Too many attempts to log in. Try again in three minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
     let session = access::log_in(&service.database, &who.email, &who.password).await?;
     let Some(session) = session else {
+        tell(Outcome::Refused, &account, &network);
         let said = if who.email.trim().is_empty() {
             "The token is wrong or revoked. To log in with a password, enter the e-mail too."
         } else {
@@ -89,9 +93,33 @@ pub(super) async fn log_in(
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
-    service.login_attempts.succeeded(address, &account);
+    access::has_logged_in(&service.database, &network, &account).await?;
+    tell(Outcome::LoggedIn, &account, &network);
     let cookie = cookie(&service, session.0, access::SESSION);
     Ok((cookie, Redirect::to(ours(&who.to))).into_response())
+}
+
+/// How a try to log in ended.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    LoggedIn,
+    Refused,
+    Throttled,
+}
+
+/// Logs a try to log in, and counts it. The account is quoted, because a stranger has written it.
+fn tell(outcome: Outcome, account: &str, network: &str) {
+    let name = match outcome {
+        Outcome::LoggedIn => "logged_in",
+        Outcome::Refused => "refused",
+        Outcome::Throttled => "throttled",
+    };
+    metrics::counter!("photogate_logins_total", "outcome" => name).increment(1);
+    match outcome {
+        Outcome::LoggedIn => tracing::info!(?account, network, "somebody logged in"),
+        Outcome::Refused => tracing::warn!(?account, network, "a login was refused"),
+        Outcome::Throttled => tracing::warn!(?account, network, "a login was throttled"),
+    }
 }
 
 /// Sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
@@ -116,6 +144,7 @@ pub(super) async fn log_out(
 ) -> Result<Response, Problem> {
     let mut db = service.database.acquire().await?;
     access::log_out(&mut db, &form.browser.session).await?;
+    tracing::info!(actor = ?form.browser.caller.actor, "somebody logged out");
     let cookie = cookie(&service, String::new(), Duration::ZERO);
     Ok((cookie, Redirect::to("/login")).into_response())
 }

@@ -75,6 +75,11 @@ pub(super) async fn page(
                     span.warn { "draining" } " since "
                     @if let Some(since) = worker.draining_since { (layout::instant(since, "UTC")) }
                 },
+                "stopped" => html! {
+                    span.bad { "stopped" } " by "
+                    code { (worker.stopped_by.as_deref().unwrap_or_default()) } " since "
+                    @if let Some(since) = worker.stopped_since { (layout::instant(since, "UTC")) }
+                },
                 state => html! { (state) },
             },
             |worker| worker.state().into(),

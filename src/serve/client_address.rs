@@ -1,0 +1,30 @@
+//! The address of a client, and the network that is counted as one client.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::{extract::ConnectInfo, http::HeaderMap};
+
+use super::Service;
+
+/// An IPv6 address is reduced to its /64 network, because one client usually has all of it.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// The client's address. Behind a proxy (`behind_https`), the last one in `X-Forwarded-For`.
+pub(super) fn address(
+    service: &Service,
+    headers: &HeaderMap,
+    peer: ConnectInfo<SocketAddr>,
+) -> IpAddr {
+    let said = || {
+        // A proxy may add a header line of its own. The last word of the last line is the proxy's.
+        let line = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        let word = line.rsplit(',').next()?.trim();
+        word.parse::<IpAddr>().ok().or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))
+    };
+    service.config.behind_https.then(said).flatten().unwrap_or_else(|| peer.0.ip())
+}

@@ -1,0 +1,224 @@
+//! What stops one photo, and what stops all: a file that cannot be read, and a store that is down.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::{HeaderName, Method, StatusCode, Uri, header},
+};
+use photogate::{
+    catalog::{key::Key, photo_store::PhotoStore},
+    ids::{EventId, Operation},
+    queue::{failures, why},
+    worker::roster,
+};
+
+use crate::{
+    photos::{samples, start_worker},
+    support::{App, a_free_address, root},
+};
+
+/// As many photos as a worker of the tests can have in hand, and more.
+const BAD: usize = 60;
+
+/// Photos of one organisation that cannot be read, and six of another one. Nobody's photos wait for
+/// the bad ones.
+async fn six_are_done_beside(app: &App, bad: impl Fn(usize) -> String, reason: &str) {
+    let (_, hostile) = app.an_event_with(1_000).await;
+    let (organisation, event) = app.an_event_with(10).await;
+    let keys: Vec<_> = (0..BAD).map(bad).collect();
+    queue_unchecked(app, hostile, &keys).await;
+    let good: Vec<_> = (1..=6).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
+    app.queue_keys(event, Operation::PhotoProcessing, &good).await;
+
+    let worker = start_worker(app).await;
+    app.until_done(event).await;
+    app.until_done(hostile).await;
+    worker.drain().await;
+
+    assert_eq!(app.credits(organisation).await, (4, 0, 6));
+    let which = failures::Which { event: Some(hostile), ..failures::Which::default() };
+    let failed = failures::groups(&mut *app.db().await, which).await.unwrap();
+    let failed: Vec<_> = failed.iter().map(|group| (&*group.reason, group.photos)).collect();
+    assert_eq!(failed, [(reason, i64::try_from(BAD).unwrap())]);
+    let outages = "SELECT count(*) FROM attempt WHERE reason = 'store_unavailable'";
+    assert_eq!(app.count(outages).await, 0);
+}
+
+/// Queues keys that an enqueue of today would refuse.
+async fn queue_unchecked(app: &App, event: EventId, keys: &[String]) {
+    let ids: Vec<_> = keys.iter().map(|_| uuid::Uuid::new_v4()).collect();
+    sqlx::query("SELECT enqueue($1, 'photo_processing', $2, $3, 'anna')")
+        .bind(event.0)
+        .bind(keys)
+        .bind(ids)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_name_that_no_file_system_has_is_refused_at_intake() {
+    let long = format!("2026/{}.jpg", "a".repeat(252));
+
+    let refused = Key::parse(&long).unwrap_err();
+
+    assert!(refused.to_string().contains("255 bytes"), "{refused}");
+}
+
+/// Found: 41 photos whose names were too long stopped a worker for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_too_long_stop_nobody() {
+    let app = App::new().await;
+    samples(&app);
+
+    six_are_done_beside(&app, |n| format!("marathon/{n}{}.jpg", "a".repeat(260)), "bad_key").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_opened_stop_nobody() {
+    let mut app = App::new().await;
+    app.config.retry_base_milliseconds = 1;
+    let store = samples(&app);
+    for n in 0..BAD {
+        let link = store.join(format!("loop{n}.jpg"));
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+    }
+
+    six_are_done_beside(&app, |n| format!("loop{n}.jpg"), "store_refused").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_the_store_refuses_stop_nobody() {
+    for (folder, reason) in [("forbidden", "store_refused"), ("broken", "store_refused")] {
+        let mut app = App::new().await;
+        let bucket = Bucket::start().await;
+        (app.config.store_url, app.config.store_options) =
+            ("s3://photos".into(), bucket.options.clone());
+        app.config.retry_base_milliseconds = 1;
+
+        six_are_done_beside(&app, |n| format!("{folder}/{n}.jpg"), reason).await;
+    }
+}
+
+/// A store that is down: nothing is claimed, nothing fails, everybody can see it, and it goes on by
+/// itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_is_waited_for() {
+    let mut app = App::new().await;
+    // Without the slash at its end.
+    let store: PathBuf = samples(&app).components().collect();
+    app.config.lease_seconds = 5;
+    app.config.retry_base_milliseconds = 10;
+    let (organisation, event) = app.an_event_with(200).await;
+    let keys: Vec<_> = (0..100).map(|n| format!("marathon/IMG_0001.jpg/{n}.jpg")).collect();
+    // Where the store's directory was, there is a file.
+    let away = store.with_extension("away");
+    fs::rename(&store, &away).unwrap();
+    let worker = {
+        fs::create_dir(&store).unwrap();
+        let worker = start_worker(&app).await;
+        fs::remove_dir(&store).unwrap();
+        fs::write(&store, b"not a directory").unwrap();
+        worker
+    };
+    queue_unchecked(&app, event, &keys).await;
+
+    let crew = async || roster::workers(&mut *app.db().await).await.unwrap();
+    app.until("the worker says that it has stopped", async || crew().await[0].state() == "stopped")
+        .await;
+
+    assert_eq!(crew().await[0].stopped_by.as_deref(), Some("store_unavailable"));
+    let why = why::event(&mut *app.db().await, event).await.unwrap().unwrap();
+    assert_eq!(why.chain.last().unwrap().code, "workers_stopped");
+    assert!(why.action.unwrap().contains("photo store"));
+    let in_hand = app.count("SELECT count(*) FROM in_flight").await;
+    assert!(in_hand < 50, "{in_hand} credits are reserved");
+    assert_eq!(app.count("SELECT count(*) FROM outcome").await, 0);
+
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    app.until_done(event).await;
+    app.until("the worker claims again", async || crew().await[0].stopped_by.is_none()).await;
+    worker.drain().await;
+    assert_eq!(app.credits(organisation).await, (200, 0, 0));
+}
+
+/// An S3 bucket with the samples in it. What is below `forbidden/` may not be read, and what is
+/// below `broken/` makes the server fail.
+struct Bucket {
+    options: BTreeMap<String, String>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+type Objects = Arc<Mutex<HashMap<String, Bytes>>>;
+
+impl Bucket {
+    async fn start() -> Self {
+        let objects = Objects::default();
+        for sample in fs::read_dir(root().join("samples/marathon")).unwrap() {
+            let sample = sample.unwrap();
+            let path = format!("/photos/marathon/{}", sample.file_name().to_str().unwrap());
+            objects.lock().unwrap().insert(path, fs::read(sample.path()).unwrap().into());
+        }
+        let address = a_free_address();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let answers = axum::Router::new().fallback(answer).with_state(objects);
+        let server = tokio::spawn(async move { axum::serve(listener, answers).await.unwrap() });
+        let options = [
+            ("aws_endpoint", format!("http://{address}")),
+            ("aws_allow_http", "true".into()),
+            ("aws_access_key_id", "x".into()),
+            ("aws_secret_access_key", "x".into()),
+            ("aws_region", "x".into()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value)).into();
+        Self { options, server }
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn answer(
+    State(objects): State<Objects>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> (StatusCode, [(HeaderName, &'static str); 2], Bytes) {
+    let headers =
+        [(header::ETAG, "\"1\""), (header::LAST_MODIFIED, "Wed, 21 Oct 2015 07:28:00 GMT")];
+    let mut objects = objects.lock().unwrap();
+    let (status, body) = match uri.path() {
+        path if path.contains("/forbidden/") => (StatusCode::FORBIDDEN, Bytes::new()),
+        path if path.contains("/broken/") => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::new()),
+        path if method == Method::PUT => {
+            objects.insert(path.to_owned(), body);
+            (StatusCode::OK, Bytes::new())
+        }
+        path => match objects.get(path) {
+            Some(object) => (StatusCode::OK, object.clone()),
+            None => (StatusCode::NOT_FOUND, Bytes::new()),
+        },
+    };
+    (status, headers, body)
+}
+
+#[tokio::test]
+async fn a_probe_tells_whether_the_store_works() {
+    let bucket = Bucket::start().await;
+    let works = PhotoStore::open("s3://photos", &bucket.options).unwrap();
+    let forbidden = PhotoStore::open("s3://photos/forbidden", &bucket.options).unwrap();
+
+    assert_eq!(works.probe().await, Ok(()));
+    assert!(forbidden.probe().await.is_err());
+}

@@ -1,0 +1,314 @@
+//! Everybody's share of the service: who asks for too much is refused, and others do not notice.
+
+use std::time::Duration;
+
+use photogate::{
+    access::Role,
+    catalog::organisations,
+    ids::{EventId, OrganisationId},
+};
+use reqwest::{Method, Response, StatusCode, header};
+use serde_json::json;
+use sqlx::Connection;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{
+    App,
+    browser::PASSWORD,
+    site::{Site, Visitor},
+};
+
+/// An organisation with an event and a token.
+async fn a_club(app: &App) -> (OrganisationId, EventId, String) {
+    let (organisation, event) = app.an_event_with(1_000).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    (organisation, event, token)
+}
+
+async fn get(site: &Site, path: &str, token: &str) -> Response {
+    site.ask(Method::GET, path, token).send().await.expect("the service answers")
+}
+
+/// The statuses of so many requests, sent at once.
+async fn rush(site: &Site, path: &str, token: &str, requests: usize) -> Vec<u16> {
+    let asked = (0..requests).map(|_| async { get(site, path, token).await.status().as_u16() });
+    futures::future::join_all(asked).await
+}
+
+fn refused(statuses: &[u16]) -> usize {
+    statuses.iter().filter(|status| **status == 429).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_above_its_rate_is_told_when_to_come_again_and_others_are_answered() {
+    let mut app = App::new().await;
+    (app.config.requests_per_second, app.config.requests_at_once) = (20, 64);
+    let site = Site::of(&app).await;
+    let (organisation, event, loud) = a_club(&app).await;
+    let colleague = app.a_token(Role::Organiser, Some(organisation)).await;
+    let (_, other_event, other) = a_club(&app).await;
+    let path = format!("/v1/events/{event}");
+
+    // Half of the organisation's rate, and after a rest twice as much: 20 at once.
+    let statuses = rush(&site, &path, &loud, 60).await;
+    let mut last = get(&site, &path, &loud).await;
+    while last.status() == 200 {
+        last = get(&site, &path, &loud).await;
+    }
+
+    assert!((30..=40).contains(&refused(&statuses)), "{statuses:?}");
+    assert_eq!(last.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 = last.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    assert_eq!(get(&site, &path, &colleague).await.status(), 200);
+    let path = format!("/v1/events/{other_event}");
+    assert_eq!(refused(&rush(&site, &path, &other, 10).await), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_above_its_rate_is_refused_whatever_the_token() {
+    let mut app = App::new().await;
+    (app.config.requests_per_second, app.config.requests_at_once) = (20, 64);
+    let site = Site::of(&app).await;
+    let (organisation, event, first) = a_club(&app).await;
+    let mut tokens = vec![first];
+    for _ in 0..3 {
+        tokens.push(app.a_token(Role::Organiser, Some(organisation)).await);
+    }
+    let path = format!("/v1/events/{event}");
+
+    let all = tokens.iter().map(|token| rush(&site, &path, token, 20));
+    let statuses = futures::future::join_all(all).await.concat();
+
+    // 80 were sent, 40 may be answered at once, and a few more while it lasts.
+    assert!((25..=40).contains(&refused(&statuses)), "{statuses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_guesses_tokens_is_refused_before_the_database_is_asked() {
+    let mut app = App::new().await;
+    app.config.requests_per_second_of_address = 10;
+    let site = Site::of(&app).await;
+
+    let guesses = (0..40).map(|n| {
+        let site = &site;
+        async move { get(site, "/v1/events", &format!("pg_{n}")).await.status().as_u16() }
+    });
+    let statuses = futures::future::join_all(guesses).await;
+
+    assert!(refused(&statuses) >= 15, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+}
+
+/// Somebody keeps a queue of the organisation locked, and its pipeline goes on sending.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_hang_take_only_the_share_of_their_organisation() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (club, stuck, loud) = a_club(&app).await;
+    let (other_club, other_event, other) = a_club(&app).await;
+    for (club, under) in [(club, "club/"), (other_club, "other/")] {
+        organisations::set_photos_under(&mut *app.db().await, club, under).await.unwrap();
+    }
+    app.queue(stuck, "ok", 1).await;
+    let mut owner = app.as_owner().await;
+    let mut lock = owner.begin().await.unwrap();
+    sqlx::query("SELECT FROM queue_tail FOR UPDATE").execute(&mut *lock).await.unwrap();
+    let body = |key: &str| json!({ "operation": "photo_processing", "keys": [key] });
+    let hanging: Vec<_> = (0..300)
+        .map(|n| {
+            let path = format!("/v1/events/{stuck}/runs");
+            let request =
+                site.ask(Method::POST, &path, &loud).json(&body(&format!("club/{n}.jpg")));
+            tokio::spawn(async move { request.send().await.map(|answer| answer.status().as_u16()) })
+        })
+        .collect();
+    app.until_somebody_waits_for_a_lock().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    // Others read, and write.
+    let path = format!("/v1/events/{other_event}");
+    assert_eq!(refused(&rush(&site, &path, &other, 20).await), 0);
+    let path = format!("/v1/events/{other_event}/runs?dry_run=true");
+    let mut dry = body("other/a.jpg");
+    dry["dry_run"] = true.into();
+    assert_eq!(site.post(&path, &other, dry).await.0, 200);
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    assert!(app.count(waiting).await <= 2, "connections that wait for the lock");
+
+    lock.rollback().await.unwrap();
+    let answers = futures::future::join_all(hanging).await;
+    let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
+    assert!(statuses.contains(&202), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [202, 429].contains(status)), "{statuses:?}");
+}
+
+/// Found: 64 half-sent logins kept everybody else from logging in.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_are_sent_by_half_keep_nobody_out() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let mut halves = Vec::new();
+    for _ in 0..100 {
+        let mut half = TcpStream::connect(site.address).await.unwrap();
+        let head = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\
+                    content-type: application/x-www-form-urlencoded\r\n\r\nemail=";
+        half.write_all(head.as_bytes()).await.unwrap();
+        halves.push(half);
+    }
+
+    Visitor::logged_in(&site, "anna@club.example").await;
+
+    let large = [("email", "anna@club.example"), ("password", &*PASSWORD.repeat(1_000))];
+    let refused = site.client.post(site.url("/login")).form(&large).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_bounded_while_they_are_read() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (_, event, token) = a_club(&app).await;
+    let path = format!("/v1/events/{event}/runs");
+    let keys = vec!["a"; 10_001];
+    let skip = format!("/v1/events/{event}/skip");
+    let photos = vec![uuid::Uuid::nil(); 10_001];
+
+    let (status, problem) =
+        site.post(&path, &token, json!({ "operation": "ai_rotation", "keys": keys })).await;
+    let (skipped, _) =
+        site.post(&skip, &token, json!({ "operation": "ai_rotation", "photos": photos })).await;
+
+    assert_eq!((status, skipped), (422.try_into().unwrap(), 422.try_into().unwrap()));
+    assert!(problem["detail"].as_str().unwrap().contains("10000"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_opens_no_more_streams_than_its_share() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (organisation, _, _) = a_club(&app).await;
+    let (_, other_event, other) = a_club(&app).await;
+    let path = format!("/v1/organisations/{organisation}/live");
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let token = app.a_token(Role::Organiser, Some(organisation)).await;
+        for _ in 0..17 {
+            streams.push(get(&site, &path, &token).await);
+        }
+    }
+
+    let open = streams.iter().filter(|stream| stream.status() == 200).count();
+
+    assert_eq!(open, 50);
+    let path = format!("/v1/events/{other_event}/live");
+    assert_eq!(get(&site, &path, &other).await.status(), 200);
+}
+
+/// Found: a connection on which half a request had come was kept for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_no_whole_request_comes_is_ended() {
+    let mut app = App::new().await;
+    app.config.idle_seconds = 1;
+    let site = Site::of(&app).await;
+    let mut half = TcpStream::connect(site.address).await.unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-half: ").await.unwrap();
+
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(60), half.read_to_end(&mut said)).await;
+
+    assert!(ended.is_ok(), "it is still open");
+}
+
+/// A try to log in from an address, through a proxy.
+async fn try_from(site: &Site, address: &str, email: &str, password: &str) -> u16 {
+    let form = [("email", email), ("password", password)];
+    let client = Visitor::stranger().client;
+    let sent = client.post(site.url("/login")).header("x-forwarded-for", address).form(&form);
+    sent.send().await.expect("the service answers").status().as_u16()
+}
+
+/// A service behind a proxy, and somebody who can log in.
+async fn behind_a_proxy(app: &mut App) -> Site {
+    app.config.behind_https = true;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    Site::of(app).await
+}
+
+/// Found: 500 tries from 51 networks locked an account for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_locked_out_by_others() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    for network in 0..60 {
+        for _ in 0..2 {
+            let address = format!("10.0.{network}.1");
+            try_from(&site, &address, "anna@club.example", "a wrong password").await;
+        }
+    }
+
+    let again = try_from(&site, "10.0.0.1", "anna@club.example", PASSWORD).await;
+    let owner = try_from(&site, "192.0.2.7", "anna@club.example", PASSWORD).await;
+
+    assert_eq!((again, owner), (429, 303));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_of_the_service_count_tries_together() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    let other = Site::of(&app).await;
+    let mut statuses = Vec::new();
+    for turn in 0..12 {
+        let site = if turn % 2 == 0 { &site } else { &other };
+        statuses.push(try_from(site, "10.0.0.1", "anna@club.example", "a wrong password").await);
+    }
+    assert_eq!((&statuses[..10], &statuses[10..]), (&[401; 10][..], &[429; 2][..]));
+
+    // 90 seconds bring one try back, for this account and this network.
+    let mut owner = app.as_owner().await;
+    sqlx::query("UPDATE login_try SET at = at - interval '3 minutes'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let later = try_from(&site, "10.0.0.1", "anna@club.example", "a wrong password").await;
+    let soon = try_from(&site, "10.0.0.1", "anna@club.example", "a wrong password").await;
+    assert_eq!((later, soon), (401, 429));
+}
+
+/// Found: whoever logged in with a token shared one count with everybody who did.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_one_office_do_not_lock_each_other_out() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    for _ in 0..20 {
+        assert_eq!(try_from(&site, "10.0.0.1", "", "pg_wrong").await, 401);
+    }
+    let organisation = app.an_organisation_with(0).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+
+    assert_eq!(try_from(&site, "10.0.0.1", "", &token).await, 303);
+}
+
+/// Found: a live stream went on for minutes after its token was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_stream_ends_with_its_token() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (_, event, token) = a_club(&app).await;
+    let mut stream = get(&site, &format!("/v1/events/{event}/live"), &token).await;
+    assert!(stream.chunk().await.unwrap().is_some());
+
+    app.owner_runs("UPDATE photogate.token SET revoked_at = now()").await;
+
+    let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    assert!(ended.is_ok(), "it is still open");
+}
