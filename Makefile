@@ -1,5 +1,5 @@
 # Each target calls one command that a person could also type.
-.PHONY: demo test check drill bench bench-gate bench-images bench-http screenshots schemathesis setup models sqlx \
+.PHONY: demo test check drill bench bench-gate bench-images bench-http attack screenshots schemathesis setup models sqlx \
         samples
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
@@ -22,6 +22,9 @@ bench-gate: setup       ## compares the gate with a naive one, awa and apalis-po
 
 bench-images: setup models ## compares the image work with other libraries: ARGS=DIRECTORY of photos
 	scripts/bench-images $(ARGS)
+
+attack: setup             ## attacks the service as one organisation, and measures what another one notices
+	scripts/attack
 
 bench-http: setup       ## the API and pages under load, with 10,000 events, a million rows of history
 	scripts/bench-http $(ARGS)

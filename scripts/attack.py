@@ -51,7 +51,8 @@ def half(head):
             connection.sendall(head.encode())
             connection.recv(1000)
     except OSError:
-        time.sleep(0.1)
+        pass
+    time.sleep(1)
 
 
 HALF_BODY = (

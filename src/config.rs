@@ -72,7 +72,8 @@ pub struct Config {
     /// Requests of one organisation that are answered at the same time. Each of its people and
     /// tokens has half of it. Others wait for a moment, and are then refused.
     pub requests_at_once: usize,
-    /// Requests a second that the service answers to one address, whoever sends them.
+    /// Requests a second that the service answers to one address, without a token or session that
+    /// it knows.
     pub requests_per_second_of_address: u32,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.

@@ -64,6 +64,7 @@ impl Authenticated {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
         service.shares.may_ask(secret, address(parts, service))?;
         let caller = credential.caller(service).await?.ok_or_else(Problem::unauthenticated)?;
+        service.shares.is_known(secret);
         service.shares.take_turn(&caller, is_heavy(parts)).await?;
         Ok(Self { caller, credential })
     }

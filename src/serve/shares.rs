@@ -4,16 +4,17 @@
 //! of heavy ones. Each of its people and tokens has half of that, so that one program does not take
 //! it all. What is above the rate is refused at once; what is above the number waits a little.
 //!
-//! Before the database is asked whose a token or session is, its own rate is looked at, and the rate
-//! of the address that it comes from.
+//! Before the database is asked whose a token or session is, its own rate is looked at, and, if it was
+//! never valid here, the rate of the address that it comes from. So whoever guesses tokens does not
+//! keep out others with the same address.
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::Hash,
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -36,7 +37,7 @@ const WAITING: usize = 8;
 /// Heavy requests at once, of all organisations. They read or write many rows, and small requests
 /// must not wait for them.
 const HEAVY_AT_ONCE: usize = 4;
-/// Number of rates above which those that are back to their beginning are forgotten.
+/// Number of keys above which those are forgotten that need not be known.
 const KNOWN_MAX: usize = 10_000;
 
 tokio::task_local! {
@@ -58,6 +59,8 @@ pub(super) struct Shares {
     /// Tokens and sessions, by their hash.
     secrets: Rate<[u8; 32]>,
     addresses: Rate<IpAddr>,
+    /// Tokens and sessions that were valid, by their hash.
+    known: Mutex<HashSet<[u8; 32]>>,
     heavy: Arc<Semaphore>,
 }
 
@@ -69,6 +72,7 @@ impl Shares {
             callers: Share::new(rate.div_ceil(2), config.requests_at_once.div_ceil(2)),
             secrets: Rate::new(rate),
             addresses: Rate::new(config.requests_per_second_of_address),
+            known: Mutex::default(),
             heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
         }
     }
@@ -80,8 +84,24 @@ impl Shares {
 
     /// Whether the database may be asked who has this token or session.
     pub(super) fn may_ask(&self, secret: &str, address: IpAddr) -> Result<(), Problem> {
-        self.may_come(address)?;
-        self.secrets.count(Sha256::digest(secret).into())
+        let hash: [u8; 32] = Sha256::digest(secret).into();
+        if !self.known().contains(&hash) {
+            self.may_come(address)?;
+        }
+        self.secrets.count(hash)
+    }
+
+    /// The token or session was valid.
+    pub(super) fn is_known(&self, secret: &str) {
+        let mut known = self.known();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(Sha256::digest(secret).into());
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the turn of a request of this caller, and keeps its places until it is answered.
