@@ -72,6 +72,8 @@ CREATE TABLE worker (
 CREATE INDEX worker_present ON worker (worker_id) WHERE gone_at IS NULL;
 
 -- A photo that is paid for and not settled. worker_id 0: nobody has it, it waits to be adopted.
+-- Rows are changed by their place (ctid). Whoever changes a row that a worker has must hold that worker's lease, and
+-- must change the worker or the attempt: a settlement takes a row that has moved for somebody else's.
 CREATE TABLE in_flight (
     job_id          bigint PRIMARY KEY,
     organisation_id bigint NOT NULL,

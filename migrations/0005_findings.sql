@@ -13,8 +13,7 @@ CREATE TABLE face (
     x         real NOT NULL, y      real NOT NULL,
     width     real NOT NULL, height real NOT NULL,
     score     real NOT NULL CHECK (score BETWEEN 0 AND 1),
-    landmarks real[] NOT NULL CHECK (cardinality(landmarks) = 10), -- eyes, nose, mouth corners: x, y each
-    embedding real[] CHECK (cardinality(embedding) = 128),         -- unit length; only where face search is on
+    embedding real[] CHECK (cardinality(embedding) = 128), -- unit length; only where face search is on
     PRIMARY KEY (photo_id, number)
 );
 
@@ -40,6 +39,9 @@ CREATE TABLE rotation (
     CHECK (NOT abstained OR turn = 0),
     CHECK ((upright_key IS NULL) = (lossless IS NULL))
 );
+
+-- Photos of deleted events whose thumbnails and upright copies are still in the store. A worker deletes the files.
+CREATE TABLE leftover_file (photo_id uuid PRIMARY KEY);
 
 -- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
 GRANT SELECT ON looked_at, face, bib, rotation TO photogate_app;

@@ -20,10 +20,10 @@ use crate::{
 };
 
 pub use people::{
-    Hashed, Person, create_person, disable_person, find_person, people, set_password,
+    Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
 };
 pub use sessions::{
-    SESSION, caller_with_session, form_key, has_logged_in, log_in, log_out, may_log_in,
+    Networks, SESSION, caller_with_session, form_key, has_logged_in, log_in, log_out, may_log_in,
 };
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use protocol::Hello;
-pub(crate) use protocol::{Answer, Seen, Wants};
+pub(crate) use protocol::{Answer, EXTENSIONS, Seen, Wants};
 
 use crate::config::Config;
 

@@ -1,7 +1,7 @@
 -- Findings: what a worker has seen on photos.
 
 -- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. p_found is an array. It has
--- {job, width, height, faces: [{x, y, width, height, score, landmarks, embedding}],
+-- {job, width, height, faces: [{x, y, width, height, score, embedding}],
 --  bibs: [{number, x, y, width, height, score}]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
 -- Workers can write findings only here, and only of photos that they have settled in this same transaction, for this
@@ -25,13 +25,19 @@ BEGIN
     WITH e AS MATERIALIZED (
         SELECT event_id, face_search, deleted_at FROM event
         WHERE event_id IN (SELECT p.event_id FROM photo p WHERE p.photo_id = ANY (v_photos))
-        ORDER BY event_id FOR KEY SHARE)
-    SELECT array_agg(u.photo_id), array_agg(u.found), array_agg(e.face_search),
+        ORDER BY event_id FOR KEY SHARE),
+    u AS MATERIALIZED (
+        SELECT u.photo_id, u.found, e.face_search, e.deleted_at
+        FROM unnest(v_photos, v_found) u (photo_id, found)
+        JOIN photo p USING (photo_id) JOIN e USING (event_id)),
+    -- The worker has written the files of these already.
+    left_behind AS (
+        INSERT INTO leftover_file (photo_id) SELECT photo_id FROM u WHERE deleted_at IS NOT NULL ORDER BY photo_id
+        ON CONFLICT DO NOTHING)
+    SELECT array_agg(u.photo_id), array_agg(u.found), array_agg(u.face_search),
            array_agg(u.photo_id) FILTER (WHERE u.found ? 'faces')
     INTO v_photos, v_found, v_keeps_embeddings, v_processed
-    FROM unnest(v_photos, v_found) u (photo_id, found)
-    JOIN photo p USING (photo_id) JOIN e USING (event_id)
-    WHERE e.deleted_at IS NULL;
+    FROM u WHERE deleted_at IS NULL;
 
     IF v_processed IS NOT NULL THEN
         DELETE FROM looked_at WHERE photo_id = ANY (v_processed);
@@ -40,11 +46,9 @@ BEGIN
         INSERT INTO looked_at (photo_id, width, height)
         SELECT photo_id, (found->>'width')::integer, (found->>'height')::integer
         FROM unnest(v_photos, v_found) u (photo_id, found) WHERE found ? 'faces';
-        INSERT INTO face (photo_id, number, x, y, width, height, score, landmarks, embedding)
+        INSERT INTO face (photo_id, number, x, y, width, height, score, embedding)
         SELECT u.photo_id, f.i - 1, (f.face->>'x')::real, (f.face->>'y')::real, (f.face->>'width')::real,
                (f.face->>'height')::real, least(1, greatest(0, (f.face->>'score')::real)),
-               ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'landmarks') WITH ORDINALITY l (v, i)
-                     ORDER BY i),
                CASE WHEN u.keeps_embeddings AND jsonb_typeof(f.face->'embedding') = 'array' THEN
                    ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'embedding') WITH ORDINALITY e (v, i)
                          ORDER BY i) END

@@ -27,9 +27,10 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
 
--- Deletes an event: nothing more of it runs, and nobody sees it. forget() deletes what was seen on its photos. What was
--- paid stays in the books, and the photos stay in the store. Photos that a worker has in hand are finished and charged;
--- what is seen on them is not kept.
+-- Deletes an event: nothing more of it runs, and nobody sees it. forget() deletes what was seen on its photos, and
+-- lists the files that were made of them, for a worker to delete. What was paid stays in the books, and the photos
+-- themselves stay in the store. Photos that a worker has in hand are finished and charged; what is seen on them is not
+-- kept.
 CREATE FUNCTION delete_event(p_event bigint, p_actor text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
@@ -77,6 +78,8 @@ BEGIN
         UPDATE face SET embedding = NULL WHERE photo_id = ANY (v_photos) AND embedding IS NOT NULL;
         GET DIAGNOSTICS r_faces = ROW_COUNT;
     ELSE
+        -- Also of photos that failed: their thumbnail may have been written before.
+        INSERT INTO leftover_file (photo_id) SELECT n FROM unnest(v_photos) n ORDER BY n ON CONFLICT DO NOTHING;
         DELETE FROM face WHERE photo_id = ANY (v_photos);
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
@@ -93,3 +96,19 @@ BEGIN
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION forget TO photogate_worker;
+
+-- Photos whose files are to be deleted. One that is in flight must wait: its files may still be written.
+CREATE FUNCTION leftover_files(p_n integer) RETURNS SETOF uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT photo_id FROM leftover_file l
+    WHERE NOT EXISTS (SELECT FROM in_flight f WHERE f.photo_id = l.photo_id)
+    ORDER BY photo_id LIMIT p_n
+$$;
+GRANT EXECUTE ON FUNCTION leftover_files TO photogate_worker;
+
+-- The files of these photos are deleted.
+CREATE FUNCTION files_are_deleted(p_photos uuid[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    DELETE FROM leftover_file WHERE photo_id = ANY (p_photos)
+$$;
+GRANT EXECUTE ON FUNCTION files_are_deleted TO photogate_worker;

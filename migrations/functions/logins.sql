@@ -17,18 +17,23 @@ LANGUAGE sql SET search_path = photogate, pg_temp AS $$
 $$;
 
 -- Counts a try before it is made. False: there were too many. p_account is empty for a token, which nobody can guess.
-CREATE FUNCTION may_log_in(p_network text, p_account text) RETURNS boolean
+-- p_wide is the wider network that p_network is in: one customer of a provider may have many networks.
+-- Lock order: the wider network, the network, the account, the account from the network.
+CREATE FUNCTION may_log_in(p_wide text, p_network text, p_account text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_is_attacked boolean;
+DECLARE v_may boolean; v_most integer;
 BEGIN
+    v_may := count_try('wide ' || p_wide, 500) <= 500;
+    IF v_may THEN v_may := count_try('network ' || p_network, 50) <= 50; END IF;
+    IF v_may AND p_account <> '' THEN
+        -- The account is what a stranger has written. It comes last, so that no name can be that of another count.
+        v_most := CASE WHEN count_try('account ' || p_account, 100) > 100 THEN 2 ELSE 10 END;
+        v_may := count_try('from ' || p_network || ' account ' || p_account, 10) <= v_most;
+    END IF;
     -- Counts that have come down to nothing are forgotten: a few with each try, so that they stay few.
     DELETE FROM login_try WHERE who IN (
         SELECT who FROM login_try WHERE at < clock_timestamp() - interval '1 day' LIMIT 10 FOR UPDATE SKIP LOCKED);
-    IF count_try('network ' || p_network, 50) > 50 THEN RETURN false; END IF;
-    IF p_account = '' THEN RETURN true; END IF;
-    v_is_attacked := count_try('account ' || p_account, 100) > 100;
-    RETURN count_try('account ' || p_account || ' from ' || p_network, 10)
-        <= CASE WHEN v_is_attacked THEN 2 ELSE 10 END;
+    RETURN v_may;
 END $$;
 GRANT EXECUTE ON FUNCTION may_log_in TO photogate_app;
 
@@ -36,7 +41,8 @@ GRANT EXECUTE ON FUNCTION may_log_in TO photogate_app;
 CREATE FUNCTION has_logged_in(p_network text, p_account text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    DELETE FROM login_try WHERE who = sha256(convert_to('account ' || p_account || ' from ' || p_network, 'UTF8'));
     UPDATE login_try SET tries = greatest(0, tries - 1) WHERE who = sha256(convert_to('network ' || p_network, 'UTF8'));
+    DELETE FROM login_try
+    WHERE who = sha256(convert_to('from ' || p_network || ' account ' || p_account, 'UTF8'));
 END $$;
 GRANT EXECUTE ON FUNCTION has_logged_in TO photogate_app;

@@ -42,7 +42,7 @@ BEGIN
         RAISE EXCEPTION 'a part of the store ends with a slash: write "%/"', p_prefix USING ERRCODE = 'PG006';
     END IF;
     -- Two organisations at the same time must not miss each other.
-    LOCK TABLE organisation IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM pg_advisory_xact_lock(hashtext('photogate.photos_under'));
     SELECT * INTO v_other FROM organisation
     WHERE organisation_id <> p_organisation AND p_prefix <> '' AND photos_under <> ''
         AND (starts_with(p_prefix, photos_under) OR starts_with(photos_under, p_prefix)) LIMIT 1;

@@ -8,7 +8,7 @@ use argon2::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
@@ -104,6 +104,22 @@ pub async fn set_password(
         .execute(&mut *tx)
         .await?;
     end_sessions(tx, person).await
+}
+
+/// Whether this is the password of a person who can log in. No connection is held while it is
+/// hashed.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn has_password(pool: &PgPool, person: PersonId, password: &str) -> sqlx::Result<bool> {
+    let hashed = sqlx::query_scalar!(
+        "SELECT password FROM person WHERE person_id = $1 AND disabled_at IS NULL",
+        person.0
+    );
+    match hashed.fetch_optional(pool).await? {
+        Some(hashed) => Ok(is_password(password, &hashed).await),
+        None => Ok(false),
+    }
 }
 
 /// Ends all sessions of a person, so that they must log in again.

@@ -1,6 +1,6 @@
 //! Sessions: browsers that are logged in.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use chrono::Utc;
 use sqlx::{PgConnection, PgPool};
@@ -14,13 +14,23 @@ use crate::ids::OrganisationId;
 /// The time after which a session ends.
 pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Counts a try to log in from a network, before it is made. False: there were too many. `account`
-/// is the e-mail address, or empty for a token.
+/// Where somebody logs in from: a network that counts as one client, and the wider one around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Networks {
+    /// An IPv4 address, or the /64 network of an IPv6 address.
+    pub narrow: IpAddr,
+    /// The /24 or /48 network around it.
+    pub wide: IpAddr,
+}
+
+/// Counts a try to log in, before it is made. False: there were too many. `account` is the e-mail
+/// address, or empty for a token.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn may_log_in(pool: &PgPool, network: &str, account: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT may_log_in($1, $2) AS "may!""#, network, account)
+pub async fn may_log_in(pool: &PgPool, from: Networks, account: &str) -> sqlx::Result<bool> {
+    let (wide, narrow) = (from.wide.to_string(), from.narrow.to_string());
+    sqlx::query_scalar!(r#"SELECT may_log_in($1, $2, $3) AS "may!""#, wide, narrow, account)
         .fetch_one(pool)
         .await
 }
@@ -29,8 +39,9 @@ pub async fn may_log_in(pool: &PgPool, network: &str, account: &str) -> sqlx::Re
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn has_logged_in(pool: &PgPool, network: &str, account: &str) -> sqlx::Result<()> {
-    sqlx::query!("SELECT has_logged_in($1, $2)", network, account).execute(pool).await.map(|_| ())
+pub async fn has_logged_in(pool: &PgPool, from: Networks, account: &str) -> sqlx::Result<()> {
+    let narrow = from.narrow.to_string();
+    sqlx::query!("SELECT has_logged_in($1, $2)", narrow, account).execute(pool).await.map(|_| ())
 }
 
 /// Logs in with an e-mail address and a password, or with an empty address and a token in place of

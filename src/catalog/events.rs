@@ -9,6 +9,8 @@ use crate::ids::{EventId, OrganisationId, PhotoId};
 
 pub(crate) use forgetting::forget_what_is_left;
 pub use forgetting::{flag_deleted, flag_face_search, forget};
+#[cfg(feature = "vision")]
+pub(crate) use forgetting::{leftovers, leftovers_are_gone};
 
 /// An event: photos that belong together, such as those of a race or a gala.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]

@@ -76,6 +76,14 @@ impl Key {
         Self::derived(&format!("upright/{photo}.{extension}"))
     }
 
+    /// Keys of all files that may have been made of a photo.
+    #[cfg(feature = "vision")]
+    pub(crate) fn all_derived(photo: PhotoId) -> impl Iterator<Item = Self> {
+        let upright =
+            crate::sandbox::EXTENSIONS.map(|extension| Self::upright(photo, extension.name()));
+        upright.into_iter().chain([Self::thumbnail(photo)])
+    }
+
     /// Key of the file that tells whether the store works.
     pub(crate) fn probe() -> Self {
         Self::derived("probe")

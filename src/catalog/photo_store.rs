@@ -10,7 +10,7 @@ use object_store::{
 };
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use url::Url;
 
@@ -51,27 +51,24 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the error is of a kind that comes again for this file, if the store works at all:
-    /// the file may not be read, or has an impossible name.
+    /// it has an impossible name.
     pub fn is_lasting(&self) -> bool {
         let Self::Trouble(error) = self else { return true };
+        // A permission may be missing for all photos, and be given again.
         let says_so = matches!(
             error,
-            object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-                | object_store::Error::InvalidPath { .. }
-                | object_store::Error::NotSupported { .. }
+            object_store::Error::InvalidPath { .. } | object_store::Error::NotSupported { .. }
         );
         says_so || io_error(error).is_some_and(|kind| LASTING.contains(&kind))
     }
 }
 
 /// The kinds of errors of a file system that come again for the same file.
-const LASTING: [io::ErrorKind; 5] = [
+const LASTING: [io::ErrorKind; 4] = [
     io::ErrorKind::InvalidFilename,
     io::ErrorKind::InvalidInput,
     io::ErrorKind::IsADirectory,
     io::ErrorKind::NotADirectory,
-    io::ErrorKind::PermissionDenied,
 ];
 
 /// The error of the file system behind an error of the store, if there is one.
@@ -82,8 +79,10 @@ fn io_error(error: &object_store::Error) -> Option<io::ErrorKind> {
         .map(io::Error::kind)
 }
 
-/// For how long an answer to [`PhotoStore::probe`] counts. Many photos may fail at the same time.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Longest time for the answer to a probe, and for reading or writing a photo. The client of S3 has
+/// shorter ones; a file system may hang for ever.
+const PROBE_MAX: Duration = Duration::from_secs(15);
+const FILE_MAX: Duration = Duration::from_secs(120);
 
 /// Memory for fetched photos, in MiB. When it is in use, [`PhotoStore::get`] waits. Many large
 /// photos at once must not exhaust the memory.
@@ -182,18 +181,24 @@ impl PhotoStore {
     /// Asks whether the store works: whether it takes a small file and gives it back. The file is
     /// photogate's own, so no photo can make it fail. `Err` says what the store did not do.
     ///
-    /// An answer counts for a second.
+    /// An answer counts if it was asked for after this instant. Many photos fail at the same time,
+    /// and ask together.
     ///
     /// # Errors
     /// When the store does not work.
-    pub async fn probe(&self) -> Result<(), String> {
+    pub async fn probe(&self, after: Instant) -> Result<(), String> {
         let mut probed = self.probed.lock().await;
-        let known = probed.take().filter(|(at, _)| at.elapsed() < PROBE_EVERY);
-        let (at, trouble) = match known {
-            Some(known) => known,
-            None => (Instant::now(), self.probe_now().await.err().map(|error| error.to_string())),
+        if let Some((began, trouble)) = &*probed
+            && *began >= after
+        {
+            return trouble.clone().map_or(Ok(()), Err);
+        }
+        let began = Instant::now();
+        let trouble = match timeout(PROBE_MAX, self.probe_now()).await {
+            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Err(_elapsed) => Some(format!("no answer in {} s", PROBE_MAX.as_secs())),
         };
-        *probed = Some((at, trouble.clone()));
+        *probed = Some((began, trouble.clone()));
         trouble.map_or(Ok(()), Err)
     }
 
@@ -217,7 +222,7 @@ impl PhotoStore {
                 return Err(StoreError::Outside(key.to_string()));
             }
         }
-        let found = match self.store.get(&path(key)?).await {
+        let found = match in_time(self.store.get(&path(key)?)).await {
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(StoreError::Missing(key.to_string()));
             }
@@ -231,7 +236,7 @@ impl PhotoStore {
             u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(IN_MEMORY_MIB).min(IN_MEMORY_MIB);
         let room = self.in_memory.clone().acquire_many_owned(mebibytes).await;
         let room = room.map_err(|_| StoreError::Missing(key.to_string()))?;
-        Ok(Fetched { bytes: found.bytes().await?, _room: room })
+        Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
     }
 
     /// Returns the keys that begin with `prefix` and have a photo's file extension, in order, at
@@ -257,14 +262,34 @@ impl PhotoStore {
         Ok(keys)
     }
 
+    /// Deletes a file, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`] when the store fails.
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        match in_time(self.store.delete(&path(key)?)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes a file, whole or not at all. A second write of the same key replaces the file.
     ///
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn put(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StoreError> {
-        self.store.put(&path(key)?, PutPayload::from(bytes)).await?;
+        in_time(self.store.put(&path(key)?, PutPayload::from(bytes))).await?;
         Ok(())
     }
+}
+
+/// Gives up on a store that hangs.
+async fn in_time<T>(
+    asked: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    timeout(FILE_MAX, asked).await.unwrap_or_else(|elapsed| {
+        Err(object_store::Error::Generic { store: "photos", source: Box::new(elapsed) })
+    })
 }
 
 /// The path that the store knows a key by. Every key has one.

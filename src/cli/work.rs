@@ -12,7 +12,7 @@ use crate::{
     database,
     sandbox::THIS_PROGRAM,
     telemetry::metrics,
-    worker::{Stop, Worker, looker::Looker, rehearsal::Rehearsal},
+    worker::{Stop, Worker, forget, looker::Looker, rehearsal::Rehearsal},
 };
 
 #[derive(Debug, clap::Args)]
@@ -49,8 +49,12 @@ impl Run {
             Worker::new(&config, pool, Rehearsal)?.run(stop).await?;
         } else {
             let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-            let looker = Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone());
-            Worker::new(&config, pool, looker.await?)?.run(stop).await?;
+            let deleting = forget::delete_files(pool.clone(), store.clone(), stop.drain.clone());
+            let looker =
+                Looker::open(Path::new(THIS_PROGRAM), &config, store, pool.clone()).await?;
+            let deleting = tokio::spawn(deleting);
+            Worker::new(&config, pool, looker)?.run(stop).await?;
+            deleting.abort();
         }
         signals.abort();
         Ok(End::Ok)

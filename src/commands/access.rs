@@ -153,6 +153,33 @@ impl Commands {
         Ok(())
     }
 
+    /// Sets a new password for the caller, who must know the present one. The caller's sessions end.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn change_own_password(
+        &self,
+        caller: &Caller,
+        present: &str,
+        new: &str,
+    ) -> Result<(), CommandError> {
+        let person =
+            access::find_person(&mut *self.database.acquire().await?, &caller.actor).await?;
+        let Some(person) = person.filter(|person| person.email == caller.actor) else {
+            return Err(Denied::Forbidden("a token has no password".into()).into());
+        };
+        if !access::has_password(&self.database, person.id, present).await? {
+            return Err(CommandError::invalid("present", "this is not your present password"));
+        }
+        let password = Hashed::new(new).await?;
+        let mut tx = self.database.begin().await?;
+        access::set_password(&mut tx, person.id, &password).await?;
+        let (whose, action) = (person.organisation, "person.password");
+        audit_log::record(&mut tx, caller, whose, action, &person.email, json!({})).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Disables or enables a person, or sets a new password. The person's sessions end.
     ///
     /// # Errors

@@ -64,7 +64,14 @@ fn begin(
     eyes.warm_up().map_err(|error| error.to_string())?;
     // Also what the libraries have opened.
     lockdown::close_descriptors().map_err(cannot)?;
-    lockdown::leave_root().map_err(|error| cannot(error.into()))?;
+    if let Err(error) = lockdown::leave_root()
+        && is_required
+    {
+        return Err(format!(
+            "root cannot become nobody ({error}): run photogate as another user, give it the \
+             capabilities SETUID, SETGID and KILL, or set sandbox_required = false"
+        ));
+    }
     // The kernel kills this child when its worker dies. Another worker then adopts the photo.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|error| cannot(error.into()))?;

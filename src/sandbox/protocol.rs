@@ -125,6 +125,9 @@ pub(crate) enum Extension {
     Webp,
 }
 
+/// All extensions of files that photogate writes.
+pub(crate) const EXTENSIONS: [Extension; 3] = [Extension::Jpg, Extension::Png, Extension::Webp];
+
 impl Extension {
     pub(super) fn of(format: Format) -> Self {
         match format {

@@ -62,9 +62,10 @@ impl Authenticated {
     /// Who sends a request. It waits for its turn.
     async fn of(parts: &Parts, service: &Service, credential: Credential) -> Result<Self, Problem> {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
-        service.shares.may_ask(secret, address(parts, service))?;
-        let caller = credential.caller(service).await?.ok_or_else(Problem::unauthenticated)?;
-        service.shares.is_known(secret);
+        let is_counted = service.shares.may_ask(secret, address(parts, service))?;
+        let caller = credential.caller(service).await?;
+        service.shares.is_of(secret, caller.as_ref(), is_counted)?;
+        let caller = caller.ok_or_else(Problem::unauthenticated)?;
         service.shares.take_turn(&caller, is_heavy(parts)).await?;
         Ok(Self { caller, credential })
     }

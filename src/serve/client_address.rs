@@ -1,10 +1,22 @@
 //! The address of a client, and the network that is counted as one client.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::{extract::ConnectInfo, http::HeaderMap};
 
 use super::Service;
+use crate::access::Networks;
+
+/// The networks that tries to log in are counted for: that of the client, and the wider one that a
+/// customer of a provider may have as a whole.
+pub(super) fn networks(address: IpAddr) -> Networks {
+    let narrow = network(address);
+    let wide = match narrow {
+        IpAddr::V4(four) => Ipv4Addr::from_bits(four.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 80 << 80).into(),
+    };
+    Networks { narrow, wide }
+}
 
 /// An IPv6 address is reduced to its /64 network, because one client usually has all of it.
 pub(super) fn network(address: IpAddr) -> IpAddr {

@@ -1,32 +1,17 @@
 //! Reads requests into types. What cannot be read becomes a [`Problem`] that names the wrong part.
 
-use std::time::Duration;
-
 use axum::{
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts},
     http::StatusCode,
 };
-use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::{cursor::Cursor, ids::Operation};
 
 /// A JSON body of a request.
-#[derive(Debug)]
+#[derive(Debug, FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
 pub(super) struct Json<T>(pub(super) T);
-
-/// Maximum time for a body to come. Whoever sends it has taken a place.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let read = timeout(BODY_TIME_MAX, axum::Json::<T>::from_request(request, state)).await;
-        Ok(Self(read.map_err(|_elapsed| Problem::too_late())??.0))
-    }
-}
 
 /// The parameters of the query string.
 #[derive(Debug, FromRequestParts)]

@@ -1,6 +1,7 @@
 //! The pages for people, rendered on the server. They work without scripts; a small script of ours
 //! updates live numbers.
 
+mod account;
 mod audit_log;
 mod confirm;
 mod credits;
@@ -122,6 +123,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/", get(home))
         .route("/login", get(login::page).post(login::log_in))
         .route("/logout", post(login::log_out))
+        .route("/account", get(account::page))
+        .route("/account/password", post(account::change_password))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))

@@ -4,13 +4,13 @@
 //! of heavy ones. Each of its people and tokens has half of that, so that one program does not take
 //! it all. What is above the rate is refused at once; what is above the number waits a little.
 //!
-//! Before the database is asked whose a token or session is, its own rate is looked at, and, if it was
-//! never valid here, the rate of the address that it comes from. So whoever guesses tokens does not
-//! keep out others with the same address.
+//! A request is counted before the database is asked whose its token or session is: for its caller,
+//! if the token was valid before, and otherwise for the address that it comes from. So whoever
+//! guesses tokens does not keep out others with the same address.
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::Hash,
     net::IpAddr,
     num::NonZeroU32,
@@ -22,7 +22,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{client_address::network, problem::Problem};
@@ -30,13 +30,14 @@ use crate::{access::Caller, config::Config, ids::OrganisationId};
 
 /// The time for which a request waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Heavy requests take longer, so they also wait longer for each other.
-const HEAVY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Heavy requests take longer, so they also wait longer for each other. It is longer than a body
+/// may take to come.
+const HEAVY_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How many requests may wait, for each that is answered.
-const WAITING: usize = 8;
+const WAITING: usize = 4;
 /// Heavy requests at once, of all organisations. They read or write many rows, and small requests
 /// must not wait for them.
-const HEAVY_AT_ONCE: usize = 4;
+const HEAVY_AT_ONCE: usize = 6;
 /// Number of keys above which those are forgotten that need not be known.
 const KNOWN_MAX: usize = 10_000;
 
@@ -56,13 +57,16 @@ pub(super) struct Shares {
     organisations: Share<OrganisationId>,
     /// People and tokens, by their name in the audit log.
     callers: Share<String>,
-    /// Tokens and sessions, by their hash.
+    /// Tokens and sessions that are not known, by their hash.
     secrets: Rate<[u8; 32]>,
     addresses: Rate<IpAddr>,
-    /// Tokens and sessions that were valid, by their hash.
-    known: Mutex<HashSet<[u8; 32]>>,
+    /// Whose the tokens and sessions are that were valid, by their hash.
+    known: Mutex<HashMap<[u8; 32], Whose>>,
     heavy: Arc<Semaphore>,
 }
+
+/// Who is counted: a person or token, and the organisation.
+type Whose = (String, Option<OrganisationId>);
 
 impl Shares {
     pub(super) fn new(config: &Config) -> Self {
@@ -79,28 +83,54 @@ impl Shares {
 
     /// Counts a request from this address.
     pub(super) fn may_come(&self, address: IpAddr) -> Result<(), Problem> {
-        self.addresses.count(network(address))
+        self.addresses.count(&network(address))
     }
 
-    /// Whether the database may be asked who has this token or session.
-    pub(super) fn may_ask(&self, secret: &str, address: IpAddr) -> Result<(), Problem> {
+    /// Counts a request with this token or session, before the database is asked whose it is. If it
+    /// is known, it counts for its caller, and the answer is true; otherwise for its address.
+    pub(super) fn may_ask(&self, secret: &str, address: IpAddr) -> Result<bool, Problem> {
+        let hash = Sha256::digest(secret).into();
+        let whose = self.known().get(&hash).cloned();
+        if let Some(whose) = whose {
+            return self.count(&whose).map(|()| true);
+        }
+        self.may_come(address)?;
+        self.secrets.count(&hash).map(|()| false)
+    }
+
+    /// The database says whose the token or session is. `None`: it is not valid. `is_counted`: the
+    /// request counts for its caller already.
+    pub(super) fn is_of(
+        &self,
+        secret: &str,
+        caller: Option<&Caller>,
+        is_counted: bool,
+    ) -> Result<(), Problem> {
         let hash: [u8; 32] = Sha256::digest(secret).into();
-        if !self.known().contains(&hash) {
-            self.may_come(address)?;
+        let Some(caller) = caller else {
+            self.known().remove(&hash);
+            return Ok(());
+        };
+        let whose = (caller.actor.clone(), caller.organisation);
+        if is_counted {
+            return Ok(());
         }
-        self.secrets.count(hash)
+        {
+            let mut known = self.known();
+            if known.len() >= KNOWN_MAX {
+                known.clear();
+            }
+            known.insert(hash, whose.clone());
+        }
+        self.count(&whose)
     }
 
-    /// The token or session was valid.
-    pub(super) fn is_known(&self, secret: &str) {
-        let mut known = self.known();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(Sha256::digest(secret).into());
+    fn count(&self, (actor, organisation): &Whose) -> Result<(), Problem> {
+        self.callers.rate.count(actor)?;
+        organisation.as_ref().map_or(Ok(()), |one| self.organisations.rate.count(one))
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Whose>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,29 +140,43 @@ impl Shares {
         if TAKEN.try_with(|taken| !taken.borrow().is_empty()).unwrap_or(false) {
             return Ok(());
         }
-        let mut taken = vec![self.callers.take(&caller.actor, is_heavy).await?];
-        if let Some(organisation) = &caller.organisation {
-            taken.push(self.organisations.take(organisation, is_heavy).await?);
+        let mut shares = vec![self.callers.places(&caller.actor)];
+        shares.extend(caller.organisation.as_ref().map(|one| self.organisations.places(one)));
+        // First what does not wait: whoever waits has a place of the service, so only so many may.
+        let mut taken = Vec::new();
+        for share in &shares {
+            taken.push(share.present.clone().try_acquire_owned().map_err(|_| busy(WAIT_MAX))?);
         }
+        let most = if is_heavy { HEAVY_WAIT_MAX } else { WAIT_MAX };
+        let until = Instant::now() + most;
         if is_heavy {
-            taken.push(vec![place(&self.heavy, HEAVY_WAIT_MAX).await?]);
+            // A heavy one that waits for others does not keep a place from light ones.
+            for share in &shares {
+                taken.push(place(&share.heavy, until).await?);
+            }
+            taken.push(place(&self.heavy, until).await?);
+        }
+        for share in &shares {
+            taken.push(place(&share.answered, until).await?);
         }
         // Health checks and tests answer outside of a turn.
-        let _ = TAKEN.try_with(|held| held.borrow_mut().extend(taken.into_iter().flatten()));
+        let _ = TAKEN.try_with(|held| held.borrow_mut().extend(taken));
         Ok(())
     }
 }
 
-/// Takes a place, and waits for it if all are taken.
+fn busy(wait: Duration) -> Problem {
+    let detail = "too many requests are being answered: send fewer at the same time";
+    Problem::too_many(detail, wait)
+}
+
+/// Takes a place, and waits for it until then if all are taken.
 pub(super) async fn place(
     places: &Arc<Semaphore>,
-    most: Duration,
+    until: Instant,
 ) -> Result<OwnedSemaphorePermit, Problem> {
-    let taken = timeout(most, places.clone().acquire_owned()).await.ok().and_then(Result::ok);
-    taken.ok_or_else(|| {
-        let detail = "too many requests are being answered: send fewer at the same time";
-        Problem::too_many(detail, most)
-    })
+    let taken = timeout_at(until, places.clone().acquire_owned()).await;
+    taken.ok().and_then(Result::ok).ok_or_else(|| busy(WAIT_MAX))
 }
 
 /// How many requests a second everybody of a kind may send.
@@ -148,11 +192,11 @@ impl<K: Hash + Eq + Clone> Rate<K> {
     }
 
     /// Counts one request. The error says when to come again.
-    fn count(&self, who: K) -> Result<(), Problem> {
+    fn count(&self, who: &K) -> Result<(), Problem> {
         if self.0.len() > KNOWN_MAX {
             self.0.retain_recent();
         }
-        self.0.check_key(&who).map_err(|until| {
+        self.0.check_key(who).map_err(|until| {
             let detail = "you send more requests than your share: send fewer in a second";
             Problem::too_many(detail, until.wait_time_from(self.0.clock().now()))
         })
@@ -190,18 +234,5 @@ impl<K: Hash + Eq + Clone> Share<K> {
             heavy: Arc::new(Semaphore::new(self.at_once.div_ceil(4))),
         };
         places.entry(who.clone()).or_insert_with(begin).clone()
-    }
-
-    async fn take(&self, who: &K, is_heavy: bool) -> Result<Vec<OwnedSemaphorePermit>, Problem> {
-        self.rate.count(who.clone())?;
-        let places = self.places(who);
-        // Who waits has a place of the service, too.
-        let mut taken = vec![place(&places.present, Duration::ZERO).await?];
-        if is_heavy {
-            // A heavy one that waits for others does not keep a place from light ones.
-            taken.push(place(&places.heavy, HEAVY_WAIT_MAX).await?);
-        }
-        taken.push(place(&places.answered, WAIT_MAX).await?);
-        Ok(taken)
     }
 }

@@ -1,5 +1,5 @@
-//! A task of the worker: it looks every ten seconds for deletions of findings that were
-//! interrupted, and finishes them.
+//! Tasks of the worker: they look every ten seconds for deletions of findings that were interrupted,
+//! and finish them, and for files of deleted events, and delete them.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::events;
+#[cfg(feature = "vision")]
+use crate::catalog::{key::Key, photo_store::PhotoStore};
 
 /// How often a worker looks for deletions that were interrupted.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -26,4 +28,37 @@ async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
         tracing::info!(%event, "an interrupted deletion of findings goes on");
     }
     Ok(())
+}
+
+/// Photos whose files are deleted before that is recorded.
+#[cfg(feature = "vision")]
+const FILES_AT_ONCE: i32 = 100;
+
+/// Deletes thumbnails and upright copies of deleted events from the store, until stopped. The photos
+/// themselves stay: photogate did not write them.
+#[cfg(feature = "vision")]
+pub async fn delete_files(pool: PgPool, store: PhotoStore, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
+        let deleting = stop.run_until_cancelled(delete_all_files(&pool, &store));
+        if let Some(Err(error)) = deleting.await {
+            tracing::warn!(%error, "files of deleted events could not be deleted yet");
+        }
+    }
+}
+
+#[cfg(feature = "vision")]
+async fn delete_all_files(
+    pool: &PgPool,
+    store: &PhotoStore,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    loop {
+        let photos = events::leftovers(&mut *pool.acquire().await?, FILES_AT_ONCE).await?;
+        if photos.is_empty() {
+            return Ok(());
+        }
+        for key in photos.iter().flat_map(|photo| Key::all_derived(*photo)) {
+            store.delete(&key).await?;
+        }
+        events::leftovers_are_gone(&mut *pool.acquire().await?, &photos).await?;
+    }
 }

@@ -25,7 +25,8 @@ pub(super) async fn keep_alive(
     stop: CancellationToken,
 ) -> Result<(), GateError> {
     let Shift { pool, me, lease, outage, .. } = &*shift;
-    let mut told = None;
+    // `None`: it is not known what the database was told.
+    let mut told = Some(None);
     let mut beat = tokio::time::interval(*lease / 5);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
@@ -35,12 +36,15 @@ pub(super) async fn keep_alive(
             Err(error) => tracing::warn!(%error, "a heartbeat failed"),
         }
         let reason = outage.reason();
-        if reason != told {
+        if told != Some(reason) {
             let telling =
                 async { claim::tell_stopped(&mut *pool.acquire().await?, *me, reason).await };
             match database::in_time(Duration::from_secs(1), telling).await {
-                Ok(()) => told = reason,
-                Err(error) => tracing::warn!(%error, "the worker could not say whether it claims"),
+                Ok(()) => told = Some(reason),
+                Err(error) => {
+                    told = None;
+                    tracing::warn!(%error, "the worker could not say whether it claims");
+                }
             }
         }
         match expire_holds(pool).await {

@@ -1,10 +1,16 @@
 //! The work on photos: fetches a photo, has it looked at in a sandbox child, and turns the answer
 //! into a verdict. This happens outside of any transaction. See [`crate::sandbox`].
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use photogate_jobs::{BYTES_MAX, PhotoError, StartList};
 use sqlx::PgPool;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,7 +20,7 @@ use crate::{
         photo_store::{PhotoStore, StoreError},
     },
     config::Config,
-    ids::EventId,
+    ids::{EventId, OrganisationId},
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
     worker::{
@@ -32,6 +38,31 @@ pub struct Looker {
     start_lists: StartLists,
     retries_max: u32,
     retry_base: Duration,
+    refusals: Mutex<Refusals>,
+}
+
+/// Photos that the store refused since it last gave one, although it works.
+#[derive(Debug, Default)]
+struct Refusals {
+    photos: usize,
+    organisations: BTreeSet<OrganisationId>,
+}
+
+/// So many refused photos of more than one organisation in a row are no trouble of the photos: a
+/// permission may be missing, or a part of the store.
+const REFUSALS_MAX: usize = 50;
+
+impl Refusals {
+    /// Counts a photo. Whether photos of everybody are refused, as far as it is known.
+    fn is_of_all(&mut self, organisation: OrganisationId) -> bool {
+        self.photos += 1;
+        self.organisations.insert(organisation);
+        self.photos >= REFUSALS_MAX && self.organisations.len() > 1
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// The reason for a retry if the store has no photo with this key. It may still be uploaded.
@@ -66,7 +97,7 @@ impl Work for Looker {
     /// Asks the store and the sandbox.
     async fn is_ready(&self) -> Result<(), NotReady> {
         let not = |reason| move |detail| NotReady { reason, detail };
-        self.store.probe().await.map_err(not(STORE_UNAVAILABLE))?;
+        self.store.probe(Instant::now()).await.map_err(not(STORE_UNAVAILABLE))?;
         let children = self.pool.is_ready().await;
         children.map_err(|error| error.to_string()).map_err(not(SANDBOX_UNAVAILABLE))
     }
@@ -89,7 +120,12 @@ impl Looker {
             start_lists: StartLists::new(database),
             retries_max: config.retries_max,
             retry_base: Duration::from_millis(config.retry_base_milliseconds),
+            refusals: Mutex::default(),
         })
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn look(&self, reservation: &Reservation, drain: &CancellationToken) -> Verdict {
@@ -98,7 +134,10 @@ impl Looker {
             Err(error) => return Verdict::Failed { reason: "bad_key", detail: error.to_string() },
         };
         let bytes = match self.store.get(&key, BYTES_MAX).await {
-            Ok(bytes) => bytes,
+            Ok(bytes) => {
+                self.refusals().clear();
+                bytes
+            }
             Err(error) => return self.store_trouble(reservation, error).await,
         };
         let slot = tokio::select! {
@@ -200,13 +239,16 @@ impl Looker {
             // A photo that is still missing after some retries will not come.
             StoreError::Missing(_) => self.again(reservation, PHOTO_MISSING, detail, 1),
             StoreError::Trouble(_) | StoreError::Address { .. } => {
-                if let Err(down) = self.store.probe().await {
+                if let Err(down) = self.store.probe(Instant::now()).await {
                     return self.down(reservation, STORE_UNAVAILABLE, down);
                 }
                 if error.is_lasting() {
                     return Verdict::Failed { reason: STORE_REFUSED, detail };
                 }
-                self.again(reservation, STORE_REFUSED, detail, 1)
+                if self.refusals().is_of_all(reservation.organisation()) {
+                    return self.down(reservation, STORE_REFUSED, detail);
+                }
+                self.again(reservation, STORE_REFUSED, detail, OUTAGE_FACTOR)
             }
         }
     }
@@ -236,5 +278,20 @@ impl Looker {
         // Jitter spreads the retries of photos that failed at the same time.
         let after = after.mul_f64(rand::random_range(0.75..1.25));
         Verdict::Retry { reason, detail, after, outage: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn photos_of_everybody_are_refused_if_there_is_more_than_one_organisation() {
+        let mut refusals = Refusals::default();
+        let one = OrganisationId(1);
+        assert!((0..2 * REFUSALS_MAX).all(|_| !refusals.is_of_all(one)), "its own trouble");
+        assert!(refusals.is_of_all(OrganisationId(2)));
+        refusals.clear();
+        assert!(!refusals.is_of_all(OrganisationId(2)));
     }
 }

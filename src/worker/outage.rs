@@ -32,8 +32,12 @@ impl Default for Outage {
 }
 
 impl Outage {
-    /// The work of a photo met the outage. From now on, the worker claims nothing.
+    /// The work of a photo met the outage. From now on, the worker claims nothing. (A worker that
+    /// drains claims nothing anyhow, and nobody watches for the end.)
     pub(super) fn begin(&self, reason: &'static str, detail: &str, pause: Duration) {
+        if self.now.receiver_count() == 0 {
+            return;
+        }
         self.now.send_if_modified(|now| {
             let begins = now.is_none();
             if begins {

@@ -223,7 +223,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     app.tamper("INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
     app.tamper("INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
     app.tamper(
-        "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, array_fill(0::real, ARRAY[10]) \
+        "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, NULL \
          FROM photo",
     )
     .await;

@@ -19,6 +19,8 @@ use photogate::{
     worker::roster,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     photos::{samples, start_worker},
     support::{App, a_free_address, root},
@@ -219,6 +221,6 @@ async fn a_probe_tells_whether_the_store_works() {
     let works = PhotoStore::open("s3://photos", &bucket.options).unwrap();
     let forbidden = PhotoStore::open("s3://photos/forbidden", &bucket.options).unwrap();
 
-    assert_eq!(works.probe().await, Ok(()));
-    assert!(forbidden.probe().await.is_err());
+    assert_eq!(works.probe(Instant::now()).await, Ok(()));
+    assert!(forbidden.probe(Instant::now()).await.is_err());
 }

@@ -257,6 +257,40 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_change_their_own_password_and_are_logged_out_everywhere() {
+    const NEW: &str = "a new horse, a new battery";
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let elsewhere = Visitor::logged_in(&site, "anna@club.example").await;
+    assert!(anna.text(&site, "/events").await.contains("href=\"/account\""));
+    assert!(anna.text(&site, "/account").await.contains("anna@club.example"));
+    let change = async |present, new| {
+        anna.post(&site, "/account/password", &[("present", present), ("new", new)]).await
+    };
+
+    assert_eq!(
+        (change("a wrong password", NEW).await, change(PASSWORD, "short").await),
+        (422, 422)
+    );
+    assert_eq!(change(PASSWORD, NEW).await, 303);
+
+    assert_eq!(
+        (anna.get(&site, "/events").await, elsewhere.get(&site, "/events").await),
+        (303, 303)
+    );
+    for (password, status) in [(PASSWORD, 401), (NEW, 303)] {
+        let form = [("email", "anna@club.example"), ("password", password)];
+        let login = Visitor::stranger().client.post(site.url("/login")).form(&form).send().await;
+        assert_eq!(login.unwrap().status().as_u16(), status);
+    }
+    let recorded = "SELECT count(*) FROM audit_log WHERE action = 'person.password'";
+    assert_eq!(app.count(recorded).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_not_guessed_here() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;

@@ -6,15 +6,17 @@ use std::{
 };
 
 use photogate::{
+    access::Caller,
     catalog::{
         findings::{self, Found},
         photo_store::PhotoStore,
     },
     ids::{EventId, Operation},
     notify::progress::{Subject, Watch},
-    worker::looker::Looker,
+    worker::{forget, looker::Looker},
 };
 use photogate_jobs::Photo;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{App, Running, root};
 
@@ -153,6 +155,33 @@ async fn rotation_writes_an_upright_copy_and_keeps_the_original() {
         0,
         "never turned twice"
     );
+}
+
+/// Found: thumbnails and upright copies of a deleted event stayed in the store for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_deleted_event_only_the_originals_stay_in_the_store() {
+    let app = App::new().await;
+    let store = samples(&app);
+    let (_, event) = app.an_event_with(10).await;
+    let (_, other) = app.an_event_with(10).await;
+    work_on(&app, event, Operation::AiRotation, &["marathon/IMG_0005.jpg"]).await;
+    work_on(&app, other, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
+    let files = |folder: &str| {
+        fs::read_dir(store.join(".photogate").join(folder)).unwrap().flatten().count()
+    };
+    assert_eq!((files("thumbnails"), files("upright")), (2, 1));
+
+    app.commands().delete_event(&Caller::trusted("anna"), event).await.unwrap();
+    let (photos, stop) = (app.config.store_url.clone(), CancellationToken::new());
+    let photos = PhotoStore::open(&photos, &app.config.store_options).unwrap();
+    let deleting = tokio::spawn(forget::delete_files(app.pool.clone(), photos, stop.clone()));
+    let left = "SELECT count(*) FROM leftover_files(100)";
+    app.until("the files are deleted", async || app.count(left).await == 0).await;
+    stop.cancel();
+    deleting.await.unwrap();
+
+    assert_eq!((files("thumbnails"), files("upright")), (1, 0), "those of the other event stay");
+    assert!(store.join("marathon/IMG_0005.jpg").exists(), "and so do the originals");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,10 +183,13 @@ async fn of_a_deleted_event_only_the_books_and_the_photos_stay() {
     assert!(stderr(&refused).contains("--yes"), "it asks first: {refused:?}");
     app.says(&delete);
 
+    let files = "SELECT count(*) FROM leftover_files(100)";
+    assert_eq!(app.count(files).await, 2, "the files of the one in hand may still be written");
     assert!(
         hand.give_back(held.pop().unwrap(), a_face_and_a_number()).await,
         "what is in hand is finished and charged"
     );
+    assert_eq!(app.count(files).await, 3);
     assert_eq!(
         app.count("SELECT (SELECT count(*) FROM face) + (SELECT count(*) FROM looked_at)").await,
         0

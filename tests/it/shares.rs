@@ -106,7 +106,8 @@ async fn an_address_that_guesses_tokens_is_refused_before_the_database_is_asked(
     assert_eq!(get(&site, "/v1/events", &known).await.status(), 200, "from the same address");
 }
 
-/// Somebody keeps a queue of the organisation locked, and its pipeline goes on sending.
+/// Somebody keeps a queue of the organisation locked, and its pipelines go on sending. Found: each
+/// token had places of its own to wait in, and so 15 tokens took all places of the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_hang_take_only_the_share_of_their_organisation() {
     let app = App::new().await;
@@ -121,11 +122,16 @@ async fn requests_that_hang_take_only_the_share_of_their_organisation() {
     let mut lock = owner.begin().await.unwrap();
     sqlx::query("SELECT FROM queue_tail FOR UPDATE").execute(&mut *lock).await.unwrap();
     let body = |key: &str| json!({ "operation": "photo_processing", "keys": [key] });
-    let hanging: Vec<_> = (0..300)
+    let mut tokens = vec![loud];
+    for _ in 0..29 {
+        tokens.push(app.a_token(Role::Pipeline, Some(club)).await);
+    }
+    let hanging: Vec<_> = (0..1_200)
         .map(|n| {
             let path = format!("/v1/events/{stuck}/runs");
+            let token = &tokens[n % tokens.len()];
             let request =
-                site.ask(Method::POST, &path, &loud).json(&body(&format!("club/{n}.jpg")));
+                site.ask(Method::POST, &path, token).json(&body(&format!("club/{n}.jpg")));
             tokio::spawn(async move { request.send().await.map(|answer| answer.status().as_u16()) })
         })
         .collect();
@@ -314,4 +320,57 @@ async fn a_live_stream_ends_with_its_token() {
     let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
     let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
     assert!(ended.is_ok(), "it is still open");
+}
+
+/// Found: a stranger could write an account name that was the name of another count.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_account_name_is_the_name_of_another_count() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    for name in ["anna@club.example from 192.0.2.7", "from 192.0.2.7 account anna@club.example"] {
+        for _ in 0..12 {
+            try_from(&site, "10.0.0.1", name, "a wrong password").await;
+        }
+    }
+
+    assert_eq!(try_from(&site, "192.0.2.7", "anna@club.example", PASSWORD).await, 303);
+}
+
+/// One customer of a provider has many networks.
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_of_one_customer_are_counted_together() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    let mut owner = app.as_owner().await;
+    sqlx::query(
+        "INSERT INTO login_try VALUES (sha256('wide 2001:db8:7::'), 501, clock_timestamp())",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+
+    let same = try_from(&site, "2001:db8:7:1::1", "anna@club.example", PASSWORD).await;
+    let other = try_from(&site, "2001:db8:8:1::1", "anna@club.example", PASSWORD).await;
+
+    assert_eq!((same, other), (429, 303));
+}
+
+/// Found: only JSON had a limit of time to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_given_up() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (_, event, token) = a_club(&app).await;
+    let mut half = TcpStream::connect(site.address).await.unwrap();
+    let head = format!(
+        "PUT /v1/events/{event}/start-list HTTP/1.1\r\nhost: x\r\n\
+         authorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n12"
+    );
+    half.write_all(head.as_bytes()).await.unwrap();
+
+    let mut said = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(25), half.read_exact(&mut said)).await;
+
+    read.expect("it is given up before the answer must be there").unwrap();
+    assert_eq!(&said, b"HTTP/1.1 400");
 }

@@ -5,6 +5,8 @@
 use sqlx::PgConnection;
 
 use crate::ids::EventId;
+#[cfg(feature = "vision")]
+use crate::ids::PhotoId;
 
 /// Switches an event's face search on or off. If it is off now, no embedding is written or found
 /// from here on. The caller must call [`forget`] next, after a commit.
@@ -65,4 +67,23 @@ pub(crate) async fn forget_what_is_left(db: &mut PgConnection) -> sqlx::Result<O
     )
     .fetch_one(db)
     .await
+}
+
+/// Returns photos of deleted events whose files, which photogate made, are still in the store. At
+/// most `most`.
+#[cfg(feature = "vision")]
+pub(crate) async fn leftovers(db: &mut PgConnection, most: i32) -> sqlx::Result<Vec<PhotoId>> {
+    sqlx::query_scalar!(r#"SELECT l AS "photo!: PhotoId" FROM leftover_files($1) l"#, most)
+        .fetch_all(db)
+        .await
+}
+
+/// Records that the files of these photos are deleted.
+#[cfg(feature = "vision")]
+pub(crate) async fn leftovers_are_gone(
+    db: &mut PgConnection,
+    photos: &[PhotoId],
+) -> sqlx::Result<()> {
+    let photos: Vec<_> = photos.iter().map(|photo| photo.0).collect();
+    sqlx::query!("SELECT files_are_deleted($1)", &photos).execute(db).await.map(|_| ())
 }

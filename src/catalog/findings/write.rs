@@ -48,7 +48,6 @@ fn face((face, embedding): &(Face, Option<Embedding>)) -> Value {
         "width": face.width,
         "height": face.height,
         "score": face.score,
-        "landmarks": face.landmarks.as_flattened(),
         "embedding": embedding,
     })
 }

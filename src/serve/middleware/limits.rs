@@ -7,12 +7,17 @@ use std::{
 };
 
 use axum::{
+    BoxError,
     body::{Body, to_bytes},
     extract::Request,
     middleware::Next,
     response::Response,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use futures::{StreamExt, stream};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::serve::{problem::Problem, shares};
 
@@ -20,8 +25,10 @@ use crate::serve::{problem::Problem, shares};
 pub(super) const BODY_MAX: usize = 16 << 20;
 /// Maximum time for an answer, longer than any healthy request takes.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Maximum number of requests that are answered at once. Others wait for a place.
-static AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(512)));
+/// Maximum time for a body to come, once it is read. Whoever sends it has taken a place.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Maximum number of requests that are answered or wait for their turn. Others wait for a place.
+static AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1024)));
 /// Logins have a concurrency limit of their own and a short time limit, so that strangers cannot
 /// starve users.
 static LOGINS_AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(64)));
@@ -37,9 +44,9 @@ pub(super) async fn within(request: Request, next: Next) -> Result<Response, Pro
     let (request, places, most) = if request.uri().path() == "/login" {
         (with_body(request).await?, &LOGINS_AT_ONCE, LOGIN_ANSWER_MAX)
     } else {
-        (request, &AT_ONCE, ANSWER_MAX)
+        (request.map(in_time), &AT_ONCE, ANSWER_MAX)
     };
-    let _place = shares::place(places, WAIT_MAX).await?;
+    let _place = shares::place(places, Instant::now() + WAIT_MAX).await?;
     timeout(most, shares::in_turn(next.run(request))).await.map_err(|_elapsed| {
         let detail = format!("the request took over {} s: ask for less at once", most.as_secs());
         Problem::unavailable("too_slow", detail)
@@ -54,4 +61,22 @@ async fn with_body(request: Request) -> Result<Request, Problem> {
     let body = read.map_err(|_elapsed| Problem::too_late())?;
     let body = body.map_err(|_| Problem::too_large("this is no login".into()))?;
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Ends a body with an error if it has not come in time. The time begins when it is first read.
+fn in_time(body: Body) -> Body {
+    let begin = (Some(body.into_data_stream()), None);
+    Body::from_stream(stream::unfold(begin, |(body, until)| async move {
+        let mut body = body?;
+        let until = until.unwrap_or_else(|| Instant::now() + BODY_TIME_MAX);
+        match timeout_at(until, body.next()).await {
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), (Some(body), Some(until)))),
+            Ok(Some(Err(error))) => Some((Err(BoxError::from(error)), (None, None))),
+            Ok(None) => None,
+            Err(_elapsed) => {
+                let error = BoxError::from("the body of the request did not come in time");
+                Some((Err(error), (None, None)))
+            }
+        }
+    }))
 }

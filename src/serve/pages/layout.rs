@@ -110,7 +110,7 @@ pub(super) fn page(
                     }
                     form method="post" action="/logout" {
                         (key(browser))
-                        small { (caller.actor) ", " (caller.role) } br;
+                        small { a href="/account" { (caller.actor) } ", " (caller.role) } br;
                         button.quiet type="submit" { "Log out" }
                     }
                 }

@@ -1,6 +1,9 @@
 //! The login page, and the handlers that log in and out.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     extract::{ConnectInfo, State},
@@ -76,16 +79,16 @@ pub(super) async fn log_in(
     }
     let address = client_address::address(&service, &headers, peer);
     service.shares.may_come(address)?;
-    let network = client_address::network(address).to_string();
+    let from = client_address::networks(address);
     let account: String = who.email.trim().to_lowercase().chars().take(200).collect();
-    if !access::may_log_in(&service.database, &network, &account).await? {
-        tell(Outcome::Throttled, &account, &network);
+    if !access::may_log_in(&service.database, from, &account).await? {
+        tell(Outcome::Throttled, &account, from.narrow);
         let said = "Too many attempts to log in. Try again in three minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
     let session = access::log_in(&service.database, &who.email, &who.password).await?;
     let Some(session) = session else {
-        tell(Outcome::Refused, &account, &network);
+        tell(Outcome::Refused, &account, from.narrow);
         let said = if who.email.trim().is_empty() {
             "The token is wrong or revoked. To log in with a password, enter the e-mail too."
         } else {
@@ -93,8 +96,8 @@ pub(super) async fn log_in(
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
-    access::has_logged_in(&service.database, &network, &account).await?;
-    tell(Outcome::LoggedIn, &account, &network);
+    access::has_logged_in(&service.database, from, &account).await?;
+    tell(Outcome::LoggedIn, &account, from.narrow);
     let cookie = cookie(&service, session.0, access::SESSION);
     Ok((cookie, Redirect::to(ours(&who.to))).into_response())
 }
@@ -108,7 +111,7 @@ enum Outcome {
 }
 
 /// Logs a try to log in, and counts it. The account is quoted, because a stranger has written it.
-fn tell(outcome: Outcome, account: &str, network: &str) {
+fn tell(outcome: Outcome, account: &str, network: IpAddr) {
     let name = match outcome {
         Outcome::LoggedIn => "logged_in",
         Outcome::Refused => "refused",
@@ -116,9 +119,9 @@ fn tell(outcome: Outcome, account: &str, network: &str) {
     };
     metrics::counter!("photogate_logins_total", "outcome" => name).increment(1);
     match outcome {
-        Outcome::LoggedIn => tracing::info!(?account, network, "somebody logged in"),
-        Outcome::Refused => tracing::warn!(?account, network, "a login was refused"),
-        Outcome::Throttled => tracing::warn!(?account, network, "a login was throttled"),
+        Outcome::LoggedIn => tracing::info!(?account, %network, "somebody logged in"),
+        Outcome::Refused => tracing::warn!(?account, %network, "a login was refused"),
+        Outcome::Throttled => tracing::warn!(?account, %network, "a login was throttled"),
     }
 }
 

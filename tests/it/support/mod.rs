@@ -354,7 +354,7 @@ impl App {
     /// A worker's incarnation without a process: the test claims and settles by hand.
     pub async fn a_worker(&self) -> Hand<'_> {
         let name = format!("hand-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let lease = Duration::from_secs(300);
+        let lease = Duration::from_secs(3600);
         let me =
             claim::register(&mut *self.db().await, &name, 1, lease).await.expect("it registers");
         let books = Settling {
