@@ -47,7 +47,8 @@ pub struct Config {
     pub poll_milliseconds: u64,
     /// Time in seconds to finish photos after SIGTERM, before they are handed back.
     pub drain_seconds: u64,
-    /// Number of automatic retries of a missing photo; four times as many if the store is down.
+    /// Number of automatic retries of a missing photo; four times as many if the store is down, or
+    /// refuses the photo.
     pub retries_max: u32,
     /// Wait before the first automatic retry in milliseconds. It doubles each time, up to a minute.
     pub retry_base_milliseconds: u64,

@@ -11,7 +11,8 @@ LANGUAGE sql SET search_path = photogate, pg_temp AS $$
     INSERT INTO login_try AS t (who, tries, at) VALUES (sha256(convert_to(p_who, 'UTF8')), 1, clock_timestamp())
     ON CONFLICT (who) DO UPDATE SET
         tries = least(p_most + 1,
-                      1 + greatest(0, t.tries - extract(epoch FROM clock_timestamp() - t.at) / 90)),
+                      -- (A time in the future: the clock was put back.)
+                      1 + greatest(0, t.tries - greatest(0, extract(epoch FROM clock_timestamp() - t.at)) / 90)),
         at = clock_timestamp()
     RETURNING tries
 $$;
@@ -37,10 +38,11 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION may_log_in TO photogate_app;
 
--- A login succeeded: its own tries are forgotten, and it does not count for its network.
-CREATE FUNCTION has_logged_in(p_network text, p_account text) RETURNS void
+-- A login succeeded: its own tries are forgotten, and it does not count for its networks.
+CREATE FUNCTION has_logged_in(p_wide text, p_network text, p_account text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
+    UPDATE login_try SET tries = greatest(0, tries - 1) WHERE who = sha256(convert_to('wide ' || p_wide, 'UTF8'));
     UPDATE login_try SET tries = greatest(0, tries - 1) WHERE who = sha256(convert_to('network ' || p_network, 'UTF8'));
     DELETE FROM login_try
     WHERE who = sha256(convert_to('from ' || p_network || ' account ' || p_account, 'UTF8'));

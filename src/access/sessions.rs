@@ -19,7 +19,7 @@ pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 pub struct Networks {
     /// An IPv4 address, or the /64 network of an IPv6 address.
     pub narrow: IpAddr,
-    /// The /24 or /48 network around it.
+    /// The /48 network around an IPv6 address; of IPv4, the address again.
     pub wide: IpAddr,
 }
 
@@ -35,13 +35,17 @@ pub async fn may_log_in(pool: &PgPool, from: Networks, account: &str) -> sqlx::R
         .await
 }
 
-/// Resets the count of the account from this network, after a successful login.
+/// Takes the try back, and resets the count of the account from this network, after a successful
+/// login.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn has_logged_in(pool: &PgPool, from: Networks, account: &str) -> sqlx::Result<()> {
-    let narrow = from.narrow.to_string();
-    sqlx::query!("SELECT has_logged_in($1, $2)", narrow, account).execute(pool).await.map(|_| ())
+    let (wide, narrow) = (from.wide.to_string(), from.narrow.to_string());
+    sqlx::query!("SELECT has_logged_in($1, $2, $3)", wide, narrow, account)
+        .execute(pool)
+        .await
+        .map(|_| ())
 }
 
 /// Logs in with an e-mail address and a password, or with an empty address and a token in place of

@@ -1,6 +1,6 @@
 //! The address of a client, and the network that is counted as one client.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::{extract::ConnectInfo, http::HeaderMap};
 
@@ -12,7 +12,8 @@ use crate::access::Networks;
 pub(super) fn networks(address: IpAddr) -> Networks {
     let narrow = network(address);
     let wide = match narrow {
-        IpAddr::V4(four) => Ipv4Addr::from_bits(four.to_bits() >> 8 << 8).into(),
+        // Neighbours in IPv4 are other customers. They must not lock each other out.
+        IpAddr::V4(_) => narrow,
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 80 << 80).into(),
     };
     Networks { narrow, wide }

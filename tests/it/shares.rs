@@ -355,6 +355,40 @@ async fn networks_of_one_customer_are_counted_together() {
     assert_eq!((same, other), (429, 303));
 }
 
+/// Found: a neighbour with a few IPv4 addresses of the same /24 could lock an owner out, and logins
+/// that succeeded counted against the wider network.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_are_not_one_customer_and_logins_that_succeed_do_not_count() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    let mut owner = app.as_owner().await;
+    sqlx::query("INSERT INTO login_try VALUES (sha256('wide 192.0.2.0'), 501, clock_timestamp())")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    assert_eq!(try_from(&site, "192.0.2.7", "anna@club.example", PASSWORD).await, 303);
+
+    assert_eq!(try_from(&site, "2001:db8:7:1::1", "anna@club.example", PASSWORD).await, 303);
+    let tries = "SELECT tries::float8 FROM login_try WHERE who = sha256('wide 2001:db8:7::')";
+    let tries: f64 = sqlx::query_scalar(tries).fetch_one(&mut owner).await.unwrap();
+    assert!(tries < 0.5, "{tries}");
+}
+
+/// Found: after the clock had been put back, a first try counted as too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_put_back_locks_nobody_out() {
+    let mut app = App::new().await;
+    let site = behind_a_proxy(&mut app).await;
+    assert_eq!(try_from(&site, "192.0.2.7", "anna@club.example", "a wrong password").await, 401);
+    let mut owner = app.as_owner().await;
+    sqlx::query("UPDATE login_try SET at = at + interval '400 days'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+
+    assert_eq!(try_from(&site, "192.0.2.7", "anna@club.example", PASSWORD).await, 303);
+}
+
 /// Found: only JSON had a limit of time to come.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_given_up() {
