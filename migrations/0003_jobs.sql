@@ -90,7 +90,10 @@ CREATE TABLE in_flight (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX in_flight_owner ON in_flight (worker_id, due_at);
-CREATE INDEX in_flight_suspect ON in_flight (crashes, due_at) WHERE worker_id = 0 AND crashes > 1;
+-- What waits to be adopted. A photo that a worker has is in none of these, so claim and settle do not write them.
+CREATE INDEX in_flight_clean ON in_flight (organisation_id, due_at) WHERE worker_id = 0 AND crashes < 2;
+CREATE INDEX in_flight_suspect ON in_flight (organisation_id, due_at) WHERE worker_id = 0 AND crashes > 1;
+CREATE INDEX in_flight_crashes ON in_flight (crashes, due_at) WHERE worker_id = 0 AND crashes > 1;
 
 -- An attempt that ended without an outcome.
 CREATE TABLE attempt (

@@ -6,6 +6,8 @@
 -- Three counters: attempt is the fence, and grows with every owner; crashes leads to quarantine; retries leads to
 -- giving up. A photo that deployments handed back three times is no suspect.
 
+-- It is fair over organisations: each that has something due gets an equal share of p_n, in a random order. A share that
+-- is not used is not given to others: as long as it adopts anything, ask again.
 -- A photo with two crashes is a suspect. At most p_suspects suspects are taken, so that a photo that kills its worker
 -- does not add a third crash to other photos. A photo with p_crashes crashes is quarantined and refunded. p_n,
 -- p_suspects and p_crashes are limits, not counts.
@@ -59,24 +61,53 @@ BEGIN
             array_fill(format('%s attempts crashed with this photo', p_crashes), ARRAY[cardinality(v_jobs)]));
     END IF;
 
-    -- 4. Takes what is due: first what is clean, then suspects, if there is room.
+    -- 4. Takes what is due: first suspects, of which few are allowed, then what is clean. Each organisation's first due
+    -- photo is found by a skip scan of a partial index.
     RETURN QUERY
-    WITH clean AS MATERIALIZED (
-        SELECT ctid AS row FROM in_flight
-        WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes < least(2, p_crashes)
-        ORDER BY due_at LIMIT p_n FOR UPDATE SKIP LOCKED),
+    WITH RECURSIVE with_suspects (organisation_id, due_at) AS (
+        (SELECT organisation_id, due_at FROM in_flight WHERE worker_id = 0 AND crashes > 1
+         ORDER BY organisation_id, due_at LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM with_suspects o CROSS JOIN LATERAL (
+            SELECT organisation_id, due_at FROM in_flight
+            WHERE worker_id = 0 AND crashes > 1 AND organisation_id > o.organisation_id
+            ORDER BY organisation_id, due_at LIMIT 1) n),
+    with_clean (organisation_id, due_at) AS (
+        (SELECT organisation_id, due_at FROM in_flight WHERE worker_id = 0 AND crashes < 2
+         ORDER BY organisation_id, due_at LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM with_clean o CROSS JOIN LATERAL (
+            SELECT organisation_id, due_at FROM in_flight
+            WHERE worker_id = 0 AND crashes < 2 AND organisation_id > o.organisation_id
+            ORDER BY organisation_id, due_at LIMIT 1) n),
     suspect AS MATERIALIZED (
-        SELECT ctid AS row FROM in_flight
-        WHERE worker_id = 0 AND due_at <= clock_timestamp() AND crashes > 1 AND crashes < p_crashes
-        ORDER BY due_at LIMIT greatest(0, least(p_suspects, p_n - (SELECT count(*) FROM clean)))
-        FOR UPDATE SKIP LOCKED),
+        SELECT c.row
+        FROM (SELECT organisation_id, count(*) OVER () AS n
+              FROM (SELECT * FROM with_suspects WHERE due_at <= clock_timestamp()
+                    ORDER BY random() LIMIT least(p_suspects, p_n)) s) o
+        CROSS JOIN LATERAL (
+            SELECT ctid AS row FROM in_flight
+            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= clock_timestamp()
+                AND crashes > 1 AND crashes < p_crashes
+            ORDER BY due_at LIMIT least(p_suspects, p_n) / o.n FOR UPDATE SKIP LOCKED) c),
+    room AS MATERIALIZED (SELECT p_n - count(*) AS n FROM suspect),
+    clean AS MATERIALIZED (
+        SELECT c.row
+        FROM (SELECT organisation_id, count(*) OVER () AS n
+              FROM (SELECT * FROM with_clean WHERE due_at <= clock_timestamp()
+                    ORDER BY random() LIMIT (SELECT n FROM room)) s) o
+        CROSS JOIN LATERAL (
+            SELECT ctid AS row FROM in_flight
+            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= clock_timestamp()
+                AND crashes < 2 AND crashes < p_crashes
+            ORDER BY due_at LIMIT (SELECT n FROM room) / o.n FOR UPDATE SKIP LOCKED) c),
     taken AS (
         UPDATE in_flight f SET
             worker_id = v_worker,
             attempt = f.attempt + 1,
             due_at = NULL,
             since = clock_timestamp()
-        FROM (SELECT row FROM clean UNION ALL SELECT row FROM suspect) c WHERE f.ctid = c.row
+        FROM (SELECT row FROM suspect UNION ALL SELECT row FROM clean) c WHERE f.ctid = c.row
         RETURNING f.*)
     SELECT t.job_id, t.attempt, t.organisation_id, q.event_id, q.operation, t.photo_id, p.key,
            -- A job that is in flight is the latest of its photo.

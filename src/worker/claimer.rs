@@ -62,6 +62,7 @@ impl Claimer {
     pub(super) fn new(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Self {
         let turn = Turn {
             cursor: OrganisationId(0),
+            claims_first: true,
             adopted: None,
             suspects: false,
             unsure_until: None,
@@ -204,6 +205,8 @@ enum Taken {
 /// The state of the claiming task between two claims.
 struct Turn {
     cursor: OrganisationId,
+    /// The last time, claiming came before adopting.
+    claims_first: bool,
     adopted: Option<Instant>,
     /// The last adoption returned a suspect, so there may be more.
     suspects: bool,
@@ -222,20 +225,30 @@ impl Turn {
         self.adopted = None;
     }
 
-    /// Adopts photos if it is time to, and claims as many as there is still room for.
+    /// Adopts photos if it is time to, and claims others. One of the two has the first choice of the
+    /// room, in turn: photos that are tried again and again must not keep new photos waiting.
     async fn take(&mut self, shift: &Shift, most: usize) -> Result<Taken, GateError> {
         // Each question has a time limit of its own: a limit for all of them together would drop
         // what the first has brought in.
         let mut db = database::in_time(PATIENCE, shift.pool.acquire()).await?;
-        let mut batch = database::in_time(PATIENCE, self.adopt(&mut db, shift, most)).await?;
-        if batch.len() < most {
-            let claimed = self.claim(&mut db, shift, most - batch.len());
-            match database::in_time(PATIENCE, claimed).await {
-                Ok(claimed) => batch.extend(claimed),
-                // The adopted photos are in hand. Work on them, and claim again later.
+        let mut batch = Vec::new();
+        self.claims_first = !self.claims_first;
+        for claims in [self.claims_first, !self.claims_first] {
+            let most = most - batch.len();
+            let more = if most == 0 {
+                break;
+            } else if claims {
+                database::in_time(PATIENCE, self.claim(&mut db, shift, most)).await
+            } else {
+                database::in_time(PATIENCE, self.adopt(&mut db, shift, most)).await
+            };
+            match more {
+                Ok(more) => batch.extend(more),
+                // The first photos are in hand. Work on them, and ask again later.
                 Err(error) if !batch.is_empty() => {
                     tracing::warn!(%error, "a claim failed and will be tried again");
                     self.doubt();
+                    break;
                 }
                 Err(error) => return Err(error),
             }
@@ -268,9 +281,8 @@ impl Turn {
             self.settle_doubts(db, shift).await?;
         }
         let batch = claim::adopt(db, shift.me, most, suspects, CRASHES_MAX).await?;
-        // While there is more to adopt, adopt again at once: photos that already have a reservation
-        // come before waiting photos.
-        self.adopted = (batch.len() < most).then(Instant::now);
+        // As long as there may be more to adopt, adopt again at once.
+        self.adopted = batch.is_empty().then(Instant::now);
         // While a suspect was in work, no suspects were asked for, so nothing new is known.
         self.suspects =
             batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);

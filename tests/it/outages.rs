@@ -5,6 +5,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -12,6 +13,7 @@ use axum::{
     extract::State,
     http::{HeaderName, Method, StatusCode, Uri, header},
 };
+use futures::future::join_all;
 use photogate::{
     catalog::{key::Key, photo_store::PhotoStore},
     ids::{EventId, Operation},
@@ -63,6 +65,65 @@ async fn queue_unchecked(app: &App, event: EventId, keys: &[String]) {
         .execute(&mut *app.db().await)
         .await
         .unwrap();
+}
+
+/// Found: photos that are tried again came before all new photos, so one organisation's missing
+/// photos kept everybody else's waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_that_are_tried_again_keep_nobody_waiting() {
+    const MISSING: i64 = 10_000;
+    let mut app = App::new().await;
+    samples(&app);
+    app.config.retry_base_milliseconds = 1;
+    app.config.retries_max = 20;
+    let (_, hostile) = app.an_event_with(MISSING).await;
+    let (organisation, event) = app.an_event_with(10).await;
+    let keys: Vec<_> = (0..MISSING).map(|n| format!("missing/{n}.jpg")).collect();
+    app.queue_keys(hostile, Operation::PhotoProcessing, &keys).await;
+    // All of them are due, as they are after a first round.
+    let hand = app.a_worker().await;
+    loop {
+        let some = hand.claim(1_000).await;
+        if some.is_empty() {
+            break;
+        }
+        let put_off = some.into_iter().map(|photo| hand.put_off(photo, Duration::ZERO));
+        assert!(join_all(put_off).await.into_iter().all(|fenced| fenced));
+    }
+    let retries = "SELECT coalesce(sum(retries), 0) FROM in_flight";
+    assert_eq!(app.count(retries).await, MISSING);
+    let good: Vec<_> = (1..=6).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
+    app.queue_keys(event, Operation::PhotoProcessing, &good).await;
+
+    let worker = start_worker(&app).await;
+    app.until_done(event).await;
+
+    let tried = app.count(retries).await - MISSING;
+    assert!(tried < MISSING / 4, "{tried} missing photos came before six that are there");
+    assert_eq!(app.credits(organisation).await, (4, 0, 6));
+    worker.drain().await;
+}
+
+/// The same among photos that are tried again.
+#[tokio::test]
+async fn each_organisation_has_a_share_of_what_is_adopted() {
+    let app = App::new().await;
+    let (_, many) = app.an_event_with(100).await;
+    let (few, event) = app.an_event_with(100).await;
+    app.queue(many, "many", 100).await;
+    let hand = app.a_worker().await;
+    for photo in hand.claim(100).await {
+        assert!(hand.put_off(photo, Duration::ZERO).await);
+    }
+    app.queue(event, "few", 6).await;
+    for photo in hand.claim(6).await {
+        assert!(hand.put_off(photo, Duration::ZERO).await);
+    }
+
+    let adopted = hand.adopt(10).await;
+
+    assert_eq!(adopted.len(), 10);
+    assert_eq!(adopted.iter().filter(|photo| photo.organisation() == few).count(), 5);
 }
 
 #[test]
