@@ -270,7 +270,10 @@ async fn event_with(pool: &PgPool, credits: usize) -> (OrganisationId, EventId) 
         idempotency_key: "1",
     };
     top_up::top_up(&mut db, top_up).await.unwrap();
-    (organisation, events::create(&mut db, organisation, "Bench", true, false).await.unwrap())
+    (
+        organisation,
+        events::create(&mut db, organisation, "Bench", true, false, "cli").await.unwrap(),
+    )
 }
 
 async fn until_done(pool: &PgPool, event: EventId) {

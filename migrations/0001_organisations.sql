@@ -12,6 +12,8 @@ CREATE TABLE organisation (
     currency         text CHECK (currency ~ '^[A-Z]{3}$'), -- ISO 4217
     -- Where its photos are in the store. Its people can enqueue no others, and so see no others. Empty: anywhere.
     photos_under     text NOT NULL DEFAULT '' CHECK (length(photos_under) <= 500),
+    -- So many credits its people buy in a month by themselves. What is above it waits for staff (purchase_request).
+    purchase_limit   bigint NOT NULL DEFAULT 10000 CHECK (purchase_limit BETWEEN 0 AND 1000000000),
     CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
     -- A part of the store is a directory. Without the slash, "club" would also be a prefix of "club-b".
     CONSTRAINT organisation_photos_under CHECK (photos_under = '' OR right(photos_under, 1) = '/')

@@ -10,19 +10,27 @@ CREATE TABLE event (
     reference       text CHECK (reference = btrim(reference) AND length(reference) BETWEEN 1 AND 200),
     bib_search      boolean NOT NULL DEFAULT true,
     face_search     boolean NOT NULL DEFAULT false, -- embeddings are biometric data: only where asked for
+    -- Who has said that the people on the photos agreed to the search for faces, and when.
+    face_consent_by text CHECK (length(face_consent_by) BETWEEN 1 AND 200),
+    face_consent_at timestamptz,
+    -- Faces and bib numbers are deleted so many days after the last photo was claimed. NULL: with the event.
+    keep_findings_days    integer CHECK (keep_findings_days BETWEEN 1 AND 3650),
+    findings_forgotten_at timestamptz,               -- the last time
     created_at      timestamptz NOT NULL DEFAULT now(),
     -- The books need the queues, runs and ledger of a deleted event, so its row stays.
     deleted_at      timestamptz,
     deleted_by      text CHECK (length(deleted_by) BETWEEN 1 AND 200),
     -- What is still to be deleted from its photos, and the last photo key that was reached (functions/forget.sql).
-    forgets         text CHECK (forgets IN ('embeddings', 'everything')),
+    forgets         text CHECK (forgets IN ('embeddings', 'findings', 'everything')),
     forgotten_to    text,
+    CHECK ((face_consent_by IS NULL) = (face_consent_at IS NULL)),
     CONSTRAINT event_deleted CHECK ((deleted_at IS NULL) = (deleted_by IS NULL)),
     CONSTRAINT event_deleted_has_no_faces CHECK (deleted_at IS NULL OR NOT face_search)
 );
 CREATE INDEX event_organisation ON event (organisation_id, event_id);
 CREATE UNIQUE INDEX event_reference ON event (organisation_id, reference) WHERE deleted_at IS NULL;
 CREATE INDEX event_forgets ON event (event_id) WHERE forgets IS NOT NULL;
+CREATE INDEX event_keeps_for_days ON event (event_id) WHERE keep_findings_days IS NOT NULL AND deleted_at IS NULL;
 
 -- A photo is a key in the store, within an event. Its id grows with time, so that neighbours in the queue are
 -- neighbours in this table.

@@ -65,6 +65,35 @@ CREATE TABLE top_up (
 CREATE INDEX top_up_history ON top_up (organisation_id, transaction_id);
 CREATE INDEX top_up_shown_at ON top_up (organisation_id, shown_at, transaction_id);
 
+-- A purchase above what its organisation buys in a month by itself. Staff approve or refuse it. If nobody does, it
+-- expires. Only an approval moves credits: it makes the top-up, with the same idempotency key.
+CREATE TYPE purchase_state AS ENUM ('pending', 'approved', 'refused', 'expired');
+
+CREATE UNIQUE INDEX top_up_as_asked ON top_up (transaction_id, organisation_id, amount);
+
+CREATE TABLE purchase_request (
+    request_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id  bigint NOT NULL REFERENCES account,
+    credits          bigint NOT NULL CHECK (credits BETWEEN 1 AND 1000000000),
+    price_per_credit numeric(12, 4) NOT NULL,        -- that the buyer saw; an approval is at this price, or fails
+    currency         text NOT NULL,
+    actor            text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    note             text NOT NULL DEFAULT '' CHECK (length(note) <= 1000),
+    idempotency_key  text NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 200),
+    asked_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at       timestamptz NOT NULL,
+    state            purchase_state NOT NULL DEFAULT 'pending',
+    decided_at       timestamptz,
+    decided_by       text CHECK (length(decided_by) BETWEEN 1 AND 200),
+    transaction_id   bigint UNIQUE,                  -- of the top-up that the approval made
+    UNIQUE (organisation_id, idempotency_key),
+    CHECK ((state = 'pending') = (decided_at IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)),
+    CHECK ((state = 'approved') = (transaction_id IS NOT NULL)),
+    FOREIGN KEY (transaction_id, organisation_id, credits) REFERENCES top_up (transaction_id, organisation_id, amount)
+);
+CREATE INDEX purchase_request_history ON purchase_request (organisation_id, request_id);
+CREATE INDEX purchase_request_pending ON purchase_request (organisation_id, expires_at) WHERE state = 'pending';
+
 -- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
 -- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the
 -- rows of a month add up to that month.
@@ -90,4 +119,4 @@ CREATE INDEX usage_used ON usage (organisation_id, first_claimed_at, run_id) WHE
 CREATE INDEX usage_refunded ON usage (organisation_id, first_refunded_at, run_id) WHERE first_refunded_at IS NOT NULL;
 CREATE INDEX usage_of_queue ON usage (queue_id);
 
-GRANT SELECT ON ledger, link, top_up, usage TO photogate_app;
+GRANT SELECT ON ledger, link, top_up, purchase_request, usage TO photogate_app;

@@ -13,7 +13,8 @@ CREATE TABLE face (
     x         real NOT NULL, y      real NOT NULL,
     width     real NOT NULL, height real NOT NULL,
     score     real NOT NULL CHECK (score BETWEEN 0 AND 1),
-    embedding real[] CHECK (cardinality(embedding) = 128), -- unit length; only where face search is on
+    -- 128 numbers of half precision, little-endian, of unit length; only where face search is on.
+    embedding bytea CHECK (octet_length(embedding) = 256),
     PRIMARY KEY (photo_id, number)
 );
 
@@ -43,5 +44,32 @@ CREATE TABLE rotation (
 -- Photos of deleted events whose thumbnails and upright copies are still in the store. A worker deletes the files.
 CREATE TABLE leftover_file (photo_id uuid PRIMARY KEY);
 
+-- What somebody asked to be deleted, or what was due. A backup does not have the erasures that came after it. So a
+-- worker also writes each of them into the store, and after a restore they are made again (`photogate erasures apply`).
+CREATE TYPE erasure_kind AS ENUM ('person', 'embeddings', 'findings', 'event');
+
+CREATE TABLE erasure (
+    erasure_id uuid PRIMARY KEY,
+    event_id   bigint NOT NULL REFERENCES event,
+    kind       erasure_kind NOT NULL,
+    actor      text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    bib        text CHECK (bib ~ '^[0-9A-Z]{1,10}$'), -- of a person
+    photos     uuid[] NOT NULL DEFAULT '{}',         -- these go together: the faces of a person, one on each photo
+    faces      smallint[] NOT NULL DEFAULT '{}',
+    in_store   boolean NOT NULL DEFAULT false,
+    CHECK (cardinality(photos) = cardinality(faces)),
+    CHECK (kind = 'person' OR bib IS NULL AND cardinality(photos) = 0)
+);
+CREATE INDEX erasure_of_event ON erasure (event_id, at);
+CREATE INDEX erasure_to_store ON erasure (at) WHERE NOT in_store;
+
+-- Bib numbers of people who were erased: they are not found again on photos that are processed later.
+CREATE TABLE erased_bib (
+    event_id bigint NOT NULL REFERENCES event,
+    number   text NOT NULL CHECK (number ~ '^[0-9A-Z]{1,10}$'),
+    PRIMARY KEY (event_id, number)
+);
+
 -- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
-GRANT SELECT ON looked_at, face, bib, rotation TO photogate_app;
+GRANT SELECT ON looked_at, face, bib, rotation, erasure TO photogate_app;

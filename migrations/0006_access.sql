@@ -52,7 +52,8 @@ CREATE TABLE login_try (
 );
 CREATE INDEX login_try_at ON login_try (at);
 
--- The audit log: what people and programs changed. A row is written in the transaction of its change, and then stays.
+-- The audit log: what people and programs changed, and who was looked for by face. A row is written in the transaction
+-- of its change, and then stays: functions/audit.sql seals it into a hash chain of its organisation.
 CREATE TABLE audit_log (
     entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -60,11 +61,25 @@ CREATE TABLE audit_log (
     organisation_id bigint,
     action          text NOT NULL CHECK (action ~ '^[a-z_.]{1,60}$'),
     subject         text NOT NULL CHECK (length(subject) <= 200),
-    detail          jsonb NOT NULL DEFAULT '{}'
+    detail          jsonb NOT NULL DEFAULT '{}',
+    chain           bigint NOT NULL GENERATED ALWAYS AS (coalesce(organisation_id, 0)) STORED,
+    link            bigint NOT NULL,                 -- 1, 2, 3 … of its chain, without a gap
+    hash            bytea NOT NULL CHECK (octet_length(hash) = 32),
+    UNIQUE (chain, link)
 );
 CREATE INDEX audit_log_organisation ON audit_log (organisation_id, entry_id);
 
-GRANT SELECT, INSERT ON person, token, session, audit_log TO photogate_app;
+-- The end of each chain of the audit log. Chain 0 is of what concerns no single organisation.
+CREATE TABLE audit_chain (
+    chain bigint PRIMARY KEY,
+    links bigint NOT NULL,
+    hash  bytea CHECK (octet_length(hash) = 32)
+) WITH (fillfactor = 50);
+
+GRANT SELECT, INSERT ON person, token, session TO photogate_app;
+GRANT SELECT ON audit_log, audit_chain TO photogate_app;
+-- Not its number, its link or its hash.
+GRANT INSERT (at, actor, organisation_id, action, subject, detail) ON audit_log TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT DELETE ON session TO photogate_app;

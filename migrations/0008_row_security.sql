@@ -24,6 +24,7 @@ BEGIN
         ('ledger',       'organisation_id = ' || c_this),
         ('link',         'organisation_id = ' || c_this),
         ('top_up',       'organisation_id = ' || c_this),
+        ('purchase_request', 'organisation_id = ' || c_this),
         ('event',        'organisation_id = ' || c_this),
         ('queue',        'organisation_id = ' || c_this),
         ('run',          'organisation_id = ' || c_this),
@@ -42,6 +43,7 @@ BEGIN
         ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
         ('bib',          'EXISTS (SELECT FROM photo p WHERE p.photo_id = bib.photo_id)'),
+        ('erasure',      'EXISTS (SELECT FROM event e WHERE e.event_id = erasure.event_id)'),
         ('rotation',     'EXISTS (SELECT FROM photo p WHERE p.photo_id = rotation.photo_id)')
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
@@ -53,8 +55,8 @@ BEGIN
 
     -- Who may use the service concerns the application only: no worker, and nobody who looks at one organisation. Nor
     -- does what is left of deleted events, which workers learn from a function.
-    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'login_try', 'audit_log',
-                                   'clock_confirmation', 'leftover_file'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['person', 'token', 'session', 'login_try', 'audit_log', 'audit_chain',
+                                   'clock_confirmation', 'leftover_file', 'erased_bib'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;

@@ -3,12 +3,14 @@
 
 mod access;
 mod annotate;
+mod audit;
 mod clock;
 mod config;
 mod credits;
 mod demo;
 mod drill;
 mod enqueue;
+mod erasures;
 mod events;
 mod inspect;
 mod jobs;
@@ -17,6 +19,7 @@ mod migrate;
 mod models;
 mod organisations;
 mod output;
+mod purchases;
 mod receipt;
 mod reconcile;
 mod refunds;
@@ -83,9 +86,15 @@ enum Command {
     /// Shows an organisation's credits, and adds credits
     #[command(subcommand)]
     Credits(credits::Credits),
+    /// Lists purchases above an organisation's limit, and approves or refuses them
+    #[command(subcommand)]
+    Purchases(purchases::Purchases),
     /// Creates, lists, shows, holds and deletes events
     #[command(subcommand)]
     Events(events::Events),
+    /// Lists what was erased of an event, and makes erasures again after a restore
+    #[command(subcommand)]
+    Erasures(erasures::Erasures),
     /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -101,6 +110,9 @@ enum Command {
     /// Creates, lists and disables people who log in to the pages
     #[command(subcommand)]
     People(access::People),
+    /// Lists the audit log, and verifies the hash chains that seal it
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Analyses photo files and prints what was found; needs no database
     Inspect(inspect::Inspect),
     /// Shows everything that happened to the credit of a photo
@@ -223,9 +235,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Why(why) => why.run(&config, output).await,
         Command::Tokens(tokens) => tokens.run(&config, output).await,
         Command::People(people) => people.run(&config, output).await,
+        Command::Audit(audit) => audit.run(&config, output).await,
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,
         Command::Credits(credits) => credits.run(&config, output).await,
+        Command::Purchases(purchases) => purchases.run(&config, output).await,
+        Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,

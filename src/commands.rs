@@ -29,10 +29,14 @@ mod access;
 mod books;
 mod credits;
 mod enqueue;
+mod erasures;
 mod events;
 mod holds;
 mod organisations;
+mod purchases;
 mod retry;
+#[cfg(feature = "vision")]
+mod search;
 mod skips;
 
 use std::time::Duration;
@@ -57,6 +61,7 @@ pub use access::{CreatedToken, NewPerson, NewToken, PersonChange};
 pub use books::Checked;
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
+pub use erasures::NewErasure;
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
 pub use organisations::{NewOrganisation, OrganisationChange};
@@ -71,10 +76,17 @@ pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
 pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
 /// The roles that may retry, skip and restore photos.
 pub const MAY_RETRY: &[Role] = retry::MAY_RETRY;
+/// The roles that may search for a face.
+#[cfg(feature = "vision")]
+pub const MAY_SEARCH_FACES: &[Role] = search::MAY_SEARCH_FACES;
 /// The roles that may hold queues and lift holds.
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
-/// The roles that may buy credits.
-pub const MAY_BUY: &[Role] = credits::MAY_BUY;
+/// The roles that may buy credits, and withdraw a purchase that waits for approval.
+pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
+/// The roles that may add credits without a limit, and approve purchases.
+pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
+/// The roles that see purchases that wait for approval.
+pub const MAY_SEE_PURCHASES: &[Role] = purchases::MAY_SEE_PURCHASES;
 /// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;
 /// The roles that may check the books.

@@ -71,6 +71,10 @@ id!(
     HoldId(i64)
 );
 id!(
+    /// The number of a purchase that waits, or waited, for approval.
+    PurchaseId(i64)
+);
+id!(
     /// The number of a person who can log in.
     PersonId(i64)
 );

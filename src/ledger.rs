@@ -7,6 +7,7 @@ pub mod hash_chain;
 pub mod history;
 pub mod months;
 pub mod past_checks;
+pub mod purchases;
 pub mod receipt;
 pub mod reconcile;
 pub mod refunds;

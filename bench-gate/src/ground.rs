@@ -169,7 +169,7 @@ pub(crate) async fn club(
     let mut db = pool.acquire().await?;
     let organisation = organisations::create(&mut db, "Bench", "UTC").await?;
     fund(pool, organisation, credits, "1").await?;
-    Ok((organisation, events::create(&mut db, organisation, "Bench", false, false).await?))
+    Ok((organisation, events::create(&mut db, organisation, "Bench", false, false, "cli").await?))
 }
 
 /// Adds credits to an organisation. `key` is the idempotency key.

@@ -6,8 +6,8 @@
 -- Three counters: attempt is the fence, and grows with every owner; crashes leads to quarantine; retries leads to
 -- giving up. A photo that deployments handed back three times is no suspect.
 
--- It is fair over organisations: each that has something due gets an equal share of p_n, in a random order. A share that
--- is not used is not given to others: as long as it adopts anything, ask again.
+-- It is fair over organisations: each that has something due gets an equal share of p_n, in a random order. A share
+-- that is not used is not given to others: as long as it adopts anything, ask again.
 -- A photo with two crashes is a suspect. At most p_suspects suspects are taken, so that a photo that kills its worker
 -- does not add a third crash to other photos. A photo with p_crashes crashes is quarantined and refunded. p_n,
 -- p_suspects and p_crashes are limits, not counts.

@@ -1,8 +1,9 @@
 -- Events: making one, and what its people may change later. forget.sql has face search and deletion.
 
--- Makes an event, with a queue for each operation. NULL: the organisation has an event with this reference.
+-- Makes an event, with a queue for each operation. If faces are searched, p_actor has said that the people on the
+-- photos agreed. NULL: the organisation has an event with this reference.
 CREATE FUNCTION create_event(p_organisation bigint, p_name text, p_bib_search boolean, p_face_search boolean,
-    p_reference text DEFAULT NULL)
+    p_actor text, p_reference text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_event bigint;
@@ -10,8 +11,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM organisation WHERE organisation_id = p_organisation) THEN
         RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002';
     END IF;
-    INSERT INTO event (organisation_id, name, bib_search, face_search, reference)
-    VALUES (p_organisation, p_name, p_bib_search, p_face_search, p_reference)
+    INSERT INTO event (organisation_id, name, bib_search, face_search, face_consent_by, face_consent_at, reference)
+    VALUES (p_organisation, p_name, p_bib_search, p_face_search, CASE WHEN p_face_search THEN p_actor END,
+        CASE WHEN p_face_search THEN clock_timestamp() END, p_reference)
     ON CONFLICT (organisation_id, reference) WHERE deleted_at IS NULL DO NOTHING
     RETURNING event_id INTO v_event;
     IF v_event IS NULL THEN RETURN NULL; END IF;

@@ -49,9 +49,7 @@ BEGIN
         INSERT INTO face (photo_id, number, x, y, width, height, score, embedding)
         SELECT u.photo_id, f.i - 1, (f.face->>'x')::real, (f.face->>'y')::real, (f.face->>'width')::real,
                (f.face->>'height')::real, least(1, greatest(0, (f.face->>'score')::real)),
-               CASE WHEN u.keeps_embeddings AND jsonb_typeof(f.face->'embedding') = 'array' THEN
-                   ARRAY(SELECT v::real FROM jsonb_array_elements_text(f.face->'embedding') WITH ORDINALITY e (v, i)
-                         ORDER BY i) END
+               CASE WHEN u.keeps_embeddings THEN decode(f.face->>'embedding', 'hex') END
         FROM unnest(v_photos, v_found, v_keeps_embeddings) u (photo_id, found, keeps_embeddings)
         CROSS JOIN LATERAL jsonb_array_elements(u.found->'faces') WITH ORDINALITY f (face, i);
         INSERT INTO bib (photo_id, number, x, y, width, height, score)
@@ -59,7 +57,9 @@ BEGIN
         SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score))
         FROM unnest(v_photos, v_found) u (photo_id, found)
         CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')
-            AS b (number text, x real, y real, width real, height real, score real);
+            AS b (number text, x real, y real, width real, height real, score real)
+        WHERE NOT EXISTS (SELECT FROM erased_bib e JOIN photo p USING (event_id)
+                          WHERE p.photo_id = u.photo_id AND e.number = b.number);
     END IF;
 
     DELETE FROM rotation r USING unnest(v_photos, v_found) u (photo_id, found)

@@ -1,4 +1,5 @@
--- Deleting on request: the embeddings of an event, or all that was seen on its photos and sent with them.
+-- Deleting on request, or when its time has come: the embeddings of an event, its faces and bib numbers, or all that
+-- was seen on its photos and sent with them. erasures.sql deletes one person.
 --
 -- First a flag on the event hides the data. Then forget() deletes it in batches, because one long deletion would block
 -- the event's settlements. If the caller stops early, a worker finishes.
@@ -6,9 +7,11 @@
 -- (write_findings, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
 -- Lock order: tails, queues, then events.
 
--- Switches the search for faces on or off. Once it is off, no embedding is written or searched any more, and forget()
--- deletes those that there are: they are biometric data, and kept for nothing else.
-CREATE FUNCTION set_face_search(p_event bigint, p_on boolean) RETURNS void
+-- Switches the search for faces on or off. p_actor has said that the people on the photos agreed. Once it is off, no
+-- embedding is written or searched any more, and forget() deletes those that there are: they are biometric data, and
+-- kept for nothing else.
+CREATE FUNCTION set_face_search(p_event bigint, p_on boolean, p_actor text, p_erasure uuid DEFAULT gen_random_uuid())
+RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v event;
 BEGIN
@@ -20,18 +23,65 @@ BEGIN
             USING ERRCODE = 'PG006';
     END IF;
     IF p_on THEN
-        UPDATE event SET face_search = true WHERE event_id = p_event;
+        UPDATE event SET face_search = true, face_consent_by = p_actor, face_consent_at = clock_timestamp()
+        WHERE event_id = p_event;
     ELSE
-        UPDATE event SET face_search = false, forgets = 'embeddings', forgotten_to = NULL WHERE event_id = p_event;
+        UPDATE event SET face_search = false, face_consent_by = NULL, face_consent_at = NULL,
+            forgets = CASE WHEN forgets = 'findings' THEN 'findings' ELSE 'embeddings' END, forgotten_to = NULL
+        WHERE event_id = p_event;
+        PERFORM note_erasure(p_erasure, p_event, 'embeddings', p_actor);
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
+
+-- Sets for how many days faces and bib numbers are kept; NULL: until the event is deleted.
+CREATE FUNCTION set_retention(p_event bigint, p_days integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE event SET keep_findings_days = p_days WHERE event_id = p_event AND deleted_at IS NULL;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_retention TO photogate_app;
+
+-- Marks the findings that were kept for as long as their event says, for forget() to delete, with an audit entry each.
+-- The days count from the last claim, so an event whose photos still come keeps them. Any worker may call it.
+CREATE FUNCTION forget_what_is_due() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v record; v_n integer := 0;
+BEGIN
+    FOR v IN
+        SELECT e.event_id, e.organisation_id, e.keep_findings_days
+        FROM event e
+        CROSS JOIN LATERAL (
+            SELECT max(u.last_claimed_at) + make_interval(days => e.keep_findings_days) AS at
+            FROM queue q JOIN usage u USING (queue_id) WHERE q.event_id = e.event_id) due
+        WHERE e.keep_findings_days IS NOT NULL AND e.deleted_at IS NULL AND e.forgets IS NULL
+            AND due.at <= clock_timestamp()
+            AND (e.findings_forgotten_at IS NULL OR e.findings_forgotten_at < due.at)
+        -- The order of the audit log's chains.
+        ORDER BY e.organisation_id, e.event_id LIMIT 100
+    LOOP
+        -- Settlements that write findings have the event too: if one does now, a later call comes.
+        PERFORM 1 FROM event WHERE event_id = v.event_id AND deleted_at IS NULL AND forgets IS NULL
+            AND keep_findings_days = v.keep_findings_days FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        UPDATE event SET forgets = 'findings', forgotten_to = NULL, findings_forgotten_at = clock_timestamp()
+        WHERE event_id = v.event_id;
+        PERFORM note_erasure(gen_random_uuid(), v.event_id, 'findings', 'System');
+        INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
+        VALUES ('System', v.organisation_id, 'event.forget', 'event ' || v.event_id,
+                jsonb_build_object('keep_findings_days', v.keep_findings_days));
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION forget_what_is_due TO photogate_worker;
 
 -- Deletes an event: nothing more of it runs, and nobody sees it. forget() deletes what was seen on its photos, and
 -- lists the files that were made of them, for a worker to delete. What was paid stays in the books, and the photos
 -- themselves stay in the store. Photos that a worker has in hand are finished and charged; what is seen on them is not
 -- kept.
-CREATE FUNCTION delete_event(p_event bigint, p_actor text) RETURNS void
+CREATE FUNCTION delete_event(p_event bigint, p_actor text, p_erasure uuid DEFAULT gen_random_uuid()) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     -- Tails keep out enqueues, which would write what nobody forgets any more. Queues come before events, as
@@ -41,12 +91,13 @@ BEGIN
     PERFORM 1 FROM queue WHERE event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE;
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
-    UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, forgets = 'everything',
-        forgotten_to = NULL
+    UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, face_consent_by = NULL,
+        face_consent_at = NULL, forgets = 'everything', forgotten_to = NULL
     WHERE event_id = p_event;
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
     UPDATE queue SET held = true WHERE event_id = p_event;
+    PERFORM note_erasure(p_erasure, p_event, 'event', p_actor);
 END $$;
 GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;
 
@@ -77,6 +128,11 @@ BEGIN
     IF v.forgets = 'embeddings' THEN
         UPDATE face SET embedding = NULL WHERE photo_id = ANY (v_photos) AND embedding IS NOT NULL;
         GET DIAGNOSTICS r_faces = ROW_COUNT;
+    ELSIF v.forgets = 'findings' THEN
+        -- Turns and upright copies show nobody more than the photos do: they stay.
+        DELETE FROM face WHERE photo_id = ANY (v_photos);
+        GET DIAGNOSTICS r_faces = ROW_COUNT;
+        DELETE FROM bib WHERE photo_id = ANY (v_photos);
     ELSE
         -- Also of photos that failed: their thumbnail may have been written before.
         INSERT INTO leftover_file (photo_id) SELECT n FROM unnest(v_photos) n ORDER BY n ON CONFLICT DO NOTHING;

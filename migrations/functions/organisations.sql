@@ -31,6 +31,15 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_price TO photogate_app;
 
+-- Sets how many credits the organisation's people buy in a month by themselves (purchases.sql).
+CREATE FUNCTION set_purchase_limit(p_organisation bigint, p_credits bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE organisation SET purchase_limit = p_credits WHERE organisation_id = p_organisation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_purchase_limit TO photogate_app;
+
 -- Sets where the organisation's photos are in the store. Empty: anywhere. No other organisation's are in it, above it
 -- or below it: each would see the photos of the other.
 CREATE FUNCTION set_photos_under(p_organisation bigint, p_prefix text) RETURNS void

@@ -16,8 +16,9 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "chain" "claim" "clock" "enqueue" "events" "findings" "forget" "holds" "logins" "months"
-    "organisations" "pauses" "reconcile" "settle" "skips" "snapshots" "states" "top_up" "worker"
+    "adopt" "audit" "chain" "claim" "clock" "enqueue" "erasures" "events" "findings" "forget"
+    "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "settle" "skips"
+    "snapshots" "states" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

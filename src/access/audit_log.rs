@@ -1,5 +1,7 @@
-//! The audit log: what people and programs changed. An entry is written in the transaction of the
-//! change.
+//! The audit log: what people and programs changed, and who was looked for by face. An entry is
+//! written in the transaction of the change, and sealed by the database.
+
+mod verify;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,6 +9,8 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::{access::Caller, ids::OrganisationId};
+
+pub use verify::{Verified, verify};
 
 /// An entry of the audit log: one change.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -2,11 +2,13 @@
 
 mod forgetting;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::ids::{EventId, OrganisationId, PhotoId};
 
+pub use forgetting::forget_what_is_due;
 pub(crate) use forgetting::forget_what_is_left;
 pub use forgetting::{flag_deleted, flag_face_search, forget};
 #[cfg(feature = "vision")]
@@ -27,9 +29,17 @@ pub struct Event {
     pub bib_search: bool,
     /// Whether people can search for a face. Embeddings are computed only if this is on.
     pub face_search: bool,
+    /// Who said that the people on the photos agreed to the search for faces.
+    pub face_consent_by: Option<String>,
+    /// When they said so.
+    pub face_consent_at: Option<DateTime<Utc>>,
+    /// Faces and bib numbers are deleted so many days after the last photo was processed; `None`:
+    /// when the event is deleted.
+    pub keep_findings_days: Option<i32>,
 }
 
-/// Creates an event with a queue for each operation.
+/// Creates an event with a queue for each operation. With `face_search`, `actor` has said that the
+/// people on the photos agreed to it.
 ///
 /// # Errors
 /// `PG002` if there is no such organisation, or trouble with the database.
@@ -39,13 +49,15 @@ pub async fn create(
     name: &str,
     bib_search: bool,
     face_search: bool,
+    actor: &str,
 ) -> sqlx::Result<EventId> {
     sqlx::query_scalar!(
-        r#"SELECT create_event($1, $2, $3, $4) AS "id!: EventId""#,
+        r#"SELECT create_event($1, $2, $3, $4, $5) AS "id!: EventId""#,
         organisation.0,
         name,
         bib_search,
-        face_search
+        face_search,
+        actor
     )
     .fetch_one(db)
     .await
@@ -62,15 +74,17 @@ pub async fn find_or_create(
     name: &str,
     bib_search: bool,
     face_search: bool,
+    actor: &str,
     reference: &str,
 ) -> sqlx::Result<(EventId, bool)> {
     loop {
         let made = sqlx::query_scalar!(
-            r#"SELECT create_event($1, $2, $3, $4, $5) AS "id: EventId""#,
+            r#"SELECT create_event($1, $2, $3, $4, $5, $6) AS "id: EventId""#,
             organisation.0,
             name,
             bib_search,
             face_search,
+            actor,
             reference
         );
         if let Some(id) = made.fetch_one(&mut *db).await? {
@@ -108,6 +122,18 @@ pub async fn change(
         .map(|_| ())
 }
 
+/// Sets for how many days faces and bib numbers are kept. `None`: until the event is deleted.
+///
+/// # Errors
+/// `PG002` if there is no such event, or trouble with the database.
+pub async fn set_retention(
+    db: &mut PgConnection,
+    event: EventId,
+    days: Option<i32>,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_retention($1, $2)", event.0, days).execute(db).await.map(|_| ())
+}
+
 /// Returns the events of one organisation, or of all organisations (`None`), newest first.
 ///
 /// # Errors
@@ -119,7 +145,8 @@ pub async fn list(
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  reference, bib_search, face_search
+                  reference, bib_search, face_search, face_consent_by, face_consent_at,
+                  keep_findings_days
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL
            ORDER BY event_id DESC"#,
@@ -147,7 +174,8 @@ pub async fn page(
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  reference, bib_search, face_search
+                  reference, bib_search, face_search, face_consent_by, face_consent_at,
+                  keep_findings_days
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2
              AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
@@ -169,7 +197,8 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
     sqlx::query_as!(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
-                  reference, bib_search, face_search
+                  reference, bib_search, face_search, face_consent_by, face_consent_at,
+                  keep_findings_days
            FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )

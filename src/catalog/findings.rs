@@ -1,6 +1,8 @@
 //! Writes findings to the database and reads them. The photo's ID is the key: writing the findings
 //! of a photo twice has the same result as writing them once.
 
+#[cfg(feature = "vision")]
+pub(crate) mod embeddings;
 mod kinds;
 mod results;
 #[cfg(feature = "vision")]

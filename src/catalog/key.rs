@@ -84,6 +84,18 @@ impl Key {
         upright.into_iter().chain([Self::thumbnail(photo)])
     }
 
+    /// The directory of the records of erasures.
+    #[cfg(feature = "vision")]
+    pub(crate) fn erasures() -> Self {
+        Self::derived("erasures")
+    }
+
+    /// Key of the record of an erasure.
+    #[cfg(feature = "vision")]
+    pub(crate) fn erasure(id: uuid::Uuid) -> Self {
+        Self::derived(&format!("erasures/{id}.json"))
+    }
+
     /// Key of the file that tells whether the store works.
     pub(crate) fn probe() -> Self {
         Self::derived("probe")

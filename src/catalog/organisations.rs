@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::OrganisationId;
+use crate::{ids::OrganisationId, ledger::credits::Credits};
 
 /// An organisation: a customer that owns an account and events.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -21,6 +21,8 @@ pub struct Organisation {
     pub time_zone: String,
     /// The price of one credit; `None` if the organisation cannot buy credits.
     pub price: Option<Price>,
+    /// Number of credits that its people can buy in a month without approval by staff.
+    pub purchase_limit: Credits,
     /// Prefix of the organisation's photo keys in the store. Its people can queue no other photos.
     /// Empty: they can queue every photo.
     pub photos_under: String,
@@ -137,6 +139,22 @@ pub async fn set_price(
     .map(|_| ())
 }
 
+/// Sets how many credits an organisation's people can buy in a month without approval by staff.
+///
+/// # Errors
+/// `PG002` if there is no such organisation, a limit that is out of bounds, or trouble with the
+/// database.
+pub async fn set_purchase_limit(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    credits: Credits,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_purchase_limit($1, $2)", organisation.0, credits.0)
+        .execute(db)
+        .await
+        .map(|_| ())
+}
+
 /// Returns all organisations, ordered by number.
 ///
 /// # Errors
@@ -145,7 +163,7 @@ pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  photos_under
+                  purchase_limit AS "purchase_limit: _", photos_under
            FROM organisation ORDER BY organisation_id"#
     )
     .fetch_all(db)
@@ -170,7 +188,7 @@ pub async fn search(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  photos_under
+                  purchase_limit AS "purchase_limit: _", photos_under
            FROM organisation
            WHERE ($1::bigint IS NULL OR organisation_id = $1)
              AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
@@ -194,7 +212,7 @@ pub async fn find(
     let row = sqlx::query_as!(
         Row,
         r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  photos_under
+                  purchase_limit AS "purchase_limit: _", photos_under
            FROM organisation WHERE organisation_id = $1"#,
         organisation.0
     );
@@ -208,6 +226,7 @@ struct Row {
     time_zone: String,
     price_per_credit: Option<Decimal>,
     currency: Option<String>,
+    purchase_limit: Credits,
     photos_under: String,
 }
 
@@ -220,6 +239,7 @@ impl From<Row> for Organisation {
             reference: row.reference,
             time_zone: row.time_zone,
             price: price.map(|(per_credit, currency)| Price { per_credit, currency }),
+            purchase_limit: row.purchase_limit,
             photos_under: row.photos_under,
         }
     }

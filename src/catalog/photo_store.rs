@@ -14,7 +14,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::key::Key;
+use super::{erasures::Record, key::Key};
 
 /// Why a file could not be fetched or written.
 #[derive(Debug, thiserror::Error)]
@@ -260,6 +260,24 @@ impl PhotoStore {
         }
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// Reads the records of all erasures, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`] when the store fails, or has a record that cannot be read.
+    pub async fn erasures(&self) -> Result<Vec<Record>, StoreError> {
+        let mut found = self.store.list(Some(&path(&Key::erasures())?));
+        let mut records = Vec::new();
+        while let Some(file) = found.next().await {
+            let bytes = in_time(self.store.get(&file?.location)).await?.bytes().await?;
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+                object_store::Error::Generic { store: "erasures", source: Box::new(error) }
+            })?;
+            records.push(record);
+        }
+        records.sort_by_key(|record| record.at);
+        Ok(records)
     }
 
     /// Deletes a file, if it is there.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
+    catalog::findings::embeddings,
     ids::{EventId, Operation, PhotoId},
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
 };
@@ -149,7 +150,7 @@ pub async fn by_face(
         let Some(last) = page.last() else { break };
         (photo, number) = (last.photo_id, last.number);
         for row in &page {
-            let score: f32 = row.embedding.iter().zip(face).map(|(a, b)| a * b).sum();
+            let score = embeddings::cosine(&row.embedding, face);
             if score >= score_min {
                 found.push((PhotoId(row.photo_id), row.number, score));
             }

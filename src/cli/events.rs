@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::{End, Output};
 use crate::{
+    catalog::search,
     commands::CommandError,
     config::Config,
     ids::{EventId, Operation, OrganisationId},
@@ -20,7 +21,7 @@ pub(super) enum Events {
     #[command(after_help = "Needs: PostgreSQL (--database-url).
 
 Example:
-  photogate events create 1 'City Marathon' --face-search")]
+  photogate events create 1 'City Marathon' --face-search --consent --keep-findings-days 90")]
     Create {
         /// The number of the organisation that pays for the photos
         organisation: OrganisationId,
@@ -35,6 +36,13 @@ Example:
         /// Compute face embeddings (biometric data), so that people can be found by a selfie
         #[arg(long)]
         face_search: bool,
+        /// Say that the people on the photos agreed to be searched for by their faces
+        #[arg(long)]
+        consent: bool,
+        /// Delete faces and bib numbers so many days after the last photo was processed, 1 to 3650
+        /// [default: when the event is deleted]
+        #[arg(long)]
+        keep_findings_days: Option<i32>,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -62,14 +70,60 @@ Example:
 
 Photos that were processed while face search was off have no embeddings.
 
-Example:
-  photogate events face-search 1 off")]
+Examples:
+  photogate events face-search 1 off
+  photogate events face-search 1 on --consent      the people on the photos agreed")]
     FaceSearch {
         /// The event's number
         event: EventId,
         /// `on` or `off`
         #[arg(value_parser = on_or_off, action = clap::ArgAction::Set)]
         state: bool,
+        /// Say that the people on the photos agreed to be searched for by their faces
+        #[arg(long)]
+        consent: bool,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Sets for how many days after the last photo its faces and bib numbers are kept
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate events keep-findings 1 90")]
+    KeepFindings {
+        /// The event's number
+        event: EventId,
+        /// Number of days, 1 to 3650; 0: until the event is deleted
+        days: i32,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Deletes the faces and the bib number of one person from an event's findings, for good
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and, with --selfie, the models.
+
+The photos themselves stay. The number is not found again on photos that are processed later; a face
+is, so erase it again then. Without --yes it only says what it would delete.
+
+Examples:
+  photogate events erase 1 --bib A12 --yes
+  photogate events erase 1 --selfie anna.jpg --min 0.5")]
+    Erase {
+        /// The event's number
+        event: EventId,
+        /// The person's bib number
+        #[arg(long)]
+        bib: Option<String>,
+        /// A photo of the person; if it shows several people, the nearest face is used
+        #[arg(long)]
+        selfie: Option<PathBuf>,
+        /// Minimum similarity of two faces, 0 to 1; a higher value erases fewer
+        #[arg(long, default_value_t = search::SAME_PERSON)]
+        min: f32,
+        /// Confirm: without this flag nothing is deleted
+        #[arg(long)]
+        yes: bool,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -166,17 +220,17 @@ impl Events {
             change @ (Self::Create { .. }
             | Self::StartList { .. }
             | Self::FaceSearch { .. }
+            | Self::KeepFindings { .. }
+            | Self::Erase { .. }
             | Self::Delete { .. }
             | Self::Hold { .. }
-            | Self::Lift { .. }) => {
-                match change.apply(&super::commands(config).await?, output).await {
-                    Ok(()) => Ok(End::Ok),
-                    Err(error) => match error.downcast::<CommandError>() {
-                        Ok(error) => super::refused(error),
-                        Err(error) => Err(error),
-                    },
-                }
-            }
+            | Self::Lift { .. }) => match change.apply(config, output).await {
+                Ok(()) => Ok(End::Ok),
+                Err(error) => match error.downcast::<CommandError>() {
+                    Ok(error) => super::refused(error),
+                    Err(error) => Err(error),
+                },
+            },
         }
     }
 }

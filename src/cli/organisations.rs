@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     database,
     ids::OrganisationId,
+    ledger::credits::Credits,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,6 +38,20 @@ Example:
         /// others; empty for the whole store
         #[arg(long, default_value = "")]
         photos_under: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Sets how many credits its people can buy in a month without approval
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate organisations limit 1 50000")]
+    Limit {
+        /// The organisation's number
+        organisation: OrganisationId,
+        /// Number of credits, 0 to 1,000,000,000; 0: every purchase needs an approval
+        credits: i64,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -76,6 +91,25 @@ impl Organisations {
                 output.one(&json!({ "organisation": id, "is_new": is_new }), |out| {
                     writeln!(out, "Organisation {id} {what}.")
                 })?;
+            }
+            Self::Limit { organisation, credits, actor } => {
+                let (caller, credits) = (Caller::trusted(&actor), Credits(credits));
+                let change = OrganisationChange {
+                    purchase_limit: Some(credits),
+                    ..OrganisationChange::default()
+                };
+                let commands = super::commands(config).await?;
+                let changed = commands.change_organisation(&caller, organisation, &change).await;
+                match changed {
+                    Ok(changed) => output.one(&changed, |out| {
+                        writeln!(
+                            out,
+                            "Organisation {organisation} buys up to {credits} credits a month \
+                             without approval."
+                        )
+                    })?,
+                    Err(error) => return super::refused(error),
+                }
             }
             Self::Price { organisation, price, actor } => {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };

@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::{End, Output, say};
 use crate::{
-    catalog::{events, search, start_list},
+    access::Caller,
+    catalog::{
+        erasures::FaceOf,
+        events,
+        search::{self, ByFace},
+        start_list,
+    },
+    commands::{CommandError, Commands},
     config::Config,
     database,
     ids::EventId,
@@ -40,6 +47,9 @@ Example:
         /// Minimum similarity of two faces, 0 to 1; a higher value finds fewer photos
         #[arg(long, default_value_t = search::SAME_PERSON, value_parser = alike)]
         min: f32,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
 }
 
@@ -74,21 +84,17 @@ impl Search {
                     ]
                 })?;
             }
-            Self::Face { selfie, min, .. } => {
-                anyhow::ensure!(
-                    event.face_search,
-                    "face search is off for event {of}: switch it on with `photogate events \
-                     face-search {of} on`, then have its photos processed",
-                    of = event.id
-                );
-                let photo = super::inspect::read(&selfie)
-                    .map_err(|trouble| anyhow::anyhow!("{}", trouble.detail))?;
-                let config = Config { slots: 1, ..config };
-                let looking = Pool::open(Path::new(THIS_PROGRAM), &config).await?;
-                let face = search::selfie(&looking, photo)
-                    .await
-                    .map_err(|error| anyhow::anyhow!("{}: {error}", selfie.display()))?;
-                let found = search::by_face(&mut db, event.id, &face, min).await?;
+            Self::Face { selfie, min, actor, .. } => {
+                let commands = super::commands(&config).await?;
+                let caller = Caller::trusted(&actor);
+                let found = by_face(&config, &commands, &caller, event.id, &selfie, min).await;
+                let found = match found {
+                    Ok(found) => found,
+                    Err(error) => match error.downcast::<CommandError>() {
+                        Ok(error) => return super::refused(error),
+                        Err(error) => return Err(error),
+                    },
+                };
                 output.rows(&found, &["Score", "Photo", "Face", "Key"], |row| {
                     vec![
                         format!("{:.2}", row.score),
@@ -101,4 +107,37 @@ impl Search {
         }
         Ok(End::Ok)
     }
+}
+
+/// Finds the photos of an event with the face of a selfie.
+async fn by_face(
+    config: &Config,
+    commands: &Commands,
+    caller: &Caller,
+    event: EventId,
+    selfie: &Path,
+    min: f32,
+) -> anyhow::Result<Vec<ByFace>> {
+    commands.may_search_faces(caller, event).await?;
+    let photo =
+        super::inspect::read(selfie).map_err(|trouble| anyhow::anyhow!("{}", trouble.detail))?;
+    let config = Config { slots: 1, ..config.clone() };
+    let looking = Pool::open(Path::new(THIS_PROGRAM), &config).await?;
+    let face = search::selfie(&looking, photo)
+        .await
+        .map_err(|error| anyhow::anyhow!("{}: {error}", selfie.display()))?;
+    Ok(commands.search_face(caller, event, &face, min).await?)
+}
+
+/// The faces on an event's photos that are the face of a selfie.
+pub(super) async fn faces_of(
+    config: &Config,
+    commands: &Commands,
+    caller: &Caller,
+    event: EventId,
+    selfie: &Path,
+    min: f32,
+) -> anyhow::Result<Vec<FaceOf>> {
+    let found = by_face(config, commands, caller, event, selfie, min).await?;
+    Ok(found.iter().map(|one| FaceOf { photo: one.photo, face: one.face }).collect())
 }

@@ -2,6 +2,7 @@
 //! key, so it is booked once, even if the request is sent many times.
 
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::{CommandError, Commands};
 use crate::{
@@ -14,8 +15,7 @@ use crate::{
     },
 };
 
-pub(super) const MAY_BUY: &[Role] = &[Role::Organiser, Role::Staff];
-const MAY_GRANT: &[Role] = &[Role::Staff];
+pub(super) const MAY_GRANT: &[Role] = &[Role::Staff];
 
 /// A top-up to make.
 #[derive(Debug)]
@@ -46,8 +46,70 @@ pub enum Twin {
     Waits,
 }
 
+impl Addition<'_> {
+    /// The top-up that this caller asks for, if the addition is well formed.
+    pub(super) fn of<'a>(&'a self, caller: &'a Caller) -> Result<TopUp<'a>, CommandError> {
+        caller.must_see(self.organisation)?;
+        if !(1..=200).contains(&self.idempotency_key.chars().count()) {
+            let detail =
+                "the idempotency key must have 1 to 200 characters, and be new for each top-up";
+            return Err(CommandError::invalid("Idempotency-Key", detail));
+        }
+        Ok(TopUp {
+            organisation: self.organisation,
+            kind: self.kind,
+            amount: self.credits,
+            actor: &caller.actor,
+            note: self.note,
+            idempotency_key: self.idempotency_key,
+        })
+    }
+
+    /// Refuses to go on if another request with the same key is in progress, and the caller does
+    /// not want to wait for it.
+    pub(super) async fn is_alone(&self, tx: &mut PgConnection) -> Result<(), CommandError> {
+        if self.twin == Twin::Refused
+            && !top_up::is_alone(tx, self.organisation, self.idempotency_key).await?
+        {
+            return Err(CommandError::InProgress);
+        }
+        Ok(())
+    }
+
+    /// Compares the price that was booked with the one that the buyer saw, not one that was read
+    /// before. So nobody pays a price that they did not see.
+    pub(super) fn is_at(&self, booked: Option<&Price>) -> Result<(), CommandError> {
+        if self.price.is_none() || booked == self.price {
+            return Ok(());
+        }
+        Err(CommandError::Conflict {
+            code: "price_changed",
+            detail: "the price has changed since it was shown, and nothing was bought: \
+                     check the new price and start again"
+                .into(),
+        })
+    }
+
+    /// Writes the audit entry of credits that were added.
+    pub(super) async fn record(
+        &self,
+        tx: &mut PgConnection,
+        caller: &Caller,
+        credited: &Credited,
+    ) -> sqlx::Result<()> {
+        let detail = json!({
+            "kind": self.kind, "credits": self.credits, "transaction": credited.transaction,
+            "note": self.note,
+        });
+        let (whose, subject) =
+            (Some(self.organisation), format!("organisation {}", self.organisation));
+        audit_log::record(tx, caller, whose, "credits.top_up", &subject, detail).await
+    }
+}
+
 impl Commands {
-    /// Adds credits to an account. Paused queues of the organisation go on by themselves.
+    /// Adds credits to an account, as staff does. Paused queues of the organisation go on by
+    /// themselves. An organisation buys with [`Commands::buy`].
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -56,44 +118,17 @@ impl Commands {
         caller: &Caller,
         addition: &Addition<'_>,
     ) -> Result<Credited, CommandError> {
-        let Addition { organisation, kind, credits, note, idempotency_key, .. } = *addition;
-        caller.must_be(match kind {
-            TopUpKind::Purchase => MAY_BUY,
-            TopUpKind::AdminGrant | TopUpKind::FreeCredits | TopUpKind::Adjustment => MAY_GRANT,
-        })?;
-        caller.must_see(organisation)?;
-        if !(1..=200).contains(&idempotency_key.chars().count()) {
-            let detail =
-                "the idempotency key must have 1 to 200 characters, and be new for each top-up";
-            return Err(CommandError::invalid("Idempotency-Key", detail));
-        }
+        caller.must_be(MAY_GRANT)?;
+        let asked = addition.of(caller)?;
         let mut tx = self.database.begin().await?;
-        if addition.twin == Twin::Refused
-            && !top_up::is_alone(&mut tx, organisation, idempotency_key).await?
-        {
-            return Err(CommandError::InProgress);
-        }
-        let actor = &caller.actor;
-        let asked = TopUp { organisation, kind, amount: credits, actor, note, idempotency_key };
+        addition.is_alone(&mut tx).await?;
         let credited = top_up::top_up(&mut tx, asked).await?;
         if credited.credited {
-            // Compare with the price that was booked, not with one that was read before. So nobody
-            // pays a price that they did not see.
-            if addition.price.is_some()
-                && top_up::price(&mut tx, credited.transaction).await?.as_ref() != addition.price
-            {
-                return Err(CommandError::Conflict {
-                    code: "price_changed",
-                    detail: "the price has changed since it was shown, and nothing was bought: \
-                             check the new price and start again"
-                        .into(),
-                });
+            if addition.price.is_some() {
+                let booked = top_up::price(&mut tx, credited.transaction).await?;
+                addition.is_at(booked.as_ref())?;
             }
-            let detail = json!({
-                "kind": kind, "credits": credits, "transaction": credited.transaction, "note": note,
-            });
-            let (whose, subject) = (Some(organisation), format!("organisation {organisation}"));
-            audit_log::record(&mut tx, caller, whose, "credits.top_up", &subject, detail).await?;
+            addition.record(&mut tx, caller, &credited).await?;
         }
         tx.commit().await?;
         if credited.resumed {

@@ -36,9 +36,17 @@ pub struct NewEvent {
     #[serde(default = "yes")]
     pub bib_search: bool,
     /// Whether people can search photos by a face. The default is false. Embeddings are biometric
-    /// data: switch this on only if the people on the photos agreed.
+    /// data, so `face_consent` must be true. No pipeline can switch it on.
     #[serde(default)]
     pub face_search: bool,
+    /// True says that the people on the photos agreed to the search for faces. It is kept who said
+    /// so, and when.
+    #[serde(default)]
+    pub face_consent: bool,
+    /// Delete faces and bib numbers so many days after the last photo was processed: 1 to 3,650.
+    /// The default is to keep them until the event is deleted.
+    #[schema(minimum = 1, maximum = 3650)]
+    pub keep_findings_days: Option<i32>,
 }
 
 impl NewEvent {
@@ -50,6 +58,8 @@ impl NewEvent {
             organisation: Some(organisation),
             bib_search: true,
             face_search: false,
+            face_consent: false,
+            keep_findings_days: None,
         }
     }
 
@@ -75,11 +85,40 @@ pub struct EventChange {
     /// Whether bib numbers are read. It applies to photos that are processed from now on.
     pub bib_search: Option<bool>,
     /// Whether people can search photos by a face. Switching it off deletes the event's embeddings.
+    /// To switch it on, `face_consent` must be true.
     pub face_search: Option<bool>,
+    /// True says that the people on the photos agreed to the search for faces. It is kept who said
+    /// so, and when.
+    #[serde(default)]
+    pub face_consent: bool,
+    /// Delete faces and bib numbers so many days after the last photo was processed: 1 to 3,650. 0:
+    /// keep them until the event is deleted.
+    #[schema(minimum = 0, maximum = 3650)]
+    pub keep_findings_days: Option<i32>,
     /// A start list, as [`Commands::set_start_list`] takes it. Programs send it to an endpoint of
     /// its own.
     #[serde(skip)]
     pub start_list: Option<Vec<u8>>,
+}
+
+/// Checks that face search is switched on by somebody who may, and who says that people agreed.
+fn may_search_faces(caller: &Caller, consent: bool) -> Result<(), CommandError> {
+    caller.must_be(MAY_CHANGE)?;
+    if consent {
+        return Ok(());
+    }
+    let detail = "faces are biometric data: say that the people on the photos agreed to be searched \
+                  for (face_consent; on the command line --consent)";
+    Err(CommandError::invalid("/face_consent", detail))
+}
+
+/// Checks for how many days findings are kept.
+fn check_days(days: i32, least: i32) -> Result<(), CommandError> {
+    if (least..=3650).contains(&days) {
+        return Ok(());
+    }
+    let detail = format!("findings are kept for {least} to 3650 days");
+    Err(CommandError::invalid("/keep_findings_days", detail))
 }
 
 /// The numbers of a start list; an empty file has none.
@@ -105,20 +144,34 @@ impl Commands {
         caller.must_see(organisation)?;
         CommandError::check_reference(new.reference.as_deref())?;
         let (bibs, faces) = (new.bib_search, new.face_search);
+        if faces {
+            may_search_faces(caller, new.face_consent)?;
+        }
+        if let Some(days) = new.keep_findings_days {
+            check_days(days, 1)?;
+        }
         let mut tx = self.database.begin().await?;
         let (event, is_new) = match &new.reference {
             Some(reference) => {
-                let (db, name) = (&mut tx, &new.name);
-                events::find_or_create(db, organisation, name, bibs, faces, reference).await?
+                let (db, name, actor) = (&mut tx, &new.name, &caller.actor);
+                events::find_or_create(db, organisation, name, bibs, faces, actor, reference)
+                    .await?
             }
-            None => (events::create(&mut tx, organisation, &new.name, bibs, faces).await?, true),
+            None => {
+                let (db, name, actor) = (&mut tx, &new.name, &caller.actor);
+                (events::create(db, organisation, name, bibs, faces, actor).await?, true)
+            }
         };
         if !is_new {
             let value = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
             return Ok(Created { value, is_new });
         }
+        if new.keep_findings_days.is_some() {
+            events::set_retention(&mut tx, event, new.keep_findings_days).await?;
+        }
         let detail = json!({
             "name": new.name, "reference": new.reference, "bib_search": bibs, "face_search": faces,
+            "keep_findings_days": new.keep_findings_days,
         });
         let subject = format!("event {event}");
         audit_log::record(&mut tx, caller, Some(organisation), "event.create", &subject, detail)
@@ -142,12 +195,21 @@ impl Commands {
         caller.must_be(MAY_CHANGE)?;
         let found = self.event_seen_by(caller, event).await?;
         let numbers = change.start_list.as_deref().map(numbers).transpose()?;
+        if let Some(days) = change.keep_findings_days {
+            check_days(days, 0)?;
+        }
         transaction!(self, tx, {
             events::change(&mut tx, event, change.name.as_deref(), change.bib_search).await?;
             // Read again under the lock that the change took: what was read before may be old.
             let locked = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
             if let Some(on) = change.face_search.filter(|on| *on != locked.face_search) {
-                events::flag_face_search(&mut tx, event, on).await?;
+                if on {
+                    may_search_faces(caller, change.face_consent)?;
+                }
+                events::flag_face_search(&mut tx, event, on, &caller.actor).await?;
+            }
+            if let Some(days) = change.keep_findings_days {
+                events::set_retention(&mut tx, event, Some(days).filter(|days| *days > 0)).await?;
             }
             let listed = match &numbers {
                 Some(numbers) => Some(start_list::set(&mut tx, event, numbers).await?),
@@ -155,7 +217,7 @@ impl Commands {
             };
             let mut detail = json!({
                 "name": change.name, "bib_search": change.bib_search,
-                "face_search": change.face_search,
+                "face_search": change.face_search, "keep_findings_days": change.keep_findings_days,
             });
             if let Some(listed) = listed {
                 detail["numbers"] = listed.into();
@@ -190,7 +252,7 @@ impl Commands {
     /// Deletes what an event's change, which is committed, says is to be deleted: nobody can search
     /// it any more. If this does not come to its end, a worker finishes it. Returns the number of
     /// faces.
-    async fn forget(&self, event: EventId) -> u64 {
+    pub(super) async fn forget(&self, event: EventId) -> u64 {
         let forgotten = async { events::forget(&mut *self.database.acquire().await?, event).await };
         forgotten.await.unwrap_or_else(|error| {
             tracing::warn!(

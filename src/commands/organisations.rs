@@ -7,6 +7,7 @@ use crate::{
     access::{Caller, Role, audit_log},
     catalog::organisations::{self, Organisation, Price},
     ids::OrganisationId,
+    ledger::credits::Credits,
 };
 
 const MAY_CHANGE: &[Role] = &[Role::Staff];
@@ -52,6 +53,8 @@ impl NewOrganisation {
 pub struct OrganisationChange {
     /// A new price per credit. With `Some(None)`, the organisation can no longer buy credits.
     pub price: Option<Option<Price>>,
+    /// How many credits its people can buy in a month without approval.
+    pub purchase_limit: Option<Credits>,
     /// A new prefix in the store below which its photos are.
     pub photos_under: Option<String>,
 }
@@ -96,7 +99,7 @@ impl Commands {
         Ok(Created { value, is_new })
     }
 
-    /// Changes an organisation's price, its part of the store, or both.
+    /// Changes an organisation's price, its limit of purchases, and its part of the store.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -112,6 +115,13 @@ impl Commands {
         if let Some(price) = &change.price {
             organisations::set_price(&mut tx, id, price.as_ref()).await?;
         }
+        if let Some(limit) = change.purchase_limit {
+            if !(0..=1_000_000_000).contains(&limit.0) {
+                let detail = "the limit of purchases is a number from 0 to 1,000,000,000";
+                return Err(CommandError::invalid("/purchase_limit", detail));
+            }
+            organisations::set_purchase_limit(&mut tx, id, limit).await?;
+        }
         if let Some(prefix) = &change.photos_under {
             organisations::set_photos_under(&mut tx, id, prefix).await?;
         }
@@ -119,7 +129,10 @@ impl Commands {
             .price
             .as_ref()
             .map(|price| price.as_ref().map_or_else(|| "none".into(), Price::to_string));
-        let detail = json!({ "price": price, "photos_under": change.photos_under });
+        let detail = json!({
+            "price": price, "purchase_limit": change.purchase_limit,
+            "photos_under": change.photos_under,
+        });
         let subject = format!("organisation {id}");
         audit_log::record(&mut tx, caller, Some(id), "organisation.change", &subject, detail)
             .await?;

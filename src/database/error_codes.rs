@@ -8,6 +8,7 @@ pub(crate) const NOT_ENOUGH_CREDITS: &str = "PG004";
 pub(crate) const BAD_ARGUMENT: &str = "PG006";
 pub(crate) const NO_PRICE: &str = "PG007";
 pub(crate) const IMPLAUSIBLE_CLOCK: &str = "PG008";
+pub(crate) const LIMIT_REACHED: &str = "PG009";
 /// PostgreSQL's own: two transactions waited for each other.
 pub(crate) const DEADLOCK: &str = "40P01";
 /// PostgreSQL's own: a transaction saw what another one changed.
@@ -21,7 +22,8 @@ pub(crate) fn sentence(error: &sqlx::Error) -> String {
         error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
     if is_code(error, NOT_FOUND) {
         format!("there is {message}")
-    } else if is_code(error, BAD_ARGUMENT) || is_code(error, IMPLAUSIBLE_CLOCK) {
+    } else if [BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED].iter().any(|own| is_code(error, own))
+    {
         message.to_owned()
     } else {
         error.to_string()

@@ -54,6 +54,30 @@ pub struct TopUp<'a> {
     pub idempotency_key: &'a str,
 }
 
+impl TopUp<'_> {
+    /// What an error of the database's functions means.
+    pub(super) fn refusal(&self, error: sqlx::Error) -> TopUpError {
+        let said =
+            || error.as_database_error().map(|said| said.message().to_owned()).unwrap_or_default();
+        let is = |code| database::is_code(&error, code);
+        if is(database::NOT_FOUND) {
+            TopUpError::NoOrganisation(self.organisation)
+        } else if is(database::NO_PRICE) {
+            TopUpError::NoPrice(self.organisation)
+        } else if is(database::KEY_REUSED) {
+            TopUpError::KeyReused(self.idempotency_key.to_owned())
+        } else if is(database::NOT_ENOUGH_CREDITS) {
+            TopUpError::NotEnoughCredits(said())
+        } else if is(database::LIMIT_REACHED) {
+            TopUpError::TooManyRequests(said())
+        } else if database::is_refusal(&error) {
+            TopUpError::BadAmount(self.amount, self.kind)
+        } else {
+            error.into()
+        }
+    }
+}
+
 /// The result of a top-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Credited {
@@ -85,6 +109,9 @@ pub enum TopUpError {
     /// An adjustment would take more credits than are available.
     #[error("{0}: an adjustment cannot take more")]
     NotEnoughCredits(String),
+    /// Too many purchases of the organisation wait for approval.
+    #[error("{0}")]
+    TooManyRequests(String),
     /// The amount is out of bounds, or not allowed for this kind.
     #[error(
         "{0} credits cannot be topped up as {1:?}: \
@@ -115,27 +142,7 @@ pub async fn top_up(db: &mut PgConnection, top_up: TopUp<'_>) -> Result<Credited
     )
     .fetch_one(db)
     .await
-    .map_err(|error| match error {
-        error if database::is_code(&error, database::NOT_FOUND) => {
-            TopUpError::NoOrganisation(top_up.organisation)
-        }
-        error if database::is_code(&error, database::NO_PRICE) => {
-            TopUpError::NoPrice(top_up.organisation)
-        }
-        error if database::is_code(&error, database::KEY_REUSED) => {
-            TopUpError::KeyReused(top_up.idempotency_key.to_owned())
-        }
-        error if database::is_code(&error, database::NOT_ENOUGH_CREDITS) => {
-            TopUpError::NotEnoughCredits(
-                error
-                    .as_database_error()
-                    .map(|error| error.message().to_owned())
-                    .unwrap_or_default(),
-            )
-        }
-        error if database::is_refusal(&error) => TopUpError::BadAmount(top_up.amount, top_up.kind),
-        error => error.into(),
-    })
+    .map_err(|error| top_up.refusal(error))
 }
 
 /// Tries to lock an idempotency key. Returns true if no other transaction has it locked. Then no

@@ -8,6 +8,7 @@ mod events;
 pub(super) mod failures;
 mod organisations;
 pub(super) mod photos;
+mod purchases;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
@@ -55,6 +56,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(events::list, events::create))
         .routes(routes!(events::show, events::change, events::delete))
         .routes(routes!(events::start_list))
+        .routes(routes!(events::erasures, events::erase))
         .routes(routes!(live::event))
         .routes(routes!(photos::list))
         .routes(routes!(photos::show))
@@ -65,6 +67,9 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(live::organisation))
         .routes(routes!(credits::balance))
         .routes(routes!(top_ups::purchase))
+        .routes(routes!(purchases::list))
+        .routes(routes!(purchases::approve))
+        .routes(routes!(purchases::refuse))
         .routes(routes!(top_ups::grant))
         .routes(routes!(top_ups::adjust))
         .routes(routes!(credits::history))

@@ -5,6 +5,7 @@ mod account;
 mod audit_log;
 mod confirm;
 mod credits;
+mod erase;
 mod event;
 mod events;
 mod failures;
@@ -16,6 +17,7 @@ mod organisations;
 mod photos;
 mod process_photos;
 mod purchase;
+mod purchases;
 mod queues;
 mod receipts;
 mod refunds;
@@ -129,6 +131,9 @@ pub(super) fn routes() -> Router<Service> {
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/live", get(credits::live))
+        .route("/purchases", get(purchases::page))
+        .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
+        .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
         .route("/events", get(events::page).post(events::create))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
@@ -136,6 +141,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(selfie::find))
+        .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))

@@ -161,18 +161,8 @@ pub(super) async fn by_selfie(
     photo: Bytes,
     score_min: f32,
 ) -> Result<Vec<ByFace>, Problem> {
-    {
-        let mut db = service.database.acquire().await?;
-        let found = caller.must_see_event(event, events::find(&mut db, event).await?)?;
-        if !found.face_search {
-            return Err(Problem::conflict(
-                "face_search_off",
-                "face search is off for this event: switch it on, and process its photos",
-            ));
-        }
-    }
+    service.commands.may_search_faces(caller, event).await?;
     let eyes = service.eyes().await.map_err(search::SelfieError::from)?;
     let face = search::selfie(eyes, photo.to_vec()).await?;
-    let mut db = service.database.acquire().await?;
-    Ok(search::by_face(&mut db, event, &face, score_min).await?)
+    Ok(service.commands.search_face(caller, event, &face, score_min).await?)
 }

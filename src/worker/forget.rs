@@ -1,5 +1,6 @@
-//! Tasks of the worker: they look every ten seconds for deletions of findings that were interrupted,
-//! and finish them, and for files of deleted events, and delete them.
+//! Tasks of the worker. They look every ten seconds for findings that were kept long enough, and for
+//! deletions that were interrupted, and delete them; for files of deleted events; and for erasures
+//! that are not in the store yet.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::events;
 #[cfg(feature = "vision")]
-use crate::catalog::{key::Key, photo_store::PhotoStore};
+use crate::catalog::{erasures, key::Key, photo_store::PhotoStore};
 
 /// How often a worker looks for deletions that were interrupted.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -24,6 +25,10 @@ pub async fn forget(pool: PgPool, stop: CancellationToken) {
 
 async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
     let mut db = pool.acquire().await?;
+    let due = events::forget_what_is_due(&mut db).await?;
+    if due > 0 {
+        tracing::info!(events = due, "findings were kept long enough, and are deleted");
+    }
     while let Some(event) = events::forget_what_is_left(&mut db).await? {
         tracing::info!(%event, "an interrupted deletion of findings goes on");
     }
@@ -34,8 +39,8 @@ async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
 #[cfg(feature = "vision")]
 const FILES_AT_ONCE: i32 = 100;
 
-/// Deletes thumbnails and upright copies of deleted events from the store, until stopped. The photos
-/// themselves stay: photogate did not write them.
+/// Deletes thumbnails and upright copies of deleted events from the store, and writes records of
+/// erasures, until stopped. The photos themselves stay: photogate did not write them.
 #[cfg(feature = "vision")]
 pub async fn delete_files(pool: PgPool, store: PhotoStore, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
@@ -43,6 +48,29 @@ pub async fn delete_files(pool: PgPool, store: PhotoStore, stop: CancellationTok
         if let Some(Err(error)) = deleting.await {
             tracing::warn!(%error, "files of deleted events could not be deleted yet");
         }
+        let keeping = stop.run_until_cancelled(keep_erasures(&pool, &store));
+        if let Some(Err(error)) = keeping.await {
+            tracing::warn!(%error, "records of erasures could not be written to the store yet");
+        }
+    }
+}
+
+/// Writes a record of each new erasure into the store. A record that is written twice is the same.
+#[cfg(feature = "vision")]
+async fn keep_erasures(
+    pool: &PgPool,
+    store: &PhotoStore,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    loop {
+        let new = erasures::to_store(&mut *pool.acquire().await?, FILES_AT_ONCE).await?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        for record in &new {
+            store.put(&Key::erasure(record.id), serde_json::to_vec(record)?).await?;
+        }
+        let kept: Vec<_> = new.iter().map(|record| record.id).collect();
+        erasures::are_stored(&mut *pool.acquire().await?, &kept).await?;
     }
 }
 

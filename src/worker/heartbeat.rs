@@ -47,6 +47,9 @@ pub(super) async fn keep_alive(
                 }
             }
         }
+        if let Err(error) = expire_purchases(pool).await {
+            tracing::warn!(%error, "purchase requests could not be checked for their end");
+        }
         match expire_holds(pool).await {
             Ok(0) => {}
             Ok(holds) => tracing::info!(holds, "holds that had reached their end were lifted"),
@@ -69,5 +72,10 @@ pub(crate) async fn heartbeat(
 
 async fn expire_holds(pool: &PgPool) -> sqlx::Result<i32> {
     let expired = sqlx::query_scalar!(r#"SELECT expire_holds() AS "lifted!""#);
+    database::in_time(Duration::from_secs(1), expired.fetch_one(pool)).await
+}
+
+async fn expire_purchases(pool: &PgPool) -> sqlx::Result<i32> {
+    let expired = sqlx::query_scalar!(r#"SELECT expire_purchases() AS "expired!""#);
     database::in_time(Duration::from_secs(1), expired.fetch_one(pool)).await
 }

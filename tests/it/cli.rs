@@ -310,7 +310,7 @@ async fn whtrusted_changes_is_in_the_audit_trail_too() {
     let run = |arguments: &[&str]| app.says(arguments);
     run(&["organisations", "create", "Club", "--actor", "staff@photogate.example"]);
     run(&["organisations", "price", "1", "0.05 EUR"]);
-    run(&["events", "create", "1", "Marathon", "--face-search"]);
+    run(&["events", "create", "1", "Marathon", "--face-search", "--consent"]);
     run(&["credits", "top-up", "1", "5", "--key", "one"]);
     run(&["credits", "top-up", "1", "5", "--key", "one"]);
     run(&["enqueue", "1", "rehearsal/ok/1", "rehearsal/ok/2", "--actor", "anna@club.example"]);

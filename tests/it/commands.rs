@@ -44,6 +44,7 @@ async fn settings_are_changed_together_or_not_at_all() {
     let all = EventChange {
         name: Some("Another".into()),
         face_search: Some(true),
+        face_consent: true,
         start_list: Some(b"1\n2\n".to_vec()),
         ..EventChange::default()
     };

@@ -8,6 +8,7 @@
 mod support;
 
 mod architecture;
+mod audit;
 mod books;
 mod chain;
 mod cli;
@@ -16,6 +17,7 @@ mod commands;
 mod compose;
 mod contention;
 mod drill;
+mod erasures;
 mod eyes;
 mod failover;
 mod gate;
@@ -31,6 +33,7 @@ mod photo_store;
 mod photos;
 mod plans;
 mod pool;
+mod purchases;
 mod reconcile;
 mod schema;
 mod search;

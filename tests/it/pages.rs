@@ -218,7 +218,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     ] {
         assert_eq!(eve.get(&site, &path).await, 404, "{path}");
     }
-    for path in ["/queues", "/workers", "/finance", "/organisations"] {
+    for path in ["/queues", "/workers", "/finance", "/organisations", "/purchases/1/approve"] {
         assert_eq!(eve.get(&site, path).await, 403, "{path}");
     }
     assert!(!eve.text(&site, "/events").await.contains(&format!("/events/{event}")));
@@ -318,9 +318,16 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let app = App::new().await;
     let store = samples(&app);
     let organisation = app.an_organisation_with(9).await;
-    let event = events::create(&mut *app.db().await, organisation, "City Marathon", true, true)
-        .await
-        .unwrap();
+    let event = events::create(
+        &mut *app.db().await,
+        organisation,
+        "City Marathon",
+        true,
+        true,
+        "anna@club.example",
+    )
+    .await
+    .unwrap();
     let photos: Vec<String> = std::fs::read_dir(store.join("marathon"))
         .unwrap()
         .map(|file| format!("marathon/{}", file.unwrap().file_name().to_string_lossy()))
@@ -360,6 +367,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("workers", "/workers".into()),
             ("finance", "/finance".into()),
             ("refunds", "/refunds".into()),
+            ("purchases", "/purchases".into()),
             ("receipt", format!("/receipts/{photo}")),
             ("statement", format!("/statements?organisation={organisation}")),
             ("organisations", "/organisations".into()),

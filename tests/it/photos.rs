@@ -119,7 +119,7 @@ async fn embeddings_are_computed_only_where_face_search_is_on() {
     let found = work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0001.jpg"]).await;
 
     assert_eq!((found[0].faces, found[0].bibs.len()), (1, 0), "bib search is off");
-    assert_eq!(app.count("SELECT count(*) FROM face WHERE cardinality(embedding) = 128").await, 1);
+    assert_eq!(app.count("SELECT count(*) FROM face WHERE octet_length(embedding) = 256").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

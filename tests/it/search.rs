@@ -132,7 +132,9 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
     let app = App::new().await;
     let organisation = app.an_organisation_with(10).await;
     let event =
-        events::create(&mut *app.db().await, organisation, "Gala", true, true).await.unwrap();
+        events::create(&mut *app.db().await, organisation, "Gala", true, true, "anna@club.example")
+            .await
+            .unwrap();
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     for reservation in hand.claim(3).await {
@@ -147,7 +149,7 @@ async fn a_deletion_that_was_cut_short_is_out_of_reach_at_once_and_finished_by_w
     let faces = "SELECT count(*) FROM face WHERE embedding IS NOT NULL";
     assert_eq!(found().await, (3, 3));
 
-    app.count("SELECT count(set_face_search(event_id, false)::text) FROM event").await;
+    app.count("SELECT count(set_face_search(event_id, false, 'anna')::text) FROM event").await;
     assert_eq!(found().await, (0, 3), "at once");
     assert_eq!(app.count(faces).await, 3, "but they are still there");
     let again = app.set_face_search(event, true).await.unwrap_err();

@@ -71,10 +71,12 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("PATCH", "/v1/events/{event}", OWNERS, json!({ "name": "Marathon" }), 200),
         ("DELETE", "/v1/events/{new event}", OWNERS, none(), 204),
         ("PUT", "/v1/events/{event}/start-list", MAKERS, json!("12\n13\n"), 200),
+        ("GET", "/v1/events/{event}/erasures", OWNERS, none(), 200),
+        ("POST", "/v1/events/{event}/erasures", OWNERS, json!({ "bib": "99" }), 201),
         ("GET", "/v1/events/{event}/live", ALL, none(), 200),
         ("GET", "/v1/events/{event}/photos", ALL, none(), 200),
         ("GET", "/v1/events/{event}/search/bib?number=12", ALL, none(), 200),
-        ("POST", "/v1/events/{event}/search/selfie", MAKERS, json!("no photo"), 409),
+        ("POST", "/v1/events/{event}/search/selfie", OWNERS, json!("no photo"), 409),
         (
             "POST",
             "/v1/events/{event}/runs",
@@ -125,6 +127,15 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             json!({ "credits": 1 }),
             201,
         ),
+        (
+            "GET",
+            "/v1/purchase-requests",
+            &[Role::Organiser, Role::Finance, Role::Staff],
+            none(),
+            200,
+        ),
+        ("POST", "/v1/purchase-requests/{new request}/approve", STAFF, none(), 200),
+        ("POST", "/v1/purchase-requests/{new request}/refuse", OWNERS, none(), 200),
         (
             "POST",
             "/v1/organisations/{organisation}/grants",
@@ -195,6 +206,19 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     }
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());
+    }
+    if text.contains("{new request}") {
+        // Only ten may wait.
+        app.owner_runs("DELETE FROM photogate.purchase_request WHERE state = 'pending'").await;
+        let newest = "SELECT coalesce(max(request_id), 0) FROM purchase_request";
+        let key = format!("request-{}", app.count(newest).await);
+        sqlx::query("SELECT purchase($1, 20000, 'anna@club.example', '', $2)")
+            .bind(stage.organisation.0)
+            .bind(key)
+            .execute(&mut *app.db().await)
+            .await
+            .unwrap();
+        text = text.replace("{new request}", &app.count(newest).await.to_string());
     }
     if text.contains("{new person}") {
         let address = format!("{}@club.example", uuid::Uuid::now_v7());

@@ -25,9 +25,16 @@ async fn lines(visitor: &Visitor, site: &Site, path: &str) -> Vec<String> {
 async fn every_table_is_a_file_too_with_the_same_rows() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(5).await;
-    let event = events::create(&mut *app.db().await, organisation, "=1+1 Marathon", true, false)
-        .await
-        .unwrap();
+    let event = events::create(
+        &mut *app.db().await,
+        organisation,
+        "=1+1 Marathon",
+        true,
+        false,
+        "anna@club.example",
+    )
+    .await
+    .unwrap();
     app.queue(event, "ok", 3).await;
     let hand = app.a_worker().await;
     assert!(hand.fail(hand.claim_one().await).await);
@@ -72,8 +79,16 @@ async fn queues_are_sorted_and_paged_by_what_stands_longest_or_waits_most() {
     let organisation = app.an_organisation_with(0).await;
     for photos in 1..=30 {
         let name = format!("Event {photos:02}");
-        let event =
-            events::create(&mut *app.db().await, organisation, &name, true, false).await.unwrap();
+        let event = events::create(
+            &mut *app.db().await,
+            organisation,
+            &name,
+            true,
+            false,
+            "anna@club.example",
+        )
+        .await
+        .unwrap();
         app.queue(event, "ok", photos).await;
         if photos % 10 == 0 {
             app.hold(event, &format!("ops{photos}")).await;

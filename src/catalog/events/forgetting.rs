@@ -1,5 +1,5 @@
-//! Forgets findings: embeddings when face search is switched off, everything when an event is
-//! deleted. It takes two steps, so that nobody waits: a mark that counts at once, and then the
+//! Forgets findings: embeddings when face search is switched off, faces and bib numbers when they
+//! were kept long enough, everything when an event is deleted. It takes two steps, so that nobody waits: a mark that counts at once, and then the
 //! deletion, batch after batch.
 
 use sqlx::PgConnection;
@@ -8,14 +8,23 @@ use crate::ids::EventId;
 #[cfg(feature = "vision")]
 use crate::ids::PhotoId;
 
-/// Switches an event's face search on or off. If it is off now, no embedding is written or found
+/// Switches an event's face search on or off. `actor` has said that the people on the photos agreed.
+/// If it is off now, no embedding is written or found
 /// from here on. The caller must call [`forget`] next, after a commit.
 ///
 /// # Errors
 /// `PG002` if there is no such event, `PG006` if its embeddings are still being deleted, or trouble
 /// with the database.
-pub async fn flag_face_search(db: &mut PgConnection, event: EventId, on: bool) -> sqlx::Result<()> {
-    sqlx::query!("SELECT set_face_search($1, $2)", event.0, on).execute(db).await.map(|_| ())
+pub async fn flag_face_search(
+    db: &mut PgConnection,
+    event: EventId,
+    on: bool,
+    actor: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_face_search($1, $2, $3)", event.0, on, actor)
+        .execute(db)
+        .await
+        .map(|_| ())
 }
 
 /// Deletes an event: stops its queues for good, and marks the findings on its photos to be
@@ -56,6 +65,15 @@ pub async fn forget(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> 
             return Ok(faces);
         }
     }
+}
+
+/// Marks the findings that were kept for as long as their events say. [`forget_what_is_left`]
+/// deletes them. Returns the number of events.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn forget_what_is_due(db: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"SELECT forget_what_is_due() AS "events!""#).fetch_one(db).await
 }
 
 /// Deletes one batch of findings that an interrupted [`forget`] left. Returns the event, or `None`

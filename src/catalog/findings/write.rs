@@ -4,7 +4,7 @@ use photogate_jobs::{Embedding, Face};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use super::kinds::Findings;
+use super::{embeddings, kinds::Findings};
 use crate::{ids::JobId, queue::claim::Incarnation};
 
 /// Writes the findings of many photos and replaces earlier ones. Runs in the transaction that
@@ -48,6 +48,6 @@ fn face((face, embedding): &(Face, Option<Embedding>)) -> Value {
         "width": face.width,
         "height": face.height,
         "score": face.score,
-        "embedding": embedding,
+        "embedding": embedding.as_deref().map(|embedding| hex::encode(embeddings::packed(embedding))),
     })
 }

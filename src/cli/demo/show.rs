@@ -90,7 +90,7 @@ impl Show {
         let mut db = self.pool.acquire().await?;
         let mut photos = 0;
         for (name, folder) in [("City Marathon", "marathon/"), ("Gala Night", "gala/")] {
-            let event = events::create(&mut db, organisation, name, true, true).await?;
+            let event = events::create(&mut db, organisation, name, true, true, "demo").await?;
             self.events.push((
                 event,
                 Watch::open(self.config.redis_url.as_deref(), Subject::Event(event))?,

@@ -10,19 +10,37 @@ use super::Events;
 use crate::{
     access::Caller,
     catalog::start_list,
-    cli::Output,
-    commands::{Commands, EventChange, NewEvent, NewHold},
+    cli::{Output, search},
+    commands::{Commands, EventChange, NewErasure, NewEvent, NewHold},
+    config::Config,
     ids::EventId,
 };
 
 impl Events {
     /// Runs the subcommands that change something.
-    pub(super) async fn apply(self, commands: &Commands, output: Output) -> anyhow::Result<()> {
+    pub(super) async fn apply(self, config: &Config, output: Output) -> anyhow::Result<()> {
+        let commands = &crate::cli::commands(config).await?;
         match self {
-            Self::Create { organisation, name, reference, no_bib_search, face_search, actor } => {
+            Self::Create {
+                organisation,
+                name,
+                reference,
+                no_bib_search,
+                face_search,
+                consent,
+                keep_findings_days,
+                actor,
+            } => {
                 let caller = Caller::trusted(&actor);
-                let (organisation, bib_search) = (Some(organisation), !no_bib_search);
-                let new = NewEvent { name, reference, organisation, bib_search, face_search };
+                let new = NewEvent {
+                    name,
+                    reference,
+                    organisation: Some(organisation),
+                    bib_search: !no_bib_search,
+                    face_search,
+                    face_consent: consent,
+                    keep_findings_days,
+                };
                 let made = commands.create_event(&caller, &new).await?;
                 let (id, is_new) = (made.value.id, made.is_new);
                 let what = if is_new { "was created" } else { "has this reference already" };
@@ -42,9 +60,30 @@ impl Events {
                     )
                 })?;
             }
-            Self::FaceSearch { event, state, actor } => {
+            Self::FaceSearch { event, state, consent, actor } => {
+                let change = EventChange {
+                    face_search: Some(state),
+                    face_consent: consent,
+                    ..EventChange::default()
+                };
                 let caller = Caller::trusted(&actor);
-                face_search(commands, &caller, event, state, output).await?;
+                face_search(commands, &caller, event, &change, output).await?;
+            }
+            Self::KeepFindings { event, days, actor } => {
+                let change =
+                    EventChange { keep_findings_days: Some(days), ..EventChange::default() };
+                let caller = Caller::trusted(&actor);
+                keep_findings(commands, &caller, event, &change, output).await?;
+            }
+            Self::Erase { event, bib, selfie, min, yes, actor } => {
+                let caller = Caller::trusted(&actor);
+                let faces = match selfie {
+                    Some(selfie) => {
+                        search::faces_of(config, commands, &caller, event, &selfie, min).await?
+                    }
+                    None => Vec::new(),
+                };
+                erase(commands, &caller, event, NewErasure { faces, bib }, yes, output).await?;
             }
             Self::Delete { event, actor, yes } => {
                 anyhow::ensure!(
@@ -85,11 +124,11 @@ async fn face_search(
     commands: &Commands,
     caller: &Caller,
     event: EventId,
-    state: bool,
+    change: &EventChange,
     output: Output,
 ) -> anyhow::Result<()> {
-    let change = EventChange { face_search: Some(state), ..EventChange::default() };
-    let (_, n) = commands.change_event(caller, event, &change).await?;
+    let (changed, n) = commands.change_event(caller, event, change).await?;
+    let state = changed.face_search;
     let said = json!({ "event": event, "face_search": state, "deleted": n });
     output.one(&said, |out| {
         if state {
@@ -100,6 +139,55 @@ async fn face_search(
                 "Face search is off for event {event}; the embeddings of {n} faces were deleted."
             )
         }
+    })?;
+    Ok(())
+}
+
+/// Sets how long findings are kept.
+async fn keep_findings(
+    commands: &Commands,
+    caller: &Caller,
+    event: EventId,
+    change: &EventChange,
+    output: Output,
+) -> anyhow::Result<()> {
+    let (changed, _) = commands.change_event(caller, event, change).await?;
+    output.one(&changed, |out| match changed.keep_findings_days {
+        Some(days) => writeln!(
+            out,
+            "Faces and bib numbers of event {event} are deleted {days} days after its last photo \
+             was processed."
+        ),
+        None => {
+            writeln!(out, "Faces and bib numbers of event {event} are kept until it is deleted.")
+        }
+    })?;
+    Ok(())
+}
+
+/// Erases a person, or says what would be erased.
+async fn erase(
+    commands: &Commands,
+    caller: &Caller,
+    event: EventId,
+    new: NewErasure,
+    yes: bool,
+    output: Output,
+) -> anyhow::Result<()> {
+    let bib = new.bib.as_deref().map_or_else(String::new, |bib| format!(", and the number {bib}"));
+    anyhow::ensure!(
+        yes,
+        "this deletes {} faces{bib} from the findings of event {event}, and cannot be undone: \
+         confirm with --yes",
+        new.faces.len()
+    );
+    let erased = commands.erase_person(caller, event, &new).await?;
+    output.one(&erased, |out| {
+        writeln!(
+            out,
+            "{} faces and {} readings of the number were deleted. The photos stay.",
+            erased.faces, erased.bibs
+        )
     })?;
     Ok(())
 }

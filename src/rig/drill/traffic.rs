@@ -49,7 +49,8 @@ impl Traffic {
             let mut events = Vec::new();
             for event in 0..EVENTS {
                 let name = format!("Race {event}");
-                events.push(events::create(&mut db, organisation, &name, false, false).await?);
+                events
+                    .push(events::create(&mut db, organisation, &name, false, false, "cli").await?);
             }
             clubs.push(Club { organisation, events, queued: 0, funded: 0, top_ups: 0 });
         }
@@ -130,8 +131,15 @@ impl Traffic {
         let most = 30.min(self.left);
         let organisation = self.clubs[club].organisation;
         let event = until_answered(&async || {
-            events::create(&mut *pool.acquire().await?, organisation, "Cancelled", false, false)
-                .await
+            events::create(
+                &mut *pool.acquire().await?,
+                organisation,
+                "Cancelled",
+                false,
+                false,
+                "cli",
+            )
+            .await
         })
         .await;
         let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();

@@ -6,9 +6,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
 use crate::{
-    access::Caller,
-    catalog::events::{self, Event},
-    commands::{EventChange, NewEvent},
+    access::{Caller, Role},
+    catalog::{
+        erasures::{self, Erased, Erasure},
+        events::{self, Event},
+    },
+    commands::{EventChange, NewErasure, NewEvent},
     ids::{EventId, OrganisationId},
     queue::status::{self, Queue},
     serve::{
@@ -175,4 +178,50 @@ pub(super) async fn start_list(
 ) -> Answer<Listed> {
     let numbers = service.commands.set_start_list(&caller, event, &file).await?;
     Ok(axum::Json(Listed { numbers }))
+}
+
+/// Erases one person from an event's findings.
+///
+/// It deletes the faces, which a search by a selfie has found, and what was read of a bib number.
+/// The number is not found again on photos that are processed later. The photos themselves stay.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event}/erasures",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 201, body = Erased)),
+)]
+pub(super) async fn erase(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+    Json(new): Json<NewErasure>,
+) -> Result<(StatusCode, axum::Json<Erased>), Problem> {
+    let erased = service.commands.erase_person(&caller, event, &new).await?;
+    Ok((StatusCode::CREATED, axum::Json(erased)))
+}
+
+/// What was erased of an event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Erasures {
+    items: Vec<Erasure>,
+}
+
+/// Lists what was erased of an event, newest first, at most 1,000.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/erasures",
+    tag = "Events",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Erasures)),
+)]
+pub(super) async fn erasures(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+) -> Answer<Erasures> {
+    caller.must_be(&[Role::Organiser, Role::Staff])?;
+    let mut db = service.database.acquire().await?;
+    caller.must_see_event(event, events::find(&mut db, event).await?)?;
+    Ok(axum::Json(Erasures { items: erasures::list(&mut db, event, 1000).await? }))
 }

@@ -10,6 +10,7 @@ use crate::{
     catalog::organisations::{self, Organisation, Price},
     commands,
     ids::OrganisationId,
+    ledger::credits::Credits,
     serve::{
         Service,
         input::{Json, Path, created},
@@ -121,6 +122,8 @@ pub(super) async fn show(
 pub(super) struct Change {
     /// The price of one credit, as `0.05 EUR`; an empty text stops the sale of credits.
     price: Option<String>,
+    /// Number of credits that its people can buy in a month without approval.
+    purchase_limit: Option<Credits>,
     /// The prefix of its photos in the store, as `athletics-club/`.
     photos_under: Option<String>,
 }
@@ -145,6 +148,7 @@ pub(super) async fn change(
     });
     let change = commands::OrganisationChange {
         price: price.transpose()?,
+        purchase_limit: change.purchase_limit,
         photos_under: change.photos_under,
     };
     Ok(axum::Json(service.commands.change_organisation(&caller, id, &change).await?))

@@ -7,11 +7,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::Answer;
 use crate::serve::reads::{bib_number, by_selfie};
 use crate::{
-    access::{Caller, Role},
+    access::Caller,
     catalog::{
         events,
         search::{self, ByBib, ByFace, SAME_PERSON},
     },
+    commands::MAY_SEARCH_FACES,
     ids::EventId,
     serve::{
         Service,
@@ -100,7 +101,7 @@ pub(super) async fn selfie(
     Query(asked): Query<Alike>,
     photo: Bytes,
 ) -> Answer<FoundByFace> {
-    caller.must_be(&[Role::Organiser, Role::Pipeline, Role::Staff])?;
+    caller.must_be(MAY_SEARCH_FACES)?;
     let score_min = asked.score_min.unwrap_or(SAME_PERSON);
     if !(-1.0..=1.0).contains(&score_min) {
         return Err(Problem::invalid("score_min", "score_min must be between -1 and 1"));

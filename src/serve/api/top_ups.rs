@@ -4,22 +4,23 @@
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
     access::Caller,
-    catalog::organisations::Price,
     commands::{Addition, Twin},
     ids::OrganisationId,
     ledger::{
         credits::Credits,
+        purchases::{Purchase, PurchaseRequest},
         top_up::{Credited, TopUpKind},
     },
     serve::{
         Service,
-        input::{Json, Path},
+        input::{Json, Path, created},
         problem::Problem,
     },
 };
@@ -41,7 +42,8 @@ pub(super) struct Amount {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"credits": 1000, "price": "0.05 EUR", "note": "invoice 2026-118"}))]
-pub(super) struct Purchase {
+#[schema(as = Purchase)]
+pub(super) struct NewPurchase {
     /// Number of credits to buy.
     credits: Credits,
     /// The price of one credit that the buyer expects, as `0.05 EUR`. If the present price differs,
@@ -55,7 +57,9 @@ pub(super) struct Purchase {
 
 /// Buys credits at the organisation's price.
 ///
-/// Queues that were paused for want of credits resume automatically.
+/// Queues that were paused for want of credits resume automatically. A purchase that would bring
+/// the purchases of the month above the organisation's limit waits until staff approve it: the
+/// answer is 202, and no credits are added until then.
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/purchases",
@@ -72,6 +76,11 @@ pub(super) struct Purchase {
     responses(
         (status = 201, body = Credited),
         (status = 200, body = Credited, description = "It was credited before; nothing changed"),
+        (
+            status = 202,
+            body = PurchaseRequest,
+            description = "It is above the limit of the month, and was asked for, now or before",
+        ),
     ),
 )]
 pub(super) async fn purchase(
@@ -79,12 +88,27 @@ pub(super) async fn purchase(
     caller: Caller,
     Path(id): Path<OrganisationId>,
     headers: HeaderMap,
-    Json(purchase): Json<Purchase>,
-) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    let amount = Amount { credits: purchase.credits, note: purchase.note };
+    Json(purchase): Json<NewPurchase>,
+) -> Result<Response, Problem> {
     let price = purchase.price.as_deref().map(str::parse).transpose();
     let price = price.map_err(|error| Problem::invalid("/price", error))?;
-    credit(&service, &caller, id, &headers, TopUpKind::Purchase, &amount, price).await
+    let addition = Addition {
+        organisation: id,
+        kind: TopUpKind::Purchase,
+        credits: purchase.credits,
+        note: &purchase.note,
+        idempotency_key: key(&headers),
+        price: price.as_ref(),
+        twin: Twin::Refused,
+    };
+    Ok(match service.commands.buy(&caller, &addition).await? {
+        Purchase::Credited(credited) => {
+            (created(credited.credited), axum::Json(credited)).into_response()
+        }
+        Purchase::Asked { request, .. } => {
+            (StatusCode::ACCEPTED, axum::Json(request)).into_response()
+        }
+    })
 }
 
 /// Credits that staff gives without payment.
@@ -130,7 +154,7 @@ pub(super) async fn grant(
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
     let kind = if grant.free { TopUpKind::FreeCredits } else { TopUpKind::AdminGrant };
     let amount = Amount { credits: grant.credits, note: grant.note };
-    credit(&service, &caller, id, &headers, kind, &amount, None).await
+    credit(&service, &caller, id, &headers, kind, &amount).await
 }
 
 /// Corrects an organisation's credits, up or down.
@@ -161,7 +185,7 @@ pub(super) async fn adjust(
     headers: HeaderMap,
     Json(amount): Json<Amount>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    credit(&service, &caller, id, &headers, TopUpKind::Adjustment, &amount, None).await
+    credit(&service, &caller, id, &headers, TopUpKind::Adjustment, &amount).await
 }
 
 async fn credit(
@@ -171,19 +195,21 @@ async fn credit(
     headers: &HeaderMap,
     kind: TopUpKind,
     amount: &Amount,
-    price: Option<Price>,
 ) -> Result<(StatusCode, axum::Json<Credited>), Problem> {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let addition = Addition {
         organisation,
         kind,
         credits: amount.credits,
         note: &amount.note,
-        idempotency_key: key.unwrap_or_default(),
-        price: price.as_ref(),
+        idempotency_key: key(headers),
+        price: None,
         twin: Twin::Refused,
     };
     let credited = service.commands.add_credits(caller, &addition).await?;
-    let status = if credited.credited { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, axum::Json(credited)))
+    Ok((created(credited.credited), axum::Json(credited)))
+}
+
+/// The idempotency key. The command refuses an empty one.
+fn key(headers: &HeaderMap) -> &str {
+    headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    PageOrFile, layout,
+    PageOrFile, erase, layout,
     photos::{all, card, table},
     process_photos, selfie, settings,
     table_view::{Format, Pages, View},
@@ -131,6 +131,7 @@ pub(super) async fn page(
         } }
         (settings::form(&browser, &event))
         (selfie::form(&browser, &event))
+        (erase::form(&browser, &event))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         (shown.form(id))

@@ -77,8 +77,10 @@ pub(super) async fn page(
                 label { "Name" input name="name" required maxlength="200"; }
                 label {
                     input type="checkbox" name="face_search" value="yes";
-                    " Face search (biometric data: only with people's consent)"
+                    " Face search: the people on the photos agreed to it (biometric data)"
                 }
+                label { "Delete faces and bib numbers after so many days (empty: with the event)"
+                    input type="number" name="keep_findings_days" min="1" max="3650"; }
                 button type="submit" { "Create" }
             }
         }
@@ -91,6 +93,8 @@ pub(super) struct New {
     organisation: OrganisationId,
     name: String,
     face_search: Option<String>,
+    #[serde(default, deserialize_with = "layout::number")]
+    keep_findings_days: Option<i32>,
 }
 
 pub(super) async fn create(
@@ -99,6 +103,9 @@ pub(super) async fn create(
 ) -> Result<Redirect, Problem> {
     let new = NewEvent {
         face_search: form.fields.face_search.is_some(),
+        // The box says both.
+        face_consent: form.fields.face_search.is_some(),
+        keep_findings_days: form.fields.keep_findings_days,
         ..NewEvent::new(&form.fields.name, form.fields.organisation)
     };
     let event = service.commands.create_event(&form.browser.caller, &new).await?;

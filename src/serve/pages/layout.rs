@@ -46,6 +46,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
         Role::Pipeline => &[("/events", "Events")],
         Role::Organiser => &[
             ("/credits", "Credits"),
+            ("/purchases", "Approvals"),
             ("/events", "Events"),
             ("/failures", "Failures"),
             ("/refunds", "Refunds"),
@@ -67,6 +68,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/receipts", "Receipts"),
             ("/statements", "Statements"),
             ("/credits", "Credits"),
+            ("/purchases", "Approvals"),
             ("/audit-log", "Audit log"),
         ],
         Role::Staff => &[
@@ -79,6 +81,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/statements", "Statements"),
             ("/events", "Events"),
             ("/credits", "Credits"),
+            ("/purchases", "Approvals"),
             ("/organisations", "Organisations"),
             ("/audit-log", "Audit log"),
         ],
@@ -195,8 +198,15 @@ pub(super) fn said(word: &str) -> Markup {
         "added" => "The credits were added.".to_owned(),
         "resumed" => "The credits were added. Photos that waited for them resume.".to_owned(),
         "before" => "This purchase was made before. Nothing changed.".to_owned(),
+        "asked" => {
+            "You have asked for approval. Nothing is charged until staff approve it.".to_owned()
+        }
+        "not_bought" => "This purchase was not approved. Buy again to ask again.".to_owned(),
+        "approved" => "The purchase was approved, and its credits were added.".to_owned(),
+        "refused" => "The purchase was refused. Nothing was added or charged.".to_owned(),
         "queued" => format!("{count} photos were queued."),
         "saved" => "The settings were saved.".to_owned(),
+        "erased" => "The person was erased from the findings.".to_owned(),
         "held" => "The queue is held: no more of its photos are claimed.".to_owned(),
         "lifted" => "The hold was lifted.".to_owned(),
         _ => return html! {},

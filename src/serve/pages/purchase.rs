@@ -8,9 +8,13 @@ use uuid::Uuid;
 use super::{Form, Page, confirm};
 use crate::{
     catalog::organisations::{self, Price},
-    commands::{Addition, MAY_BUY, Twin},
+    commands::{Addition, MAY_BUY, MAY_GRANT, Twin},
     ids::OrganisationId,
-    ledger::{credits::Credits, top_up::TopUpKind},
+    ledger::{
+        credits::Credits,
+        purchases::{self, Purchase, State as Decided},
+        top_up::TopUpKind,
+    },
     serve::{Service, authentication::Browser, input::Query, problem::Problem, reads::balance_of},
 };
 
@@ -61,17 +65,25 @@ pub(super) async fn ask(
     let price = price.ok_or_else(|| {
         Problem::conflict("purchasing_disabled", "contact support to add credits")
     })?;
+    let left = purchases::left(&mut db, id).await?;
+    let waits = add.credits.0 > left.0 && !MAY_GRANT.contains(&browser.caller.role);
     let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
     let says = html! {
         p {
             "Buy " strong { (add.credits) } " credits for "
             strong { (money(total)) " " (price.currency) } "."
         }
-        p.faint {
+        @if waits {
+            p.notice {
+                "You can buy " strong { (left) } " more credits this month without approval. "
+                "This purchase waits until photogate's staff approve it. "
+                "Until then, nothing is added or charged."
+            }
+        } @else { p.faint {
             "You have " (balance.available) " credits now, and will have "
             (Credits(balance.available.0 + add.credits.0))
             ". Photos that wait for credits resume automatically."
-        }
+        } }
     };
     let fields = [
         ("organisation", id.to_string()),
@@ -83,7 +95,7 @@ pub(super) async fn ask(
     let question = confirm::Question {
         title: "Add credits",
         says,
-        yes: Some("Buy"),
+        yes: Some(if waits { "Ask for approval" } else { "Buy" }),
         action: "/credits/add",
         back: &back,
         here: "/credits",
@@ -92,7 +104,7 @@ pub(super) async fn ask(
 }
 
 /// Formats an amount with at least two decimals.
-fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
+pub(super) fn money(mut amount: rust_decimal::Decimal) -> rust_decimal::Decimal {
     amount = amount.normalize();
     if amount.scale() < 2 {
         amount.rescale(2);
@@ -119,11 +131,15 @@ pub(super) async fn add(
         price: Some(&price),
         twin: Twin::Waits,
     };
-    let credited = service.commands.add_credits(&browser.caller, &addition).await?;
-    let said = match (credited.credited, credited.resumed) {
-        (false, _) => "before",
-        (true, true) => "resumed",
-        (true, false) => "added",
+    let said = match service.commands.buy(&browser.caller, &addition).await? {
+        Purchase::Credited(credited) if !credited.credited => "before",
+        Purchase::Credited(credited) if credited.resumed => "resumed",
+        Purchase::Credited(_) => "added",
+        Purchase::Asked { request, .. } => match request.state {
+            Decided::Pending => "asked",
+            Decided::Approved => "before",
+            Decided::Refused | Decided::Expired => "not_bought",
+        },
     };
     Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Multipart, State};
 use maud::{Markup, html};
 
-use super::{Page, layout, photos::card};
+use super::{Page, erase, layout, photos::card};
 use crate::{
     access,
     catalog::{
@@ -11,7 +11,7 @@ use crate::{
         photos::{self, Filter},
         search::SAME_PERSON,
     },
-    commands::MAY_CHANGE_EVENTS,
+    commands::MAY_SEARCH_FACES,
     ids::EventId,
     serve::{Service, authentication::Browser, input::Path, problem::Problem, reads::by_selfie},
 };
@@ -19,7 +19,7 @@ use crate::{
 /// The form, for callers who may change the event, if its face search is on.
 pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
     html! {
-        @if event.face_search && MAY_CHANGE_EVENTS.contains(&browser.caller.role) {
+        @if event.face_search && MAY_SEARCH_FACES.contains(&browser.caller.role) {
             form.filters method="post" enctype="multipart/form-data"
                 action={ "/events/" (event.id) "/selfie" } {
                 (layout::key(browser))
@@ -43,7 +43,7 @@ pub(super) async fn find(
     Path(id): Path<EventId>,
     mut parts: Multipart,
 ) -> Page {
-    browser.caller.must_be(MAY_CHANGE_EVENTS)?;
+    browser.caller.must_be(MAY_SEARCH_FACES)?;
     let unreadable =
         |error: axum::extract::multipart::MultipartError| Problem::invalid("", error.body_text());
     let (mut key, mut photo) = (String::new(), None);
@@ -82,6 +82,7 @@ pub(super) async fn find(
             }
         }
         ul.grid { @for photo in &shown { (card(photo)) } }
+        @if !found.is_empty() { (erase::form_of_faces(&browser, id, &found)) }
         p { a href={ "/events/" (id) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "Found", None, content))

@@ -31,8 +31,17 @@ pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
                     p { label {
                         input type="checkbox" name="face_search" value="yes"
                             checked[event.face_search];
-                        " search by faces (biometric data: only with people's consent; "
+                        " search by faces: the people on the photos agreed to it (biometric data; "
                         "switching it off deletes the data)"
+                    } }
+                    @if let (Some(by), Some(at)) = (&event.face_consent_by, event.face_consent_at) {
+                        p.faint { (by) " said so, " (layout::instant(at, browser.zone())) "." }
+                    }
+                    p { label {
+                        "Delete faces and bib numbers so many days after the last photo was "
+                        "processed (empty: when the event is deleted)"
+                        input type="number" name="keep_findings_days" min="1" max="3650"
+                            value=[event.keep_findings_days];
                     } }
                     p { label {
                         "Start list: one bib number a line, or CSV with a column bib. "
@@ -51,6 +60,8 @@ pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
 pub(super) struct Settings {
     bib_search: Option<String>,
     face_search: Option<String>,
+    #[serde(default, deserialize_with = "layout::number")]
+    keep_findings_days: Option<i32>,
     #[serde(default)]
     start_list: String,
     /// The person has confirmed that face data is deleted.
@@ -77,6 +88,10 @@ pub(super) async fn save(
     let change = EventChange {
         bib_search: Some(bibs),
         face_search: Some(faces),
+        // The box says both.
+        face_consent: faces,
+        // Left empty, there is no such day.
+        keep_findings_days: Some(settings.keep_findings_days.unwrap_or(0)),
         // Left empty, the list stays as it is.
         start_list: (!list.is_empty()).then(|| list.as_bytes().to_vec()),
         ..EventChange::default()
@@ -103,6 +118,7 @@ fn ask_to_forget(browser: &Browser, event: &Event, settings: Settings) -> Html<S
         here: "/events",
     };
     let mut fields = vec![("sure", "true".to_owned()), ("start_list", settings.start_list)];
+    fields.extend(settings.keep_findings_days.map(|days| ("keep_findings_days", days.to_string())));
     fields.extend(settings.bib_search.map(|bibs| ("bib_search", bibs)));
     question.page(browser, &fields)
 }

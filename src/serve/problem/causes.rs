@@ -27,6 +27,9 @@ impl From<sqlx::Error> for Problem {
         if database::is_code(&error, database::BAD_ARGUMENT) {
             return Self::invalid("", said());
         }
+        if database::is_code(&error, database::LIMIT_REACHED) {
+            return Self::conflict("limit_reached", said());
+        }
         if database::is_code(&error, database::TOO_SLOW) {
             tracing::warn!(%error, "a request took too long");
             let detail = "the query took too long: ask for a shorter period or for fewer rows";
@@ -90,6 +93,7 @@ impl From<TopUpError> for Problem {
                 "purchasing_disabled",
                 "this organisation has no price per credit: contact support to add credits",
             ),
+            TopUpError::TooManyRequests(_) => Self::conflict("limit_reached", error),
             TopUpError::NotEnoughCredits(_) => Self::conflict("not_enough_credits", error),
             TopUpError::BadAmount(..) => Self::invalid("/credits", error),
             TopUpError::Database(error) => error.into(),

@@ -257,9 +257,16 @@ impl App {
     /// An organisation with these credits, and an event of it with face search, but no bib search.
     pub async fn a_gala_with(&self, credits: i64) -> (OrganisationId, EventId) {
         let organisation = self.an_organisation_with(credits).await;
-        let event = events::create(&mut *self.db().await, organisation, "Gala", false, true)
-            .await
-            .expect("it is created");
+        let event = events::create(
+            &mut *self.db().await,
+            organisation,
+            "Gala",
+            false,
+            true,
+            "anna@club.example",
+        )
+        .await
+        .expect("it is created");
         (organisation, event)
     }
 
@@ -278,9 +285,16 @@ impl App {
     }
 
     pub async fn an_event_of(&self, organisation: OrganisationId) -> EventId {
-        events::create(&mut *self.db().await, organisation, "Marathon", true, false)
-            .await
-            .expect("it is created")
+        events::create(
+            &mut *self.db().await,
+            organisation,
+            "Marathon",
+            true,
+            false,
+            "anna@club.example",
+        )
+        .await
+        .expect("it is created")
     }
 
     pub async fn top_up(&self, organisation: OrganisationId, amount: i64) -> Credited {
@@ -400,7 +414,8 @@ impl App {
 
     /// Switches an event's face search. Returns how many embeddings were deleted.
     pub async fn set_face_search(&self, event: EventId, on: bool) -> Result<u64, CommandError> {
-        let change = EventChange { face_search: Some(on), ..EventChange::default() };
+        let change =
+            EventChange { face_search: Some(on), face_consent: on, ..EventChange::default() };
         let changed = self.commands().change_event(&Caller::trusted("anna"), event, &change).await;
         changed.map(|(_, forgotten)| forgotten)
     }

@@ -1,0 +1,114 @@
+-- Purchases have a ceiling: what an organisation buys in a month beyond its limit waits for staff.
+--
+-- Lock order: the account, then the request. What was bought in the month is counted under the account's lock, so that
+-- two purchases at the same time do not both fit below the limit.
+
+-- Buys credits, or asks staff (r_request) if the month's purchases would be above the limit. The same key again changes
+-- nothing. A purchase that asks is at the organisation's price of this moment. Without a price it fails (PG007).
+CREATE FUNCTION purchase(p_organisation bigint, p_amount bigint, p_actor text, p_note text, p_key text,
+    OUT r_request bigint, OUT r_asked boolean, OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint,
+    OUT r_resumed boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE
+    c_pending constant integer := 10;                      -- of an organisation
+    v_organisation organisation; v_amount bigint; v_at timestamptz; v_bought bigint;
+BEGIN
+    r_asked := false;
+    SELECT book_at(moved_at) INTO v_at FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    SELECT request_id, credits INTO r_request, v_amount FROM purchase_request
+    WHERE organisation_id = p_organisation AND idempotency_key = p_key;
+    IF FOUND THEN
+        IF v_amount <> p_amount THEN
+            RAISE EXCEPTION 'the idempotency key "%" was used for another purchase', p_key USING ERRCODE = 'PG003';
+        END IF;
+        RETURN;
+    END IF;
+    SELECT * INTO v_organisation FROM organisation WHERE organisation_id = p_organisation;
+    SELECT coalesce(sum(amount), 0) INTO v_bought FROM top_up
+    WHERE organisation_id = p_organisation AND kind = 'purchase'
+        AND shown_at >= month_begins(month_of(v_at, v_organisation.time_zone), v_organisation.time_zone);
+    IF v_bought + p_amount <= v_organisation.purchase_limit OR EXISTS (
+        SELECT FROM top_up WHERE organisation_id = p_organisation AND idempotency_key = p_key) THEN
+        SELECT t.r_transaction, t.r_credited, t.r_available, t.r_resumed
+        INTO r_transaction, r_credited, r_available, r_resumed
+        FROM top_up(p_organisation, 'purchase', p_amount, p_actor, p_note, p_key) t;
+        RETURN;
+    END IF;
+    IF v_organisation.price_per_credit IS NULL THEN
+        RAISE EXCEPTION 'organisation % has no price per credit', p_organisation USING ERRCODE = 'PG007';
+    END IF;
+    IF (SELECT count(*) FROM purchase_request
+        WHERE organisation_id = p_organisation AND state = 'pending') >= c_pending THEN
+        RAISE EXCEPTION '% purchases of organisation % wait for approval: no more can be asked for until some of them '
+            'are decided', c_pending, p_organisation USING ERRCODE = 'PG009';
+    END IF;
+    INSERT INTO purchase_request (organisation_id, credits, price_per_credit, currency, actor, note, idempotency_key,
+        expires_at)
+    VALUES (p_organisation, p_amount, v_organisation.price_per_credit, v_organisation.currency, p_actor, p_note, p_key,
+        clock_timestamp() + interval '14 days')
+    RETURNING request_id INTO r_request;
+    r_asked := true;
+END $$;
+GRANT EXECUTE ON FUNCTION purchase TO photogate_app;
+
+-- Approves or refuses a request that is pending. r_decided is false if somebody has decided before, or it has expired.
+-- The top-up of an approval has the buyer as its actor: the request tells who approved.
+CREATE FUNCTION decide_purchase(p_request bigint, p_approve boolean, p_actor text, OUT r_decided boolean,
+    OUT r_resumed boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_request purchase_request; v_transaction bigint; v_credited boolean;
+BEGIN
+    r_decided := false;
+    r_resumed := false;
+    SELECT * INTO v_request FROM purchase_request WHERE request_id = p_request;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no purchase request %', p_request USING ERRCODE = 'PG002'; END IF;
+    PERFORM 1 FROM account WHERE organisation_id = v_request.organisation_id FOR NO KEY UPDATE;
+    -- A later statement than the lock: it sees what others have decided.
+    SELECT * INTO v_request FROM purchase_request WHERE request_id = p_request FOR NO KEY UPDATE;
+    IF v_request.state <> 'pending' OR v_request.expires_at <= clock_timestamp() THEN RETURN; END IF;
+    IF p_approve THEN
+        IF NOT EXISTS (SELECT FROM organisation o WHERE o.organisation_id = v_request.organisation_id
+                       AND o.price_per_credit = v_request.price_per_credit AND o.currency = v_request.currency) THEN
+            RAISE EXCEPTION 'the price has changed since this was asked for: refuse it, and let the buyer ask again'
+                USING ERRCODE = 'PG006';
+        END IF;
+        SELECT t.r_transaction, t.r_credited, t.r_resumed INTO v_transaction, v_credited, r_resumed
+        FROM top_up(v_request.organisation_id, 'purchase', v_request.credits, v_request.actor, v_request.note,
+                    v_request.idempotency_key) t;
+        IF NOT v_credited THEN
+            RAISE EXCEPTION 'the idempotency key "%" was used for another top-up since this was asked for: refuse it',
+                v_request.idempotency_key USING ERRCODE = 'PG006';
+        END IF;
+    END IF;
+    UPDATE purchase_request SET
+        state = CASE WHEN p_approve THEN 'approved' ELSE 'refused' END::purchase_state,
+        decided_at = clock_timestamp(),
+        decided_by = p_actor,
+        transaction_id = v_transaction
+    WHERE request_id = p_request;
+    r_decided := true;
+END $$;
+GRANT EXECUTE ON FUNCTION decide_purchase TO photogate_app;
+
+-- Ends the requests that nobody has decided in time, with an audit entry each. Any worker may call it, at any time. It
+-- never waits, because the heartbeat's loop calls it.
+CREATE FUNCTION expire_purchases() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_n integer;
+BEGIN
+    WITH due AS (
+        SELECT request_id FROM purchase_request WHERE state = 'pending' AND expires_at <= clock_timestamp()
+        ORDER BY request_id FOR NO KEY UPDATE SKIP LOCKED),
+    expired AS (
+        UPDATE purchase_request r SET state = 'expired', decided_at = clock_timestamp(), decided_by = 'System'
+        FROM due WHERE r.request_id = due.request_id
+        RETURNING r.*)
+    INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
+    SELECT 'System', organisation_id, 'purchase.expire', 'purchase request ' || request_id,
+           jsonb_build_object('credits', credits)
+    FROM expired ORDER BY organisation_id;                 -- the order of the audit log's chains
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
+END $$;
+GRANT EXECUTE ON FUNCTION expire_purchases TO photogate_worker;
