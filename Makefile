@@ -1,6 +1,6 @@
 # Each target calls one command that a person could also type.
-.PHONY: demo test check drill bench bench-gate bench-images bench-http attack screenshots schemathesis setup models sqlx \
-        samples
+.PHONY: demo test check advisories drill bench bench-gate bench-images bench-http attack screenshots schemathesis setup \
+        models sqlx samples
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -p photogate -- demo $(ARGS)
@@ -8,8 +8,11 @@ demo: setup models      ## shows the whole service at work; make demo ARGS=--exi
 test: setup models      ## runs all tests, with their own PostgreSQL, Redis and S3 endpoint
 	scripts/test $(ARGS)
 
-check: setup            ## checks format, lints and docs, and that .sqlx/ matches the queries
+check: setup            ## checks format, lints, docs, dependencies, and that .sqlx/ matches the queries
 	scripts/check
+
+advisories: setup       ## asks whether dependencies have known weaknesses; needs GitHub, or ARGS=COPY of its database
+	scripts/advisories $(ARGS)
 
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
