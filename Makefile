@@ -1,6 +1,6 @@
 # Each target calls one command that a person could also type.
-.PHONY: demo test check advisories drill bench bench-gate bench-images bench-http attack screenshots schemathesis setup \
-        models sqlx samples
+.PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
+        setup models sqlx samples
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -p photogate -- demo $(ARGS)
@@ -13,6 +13,9 @@ check: setup            ## checks format, lints, docs, dependencies, and that .s
 
 advisories: setup       ## asks whether dependencies have known weaknesses; needs GitHub, or ARGS=COPY of its database
 	scripts/advisories $(ARGS)
+
+sbom: setup             ## lists what the program is made of, as CycloneDX: target/sbom/photogate.cdx.json
+	scripts/sbom
 
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
