@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
 use super::{error::DatabaseError, schema_check::check_version};
@@ -49,6 +49,13 @@ async fn connect_as(
     statement: Duration,
 ) -> Result<PgPool, DatabaseError> {
     let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
+    if is_open_to_others(&options) {
+        tracing::warn!(
+            host = options.get_host(),
+            "PostgreSQL is on another machine, and its certificate is not verified: use \
+             sslmode=verify-full (docs/operations.md)"
+        );
+    }
     // Errors of the first connection are told apart from those of a pool that waits.
     let mut first = options.connect().await.map_err(refused)?;
     check_version(&mut first).await?;
@@ -74,10 +81,43 @@ fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseEr
         ]))
 }
 
+/// Whether somebody between this machine and the server can pass for it.
+fn is_open_to_others(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || address.is_ok_and(|address| address.is_loopback());
+    !is_here && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
+}
+
 fn refused(error: sqlx::Error) -> DatabaseError {
     match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
         // The role does not exist, or the login is no member of it.
         Some("22023" | "42501" | "42704") => DatabaseError::NotMigrated,
         _ => DatabaseError::Unreachable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_elsewhere_must_be_verified() {
+        for (url, is_open) in [
+            ("postgres://worker@db.example.org/photogate", true),
+            ("postgres://worker@192.0.2.7/photogate?sslmode=require", true),
+            ("postgres://worker@db.example.org/photogate?sslmode=verify-ca", true),
+            ("postgres://worker@db.example.org/photogate?sslmode=verify-full", false),
+            ("postgres://worker@localhost/photogate", false),
+            ("postgres://worker@127.0.0.1/photogate", false),
+            ("postgres://worker@[::1]/photogate", false),
+            ("postgres:///photogate?host=/run/postgresql&user=worker", false),
+        ] {
+            let options = options(url, "photogate_worker").unwrap();
+            assert_eq!(is_open_to_others(&options), is_open, "{url}");
+        }
     }
 }

@@ -56,15 +56,28 @@ impl Subscription {
 /// Rings the bell for every message of a channel. It never returns: it connects again when the
 /// connection is lost.
 async fn listen(client: Client, channel: String, bell: Arc<Notify>) {
+    let mut is_told = false;
     loop {
-        if let Ok(mut subscription) = client.get_async_pubsub().await
-            && subscription.subscribe(&channel).await.is_ok()
-        {
-            // A message may have been lost while there was no connection.
-            bell.notify_one();
-            let mut messages = subscription.on_message();
-            while messages.next().await.is_some() {
+        let subscribed = async {
+            let mut subscription = client.get_async_pubsub().await?;
+            subscription.subscribe(&channel).await?;
+            Ok::<_, redis::RedisError>(subscription)
+        };
+        match subscribed.await {
+            Err(error) if !is_told => {
+                // Once: it is asked again and again.
+                tracing::warn!(%error, "Redis cannot be heard, and nobody is woken by it");
+                is_told = true;
+            }
+            Err(_) => {}
+            Ok(mut subscription) => {
+                is_told = false;
+                // A message may have been lost while there was no connection.
                 bell.notify_one();
+                let mut messages = subscription.on_message();
+                while messages.next().await.is_some() {
+                    bell.notify_one();
+                }
             }
         }
         tokio::time::sleep(PAUSE).await;

@@ -43,4 +43,5 @@ mod settle;
 mod tables;
 mod top_ups;
 mod traces;
+mod transport;
 mod worker;
