@@ -34,6 +34,7 @@ mod events;
 mod holds;
 mod organisations;
 mod purchases;
+mod quotas;
 mod retry;
 #[cfg(feature = "vision")]
 mod search;
@@ -65,6 +66,7 @@ pub use erasures::NewErasure;
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
 pub use organisations::{NewOrganisation, OrganisationChange};
+pub use quotas::Quotas;
 pub use retry::{Retried, Retry};
 pub use skips::ChosenPhotos;
 
@@ -98,6 +100,7 @@ const TRIES_MAX: u32 = 5;
 /// Runs commands. It has the database and the way to wake workers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Commands {
+    quotas: Quotas,
     database: PgPool,
     wake: Wake,
 }
@@ -243,12 +246,19 @@ impl Commands {
     /// When the database is not there or not migrated, or a setting is wrong.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let wake = Wake::open(config.redis_url.as_deref())?.waiting();
-        Ok(Self::new(database::connect(&config.database_url, 2).await?, wake))
+        let quotas = Quotas::from(config);
+        Ok(Self::new(database::connect(&config.database_url, 2).await?, wake).with(quotas))
     }
 
     /// Creates the commands for a database. `wake` wakes the workers.
     pub fn new(database: PgPool, wake: Wake) -> Self {
-        Self { database, wake }
+        Self { quotas: Quotas::from(&Config::default()), database, wake }
+    }
+
+    /// Sets how much an organisation may have.
+    #[must_use]
+    pub fn with(self, quotas: Quotas) -> Self {
+        Self { quotas, ..self }
     }
 
     /// Returns whether a transaction that failed is to run again, after a pause.

@@ -76,6 +76,10 @@ pub struct Config {
     /// Requests a second that the service answers to one address, without a token or session that
     /// it knows.
     pub requests_per_second_of_address: u32,
+    /// Photos of one organisation that may wait without credits. More are refused.
+    pub unpaid_photos_max: u64,
+    /// Events that one organisation may have at the same time.
+    pub events_max: u64,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
@@ -133,6 +137,8 @@ impl Default for Config {
             requests_per_second: 200,
             requests_at_once: 8,
             requests_per_second_of_address: 400,
+            unpaid_photos_max: 1_000_000,
+            events_max: 10_000,
             metrics_listen: None,
             otlp_endpoint: None,
             log: "info".into(),
@@ -256,6 +262,8 @@ impl Config {
                 1,
                 1_000_000,
             ),
+            ("unpaid_photos_max", self.unpaid_photos_max, 0, 1_000_000_000),
+            ("events_max", self.events_max, 1, 1_000_000),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];

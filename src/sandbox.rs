@@ -4,12 +4,14 @@
 //! A hostile photo can only attack the child that decodes it. A child has its photo, its models and
 //! its pipes, limited memory and limited time. It has no files and no network, by Landlock or
 //! seccomp of the kernel. If the kernel has neither, no child starts, unless the setting
-//! `sandbox_required` says that it may. If a child crashes, hangs or is killed, its photo loses one attempt, and the child is replaced.
+//! `sandbox_required` says that it may. If a child crashes, hangs or is killed, its photo loses one
+//! attempt, and the child is replaced. A child sees photos of one organisation only.
 
 pub mod child;
 mod lockdown;
 pub mod models;
 mod protocol;
+mod turns;
 
 use std::{
     io,
@@ -23,13 +25,16 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 
 use protocol::Hello;
 pub(crate) use protocol::{Answer, EXTENSIONS, Seen, Wants};
 
-use crate::config::Config;
+use crate::{config::Config, ids::OrganisationId};
+use turns::Turns;
+
+pub use turns::Slot;
 
 /// Path of the running program. It stays valid when the program's file is replaced.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -59,16 +64,12 @@ pub struct Pool {
     program: PathBuf,
     models: PathBuf,
     limits: Limits,
-    slots: Arc<Semaphore>,
+    turns: Turns,
     /// Memory for turned photos that are not written to the store yet, in MiB. It is limited
     /// because a slow store must not fill the memory.
     turned: Arc<Semaphore>,
     idle: Mutex<Vec<Warm>>,
 }
-
-/// A slot of the pool. It is free again when this value is dropped.
-#[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 /// A running child with its pipes and its count of photos.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ struct Warm {
     input: ChildStdin,
     output: ChildStdout,
     looked_at: u32,
+    /// The organisation whose photos it has seen; `None` if it has seen none.
+    seen: Option<OrganisationId>,
 }
 
 /// Why no sandbox child could be started. The photo is not the cause.
@@ -119,7 +122,7 @@ impl Pool {
                 seconds: config.photo_seconds,
                 sandbox_required: config.sandbox_required,
             },
-            slots: Arc::new(Semaphore::new(config.slots())),
+            turns: Turns::new(config.slots()),
             turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
             idle: Mutex::default(),
         };
@@ -129,28 +132,25 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Waits for a free slot and takes it.
-    pub async fn slot(&self) -> Slot {
-        match self.slots.clone().acquire_owned().await {
-            Ok(permit) => Slot(permit),
-            // The semaphore is never closed.
-            Err(_closed) => std::future::pending().await,
-        }
+    /// Waits for a slot for a photo of this organisation, and takes it.
+    pub async fn slot(&self, organisation: OrganisationId) -> Slot {
+        self.turns.slot(organisation).await
     }
 
     /// Sends a photo to a child and returns its answer. If this future is dropped, the child is
     /// killed.
     pub(crate) async fn look(
         &self,
-        _slot: &Slot,
+        slot: &Slot,
         wants: Wants,
         photo: impl Deref<Target = [u8]> + Send,
     ) -> Result<Answer, Trouble> {
-        let mut child = match self.warm() {
+        let mut child = match self.warm(slot.organisation) {
             Some(child) => child,
             None => self.start().await.map_err(Trouble::NoChild)?,
         };
         child.looked_at += 1;
+        child.seen = Some(slot.organisation);
         let trouble = match self.ask(&mut child, wants, photo).await {
             Ok(answer) => {
                 if !matches!(answer, Answer::Panicked(_)) && child.looked_at < LOOKED_AT_MAX {
@@ -203,8 +203,9 @@ impl Pool {
     /// # Errors
     /// When a child does not start.
     pub(crate) async fn is_ready(&self) -> Result<(), PoolError> {
-        let _slot = self.slot().await;
-        let child = match self.warm() {
+        // Of no organisation: only a child that has seen nothing, or a new one.
+        let _slot = self.slot(OrganisationId(0)).await;
+        let child = match self.warm(OrganisationId(0)) {
             Some(child) => child,
             None => self.start().await?,
         };
@@ -212,14 +213,23 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes an idle child, and skips any that died while idle. The kernel may kill an idle child
-    /// when memory is short; the next photo must not be blamed for that.
-    fn warm(&self) -> Option<Warm> {
+    /// Takes an idle child that has seen photos of this organisation, or none. If there is no such
+    /// child, one of another organisation is ended to make room. Children that died while they
+    /// were idle are skipped: the kernel may kill one when memory is short, and the next photo must
+    /// not be blamed for that.
+    fn warm(&self, organisation: OrganisationId) -> Option<Warm> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| idle.pop()).find_map(|mut child| match child.process.try_wait() {
-            Ok(None) => Some(child),
-            Ok(Some(_)) | Err(_) => None,
-        })
+        idle.retain_mut(|child| matches!(child.process.try_wait(), Ok(None)));
+        let same = idle.iter().rposition(|child| child.seen == Some(organisation));
+        let at = same.or_else(|| idle.iter().rposition(|child| child.seen.is_none()));
+        if let Some(at) = at {
+            return Some(idle.remove(at));
+        }
+        // It is killed when it is dropped. The one that was used longest ago is the first.
+        if !idle.is_empty() {
+            drop(idle.remove(0));
+        }
+        None
     }
 
     /// Starts a child, and waits until it has loaded the models and entered the sandbox.
@@ -254,7 +264,7 @@ impl Pool {
         match hello.unwrap_or_else(|elapsed| Err(io::Error::other(elapsed))) {
             Ok((Hello::Ready(sandbox), _)) => {
                 sandbox.tell();
-                Ok(Warm { process, input, output, looked_at: 0 })
+                Ok(Warm { process, input, output, looked_at: 0, seen: None })
             }
             Ok((Hello::GaveUp(why), _)) => Err(PoolError::GaveUp(why)),
             Err(error) => Err(start(error)),

@@ -28,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    catalog::photo_store::PhotoStore, commands::Commands, config::Config, notify::wake::Wake,
+    catalog::photo_store::PhotoStore,
+    commands::{Commands, Quotas},
+    config::Config,
+    notify::wake::Wake,
     sandbox::Pool,
 };
 
@@ -92,7 +95,8 @@ impl Service {
         draining: CancellationToken,
     ) -> Result<Self, ServeError> {
         Ok(Self(Arc::new(Inner {
-            commands: Commands::new(database.clone(), Wake::open(config.redis_url.as_deref())?),
+            commands: Commands::new(database.clone(), Wake::open(config.redis_url.as_deref())?)
+                .with(Quotas::from(config)),
             database,
             redis_url: config.redis_url.clone(),
             store: PhotoStore::open(&config.store_url, &config.store_options)?,

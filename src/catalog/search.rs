@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::{
     catalog::findings::embeddings,
-    ids::{EventId, Operation, PhotoId},
+    ids::{EventId, Operation, OrganisationId, PhotoId},
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
 };
 
@@ -80,15 +80,20 @@ pub enum SelfieError {
     Pool(#[from] PoolError),
 }
 
-/// Computes the embedding of the widest face on a selfie. It is not stored.
+/// Computes the embedding of the widest face on a selfie that somebody of this organisation has sent.
+/// It is not stored.
 ///
 /// # Errors
 /// See [`SelfieError`].
-pub async fn selfie(pool: &Pool, photo: Vec<u8>) -> Result<Embedding, SelfieError> {
+pub async fn selfie(
+    pool: &Pool,
+    organisation: OrganisationId,
+    photo: Vec<u8>,
+) -> Result<Embedding, SelfieError> {
     let (bibs, embeddings, thumbnail) = (false, true, false);
     let operation = Operation::PhotoProcessing;
     let wants = Wants { operation, bibs, embeddings, thumbnail };
-    let slot = pool.slot().await;
+    let slot = pool.slot(organisation).await;
     let faces = match pool.look(&slot, wants, photo).await {
         Ok(Answer::Seen(Seen::Processing { faces, .. })) => faces,
         Ok(Answer::Seen(Seen::Rotation { .. })) => Vec::new(),

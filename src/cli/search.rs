@@ -118,12 +118,12 @@ async fn by_face(
     selfie: &Path,
     min: f32,
 ) -> anyhow::Result<Vec<ByFace>> {
-    commands.may_search_faces(caller, event).await?;
+    let of = commands.may_search_faces(caller, event).await?.organisation;
     let photo =
         super::inspect::read(selfie).map_err(|trouble| anyhow::anyhow!("{}", trouble.detail))?;
     let config = Config { slots: 1, ..config.clone() };
     let looking = Pool::open(Path::new(THIS_PROGRAM), &config).await?;
-    let face = search::selfie(&looking, photo)
+    let face = search::selfie(&looking, of, photo)
         .await
         .map_err(|error| anyhow::anyhow!("{}: {error}", selfie.display()))?;
     Ok(commands.search_face(caller, event, &face, min).await?)

@@ -127,6 +127,9 @@ impl Commands {
             let (run, plan) = transaction!(self, tx, {
                 let run =
                     enqueue::enqueue(&mut tx, event, asked.operation, part, &caller.actor).await?;
+                if run.queued > 0 {
+                    self.quotas.check_photos(&mut tx, found.organisation).await?;
+                }
                 let mut plan = done.clone();
                 plan.runs.push(run.run);
                 plan.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);

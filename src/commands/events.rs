@@ -166,6 +166,7 @@ impl Commands {
             let value = caller.must_see_event(event, events::find(&mut tx, event).await?)?;
             return Ok(Created { value, is_new });
         }
+        self.quotas.check_events(&mut tx, organisation).await?;
         if new.keep_findings_days.is_some() {
             events::set_retention(&mut tx, event, new.keep_findings_days).await?;
         }

@@ -77,6 +77,9 @@ impl Commands {
         }
         let run = transaction!(self, tx, {
             let run = retry::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
+            if run.queued > 0 {
+                self.quotas.check_photos(&mut tx, found.organisation).await?;
+            }
             let detail = json!({
                 "operation": asked.operation, "reason": asked.reason,
                 "run": run.run, "queued": run.queued,

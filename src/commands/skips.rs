@@ -70,6 +70,9 @@ impl Commands {
         let ChosenPhotos { operation, photos } = chosen;
         let done = transaction!(self, tx, {
             let done = skips::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
+            if done.restored > 0 {
+                self.quotas.check_photos(&mut tx, found.organisation).await?;
+            }
             let detail = json!({ "operation": operation, "photos": done.restored });
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;

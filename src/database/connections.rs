@@ -49,17 +49,18 @@ async fn connect_as(
     statement: Duration,
 ) -> Result<PgPool, DatabaseError> {
     let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
-    if is_open_to_others(&options) {
+    // Errors of the first connection are told apart from those of a pool that waits.
+    let mut first = options.connect().await.map_err(refused)?;
+    check_version(&mut first).await?;
+    first.close().await?;
+    // Who serves or works for long says it once. A command does not say it each time.
+    if (role == "photogate_worker" || statement != STATEMENT_MAX) && is_open_to_others(&options) {
         tracing::warn!(
             host = options.get_host(),
             "PostgreSQL is on another machine, and its certificate is not verified: use \
              sslmode=verify-full (docs/operations.md)"
         );
     }
-    // Errors of the first connection are told apart from those of a pool that waits.
-    let mut first = options.connect().await.map_err(refused)?;
-    check_version(&mut first).await?;
-    first.close().await?;
     let pool =
         PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
     Ok(pool.connect_lazy_with(options))

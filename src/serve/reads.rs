@@ -161,8 +161,8 @@ pub(super) async fn by_selfie(
     photo: Bytes,
     score_min: f32,
 ) -> Result<Vec<ByFace>, Problem> {
-    service.commands.may_search_faces(caller, event).await?;
+    let of = service.commands.may_search_faces(caller, event).await?.organisation;
     let eyes = service.eyes().await.map_err(search::SelfieError::from)?;
-    let face = search::selfie(eyes, photo.to_vec()).await?;
+    let face = search::selfie(eyes, of, photo.to_vec()).await?;
     Ok(service.commands.search_face(caller, event, &face, score_min).await?)
 }

@@ -143,7 +143,7 @@ impl Looker {
         let slot = tokio::select! {
             biased;
             () = drain.cancelled() => return Verdict::HandedBack,
-            slot = self.pool.slot() => slot,
+            slot = self.pool.slot(reservation.organisation()) => slot,
         };
         let wants = Wants {
             operation: reservation.operation(),

@@ -19,7 +19,7 @@ use nix::{
 use photogate::{
     catalog::search::{self, SelfieError},
     config::Config,
-    ids::Operation,
+    ids::{Operation, OrganisationId},
     sandbox::Pool,
 };
 
@@ -29,6 +29,8 @@ use crate::{
     photos::{PROGRAM, samples, work_on},
     support::{App, place, root},
 };
+
+const SOMEBODY: OrganisationId = OrganisationId(1);
 
 /// The models in a place of their own, by which the processes of one test are told from all others.
 fn models(name: &str) -> PathBuf {
@@ -102,6 +104,25 @@ async fn who_looks_at_photos_is_locked_in() {
     drop(pool);
 }
 
+/// A photo may take over who looks at it: they see no photo of anybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_seen_a_photo_of_one_organisation_sees_none_of_another() {
+    let models = models("one-organisation");
+    let config = Config { slots: 1, models_dir: models.clone(), ..Config::default() };
+    let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
+    let mut seen_by = Vec::new();
+    for organisation in [1, 1, 2, 2, 1].map(OrganisationId) {
+        let selfie = sample("gala/DSC_0001.jpg");
+        search::selfie(&pool, organisation, selfie).await.unwrap();
+        // Whoever was replaced may take a moment to end.
+        let newest = pids(&models).into_iter().max().unwrap();
+        seen_by.push(newest);
+    }
+
+    let changes: Vec<_> = seen_by.windows(2).map(|two| two[0] != two[1]).collect();
+    assert_eq!(changes, [false, true, false, true], "{seen_by:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_worker_goes_on() {
     let mut app = App::new().await;
@@ -152,13 +173,13 @@ async fn who_does_not_answer_in_time_is_killed_and_replaced() {
     let [(frozen, _)] = lookers(&config.models_dir)[..] else { panic!("one slot") };
     kill(frozen, Signal::SIGSTOP).unwrap();
 
-    let answer = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    let answer = search::selfie(&pool, SOMEBODY, sample("gala/DSC_0001.jpg")).await;
 
     assert!(
         matches!(&answer, Err(SelfieError::Crashed(why)) if why.contains("longer than 2 s")),
         "{answer:?}"
     );
-    let again = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    let again = search::selfie(&pool, SOMEBODY, sample("gala/DSC_0001.jpg")).await;
     assert!(again.is_ok(), "another one looks: {:?}", again.err());
     let now = pids(&config.models_dir);
     assert!(now.len() == 1 && now[0] != frozen, "the frozen one is gone: {frozen}, {now:?}");
@@ -179,14 +200,14 @@ async fn more_memory_than_is_allowed_ends_one_process_and_nothing_else() {
         .write_to(&mut std::io::Cursor::new(&mut large), image::ImageFormat::Png)
         .unwrap();
 
-    let answer = search::selfie(&pool, large).await;
+    let answer = search::selfie(&pool, SOMEBODY, large).await;
 
     match &answer {
         Err(SelfieError::Crashed(_)) => {}
         Err(SelfieError::Photo(error)) => assert_eq!(error.code(), "too_much_memory"),
         other => panic!("{:?}", other.as_ref().map(|_| "looked at")),
     }
-    let next = search::selfie(&pool, sample("gala/DSC_0001.jpg")).await;
+    let next = search::selfie(&pool, SOMEBODY, sample("gala/DSC_0001.jpg")).await;
     assert!(next.is_ok(), "the next photo is looked at: {:?}", next.err());
 }
 
@@ -222,7 +243,7 @@ async fn broken_photos_get_an_answer_and_break_nobody() {
                 }
             }
 
-            let answer = search::selfie(&pool, broken).await;
+            let answer = search::selfie(&pool, SOMEBODY, broken).await;
 
             assert!(
                 !matches!(&answer, Err(SelfieError::Crashed(_) | SelfieError::Pool(_))),
@@ -294,7 +315,7 @@ async fn bombs_and_what_is_no_photo_are_refused_with_a_code_and_take_no_memory()
         ("zeros", none, vec![0; 1 << 20]),
     ];
     for (name, code, photo) in hostile {
-        let answer = search::selfie(&pool, photo).await;
+        let answer = search::selfie(&pool, SOMEBODY, photo).await;
 
         let Err(SelfieError::Photo(error)) = answer else {
             panic!("{name}: {:?}", answer.map(|_| "looked at"));

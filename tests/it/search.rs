@@ -55,12 +55,12 @@ async fn photos_are_found_by_number_and_by_how_it_begins() {
 async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
     let app = App::new().await;
     let store = samples(&app);
-    let (_, event) = app.a_gala_with(10).await;
+    let (organisation, event) = app.a_gala_with(10).await;
     work_on(&app, event, Operation::PhotoProcessing, &PHOTOS).await;
     let config = Config { slots: 1, ..app.config.clone() };
     let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
     let selfie = std::fs::read(store.join("gala/DSC_0001.jpg")).unwrap();
-    let face = search::selfie(&pool, selfie).await.unwrap();
+    let face = search::selfie(&pool, organisation, selfie).await.unwrap();
     let find = async |score_min| {
         search::by_face(&mut *app.db().await, event, &face, score_min).await.unwrap()
     };

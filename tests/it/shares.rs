@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use photogate::{
-    access::Role,
+    access::{Caller, Role},
     catalog::organisations,
     ids::{EventId, OrganisationId},
 };
@@ -407,4 +407,38 @@ async fn a_body_that_does_not_come_is_given_up() {
 
     read.expect("it is given up before the answer must be there").unwrap();
     assert_eq!(&said, b"HTTP/1.1 400");
+}
+
+/// Photos that wait without credits cost their organisation nothing, and the database room.
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_that_wait_unpaid_and_events_have_an_end() {
+    let mut app = App::new().await;
+    (app.config.unpaid_photos_max, app.config.events_max) = (5, 2);
+    let (organisation, event) = app.an_event_with(1).await;
+    let (other, elsewhere) = app.an_event_with(0).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let queue = async |event: EventId, from: usize, to: usize| {
+        let keys: Vec<_> = (from..to).map(|n| format!("rehearsal/ok/{n}")).collect();
+        let body = json!({ "operation": "photo_processing", "keys": keys });
+        let (status, answer) = site.post(&format!("/v1/events/{event}/runs"), &token, body).await;
+        (status.as_u16(), answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = || (409, "limit_reached".to_owned());
+
+    assert_eq!(queue(event, 0, 6).await.0, 202, "one is paid for, five are not");
+    assert_eq!(queue(event, 6, 7).await, refused());
+    assert_eq!(queue(event, 0, 6).await.0, 202, "what is there already costs nothing");
+    assert_eq!(queue(elsewhere, 0, 5).await.0, 202, "others have their own");
+    app.top_up(organisation, 1).await;
+    assert_eq!(queue(event, 6, 7).await.0, 202);
+
+    let create = async |organisation: OrganisationId| {
+        let body = json!({ "name": "Gala", "organisation": organisation });
+        site.post("/v1/events", &token, body).await.0.as_u16()
+    };
+    assert_eq!((create(organisation).await, create(organisation).await), (201, 409));
+    assert_eq!(create(other).await, 201);
+    app.commands().delete_event(&Caller::trusted("anna"), event).await.unwrap();
+    assert_eq!(create(organisation).await, 201, "a deleted one counts no more");
 }

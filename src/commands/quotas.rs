@@ -1,0 +1,74 @@
+//! Quotas: how much an organisation may have, so that it cannot fill the database.
+
+use sqlx::PgConnection;
+
+use super::CommandError;
+use crate::{config::Config, ids::OrganisationId};
+
+/// How much an organisation may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Quotas {
+    unpaid_photos: i64,
+    events: i64,
+}
+
+impl From<&Config> for Quotas {
+    fn from(config: &Config) -> Self {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Self { unpaid_photos: number(config.unpaid_photos_max), events: number(config.events_max) }
+    }
+}
+
+impl Quotas {
+    /// Refuses photos that were just queued, if too many wait now without credits. `tx` is their
+    /// transaction. Calls at the same time do not see each other, so each may pass the limit once.
+    pub(super) async fn check_photos(
+        &self,
+        tx: &mut PgConnection,
+        organisation: OrganisationId,
+    ) -> Result<(), CommandError> {
+        let unpaid = sqlx::query_scalar!(
+            r#"SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
+                      - (SELECT available FROM account WHERE organisation_id = $1) AS "unpaid!"
+               FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+               WHERE q.organisation_id = $1 AND NOT q.drained"#,
+            organisation.0
+        )
+        .fetch_one(tx)
+        .await?;
+        if unpaid <= self.unpaid_photos {
+            return Ok(());
+        }
+        Err(limit_reached(format!(
+            "{unpaid} photos of this organisation would wait without credits, and {} may: add \
+             credits, or take photos out of the queues, and queue these again",
+            self.unpaid_photos
+        )))
+    }
+
+    /// Refuses an event that was just created, if there are too many now.
+    pub(super) async fn check_events(
+        &self,
+        tx: &mut PgConnection,
+        organisation: OrganisationId,
+    ) -> Result<(), CommandError> {
+        let events = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "events!" FROM event
+               WHERE organisation_id = $1 AND deleted_at IS NULL"#,
+            organisation.0
+        )
+        .fetch_one(tx)
+        .await?;
+        if events <= self.events {
+            return Ok(());
+        }
+        Err(limit_reached(format!(
+            "an organisation has at most {} events: delete some, or ask support",
+            self.events
+        )))
+    }
+}
+
+fn limit_reached(detail: String) -> CommandError {
+    CommandError::Conflict { code: "limit_reached", detail }
+}
