@@ -35,14 +35,20 @@ CREATE INDEX token_organisation ON token (organisation_id, token_id);
 
 -- A browser that is logged in, by a password or by a token. The session ends when either of them does.
 CREATE TABLE session (
-    hash       bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
-    person_id  bigint REFERENCES person,
-    token_id   bigint REFERENCES token,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at timestamptz NOT NULL,
+    hash         bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
+    session_id   bigint GENERATED ALWAYS AS IDENTITY UNIQUE, -- with it the owner ends the session; it lets nobody in
+    person_id    bigint REFERENCES person,
+    token_id     bigint REFERENCES token,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- to the minute
+    expires_at   timestamptz NOT NULL,
+    address      text NOT NULL CHECK (length(address) <= 100),
+    browser      text NOT NULL CHECK (length(browser) <= 200), -- what the browser says that it is
     CHECK ((person_id IS NULL) <> (token_id IS NULL))
 );
 CREATE INDEX session_expiry ON session (expires_at);
+CREATE INDEX session_person ON session (person_id, session_id);
+CREATE INDEX session_token ON session (token_id, session_id);
 
 -- Tries to log in, by the hash of who is counted: a network, an account, or an account from a network. See may_log_in.
 CREATE TABLE login_try (
@@ -67,4 +73,4 @@ CREATE INDEX audit_log_organisation ON audit_log (organisation_id, entry_id);
 GRANT SELECT, INSERT ON person, token, session, audit_log TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
-GRANT DELETE ON session TO photogate_app;
+GRANT UPDATE (last_seen_at), DELETE ON session TO photogate_app;

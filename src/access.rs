@@ -23,7 +23,8 @@ pub use people::{
     Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
 };
 pub use sessions::{
-    Networks, SESSION, caller_with_session, form_key, has_logged_in, log_in, log_out, may_log_in,
+    Device, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session, end_sessions, form_key,
+    has_logged_in, log_in, log_out, may_log_in, sessions,
 };
 pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
 

@@ -76,6 +76,8 @@ pub struct Config {
     /// Requests a second that the service answers to one address, without a token or session that
     /// it knows.
     pub requests_per_second_of_address: u32,
+    /// Minutes after which a session ends in which no page was asked for.
+    pub session_idle_minutes: u32,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
@@ -133,6 +135,7 @@ impl Default for Config {
             requests_per_second: 200,
             requests_at_once: 8,
             requests_per_second_of_address: 400,
+            session_idle_minutes: 60,
             metrics_listen: None,
             otlp_endpoint: None,
             log: "info".into(),
@@ -256,6 +259,7 @@ impl Config {
                 1,
                 1_000_000,
             ),
+            ("session_idle_minutes", u64::from(self.session_idle_minutes), 1, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
@@ -284,6 +288,11 @@ impl Config {
     /// Returns the length of a worker's lease.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
+    }
+
+    /// Returns the time after which a session ends in which no page was asked for.
+    pub fn session_idle(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.session_idle_minutes))
     }
 
     /// Returns the settings without passwords, so that they can be shown.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{self, Caller, Denied, Hashed, Person, Role, Secret, audit_log},
-    ids::{OrganisationId, PersonId, TokenId},
+    ids::{OrganisationId, PersonId, SessionId, TokenId},
 };
 
 pub(super) const MAY_ADMIT: &[Role] = &[Role::Organiser, Role::Staff];
@@ -178,6 +178,29 @@ impl Commands {
         audit_log::record(&mut tx, caller, whose, action, &person.email, json!({})).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Ends one session of the caller, or without a number all but the one that asks. `session` is
+    /// the secret of the one that asks. Returns how many have ended.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn end_sessions(
+        &self,
+        caller: &Caller,
+        session: &str,
+        which: Option<SessionId>,
+    ) -> Result<u64, CommandError> {
+        let mut tx = self.database.begin().await?;
+        let ended = access::end_sessions(&mut tx, session, which).await?;
+        if let (0, Some(id)) = (ended, which) {
+            return Err(CommandError::NotFound(format!("session {id}")));
+        }
+        let (whose, detail) = (caller.organisation, json!({ "sessions": ended }));
+        audit_log::record(&mut tx, caller, whose, "session.end", &caller.actor, detail).await?;
+        tx.commit().await?;
+        tracing::info!(actor = ?caller.actor, ended, "sessions were ended by their owner");
+        Ok(ended)
     }
 
     /// Disables or enables a person, or sets a new password. The person's sessions end.

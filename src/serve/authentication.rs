@@ -49,11 +49,15 @@ pub(super) struct Authenticated {
 }
 
 impl Credential {
-    async fn caller(&self, service: &Service) -> sqlx::Result<Option<Caller>> {
+    /// `is_asking` is false for what happens without the person, such as a live stream.
+    async fn caller(&self, service: &Service, is_asking: bool) -> sqlx::Result<Option<Caller>> {
         let mut db = service.database.acquire().await?;
         match self {
             Self::Token(token) => access::caller_with_token(&mut db, token).await,
-            Self::Session(session) => access::caller_with_session(&mut db, session).await,
+            Self::Session(session) => {
+                let idle = service.config.session_idle();
+                access::caller_with_session(&mut db, session, idle, is_asking).await
+            }
         }
     }
 }
@@ -63,7 +67,9 @@ impl Authenticated {
     async fn of(parts: &Parts, service: &Service, credential: Credential) -> Result<Self, Problem> {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
         let is_counted = service.shares.may_ask(secret, address(parts, service))?;
-        let caller = credential.caller(service).await?;
+        // A page that is left open asks for its live stream again and again.
+        let is_asking = !parts.uri.path().ends_with("/live");
+        let caller = credential.caller(service, is_asking).await?;
         service.shares.is_of(secret, caller.as_ref(), is_counted)?;
         let caller = caller.ok_or_else(Problem::unauthenticated)?;
         service.shares.take_turn(&caller, is_heavy(parts)).await?;
@@ -72,7 +78,7 @@ impl Authenticated {
 
     /// Whether the token or session is still valid, with the same rights.
     pub(super) async fn is_valid(&self, service: &Service) -> sqlx::Result<bool> {
-        Ok(self.credential.caller(service).await?.as_ref() == Some(&self.caller))
+        Ok(self.credential.caller(service, false).await?.as_ref() == Some(&self.caller))
     }
 }
 

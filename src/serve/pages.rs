@@ -125,6 +125,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/logout", post(login::log_out))
         .route("/account", get(account::page))
         .route("/account/password", post(account::change_password))
+        .route("/account/sessions/end", post(account::end_other_sessions))
+        .route("/account/sessions/{session}/end", post(account::end_session))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))

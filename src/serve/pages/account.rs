@@ -1,4 +1,5 @@
-//! The page of the caller's own account: who one is here, and a new password.
+//! The page of the caller's own account: who one is here, where one is logged in, and a new
+//! password.
 
 use std::net::SocketAddr;
 
@@ -7,13 +8,14 @@ use axum::{
     http::HeaderMap,
     response::{Html, Redirect},
 };
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, layout};
+use super::{Form, layout, login::Nothing};
 use crate::{
-    access,
-    serve::{Service, authentication::Browser, client_address, problem::Problem},
+    access::{self, Session},
+    ids::SessionId,
+    serve::{Service, authentication::Browser, client_address, input::Path, problem::Problem},
 };
 
 pub(super) async fn page(
@@ -21,8 +23,10 @@ pub(super) async fn page(
     browser: Browser,
 ) -> Result<Html<String>, Problem> {
     let caller = &browser.caller;
-    let person =
-        access::find_person(&mut *service.database.acquire().await?, &caller.actor).await?;
+    let mut db = service.database.acquire().await?;
+    let person = access::find_person(&mut db, &caller.actor).await?;
+    let idle = service.config.session_idle();
+    let sessions = access::sessions(&mut db, &browser.session, idle).await?;
     let content = html! {
         h1 { "Your account" }
         p { "You are " strong { (caller.actor) } ", with the role " (caller.role) "." }
@@ -42,8 +46,64 @@ pub(super) async fn page(
         } @else {
             p { "You have logged in with a token. It ends when somebody revokes it." }
         }
+        (list(&browser, &sessions))
     };
     Ok(layout::page(&browser, "/account", "Your account", None, content))
+}
+
+/// The browsers in which the caller is logged in.
+fn list(browser: &Browser, sessions: &[Session]) -> Markup {
+    html! {
+        h2 { "Where you are logged in" }
+        div.scroll tabindex="0" role="region" aria-label="Table" { table {
+            thead { tr {
+                th scope="col" { "Since" } th scope="col" { "Last seen" }
+                th scope="col" { "Address" } th scope="col" { "Browser" }
+                th scope="col" { span.hidden { "Actions" } }
+            } }
+            tbody { @for session in sessions { tr {
+                td { (layout::moment(session.created_at, browser.zone())) }
+                td { (layout::moment(session.last_seen_at, browser.zone())) }
+                td { (session.address) }
+                td { "“" (session.browser) "”" }
+                td {
+                    @if session.is_this { "this browser" } @else {
+                        form method="post" action={ "/account/sessions/" (session.id) "/end" } {
+                            (layout::key(browser))
+                            button.quiet type="submit" { "End" }
+                        }
+                    }
+                }
+            } } }
+        } }
+        @if sessions.len() > 1 {
+            form method="post" action="/account/sessions/end" {
+                (layout::key(browser))
+                button.quiet type="submit" { "End all others" }
+            }
+        }
+    }
+}
+
+/// Ends one of the caller's sessions.
+pub(super) async fn end_session(
+    State(service): State<Service>,
+    Path(session): Path<SessionId>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    let Browser { caller, session: this, .. } = &form.browser;
+    service.commands.end_sessions(caller, this, Some(session)).await?;
+    Ok(Redirect::to("/account"))
+}
+
+/// Ends the caller's sessions, but not the one that asks.
+pub(super) async fn end_other_sessions(
+    State(service): State<Service>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    let Browser { caller, session: this, .. } = &form.browser;
+    service.commands.end_sessions(caller, this, None).await?;
+    Ok(Redirect::to("/account"))
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
@@ -86,7 +86,9 @@ pub(super) async fn log_in(
         let said = "Too many attempts to log in. Try again in three minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
-    let session = access::log_in(&service.database, &who.email, &who.password).await?;
+    let browser = headers.get(header::USER_AGENT).and_then(|browser| browser.to_str().ok());
+    let device = access::Device::new(address, browser.unwrap_or_default());
+    let session = access::log_in(&service.database, &who.email, &who.password, &device).await?;
     let Some(session) = session else {
         tell(Outcome::Refused, &account, from.narrow);
         let said = if who.email.trim().is_empty() {
