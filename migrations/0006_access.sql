@@ -26,6 +26,7 @@ CREATE TABLE token (
     organisation_id bigint REFERENCES organisation,
     created_by      text NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at      timestamptz NOT NULL,
     last_used_at    timestamptz,                     -- to the minute
     revoked_at      timestamptz,
     CONSTRAINT token_belongs CHECK (organisation_id IS NOT NULL OR role IN ('operator', 'finance', 'staff')),
@@ -33,7 +34,8 @@ CREATE TABLE token (
 );
 CREATE INDEX token_organisation ON token (organisation_id, token_id);
 
--- A browser that is logged in, by a password or by a token. The session ends when either of them does.
+-- A browser that is logged in, by a password or by a token. The session ends when the token is revoked or expires, and
+-- when the person is disabled or gets a new password.
 CREATE TABLE session (
     hash         bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
     session_id   bigint GENERATED ALWAYS AS IDENTITY UNIQUE, -- with it the owner ends the session; it lets nobody in

@@ -11,6 +11,7 @@ use std::fmt;
 use rand::TryRngCore;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::{
@@ -26,7 +27,7 @@ pub use sessions::{
     Device, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session, end_sessions, form_key,
     has_logged_in, log_in, log_out, may_log_in, sessions,
 };
-pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
+pub use tokens::{TOKEN_DAYS, Token, caller_with_token, create_token, revoke_token, tokens};
 
 /// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators
 /// and finance may belong to one, and then see nothing else; otherwise, like staff, they see all
@@ -186,6 +187,17 @@ fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
+/// Lets one transaction at a time count an organisation's tokens or people and add to them.
+async fn alone(tx: &mut PgConnection, organisation: OrganisationId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('access of ' || $1::bigint, 0))",
+        organisation.0
+    )
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
 /// Why a person or a token could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -210,6 +222,12 @@ pub enum AccessError {
     /// The token's name is empty or too long.
     #[error("a token's name has 1 to 100 characters: say what it is for")]
     Name,
+    /// The token would be valid for no day, or for too many.
+    #[error("a token is valid for 1 to 730 days")]
+    Days,
+    /// The organisation has as many valid tokens as it may have.
+    #[error("organisation {0} has 100 valid tokens: revoke those that are not used any more")]
+    TooManyTokens(OrganisationId),
     /// The database has trouble.
     #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),

@@ -32,21 +32,27 @@ pub struct Person {
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Lists the people of one organisation, or of all, newest first, at most 1,000.
+/// Lists the people of one organisation, or of all, newest first. Only those with numbers below
+/// `below` are listed, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn people(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
+    below: Option<i64>,
+    most: i64,
 ) -> sqlx::Result<Vec<Person>> {
     sqlx::query_as!(
         Person,
         r#"SELECT person_id AS "id: _", email, role AS "role: _",
                   organisation_id AS "organisation: _", created_at, disabled_at
            FROM person
-           WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY person_id DESC LIMIT 1000"#,
-        organisation.map(|organisation| organisation.0)
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND person_id < $2
+           ORDER BY person_id DESC LIMIT $3"#,
+        organisation.map(|organisation| organisation.0),
+        below.unwrap_or(i64::MAX),
+        most
     )
     .fetch_all(db)
     .await

@@ -85,7 +85,7 @@ pub async fn log_in(
         let mut tx = pool.begin().await?;
         let token = sqlx::query_scalar!(
             "SELECT token_id FROM token WHERE hash = $1 AND revoked_at IS NULL
-             FOR NO KEY UPDATE",
+               AND expires_at > now() FOR NO KEY UPDATE",
             hash(password)
         );
         let Some(token) = token.fetch_optional(&mut *tx).await? else { return Ok(None) };
@@ -181,7 +181,8 @@ pub async fn caller_with_session(
            FROM session s LEFT JOIN person p USING (person_id) LEFT JOIN token t USING (token_id)
            WHERE s.hash = $1 AND s.expires_at > now()
              AND s.last_seen_at > now() - make_interval(secs => $2)
-             AND p.disabled_at IS NULL AND t.revoked_at IS NULL"#,
+             AND p.disabled_at IS NULL AND t.revoked_at IS NULL
+             AND coalesce(t.expires_at > now(), true)"#,
         hash(session),
         idle.as_secs_f64()
     )

@@ -8,12 +8,19 @@ use serde_json::json;
 
 use super::{End, Output, say};
 use crate::{
-    access::{self, Caller, Role},
+    access::{self, Caller, Person, Role, Token},
     commands::{CreatedToken, NewPerson, NewToken, PersonChange},
     config::Config,
     database,
     ids::{OrganisationId, TokenId},
 };
+
+/// Rows that are read from the database at once.
+const PAGE: i64 = 1000;
+
+/// The columns of the list of tokens.
+const HEADER: [&str; 8] =
+    ["Token", "Begins", "Name", "Role", "Organisation", "Expires", "Last used", "Revoked"];
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Tokens {
@@ -33,6 +40,9 @@ Examples:
         /// [default: all organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
+        /// The days for which the token is valid, 1 to 730
+        #[arg(long, default_value_t = access::TOKEN_DAYS)]
+        expires_in_days: i32,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -109,9 +119,10 @@ impl Tokens {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { name, role, organisation, actor } => {
+            Self::Create { name, role, organisation, expires_in_days, actor } => {
                 let caller = Caller::trusted(&actor);
-                let new = NewToken { name, role, organisation };
+                let expires_in_days = Some(expires_in_days);
+                let new = NewToken { name, role, organisation, expires_in_days };
                 let made = super::commands(config).await?.create_token(&caller, &new).await;
                 let CreatedToken { id, secret } = match made {
                     Ok(made) => made,
@@ -123,10 +134,16 @@ impl Tokens {
                 say!("Token {id} was created. Keep it: it is not shown again.");
             }
             Self::List { organisation } => {
-                let tokens = access::tokens(&mut db, organisation).await?;
-                let header =
-                    ["Token", "Begins", "Name", "Role", "Organisation", "Last used", "Revoked"];
-                output.rows(&tokens, &header, |token| {
+                let mut tokens = Vec::new();
+                loop {
+                    let last = tokens.last().map(|token: &Token| token.id.0);
+                    let more = access::tokens(&mut db, organisation, last, PAGE).await?;
+                    if more.is_empty() {
+                        break;
+                    }
+                    tokens.extend(more);
+                }
+                output.rows(&tokens, &HEADER, |token| {
                     let dash = || "—".to_owned();
                     let day = |at: Option<chrono::DateTime<chrono::Utc>>| {
                         at.map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
@@ -137,6 +154,7 @@ impl Tokens {
                         token.name.clone(),
                         token.role.to_string(),
                         token.organisation.map_or_else(dash, |id| id.to_string()),
+                        day(Some(token.expires_at)),
                         day(token.last_used_at),
                         day(token.revoked_at),
                     ]
@@ -174,7 +192,15 @@ impl People {
                     .one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
             }
             Self::List { organisation } => {
-                let people = access::people(&mut db, organisation).await?;
+                let mut people = Vec::new();
+                loop {
+                    let last = people.last().map(|person: &Person| person.id.0);
+                    let more = access::people(&mut db, organisation, last, PAGE).await?;
+                    if more.is_empty() {
+                        break;
+                    }
+                    people.extend(more);
+                }
                 let header = ["Person", "E-mail", "Role", "Organisation", "Disabled"];
                 output.rows(&people, &header, |person| {
                     let dash = || "—".to_owned();

@@ -25,6 +25,9 @@ pub struct NewToken {
     /// The only organisation that the token can see. Required for the roles `pipeline` and
     /// `organiser`.
     pub organisation: Option<OrganisationId>,
+    /// The days for which the token is valid: 1 to 730; 365 if missing.
+    #[schema(minimum = 1, maximum = 730)]
+    pub expires_in_days: Option<i32>,
 }
 
 /// A token that was created.
@@ -102,9 +105,11 @@ impl Commands {
     ) -> Result<CreatedToken, CommandError> {
         let organisation = may_admit(caller, new.role, new.organisation)?;
         let mut tx = self.database.begin().await?;
+        let (name, role, actor) = (&new.name, new.role, &caller.actor);
+        let days = new.expires_in_days.unwrap_or(access::TOKEN_DAYS);
         let (id, secret) =
-            access::create_token(&mut tx, &new.name, new.role, organisation, &caller.actor).await?;
-        let detail = json!({ "name": new.name, "role": new.role });
+            access::create_token(&mut tx, name, role, organisation, days, actor).await?;
+        let detail = json!({ "name": name, "role": role, "days": days });
         let subject = format!("token {id}");
         audit_log::record(&mut tx, caller, organisation, "token.create", &subject, detail).await?;
         tx.commit().await?;

@@ -1,7 +1,8 @@
 //! How people and programs come in, and how their access ends.
 
 use photogate::access::Role;
-use reqwest::{StatusCode, header};
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
 
 use crate::support::{
     App,
@@ -131,4 +132,111 @@ async fn no_session_begins_with_a_password_that_was_changed_meanwhile() {
 
     assert_eq!(logging_in.await.unwrap(), 401);
     assert_eq!(app.count("SELECT count(*) FROM session").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_expires_and_its_sessions_end_with_it() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let organiser = app.a_token(Role::Organiser, Some(app.an_organisation_with(0).await)).await;
+    let new = json!({ "name": "a summer", "role": "pipeline", "expires_in_days": 90 });
+    let (status, made) = site.post("/v1/tokens", &organiser, new.clone()).await;
+    assert_eq!(status, 201);
+    for days in [0, 731] {
+        let mut new = new.clone();
+        new["expires_in_days"] = days.into();
+        let (status, no) = site.post("/v1/tokens", &organiser, new).await;
+        assert_eq!(
+            (status.as_u16(), &no["errors"][0]["pointer"]),
+            (422, &json!("/expires_in_days"))
+        );
+    }
+    let days = "SELECT string_agg(extract(days FROM expires_at - created_at)::text, ' '
+                                  ORDER BY token_id) = '364 89' FROM token";
+    let kept = sqlx::query_scalar::<_, bool>(days).fetch_one(&mut app.as_owner().await).await;
+    assert!(kept.unwrap(), "created a moment after the transaction began");
+    let secret = made["secret"].as_str().unwrap();
+    let visitor = Visitor::stranger();
+    let form = [("password", secret)];
+    let log_in = async || {
+        let answer = visitor.client.post(site.url("/login")).form(&form).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!((log_in().await, visitor.get(&site, "/events").await), (303, 200));
+    assert_eq!(site.get("/v1/events", secret).await.0, 200);
+
+    app.owner_runs("UPDATE token SET expires_at = now() WHERE name = 'a summer'").await;
+
+    assert_eq!(site.get("/v1/events", secret).await.0, 401);
+    assert_eq!((visitor.get(&site, "/events").await, log_in().await), (303, 401));
+    let (_, listed) = site.get("/v1/tokens", &organiser).await;
+    assert!(listed["items"][0]["expires_at"].is_string(), "{listed}");
+    assert!(app.says(&["tokens", "list"]).contains("Expires"));
+    let made = app.says(&["tokens", "create", "x", "--role", "staff", "--expires-in-days", "3"]);
+    let soon = "SELECT count(*) FROM token WHERE expires_at < now() + interval '4 days'";
+    assert_eq!((made.starts_with("pg_"), app.count(soon).await), (true, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_has_a_hundred_tokens_and_those_that_are_over_do_not_count() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let organiser = app.a_token(Role::Organiser, Some(app.an_organisation_with(0).await)).await;
+    app.owner_runs(
+        "INSERT INTO token (hash, hint, name, role, organisation_id, created_by, expires_at)
+         SELECT sha256(n::text::bytea), 'pg_', n, 'pipeline', 1, 'test', now() + interval '1 day'
+         FROM generate_series(1, 98) n",
+    )
+    .await;
+    let create = async || {
+        let new = json!({ "name": "one more", "role": "pipeline" });
+        let (status, said) = site.post("/v1/tokens", &organiser, new).await;
+        (status.as_u16(), said["code"].clone())
+    };
+    assert_eq!(create().await, (201, Value::Null));
+
+    assert_eq!(create().await, (409, json!("too_many_tokens")));
+
+    app.owner_runs("UPDATE token SET expires_at = now() WHERE name = '7'").await;
+    assert_eq!(create().await.0, 201);
+    assert_eq!(create().await.0, 409);
+    app.owner_runs("UPDATE token SET revoked_at = now() WHERE name = '8'").await;
+    assert_eq!(create().await.0, 201);
+    let staff = app.a_token(Role::Staff, None).await;
+    let new = json!({ "name": "of photogate", "role": "operator" });
+    assert_eq!(site.post("/v1/tokens", &staff, new).await.0, 201, "no organisation's");
+}
+
+/// The numbers that a list has, page by page.
+async fn page_by_page(site: &Site, path: &str, token: &str) -> Vec<Vec<i64>> {
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = site.get(&format!("{path}?limit=2{after}"), token).await;
+        assert_eq!(status, 200, "{page}");
+        let items = page["items"].as_array().unwrap();
+        pages.push(items.iter().map(|item| item["id"].as_i64().unwrap()).collect());
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_and_tokens_are_listed_page_by_page() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (club, other) = (app.an_organisation_with(0).await, app.an_organisation_with(0).await);
+    let organiser = app.a_token(Role::Organiser, Some(club)).await;
+    for n in 0..3 {
+        app.a_token(Role::Pipeline, Some(club)).await;
+        app.a_token(Role::Pipeline, Some(other)).await;
+        app.a_person(&format!("{n}@club.example"), Role::Finance, Some(club)).await;
+        app.a_person(&format!("{n}@other.example"), Role::Finance, Some(other)).await;
+    }
+
+    assert_eq!(page_by_page(&site, "/v1/tokens", &organiser).await, [vec![6, 4], vec![2, 1]]);
+    assert_eq!(page_by_page(&site, "/v1/people", &organiser).await, [vec![5, 3], vec![1]]);
+    let over = site.ask(Method::GET, "/v1/people?limit=201", &organiser).send().await.unwrap();
+    assert_eq!(over.status(), 422);
 }

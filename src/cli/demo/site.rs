@@ -65,8 +65,9 @@ impl Site {
             lines.push(format!("  {email:<28} {role:<10} {sees}"));
         }
         let pipeline = Some(organisation);
-        let (_, token) =
-            access::create_token(db, "upload pipeline", Role::Pipeline, pipeline, "demo").await?;
+        let days = access::TOKEN_DAYS;
+        let (name, role) = ("upload pipeline", Role::Pipeline);
+        let (_, token) = access::create_token(db, name, role, pipeline, days, "demo").await?;
         lines.push(String::new());
         lines.push(format!("The API is described on {}/docs. The pipeline's token:", self.address));
         lines.push(format!("  {}", token.0));

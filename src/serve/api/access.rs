@@ -1,8 +1,8 @@
 //! Tokens, people and the audit log.
 
 use axum::{extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Answer, Page};
 use crate::{
@@ -16,23 +16,35 @@ use crate::{
     },
 };
 
-/// A list of tokens, without their secrets.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Tokens {
-    items: Vec<Token>,
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// `next` of the previous page; without it, the first page.
+    after: Option<i64>,
+    /// Maximum number of rows; 50 if missing.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
 }
 
-/// Lists the tokens that the caller may see, newest first, at most 1,000.
+/// Lists the tokens that the caller may see, newest first, without their secrets.
 #[utoipa::path(
     get,
     path = "/v1/tokens",
     tag = "Access",
-    responses((status = 200, body = Tokens)),
+    params(Which),
+    responses((status = 200, body = Page<Token>)),
 )]
-pub(super) async fn tokens(State(service): State<Service>, caller: Caller) -> Answer<Tokens> {
+pub(super) async fn tokens(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Token>> {
     caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(Tokens { items: access::tokens(&mut db, caller.organisation).await? }))
+    let found = access::tokens(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |token| token.id.to_string())))
 }
 
 /// Creates a token. Its secret is in this answer only; it cannot be read again.
@@ -40,7 +52,10 @@ pub(super) async fn tokens(State(service): State<Service>, caller: Caller) -> An
     post,
     path = "/v1/tokens",
     tag = "Access",
-    responses((status = 201, body = CreatedToken)),
+    responses(
+        (status = 201, body = CreatedToken),
+        (status = 409, body = Problem, description = "The organisation has 100 valid tokens"),
+    ),
 )]
 pub(super) async fn create_token(
     State(service): State<Service>,
@@ -87,23 +102,24 @@ pub(super) async fn create_person(
     Ok(StatusCode::CREATED)
 }
 
-/// A list of people.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct People {
-    items: Vec<Person>,
-}
-
-/// Lists the people with an account for the pages, newest first, at most 1,000.
+/// Lists the people with an account for the pages, newest first.
 #[utoipa::path(
     get,
     path = "/v1/people",
     tag = "Access",
-    responses((status = 200, body = People)),
+    params(Which),
+    responses((status = 200, body = Page<Person>)),
 )]
-pub(super) async fn people(State(service): State<Service>, caller: Caller) -> Answer<People> {
+pub(super) async fn people(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Person>> {
     caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(People { items: access::people(&mut db, caller.organisation).await? }))
+    let found = access::people(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |person| person.id.to_string())))
 }
 
 /// Disables an account, and ends its sessions.
@@ -123,17 +139,6 @@ pub(super) async fn change_person(
     Json(change): Json<PersonChange>,
 ) -> Answer<Person> {
     Ok(axum::Json(service.commands.change_person(&caller, id, &change).await?))
-}
-
-/// Which page of the audit log.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// `next` of the previous page; without it, the first page.
-    after: Option<i64>,
-    /// Maximum number of entries; 50 if missing.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
 }
 
 /// Lists the entries of the audit log: who changed what, newest first.

@@ -44,7 +44,7 @@ pub(super) async fn page(
                 button type="submit" { "Change the password" }
             }
         } @else {
-            p { "You have logged in with a token. It ends when somebody revokes it." }
+            p { "You have logged in with a token. The session ends with the token." }
         }
         (list(&browser, &sessions))
     };

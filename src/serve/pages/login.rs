@@ -92,7 +92,7 @@ pub(super) async fn log_in(
     let Some(session) = session else {
         tell(Outcome::Refused, &account, from.narrow);
         let said = if who.email.trim().is_empty() {
-            "The token is wrong or revoked. To log in with a password, enter the e-mail too."
+            "The token is wrong, revoked or expired. To log in with a password, enter the e-mail too."
         } else {
             "The e-mail or password is wrong, or the account is disabled."
         };
