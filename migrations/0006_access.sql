@@ -16,6 +16,24 @@ CREATE TABLE person (
     UNIQUE (email)
 );
 
+-- A link with which somebody chooses a password: for a new account, or for that of a person. A link that was used or
+-- withdrawn has no row any more.
+CREATE TABLE invitation (
+    invitation_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    hash            bytea NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
+    email           text NOT NULL CHECK (email = lower(email) AND length(email) BETWEEN 3 AND 200),
+    role            access_role NOT NULL CHECK (role <> 'pipeline'),
+    organisation_id bigint REFERENCES organisation,
+    person_id       bigint REFERENCES person,        -- whose password; NULL: a new account
+    created_by      text NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at      timestamptz NOT NULL,
+    CONSTRAINT invitation_belongs CHECK (organisation_id IS NOT NULL OR role IN ('operator', 'finance', 'staff')),
+    CONSTRAINT invitation_staff CHECK (organisation_id IS NULL OR role <> 'staff')
+);
+CREATE INDEX invitation_organisation ON invitation (organisation_id, invitation_id);
+CREATE INDEX invitation_person ON invitation (person_id);
+
 -- A secret of 256 random bits cannot be guessed. So its hash needs no salt, and is found by index.
 CREATE TABLE token (
     token_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -72,7 +90,8 @@ CREATE TABLE audit_log (
 );
 CREATE INDEX audit_log_organisation ON audit_log (organisation_id, entry_id);
 
-GRANT SELECT, INSERT ON person, token, session, audit_log TO photogate_app;
+GRANT SELECT, INSERT ON person, invitation, token, session, audit_log TO photogate_app;
+GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT UPDATE (last_seen_at), DELETE ON session TO photogate_app;

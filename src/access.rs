@@ -2,9 +2,11 @@
 //! passwords and tokens are stored. A token is shown once, when it is created.
 
 pub mod audit_log;
+mod invitations;
 mod people;
 mod sessions;
 mod tokens;
+mod weakness;
 
 use std::fmt;
 
@@ -20,6 +22,10 @@ use crate::{
     ids::{EventId, OrganisationId},
 };
 
+pub use invitations::{
+    Invitation, Link, find_invitation, invitations, invite, password_link, use_invitation,
+    withdraw_invitation,
+};
 pub use people::{
     Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
 };
@@ -216,6 +222,18 @@ pub enum AccessError {
     /// The password is too short to be safe, or too long to be hashed.
     #[error("a password has 12 to 200 characters")]
     Password,
+    /// The password is one of the first that somebody would try.
+    #[error(
+        "this password is easy to guess. {0} Choose a longer one, such as four or five words that \
+         do not belong together"
+    )]
+    Weak(String),
+    /// The organisation has as many people as it may have.
+    #[error(
+        "organisation {0} has 1,000 people and open invitations: disable those who have left, or \
+         withdraw invitations"
+    )]
+    TooManyPeople(OrganisationId),
     /// The text is not an e-mail address.
     #[error("{0:?} is not an e-mail address")]
     Address(String),
@@ -242,8 +260,8 @@ impl AccessError {
         match (organisation, constraint.as_str()) {
             (
                 _,
-                "person_belongs" | "token_belongs" | "person_staff" | "token_staff"
-                | "person_role_check",
+                "person_belongs" | "token_belongs" | "invitation_belongs" | "person_staff"
+                | "token_staff" | "invitation_staff" | "person_role_check",
             ) => Self::Belongs(role),
             (Some(organisation), name) if name.ends_with("organisation_id_fkey") => {
                 Self::NoOrganisation(organisation)

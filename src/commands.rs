@@ -31,6 +31,7 @@ mod credits;
 mod enqueue;
 mod events;
 mod holds;
+mod invitations;
 mod organisations;
 mod retry;
 mod skips;
@@ -53,12 +54,13 @@ use crate::{
     queue::enqueue::EnqueueError,
 };
 
-pub use access::{CreatedToken, NewPerson, NewToken, PersonChange};
+pub use access::{CreatedToken, NewToken, PersonChange};
 pub use books::Checked;
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
+pub use invitations::NewPerson;
 pub use organisations::{NewOrganisation, OrganisationChange};
 pub use retry::{Retried, Retry};
 pub use skips::ChosenPhotos;

@@ -12,7 +12,11 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::{AccessError, Role, Secret};
+use super::{
+    AccessError, Role, Secret,
+    invitations::{withdraw_links_by, withdraw_password_links},
+    weakness::weakness,
+};
 use crate::ids::{OrganisationId, PersonId};
 
 /// A person who can log in.
@@ -76,28 +80,33 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
     .await
 }
 
-/// Disables a person's login, or enables it again. Ends the person's sessions. `tx` must be a
+/// Disables a person's login, or enables it again. Ends the person's sessions, and withdraws the
+/// links for the password, and those that the person has made for others. `tx` must be a
 /// transaction.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn disable_person(
     tx: &mut PgConnection,
-    person: PersonId,
+    person: &Person,
     disabled: bool,
 ) -> sqlx::Result<()> {
+    withdraw_password_links(&mut *tx, person.id).await?;
+    if disabled {
+        withdraw_links_by(&mut *tx, &person.email).await?;
+    }
     sqlx::query!(
         "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
          WHERE person_id = $1",
-        person.0,
+        person.id.0,
         disabled
     )
     .execute(&mut *tx)
     .await?;
-    end_sessions(tx, person).await
+    end_sessions(tx, person.id).await
 }
 
-/// Changes a person's password and ends their sessions. `tx` must be a transaction.
+/// Changes a person's password, ends their sessions, and withdraws the links for it. `tx` must be a transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -106,6 +115,8 @@ pub async fn set_password(
     person: PersonId,
     password: &Hashed,
 ) -> sqlx::Result<()> {
+    // The links come first, as everywhere: whoever uses one has it before the person.
+    withdraw_password_links(&mut *tx, person).await?;
     sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, password.0)
         .execute(&mut *tx)
         .await?;
@@ -133,6 +144,18 @@ async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<(
     sqlx::query!("DELETE FROM session WHERE person_id = $1", person.0).execute(tx).await.map(|_| ())
 }
 
+/// Maximum number of people of an organisation who can log in, and of open invitations.
+pub(super) const PEOPLE_MAX: i64 = 1000;
+
+/// An e-mail address in lower case, if it looks like one.
+pub(super) fn address(email: &str) -> Result<String, AccessError> {
+    let email = email.trim().to_lowercase();
+    let is_address = email.split_once('@').is_some_and(|(name, host)| {
+        !name.is_empty() && !host.is_empty() && !email.contains(char::is_whitespace)
+    });
+    if is_address && email.len() <= 200 { Ok(email) } else { Err(AccessError::Address(email)) }
+}
+
 /// Creates a person who can log in.
 ///
 /// # Errors
@@ -144,13 +167,7 @@ pub async fn create_person(
     role: Role,
     organisation: Option<OrganisationId>,
 ) -> Result<(), AccessError> {
-    let email = email.trim().to_lowercase();
-    let is_address = email.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !email.contains(char::is_whitespace)
-    });
-    if !is_address || email.len() > 200 {
-        return Err(AccessError::Address(email));
-    }
+    let email = address(email)?;
     let made = sqlx::query!(
         "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (email) DO NOTHING",
@@ -175,19 +192,23 @@ static AT_ONCE: Semaphore = Semaphore::const_new(4);
 pub struct Hashed(String);
 
 impl Hashed {
-    /// Checks a password's length and hashes it with Argon2id and the library's defaults (19 MiB,
-    /// two passes). It runs on a blocking thread, so that other requests are not delayed.
+    /// Checks a password of the person with this e-mail address, and hashes it with Argon2id and the
+    /// library's defaults (19 MiB, two passes). It runs on a blocking thread, so that other requests
+    /// are not delayed.
     ///
     /// # Errors
-    /// [`AccessError::Password`].
-    pub async fn new(password: &str) -> Result<Self, AccessError> {
+    /// [`AccessError::Password`] and [`AccessError::Weak`].
+    pub async fn new(password: &str, email: &str) -> Result<Self, AccessError> {
         if !(12..=200).contains(&password.chars().count()) {
             return Err(AccessError::Password);
         }
-        let password = password.to_owned();
+        let (password, email) = (password.to_owned(), email.to_owned());
         let _one = AT_ONCE.acquire().await;
-        let hashed = tokio::task::spawn_blocking(move || hashed(&password)).await;
-        Ok(Self(hashed.unwrap_or_else(|_| "!".into())))
+        let hashed = tokio::task::spawn_blocking(move || match weakness(&password, &email) {
+            Some(why) => Err(AccessError::Weak(why)),
+            None => Ok(Self(hashed(&password))),
+        });
+        hashed.await.unwrap_or_else(|_| Ok(Self("!".into())))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::{AccessError, Caller, Role, Secret, alone, hash};
+use super::{AccessError, Caller, Role, Secret, alone, hash, invitations::withdraw_links_by};
 use crate::ids::{OrganisationId, TokenId};
 
 /// A token, without its secret.
@@ -116,7 +116,8 @@ pub async fn tokens(
     .await
 }
 
-/// Revokes a token and ends every session that was begun with it. Returns the token's role and
+/// Revokes a token, ends every session that was begun with it, and withdraws the links for passwords
+/// that it has made. Returns the token's role and
 /// organisation, or `None` if `organisation` has no such token. `tx` must be a transaction.
 ///
 /// # Errors
@@ -129,16 +130,23 @@ pub async fn revoke_token(
     let found = sqlx::query!(
         r#"UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp())
            WHERE token_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2)
-           RETURNING role AS "role: Role", organisation_id AS "organisation: OrganisationId""#,
+           RETURNING name, role AS "role: Role", organisation_id AS "organisation: OrganisationId""#,
         token.0,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_optional(&mut *tx)
     .await?;
     sqlx::query!("DELETE FROM session WHERE token_id = $1 AND $2", token.0, found.is_some())
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
-    Ok(found.map(|row| (row.role, row.organisation)))
+    let Some(found) = found else { return Ok(None) };
+    withdraw_links_by(tx, &actor(token.0, &found.name)).await?;
+    Ok(Some((found.role, found.organisation)))
+}
+
+/// The name of a token in the audit log.
+fn actor(token: i64, name: &str) -> String {
+    format!("token {token} ({name})")
 }
 
 /// Returns the caller of a token. `None`: there is no such token, or it was revoked, or it has expired.
@@ -171,7 +179,7 @@ pub async fn caller_with_token(
         .await?;
     }
     Ok(Some(Caller {
-        actor: format!("token {} ({})", found.token_id, found.name),
+        actor: actor(found.token_id, &found.name),
         role: found.role,
         organisation: found.organisation,
     }))

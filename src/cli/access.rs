@@ -1,18 +1,16 @@
 //! The commands `photogate tokens …` (create, list, revoke) and `photogate people …` (add, list,
-//! password, disable).
+//! password, invitations, withdraw, disable).
 
-use std::io::{IsTerminal, Read};
-
-use anyhow::Context;
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::{End, Output, say};
 use crate::{
-    access::{self, Caller, Person, Role, Token},
+    access::{self, Caller, Invitation, Link, Person, Role, Token},
     commands::{CreatedToken, NewPerson, NewToken, PersonChange},
     config::Config,
     database,
-    ids::{OrganisationId, TokenId},
+    ids::{InvitationId, OrganisationId, TokenId},
 };
 
 /// Rows that are read from the database at once.
@@ -66,8 +64,11 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum People {
-    /// Creates an account for the pages. Reads the password (12 to 200 characters) from stdin
+    /// Invites a person to the pages: prints a link with which they choose a password
     #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+The link is a path: put the address of the service before it, and hand it to nobody but the person.
+It works once, for 7 days.
 
 Example:
   photogate people add anna@club.example --role organiser --organisation 1")]
@@ -91,11 +92,29 @@ Example:
         /// Only those of this organisation, by number [default: all]
         organisation: Option<OrganisationId>,
     },
-    /// Sets a person's new password, read from stdin, and ends their sessions
-    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    /// Prints a link with which a person who forgot the password chooses a new one
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+The link is a path: put the address of the service before it, and hand it to nobody but the person.
+It works once, for 7 days.")]
     Password {
         /// The person's e-mail address
         email: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Lists the links for passwords that can still be used, without their secrets
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    Invitations {
+        /// Only those of this organisation, by number [default: all]
+        organisation: Option<OrganisationId>,
+    },
+    /// Withdraws a link for a password that was not used yet
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    Withdraw {
+        /// The invitation's number, as in `photogate people invitations`
+        invitation: InvitationId,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -181,15 +200,12 @@ impl People {
         let mut db = pool.acquire().await?;
         match self {
             Self::Add { email, role, organisation, actor } => {
-                let caller = Caller::trusted(&actor);
-                let new =
-                    NewPerson { email: email.clone(), password: password()?, role, organisation };
-                let made = super::commands(config).await?.create_person(&caller, &new).await;
-                if let Err(error) = made {
-                    return super::refused(error);
+                let new = NewPerson { email, role, organisation };
+                let commands = super::commands(config).await?;
+                match commands.invite(&Caller::trusted(&actor), &new).await {
+                    Ok(link) => tell_link(&new.email, &link, output)?,
+                    Err(error) => return super::refused(error),
                 }
-                output
-                    .one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
             }
             Self::List { organisation } => {
                 let mut people = Vec::new();
@@ -219,22 +235,30 @@ impl People {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let change =
-                    PersonChange { password: Some(password()?), ..PersonChange::default() };
+                let commands = super::commands(config).await?;
+                match commands.password_link(&Caller::trusted(&actor), person.id).await {
+                    Ok(link) => tell_link(&person.email, &link, output)?,
+                    Err(error) => return super::refused(error),
+                }
+            }
+            Self::Invitations { organisation } => {
+                list_invitations(&mut db, organisation, output).await?;
+            }
+            Self::Withdraw { invitation, actor } => {
                 let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
-                if let Err(error) = commands.change_person(&caller, person.id, &change).await {
+                if let Err(error) = commands.withdraw_invitation(&caller, invitation).await {
                     return super::refused(error);
                 }
-                output.one(&json!({ "email": person.email }), |out| {
-                    writeln!(out, "{} has a new password and must log in again.", person.email)
+                output.one(&json!({ "invitation": invitation, "withdrawn": true }), |out| {
+                    writeln!(out, "Invitation {invitation} was withdrawn. Its link does not work.")
                 })?;
             }
             Self::Disable { email, enable, actor } => {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let change = PersonChange { disabled: Some(!enable), ..PersonChange::default() };
+                let change = PersonChange { disabled: Some(!enable) };
                 let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
                 if let Err(error) = commands.change_person(&caller, person.id, &change).await {
@@ -255,19 +279,40 @@ fn nobody(email: &str) -> End {
     End::NotFound
 }
 
-/// Reads a password: at a terminal it prompts and does not echo; otherwise it reads stdin, at most
-/// 4,096 bytes.
-fn password() -> anyhow::Result<String> {
-    if std::io::stdin().is_terminal() {
-        let terminal = console::Term::stderr();
-        terminal.write_str("Password (12 characters or more): ")?;
-        return terminal.read_secure_line().context("reading the password");
+/// Prints a link alone on stdout, so that a script can take it.
+fn tell_link(email: &str, link: &Link, output: Output) -> anyhow::Result<()> {
+    output.one(link, |out| writeln!(out, "{}", link.link.0))?;
+    say!("With this link, {email} chooses a password: put the address of the service before it.");
+    let until = link.expires_at.format("%Y-%m-%d %H:%M UTC");
+    say!("It works once, until {until}, and is not shown again.");
+    Ok(())
+}
+
+async fn list_invitations(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    loop {
+        let last = found.last().map(|invitation: &Invitation| invitation.id.0);
+        let more = access::invitations(db, organisation, last, PAGE).await?;
+        if more.is_empty() {
+            break;
+        }
+        found.extend(more);
     }
-    let mut password = String::new();
-    std::io::stdin()
-        .take(4096)
-        .read_to_string(&mut password)
-        .context("reading the password from stdin")?;
-    password.truncate(password.trim_end_matches(['\r', '\n']).len());
-    Ok(password)
+    let header = ["Invitation", "E-mail", "Role", "Organisation", "For", "By", "Expires"];
+    output.rows(&found, &header, |one| {
+        vec![
+            one.id.to_string(),
+            one.email.clone(),
+            one.role.to_string(),
+            one.organisation.map_or_else(|| "—".to_owned(), |id| id.to_string()),
+            if one.person.is_some() { "a new password" } else { "a new account" }.to_owned(),
+            one.created_by.clone(),
+            one.expires_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+        ]
+    })?;
+    Ok(())
 }

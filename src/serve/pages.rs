@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod finance;
 mod holds;
+mod invitation;
 mod layout;
 mod login;
 mod organisations;
@@ -123,6 +124,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/", get(home))
         .route("/login", get(login::page).post(login::log_in))
         .route("/logout", post(login::log_out))
+        .route("/invitation/{secret}", get(invitation::page).post(invitation::choose))
         .route("/account", get(account::page))
         .route("/account/password", post(account::change_password))
         .route("/account/sessions/end", post(account::end_other_sessions))

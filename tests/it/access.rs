@@ -240,3 +240,231 @@ async fn people_and_tokens_are_listed_page_by_page() {
     let over = site.ask(Method::GET, "/v1/people?limit=201", &organiser).send().await.unwrap();
     assert_eq!(over.status(), 422);
 }
+
+/// Makes a link, and returns its path.
+async fn a_link(site: &Site, token: &str, path: &str, new: Value) -> String {
+    let (status, made) = site.post(path, token, new).await;
+    assert_eq!(status, 201, "{made}");
+    made["link"].as_str().unwrap().to_owned()
+}
+
+/// Opens a link and chooses a password. The status, and what the page says.
+async fn choose(site: &Site, link: &str, password: &str) -> (u16, String) {
+    let form = [("new", password)];
+    let answer = Visitor::stranger().client.post(site.url(link)).form(&form).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn log_in(site: &Site, email: &str, password: &str) -> u16 {
+    let form = [("email", email), ("password", password)];
+    let sent = Visitor::stranger().client.post(site.url("/login")).form(&form);
+    sent.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_invited_chooses_the_password_and_the_link_works_once() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let organiser = app.a_token(Role::Organiser, Some(app.an_organisation_with(0).await)).await;
+    let new = json!({ "email": " Anna@club.example", "role": "finance" });
+    let first = a_link(&site, &organiser, "/v1/people", new.clone()).await;
+    let link = a_link(&site, &organiser, "/v1/people", new).await;
+    assert_eq!(choose(&site, &first, PASSWORD).await.0, 404, "the later link takes its place");
+    let (_, open) = site.get("/v1/invitations", &organiser).await;
+    assert_eq!(open["items"].as_array().unwrap().len(), 1, "{open}");
+    assert_eq!(open["items"][0]["email"], "anna@club.example");
+    let secret = link.strip_prefix("/invitation/").unwrap();
+    assert!(!open.to_string().contains(secret), "{open}");
+    let page = Visitor::stranger().text(&site, &link).await;
+    assert!(page.contains("anna@club.example"), "{page}");
+    let (weak, page) = choose(&site, &link, "password1234").await;
+    assert!(weak == 422 && page.contains("easy to guess"), "{page}");
+
+    let (status, page) = choose(&site, &link, PASSWORD).await;
+
+    assert!(status == 200 && page.contains("The password is saved"), "{page}");
+    assert_eq!(log_in(&site, "anna@club.example", PASSWORD).await, 303);
+    assert_eq!(choose(&site, &link, "another battery horse").await.0, 404);
+    let kept: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM invitation i WHERE strpos(i::text, $1) > 0) \
+         + (SELECT count(*) FROM audit_log l WHERE strpos(l::text, $1) > 0)",
+    )
+    .bind(secret)
+    .fetch_one(&mut app.as_owner().await)
+    .await
+    .unwrap();
+    assert_eq!(kept, 0, "only a hash of the secret is kept");
+    let (_, trail) = site.get("/v1/audit-log", &organiser).await;
+    let actions: Vec<_> =
+        trail["items"].as_array().unwrap().iter().map(|one| one["action"].as_str()).collect();
+    assert_eq!(
+        actions,
+        [Some("person.create"), Some("person.invite"), Some("person.invite")],
+        "{trail}"
+    );
+    assert_eq!(trail["items"][0]["actor"], "anna@club.example");
+}
+
+/// Found: `POST /v1/people` told which addresses have an account in other organisations.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_does_not_tell_who_has_an_account_elsewhere() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (club, other) = (app.an_organisation_with(0).await, app.an_organisation_with(0).await);
+    app.a_person("there@club.example", Role::Finance, Some(club)).await;
+    app.a_person("there@other.example", Role::Finance, Some(other)).await;
+    let organiser = app.a_token(Role::Organiser, Some(club)).await;
+    let invite = async |token: &str, email: &str| {
+        let new = json!({ "email": email, "role": "finance", "organisation": club });
+        let (status, said) = site.post("/v1/people", token, new).await;
+        (status.as_u16(), said)
+    };
+    let names = |said: &Value| said.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+
+    let (status, elsewhere) = invite(&organiser, "there@other.example").await;
+    let (nowhere_status, nowhere) = invite(&organiser, "new@other.example").await;
+
+    assert_eq!((status, nowhere_status), (201, 201));
+    assert_eq!(names(&elsewhere), names(&nowhere));
+    let known = |(status, said): (u16, Value)| (status, said["code"].clone());
+    assert_eq!(known(invite(&organiser, "there@club.example").await), (409, json!("known")));
+    let staff = app.a_token(Role::Staff, None).await;
+    assert_eq!(known(invite(&staff, "there@other.example").await), (409, json!("known")));
+    let link = elsewhere["link"].as_str().unwrap();
+    assert!(Visitor::stranger().text(&site, link).await.contains("Choose a password"));
+    let (status, page) = choose(&site, link, PASSWORD).await;
+    assert!(status == 409 && page.contains("has an account already"), "{page}");
+    assert_eq!(app.count("SELECT count(*) FROM person").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_ends_when_it_is_withdrawn_or_old_and_with_the_access_of_its_maker() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let (club, other) = (app.an_organisation_with(0).await, app.an_organisation_with(0).await);
+    let organiser = app.a_token(Role::Organiser, Some(club)).await;
+    let id = app.count("SELECT max(token_id) FROM token").await;
+    let stranger = app.a_token(Role::Organiser, Some(other)).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let link_of = async |token: &str, email: &str| {
+        let new = json!({ "email": email, "role": "finance", "organisation": club });
+        a_link(&site, token, "/v1/people", new).await
+    };
+    let withdraw = async |token: &str| {
+        let newest = app.count("SELECT max(invitation_id) FROM invitation").await;
+        let path = format!("/v1/invitations/{newest}");
+        site.ask(Method::DELETE, &path, token).send().await.unwrap().status().as_u16()
+    };
+
+    let withdrawn = link_of(&organiser, "a@club.example").await;
+    assert_eq!(withdraw(&stranger).await, 404);
+    assert_eq!(choose(&site, &withdrawn, "short").await.0, 422, "it still works");
+    assert_eq!(withdraw(&organiser).await, 204);
+    let kept = link_of(&staff, "b@club.example").await;
+    let old = link_of(&staff, "c@club.example").await;
+    app.owner_runs("UPDATE invitation SET expires_at = now() WHERE email = 'c@club.example'").await;
+    let of_token = link_of(&organiser, "d@club.example").await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    let of_anna = link_of(&staff, "e@club.example").await;
+    app.owner_runs(
+        "UPDATE invitation SET created_by = 'anna@club.example' WHERE email = 'e@club.example'",
+    )
+    .await;
+    let revoke = site.ask(Method::DELETE, &format!("/v1/tokens/{id}"), &staff);
+    assert_eq!(revoke.send().await.unwrap().status(), 204);
+    app.says(&["people", "disable", "anna@club.example"]);
+
+    for link in [&withdrawn, &old, &of_token, &of_anna] {
+        assert_eq!(choose(&site, link, PASSWORD).await.0, 404);
+    }
+    assert_eq!(choose(&site, &kept, PASSWORD).await.0, 200);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'person.withdraw'";
+    assert_eq!(app.count(told).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_make_a_link_for_a_forgotten_password_and_nobody_else_does() {
+    let app = App::new().await;
+    let site = a_club_with_anna(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let beside = app.a_token(Role::Organiser, Some(photogate::ids::OrganisationId(1))).await;
+    let path = "/v1/people/1/password-link";
+    assert_eq!(site.post(path, &beside, Value::Null).await.0, 403, "and then log in as anna");
+    let first = a_link(&site, &staff, path, Value::Null).await;
+    let said = app.says(&["people", "password", "anna@club.example"]);
+    let link = said.trim();
+    assert_eq!(choose(&site, &first, PASSWORD).await.0, 404, "the later link takes its place");
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+
+    assert_eq!(choose(&site, link, "another battery horse").await.0, 200);
+
+    assert_eq!(anna.get(&site, "/events").await, 303, "her sessions end");
+    assert_eq!(log_in(&site, "anna@club.example", PASSWORD).await, 401);
+    assert_eq!(log_in(&site, "anna@club.example", "another battery horse").await, 303);
+    assert_eq!(choose(&site, link, PASSWORD).await.0, 404, "a link works once");
+    let open = a_link(&site, &staff, path, Value::Null).await;
+    let disable = site.ask(Method::PATCH, "/v1/people/1", &staff);
+    disable.json(&json!({ "disabled": true })).send().await.unwrap();
+    assert_eq!(choose(&site, &open, PASSWORD).await.0, 404, "not for who was locked out");
+    let (status, no) = site.post(path, &staff, Value::Null).await;
+    assert_eq!((status.as_u16(), &no["code"]), (409, &json!("disabled")));
+    let password = json!({ "password": "another battery horse" });
+    let set = site.ask(Method::PATCH, "/v1/people/1", &staff).json(&password);
+    assert_eq!(set.send().await.unwrap().status(), 422, "nobody sets the password of another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_has_a_thousand_people_and_open_invitations() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let organiser = app.a_token(Role::Organiser, Some(app.an_organisation_with(0).await)).await;
+    app.owner_runs(
+        "INSERT INTO person (email, password, role, organisation_id)
+         SELECT n || '@club.example', '!', 'finance', 1 FROM generate_series(1, 999) n",
+    )
+    .await;
+    let invite = async |email: &str| {
+        let new = json!({ "email": email, "role": "finance" });
+        let (status, said) = site.post("/v1/people", &organiser, new).await;
+        (status.as_u16(), said["code"].clone())
+    };
+    assert_eq!(invite("anna@club.example").await.0, 201);
+    assert_eq!(invite("anna@club.example").await.0, 201, "in place of the first");
+
+    assert_eq!(invite("bert@club.example").await, (409, json!("too_many_people")));
+
+    app.says(&["people", "disable", "7@club.example"]);
+    assert_eq!(invite("bert@club.example").await.0, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_person_comes_in_by_a_link_from_the_command_line() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let said = app.says(&["people", "add", "staff@photogate.example", "--role", "staff"]);
+    let link = said.trim();
+    let listed = app.says(&["people", "invitations"]);
+    assert!(listed.contains("staff@photogate.example") && listed.contains("a new account"));
+    app.says(&["people", "add", "wrong@photogate.example", "--role", "staff"]);
+    app.says(&["people", "withdraw", "2"]);
+    assert!(!app.says(&["people", "invitations"]).contains("wrong@photogate.example"));
+
+    assert_eq!(choose(&site, link, PASSWORD).await.0, 200);
+
+    assert_eq!(log_in(&site, "staff@photogate.example", PASSWORD).await, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_that_are_tried_first_are_refused_with_what_to_do() {
+    let app = App::new().await;
+    let site = a_club_with_anna(&app).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    for weak in ["password1234", "anna and her cats", "we like photogate", "qwertyuiop123"] {
+        let key = anna.form_key(&site).await;
+        let form = [("form_key", key.as_str()), ("present", PASSWORD), ("new", weak)];
+        let sent = anna.client.post(site.url("/account/password")).form(&form).send().await;
+        let page = sent.unwrap().text().await.unwrap();
+        assert!(page.contains("easy to guess") && page.contains("four or five words"), "{page}");
+    }
+    assert_eq!(log_in(&site, "anna@club.example", PASSWORD).await, 303, "it is still the old one");
+}

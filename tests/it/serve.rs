@@ -166,7 +166,6 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             OWNERS,
             json!({
                 "email": "{new address}",
-                "password": "correct horse battery",
                 "role": "finance",
                 "organisation": "{organisation}",
             }),
@@ -174,6 +173,9 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ),
         ("GET", "/v1/people", OWNERS, none(), 200),
         ("PATCH", "/v1/people/{new person}", OWNERS, json!({ "disabled": true }), 200),
+        ("POST", "/v1/people/{new person}/password-link", STAFF, none(), 201),
+        ("GET", "/v1/invitations", OWNERS, none(), 200),
+        ("DELETE", "/v1/invitations/{new invitation}", OWNERS, none(), 204),
         ("GET", "/v1/audit-log", READERS, none(), 200),
     ]
 }
@@ -201,6 +203,14 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         app.a_person(&address, Role::Finance, Some(stage.organisation)).await;
         let newest = app.count("SELECT max(person_id) FROM person").await;
         text = text.replace("{new person}", &newest.to_string());
+    }
+    if text.contains("{new invitation}") {
+        let email = format!("{}@club.example", uuid::Uuid::now_v7());
+        let organisation = stage.organisation.to_string();
+        let add = ["people", "add", &email, "--role", "finance", "--organisation", &organisation];
+        app.says(&add);
+        let newest = app.count("SELECT max(invitation_id) FROM invitation").await;
+        text = text.replace("{new invitation}", &newest.to_string());
     }
     if text.contains("{new token}") {
         app.a_token(Role::Pipeline, Some(stage.organisation)).await;

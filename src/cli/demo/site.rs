@@ -58,8 +58,8 @@ impl Site {
             format!("The pages are on {}. The password is {}:", self.address, self.password),
             String::new(),
         ];
-        let password = Hashed::new(&self.password).await?;
         for (email, role, sees) in PEOPLE {
+            let password = Hashed::new(&self.password, email).await?;
             let of = (role == Role::Organiser).then_some(organisation);
             access::create_person(db, email, &password, role, of).await?;
             lines.push(format!("  {email:<28} {role:<10} {sees}"));

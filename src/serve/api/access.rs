@@ -6,9 +6,9 @@ use utoipa::IntoParams;
 
 use super::{Answer, Page};
 use crate::{
-    access::{self, Caller, Person, Role, Token, audit_log::AuditEntry},
+    access::{self, Caller, Invitation, Link, Person, Role, Token, audit_log::AuditEntry},
     commands::{CreatedToken, MAY_ADMIT, NewPerson, NewToken, PersonChange},
-    ids::{PersonId, TokenId},
+    ids::{InvitationId, PersonId, TokenId},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -83,23 +83,89 @@ pub(super) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Creates an account with which a person can log in to the pages.
+/// Invites a person: makes a link with which they choose a password, and then log in to the pages.
+///
+/// Hand the link over yourself; no e-mail is sent. It works once, for 7 days. The answer is the same
+/// whether the address has an account in another organisation or not; if it has, the link does not
+/// work.
 #[utoipa::path(
     post,
     path = "/v1/people",
     tag = "Access",
     responses(
-        (status = 201, description = "The account was created; the person can log in"),
-        (status = 409, body = Problem, description = "This e-mail address has an account already"),
+        (status = 201, body = Link),
+        (
+            status = 409,
+            body = Problem,
+            description = "This e-mail address has an account that the caller sees (`known`), or \
+                           the organisation has 1,000 people (`too_many_people`)",
+        ),
     ),
 )]
-pub(super) async fn create_person(
+pub(super) async fn invite(
     State(service): State<Service>,
     caller: Caller,
     Json(new): Json<NewPerson>,
+) -> Result<(StatusCode, axum::Json<Link>), Problem> {
+    Ok((StatusCode::CREATED, axum::Json(service.commands.invite(&caller, &new).await?)))
+}
+
+/// Makes a link with which a person chooses a new password, because they forgot theirs.
+///
+/// Only staff can. The link works once, for 7 days; an earlier one does not work any more.
+#[utoipa::path(
+    post,
+    path = "/v1/people/{person}/password-link",
+    tag = "Access",
+    params(("person" = PersonId, Path, description = "The person's number")),
+    responses(
+        (status = 201, body = Link),
+        (status = 409, body = Problem, description = "The account is disabled (`disabled`)"),
+    ),
+)]
+pub(super) async fn password_link(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<PersonId>,
+) -> Result<(StatusCode, axum::Json<Link>), Problem> {
+    Ok((StatusCode::CREATED, axum::Json(service.commands.password_link(&caller, id).await?)))
+}
+
+/// Lists the links that can still be used, newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/invitations",
+    tag = "Access",
+    params(Which),
+    responses((status = 200, body = Page<Invitation>)),
+)]
+pub(super) async fn invitations(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Invitation>> {
+    caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
+    let mut db = service.database.acquire().await?;
+    let found = access::invitations(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |invitation| invitation.id.to_string())))
+}
+
+/// Withdraws a link: it does not work any more.
+#[utoipa::path(
+    delete,
+    path = "/v1/invitations/{invitation}",
+    tag = "Access",
+    params(("invitation" = InvitationId, Path, description = "The invitation's number")),
+    responses((status = 204, description = "The link is withdrawn")),
+)]
+pub(super) async fn withdraw_invitation(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<InvitationId>,
 ) -> Result<StatusCode, Problem> {
-    service.commands.create_person(&caller, &new).await?;
-    Ok(StatusCode::CREATED)
+    service.commands.withdraw_invitation(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists the people with an account for the pages, newest first.
@@ -124,7 +190,8 @@ pub(super) async fn people(
 
 /// Disables an account, and ends its sessions.
 ///
-/// Staff may also enable an account again, or set a new password.
+/// The links that the person made for others do not work any more. Staff may also enable an account
+/// again.
 #[utoipa::path(
     patch,
     path = "/v1/people/{person}",

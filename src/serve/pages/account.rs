@@ -11,7 +11,7 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, layout, login::Nothing};
+use super::{Form, invitation::new_password, layout, login::Nothing};
 use crate::{
     access::{self, Session},
     ids::SessionId,
@@ -35,12 +35,9 @@ pub(super) async fn page(
             p { "You are logged out everywhere, and log in again with the new password." }
             form method="post" action="/account/password" {
                 (layout::key(&browser))
-                input type="hidden" name="username" value=(caller.actor) autocomplete="username";
                 label { "Your present password"
                     input type="password" name="present" autocomplete="current-password" required; }
-                label { "The new password: 12 to 200 characters"
-                    input type="password" name="new" autocomplete="new-password" minlength="12"
-                        maxlength="200" required; }
+                (new_password(&caller.actor))
                 button type="submit" { "Change the password" }
             }
         } @else {

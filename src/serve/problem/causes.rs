@@ -125,7 +125,8 @@ impl From<AccessError> for Problem {
             AccessError::Days => Self::invalid("/expires_in_days", error),
             AccessError::Name => Self::invalid("/name", error),
             AccessError::Address(_) => Self::invalid("/email", error),
-            AccessError::Password => Self::invalid("/password", error),
+            AccessError::TooManyPeople(_) => Self::conflict("too_many_people", error),
+            AccessError::Weak(_) | AccessError::Password => Self::invalid("/password", error),
         }
     }
 }
