@@ -16,6 +16,23 @@ CREATE TABLE person (
     UNIQUE (email)
 );
 
+-- The second factor of a person: the secret that their app computes codes with (TOTP). The service computes them too,
+-- so it must be able to read it. No worker can.
+CREATE TABLE second_factor (
+    person_id    bigint PRIMARY KEY REFERENCES person,
+    secret       bytea NOT NULL CHECK (octet_length(secret) = 20),
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    confirmed_at timestamptz,                        -- NULL: shown, and no code has come yet
+    last_step    bigint NOT NULL DEFAULT 0           -- of the last code: none is accepted twice
+);
+
+-- What lets the person in once if the app is lost.
+CREATE TABLE recovery_code (
+    person_id bigint REFERENCES second_factor ON DELETE CASCADE,
+    hash      bytea CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (person_id, hash)
+);
+
 -- A link with which somebody chooses a password: for a new account, or for that of a person. A link that was used or
 -- withdrawn has no row any more.
 CREATE TABLE invitation (
@@ -64,6 +81,7 @@ CREATE TABLE session (
     expires_at   timestamptz NOT NULL,
     address      text NOT NULL CHECK (length(address) <= 100),
     browser      text NOT NULL CHECK (length(browser) <= 200), -- what the browser says that it is
+    awaits_code  boolean NOT NULL DEFAULT false,     -- the password was right, the second factor has not come yet
     CHECK ((person_id IS NULL) <> (token_id IS NULL))
 );
 CREATE INDEX session_expiry ON session (expires_at);
@@ -94,4 +112,6 @@ GRANT SELECT, INSERT ON person, invitation, token, session, audit_log TO photoga
 GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
-GRANT UPDATE (last_seen_at), DELETE ON session TO photogate_app;
+GRANT SELECT, INSERT, DELETE ON second_factor, recovery_code TO photogate_app;
+GRANT UPDATE (secret, confirmed_at, last_step) ON second_factor TO photogate_app;
+GRANT UPDATE (last_seen_at, awaits_code), DELETE ON session TO photogate_app;

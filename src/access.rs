@@ -4,6 +4,7 @@
 pub mod audit_log;
 mod invitations;
 mod people;
+mod second_factor;
 mod sessions;
 mod tokens;
 mod weakness;
@@ -29,9 +30,13 @@ pub use invitations::{
 pub use people::{
     Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
 };
+pub use second_factor::{
+    NEED_SECOND_FACTOR, Proof, SecondFactor, Setup, begin_second_factor, confirm_second_factor,
+    remove_second_factor, second_factor, setup, use_code,
+};
 pub use sessions::{
-    Device, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session, end_sessions, form_key,
-    has_logged_in, log_in, log_out, may_log_in, sessions,
+    Begun, Device, LoggedIn, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session,
+    end_sessions, form_key, has_logged_in, log_in, log_out, may_log_in, prove_session, sessions,
 };
 pub use tokens::{TOKEN_DAYS, Token, caller_with_token, create_token, revoke_token, tokens};
 

@@ -34,6 +34,7 @@ mod holds;
 mod invitations;
 mod organisations;
 mod retry;
+mod second_factor;
 mod skips;
 
 use std::time::Duration;

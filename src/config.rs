@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 /// and `REDIS_URL`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// The address of PostgreSQL: `postgres://user:password@host/database`.
     pub database_url: String,
@@ -78,6 +79,8 @@ pub struct Config {
     pub requests_per_second_of_address: u32,
     /// Minutes after which a session ends in which no page was asked for.
     pub session_idle_minutes: u32,
+    /// Whether staff, operators and finance need a second factor to see pages.
+    pub second_factor_required: bool,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
@@ -136,6 +139,7 @@ impl Default for Config {
             requests_at_once: 8,
             requests_per_second_of_address: 400,
             session_idle_minutes: 60,
+            second_factor_required: true,
             metrics_listen: None,
             otlp_endpoint: None,
             log: "info".into(),

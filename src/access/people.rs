@@ -32,6 +32,8 @@ pub struct Person {
     pub organisation: Option<OrganisationId>,
     /// The time when the person was created.
     pub created_at: DateTime<Utc>,
+    /// Whether the person needs a code of an app to log in.
+    pub has_second_factor: bool,
     /// The time since when the person cannot log in; `None` if they can.
     pub disabled_at: Option<DateTime<Utc>>,
 }
@@ -50,8 +52,10 @@ pub async fn people(
     sqlx::query_as!(
         Person,
         r#"SELECT person_id AS "id: _", email, role AS "role: _",
-                  organisation_id AS "organisation: _", created_at, disabled_at
-           FROM person
+                  organisation_id AS "organisation: _", created_at,
+                  EXISTS (SELECT FROM second_factor f WHERE f.person_id = p.person_id
+                          AND confirmed_at IS NOT NULL) AS "has_second_factor!", disabled_at
+           FROM person p
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND person_id < $2
            ORDER BY person_id DESC LIMIT $3"#,
         organisation.map(|organisation| organisation.0),
@@ -70,8 +74,10 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
     sqlx::query_as!(
         Person,
         r#"SELECT person_id AS "id: _", email, role AS "role: _",
-                  organisation_id AS "organisation: _", created_at, disabled_at
-           FROM person
+                  organisation_id AS "organisation: _", created_at,
+                  EXISTS (SELECT FROM second_factor f WHERE f.person_id = p.person_id
+                          AND confirmed_at IS NOT NULL) AS "has_second_factor!", disabled_at
+           FROM person p
            WHERE person_id::text = $1 OR email = $2"#,
         who,
         who.trim().to_lowercase()
@@ -140,7 +146,7 @@ pub async fn has_password(pool: &PgPool, person: PersonId, password: &str) -> sq
 }
 
 /// Ends all sessions of a person, so that they must log in again.
-async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
+pub(super) async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM session WHERE person_id = $1", person.0).execute(tx).await.map(|_| ())
 }
 

@@ -9,13 +9,15 @@ use super::{
     Caller, Role, Secret, hash,
     people::{NOBODYS, is_password},
 };
-use crate::ids::{OrganisationId, SessionId};
+use crate::ids::{OrganisationId, PersonId, SessionId};
 
 /// The time after which a session ends.
 pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Maximum number of sessions of a person or a token. The next one ends the oldest.
 pub const SESSIONS_MAX: i64 = 20;
+/// The minutes in which the code of the second factor must come after the password.
+const CODE_MINUTES: i32 = 10;
 /// Maximum number of characters that are kept of a browser's own description.
 const BROWSER_MAX: usize = 200;
 
@@ -69,8 +71,9 @@ pub async fn has_logged_in(pool: &PgPool, from: Networks, account: &str) -> sqlx
 }
 
 /// Logs in with an e-mail address and a password, or with an empty address and a token in place of
-/// the password. Returns the secret of the new session, or `None` if the login is refused. Sessions
-/// end that are older than the newest [`SESSIONS_MAX`] of the person or token.
+/// the password. Returns the new session, or `None` if the login is refused. If the person has a
+/// second factor, the session waits for its code. Sessions end that are older than the newest
+/// [`SESSIONS_MAX`] of the person or token.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -79,7 +82,7 @@ pub async fn log_in(
     email: &str,
     password: &str,
     device: &Device,
-) -> sqlx::Result<Option<Secret>> {
+) -> sqlx::Result<Option<Begun>> {
     let email = email.trim().to_lowercase();
     let (mut tx, person, token) = if email.is_empty() {
         let mut tx = pool.begin().await?;
@@ -114,9 +117,12 @@ pub async fn log_in(
         (tx, Some(person), None)
     };
     let session = Secret::new("");
-    sqlx::query!(
-        "INSERT INTO session (hash, person_id, token_id, expires_at, address, browser)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+    let awaits_code = sqlx::query_scalar!(
+        r#"INSERT INTO session
+               (hash, person_id, token_id, expires_at, address, browser, awaits_code)
+           VALUES ($1, $2, $3, $4, $5, $6, EXISTS (
+               SELECT FROM second_factor WHERE person_id = $2 AND confirmed_at IS NOT NULL))
+           RETURNING awaits_code"#,
         hash(&session.0),
         person,
         token,
@@ -124,19 +130,50 @@ pub async fn log_in(
         device.address,
         device.browser
     )
-    .execute(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    end_the_oldest(&mut tx, person, token).await?;
+    end_the_oldest(&mut tx, person, token, awaits_code).await?;
     tx.commit().await?;
-    Ok(Some(session))
+    Ok(Some(Begun { secret: session, awaits_code }))
 }
 
-/// Deletes a few sessions that are over, and those of this person or token that are too many. The
+/// A session that has just begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// The secret of the session.
+    pub secret: Secret,
+    /// Whether it waits for the code of a second factor.
+    pub awaits_code: bool,
+}
+
+/// The second step of a login is done: the session does not wait for a code any more. `tx` must be
+/// a transaction.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn prove_session(
+    tx: &mut PgConnection,
+    session: &str,
+    person: PersonId,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE session SET awaits_code = false WHERE hash = $1 AND person_id = $2",
+        hash(session),
+        person.0
+    )
+    .execute(&mut *tx)
+    .await?;
+    end_the_oldest(tx, Some(person.0), None, false).await
+}
+
+/// Deletes a few sessions that are over, and those of this person or token that are too many. Those
+/// that wait for a code are counted by themselves: who only knows the password ends no other. The
 /// caller has the person or the token locked, so that two logins do not count past each other.
 async fn end_the_oldest(
     tx: &mut PgConnection,
     person: Option<i64>,
     token: Option<i64>,
+    awaits_code: bool,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "DELETE FROM session WHERE hash IN (
@@ -146,11 +183,13 @@ async fn end_the_oldest(
     .await?;
     let ended = sqlx::query!(
         "DELETE FROM session WHERE hash IN (
-             SELECT hash FROM session WHERE person_id = $1 OR token_id = $2
+             SELECT hash FROM session
+             WHERE (person_id = $1 OR token_id = $2) AND awaits_code = $4
              ORDER BY session_id DESC OFFSET $3)",
         person,
         token,
-        SESSIONS_MAX
+        SESSIONS_MAX,
+        awaits_code
     )
     .execute(tx)
     .await?
@@ -159,6 +198,17 @@ async fn end_the_oldest(
         tracing::info!(person, token, ended, "sessions ended, because newer ones were begun");
     }
     Ok(())
+}
+
+/// Who is logged in with a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// The person or the token.
+    pub caller: Caller,
+    /// Whether the password was right, and the code of the second factor has not come yet.
+    pub awaits_code: bool,
+    /// Whether it is a person without a second factor.
+    pub only_password: bool,
 }
 
 /// Returns the caller of a session. `None`: there is no such session, or it has ended, or nothing
@@ -172,19 +222,25 @@ pub async fn caller_with_session(
     session: &str,
     idle: Duration,
     is_asking: bool,
-) -> sqlx::Result<Option<Caller>> {
+) -> sqlx::Result<Option<LoggedIn>> {
     let found = sqlx::query!(
         r#"SELECT coalesce(p.email, 'token ' || t.token_id || ' (' || t.name || ')') AS "actor!",
                   coalesce(p.role, t.role) AS "role!: Role",
                   coalesce(p.organisation_id, t.organisation_id) AS "organisation: OrganisationId",
-                  s.last_seen_at < now() - interval '1 minute' AS "stale!"
+                  s.last_seen_at < now() - interval '1 minute' AS "stale!", s.awaits_code,
+                  s.person_id IS NOT NULL AND NOT EXISTS (
+                      SELECT FROM second_factor f
+                      WHERE f.person_id = s.person_id AND f.confirmed_at IS NOT NULL
+                  ) AS "only_password!"
            FROM session s LEFT JOIN person p USING (person_id) LEFT JOIN token t USING (token_id)
            WHERE s.hash = $1 AND s.expires_at > now()
              AND s.last_seen_at > now() - make_interval(secs => $2)
+             AND (NOT s.awaits_code OR s.created_at > now() - make_interval(mins => $3))
              AND p.disabled_at IS NULL AND t.revoked_at IS NULL
              AND coalesce(t.expires_at > now(), true)"#,
         hash(session),
-        idle.as_secs_f64()
+        idle.as_secs_f64(),
+        CODE_MINUTES
     )
     .fetch_optional(&mut *db)
     .await?;
@@ -199,7 +255,9 @@ pub async fn caller_with_session(
         .execute(db)
         .await?;
     }
-    Ok(Some(Caller { actor: found.actor, role: found.role, organisation: found.organisation }))
+    let caller = Caller { actor: found.actor, role: found.role, organisation: found.organisation };
+    let (awaits_code, only_password) = (found.awaits_code, found.only_password);
+    Ok(Some(LoggedIn { caller, awaits_code, only_password }))
 }
 
 /// A session, as its owner sees it.
@@ -234,7 +292,7 @@ pub async fn sessions(
                   o.hash = s.hash AS "is_this!"
            FROM session s
            JOIN session o ON o.person_id = s.person_id OR o.token_id = s.token_id
-           WHERE s.hash = $1 AND o.expires_at > now()
+           WHERE s.hash = $1 AND o.expires_at > now() AND NOT o.awaits_code
              AND o.last_seen_at > now() - make_interval(secs => $2)
            ORDER BY o.session_id DESC LIMIT 100"#,
         hash(session),

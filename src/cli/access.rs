@@ -1,5 +1,5 @@
 //! The commands `photogate tokens …` (create, list, revoke) and `photogate people …` (add, list,
-//! password, invitations, withdraw, disable).
+//! password, reset-second-factor, invitations, withdraw, disable).
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -98,6 +98,18 @@ Example:
 The link is a path: put the address of the service before it, and hand it to nobody but the person.
 It works once, for 7 days.")]
     Password {
+        /// The person's e-mail address
+        email: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Removes the second factor of a person who has lost it, and ends their sessions
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Now the password alone lets somebody in, who then sets up the next second factor. Unless you are
+sure who asks, make a link for a new password too: photogate people password.")]
+    ResetSecondFactor {
         /// The person's e-mail address
         email: String,
         /// Your e-mail address or name, for the audit log
@@ -217,7 +229,8 @@ impl People {
                     }
                     people.extend(more);
                 }
-                let header = ["Person", "E-mail", "Role", "Organisation", "Disabled"];
+                let header =
+                    ["Person", "E-mail", "Role", "Organisation", "Second factor", "Disabled"];
                 output.rows(&people, &header, |person| {
                     let dash = || "—".to_owned();
                     vec![
@@ -225,6 +238,7 @@ impl People {
                         person.email.clone(),
                         person.role.to_string(),
                         person.organisation.map_or_else(dash, |id| id.to_string()),
+                        if person.has_second_factor { "yes" } else { "no" }.to_owned(),
                         person
                             .disabled_at
                             .map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string()),
@@ -240,6 +254,19 @@ impl People {
                     Ok(link) => tell_link(&person.email, &link, output)?,
                     Err(error) => return super::refused(error),
                 }
+            }
+            Self::ResetSecondFactor { email, actor } => {
+                let Some(person) = access::find_person(&mut db, &email).await? else {
+                    return Ok(nobody(&email));
+                };
+                let commands = super::commands(config).await?;
+                let caller = Caller::trusted(&actor);
+                if let Err(error) = commands.reset_second_factor(&caller, person.id).await {
+                    return super::refused(error);
+                }
+                output.one(&json!({ "email": person.email, "reset": true }), |out| {
+                    writeln!(out, "{} has no second factor any more.", person.email)
+                })?;
             }
             Self::Invitations { organisation } => {
                 list_invitations(&mut db, organisation, output).await?;

@@ -120,11 +120,7 @@ impl Commands {
         present: &str,
         new: &str,
     ) -> Result<(), CommandError> {
-        let person =
-            access::find_person(&mut *self.database.acquire().await?, &caller.actor).await?;
-        let Some(person) = person.filter(|person| person.email == caller.actor) else {
-            return Err(Denied::Forbidden("a token has no password".into()).into());
-        };
+        let person = self.person_of(caller).await?;
         if !access::has_password(&self.database, person.id, present).await? {
             return Err(CommandError::invalid("present", "this is not your present password"));
         }

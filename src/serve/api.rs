@@ -92,6 +92,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(access::people, access::invite))
         .routes(routes!(access::change_person))
         .routes(routes!(access::password_link))
+        .routes(routes!(access::reset_second_factor))
         .routes(routes!(access::invitations))
         .routes(routes!(access::withdraw_invitation))
         .routes(routes!(access::audit_log))

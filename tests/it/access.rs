@@ -468,3 +468,250 @@ async fn passwords_that_are_tried_first_are_refused_with_what_to_do() {
     }
     assert_eq!(log_in(&site, "anna@club.example", PASSWORD).await, 303, "it is still the old one");
 }
+
+const STAFF: &str = "staff@photogate.example";
+
+/// A service that asks for second factors, and staff without one.
+async fn a_site_with_staff(app: &mut App) -> Site {
+    app.config.second_factor_required = true;
+    app.a_person(STAFF, Role::Staff, None).await;
+    Site::of(app).await
+}
+
+/// The code that the person's app shows so many steps from now.
+async fn code(app: &App, steps: i64) -> String {
+    let secret: Vec<u8> = sqlx::query_scalar("SELECT secret FROM second_factor")
+        .fetch_one(&mut app.as_owner().await)
+        .await
+        .unwrap();
+    let totp = totp_rs::Builder::new().with_secret(secret.as_slice()).build_noncompliant();
+    let at = chrono::Utc::now().timestamp() + 30 * steps;
+    totp.generate(at.try_into().unwrap()).to_string()
+}
+
+/// Sends a form of a page, with its key. The status, where it leads to, and what is answered.
+async fn send(
+    visitor: &Visitor,
+    site: &Site,
+    (page, path): (&str, &str),
+    field: (&str, &str),
+) -> (u16, String, String) {
+    let form = visitor.text(site, page).await;
+    let key = form.split("name=\"form_key\" value=\"").nth(1).expect("a form");
+    let form = [("form_key", key.split('"').next().unwrap()), field, ("to", "/queues")];
+    let answer = visitor.client.post(site.url(path)).form(&form).send().await.unwrap();
+    let leads = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), leads.unwrap_or_default(), answer.text().await.unwrap())
+}
+
+const SETUP: &str = "/account/second-factor";
+const BEGIN: (&str, &str) = (SETUP, "/account/second-factor/begin");
+const CONFIRM: (&str, &str) = (SETUP, "/account/second-factor/confirm");
+const CODE: (&str, &str) = ("/login/code", "/login/code");
+
+/// Staff set up the second factor. The session, and the recovery codes.
+async fn set_up(app: &App, site: &Site) -> (Visitor, Vec<String>) {
+    let staff = Visitor::logged_in(site, STAFF).await;
+    let (status, leads, said) = send(&staff, site, BEGIN, ("present", PASSWORD)).await;
+    assert_eq!((status, leads.as_str()), (303, SETUP), "{said}");
+    let (status, _, said) = send(&staff, site, CONFIRM, ("code", &code(app, 0).await)).await;
+    assert_eq!(status, 200, "{said}");
+    let codes = said.split("<li><code>").skip(1).map(|rest| rest.split('<').next().unwrap());
+    (staff, codes.map(str::to_owned).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_set_up_a_second_factor_before_they_see_anything() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let organisation = app.an_organisation_with(0).await;
+    for (email, role, of, needs) in [
+        ("ops@photogate.example", Role::Operator, None, true),
+        ("finance@club.example", Role::Finance, Some(organisation), true),
+        ("anna@club.example", Role::Organiser, Some(organisation), false),
+    ] {
+        app.a_person(email, role, of).await;
+        let visitor = Visitor::logged_in(&site, email).await;
+        assert_eq!(visitor.get(&site, "/credits").await, if needs { 303 } else { 200 }, "{email}");
+        assert_eq!(visitor.get(&site, SETUP).await, 200, "{email} may");
+    }
+    let staff = Visitor::logged_in(&site, STAFF).await;
+    let other = Visitor::logged_in(&site, STAFF).await;
+    for path in ["/queues", "/account", "/organisations", "/events/1/live"] {
+        assert!(staff.leads(&site, path).await.starts_with(SETUP), "{path}");
+    }
+    let path = "/account/sessions/end";
+    let (_, leads, _) = send(&staff, &site, (SETUP, path), ("present", PASSWORD)).await;
+    assert_eq!((leads.as_str(), other.get(&site, SETUP).await), (SETUP, 200), "and do nothing");
+    let (status, _, said) = send(&staff, &site, BEGIN, ("present", "a wrong password")).await;
+    assert!(status == 422 && said.contains("not your present password"), "{said}");
+
+    send(&staff, &site, BEGIN, ("present", PASSWORD)).await;
+    let shown = staff.text(&site, SETUP).await;
+    assert!(shown.contains("<svg") && shown.contains("aria-label=\"QR code"), "{shown}");
+    let secret: Vec<u8> = sqlx::query_scalar("SELECT secret FROM second_factor")
+        .fetch_one(&mut app.as_owner().await)
+        .await
+        .unwrap();
+    let text = totp_rs::Secret::from(secret.as_slice()).to_base32();
+    assert!(shown.replace(' ', "").contains(&text), "{shown}");
+    let (status, ..) = send(&staff, &site, CONFIRM, ("code", "000000")).await;
+    assert_eq!((status, staff.get(&site, "/queues").await), (422, 303), "a wrong code");
+    let (status, _, said) = send(&staff, &site, CONFIRM, ("code", &code(&app, 0).await)).await;
+
+    assert_eq!((status, said.matches("<li><code>").count()), (200, 10), "{said}");
+    assert_eq!(staff.get(&site, "/queues").await, 200);
+    assert_eq!(other.leads(&site, "/queues").await, "/login?to=%2Fqueues", "it has ended");
+    assert!(!staff.text(&site, SETUP).await.replace(' ', "").contains(&text), "not shown again");
+    let (status, ..) = send(&staff, &site, (SETUP, BEGIN.1), ("present", PASSWORD)).await;
+    assert_eq!(status, 409, "not set up anew by a browser that was left open");
+    assert_eq!(app.count("SELECT count(*) FROM recovery_code").await, 10);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'person.second_factor'";
+    assert_eq!(app.count(told).await, 1);
+    let workers = "SELECT count(*) FROM pg_class
+                   WHERE relname IN ('second_factor', 'recovery_code', 'invitation', 'session')
+                     AND has_any_column_privilege('photogate_worker', oid, 'SELECT')";
+    assert_eq!(app.count(workers).await, 0, "no worker can read any of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_alone_lets_nobody_in() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let (staff, _) = set_up(&app, &site).await;
+    let stranger = Visitor::stranger();
+    let form = [("email", STAFF), ("password", PASSWORD), ("to", "/workers")];
+    let answer = stranger.client.post(site.url("/login")).form(&form).send().await.unwrap();
+    assert_eq!(answer.headers()["location"], "/login/code?to=%2Fworkers");
+    for path in ["/queues", "/account", SETUP, "/credits/live"] {
+        assert!(stranger.leads(&site, path).await.starts_with("/login/code"), "{path}");
+    }
+    let (_, leads, _) = send(&stranger, &site, (CODE.0, "/account/password"), ("new", "x")).await;
+    assert_eq!(leads, "/login/code", "and do nothing");
+    assert_eq!(send(&stranger, &site, CODE, ("code", "000000")).await.0, 401);
+    // Who only knows the password ends no session of the owner.
+    app.owner_runs(
+        "INSERT INTO session (hash, person_id, expires_at, address, browser, awaits_code)
+         SELECT sha256(gen_random_uuid()::text::bytea), person_id, expires_at, '', '', true
+         FROM session, generate_series(1, 20) WHERE awaits_code",
+    )
+    .await;
+    let late = Visitor::logged_in(&site, STAFF).await;
+    assert_eq!(app.count("SELECT count(*) FROM session WHERE awaits_code").await, 20);
+    assert_eq!(staff.get(&site, "/queues").await, 200);
+    assert_eq!(staff.text(&site, "/account").await.matches("this browser").count(), 1);
+
+    let (status, leads, _) = send(&late, &site, CODE, ("code", &code(&app, 1).await)).await;
+
+    assert_eq!((status, leads.as_str()), (303, "/queues"));
+    assert_eq!(late.get(&site, "/queues").await, 200);
+    app.owner_runs("UPDATE session SET created_at = created_at - interval '11 minutes'").await;
+    let too_late = Visitor::logged_in(&site, STAFF).await;
+    app.owner_runs(
+        "UPDATE session SET created_at = created_at - interval '11 minutes' WHERE awaits_code",
+    )
+    .await;
+    assert_eq!(too_late.leads(&site, CODE.0).await, "/login?to=%2Flogin%2Fcode");
+    assert_eq!(late.get(&site, "/queues").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_lets_in_once_and_no_older_one_after_it() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    set_up(&app, &site).await;
+    let next = code(&app, 1).await;
+    let mut statuses = Vec::new();
+    for code in [code(&app, -4).await, code(&app, 4).await, next.clone(), next, code(&app, 0).await]
+    {
+        let visitor = Visitor::logged_in(&site, STAFF).await;
+        statuses.push(send(&visitor, &site, CODE, ("code", &code)).await.0);
+    }
+
+    assert_eq!(statuses, [401, 401, 303, 401, 401]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_are_not_guessed_from_one_network_or_from_everywhere() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    set_up(&app, &site).await;
+    let visitor = Visitor::logged_in(&site, STAFF).await;
+    for _ in 0..10 {
+        assert_eq!(send(&visitor, &site, CODE, ("code", "000000")).await.0, 401);
+    }
+    let next = code(&app, 1).await;
+    assert_eq!(send(&visitor, &site, CODE, ("code", &next)).await.0, 429, "from this network");
+
+    app.owner_runs(
+        "DELETE FROM login_try;
+         INSERT INTO login_try
+         VALUES (sha256('account CODE staff@photogate.example'), 101, clock_timestamp())",
+    )
+    .await;
+    assert_eq!(send(&visitor, &site, CODE, ("code", &next)).await.0, 429, "from everywhere");
+    app.owner_runs("DELETE FROM login_try").await;
+    assert_eq!(send(&visitor, &site, CODE, ("code", &next)).await.0, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_code_lets_in_once() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let (_, codes) = set_up(&app, &site).await;
+    let mut statuses = Vec::new();
+    for code in [&codes[3].to_uppercase().replace('-', " "), &codes[3], &codes[4]] {
+        let visitor = Visitor::logged_in(&site, STAFF).await;
+        statuses.push(send(&visitor, &site, CODE, ("code", code)).await.0);
+    }
+
+    assert_eq!(statuses, [303, 401, 303]);
+    let told = "SELECT count(*) FROM audit_log
+                WHERE action = 'person.recovery_code' AND detail->>'left' IN ('9', '8')";
+    assert_eq!(app.count(told).await, 2);
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM recovery_code r WHERE strpos(r::text, $1) > 0")
+            .bind(codes[0].replace('-', ""))
+            .fetch_one(&mut app.as_owner().await)
+            .await
+            .unwrap();
+    assert_eq!(kept, 0, "only hashes are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_reset_a_second_factor_that_is_lost() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let (staff, _) = set_up(&app, &site).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let (_, people) = site.get("/v1/people", &token).await;
+    assert_eq!(people["items"][0]["has_second_factor"], true);
+    let path = "/v1/people/1/second-factor";
+    let reset = site.ask(Method::DELETE, path, &token).send().await.unwrap();
+
+    assert_eq!(reset.status(), 204);
+    assert!(staff.leads(&site, "/queues").await.starts_with("/login?"), "the sessions end");
+    assert_eq!(site.ask(Method::DELETE, path, &token).send().await.unwrap().status(), 404);
+    set_up(&app, &site).await;
+    assert!(app.says(&["people", "list"]).contains("yes"));
+    app.says(&["people", "reset-second-factor", STAFF]);
+    assert!(
+        Visitor::logged_in(&site, STAFF).await.leads(&site, "/queues").await.starts_with(SETUP)
+    );
+    assert_eq!(app.count("SELECT count(*) FROM recovery_code").await, 0);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'person.second_factor_reset'";
+    assert_eq!(app.count(told).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_token_needs_no_second_factor() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let visitor = Visitor::stranger();
+    let form = [("password", token.as_str())];
+    visitor.client.post(site.url("/login")).form(&form).send().await.unwrap();
+
+    assert_eq!(visitor.get(&site, "/queues").await, 200);
+    assert_eq!(visitor.get(&site, SETUP).await, 403);
+}

@@ -131,6 +131,26 @@ pub(super) async fn password_link(
     Ok((StatusCode::CREATED, axum::Json(service.commands.password_link(&caller, id).await?)))
 }
 
+/// Removes the second factor of a person who has lost the app and the recovery codes.
+///
+/// Only staff can. The person's sessions end. Make a link for a new password too, unless you are
+/// sure who asks: now the password alone lets somebody in, who then sets up the next second factor.
+#[utoipa::path(
+    delete,
+    path = "/v1/people/{person}/second-factor",
+    tag = "Access",
+    params(("person" = PersonId, Path, description = "The person's number")),
+    responses((status = 204, description = "The person has no second factor any more")),
+)]
+pub(super) async fn reset_second_factor(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<PersonId>,
+) -> Result<StatusCode, Problem> {
+    service.commands.reset_second_factor(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Lists the links that can still be used, newest first, without their secrets.
 #[utoipa::path(
     get,

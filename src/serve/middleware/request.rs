@@ -78,3 +78,14 @@ fn id_of(headers: &HeaderMap) -> String {
         })
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_do_not_have_the_secret_of_a_link() {
+        assert_eq!(told("/invitation/0123abcd"), "/invitation/…");
+        assert_eq!(told("/invitations"), "/invitations");
+    }
+}

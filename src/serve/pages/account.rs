@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{Form, invitation::new_password, layout, login::Nothing};
 use crate::{
-    access::{self, Session},
+    access::{self, Networks, Session},
     ids::SessionId,
     serve::{Service, authentication::Browser, client_address, input::Path, problem::Problem},
 };
@@ -30,7 +30,11 @@ pub(super) async fn page(
     let content = html! {
         h1 { "Your account" }
         p { "You are " strong { (caller.actor) } ", with the role " (caller.role) "." }
-        @if person.is_some() {
+        @if let Some(person) = &person {
+            h2 { "Your second factor" }
+            p { @if person.has_second_factor { "It is set up." } @else {
+                "You have none. " a href="/account/second-factor" { "Set one up" }
+            } }
             h2 { "A new password" }
             p { "You are logged out everywhere, and log in again with the new password." }
             form method="post" action="/account/password" {
@@ -109,6 +113,21 @@ pub(super) struct Passwords {
     new: String,
 }
 
+/// Counts a try of a password or a code like a try to log in.
+pub(super) async fn may_try(
+    service: &Service,
+    peer: ConnectInfo<SocketAddr>,
+    headers: &HeaderMap,
+    account: &str,
+) -> Result<Networks, Problem> {
+    let from = client_address::networks(client_address::address(service, headers, peer));
+    if access::may_log_in(&service.database, from, account).await? {
+        return Ok(from);
+    }
+    let detail = "too many passwords or codes were tried: try again in three minutes";
+    Err(Problem::too_many(detail, std::time::Duration::from_secs(180)))
+}
+
 /// Changes the caller's own password. The present one is counted like a try to log in: somebody
 /// else may sit at this browser.
 pub(super) async fn change_password(
@@ -118,12 +137,7 @@ pub(super) async fn change_password(
     form: Form<Passwords>,
 ) -> Result<Redirect, Problem> {
     let caller = &form.browser.caller;
-    let address = client_address::address(&service, &headers, peer);
-    let from = client_address::networks(address);
-    if !access::may_log_in(&service.database, from, &caller.actor).await? {
-        let detail = "too many passwords were tried: try again in three minutes";
-        return Err(Problem::too_many(detail, std::time::Duration::from_secs(180)));
-    }
+    let from = may_try(&service, peer, &headers, &caller.actor).await?;
     let Passwords { present, new } = &form.fields;
     service.commands.change_own_password(caller, present, new).await?;
     access::has_logged_in(&service.database, from, &caller.actor).await?;
