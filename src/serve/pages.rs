@@ -15,6 +15,7 @@ mod layout;
 mod login;
 mod login_code;
 mod organisations;
+mod people;
 mod photos;
 mod process_photos;
 mod purchase;
@@ -27,6 +28,7 @@ mod settings;
 mod statements;
 mod table;
 mod table_view;
+mod tokens;
 mod why;
 mod workers;
 
@@ -161,6 +163,15 @@ pub(super) fn routes() -> Router<Service> {
         .route("/receipts", get(receipts::find))
         .route("/receipts/{photo}", get(receipts::page))
         .route("/statements", get(statements::page))
+        .route("/people", get(people::page))
+        .route("/people/invite", post(people::invite))
+        .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
+        .route("/people/{person}/disable", post(people::disable))
+        .route("/people/{person}/enable", post(people::enable))
+        .route("/people/{person}/password", post(people::password_link))
+        .route("/people/{person}/second-factor", post(people::reset_second_factor))
+        .route("/tokens", get(tokens::page).post(tokens::create))
+        .route("/tokens/{token}/revoke", post(tokens::revoke))
         .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",

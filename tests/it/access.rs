@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     App,
-    browser::PASSWORD,
+    browser::{Browser, DESK, PASSWORD},
     site::{Site, Visitor},
 };
 
@@ -574,6 +574,42 @@ async fn staff_set_up_a_second_factor_before_they_see_anything() {
     assert_eq!(app.count(workers).await, 0, "no worker can read any of it");
 }
 
+/// As people do it; the screenshots show that the browser draws the QR code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_set_up_and_used_in_a_browser() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let browser = Browser::open(&site, "second-factor", DESK).await;
+    let password = async |field: &str| browser.write(field, PASSWORD).await;
+    browser.go("/login?to=/workers").await;
+    browser.write("input[name=email]", STAFF).await;
+    password("input[name=password]").await;
+    browser.press("Log in").await;
+    browser.sees("Your role needs it.").await;
+    password("input[name=present]").await;
+    browser.press("Set it up").await;
+    browser.sees("Scan this with the app").await;
+    browser.keep("setup").await;
+    browser.write("input[name=code]", &code(&app, 0).await).await;
+    browser.press("Confirm").await;
+    browser.sees("each of these codes").await;
+    browser.keep("codes").await;
+    browser.press("I have kept them").await;
+    browser.press("Log out").await;
+
+    browser.go("/login?to=/workers").await;
+    browser.write("input[name=email]", STAFF).await;
+    password("input[name=password]").await;
+    browser.press("Log in").await;
+    browser.sees("The code of your app").await;
+    browser.keep("code").await;
+    browser.write("input[name=code]", &code(&app, 1).await).await;
+    browser.press("Log in").await;
+
+    browser.sees("Workers").await;
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_alone_lets_nobody_in() {
     let mut app = App::new().await;
@@ -714,4 +750,54 @@ async fn a_session_of_a_token_needs_no_second_factor() {
 
     assert_eq!(visitor.get(&site, "/queues").await, 200);
     assert_eq!(visitor.get(&site, SETUP).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn organisers_invite_people_and_make_tokens_on_pages() {
+    let app = App::new().await;
+    let site = a_club_with_anna(&app).await;
+    let other = app.an_organisation_with(0).await;
+    app.a_person("eve@other.example", Role::Organiser, Some(other)).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let sent = async |path: &str, fields: &[(&str, &str)]| {
+        let key = anna.form_key(&site).await;
+        let form: Vec<_> = fields.iter().copied().chain([("form_key", key.as_str())]).collect();
+        anna.client.post(site.url(path)).form(&form).send().await.unwrap().text().await.unwrap()
+    };
+    let invited = [("email", "bert@club.example"), ("role", "finance")];
+    let page = sent("/people/invite", &invited).await;
+    let link = page.split(&site.url("/invitation/")).nth(1).expect("a whole link");
+    let link = format!("/invitation/{}", link.split('<').next().unwrap());
+    assert_eq!(choose(&site, &link, PASSWORD).await.0, 200);
+    assert!(anna.text(&site, "/people").await.contains("bert@club.example"));
+    assert!(!anna.text(&site, "/people").await.contains("eve@other.example"));
+    sent("/people/invite", &[("email", "carl@club.example"), ("role", "finance")]).await;
+    assert!(anna.text(&site, "/people").await.contains("Open links"));
+    assert_eq!(anna.post(&site, "/people/invitations/2/withdraw", &[]).await, 303);
+    assert!(!anna.text(&site, "/people").await.contains("carl@club.example"));
+    assert_eq!(anna.post(&site, "/people/2/disable", &[]).await, 404, "not hers");
+    assert_eq!(anna.post(&site, "/people/3/disable", &[]).await, 303);
+    assert_eq!(anna.post(&site, "/people/3/enable", &[]).await, 403, "only staff");
+    assert_eq!(anna.post(&site, "/people/1/password", &[]).await, 403, "only staff");
+
+    let new = [("name", "uploads"), ("role", "pipeline"), ("expires_in_days", "30")];
+    let page = sent("/tokens", &new).await;
+    let secret =
+        format!("pg_{}", page.split("<code>pg_").nth(1).unwrap().split('<').next().unwrap());
+    assert_eq!(site.get("/v1/events", &secret).await.0, 200);
+    let soon = "SELECT count(*) FROM token WHERE expires_at < now() + interval '31 days'";
+    assert_eq!(app.count(soon).await, 1);
+    assert!(anna.text(&site, "/tokens").await.contains("uploads"));
+    assert_eq!(anna.post(&site, "/tokens/1/revoke", &[]).await, 303);
+    assert_eq!(site.get("/v1/events", &secret).await.0, 401);
+
+    for _ in 0..50 {
+        app.a_token(Role::Pipeline, Some(photogate::ids::OrganisationId(1))).await;
+    }
+    app.owner_runs("UPDATE token SET name = token_id::text").await;
+    let first = anna.text(&site, "/tokens").await;
+    let next = first.split("rel=\"next\" href=\"").nth(1).expect("a next page");
+    let next = next.split('"').next().unwrap().replace("&amp;", "&");
+    assert!(!first.contains(">1</td>"), "{first}");
+    assert!(anna.text(&site, &next).await.contains(">1</td>"), "{next}");
 }

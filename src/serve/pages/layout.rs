@@ -51,6 +51,8 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/refunds", "Refunds"),
             ("/receipts", "Receipts"),
             ("/statements", "Statements"),
+            ("/people", "People"),
+            ("/tokens", "Tokens"),
             ("/audit-log", "Audit log"),
         ],
         Role::Operator => &[
@@ -80,6 +82,8 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/events", "Events"),
             ("/credits", "Credits"),
             ("/organisations", "Organisations"),
+            ("/people", "People"),
+            ("/tokens", "Tokens"),
             ("/audit-log", "Audit log"),
         ],
     }
