@@ -166,12 +166,12 @@ pub(super) fn routes() -> Router<Service> {
         .route("/people", get(people::page))
         .route("/people/invite", post(people::invite))
         .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
-        .route("/people/{person}/disable", post(people::disable))
+        .route("/people/{person}/disable", get(people::ask_disable).post(people::disable))
         .route("/people/{person}/enable", post(people::enable))
         .route("/people/{person}/password", post(people::password_link))
         .route("/people/{person}/second-factor", post(people::reset_second_factor))
         .route("/tokens", get(tokens::page).post(tokens::create))
-        .route("/tokens/{token}/revoke", post(tokens::revoke))
+        .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
         .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",

@@ -305,6 +305,24 @@ async fn whoever_is_invited_chooses_the_password_and_the_link_works_once() {
     assert_eq!(trail["items"][0]["actor"], "anna@club.example");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_two_use_at_once_works_for_one() {
+    let app = App::new().await;
+    let site = a_club_with_anna(&app).await;
+    let said = app.says(&["people", "password", "anna@club.example"]);
+    let link = said.trim();
+    let words = ["another battery horse", "seven thick quilts"];
+
+    let (one, other) = tokio::join!(choose(&site, link, words[0]), choose(&site, link, words[1]));
+
+    let mut statuses = [one.0, other.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 404]);
+    let works = usize::from(other.0 == 200);
+    assert_eq!(log_in(&site, "anna@club.example", words[works]).await, 303);
+    assert_eq!(log_in(&site, "anna@club.example", words[1 - works]).await, 401);
+}
+
 /// Found: `POST /v1/people` told which addresses have an account in other organisations.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_does_not_tell_who_has_an_account_elsewhere() {
@@ -775,7 +793,11 @@ async fn organisers_invite_people_and_make_tokens_on_pages() {
     assert!(anna.text(&site, "/people").await.contains("Open links"));
     assert_eq!(anna.post(&site, "/people/invitations/2/withdraw", &[]).await, 303);
     assert!(!anna.text(&site, "/people").await.contains("carl@club.example"));
+    assert_eq!(anna.get(&site, "/people/2/disable").await, 404, "not hers");
     assert_eq!(anna.post(&site, "/people/2/disable", &[]).await, 404, "not hers");
+    assert!(anna.text(&site, "/people/3/disable").await.contains("Only staff can enable"));
+    let disabled = "SELECT count(*) FROM person WHERE disabled_at IS NOT NULL";
+    assert_eq!(app.count(disabled).await, 0, "asked only");
     assert_eq!(anna.post(&site, "/people/3/disable", &[]).await, 303);
     assert_eq!(anna.post(&site, "/people/3/enable", &[]).await, 403, "only staff");
     assert_eq!(anna.post(&site, "/people/1/password", &[]).await, 403, "only staff");
@@ -788,6 +810,8 @@ async fn organisers_invite_people_and_make_tokens_on_pages() {
     let soon = "SELECT count(*) FROM token WHERE expires_at < now() + interval '31 days'";
     assert_eq!(app.count(soon).await, 1);
     assert!(anna.text(&site, "/tokens").await.contains("uploads"));
+    assert!(anna.text(&site, "/tokens/1/revoke").await.contains("nobody can take that back"));
+    assert_eq!(site.get("/v1/events", &secret).await.0, 200, "asked only");
     assert_eq!(anna.post(&site, "/tokens/1/revoke", &[]).await, 303);
     assert_eq!(site.get("/v1/events", &secret).await.0, 401);
 

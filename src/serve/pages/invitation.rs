@@ -82,6 +82,7 @@ pub(super) async fn choose(
     }
     if let Err(error) = service.commands.use_invitation(&secret, &chosen.new).await {
         let problem = Problem::from(error);
+        tracing::warn!(network = %from.narrow, why = problem.detail(), "a link was not used");
         if problem.status() == StatusCode::UNPROCESSABLE_ENTITY {
             let page = ask(&service, &secret, Some(problem.detail())).await?;
             return Ok((problem.status(), page).into_response());
@@ -89,6 +90,7 @@ pub(super) async fn choose(
         return Err(problem);
     }
     access::has_logged_in(&service.database, from, "").await?;
+    tracing::info!(network = %from.narrow, "somebody chose a password with a link");
     let done = layout::bare(
         "The password is saved",
         html! {

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Form, PageOrFile, layout,
+    Form, PageOrFile, confirm, layout,
     login::Nothing,
     table::Table,
     table_view::{Format, Pages, View},
@@ -112,6 +112,7 @@ pub(super) async fn page(
 /// The buttons of a person. Only staff can enable people, and let them in again.
 fn actions(browser: &Browser, person: &Person) -> Markup {
     let is_staff = browser.caller.role == Role::Staff;
+    let disable = about(browser, &format!("/people/{}/disable", person.id));
     let button = |what: &str, name: &str| {
         html! {
             form method="post" action=(about(browser, &format!("/people/{}/{what}", person.id))) {
@@ -121,7 +122,7 @@ fn actions(browser: &Browser, person: &Person) -> Markup {
     };
     html! {
         @match person.disabled_at {
-            None => (button("disable", "Disable")),
+            None => a.button.quiet href=(disable) { "Disable" },
             Some(_) if is_staff => (button("enable", "Enable")),
             Some(_) => "",
         }
@@ -220,6 +221,35 @@ async fn switch(
     let change = PersonChange { disabled: Some(disabled) };
     service.commands.change_person(&browser.caller, id, &change).await?;
     Ok(Redirect::to(&about(browser, "/people")))
+}
+
+/// Asks before a person is disabled: organisers cannot take it back.
+pub(super) async fn ask_disable(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(id): Path<PersonId>,
+) -> Result<Html<String>, Problem> {
+    browser.caller.must_be(MAY_ADMIT)?;
+    let person = {
+        let mut db = service.database.acquire().await?;
+        access::find_person(&mut db, &id.to_string()).await?
+    };
+    let own = browser.caller.organisation;
+    let person = person.filter(|found| own.is_none() || found.organisation == own);
+    let person = person.ok_or_else(|| Problem::not_found(format!("person {id}")))?;
+    let question = confirm::Question {
+        title: &format!("Disable {}?", person.email),
+        says: html! {
+            p { "This person is logged out everywhere and cannot log in any more. Links that this "
+                "person has made for others do not work any more. Only staff can enable the "
+                "account again." }
+        },
+        yes: Some("Disable"),
+        action: &about(&browser, &format!("/people/{id}/disable")),
+        back: &about(&browser, "/people"),
+        here: "/people",
+    };
+    Ok(question.page(&browser, &[]))
 }
 
 pub(super) async fn disable(

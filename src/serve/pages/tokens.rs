@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Form, PageOrFile, layout,
+    Form, PageOrFile, confirm, layout,
     login::Nothing,
     people::{Asked, about, role_field, roles},
     table::Table,
@@ -78,9 +78,7 @@ pub(super) async fn page(
 fn revoke_button(browser: &Browser, token: &Token) -> Markup {
     html! {
         @if token.revoked_at.is_none() {
-            form method="post" action=(about(browser, &format!("/tokens/{}/revoke", token.id))) {
-                (layout::key(browser)) button.quiet type="submit" { "Revoke" }
-            }
+            a.button.quiet href=(about(browser, &format!("/tokens/{}/revoke", token.id))) { "Revoke" }
         }
     }
 }
@@ -109,6 +107,33 @@ pub(super) async fn create(
         }
     };
     Ok(layout::page(&browser, "/tokens", "A token", None, content))
+}
+
+/// Asks before a token is revoked: nobody can take it back.
+pub(super) async fn ask_revoke(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(id): Path<TokenId>,
+) -> Result<Html<String>, Problem> {
+    browser.caller.must_be(MAY_ADMIT)?;
+    let below = Some(id.0.saturating_add(1));
+    let found = {
+        let mut db = service.database.acquire().await?;
+        access::tokens(&mut db, browser.caller.organisation, below, 1).await?
+    };
+    let token = found.into_iter().find(|token| token.id == id);
+    let token = token.ok_or_else(|| Problem::not_found(format!("token {id}")))?;
+    let question = confirm::Question {
+        title: &format!("Revoke the token {}?", token.name),
+        says: html! {
+            p { "The API refuses it from now on, its sessions end, and nobody can take that back." }
+        },
+        yes: Some("Revoke"),
+        action: &about(&browser, &format!("/tokens/{id}/revoke")),
+        back: &about(&browser, "/tokens"),
+        here: "/tokens",
+    };
+    Ok(question.page(&browser, &[]))
 }
 
 pub(super) async fn revoke(
