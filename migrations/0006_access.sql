@@ -16,6 +16,41 @@ CREATE TABLE person (
     UNIQUE (email)
 );
 
+-- The second factor of a person: the secret that their app computes codes with (TOTP). The service computes them too,
+-- so it must be able to read it. No worker can.
+CREATE TABLE second_factor (
+    person_id    bigint PRIMARY KEY REFERENCES person,
+    secret       bytea NOT NULL CHECK (octet_length(secret) = 20),
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    confirmed_at timestamptz,                        -- NULL: shown, and no code has come yet
+    last_step    bigint NOT NULL DEFAULT 0           -- of the last code: none is accepted twice
+);
+
+-- What lets the person in once if the app is lost.
+CREATE TABLE recovery_code (
+    person_id bigint REFERENCES second_factor ON DELETE CASCADE,
+    hash      bytea CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (person_id, hash)
+);
+
+-- A link with which somebody chooses a password: for a new account, or for that of a person. A link that was used or
+-- withdrawn has no row any more.
+CREATE TABLE invitation (
+    invitation_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    hash            bytea NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
+    email           text NOT NULL CHECK (email = lower(email) AND length(email) BETWEEN 3 AND 200),
+    role            access_role NOT NULL CHECK (role <> 'pipeline'),
+    organisation_id bigint REFERENCES organisation,
+    person_id       bigint REFERENCES person,        -- whose password; NULL: a new account
+    created_by      text NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at      timestamptz NOT NULL,
+    CONSTRAINT invitation_belongs CHECK (organisation_id IS NOT NULL OR role IN ('operator', 'finance', 'staff')),
+    CONSTRAINT invitation_staff CHECK (organisation_id IS NULL OR role <> 'staff')
+);
+CREATE INDEX invitation_organisation ON invitation (organisation_id, invitation_id);
+CREATE INDEX invitation_person ON invitation (person_id);
+
 -- A secret of 256 random bits cannot be guessed. So its hash needs no salt, and is found by index.
 CREATE TABLE token (
     token_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -26,6 +61,7 @@ CREATE TABLE token (
     organisation_id bigint REFERENCES organisation,
     created_by      text NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at      timestamptz NOT NULL,
     last_used_at    timestamptz,                     -- to the minute
     revoked_at      timestamptz,
     CONSTRAINT token_belongs CHECK (organisation_id IS NOT NULL OR role IN ('operator', 'finance', 'staff')),
@@ -33,16 +69,24 @@ CREATE TABLE token (
 );
 CREATE INDEX token_organisation ON token (organisation_id, token_id);
 
--- A browser that is logged in, by a password or by a token. The session ends when either of them does.
+-- A browser that is logged in, by a password or by a token. The session ends when the token is revoked or expires, and
+-- when the person is disabled or gets a new password.
 CREATE TABLE session (
-    hash       bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
-    person_id  bigint REFERENCES person,
-    token_id   bigint REFERENCES token,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at timestamptz NOT NULL,
+    hash         bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
+    session_id   bigint GENERATED ALWAYS AS IDENTITY UNIQUE, -- with it the owner ends the session; it lets nobody in
+    person_id    bigint REFERENCES person,
+    token_id     bigint REFERENCES token,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- to the minute
+    expires_at   timestamptz NOT NULL,
+    address      text NOT NULL CHECK (length(address) <= 100),
+    browser      text NOT NULL CHECK (length(browser) <= 200), -- what the browser says that it is
+    awaits_code  boolean NOT NULL DEFAULT false,     -- the password was right, the second factor has not come yet
     CHECK ((person_id IS NULL) <> (token_id IS NULL))
 );
 CREATE INDEX session_expiry ON session (expires_at);
+CREATE INDEX session_person ON session (person_id, session_id);
+CREATE INDEX session_token ON session (token_id, session_id);
 
 -- Tries to log in, by the hash of who is counted: a network, an account, or an account from a network. See may_log_in.
 CREATE TABLE login_try (
@@ -76,10 +120,13 @@ CREATE TABLE audit_chain (
     hash  bytea CHECK (octet_length(hash) = 32)
 ) WITH (fillfactor = 50);
 
-GRANT SELECT, INSERT ON person, token, session TO photogate_app;
+GRANT SELECT, INSERT ON person, invitation, token, session TO photogate_app;
+GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT SELECT ON audit_log, audit_chain TO photogate_app;
 -- Not its number, its link or its hash.
 GRANT INSERT (at, actor, organisation_id, action, subject, detail) ON audit_log TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
-GRANT DELETE ON session TO photogate_app;
+GRANT SELECT, INSERT, DELETE ON second_factor, recovery_code TO photogate_app;
+GRANT UPDATE (secret, confirmed_at, last_step) ON second_factor TO photogate_app;
+GRANT UPDATE (last_seen_at, awaits_code), DELETE ON session TO photogate_app;

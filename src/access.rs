@@ -2,15 +2,19 @@
 //! passwords and tokens are stored. A token is shown once, when it is created.
 
 pub mod audit_log;
+mod invitations;
 mod people;
+mod second_factor;
 mod sessions;
 mod tokens;
+mod weakness;
 
 use std::fmt;
 
 use rand::TryRngCore;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::{
@@ -19,13 +23,22 @@ use crate::{
     ids::{EventId, OrganisationId},
 };
 
+pub use invitations::{
+    Invitation, Link, find_invitation, invitations, invite, password_link, use_invitation,
+    withdraw_invitation,
+};
 pub use people::{
     Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
 };
-pub use sessions::{
-    Networks, SESSION, caller_with_session, form_key, has_logged_in, log_in, log_out, may_log_in,
+pub use second_factor::{
+    NEED_SECOND_FACTOR, Proof, SecondFactor, Setup, begin_second_factor, confirm_second_factor,
+    remove_second_factor, second_factor, setup, use_code,
 };
-pub use tokens::{Token, caller_with_token, create_token, revoke_token, tokens};
+pub use sessions::{
+    Begun, Device, LoggedIn, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session,
+    end_sessions, form_key, has_logged_in, log_in, log_out, may_log_in, prove_session, sessions,
+};
+pub use tokens::{TOKEN_DAYS, Token, caller_with_token, create_token, revoke_token, tokens};
 
 /// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators
 /// and finance may belong to one, and then see nothing else; otherwise, like staff, they see all
@@ -185,6 +198,17 @@ fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
+/// Lets one transaction at a time count an organisation's tokens or people and add to them.
+async fn alone(tx: &mut PgConnection, organisation: OrganisationId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('access of ' || $1::bigint, 0))",
+        organisation.0
+    )
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
 /// Why a person or a token could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -203,12 +227,30 @@ pub enum AccessError {
     /// The password is too short to be safe, or too long to be hashed.
     #[error("a password has 12 to 200 characters")]
     Password,
+    /// The password is one of the first that somebody would try.
+    #[error(
+        "this password is easy to guess. {0} Choose a longer one, such as four or five words that \
+         do not belong together"
+    )]
+    Weak(String),
+    /// The organisation has as many people as it may have.
+    #[error(
+        "organisation {0} has 1,000 people and open invitations: disable those who have left, or \
+         withdraw invitations"
+    )]
+    TooManyPeople(OrganisationId),
     /// The text is not an e-mail address.
     #[error("{0:?} is not an e-mail address")]
     Address(String),
     /// The token's name is empty or too long.
     #[error("a token's name has 1 to 100 characters: say what it is for")]
     Name,
+    /// The token would be valid for no day, or for too many.
+    #[error("a token is valid for 1 to 730 days")]
+    Days,
+    /// The organisation has as many valid tokens as it may have.
+    #[error("organisation {0} has 100 valid tokens: revoke those that are not used any more")]
+    TooManyTokens(OrganisationId),
     /// The database has trouble.
     #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
@@ -223,8 +265,8 @@ impl AccessError {
         match (organisation, constraint.as_str()) {
             (
                 _,
-                "person_belongs" | "token_belongs" | "person_staff" | "token_staff"
-                | "person_role_check",
+                "person_belongs" | "token_belongs" | "invitation_belongs" | "person_staff"
+                | "token_staff" | "invitation_staff" | "person_role_check",
             ) => Self::Belongs(role),
             (Some(organisation), name) if name.ends_with("organisation_id_fkey") => {
                 Self::NoOrganisation(organisation)

@@ -32,12 +32,14 @@ mod enqueue;
 mod erasures;
 mod events;
 mod holds;
+mod invitations;
 mod organisations;
 mod purchases;
 mod quotas;
 mod retry;
 #[cfg(feature = "vision")]
 mod search;
+mod second_factor;
 mod skips;
 
 use std::time::Duration;
@@ -58,13 +60,14 @@ use crate::{
     queue::enqueue::EnqueueError,
 };
 
-pub use access::{CreatedToken, NewPerson, NewToken, PersonChange};
+pub use access::{CreatedToken, NewToken, PersonChange};
 pub use books::Checked;
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
 pub use erasures::NewErasure;
 pub use events::{EventChange, NewEvent};
 pub use holds::{Held, LiftedHold, NewHold};
+pub use invitations::NewPerson;
 pub use organisations::{NewOrganisation, OrganisationChange};
 pub use quotas::Quotas;
 pub use retry::{Retried, Retry};

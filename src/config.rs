@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 /// and `REDIS_URL`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// The address of PostgreSQL: `postgres://user:password@host/database`.
     pub database_url: String,
@@ -80,6 +81,10 @@ pub struct Config {
     pub unpaid_photos_max: u64,
     /// Events that one organisation may have at the same time.
     pub events_max: u64,
+    /// Minutes after which a session ends in which no page was asked for.
+    pub session_idle_minutes: u32,
+    /// Whether staff, operators and finance need a second factor to see pages.
+    pub second_factor_required: bool,
     /// The address on which a worker or the service serves metrics to Prometheus, as
     /// `127.0.0.1:9464`. `None`: metrics are not served.
     pub metrics_listen: Option<SocketAddr>,
@@ -139,6 +144,8 @@ impl Default for Config {
             requests_per_second_of_address: 400,
             unpaid_photos_max: 1_000_000,
             events_max: 10_000,
+            session_idle_minutes: 60,
+            second_factor_required: true,
             metrics_listen: None,
             otlp_endpoint: None,
             log: "info".into(),
@@ -264,6 +271,7 @@ impl Config {
             ),
             ("unpaid_photos_max", self.unpaid_photos_max, 0, 1_000_000_000),
             ("events_max", self.events_max, 1, 1_000_000),
+            ("session_idle_minutes", u64::from(self.session_idle_minutes), 1, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
@@ -292,6 +300,11 @@ impl Config {
     /// Returns the length of a worker's lease.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
+    }
+
+    /// Returns the time after which a session ends in which no page was asked for.
+    pub fn session_idle(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.session_idle_minutes))
     }
 
     /// Returns the settings without passwords, so that they can be shown.

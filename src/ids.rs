@@ -79,6 +79,14 @@ id!(
     PersonId(i64)
 );
 id!(
+    /// The number of an invitation, to withdraw it with. It is not its secret.
+    InvitationId(i64)
+);
+id!(
+    /// The number of a session, to end it with. It is not its secret.
+    SessionId(i64)
+);
+id!(
     /// The number of a program's API token.
     TokenId(i64)
 );

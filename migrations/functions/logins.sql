@@ -4,6 +4,8 @@
 -- by one every 90 seconds: whoever has tried too often is slowed down, not locked out.
 -- Nobody is locked out by others: when an account is attacked from many networks, each network has fewer tries, but
 -- each has some of its own.
+-- Codes of second factors are different: only who knows the password can try one, and there are only a million. So when
+-- too many came from everywhere, nobody may try one.
 
 -- Counts a try, and returns the count. It does not grow far beyond the limit, so that it soon comes down again.
 CREATE FUNCTION count_try(p_who text, p_most integer) RETURNS numeric
@@ -18,6 +20,7 @@ LANGUAGE sql SET search_path = photogate, pg_temp AS $$
 $$;
 
 -- Counts a try before it is made. False: there were too many. p_account is empty for a token, which nobody can guess.
+-- For the code of a second factor it is 'CODE ' and the account; accounts are in lower case.
 -- p_wide is the wider network that p_network is in: one customer of a provider may have many networks.
 -- Lock order: the wider network, the network, the account, the account from the network.
 CREATE FUNCTION may_log_in(p_wide text, p_network text, p_account text) RETURNS boolean
@@ -28,7 +31,8 @@ BEGIN
     IF v_may THEN v_may := count_try('network ' || p_network, 50) <= 50; END IF;
     IF v_may AND p_account <> '' THEN
         -- The account is what a stranger has written. It comes last, so that no name can be that of another count.
-        v_most := CASE WHEN count_try('account ' || p_account, 100) > 100 THEN 2 ELSE 10 END;
+        v_most := CASE WHEN count_try('account ' || p_account, 100) <= 100 THEN 10
+                       WHEN starts_with(p_account, 'CODE ') THEN 0 ELSE 2 END;
         v_may := count_try('from ' || p_network || ' account ' || p_account, 10) <= v_most;
     END IF;
     -- Counts that have come down to nothing are forgotten: a few with each try, so that they stay few.

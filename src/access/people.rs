@@ -12,7 +12,11 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::{AccessError, Role, Secret};
+use super::{
+    AccessError, Role, Secret,
+    invitations::{withdraw_links_by, withdraw_password_links},
+    weakness::weakness,
+};
 use crate::ids::{OrganisationId, PersonId};
 
 /// A person who can log in.
@@ -28,25 +32,35 @@ pub struct Person {
     pub organisation: Option<OrganisationId>,
     /// The time when the person was created.
     pub created_at: DateTime<Utc>,
+    /// Whether the person needs a code of an app to log in.
+    pub has_second_factor: bool,
     /// The time since when the person cannot log in; `None` if they can.
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Lists the people of one organisation, or of all, newest first, at most 1,000.
+/// Lists the people of one organisation, or of all, newest first. Only those with numbers below
+/// `below` are listed, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn people(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
+    below: Option<i64>,
+    most: i64,
 ) -> sqlx::Result<Vec<Person>> {
     sqlx::query_as!(
         Person,
         r#"SELECT person_id AS "id: _", email, role AS "role: _",
-                  organisation_id AS "organisation: _", created_at, disabled_at
-           FROM person
-           WHERE $1::bigint IS NULL OR organisation_id = $1 ORDER BY person_id DESC LIMIT 1000"#,
-        organisation.map(|organisation| organisation.0)
+                  organisation_id AS "organisation: _", created_at,
+                  EXISTS (SELECT FROM second_factor f WHERE f.person_id = p.person_id
+                          AND confirmed_at IS NOT NULL) AS "has_second_factor!", disabled_at
+           FROM person p
+           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND person_id < $2
+           ORDER BY person_id DESC LIMIT $3"#,
+        organisation.map(|organisation| organisation.0),
+        below.unwrap_or(i64::MAX),
+        most
     )
     .fetch_all(db)
     .await
@@ -60,8 +74,10 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
     sqlx::query_as!(
         Person,
         r#"SELECT person_id AS "id: _", email, role AS "role: _",
-                  organisation_id AS "organisation: _", created_at, disabled_at
-           FROM person
+                  organisation_id AS "organisation: _", created_at,
+                  EXISTS (SELECT FROM second_factor f WHERE f.person_id = p.person_id
+                          AND confirmed_at IS NOT NULL) AS "has_second_factor!", disabled_at
+           FROM person p
            WHERE person_id::text = $1 OR email = $2"#,
         who,
         who.trim().to_lowercase()
@@ -70,28 +86,33 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
     .await
 }
 
-/// Disables a person's login, or enables it again. Ends the person's sessions. `tx` must be a
+/// Disables a person's login, or enables it again. Ends the person's sessions, and withdraws the
+/// links for the password, and those that the person has made for others. `tx` must be a
 /// transaction.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn disable_person(
     tx: &mut PgConnection,
-    person: PersonId,
+    person: &Person,
     disabled: bool,
 ) -> sqlx::Result<()> {
+    withdraw_password_links(&mut *tx, person.id).await?;
+    if disabled {
+        withdraw_links_by(&mut *tx, &person.email).await?;
+    }
     sqlx::query!(
         "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
          WHERE person_id = $1",
-        person.0,
+        person.id.0,
         disabled
     )
     .execute(&mut *tx)
     .await?;
-    end_sessions(tx, person).await
+    end_sessions(tx, person.id).await
 }
 
-/// Changes a person's password and ends their sessions. `tx` must be a transaction.
+/// Changes a person's password, ends their sessions, and withdraws the links for it. `tx` must be a transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -100,6 +121,8 @@ pub async fn set_password(
     person: PersonId,
     password: &Hashed,
 ) -> sqlx::Result<()> {
+    // The links come first, as everywhere: whoever uses one has it before the person.
+    withdraw_password_links(&mut *tx, person).await?;
     sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, password.0)
         .execute(&mut *tx)
         .await?;
@@ -123,8 +146,20 @@ pub async fn has_password(pool: &PgPool, person: PersonId, password: &str) -> sq
 }
 
 /// Ends all sessions of a person, so that they must log in again.
-async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
+pub(super) async fn end_sessions(tx: &mut PgConnection, person: PersonId) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM session WHERE person_id = $1", person.0).execute(tx).await.map(|_| ())
+}
+
+/// Maximum number of people of an organisation who can log in, and of open invitations.
+pub(super) const PEOPLE_MAX: i64 = 1000;
+
+/// An e-mail address in lower case, if it looks like one.
+pub(super) fn address(email: &str) -> Result<String, AccessError> {
+    let email = email.trim().to_lowercase();
+    let is_address = email.split_once('@').is_some_and(|(name, host)| {
+        !name.is_empty() && !host.is_empty() && !email.contains(char::is_whitespace)
+    });
+    if is_address && email.len() <= 200 { Ok(email) } else { Err(AccessError::Address(email)) }
 }
 
 /// Creates a person who can log in.
@@ -138,13 +173,7 @@ pub async fn create_person(
     role: Role,
     organisation: Option<OrganisationId>,
 ) -> Result<(), AccessError> {
-    let email = email.trim().to_lowercase();
-    let is_address = email.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !email.contains(char::is_whitespace)
-    });
-    if !is_address || email.len() > 200 {
-        return Err(AccessError::Address(email));
-    }
+    let email = address(email)?;
     let made = sqlx::query!(
         "INSERT INTO person (email, password, role, organisation_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (email) DO NOTHING",
@@ -169,19 +198,23 @@ static AT_ONCE: Semaphore = Semaphore::const_new(4);
 pub struct Hashed(String);
 
 impl Hashed {
-    /// Checks a password's length and hashes it with Argon2id and the library's defaults (19 MiB,
-    /// two passes). It runs on a blocking thread, so that other requests are not delayed.
+    /// Checks a password of the person with this e-mail address, and hashes it with Argon2id and the
+    /// library's defaults (19 MiB, two passes). It runs on a blocking thread, so that other requests
+    /// are not delayed.
     ///
     /// # Errors
-    /// [`AccessError::Password`].
-    pub async fn new(password: &str) -> Result<Self, AccessError> {
+    /// [`AccessError::Password`] and [`AccessError::Weak`].
+    pub async fn new(password: &str, email: &str) -> Result<Self, AccessError> {
         if !(12..=200).contains(&password.chars().count()) {
             return Err(AccessError::Password);
         }
-        let password = password.to_owned();
+        let (password, email) = (password.to_owned(), email.to_owned());
         let _one = AT_ONCE.acquire().await;
-        let hashed = tokio::task::spawn_blocking(move || hashed(&password)).await;
-        Ok(Self(hashed.unwrap_or_else(|_| "!".into())))
+        let hashed = tokio::task::spawn_blocking(move || match weakness(&password, &email) {
+            Some(why) => Err(AccessError::Weak(why)),
+            None => Ok(Self(hashed(&password))),
+        });
+        hashed.await.unwrap_or_else(|_| Ok(Self("!".into())))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::{AccessError, Caller, Role, Secret, hash};
+use super::{AccessError, Caller, Role, Secret, alone, hash, invitations::withdraw_links_by};
 use crate::ids::{OrganisationId, TokenId};
 
 /// A token, without its secret.
@@ -25,66 +25,99 @@ pub struct Token {
     pub created_by: String,
     /// The time when the token was created.
     pub created_at: DateTime<Utc>,
+    /// The time from which the token is not valid any more.
+    pub expires_at: DateTime<Utc>,
     /// The time of the last use, to the minute; `None` if it was never used.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// The time when the token was revoked; `None` if it is valid.
+    /// The time when the token was revoked; `None` if it was not.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Creates a token. The secret is returned here only; it cannot be read again.
+/// The days for which a token is valid if nobody says otherwise.
+pub const TOKEN_DAYS: i32 = 365;
+/// The most days for which a token can be valid: two years. Whoever forgets it has forgotten why.
+const TOKEN_DAYS_MAX: i32 = 730;
+/// Maximum number of valid tokens of an organisation: each has a share of the service's memory.
+const TOKENS_MAX: i64 = 100;
+
+/// Creates a token that is valid for so many days. The secret is returned here only; it cannot be
+/// read again. `tx` must be a transaction.
 ///
 /// # Errors
 /// See [`AccessError`].
 pub async fn create_token(
-    db: &mut PgConnection,
+    tx: &mut PgConnection,
     name: &str,
     role: Role,
     organisation: Option<OrganisationId>,
+    days: i32,
     actor: &str,
 ) -> Result<(TokenId, Secret), AccessError> {
     if name.trim().is_empty() || name.chars().count() > 100 {
         return Err(AccessError::Name);
     }
+    if !(1..=TOKEN_DAYS_MAX).contains(&days) {
+        return Err(AccessError::Days);
+    }
+    if let Some(organisation) = organisation {
+        let valid = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "tokens!" FROM token
+               WHERE organisation_id = $1 AND revoked_at IS NULL AND expires_at > now()"#,
+            organisation.0
+        );
+        alone(&mut *tx, organisation).await?;
+        if valid.fetch_one(&mut *tx).await? >= TOKENS_MAX {
+            return Err(AccessError::TooManyTokens(organisation));
+        }
+    }
     let secret = Secret::new("pg_");
     let hint: String = secret.0.chars().take(9).collect();
     let id = sqlx::query_scalar!(
-        r#"INSERT INTO token (hash, hint, name, role, organisation_id, created_by)
-           VALUES ($1, $2, $3, $4, $5, $6) RETURNING token_id AS "id: TokenId""#,
+        r#"INSERT INTO token (hash, hint, name, role, organisation_id, created_by, expires_at)
+           VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(days => $7))
+           RETURNING token_id AS "id: TokenId""#,
         hash(&secret.0),
         hint,
         name.trim(),
         role as Role,
         organisation.map(|organisation| organisation.0),
-        actor
+        actor,
+        days
     )
-    .fetch_one(db)
+    .fetch_one(tx)
     .await
     .map_err(|error| AccessError::from(error, role, organisation))?;
     Ok((id, secret))
 }
 
-/// Lists the tokens of one organisation, or of all, newest first, at most 1,000.
+/// Lists the tokens of one organisation, or of all, newest first. Only those with numbers below
+/// `below` are listed, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn tokens(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
+    below: Option<i64>,
+    most: i64,
 ) -> sqlx::Result<Vec<Token>> {
     sqlx::query_as!(
         Token,
         r#"SELECT token_id AS "id: _", hint, name, role AS "role: _",
-                  organisation_id AS "organisation: _", created_by, created_at, last_used_at,
-                  revoked_at
-           FROM token WHERE $1::bigint IS NULL OR organisation_id = $1
-           ORDER BY token_id DESC LIMIT 1000"#,
-        organisation.map(|organisation| organisation.0)
+                  organisation_id AS "organisation: _", created_by, created_at, expires_at,
+                  last_used_at, revoked_at
+           FROM token WHERE ($1::bigint IS NULL OR organisation_id = $1) AND token_id < $2
+           ORDER BY token_id DESC LIMIT $3"#,
+        organisation.map(|organisation| organisation.0),
+        below.unwrap_or(i64::MAX),
+        most
     )
     .fetch_all(db)
     .await
 }
 
-/// Revokes a token and ends every session that was begun with it. Returns the token's role and
+/// Revokes a token, ends every session that was begun with it, and withdraws the links for passwords
+/// that it has made. Returns the token's role and
 /// organisation, or `None` if `organisation` has no such token. `tx` must be a transaction.
 ///
 /// # Errors
@@ -97,19 +130,26 @@ pub async fn revoke_token(
     let found = sqlx::query!(
         r#"UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp())
            WHERE token_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2)
-           RETURNING role AS "role: Role", organisation_id AS "organisation: OrganisationId""#,
+           RETURNING name, role AS "role: Role", organisation_id AS "organisation: OrganisationId""#,
         token.0,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_optional(&mut *tx)
     .await?;
     sqlx::query!("DELETE FROM session WHERE token_id = $1 AND $2", token.0, found.is_some())
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
-    Ok(found.map(|row| (row.role, row.organisation)))
+    let Some(found) = found else { return Ok(None) };
+    withdraw_links_by(tx, &actor(token.0, &found.name)).await?;
+    Ok(Some((found.role, found.organisation)))
 }
 
-/// Returns the caller of a token. `None`: there is no such token, or it was revoked.
+/// The name of a token in the audit log.
+fn actor(token: i64, name: &str) -> String {
+    format!("token {token} ({name})")
+}
+
+/// Returns the caller of a token. `None`: there is no such token, or it was revoked, or it has expired.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -121,7 +161,7 @@ pub async fn caller_with_token(
         r#"SELECT token_id, name, role AS "role: Role",
                   organisation_id AS "organisation: OrganisationId",
                   coalesce(last_used_at < now() - interval '1 minute', true) AS "stale!"
-           FROM token WHERE hash = $1 AND revoked_at IS NULL"#,
+           FROM token WHERE hash = $1 AND revoked_at IS NULL AND expires_at > now()"#,
         hash(secret)
     )
     .fetch_optional(&mut *db)
@@ -139,7 +179,7 @@ pub async fn caller_with_token(
         .await?;
     }
     Ok(Some(Caller {
-        actor: format!("token {} ({})", found.token_id, found.name),
+        actor: actor(found.token_id, &found.name),
         role: found.role,
         organisation: found.organisation,
     }))

@@ -1,19 +1,24 @@
 //! The commands `photogate tokens …` (create, list, revoke) and `photogate people …` (add, list,
-//! password, disable).
+//! password, reset-second-factor, invitations, withdraw, disable).
 
-use std::io::{IsTerminal, Read};
-
-use anyhow::Context;
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::{End, Output, say};
 use crate::{
-    access::{self, Caller, Role},
+    access::{self, Caller, Invitation, Link, Person, Role, Token},
     commands::{CreatedToken, NewPerson, NewToken, PersonChange},
     config::Config,
     database,
-    ids::{OrganisationId, TokenId},
+    ids::{InvitationId, OrganisationId, TokenId},
 };
+
+/// Rows that are read from the database at once.
+const PAGE: i64 = 1000;
+
+/// The columns of the list of tokens.
+const HEADER: [&str; 8] =
+    ["Token", "Begins", "Name", "Role", "Organisation", "Expires", "Last used", "Revoked"];
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Tokens {
@@ -33,6 +38,9 @@ Examples:
         /// [default: all organisations]
         #[arg(long)]
         organisation: Option<OrganisationId>,
+        /// The days for which the token is valid, 1 to 730
+        #[arg(long, default_value_t = access::TOKEN_DAYS)]
+        expires_in_days: i32,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -56,8 +64,11 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum People {
-    /// Creates an account for the pages. Reads the password (12 to 200 characters) from stdin
+    /// Invites a person to the pages: prints a link with which they choose a password
     #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+The link is a path: put the address of the service before it, and hand it to nobody but the person.
+It works once, for 7 days.
 
 Example:
   photogate people add anna@club.example --role organiser --organisation 1")]
@@ -81,11 +92,41 @@ Example:
         /// Only those of this organisation, by number [default: all]
         organisation: Option<OrganisationId>,
     },
-    /// Sets a person's new password, read from stdin, and ends their sessions
-    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    /// Prints a link with which a person who forgot the password chooses a new one
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+The link is a path: put the address of the service before it, and hand it to nobody but the person.
+It works once, for 7 days.")]
     Password {
         /// The person's e-mail address
         email: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Removes the second factor of a person who has lost it, and ends their sessions
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Now the password alone lets somebody in, who then sets up the next second factor. Unless you are
+sure who asks, make a link for a new password too: photogate people password.")]
+    ResetSecondFactor {
+        /// The person's e-mail address
+        email: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Lists the links for passwords that can still be used, without their secrets
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    Invitations {
+        /// Only those of this organisation, by number [default: all]
+        organisation: Option<OrganisationId>,
+    },
+    /// Withdraws a link for a password that was not used yet
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    Withdraw {
+        /// The invitation's number, as in `photogate people invitations`
+        invitation: InvitationId,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -109,9 +150,10 @@ impl Tokens {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
-            Self::Create { name, role, organisation, actor } => {
+            Self::Create { name, role, organisation, expires_in_days, actor } => {
                 let caller = Caller::trusted(&actor);
-                let new = NewToken { name, role, organisation };
+                let expires_in_days = Some(expires_in_days);
+                let new = NewToken { name, role, organisation, expires_in_days };
                 let made = super::commands(config).await?.create_token(&caller, &new).await;
                 let CreatedToken { id, secret } = match made {
                     Ok(made) => made,
@@ -123,10 +165,16 @@ impl Tokens {
                 say!("Token {id} was created. Keep it: it is not shown again.");
             }
             Self::List { organisation } => {
-                let tokens = access::tokens(&mut db, organisation).await?;
-                let header =
-                    ["Token", "Begins", "Name", "Role", "Organisation", "Last used", "Revoked"];
-                output.rows(&tokens, &header, |token| {
+                let mut tokens = Vec::new();
+                loop {
+                    let last = tokens.last().map(|token: &Token| token.id.0);
+                    let more = access::tokens(&mut db, organisation, last, PAGE).await?;
+                    if more.is_empty() {
+                        break;
+                    }
+                    tokens.extend(more);
+                }
+                output.rows(&tokens, &HEADER, |token| {
                     let dash = || "—".to_owned();
                     let day = |at: Option<chrono::DateTime<chrono::Utc>>| {
                         at.map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
@@ -137,6 +185,7 @@ impl Tokens {
                         token.name.clone(),
                         token.role.to_string(),
                         token.organisation.map_or_else(dash, |id| id.to_string()),
+                        day(Some(token.expires_at)),
                         day(token.last_used_at),
                         day(token.revoked_at),
                     ]
@@ -163,19 +212,25 @@ impl People {
         let mut db = pool.acquire().await?;
         match self {
             Self::Add { email, role, organisation, actor } => {
-                let caller = Caller::trusted(&actor);
-                let new =
-                    NewPerson { email: email.clone(), password: password()?, role, organisation };
-                let made = super::commands(config).await?.create_person(&caller, &new).await;
-                if let Err(error) = made {
-                    return super::refused(error);
+                let new = NewPerson { email, role, organisation };
+                let commands = super::commands(config).await?;
+                match commands.invite(&Caller::trusted(&actor), &new).await {
+                    Ok(link) => tell_link(&new.email, &link, output)?,
+                    Err(error) => return super::refused(error),
                 }
-                output
-                    .one(&json!({ "email": email }), |out| writeln!(out, "{email} can log in."))?;
             }
             Self::List { organisation } => {
-                let people = access::people(&mut db, organisation).await?;
-                let header = ["Person", "E-mail", "Role", "Organisation", "Disabled"];
+                let mut people = Vec::new();
+                loop {
+                    let last = people.last().map(|person: &Person| person.id.0);
+                    let more = access::people(&mut db, organisation, last, PAGE).await?;
+                    if more.is_empty() {
+                        break;
+                    }
+                    people.extend(more);
+                }
+                let header =
+                    ["Person", "E-mail", "Role", "Organisation", "Second factor", "Disabled"];
                 output.rows(&people, &header, |person| {
                     let dash = || "—".to_owned();
                     vec![
@@ -183,6 +238,7 @@ impl People {
                         person.email.clone(),
                         person.role.to_string(),
                         person.organisation.map_or_else(dash, |id| id.to_string()),
+                        if person.has_second_factor { "yes" } else { "no" }.to_owned(),
                         person
                             .disabled_at
                             .map_or_else(dash, |at| at.format("%Y-%m-%d %H:%M UTC").to_string()),
@@ -193,22 +249,43 @@ impl People {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let change =
-                    PersonChange { password: Some(password()?), ..PersonChange::default() };
-                let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
-                if let Err(error) = commands.change_person(&caller, person.id, &change).await {
+                match commands.password_link(&Caller::trusted(&actor), person.id).await {
+                    Ok(link) => tell_link(&person.email, &link, output)?,
+                    Err(error) => return super::refused(error),
+                }
+            }
+            Self::ResetSecondFactor { email, actor } => {
+                let Some(person) = access::find_person(&mut db, &email).await? else {
+                    return Ok(nobody(&email));
+                };
+                let commands = super::commands(config).await?;
+                let caller = Caller::trusted(&actor);
+                if let Err(error) = commands.reset_second_factor(&caller, person.id).await {
                     return super::refused(error);
                 }
-                output.one(&json!({ "email": person.email }), |out| {
-                    writeln!(out, "{} has a new password and must log in again.", person.email)
+                output.one(&json!({ "email": person.email, "reset": true }), |out| {
+                    writeln!(out, "{} has no second factor any more.", person.email)
+                })?;
+            }
+            Self::Invitations { organisation } => {
+                list_invitations(&mut db, organisation, output).await?;
+            }
+            Self::Withdraw { invitation, actor } => {
+                let caller = Caller::trusted(&actor);
+                let commands = super::commands(config).await?;
+                if let Err(error) = commands.withdraw_invitation(&caller, invitation).await {
+                    return super::refused(error);
+                }
+                output.one(&json!({ "invitation": invitation, "withdrawn": true }), |out| {
+                    writeln!(out, "Invitation {invitation} was withdrawn. Its link does not work.")
                 })?;
             }
             Self::Disable { email, enable, actor } => {
                 let Some(person) = access::find_person(&mut db, &email).await? else {
                     return Ok(nobody(&email));
                 };
-                let change = PersonChange { disabled: Some(!enable), ..PersonChange::default() };
+                let change = PersonChange { disabled: Some(!enable) };
                 let caller = Caller::trusted(&actor);
                 let commands = super::commands(config).await?;
                 if let Err(error) = commands.change_person(&caller, person.id, &change).await {
@@ -229,19 +306,40 @@ fn nobody(email: &str) -> End {
     End::NotFound
 }
 
-/// Reads a password: at a terminal it prompts and does not echo; otherwise it reads stdin, at most
-/// 4,096 bytes.
-fn password() -> anyhow::Result<String> {
-    if std::io::stdin().is_terminal() {
-        let terminal = console::Term::stderr();
-        terminal.write_str("Password (12 characters or more): ")?;
-        return terminal.read_secure_line().context("reading the password");
+/// Prints a link alone on stdout, so that a script can take it.
+fn tell_link(email: &str, link: &Link, output: Output) -> anyhow::Result<()> {
+    output.one(link, |out| writeln!(out, "{}", link.link.0))?;
+    say!("With this link, {email} chooses a password: put the address of the service before it.");
+    let until = link.expires_at.format("%Y-%m-%d %H:%M UTC");
+    say!("It works once, until {until}, and is not shown again.");
+    Ok(())
+}
+
+async fn list_invitations(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    loop {
+        let last = found.last().map(|invitation: &Invitation| invitation.id.0);
+        let more = access::invitations(db, organisation, last, PAGE).await?;
+        if more.is_empty() {
+            break;
+        }
+        found.extend(more);
     }
-    let mut password = String::new();
-    std::io::stdin()
-        .take(4096)
-        .read_to_string(&mut password)
-        .context("reading the password from stdin")?;
-    password.truncate(password.trim_end_matches(['\r', '\n']).len());
-    Ok(password)
+    let header = ["Invitation", "E-mail", "Role", "Organisation", "For", "By", "Expires"];
+    output.rows(&found, &header, |one| {
+        vec![
+            one.id.to_string(),
+            one.email.clone(),
+            one.role.to_string(),
+            one.organisation.map_or_else(|| "—".to_owned(), |id| id.to_string()),
+            if one.person.is_some() { "a new password" } else { "a new account" }.to_owned(),
+            one.created_by.clone(),
+            one.expires_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+        ]
+    })?;
+    Ok(())
 }

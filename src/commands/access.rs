@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{self, Caller, Denied, Hashed, Person, Role, Secret, audit_log},
-    ids::{OrganisationId, PersonId, TokenId},
+    ids::{OrganisationId, PersonId, SessionId, TokenId},
 };
 
 pub(super) const MAY_ADMIT: &[Role] = &[Role::Organiser, Role::Staff];
@@ -25,6 +25,9 @@ pub struct NewToken {
     /// The only organisation that the token can see. Required for the roles `pipeline` and
     /// `organiser`.
     pub organisation: Option<OrganisationId>,
+    /// The days for which the token is valid: 1 to 730; 365 if missing.
+    #[schema(minimum = 1, maximum = 730)]
+    pub expires_in_days: Option<i32>,
 }
 
 /// A token that was created.
@@ -36,27 +39,6 @@ pub struct CreatedToken {
     pub secret: Secret,
 }
 
-/// A person to create, who can then log in to the pages.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "email": "anna@club.example",
-    "password": "correct horse battery",
-    "role": "organiser",
-    "organisation": 1
-}))]
-pub struct NewPerson {
-    /// The e-mail address that the person logs in with.
-    pub email: String,
-    /// The password: 12 to 200 characters.
-    #[schema(min_length = 12, max_length = 200)]
-    pub password: String,
-    /// The person's role: what the person may do.
-    pub role: Role,
-    /// The only organisation that the person can see. Required for the role `organiser`.
-    pub organisation: Option<OrganisationId>,
-}
-
 /// The changes to a person. A value that is null or left out stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,14 +46,11 @@ pub struct NewPerson {
 pub struct PersonChange {
     /// Whether the person is disabled, and so cannot log in.
     pub disabled: Option<bool>,
-    /// A new password: 12 to 200 characters.
-    #[schema(min_length = 12, max_length = 200)]
-    pub password: Option<String>,
 }
 
 /// Checks that the caller may give this access, and returns the organisation that it is limited to.
 /// No caller can give more access than the caller has.
-fn may_admit(
+pub(super) fn may_admit(
     caller: &Caller,
     role: Role,
     organisation: Option<OrganisationId>,
@@ -102,9 +81,11 @@ impl Commands {
     ) -> Result<CreatedToken, CommandError> {
         let organisation = may_admit(caller, new.role, new.organisation)?;
         let mut tx = self.database.begin().await?;
+        let (name, role, actor) = (&new.name, new.role, &caller.actor);
+        let days = new.expires_in_days.unwrap_or(access::TOKEN_DAYS);
         let (id, secret) =
-            access::create_token(&mut tx, &new.name, new.role, organisation, &caller.actor).await?;
-        let detail = json!({ "name": new.name, "role": new.role });
+            access::create_token(&mut tx, name, role, organisation, days, actor).await?;
+        let detail = json!({ "name": name, "role": role, "days": days });
         let subject = format!("token {id}");
         audit_log::record(&mut tx, caller, organisation, "token.create", &subject, detail).await?;
         tx.commit().await?;
@@ -129,30 +110,6 @@ impl Commands {
         Ok(())
     }
 
-    /// Creates a person, who can then log in to the pages.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub async fn create_person(
-        &self,
-        caller: &Caller,
-        new: &NewPerson,
-    ) -> Result<(), CommandError> {
-        let organisation = may_admit(caller, new.role, new.organisation)?;
-        if new.role == Role::Pipeline {
-            let detail = "the role pipeline is only for programs: create a token instead";
-            return Err(CommandError::invalid("/role", detail));
-        }
-        let password = Hashed::new(&new.password).await?;
-        let mut tx = self.database.begin().await?;
-        let email = new.email.trim().to_lowercase();
-        access::create_person(&mut tx, &email, &password, new.role, organisation).await?;
-        let detail = json!({ "role": new.role });
-        audit_log::record(&mut tx, caller, organisation, "person.create", &email, detail).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Sets a new password for the caller, who must know the present one. The caller's sessions end.
     ///
     /// # Errors
@@ -163,15 +120,11 @@ impl Commands {
         present: &str,
         new: &str,
     ) -> Result<(), CommandError> {
-        let person =
-            access::find_person(&mut *self.database.acquire().await?, &caller.actor).await?;
-        let Some(person) = person.filter(|person| person.email == caller.actor) else {
-            return Err(Denied::Forbidden("a token has no password".into()).into());
-        };
+        let person = self.person_of(caller).await?;
         if !access::has_password(&self.database, person.id, present).await? {
             return Err(CommandError::invalid("present", "this is not your present password"));
         }
-        let password = Hashed::new(new).await?;
+        let password = Hashed::new(new, &person.email).await?;
         let mut tx = self.database.begin().await?;
         access::set_password(&mut tx, person.id, &password).await?;
         let (whose, action) = (person.organisation, "person.password");
@@ -180,7 +133,30 @@ impl Commands {
         Ok(())
     }
 
-    /// Disables or enables a person, or sets a new password. The person's sessions end.
+    /// Ends one session of the caller, or without a number all but the one that asks. `session` is
+    /// the secret of the one that asks. Returns how many have ended.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn end_sessions(
+        &self,
+        caller: &Caller,
+        session: &str,
+        which: Option<SessionId>,
+    ) -> Result<u64, CommandError> {
+        let mut tx = self.database.begin().await?;
+        let ended = access::end_sessions(&mut tx, session, which).await?;
+        if let (0, Some(id)) = (ended, which) {
+            return Err(CommandError::NotFound(format!("session {id}")));
+        }
+        let (whose, detail) = (caller.organisation, json!({ "sessions": ended }));
+        audit_log::record(&mut tx, caller, whose, "session.end", &caller.actor, detail).await?;
+        tx.commit().await?;
+        tracing::info!(actor = ?caller.actor, ended, "sessions were ended by their owner");
+        Ok(ended)
+    }
+
+    /// Disables or enables a person. The person's sessions end.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -192,32 +168,19 @@ impl Commands {
     ) -> Result<Person, CommandError> {
         caller.must_be(MAY_ADMIT)?;
         let missing = || CommandError::NotFound(format!("person {id}"));
-        // Others are refused below.
-        let password = match &change.password {
-            Some(password) if caller.role == Role::Staff => Some(Hashed::new(password).await?),
-            _ => None,
-        };
         let mut tx = self.database.begin().await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
         if caller.organisation.is_some_and(|own| person.organisation != Some(own)) {
             return Err(missing());
         }
         may_admit(caller, person.role, person.organisation)?;
-        // A caller who sets a password can log in as this person, so only staff may do it.
-        if caller.role != Role::Staff
-            && (change.password.is_some() || change.disabled == Some(false))
-        {
-            let detail = "only staff can set the password of another person, or enable a person";
-            return Err(Denied::Forbidden(detail.into()).into());
-        }
-        if let Some(password) = &password {
-            access::set_password(&mut tx, id, password).await?;
+        if caller.role != Role::Staff && change.disabled == Some(false) {
+            return Err(Denied::Forbidden("only staff can enable a person".into()).into());
         }
         if let Some(disabled) = change.disabled {
-            access::disable_person(&mut tx, id, disabled).await?;
+            access::disable_person(&mut tx, &person, disabled).await?;
         }
-        let password = change.password.as_ref().map(|_| "changed");
-        let detail = json!({ "disabled": change.disabled, "password": password });
+        let detail = json!({ "disabled": change.disabled });
         let (whose, action) = (person.organisation, "person.change");
         audit_log::record(&mut tx, caller, whose, action, &person.email, detail).await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;

@@ -94,8 +94,12 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(books::reconciliations, books::reconcile))
         .routes(routes!(access::tokens, access::create_token))
         .routes(routes!(access::revoke_token))
-        .routes(routes!(access::people, access::create_person))
+        .routes(routes!(access::people, access::invite))
         .routes(routes!(access::change_person))
+        .routes(routes!(access::password_link))
+        .routes(routes!(access::reset_second_factor))
+        .routes(routes!(access::invitations))
+        .routes(routes!(access::withdraw_invitation))
         .routes(routes!(access::audit_log))
 }
 

@@ -11,7 +11,7 @@ use axum_extra::extract::cookie::Cookie;
 
 use super::{Service, client_address, problem::Problem};
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, LoggedIn},
     catalog::organisations::{self, Organisation},
     ids::OrganisationId,
 };
@@ -41,6 +41,44 @@ enum Credential {
     Session(String),
 }
 
+/// What a session lacks, so that it may not see the pages yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// The code of the second factor.
+    Code,
+    /// A second factor, which the caller's role needs.
+    SecondFactor,
+}
+
+impl Lacks {
+    fn of(found: &LoggedIn, service: &Service) -> Option<Self> {
+        let needs = service.config.second_factor_required
+            && access::NEED_SECOND_FACTOR.contains(&found.caller.role);
+        if found.awaits_code {
+            Some(Self::Code)
+        } else {
+            (needs && found.only_password).then_some(Self::SecondFactor)
+        }
+    }
+
+    /// Whether a session that lacks this may see a page.
+    fn may_see(self, path: &str) -> bool {
+        path == "/logout"
+            || match self {
+                Self::Code => path == "/login/code",
+                Self::SecondFactor => path.starts_with("/account/second-factor"),
+            }
+    }
+
+    /// The page on which what is missing is made up for.
+    pub(super) fn page(self) -> &'static str {
+        match self {
+            Self::Code => "/login/code",
+            Self::SecondFactor => "/account/second-factor",
+        }
+    }
+}
+
 /// A caller, and what told it. The credential can be asked again, because it may end.
 #[derive(Debug, Clone)]
 pub(super) struct Authenticated {
@@ -48,31 +86,55 @@ pub(super) struct Authenticated {
     credential: Credential,
 }
 
+/// Who it is, and what the session lacks.
+type Found = Option<(Caller, Option<Lacks>)>;
+
 impl Credential {
-    async fn caller(&self, service: &Service) -> sqlx::Result<Option<Caller>> {
+    /// `is_asking` is false for what happens without the person, such as a live stream.
+    async fn caller(&self, service: &Service, is_asking: bool) -> sqlx::Result<Found> {
         let mut db = service.database.acquire().await?;
         match self {
-            Self::Token(token) => access::caller_with_token(&mut db, token).await,
-            Self::Session(session) => access::caller_with_session(&mut db, session).await,
+            Self::Token(token) => {
+                let caller = access::caller_with_token(&mut db, token).await?;
+                Ok(caller.map(|caller| (caller, None)))
+            }
+            Self::Session(session) => {
+                let idle = service.config.session_idle();
+                let found = access::caller_with_session(&mut db, session, idle, is_asking).await?;
+                Ok(found.map(|found| {
+                    let lacks = Lacks::of(&found, service);
+                    (found.caller, lacks)
+                }))
+            }
         }
     }
 }
 
 impl Authenticated {
     /// Who sends a request. It waits for its turn.
-    async fn of(parts: &Parts, service: &Service, credential: Credential) -> Result<Self, Problem> {
+    async fn of(
+        parts: &Parts,
+        service: &Service,
+        credential: Credential,
+    ) -> Result<(Self, Option<Lacks>), Problem> {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
         let is_counted = service.shares.may_ask(secret, address(parts, service))?;
-        let caller = credential.caller(service).await?;
-        service.shares.is_of(secret, caller.as_ref(), is_counted)?;
-        let caller = caller.ok_or_else(Problem::unauthenticated)?;
+        // A page that is left open asks for its live stream again and again.
+        let is_asking = !parts.uri.path().ends_with("/live");
+        let found = credential.caller(service, is_asking).await?;
+        service.shares.is_of(secret, found.as_ref().map(|(caller, _)| caller), is_counted)?;
+        let (caller, lacks) = found.ok_or_else(Problem::unauthenticated)?;
+        if let Some(lacks) = lacks.filter(|lacks| !lacks.may_see(parts.uri.path())) {
+            return Err(Problem::half_logged_in(lacks));
+        }
         service.shares.take_turn(&caller, is_heavy(parts)).await?;
-        Ok(Self { caller, credential })
+        Ok((Self { caller, credential }, lacks))
     }
 
     /// Whether the token or session is still valid, with the same rights.
     pub(super) async fn is_valid(&self, service: &Service) -> sqlx::Result<bool> {
-        Ok(self.credential.caller(service).await?.as_ref() == Some(&self.caller))
+        let found = self.credential.caller(service, false).await?;
+        Ok(found.is_some_and(|(caller, lacks)| caller == self.caller && lacks.is_none()))
     }
 }
 
@@ -81,7 +143,7 @@ impl FromRequestParts<Service> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
         let token = token(&parts.headers).ok_or_else(Problem::unauthenticated)?.to_owned();
-        Self::of(parts, service, Credential::Token(token)).await
+        Ok(Self::of(parts, service, Credential::Token(token)).await?.0)
     }
 }
 
@@ -123,6 +185,8 @@ pub(super) struct Browser {
     /// The organisation that the page is about: the caller's own, or the one in the query string.
     /// `None`: all organisations.
     pub(super) organisation: Option<Organisation>,
+    /// What the session lacks. Only the pages on which it is made up for see such a session.
+    pub(super) lacks: Option<Lacks>,
 }
 
 impl Browser {
@@ -166,7 +230,8 @@ impl FromRequestParts<Service> for Browser {
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
         let session = session(&parts.headers, service).ok_or_else(Problem::unauthenticated)?;
         let credential = Credential::Session(session.clone());
-        let caller = Authenticated::of(parts, service, credential).await?.caller;
+        let (found, lacks) = Authenticated::of(parts, service, credential).await?;
+        let caller = found.caller;
         let mut db = service.database.acquire().await?;
         let asked = asked_for(parts.uri.query().unwrap_or_default())?;
         if let Some(id) = asked {
@@ -180,7 +245,7 @@ impl FromRequestParts<Service> for Browser {
             ),
             None => None,
         };
-        Ok(Self { caller, session, organisation })
+        Ok(Self { caller, session, organisation, lacks })
     }
 }
 

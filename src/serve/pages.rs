@@ -11,9 +11,12 @@ mod events;
 mod failures;
 mod finance;
 mod holds;
+mod invitation;
 mod layout;
 mod login;
+mod login_code;
 mod organisations;
+mod people;
 mod photos;
 mod process_photos;
 mod purchase;
@@ -21,11 +24,13 @@ mod purchases;
 mod queues;
 mod receipts;
 mod refunds;
+mod second_factor;
 mod selfie;
 mod settings;
 mod statements;
 mod table;
 mod table_view;
+mod tokens;
 mod why;
 mod workers;
 
@@ -65,20 +70,23 @@ pub(super) fn trouble(problem: &Problem) -> Response {
     (problem.status(), page).into_response()
 }
 
-/// Turns problems into pages. Without a session, redirects to the login page, which leads back to
-/// the page that was asked for.
+/// Turns problems into pages. Without a session, or with one whose login is not complete, redirects
+/// to the login page, which leads back to the page that was asked for.
 async fn for_people(request: Request, next: Next) -> Response {
     let wanted = (request.method() == Method::GET).then(|| request.uri().to_string());
     let response = next.run(request).await;
     match response.extensions().get::<Problem>() {
-        Some(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
+        Some(problem)
+            if problem.status() == StatusCode::UNAUTHORIZED || problem.goes_on_at().is_some() =>
+        {
+            let page = problem.goes_on_at().unwrap_or("/login");
             let mut to = url::form_urlencoded::Serializer::new(String::new());
             if let Some(wanted) = wanted.filter(|wanted| wanted != "/") {
                 to.append_pair("to", &wanted);
             }
             let to = to.finish();
             let query = if to.is_empty() { String::new() } else { format!("?{to}") };
-            Redirect::to(&format!("/login{query}")).into_response()
+            Redirect::to(&format!("{page}{query}")).into_response()
         }
         Some(problem) => trouble(problem),
         None => response,
@@ -124,9 +132,16 @@ pub(super) fn routes() -> Router<Service> {
     Router::new()
         .route("/", get(home))
         .route("/login", get(login::page).post(login::log_in))
+        .route("/login/code", get(login_code::page).post(login_code::log_in))
         .route("/logout", post(login::log_out))
+        .route("/invitation/{secret}", get(invitation::page).post(invitation::choose))
         .route("/account", get(account::page))
         .route("/account/password", post(account::change_password))
+        .route("/account/second-factor", get(second_factor::page))
+        .route("/account/second-factor/begin", post(second_factor::start))
+        .route("/account/second-factor/confirm", post(second_factor::finish))
+        .route("/account/sessions/end", post(account::end_other_sessions))
+        .route("/account/sessions/{session}/end", post(account::end_session))
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
@@ -154,6 +169,15 @@ pub(super) fn routes() -> Router<Service> {
         .route("/receipts", get(receipts::find))
         .route("/receipts/{photo}", get(receipts::page))
         .route("/statements", get(statements::page))
+        .route("/people", get(people::page))
+        .route("/people/invite", post(people::invite))
+        .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
+        .route("/people/{person}/disable", get(people::ask_disable).post(people::disable))
+        .route("/people/{person}/enable", post(people::enable))
+        .route("/people/{person}/password", post(people::password_link))
+        .route("/people/{person}/second-factor", post(people::reset_second_factor))
+        .route("/tokens", get(tokens::page).post(tokens::create))
+        .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
         .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",

@@ -11,6 +11,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::authentication::Lacks;
+
 tokio::task_local! {
     /// The ID of the current request. It is in the answer and in every log line of the request.
     pub(super) static REQUEST_ID: String;
@@ -35,6 +37,9 @@ pub(crate) struct Problem {
     /// Seconds after which to send it again, as in the header `Retry-After`.
     #[serde(skip)]
     retry_after: u64,
+    /// What a session lacks whose login is not complete.
+    #[serde(skip)]
+    lacks: Option<Lacks>,
     /// The parts of the request that are wrong; missing if none is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Wrong>,
@@ -67,6 +72,7 @@ impl Problem {
             request_id,
             retryable,
             retry_after: 1,
+            lacks: None,
             errors: Vec::new(),
         }
     }
@@ -96,6 +102,15 @@ impl Problem {
     /// 403: the caller's role does not allow the request.
     pub(super) fn forbidden(detail: impl ToString) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail.to_string())
+    }
+
+    /// 403: the login is not complete. The pages turn it into a redirection to where it goes on.
+    pub(super) fn half_logged_in(lacks: Lacks) -> Self {
+        let detail = "this session is not logged in completely: go on with its login".into();
+        let mut problem =
+            Self::new(StatusCode::FORBIDDEN, "half_logged_in", "Login not complete", detail);
+        problem.lacks = Some(lacks);
+        problem
     }
 
     /// 404: it does not exist, or the caller may not see it. The answer is the same for both.
@@ -183,6 +198,11 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The page on which a login that is not complete goes on.
+    pub(super) fn goes_on_at(&self) -> Option<&'static str> {
+        self.lacks.map(Lacks::page)
     }
 
     pub(super) fn detail(&self) -> &str {

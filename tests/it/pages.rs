@@ -213,6 +213,8 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/credits?organisation={organisation}&format=csv"),
         format!("/credits/live?organisation={organisation}"),
         format!("/statements?organisation={organisation}"),
+        format!("/people?organisation={organisation}"),
+        format!("/tokens?organisation={organisation}"),
         format!("/receipts/{photo}"),
         format!("/photos/{photo}/thumbnail"),
     ] {
@@ -223,7 +225,9 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     }
     assert!(!eve.text(&site, "/events").await.contains(&format!("/events/{event}")));
     let finance = Visitor::logged_in(&site, "finance@photogate.example").await;
-    assert_eq!(finance.get(&site, "/queues").await, 403);
+    for path in ["/queues", "/people", "/tokens"] {
+        assert_eq!(finance.get(&site, path).await, 403, "{path}");
+    }
 
     let anna = Visitor::logged_in(&site, "anna@club.example").await;
     let (key, others) = (anna.form_key(&site).await, eve.form_key(&site).await);
@@ -348,6 +352,8 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let hold = [("operation", "ai_rotation"), ("note", "the turns are looked at first")];
     assert_eq!(staff.post(&site, &format!("/events/{event}/hold"), &hold).await, 303);
+    let link = app.says(&["people", "add", "bert@photogate.example", "--role", "finance"]);
+    app.a_token(Role::Pipeline, Some(organisation)).await;
     let night = Look { dark: true, ..DESK };
     let day = Look { dark: false, ..PHONE };
     for (name, look) in
@@ -356,6 +362,9 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
         let browser = Browser::open(&site, name, look).await;
         browser.go("/login").await;
         browser.keep("login").await;
+        browser.go(link.trim()).await;
+        browser.sees("Choose a password").await;
+        browser.keep("invitation").await;
         browser.log_in("staff@photogate.example").await;
         for (page, path) in [
             ("credits", format!("/credits?organisation={organisation}")),
@@ -371,6 +380,10 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("receipt", format!("/receipts/{photo}")),
             ("statement", format!("/statements?organisation={organisation}")),
             ("organisations", "/organisations".into()),
+            ("people", "/people".into()),
+            ("tokens", "/tokens".into()),
+            ("account", "/account".into()),
+            ("second-factor", "/account/second-factor".into()),
             ("audit", "/audit-log".into()),
             ("docs", "/docs".into()),
         ] {

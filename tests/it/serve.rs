@@ -177,7 +177,6 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             OWNERS,
             json!({
                 "email": "{new address}",
-                "password": "correct horse battery",
                 "role": "finance",
                 "organisation": "{organisation}",
             }),
@@ -185,6 +184,10 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ),
         ("GET", "/v1/people", OWNERS, none(), 200),
         ("PATCH", "/v1/people/{new person}", OWNERS, json!({ "disabled": true }), 200),
+        ("POST", "/v1/people/{new person}/password-link", STAFF, none(), 201),
+        ("DELETE", "/v1/people/{new protected person}/second-factor", STAFF, none(), 204),
+        ("GET", "/v1/invitations", OWNERS, none(), 200),
+        ("DELETE", "/v1/invitations/{new invitation}", OWNERS, none(), 204),
         ("GET", "/v1/audit-log", READERS, none(), 200),
     ]
 }
@@ -225,6 +228,25 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         app.a_person(&address, Role::Finance, Some(stage.organisation)).await;
         let newest = app.count("SELECT max(person_id) FROM person").await;
         text = text.replace("{new person}", &newest.to_string());
+    }
+    if text.contains("{new protected person}") {
+        let address = format!("{}@club.example", uuid::Uuid::now_v7());
+        app.a_person(&address, Role::Finance, Some(stage.organisation)).await;
+        app.owner_runs(
+            "INSERT INTO second_factor (person_id, secret)
+             SELECT max(person_id), decode(repeat('00', 20), 'hex') FROM person",
+        )
+        .await;
+        let newest = app.count("SELECT max(person_id) FROM person").await;
+        text = text.replace("{new protected person}", &newest.to_string());
+    }
+    if text.contains("{new invitation}") {
+        let email = format!("{}@club.example", uuid::Uuid::now_v7());
+        let organisation = stage.organisation.to_string();
+        let add = ["people", "add", &email, "--role", "finance", "--organisation", &organisation];
+        app.says(&add);
+        let newest = app.count("SELECT max(invitation_id) FROM invitation").await;
+        text = text.replace("{new invitation}", &newest.to_string());
     }
     if text.contains("{new token}") {
         app.a_token(Role::Pipeline, Some(stage.organisation)).await;

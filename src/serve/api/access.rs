@@ -1,14 +1,14 @@
 //! Tokens, people and the audit log.
 
 use axum::{extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Answer, Page};
 use crate::{
-    access::{self, Caller, Person, Role, Token, audit_log::AuditEntry},
+    access::{self, Caller, Invitation, Link, Person, Role, Token, audit_log::AuditEntry},
     commands::{CreatedToken, MAY_ADMIT, NewPerson, NewToken, PersonChange},
-    ids::{PersonId, TokenId},
+    ids::{InvitationId, PersonId, TokenId},
     serve::{
         Service,
         input::{Json, Path, Query, limit},
@@ -16,23 +16,35 @@ use crate::{
     },
 };
 
-/// A list of tokens, without their secrets.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Tokens {
-    items: Vec<Token>,
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// `next` of the previous page; without it, the first page.
+    after: Option<i64>,
+    /// Maximum number of rows; 50 if missing.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
 }
 
-/// Lists the tokens that the caller may see, newest first, at most 1,000.
+/// Lists the tokens that the caller may see, newest first, without their secrets.
 #[utoipa::path(
     get,
     path = "/v1/tokens",
     tag = "Access",
-    responses((status = 200, body = Tokens)),
+    params(Which),
+    responses((status = 200, body = Page<Token>)),
 )]
-pub(super) async fn tokens(State(service): State<Service>, caller: Caller) -> Answer<Tokens> {
+pub(super) async fn tokens(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Token>> {
     caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(Tokens { items: access::tokens(&mut db, caller.organisation).await? }))
+    let found = access::tokens(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |token| token.id.to_string())))
 }
 
 /// Creates a token. Its secret is in this answer only; it cannot be read again.
@@ -40,7 +52,10 @@ pub(super) async fn tokens(State(service): State<Service>, caller: Caller) -> An
     post,
     path = "/v1/tokens",
     tag = "Access",
-    responses((status = 201, body = CreatedToken)),
+    responses(
+        (status = 201, body = CreatedToken),
+        (status = 409, body = Problem, description = "The organisation has 100 valid tokens"),
+    ),
 )]
 pub(super) async fn create_token(
     State(service): State<Service>,
@@ -68,47 +83,135 @@ pub(super) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Creates an account with which a person can log in to the pages.
+/// Invites a person: makes a link with which they choose a password, and then log in to the pages.
+///
+/// Hand the link over yourself; no e-mail is sent. It works once, for 7 days. The answer is the same
+/// whether the address has an account in another organisation or not; if it has, the link does not
+/// work.
 #[utoipa::path(
     post,
     path = "/v1/people",
     tag = "Access",
     responses(
-        (status = 201, description = "The account was created; the person can log in"),
-        (status = 409, body = Problem, description = "This e-mail address has an account already"),
+        (status = 201, body = Link),
+        (
+            status = 409,
+            body = Problem,
+            description = "This e-mail address has an account that the caller sees (`known`), or \
+                           the organisation has 1,000 people (`too_many_people`)",
+        ),
     ),
 )]
-pub(super) async fn create_person(
+pub(super) async fn invite(
     State(service): State<Service>,
     caller: Caller,
     Json(new): Json<NewPerson>,
+) -> Result<(StatusCode, axum::Json<Link>), Problem> {
+    Ok((StatusCode::CREATED, axum::Json(service.commands.invite(&caller, &new).await?)))
+}
+
+/// Makes a link with which a person chooses a new password, because they forgot theirs.
+///
+/// Only staff can. The link works once, for 7 days; an earlier one does not work any more.
+#[utoipa::path(
+    post,
+    path = "/v1/people/{person}/password-link",
+    tag = "Access",
+    params(("person" = PersonId, Path, description = "The person's number")),
+    responses(
+        (status = 201, body = Link),
+        (status = 409, body = Problem, description = "The account is disabled (`disabled`)"),
+    ),
+)]
+pub(super) async fn password_link(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<PersonId>,
+) -> Result<(StatusCode, axum::Json<Link>), Problem> {
+    Ok((StatusCode::CREATED, axum::Json(service.commands.password_link(&caller, id).await?)))
+}
+
+/// Removes the second factor of a person who has lost the app and the recovery codes.
+///
+/// Only staff can. The person's sessions end. Make a link for a new password too, unless you are
+/// sure who asks: now the password alone lets somebody in, who then sets up the next second factor.
+#[utoipa::path(
+    delete,
+    path = "/v1/people/{person}/second-factor",
+    tag = "Access",
+    params(("person" = PersonId, Path, description = "The person's number")),
+    responses((status = 204, description = "The person has no second factor any more")),
+)]
+pub(super) async fn reset_second_factor(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<PersonId>,
 ) -> Result<StatusCode, Problem> {
-    service.commands.create_person(&caller, &new).await?;
-    Ok(StatusCode::CREATED)
+    service.commands.reset_second_factor(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// A list of people.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct People {
-    items: Vec<Person>,
+/// Lists the links that can still be used, newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/invitations",
+    tag = "Access",
+    params(Which),
+    responses((status = 200, body = Page<Invitation>)),
+)]
+pub(super) async fn invitations(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Invitation>> {
+    caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
+    let mut db = service.database.acquire().await?;
+    let found = access::invitations(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |invitation| invitation.id.to_string())))
 }
 
-/// Lists the people with an account for the pages, newest first, at most 1,000.
+/// Withdraws a link: it does not work any more.
+#[utoipa::path(
+    delete,
+    path = "/v1/invitations/{invitation}",
+    tag = "Access",
+    params(("invitation" = InvitationId, Path, description = "The invitation's number")),
+    responses((status = 204, description = "The link is withdrawn")),
+)]
+pub(super) async fn withdraw_invitation(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<InvitationId>,
+) -> Result<StatusCode, Problem> {
+    service.commands.withdraw_invitation(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists the people with an account for the pages, newest first.
 #[utoipa::path(
     get,
     path = "/v1/people",
     tag = "Access",
-    responses((status = 200, body = People)),
+    params(Which),
+    responses((status = 200, body = Page<Person>)),
 )]
-pub(super) async fn people(State(service): State<Service>, caller: Caller) -> Answer<People> {
+pub(super) async fn people(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Page<Person>> {
     caller.must_be(MAY_ADMIT)?;
+    let limit = limit(which.limit)?;
     let mut db = service.database.acquire().await?;
-    Ok(axum::Json(People { items: access::people(&mut db, caller.organisation).await? }))
+    let found = access::people(&mut db, caller.organisation, which.after, limit + 1).await?;
+    Ok(axum::Json(Page::of(found, limit, |person| person.id.to_string())))
 }
 
 /// Disables an account, and ends its sessions.
 ///
-/// Staff may also enable an account again, or set a new password.
+/// The links that the person made for others do not work any more. Staff may also enable an account
+/// again.
 #[utoipa::path(
     patch,
     path = "/v1/people/{person}",
@@ -123,17 +226,6 @@ pub(super) async fn change_person(
     Json(change): Json<PersonChange>,
 ) -> Answer<Person> {
     Ok(axum::Json(service.commands.change_person(&caller, id, &change).await?))
-}
-
-/// Which page of the audit log.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// `next` of the previous page; without it, the first page.
-    after: Option<i64>,
-    /// Maximum number of entries; 50 if missing.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
 }
 
 /// Lists the entries of the audit log: who changed what, newest first.

@@ -41,7 +41,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Answers a request within the limits. Otherwise the answer is a problem.
 pub(super) async fn within(request: Request, next: Next) -> Result<Response, Problem> {
-    let (request, places, most) = if request.uri().path() == "/login" {
+    let (request, places, most) = if is_login(request.uri().path()) {
         (with_body(request).await?, &LOGINS_AT_ONCE, LOGIN_ANSWER_MAX)
     } else {
         (request.map(in_time), &AT_ONCE, ANSWER_MAX)
@@ -51,6 +51,11 @@ pub(super) async fn within(request: Request, next: Next) -> Result<Response, Pro
         let detail = format!("the request took over {} s: ask for less at once", most.as_secs());
         Problem::unavailable("too_slow", detail)
     })
+}
+
+/// Whether strangers may send a password to this path.
+fn is_login(path: &str) -> bool {
+    path == "/login" || path.starts_with("/login/") || path.starts_with("/invitation/")
 }
 
 /// Reads the body of a login, before a place is taken: strangers who send half of it must not keep

@@ -19,7 +19,7 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers a request under its ID and in its span, and records how it was answered.
 pub(super) async fn recorded(request: Request, next: Next) -> Response {
     let id = id_of(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), told(request.uri().path()).to_owned());
     let began = Instant::now();
     let span = span(&id, &request);
     let answering = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span);
@@ -45,6 +45,12 @@ pub(super) async fn recorded(request: Request, next: Next) -> Response {
     answer
 }
 
+/// A path as logs and traces may have it: whoever reads them must not be able to use the link of an
+/// invitation.
+fn told(path: &str) -> &str {
+    if path.starts_with("/invitation/") { "/invitation/…" } else { path }
+}
+
 /// Makes the span of a request. It continues the caller's trace, if the caller names one.
 fn span(id: &str, request: &Request) -> Span {
     let span = tracing::info_span!(
@@ -52,7 +58,7 @@ fn span(id: &str, request: &Request) -> Span {
         id,
         "otel.kind" = "server",
         "http.request.method" = %request.method(),
-        "url.path" = request.uri().path()
+        "url.path" = told(request.uri().path())
     );
     let said = request.headers().get("traceparent").and_then(|trace| trace.to_str().ok());
     if let Some(trace) = said.and_then(traces::parent) {
@@ -71,4 +77,15 @@ fn id_of(headers: &HeaderMap) -> String {
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_do_not_have_the_secret_of_a_link() {
+        assert_eq!(told("/invitation/0123abcd"), "/invitation/…");
+        assert_eq!(told("/invitations"), "/invitations");
+    }
 }

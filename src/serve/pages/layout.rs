@@ -52,6 +52,8 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/refunds", "Refunds"),
             ("/receipts", "Receipts"),
             ("/statements", "Statements"),
+            ("/people", "People"),
+            ("/tokens", "Tokens"),
             ("/audit-log", "Audit log"),
         ],
         Role::Operator => &[
@@ -83,6 +85,8 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/credits", "Credits"),
             ("/purchases", "Approvals"),
             ("/organisations", "Organisations"),
+            ("/people", "People"),
+            ("/tokens", "Tokens"),
             ("/audit-log", "Audit log"),
         ],
     }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
@@ -42,7 +42,7 @@ fn ask(said: Option<&str>, to: &str) -> Html<String> {
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     #[serde(default)]
-    to: String,
+    pub(super) to: String,
 }
 
 pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
@@ -50,7 +50,7 @@ pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
 }
 
 /// The path to go to after login. Anything but a path of this site becomes `/`.
-fn ours(to: &str) -> &str {
+pub(super) fn ours(to: &str) -> &str {
     // Browsers drop control characters, and read a backslash as a slash.
     let is_odd = |one: char| one == '\\' || one.is_control();
     let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(is_odd);
@@ -86,32 +86,38 @@ pub(super) async fn log_in(
         let said = "Too many attempts to log in. Try again in three minutes.";
         return Ok((StatusCode::TOO_MANY_REQUESTS, ask(Some(said), &who.to)).into_response());
     }
-    let session = access::log_in(&service.database, &who.email, &who.password).await?;
+    let browser = headers.get(header::USER_AGENT).and_then(|browser| browser.to_str().ok());
+    let device = access::Device::new(address, browser.unwrap_or_default());
+    let session = access::log_in(&service.database, &who.email, &who.password, &device).await?;
     let Some(session) = session else {
         tell(Outcome::Refused, &account, from.narrow);
         let said = if who.email.trim().is_empty() {
-            "The token is wrong or revoked. To log in with a password, enter the e-mail too."
+            "The token is wrong, revoked or expired. To log in with a password, enter the e-mail too."
         } else {
             "The e-mail or password is wrong, or the account is disabled."
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
     access::has_logged_in(&service.database, from, &account).await?;
+    let cookie = cookie(&service, session.secret.0, access::SESSION);
+    if session.awaits_code {
+        let to: String = url::form_urlencoded::byte_serialize(ours(&who.to).as_bytes()).collect();
+        return Ok((cookie, Redirect::to(&format!("/login/code?to={to}"))).into_response());
+    }
     tell(Outcome::LoggedIn, &account, from.narrow);
-    let cookie = cookie(&service, session.0, access::SESSION);
     Ok((cookie, Redirect::to(ours(&who.to))).into_response())
 }
 
 /// How a try to log in ended.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
+pub(super) enum Outcome {
     LoggedIn,
     Refused,
     Throttled,
 }
 
 /// Logs a try to log in, and counts it. The account is quoted, because a stranger has written it.
-fn tell(outcome: Outcome, account: &str, network: IpAddr) {
+pub(super) fn tell(outcome: Outcome, account: &str, network: IpAddr) {
     let name = match outcome {
         Outcome::LoggedIn => "logged_in",
         Outcome::Refused => "refused",

@@ -125,9 +125,12 @@ impl From<AccessError> for Problem {
             AccessError::NoOrganisation(_) | AccessError::Belongs(_) => {
                 Self::invalid("/organisation", error)
             }
+            AccessError::TooManyTokens(_) => Self::conflict("too_many_tokens", error),
+            AccessError::Days => Self::invalid("/expires_in_days", error),
             AccessError::Name => Self::invalid("/name", error),
             AccessError::Address(_) => Self::invalid("/email", error),
-            AccessError::Password => Self::invalid("/password", error),
+            AccessError::TooManyPeople(_) => Self::conflict("too_many_people", error),
+            AccessError::Weak(_) | AccessError::Password => Self::invalid("/password", error),
         }
     }
 }

@@ -189,7 +189,7 @@ pub const PASSWORD: &str = "correct horse battery";
 
 impl App {
     pub async fn a_person(&self, email: &str, role: Role, organisation: Option<OrganisationId>) {
-        let password = access::Hashed::new(PASSWORD).await.expect("a good password");
+        let password = access::Hashed::new(PASSWORD, email).await.expect("a good password");
         access::create_person(&mut *self.db().await, email, &password, role, organisation)
             .await
             .expect("an account is made");

@@ -206,6 +206,8 @@ impl App {
             poll_milliseconds: 200,
             retries_max: 2,
             retry_base_milliseconds: 50,
+            // Whoever tests it sets it.
+            second_factor_required: false,
             ..Config::default()
         };
         Self { config, pool, owner, audited: true, keys: AtomicUsize::new(1) }

@@ -65,8 +65,8 @@ pub async fn answered(request: RequestBuilder) -> (StatusCode, Value) {
 
 impl App {
     pub async fn a_token(&self, role: Role, organisation: Option<OrganisationId>) -> String {
-        let made =
-            access::create_token(&mut *self.db().await, "test", role, organisation, "test").await;
+        let (db, days) = (&mut *self.db().await, access::TOKEN_DAYS);
+        let made = access::create_token(db, "test", role, organisation, days, "test").await;
         made.expect("it is made").1.0
     }
 }

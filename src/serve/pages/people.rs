@@ -1,0 +1,287 @@
+//! The page of people: who can log in, whom to invite, and which links are open.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, header},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{
+    Form, PageOrFile, confirm, layout,
+    login::Nothing,
+    table::Table,
+    table_view::{Format, Pages, View},
+};
+use crate::{
+    access::{self, Invitation, Link, Person, Role},
+    commands::{MAY_ADMIT, NewPerson, PersonChange},
+    ids::{InvitationId, PersonId},
+    serve::{
+        Service,
+        authentication::Browser,
+        input::{Path, Query},
+        problem::Problem,
+    },
+};
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    pub(super) after: Option<i64>,
+    #[serde(default)]
+    pub(super) format: Format,
+}
+
+const PAGES: Pages = Pages(50);
+/// Open links that the page shows. There are few: they end after 7 days.
+const LINKS: i64 = 200;
+
+/// A path with the chosen organisation, for forms and links.
+pub(super) fn about(browser: &Browser, path: &str) -> String {
+    let (name, value) = browser.filter();
+    if value.is_empty() { path.to_owned() } else { format!("{path}?{name}={value}") }
+}
+
+/// The roles that the caller can give to somebody here.
+pub(super) fn roles(browser: &Browser, more: &[Role]) -> Vec<Role> {
+    let is_staff = browser.caller.role == Role::Staff;
+    let of_one = browser.about().is_some();
+    let fits = |role: &Role| match role {
+        Role::Pipeline => of_one && more.contains(role),
+        Role::Organiser => of_one,
+        Role::Finance => true,
+        Role::Operator => is_staff,
+        Role::Staff => is_staff && !of_one,
+    };
+    Role::ALL.into_iter().filter(fits).collect()
+}
+
+/// The field for a role.
+pub(super) fn role_field(roles: &[Role]) -> Markup {
+    let names: Vec<_> = roles.iter().map(ToString::to_string).collect();
+    let options: Vec<_> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    layout::choice("Role", "role", &options, options.first().map_or("", |first| first.0))
+}
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    browser: Browser,
+    Query(asked): Query<Asked>,
+) -> PageOrFile {
+    browser.caller.must_be(MAY_ADMIT)?;
+    let mut db = service.database.acquire().await?;
+    let rows = PAGES.rows(asked.format);
+    let found = access::people(&mut db, browser.about(), asked.after, rows).await?;
+    let view = View { path: "/people", filters: vec![browser.filter()], sort: "" };
+    let table = Table::new(view)
+        .text("E-mail", |person: &Person| person.email.clone())
+        .text("Role", |person| person.role.to_string())
+        .text("Second factor", |person| {
+            if person.has_second_factor { "yes" } else { "no" }.to_owned()
+        })
+        .moment("Created", browser.zone(), |person| Some(person.created_at))
+        .moment("Disabled", browser.zone(), |person| person.disabled_at)
+        .unless(browser.about().is_some(), "Organisation", |person| {
+            person.organisation.map(|id| id.to_string()).unwrap_or_default()
+        })
+        .actions(|person| actions(&browser, person));
+    if asked.format == Format::Csv {
+        return table.as_file("people", &found);
+    }
+    let (found, next) = PAGES.of(found, |person| person.id.to_string());
+    let links = access::invitations(&mut db, browser.about(), None, LINKS).await?;
+    let content = html! {
+        h1 { "People" }
+        p.faint { "Who can log in to these pages. Programs have " a href=(about(&browser, "/tokens")) { "tokens" } "." }
+        details {
+            summary { "Invite somebody" }
+            form.panel method="post" action=(about(&browser, "/people/invite")) {
+                (layout::key(&browser))
+                label { "E-mail" input type="email" name="email" required; }
+                (role_field(&roles(&browser, &[])))
+                button type="submit" { "Make a link" }
+            }
+        }
+        (table.on_page(&found, "Nobody can log in yet.", next.as_ref()))
+        @if !links.is_empty() { h2 { "Open links" } (open(&browser, &links)) }
+    };
+    Ok(layout::page(&browser, "/people", "People", None, content).into_response())
+}
+
+/// The buttons of a person. Only staff can enable people, and let them in again.
+fn actions(browser: &Browser, person: &Person) -> Markup {
+    let is_staff = browser.caller.role == Role::Staff;
+    let disable = about(browser, &format!("/people/{}/disable", person.id));
+    let button = |what: &str, name: &str| {
+        html! {
+            form method="post" action=(about(browser, &format!("/people/{}/{what}", person.id))) {
+                (layout::key(browser)) button.quiet type="submit" { (name) }
+            }
+        }
+    };
+    html! {
+        @match person.disabled_at {
+            None => a.button.quiet href=(disable) { "Disable" },
+            Some(_) if is_staff => (button("enable", "Enable")),
+            Some(_) => "",
+        }
+        @if is_staff && person.disabled_at.is_none() { (button("password", "Password link")) }
+        @if is_staff && person.has_second_factor {
+            (button("second-factor", "Reset second factor"))
+        }
+    }
+}
+
+fn open(browser: &Browser, links: &[Invitation]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Open links" { table {
+            thead { tr {
+                th scope="col" { "E-mail" } th scope="col" { "Role" } th scope="col" { "For" }
+                th scope="col" { "By" } th scope="col" { "Until" }
+                th scope="col" { span.hidden { "Actions" } }
+            } }
+            tbody { @for link in links { tr {
+                td { (link.email) }
+                td { (link.role) }
+                td { @if link.person.is_some() { "a new password" } @else { "a new account" } }
+                td { (link.created_by) }
+                td { (layout::moment(link.expires_at, browser.zone())) }
+                td {
+                    form method="post"
+                        action=(about(browser, &format!("/people/invitations/{}/withdraw", link.id))) {
+                        (layout::key(browser)) button.quiet type="submit" { "Withdraw" }
+                    }
+                }
+            } } }
+        } }
+    }
+}
+
+/// Shows a new link, whole, so that it can be handed over.
+fn handed(
+    service: &Service,
+    headers: &HeaderMap,
+    browser: &Browser,
+    email: &str,
+    link: &Link,
+) -> Html<String> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = if service.config.behind_https { "https" } else { "http" };
+    let content = html! {
+        h1 { "A link for " (email) }
+        div.panel {
+            p { "Hand it to nobody but this person. It works once, until "
+                (layout::instant(link.expires_at, browser.zone())) ", and is not shown again." }
+            p { code { (scheme) "://" (host) (link.link.0) } }
+            a.button.quiet href=(about(browser, "/people")) { "Back" }
+        }
+    };
+    layout::page(browser, "/people", "A link", None, content)
+}
+
+pub(super) async fn invite(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    form: Form<Invited>,
+) -> Result<Response, Problem> {
+    let (browser, Invited { email, role }) = (form.browser, form.fields);
+    let new = NewPerson { email, role, organisation: browser.about() };
+    let link = service.commands.invite(&browser.caller, &new).await?;
+    Ok(handed(&service, &headers, &browser, new.email.trim(), &link).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Invited {
+    email: String,
+    role: Role,
+}
+
+pub(super) async fn password_link(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    Path(id): Path<PersonId>,
+    form: Form<Nothing>,
+) -> Result<Html<String>, Problem> {
+    let link = service.commands.password_link(&form.browser.caller, id).await?;
+    let person = {
+        let mut db = service.database.acquire().await?;
+        access::find_person(&mut db, &id.to_string()).await?
+    };
+    let email = person.map(|person| person.email).unwrap_or_default();
+    Ok(handed(&service, &headers, &form.browser, &email, &link))
+}
+
+async fn switch(
+    service: &Service,
+    browser: &Browser,
+    id: PersonId,
+    disabled: bool,
+) -> Result<Redirect, Problem> {
+    let change = PersonChange { disabled: Some(disabled) };
+    service.commands.change_person(&browser.caller, id, &change).await?;
+    Ok(Redirect::to(&about(browser, "/people")))
+}
+
+/// Asks before a person is disabled: organisers cannot take it back.
+pub(super) async fn ask_disable(
+    State(service): State<Service>,
+    browser: Browser,
+    Path(id): Path<PersonId>,
+) -> Result<Html<String>, Problem> {
+    browser.caller.must_be(MAY_ADMIT)?;
+    let person = {
+        let mut db = service.database.acquire().await?;
+        access::find_person(&mut db, &id.to_string()).await?
+    };
+    let own = browser.caller.organisation;
+    let person = person.filter(|found| own.is_none() || found.organisation == own);
+    let person = person.ok_or_else(|| Problem::not_found(format!("person {id}")))?;
+    let question = confirm::Question {
+        title: &format!("Disable {}?", person.email),
+        says: html! {
+            p { "This person is logged out everywhere and cannot log in any more. Links that this "
+                "person has made for others do not work any more. Only staff can enable the "
+                "account again." }
+        },
+        yes: Some("Disable"),
+        action: &about(&browser, &format!("/people/{id}/disable")),
+        back: &about(&browser, "/people"),
+        here: "/people",
+    };
+    Ok(question.page(&browser, &[]))
+}
+
+pub(super) async fn disable(
+    State(service): State<Service>,
+    Path(id): Path<PersonId>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    switch(&service, &form.browser, id, true).await
+}
+
+pub(super) async fn enable(
+    State(service): State<Service>,
+    Path(id): Path<PersonId>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    switch(&service, &form.browser, id, false).await
+}
+
+pub(super) async fn reset_second_factor(
+    State(service): State<Service>,
+    Path(id): Path<PersonId>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    service.commands.reset_second_factor(&form.browser.caller, id).await?;
+    Ok(Redirect::to(&about(&form.browser, "/people")))
+}
+
+pub(super) async fn withdraw(
+    State(service): State<Service>,
+    Path(id): Path<InvitationId>,
+    form: Form<Nothing>,
+) -> Result<Redirect, Problem> {
+    service.commands.withdraw_invitation(&form.browser.caller, id).await?;
+    Ok(Redirect::to(&about(&form.browser, "/people")))
+}
