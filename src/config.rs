@@ -122,7 +122,7 @@ impl Default for Config {
             database_url: "postgres://localhost/photogate".into(),
             redis_url: None,
             store_url: "file:///var/lib/photogate/photos".into(),
-            models_dir: "models".into(),
+            models_dir: "/usr/share/photogate/models".into(),
             slots: 0,
             ahead: 0,
             photo_memory_megabytes: 1536,

@@ -191,7 +191,7 @@ async fn paused_events(pool: &PgPool, owner: &mut PgConnection, events: i64) -> 
     fund(pool, poor, 1, "2").await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "SET search_path = photogate; SET synchronous_commit = off;
-         SELECT count(create_event({poor}, 'Paused', false, false))
+         SELECT count(create_event({poor}, 'Paused', false, false, 'cli'))
                 FROM generate_series(1, {events});
          WITH filled AS (
              UPDATE queue_tail t SET tail = 1 FROM queue q

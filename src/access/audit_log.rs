@@ -31,7 +31,8 @@ pub struct AuditEntry {
     pub detail: serde_json::Value,
 }
 
-/// Writes an entry to the audit log. `tx` must be the transaction of the change.
+/// Writes an entry to the audit log, and a line to the log. `tx` must be the transaction of the
+/// change. It must be the last step: whoever writes of the same organisation waits for its end.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -43,6 +44,9 @@ pub async fn record(
     subject: &str,
     detail: serde_json::Value,
 ) -> sqlx::Result<()> {
+    // The span of a request adds its ID and the client's address. A subject may be what a stranger
+    // has written.
+    tracing::info!(actor = ?caller.actor, action, ?subject, "a change");
     sqlx::query!(
         "INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
          VALUES ($1, $2, $3, $4, $5)",

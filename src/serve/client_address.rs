@@ -27,17 +27,23 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The client's address. Behind a proxy (`behind_https`), the last one in `X-Forwarded-For`.
+/// The client's address.
 pub(super) fn address(
     service: &Service,
     headers: &HeaderMap,
     peer: ConnectInfo<SocketAddr>,
 ) -> IpAddr {
+    seen(service.config.behind_https, headers, peer.0.ip())
+}
+
+/// The client's address: that of the peer or, behind a proxy (`behind_https`), the last one in
+/// `X-Forwarded-For`.
+pub(super) fn seen(behind_https: bool, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
     let said = || {
         // A proxy may add a header line of its own. The last word of the last line is the proxy's.
         let line = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
         let word = line.rsplit(',').next()?.trim();
         word.parse::<IpAddr>().ok().or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))
     };
-    service.config.behind_https.then(said).flatten().unwrap_or_else(|| peer.0.ip())
+    behind_https.then(said).flatten().unwrap_or(peer)
 }

@@ -6,7 +6,11 @@ mod limits;
 mod panics;
 mod request;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+};
 
 use super::Service;
 
@@ -19,6 +23,6 @@ pub(super) fn around(routes: Router<Service>, behind_https: bool) -> Router<Serv
         .layer(caught())
         .layer(DefaultBodyLimit::max(limits::BODY_MAX))
         .layer(from_fn(limits::within))
-        .layer(from_fn(request::recorded));
+        .layer(from_fn_with_state(behind_https, request::recorded));
     headers::on(routes, behind_https)
 }

@@ -1,9 +1,9 @@
 //! What is recorded of every request: its ID, a trace, a line in the log, and its duration.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use axum::{
-    extract::Request,
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::Response,
@@ -11,17 +11,27 @@ use axum::{
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use crate::{serve::problem::REQUEST_ID, telemetry::traces};
+use crate::{
+    serve::{client_address, problem::REQUEST_ID},
+    telemetry::traces,
+};
 
 /// The header with the request's ID. If the client sends one, it is kept.
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request under its ID and in its span, and records how it was answered.
-pub(super) async fn recorded(request: Request, next: Next) -> Response {
+pub(super) async fn recorded(
+    State(behind_https): State<bool>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = id_of(request.headers());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let address = peer.map(|peer| client_address::seen(behind_https, request.headers(), peer));
+    let address = address.map(|address| address.to_string()).unwrap_or_default();
     let (method, path) = (request.method().clone(), told(request.uri().path()).to_owned());
     let began = Instant::now();
-    let span = span(&id, &request);
+    let span = span(&id, &address, &request);
     let answering = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span);
     let mut answer = answering.await;
     let (status, elapsed) = (answer.status().as_u16(), began.elapsed());
@@ -35,7 +45,7 @@ pub(super) async fn recorded(request: Request, next: Next) -> Response {
     }
     let milliseconds = elapsed.as_secs_f64() * 1000.0;
     if matches!(status, 401 | 403 | 429) {
-        tracing::info!(id, %method, path, status, "a request was refused");
+        tracing::info!(id, address, %method, path, status, "a request was refused");
     } else {
         tracing::debug!(id, %method, path, status, milliseconds, "answered");
     }
@@ -52,10 +62,11 @@ fn told(path: &str) -> &str {
 }
 
 /// Makes the span of a request. It continues the caller's trace, if the caller names one.
-fn span(id: &str, request: &Request) -> Span {
+fn span(id: &str, address: &str, request: &Request) -> Span {
     let span = tracing::info_span!(
         "request",
         id,
+        address,
         "otel.kind" = "server",
         "http.request.method" = %request.method(),
         "url.path" = told(request.uri().path())
