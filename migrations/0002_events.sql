@@ -24,6 +24,7 @@ CREATE TABLE event (
     forgets         text CHECK (forgets IN ('embeddings', 'findings', 'everything')),
     forgotten_to    text,
     CHECK ((face_consent_by IS NULL) = (face_consent_at IS NULL)),
+    CONSTRAINT event_faces_agreed CHECK (NOT face_search OR face_consent_by IS NOT NULL),
     CONSTRAINT event_deleted CHECK ((deleted_at IS NULL) = (deleted_by IS NULL)),
     CONSTRAINT event_deleted_has_no_faces CHECK (deleted_at IS NULL OR NOT face_search)
 );

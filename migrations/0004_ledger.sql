@@ -92,7 +92,7 @@ CREATE TABLE purchase_request (
     FOREIGN KEY (transaction_id, organisation_id, credits) REFERENCES top_up (transaction_id, organisation_id, amount)
 );
 CREATE INDEX purchase_request_history ON purchase_request (organisation_id, request_id);
-CREATE INDEX purchase_request_pending ON purchase_request (organisation_id, expires_at) WHERE state = 'pending';
+CREATE INDEX purchase_request_pending ON purchase_request (expires_at, organisation_id) WHERE state = 'pending';
 
 -- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
 -- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the

@@ -58,7 +58,7 @@ CREATE TABLE erasure (
     photos     uuid[] NOT NULL DEFAULT '{}',         -- these go together: the faces of a person, one on each photo
     faces      smallint[] NOT NULL DEFAULT '{}',
     in_store   boolean NOT NULL DEFAULT false,
-    CHECK (cardinality(photos) = cardinality(faces)),
+    CHECK (cardinality(photos) = cardinality(faces) AND cardinality(photos) <= 1000),
     CHECK (kind = 'person' OR bib IS NULL AND cardinality(photos) = 0)
 );
 CREATE INDEX erasure_of_event ON erasure (event_id, at);

@@ -21,7 +21,9 @@ CREATE TABLE person (
 CREATE TABLE second_factor (
     person_id    bigint PRIMARY KEY REFERENCES person,
     secret       bytea NOT NULL CHECK (octet_length(secret) = 20),
-    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    begun_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The session that has begun it, after the password. No other sees the secret, or confirms it.
+    session_hash bytea CHECK (octet_length(session_hash) = 32),
     confirmed_at timestamptz,                        -- NULL: shown, and no code has come yet
     last_step    bigint NOT NULL DEFAULT 0           -- of the last code: none is accepted twice
 );
@@ -123,10 +125,10 @@ CREATE TABLE audit_chain (
 GRANT SELECT, INSERT ON person, invitation, token, session TO photogate_app;
 GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT SELECT ON audit_log, audit_chain TO photogate_app;
--- Not its number, its link or its hash.
-GRANT INSERT (at, actor, organisation_id, action, subject, detail) ON audit_log TO photogate_app;
+-- Not its number, its instant, its link or its hash.
+GRANT INSERT (actor, organisation_id, action, subject, detail) ON audit_log TO photogate_app;
 GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT SELECT, INSERT, DELETE ON second_factor, recovery_code TO photogate_app;
-GRANT UPDATE (secret, confirmed_at, last_step) ON second_factor TO photogate_app;
-GRANT UPDATE (last_seen_at, awaits_code), DELETE ON session TO photogate_app;
+GRANT UPDATE (secret, begun_at, session_hash, confirmed_at, last_step) ON second_factor TO photogate_app;
+GRANT UPDATE (hash, last_seen_at, awaits_code), DELETE ON session TO photogate_app;

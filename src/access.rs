@@ -28,7 +28,8 @@ pub use invitations::{
     withdraw_invitation,
 };
 pub use people::{
-    Hashed, Person, create_person, disable_person, find_person, has_password, people, set_password,
+    Hashed, Person, create_person, disable_person, find_person, people, present_password,
+    set_password,
 };
 pub use second_factor::{
     NEED_SECOND_FACTOR, Proof, SecondFactor, Setup, begin_second_factor, confirm_second_factor,
@@ -38,7 +39,9 @@ pub use sessions::{
     Begun, Device, LoggedIn, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session,
     end_sessions, form_key, has_logged_in, log_in, log_out, may_log_in, prove_session, sessions,
 };
-pub use tokens::{TOKEN_DAYS, Token, caller_with_token, create_token, revoke_token, tokens};
+pub use tokens::{
+    TOKEN_DAYS, Token, caller_with_token, create_token, must_still_be, revoke_token, tokens,
+};
 
 /// What a person or a token may do. Pipelines and organisers belong to an organisation. Operators
 /// and finance may belong to one, and then see nothing else; otherwise, like staff, they see all
@@ -251,6 +254,9 @@ pub enum AccessError {
     /// The organisation has as many valid tokens as it may have.
     #[error("organisation {0} has 100 valid tokens: revoke those that are not used any more")]
     TooManyTokens(OrganisationId),
+    /// The person was disabled, or the token revoked, since the request began.
+    #[error("your access has ended")]
+    Ended,
     /// The database has trouble.
     #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),

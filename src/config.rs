@@ -32,8 +32,12 @@ pub struct Config {
     /// each core.
     pub slots: usize,
     /// Number of photos claimed beyond the slots, so that no slot waits for the database or the
-    /// store. 0: as many as slots.
+    /// store. 0: four for each slot.
     pub ahead: usize,
+    /// Number of sandbox children that may be idle. A child sees photos of one organisation only, so
+    /// those of other organisations wait here for their next photo, with about 150 MB each. 0: four
+    /// for each slot.
+    pub idle_children: usize,
     /// Memory limit of a sandbox child in megabytes, including the models. It is ended above that.
     pub photo_memory_megabytes: u64,
     /// Time limit for one photo in seconds, as elapsed time and as CPU time. Then the sandbox child
@@ -125,6 +129,7 @@ impl Default for Config {
             models_dir: "/usr/share/photogate/models".into(),
             slots: 0,
             ahead: 0,
+            idle_children: 0,
             photo_memory_megabytes: 1536,
             photo_seconds: 60,
             sandbox_required: true,
@@ -253,6 +258,7 @@ impl Config {
         let bounds = [
             ("slots", self.slots as u64, 0, 1024),
             ("ahead", self.ahead as u64, 0, 4096),
+            ("idle_children", self.idle_children as u64, 0, 4096),
             ("photo_memory_megabytes", self.photo_memory_megabytes, 512, 65_536),
             ("photo_seconds", self.photo_seconds, 1, 3600),
             ("lease_seconds", self.lease_seconds, 1, 3600),
@@ -271,7 +277,7 @@ impl Config {
             ),
             ("unpaid_photos_max", self.unpaid_photos_max, 0, 1_000_000_000),
             ("events_max", self.events_max, 1, 1_000_000),
-            ("session_idle_minutes", u64::from(self.session_idle_minutes), 1, 720),
+            ("session_idle_minutes", u64::from(self.session_idle_minutes), 5, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
@@ -292,9 +298,14 @@ impl Config {
         }
     }
 
+    /// Returns the number of sandbox children that may be idle.
+    pub fn idle_children(&self) -> usize {
+        if self.idle_children > 0 { self.idle_children } else { 4 * self.slots() }
+    }
+
     /// Returns the number of photos claimed beyond the slots.
     pub fn ahead(&self) -> usize {
-        if self.ahead > 0 { self.ahead } else { self.slots() }
+        if self.ahead > 0 { self.ahead } else { 4 * self.slots() }
     }
 
     /// Returns the length of a worker's lease.

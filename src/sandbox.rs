@@ -65,6 +65,8 @@ pub struct Pool {
     models: PathBuf,
     limits: Limits,
     turns: Turns,
+    /// So many children may be idle: those of organisations whose photos come in turn stay warm.
+    spare: usize,
     /// Memory for turned photos that are not written to the store yet, in MiB. It is limited
     /// because a slow store must not fill the memory.
     turned: Arc<Semaphore>,
@@ -123,6 +125,7 @@ impl Pool {
                 sandbox_required: config.sandbox_required,
             },
             turns: Turns::new(config.slots()),
+            spare: config.idle_children(),
             turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
             idle: Mutex::default(),
         };
@@ -214,7 +217,7 @@ impl Pool {
     }
 
     /// Takes an idle child that has seen photos of this organisation, or none. If there is no such
-    /// child, one of another organisation is ended to make room. Children that died while they
+    /// child, and too many of others are idle, some are ended to make room. Children that died while they
     /// were idle are skipped: the kernel may kill one when memory is short, and the next photo must
     /// not be blamed for that.
     fn warm(&self, organisation: OrganisationId) -> Option<Warm> {
@@ -225,10 +228,9 @@ impl Pool {
         if let Some(at) = at {
             return Some(idle.remove(at));
         }
-        // It is killed when it is dropped. The one that was used longest ago is the first.
-        if !idle.is_empty() {
-            drop(idle.remove(0));
-        }
+        // They are killed when they are dropped. The one that was used longest ago is the first.
+        let too_many = (idle.len() + 1).saturating_sub(self.spare);
+        drop(idle.drain(..too_many));
         None
     }
 

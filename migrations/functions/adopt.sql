@@ -17,7 +17,7 @@ RETURNS TABLE (r_job bigint, r_attempt integer, r_organisation bigint, r_event b
                r_retries smallint, r_crashes smallint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
-DECLARE v_worker bigint; v_dead bigint[]; v_jobs bigint[]; v_attempts integer[];
+DECLARE v_worker bigint; v_dead bigint[]; v_jobs bigint[]; v_attempts integer[]; v_now timestamptz;
 BEGIN
     SELECT leased_worker(p_key) INTO v_worker;
 
@@ -63,6 +63,7 @@ BEGIN
 
     -- 4. Takes what is due: first suspects, of which few are allowed, then what is clean. Each organisation's first due
     -- photo is found by a skip scan of a partial index.
+    v_now := clock_timestamp();                            -- the planner knows it: it ends a scan of the index
     RETURN QUERY
     WITH RECURSIVE with_suspects (organisation_id, due_at) AS (
         (SELECT organisation_id, due_at FROM in_flight WHERE worker_id = 0 AND crashes > 1
@@ -83,22 +84,22 @@ BEGIN
     suspect AS MATERIALIZED (
         SELECT c.row
         FROM (SELECT organisation_id, count(*) OVER () AS n
-              FROM (SELECT * FROM with_suspects WHERE due_at <= clock_timestamp()
+              FROM (SELECT * FROM with_suspects WHERE due_at <= v_now
                     ORDER BY random() LIMIT least(p_suspects, p_n)) s) o
         CROSS JOIN LATERAL (
             SELECT ctid AS row FROM in_flight
-            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= clock_timestamp()
+            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= v_now
                 AND crashes > 1 AND crashes < p_crashes
             ORDER BY due_at LIMIT least(p_suspects, p_n) / o.n FOR UPDATE SKIP LOCKED) c),
     room AS MATERIALIZED (SELECT p_n - count(*) AS n FROM suspect),
     clean AS MATERIALIZED (
         SELECT c.row
         FROM (SELECT organisation_id, count(*) OVER () AS n
-              FROM (SELECT * FROM with_clean WHERE due_at <= clock_timestamp()
+              FROM (SELECT * FROM with_clean WHERE due_at <= v_now
                     ORDER BY random() LIMIT (SELECT n FROM room)) s) o
         CROSS JOIN LATERAL (
             SELECT ctid AS row FROM in_flight
-            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= clock_timestamp()
+            WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= v_now
                 AND crashes < 2 AND crashes < p_crashes
             ORDER BY due_at LIMIT (SELECT n FROM room) / o.n FOR UPDATE SKIP LOCKED) c),
     taken AS (

@@ -21,15 +21,19 @@ BEGIN
     r_bibs := 0;
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
-    DELETE FROM face f USING unnest(p_photos, p_faces) u (photo_id, number), photo p
-    WHERE f.photo_id = u.photo_id AND f.number = u.number AND p.photo_id = f.photo_id AND p.event_id = p_event;
+    -- Only of photos of this event.
+    SELECT coalesce(array_agg(u.photo_id), '{}'), coalesce(array_agg(u.number), '{}') INTO p_photos, p_faces
+    FROM (SELECT DISTINCT photo_id, number FROM unnest(p_photos, p_faces) n (photo_id, number)) u
+    JOIN photo p ON p.photo_id = u.photo_id AND p.event_id = p_event;
+    DELETE FROM face f USING unnest(p_photos, p_faces) u (photo_id, number)
+    WHERE f.photo_id = u.photo_id AND f.number = u.number;
     GET DIAGNOSTICS r_faces = ROW_COUNT;
     IF p_bib IS NOT NULL THEN
         INSERT INTO erased_bib (event_id, number) VALUES (p_event, p_bib) ON CONFLICT DO NOTHING;
         DELETE FROM bib b USING photo p
         WHERE b.number = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
+        -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
         GET DIAGNOSTICS r_bibs = ROW_COUNT;
-        DELETE FROM start_list WHERE event_id = p_event AND number = p_bib;
     END IF;
     PERFORM note_erasure(p_erasure, p_event, 'person', p_actor, p_bib, p_photos, p_faces);
 END $$;

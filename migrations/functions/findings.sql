@@ -51,7 +51,11 @@ BEGIN
                (f.face->>'height')::real, least(1, greatest(0, (f.face->>'score')::real)),
                CASE WHEN u.keeps_embeddings THEN decode(f.face->>'embedding', 'hex') END
         FROM unnest(v_photos, v_found, v_keeps_embeddings) u (photo_id, found, keeps_embeddings)
-        CROSS JOIN LATERAL jsonb_array_elements(u.found->'faces') WITH ORDINALITY f (face, i);
+        CROSS JOIN LATERAL jsonb_array_elements(u.found->'faces') WITH ORDINALITY f (face, i)
+        -- Somebody has asked for this face to be erased: a restored backup may have the photo in its queue again.
+        WHERE NOT EXISTS (SELECT FROM photo p JOIN erasure x USING (event_id)
+                          WHERE p.photo_id = u.photo_id AND x.kind = 'person'
+                              AND (u.photo_id, (f.i - 1)::smallint) IN (SELECT * FROM unnest(x.photos, x.faces)));
         INSERT INTO bib (photo_id, number, x, y, width, height, score)
         -- A score is a mean, and can be a little more than 1.
         SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score))

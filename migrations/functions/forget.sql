@@ -43,29 +43,40 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_retention TO photogate_app;
 
+-- When the findings of an event are due to be deleted; NULL: not yet. The days count from the last claim, so an event
+-- whose photos still come keeps them. While photos are in flight nothing is due: what is seen on them is still written.
+CREATE FUNCTION findings_due(p_event bigint) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT due.at
+    FROM event e
+    CROSS JOIN LATERAL (
+        SELECT max(u.last_claimed_at) + make_interval(days => e.keep_findings_days) AS at
+        FROM queue q JOIN usage u USING (queue_id) WHERE q.event_id = e.event_id) due
+    WHERE e.event_id = p_event AND e.deleted_at IS NULL AND e.forgets IS NULL AND due.at <= clock()
+        AND (e.findings_forgotten_at IS NULL OR e.findings_forgotten_at < due.at)
+        AND NOT EXISTS (SELECT FROM queue q JOIN in_flight f USING (queue_id) WHERE q.event_id = e.event_id)
+$$;
+
 -- Marks the findings that were kept for as long as their event says, for forget() to delete, with an audit entry each.
--- The days count from the last claim, so an event whose photos still come keeps them. Any worker may call it.
+-- Any worker may call it. A clock that jumps deletes nothing: it is refused (clock.sql).
 CREATE FUNCTION forget_what_is_due() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v record; v_n integer := 0;
+DECLARE v record; v_due timestamptz; v_n integer := 0;
 BEGIN
+    PERFORM check_clock(clock(), NULL);
     FOR v IN
-        SELECT e.event_id, e.organisation_id, e.keep_findings_days
-        FROM event e
-        CROSS JOIN LATERAL (
-            SELECT max(u.last_claimed_at) + make_interval(days => e.keep_findings_days) AS at
-            FROM queue q JOIN usage u USING (queue_id) WHERE q.event_id = e.event_id) due
-        WHERE e.keep_findings_days IS NOT NULL AND e.deleted_at IS NULL AND e.forgets IS NULL
-            AND due.at <= clock_timestamp()
-            AND (e.findings_forgotten_at IS NULL OR e.findings_forgotten_at < due.at)
+        SELECT e.event_id, e.organisation_id, e.keep_findings_days FROM event e
+        WHERE e.keep_findings_days IS NOT NULL AND e.deleted_at IS NULL AND findings_due(e.event_id) IS NOT NULL
         -- The order of the audit log's chains.
         ORDER BY e.organisation_id, e.event_id LIMIT 100
     LOOP
         -- Settlements that write findings have the event too: if one does now, a later call comes.
-        PERFORM 1 FROM event WHERE event_id = v.event_id AND deleted_at IS NULL AND forgets IS NULL
-            AND keep_findings_days = v.keep_findings_days FOR UPDATE SKIP LOCKED;
+        PERFORM 1 FROM event WHERE event_id = v.event_id FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
-        UPDATE event SET forgets = 'findings', forgotten_to = NULL, findings_forgotten_at = clock_timestamp()
+        -- A later statement than the lock.
+        v_due := findings_due(v.event_id);
+        CONTINUE WHEN v_due IS NULL;
+        UPDATE event SET forgets = 'findings', forgotten_to = NULL, findings_forgotten_at = v_due
         WHERE event_id = v.event_id;
         PERFORM note_erasure(gen_random_uuid(), v.event_id, 'findings', 'System');
         INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
@@ -145,7 +156,12 @@ BEGIN
     END IF;
     r_done := coalesce(cardinality(v_photos), 0) < p_photos;
     IF r_done THEN
-        IF v.forgets = 'everything' THEN DELETE FROM start_list WHERE event_id = v.event_id; END IF;
+        IF v.forgets = 'everything' THEN
+            DELETE FROM start_list WHERE event_id = v.event_id;
+            DELETE FROM erased_bib WHERE event_id = v.event_id;
+            UPDATE erasure SET bib = NULL, photos = '{}', faces = '{}'
+            WHERE event_id = v.event_id AND kind = 'person';
+        END IF;
         UPDATE event SET forgets = NULL, forgotten_to = NULL WHERE event_id = v.event_id;
     ELSE
         UPDATE event SET forgotten_to = v_to WHERE event_id = v.event_id;

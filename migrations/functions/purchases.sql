@@ -46,7 +46,7 @@ BEGIN
     INSERT INTO purchase_request (organisation_id, credits, price_per_credit, currency, actor, note, idempotency_key,
         expires_at)
     VALUES (p_organisation, p_amount, v_organisation.price_per_credit, v_organisation.currency, p_actor, p_note, p_key,
-        clock_timestamp() + interval '14 days')
+        clock() + interval '14 days')
     RETURNING request_id INTO r_request;
     r_asked := true;
 END $$;
@@ -66,19 +66,20 @@ BEGIN
     PERFORM 1 FROM account WHERE organisation_id = v_request.organisation_id FOR NO KEY UPDATE;
     -- A later statement than the lock: it sees what others have decided.
     SELECT * INTO v_request FROM purchase_request WHERE request_id = p_request FOR NO KEY UPDATE;
-    IF v_request.state <> 'pending' OR v_request.expires_at <= clock_timestamp() THEN RETURN; END IF;
+    IF v_request.state <> 'pending' OR v_request.expires_at <= clock() THEN RETURN; END IF;
     IF p_approve THEN
-        IF NOT EXISTS (SELECT FROM organisation o WHERE o.organisation_id = v_request.organisation_id
-                       AND o.price_per_credit = v_request.price_per_credit AND o.currency = v_request.currency) THEN
-            RAISE EXCEPTION 'the price has changed since this was asked for: refuse it, and let the buyer ask again'
-                USING ERRCODE = 'PG006';
-        END IF;
         SELECT t.r_transaction, t.r_credited, t.r_resumed INTO v_transaction, v_credited, r_resumed
         FROM top_up(v_request.organisation_id, 'purchase', v_request.credits, v_request.actor, v_request.note,
                     v_request.idempotency_key) t;
         IF NOT v_credited THEN
             RAISE EXCEPTION 'the idempotency key "%" was used for another top-up since this was asked for: refuse it',
                 v_request.idempotency_key USING ERRCODE = 'PG006';
+        END IF;
+        -- What was booked, not what was read before.
+        IF NOT EXISTS (SELECT FROM top_up WHERE transaction_id = v_transaction
+                       AND price_per_credit = v_request.price_per_credit AND currency = v_request.currency) THEN
+            RAISE EXCEPTION 'the price has changed since this was asked for: refuse it, and let the buyer ask again'
+                USING ERRCODE = 'PG006';
         END IF;
     END IF;
     UPDATE purchase_request SET
@@ -91,15 +92,19 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION decide_purchase TO photogate_app;
 
--- Ends the requests that nobody has decided in time, with an audit entry each. Any worker may call it, at any time. It
--- never waits, because the heartbeat's loop calls it.
+-- Ends a request that nobody has decided in time, with an audit entry. Any worker may call it, at any time: the
+-- heartbeat's loop calls it. It takes one, so that requests do not wait for the audit log of another organisation.
 CREATE FUNCTION expire_purchases() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_n integer;
 BEGIN
+    IF NOT EXISTS (SELECT FROM purchase_request WHERE state = 'pending' AND expires_at <= clock()) THEN
+        RETURN 0;
+    END IF;
+    PERFORM check_clock(clock(), NULL);
     WITH due AS (
-        SELECT request_id FROM purchase_request WHERE state = 'pending' AND expires_at <= clock_timestamp()
-        ORDER BY request_id FOR NO KEY UPDATE SKIP LOCKED),
+        SELECT request_id FROM purchase_request WHERE state = 'pending' AND expires_at <= clock()
+        ORDER BY expires_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED),
     expired AS (
         UPDATE purchase_request r SET state = 'expired', decided_at = clock_timestamp(), decided_by = 'System'
         FROM due WHERE r.request_id = due.request_id
@@ -107,7 +112,7 @@ BEGIN
     INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
     SELECT 'System', organisation_id, 'purchase.expire', 'purchase request ' || request_id,
            jsonb_build_object('credits', credits)
-    FROM expired ORDER BY organisation_id;                 -- the order of the audit log's chains
+    FROM expired;
     GET DIAGNOSTICS v_n = ROW_COUNT;
     RETURN v_n;
 END $$;

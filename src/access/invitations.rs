@@ -76,16 +76,21 @@ pub async fn invite(
     if known.fetch_one(&mut *tx).await? {
         return Err(AccessError::Known(email));
     }
+    if let Some(organisation) = organisation {
+        alone(&mut *tx, organisation).await?;
+    }
+    // Not one that staff made for an operator: who cannot make such a link does not end one.
     sqlx::query!(
         "DELETE FROM invitation
-         WHERE email = $1 AND organisation_id IS NOT DISTINCT FROM $2 AND person_id IS NULL",
+         WHERE email = $1 AND organisation_id IS NOT DISTINCT FROM $2 AND person_id IS NULL
+           AND ($3 OR role IN ('organiser', 'finance'))",
         email,
-        of
+        of,
+        seen_by.is_none()
     )
     .execute(&mut *tx)
     .await?;
     if let Some(organisation) = organisation {
-        alone(&mut *tx, organisation).await?;
         let people = sqlx::query_scalar!(
             r#"SELECT (SELECT count(*) FROM person
                        WHERE organisation_id = $1 AND disabled_at IS NULL)

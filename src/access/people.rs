@@ -13,8 +13,7 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
-    AccessError, Role, Secret,
-    invitations::{withdraw_links_by, withdraw_password_links},
+    AccessError, Role, Secret, invitations::withdraw_password_links, tokens::end_access_by,
     weakness::weakness,
 };
 use crate::ids::{OrganisationId, PersonId};
@@ -87,7 +86,8 @@ pub async fn find_person(db: &mut PgConnection, who: &str) -> sqlx::Result<Optio
 }
 
 /// Disables a person's login, or enables it again. Ends the person's sessions, and withdraws the
-/// links for the password, and those that the person has made for others. `tx` must be a
+/// links for the password. Who is disabled keeps no way in: links that the person has made for
+/// others end too, and tokens that can log in as more than a pipeline. `tx` must be a
 /// transaction.
 ///
 /// # Errors
@@ -98,9 +98,6 @@ pub async fn disable_person(
     disabled: bool,
 ) -> sqlx::Result<()> {
     withdraw_password_links(&mut *tx, person.id).await?;
-    if disabled {
-        withdraw_links_by(&mut *tx, &person.email).await?;
-    }
     sqlx::query!(
         "UPDATE person SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
          WHERE person_id = $1",
@@ -109,10 +106,16 @@ pub async fn disable_person(
     )
     .execute(&mut *tx)
     .await?;
+    if disabled {
+        // After the person is locked: whoever makes a link or a token looks at the person first.
+        end_access_by(&mut *tx, &person.email).await?;
+    }
     end_sessions(tx, person.id).await
 }
 
-/// Changes a person's password, ends their sessions, and withdraws the links for it. `tx` must be a transaction.
+/// Changes a person's password, ends their sessions, and withdraws the links for it. A second factor
+/// that somebody has begun, and not confirmed, is forgotten. False: the password is not `instead_of`
+/// any more, and nothing changed. `tx` must be a transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -120,29 +123,46 @@ pub async fn set_password(
     tx: &mut PgConnection,
     person: PersonId,
     password: &Hashed,
-) -> sqlx::Result<()> {
+    instead_of: Option<&Hashed>,
+) -> sqlx::Result<bool> {
     // The links come first, as everywhere: whoever uses one has it before the person.
     withdraw_password_links(&mut *tx, person).await?;
-    sqlx::query!("UPDATE person SET password = $2 WHERE person_id = $1", person.0, password.0)
-        .execute(&mut *tx)
-        .await?;
-    end_sessions(tx, person).await
+    let changed = sqlx::query!(
+        "UPDATE person SET password = $2
+         WHERE person_id = $1 AND ($3::text IS NULL OR password = $3 AND disabled_at IS NULL)",
+        person.0,
+        password.0,
+        instead_of.map(|old| old.0.as_str())
+    );
+    if changed.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "DELETE FROM second_factor WHERE person_id = $1 AND confirmed_at IS NULL",
+        person.0
+    )
+    .execute(&mut *tx)
+    .await?;
+    end_sessions(tx, person).await?;
+    Ok(true)
 }
 
-/// Whether this is the password of a person who can log in. No connection is held while it is
-/// hashed.
+/// The present password, if it is this one and the person can log in. No connection is held while it
+/// is hashed.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn has_password(pool: &PgPool, person: PersonId, password: &str) -> sqlx::Result<bool> {
+pub async fn present_password(
+    pool: &PgPool,
+    person: PersonId,
+    password: &str,
+) -> sqlx::Result<Option<Hashed>> {
     let hashed = sqlx::query_scalar!(
         "SELECT password FROM person WHERE person_id = $1 AND disabled_at IS NULL",
         person.0
     );
-    match hashed.fetch_optional(pool).await? {
-        Some(hashed) => Ok(is_password(password, &hashed).await),
-        None => Ok(false),
-    }
+    let Some(hashed) = hashed.fetch_optional(pool).await? else { return Ok(None) };
+    Ok(is_password(password, &hashed).await.then_some(Hashed(hashed)))
 }
 
 /// Ends all sessions of a person, so that they must log in again.
@@ -157,7 +177,9 @@ pub(super) const PEOPLE_MAX: i64 = 1000;
 pub(super) fn address(email: &str) -> Result<String, AccessError> {
     let email = email.trim().to_lowercase();
     let is_address = email.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !email.contains(char::is_whitespace)
+        !name.is_empty()
+            && !host.is_empty()
+            && !email.contains(|one: char| one.is_whitespace() || one.is_control())
     });
     if is_address && email.len() <= 200 { Ok(email) } else { Err(AccessError::Address(email)) }
 }
@@ -209,12 +231,16 @@ impl Hashed {
             return Err(AccessError::Password);
         }
         let (password, email) = (password.to_owned(), email.to_owned());
-        let _one = AT_ONCE.acquire().await;
-        let hashed = tokio::task::spawn_blocking(move || match weakness(&password, &email) {
-            Some(why) => Err(AccessError::Weak(why)),
-            None => Ok(Self(hashed(&password))),
+        let one = AT_ONCE.acquire().await;
+        let hashed = tokio::task::spawn_blocking(move || {
+            // Until it is hashed: whoever asked for it may have gone away.
+            let _one = one;
+            match weakness(&password, &email) {
+                Some(why) => Err(AccessError::Weak(why)),
+                None => Ok(Self(hashed(&password))),
+            }
         });
-        hashed.await.unwrap_or_else(|_| Ok(Self("!".into())))
+        hashed.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 }
 
@@ -230,8 +256,9 @@ fn hashed(password: &str) -> String {
 /// Checks a password against a stored hash.
 pub(super) async fn is_password(password: &str, hashed: &str) -> bool {
     let (password, hashed) = (password.to_owned(), hashed.to_owned());
-    let _one = AT_ONCE.acquire().await;
+    let one = AT_ONCE.acquire().await;
     let verified = tokio::task::spawn_blocking(move || {
+        let _one = one;
         PasswordHash::new(&hashed)
             .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     });

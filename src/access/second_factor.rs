@@ -16,6 +16,8 @@ pub const NEED_SECOND_FACTOR: &[Role] = &[Role::Operator, Role::Finance, Role::S
 const RECOVERY_CODES: usize = 10;
 /// The time for which a code is shown, in seconds. Apps know no other.
 const STEP: u64 = 30;
+/// So many minutes after it was begun, a second factor can be confirmed.
+const SETUP_MINUTES: i32 = 10;
 /// The bits of a secret, as RFC 4226 recommends it: 160.
 type Shared = [u8; 20];
 
@@ -44,15 +46,24 @@ fn totp(secret: &[u8]) -> Totp {
     Builder::new().with_secret(secret).with_step_duration(STEP).with_skew(1).build_noncompliant()
 }
 
-/// The state of a person's second factor.
+/// The state of a person's second factor. One that another session has begun, or this one long ago,
+/// is none: it could be somebody else's.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn second_factor(db: &mut PgConnection, person: PersonId) -> sqlx::Result<SecondFactor> {
+pub async fn second_factor(
+    db: &mut PgConnection,
+    person: PersonId,
+    session: &str,
+) -> sqlx::Result<SecondFactor> {
     let found = sqlx::query_scalar!(
         r#"SELECT confirmed_at IS NOT NULL AS "confirmed!" FROM second_factor
-           WHERE person_id = $1"#,
-        person.0
+           WHERE person_id = $1
+             AND (confirmed_at IS NOT NULL
+                  OR session_hash = $2 AND begun_at > now() - make_interval(mins => $3))"#,
+        person.0,
+        hash(session),
+        SETUP_MINUTES
     );
     Ok(match found.fetch_optional(db).await? {
         None => SecondFactor::None,
@@ -65,15 +76,21 @@ pub async fn second_factor(db: &mut PgConnection, person: PersonId) -> sqlx::Res
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn begin_second_factor(db: &mut PgConnection, person: PersonId) -> sqlx::Result<bool> {
+pub async fn begin_second_factor(
+    db: &mut PgConnection,
+    person: PersonId,
+    session: &str,
+) -> sqlx::Result<bool> {
     let mut secret = Shared::default();
     random(&mut secret);
     let begun = sqlx::query!(
-        "INSERT INTO second_factor AS s (person_id, secret) VALUES ($1, $2)
-         ON CONFLICT (person_id) DO UPDATE SET secret = excluded.secret
+        "INSERT INTO second_factor AS s (person_id, secret, session_hash) VALUES ($1, $2, $3)
+         ON CONFLICT (person_id) DO UPDATE SET secret = excluded.secret,
+             session_hash = excluded.session_hash, begun_at = clock_timestamp()
          WHERE s.confirmed_at IS NULL",
         person.0,
-        &secret
+        &secret,
+        hash(session)
     );
     Ok(begun.execute(db).await?.rows_affected() == 1)
 }
@@ -86,10 +103,15 @@ pub async fn setup(
     db: &mut PgConnection,
     person: PersonId,
     email: &str,
+    session: &str,
 ) -> sqlx::Result<Option<Setup>> {
     let found = sqlx::query_scalar!(
-        "SELECT secret FROM second_factor WHERE person_id = $1 AND confirmed_at IS NULL",
-        person.0
+        "SELECT secret FROM second_factor
+         WHERE person_id = $1 AND confirmed_at IS NULL AND session_hash = $2
+           AND begun_at > now() - make_interval(mins => $3)",
+        person.0,
+        hash(session),
+        SETUP_MINUTES
     );
     let Some(found) = found.fetch_optional(db).await? else { return Ok(None) };
     let secret = totp_rs::Secret::from(found.as_slice()).to_base32();
@@ -116,13 +138,18 @@ pub async fn confirm_second_factor(
         .execute(&mut *tx)
         .await?;
     let found = sqlx::query_scalar!(
-        "SELECT secret FROM second_factor WHERE person_id = $1 AND confirmed_at IS NULL",
-        person.0
+        "SELECT secret FROM second_factor
+         WHERE person_id = $1 AND confirmed_at IS NULL AND session_hash = $2
+           AND begun_at > now() - make_interval(mins => $3) FOR UPDATE",
+        person.0,
+        hash(session),
+        SETUP_MINUTES
     );
     let Some(secret) = found.fetch_optional(&mut *tx).await? else { return Ok(None) };
     let Some(step) = step_of(&secret, code) else { return Ok(None) };
     sqlx::query!(
-        "UPDATE second_factor SET confirmed_at = now(), last_step = $2 WHERE person_id = $1",
+        "UPDATE second_factor SET confirmed_at = now(), last_step = $2, session_hash = NULL
+         WHERE person_id = $1",
         person.0,
         step
     )

@@ -146,8 +146,8 @@ pub struct Begun {
     pub awaits_code: bool,
 }
 
-/// The second step of a login is done: the session does not wait for a code any more. `tx` must be
-/// a transaction.
+/// The second step of a login is done: the session does not wait for a code any more, and has a new
+/// secret. `None`: it has ended, or did not wait. `tx` must be a transaction.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -155,15 +155,18 @@ pub async fn prove_session(
     tx: &mut PgConnection,
     session: &str,
     person: PersonId,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE session SET awaits_code = false WHERE hash = $1 AND person_id = $2",
+) -> sqlx::Result<Option<Secret>> {
+    let secret = Secret::new("");
+    let proven = sqlx::query!(
+        "UPDATE session SET awaits_code = false, hash = $3
+         WHERE hash = $1 AND person_id = $2 AND awaits_code",
         hash(session),
-        person.0
-    )
-    .execute(&mut *tx)
-    .await?;
-    end_the_oldest(tx, Some(person.0), None, false).await
+        person.0,
+        hash(&secret.0)
+    );
+    let proven = proven.execute(&mut *tx).await?.rows_affected() == 1;
+    end_the_oldest(tx, Some(person.0), None, false).await?;
+    Ok(proven.then_some(secret))
 }
 
 /// Deletes a few sessions that are over, and those of this person or token that are too many. Those

@@ -53,7 +53,7 @@ pub async fn create_token(
     days: i32,
     actor: &str,
 ) -> Result<(TokenId, Secret), AccessError> {
-    if name.trim().is_empty() || name.chars().count() > 100 {
+    if name.trim().is_empty() || name.chars().count() > 100 || name.contains(char::is_control) {
         return Err(AccessError::Name);
     }
     if !(1..=TOKEN_DAYS_MAX).contains(&days) {
@@ -140,8 +140,62 @@ pub async fn revoke_token(
         .execute(&mut *tx)
         .await?;
     let Some(found) = found else { return Ok(None) };
-    withdraw_links_by(tx, &actor(token.0, &found.name)).await?;
+    end_access_by(tx, &actor(token.0, &found.name)).await?;
     Ok(Some((found.role, found.organisation)))
+}
+
+/// Ends what somebody has made who may not come in any more, and what was made with that: links, and
+/// tokens that can do more than a pipeline, with their sessions. Uploads go on. `tx` must be a
+/// transaction.
+///
+/// # Errors
+/// When the database has trouble.
+pub(super) async fn end_access_by(tx: &mut PgConnection, by: &str) -> sqlx::Result<()> {
+    let ended = sqlx::query!(
+        r#"WITH RECURSIVE made AS (
+               SELECT token_id, 'token ' || token_id || ' (' || name || ')' AS actor FROM token
+               WHERE created_by = $1 AND role <> 'pipeline' AND revoked_at IS NULL
+               UNION
+               SELECT t.token_id, 'token ' || t.token_id || ' (' || t.name || ')'
+               FROM made m JOIN token t ON t.created_by = m.actor
+               WHERE t.role <> 'pipeline' AND t.revoked_at IS NULL)
+           UPDATE token t SET revoked_at = clock_timestamp() FROM made m
+           WHERE t.token_id = m.token_id
+           RETURNING t.token_id, m.actor AS "actor!""#,
+        by
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let tokens: Vec<_> = ended.iter().map(|row| row.token_id).collect();
+    sqlx::query!("DELETE FROM session WHERE token_id = ANY ($1)", &tokens)
+        .execute(&mut *tx)
+        .await?;
+    for actor in ended.iter().map(|row| row.actor.as_str()).chain([by]) {
+        withdraw_links_by(&mut *tx, actor).await?;
+    }
+    Ok(())
+}
+
+/// Makes sure that whoever asks may still come in: the request may have been sent before, and its
+/// end after. Whoever disables the person or revokes the token meanwhile waits for this transaction,
+/// and sees what it has made.
+///
+/// # Errors
+/// [`AccessError::Ended`], or trouble with the database.
+pub async fn must_still_be(tx: &mut PgConnection, caller: &Caller) -> Result<(), AccessError> {
+    let person = sqlx::query_scalar!(
+        r#"SELECT disabled_at IS NOT NULL AS "ended!" FROM person WHERE email = $1 FOR SHARE"#,
+        caller.actor
+    );
+    let number = caller.actor.strip_prefix("token ").and_then(|rest| rest.split(' ').next());
+    let number = number.and_then(|number| number.parse::<i64>().ok());
+    let token = sqlx::query_scalar!(
+        r#"SELECT revoked_at IS NOT NULL AS "ended!" FROM token WHERE token_id = $1 FOR SHARE"#,
+        number
+    );
+    let ended = person.fetch_optional(&mut *tx).await? == Some(true)
+        || token.fetch_optional(&mut *tx).await? == Some(true);
+    if ended { Err(AccessError::Ended) } else { Ok(()) }
 }
 
 /// The name of a token in the audit log.

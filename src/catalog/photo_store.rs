@@ -262,22 +262,23 @@ impl PhotoStore {
         Ok(keys)
     }
 
-    /// Reads the records of all erasures, oldest first.
+    /// Reads the records of all erasures, oldest first, and the names of files that are none.
     ///
     /// # Errors
-    /// [`StoreError::Trouble`] when the store fails, or has a record that cannot be read.
-    pub async fn erasures(&self) -> Result<Vec<Record>, StoreError> {
+    /// [`StoreError::Trouble`] when the store fails.
+    pub async fn erasures(&self) -> Result<(Vec<Record>, Vec<String>), StoreError> {
         let mut found = self.store.list(Some(&path(&Key::erasures())?));
-        let mut records = Vec::new();
+        let (mut records, mut others) = (Vec::new(), Vec::new());
         while let Some(file) = found.next().await {
-            let bytes = in_time(self.store.get(&file?.location)).await?.bytes().await?;
-            let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-                object_store::Error::Generic { store: "erasures", source: Box::new(error) }
-            })?;
-            records.push(record);
+            let file = file?;
+            let bytes = in_time(self.store.get(&file.location)).await?.bytes().await?;
+            match serde_json::from_slice::<Record>(&bytes) {
+                Ok(record) => records.push(record),
+                Err(_) => others.push(file.location.to_string()),
+            }
         }
         records.sort_by_key(|record| record.at);
-        Ok(records)
+        Ok((records, others))
     }
 
     /// Deletes a file, if it is there.

@@ -71,6 +71,10 @@ impl Audit {
         }
         let seen = |hash: &str| anchors.retain(|anchor| !anchor.eq_ignore_ascii_case(hash));
         let verified = audit_log::verify(&mut db, organisation, seen).await?;
+        if let (Some(organisation), true) = (organisation, verified.is_empty()) {
+            say!("error: the audit log has no entry of organisation {organisation}");
+            return Ok(End::NotFound);
+        }
         let whose = |one: &audit_log::Verified| {
             one.organisation.map_or_else(|| "all".into(), |id| id.to_string())
         };

@@ -60,26 +60,38 @@ impl Erasures {
             Self::Apply { actor } => {
                 let commands = super::commands(config).await?;
                 let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-                let records = store.erasures().await?;
-                let (mut again, caller) = (0, Caller::trusted(&actor));
+                let (records, others) = store.erasures().await?;
+                let (mut again, mut failed, caller) = (0, 0, Caller::trusted(&actor));
+                for other in &others {
+                    say!(
+                        "error: {other} cannot be read as an erasure: look at it, and move it away"
+                    );
+                }
                 for record in &records {
                     match commands.erase_again(&caller, record).await {
                         Ok(true) => again += 1,
                         Ok(false) => {}
                         Err(error) => {
                             say!("error: erasure {} was not made again: {error}", record.id);
-                            return Ok(End::Failed);
+                            failed += 1;
                         }
                     }
                 }
-                let known = records.len() - again;
-                output.one(&json!({ "made_again": again, "known": known }), |out| {
+                let known = records.len() - again - failed;
+                let said = json!({
+                    "made_again": again, "known": known, "failed": failed + others.len(),
+                });
+                output.one(&said, |out| {
                     writeln!(
                         out,
                         "{again} erasures were made again. {known} were known, or their event is \
                          not in this database."
                     )
                 })?;
+                if failed + others.len() > 0 {
+                    say!("error: {} were not: run this again", failed + others.len());
+                    return Ok(End::Failed);
+                }
             }
         }
         Ok(End::Ok)

@@ -83,6 +83,7 @@ impl Commands {
         let mut tx = self.database.begin().await?;
         let (name, role, actor) = (&new.name, new.role, &caller.actor);
         let days = new.expires_in_days.unwrap_or(access::TOKEN_DAYS);
+        access::must_still_be(&mut tx, caller).await?;
         let (id, secret) =
             access::create_token(&mut tx, name, role, organisation, days, actor).await?;
         let detail = json!({ "name": name, "role": role, "days": days });
@@ -121,12 +122,15 @@ impl Commands {
         new: &str,
     ) -> Result<(), CommandError> {
         let person = self.person_of(caller).await?;
-        if !access::has_password(&self.database, person.id, present).await? {
-            return Err(CommandError::invalid("present", "this is not your present password"));
-        }
+        let wrong = || CommandError::invalid("present", "this is not your present password");
+        let old = access::present_password(&self.database, person.id, present).await?;
+        let old = old.ok_or_else(wrong)?;
         let password = Hashed::new(new, &person.email).await?;
         let mut tx = self.database.begin().await?;
-        access::set_password(&mut tx, person.id, &password).await?;
+        // It may have been changed meanwhile, by a link.
+        if !access::set_password(&mut tx, person.id, &password, Some(&old)).await? {
+            return Err(wrong());
+        }
         let (whose, action) = (person.organisation, "person.password");
         audit_log::record(&mut tx, caller, whose, action, &person.email, json!({})).await?;
         tx.commit().await?;
@@ -169,6 +173,7 @@ impl Commands {
         caller.must_be(MAY_ADMIT)?;
         let missing = || CommandError::NotFound(format!("person {id}"));
         let mut tx = self.database.begin().await?;
+        access::must_still_be(&mut tx, caller).await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
         if caller.organisation.is_some_and(|own| person.organisation != Some(own)) {
             return Err(missing());

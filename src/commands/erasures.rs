@@ -53,6 +53,10 @@ impl Commands {
             })
         });
         let bib = bib.transpose()?;
+        if new.faces.len() > FACES_MAX {
+            let detail = format!("an erasure names at most {FACES_MAX} faces: send several");
+            return Err(CommandError::invalid("/faces", detail));
+        }
         if new.faces.is_empty() && bib.is_none() {
             let detail = "name a bib number, or faces that a search by a selfie has found";
             return Err(CommandError::invalid("/faces", detail));

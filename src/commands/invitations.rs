@@ -50,6 +50,7 @@ impl Commands {
         }
         let email = new.email.trim().to_lowercase();
         let mut tx = self.database.begin().await?;
+        access::must_still_be(&mut tx, caller).await?;
         let (role, seen) = (new.role, caller.organisation);
         let link = access::invite(&mut tx, &email, role, organisation, seen, &caller.actor).await?;
         let detail = json!({ "role": role, "invitation": link.id });
@@ -67,12 +68,18 @@ impl Commands {
         caller.must_be(MAY_ADMIT)?;
         let missing = || CommandError::NotFound(format!("person {id}"));
         let mut tx = self.database.begin().await?;
+        access::must_still_be(&mut tx, caller).await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
         if caller.organisation.is_some_and(|own| person.organisation != Some(own)) {
             return Err(missing());
         }
         if caller.role != Role::Staff {
             let detail = "only staff can make a link for the password of another person";
+            return Err(Denied::Forbidden(detail.into()).into());
+        }
+        if person.email == caller.actor {
+            let detail = "change your own password on /account, or ask somebody else of the staff: \
+                          whoever has your session must not keep you out";
             return Err(Denied::Forbidden(detail.into()).into());
         }
         if person.disabled_at.is_some() {
@@ -126,7 +133,7 @@ impl Commands {
         let caller = Caller { actor: email.clone(), role: found.role, organisation: whose };
         let mut detail = json!({ "invitation": found.id, "by": found.created_by });
         let action = if let Some(person) = found.person {
-            access::set_password(&mut tx, person, &hashed).await?;
+            access::set_password(&mut tx, person, &hashed, None).await?;
             "person.password"
         } else {
             let made = access::create_person(&mut tx, email, &hashed, found.role, whose).await;

@@ -31,7 +31,8 @@ impl Quotas {
             r#"SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
                       - (SELECT available FROM account WHERE organisation_id = $1) AS "unpaid!"
                FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
-               WHERE q.organisation_id = $1 AND NOT q.drained"#,
+               JOIN event e USING (event_id)
+               WHERE q.organisation_id = $1 AND NOT q.drained AND e.deleted_at IS NULL"#,
             organisation.0
         )
         .fetch_one(tx)

@@ -9,22 +9,26 @@ use crate::{
 };
 
 impl Commands {
-    /// Begins to set up the caller's second factor. The caller must know the password: somebody else
-    /// may sit at this browser, and would keep the owner out.
+    /// Begins to set up the caller's second factor, for this session. The caller must know the
+    /// password: somebody else may sit at this browser, and would keep the owner out.
     ///
     /// # Errors
     /// See [`CommandError`].
     pub async fn begin_second_factor(
         &self,
         caller: &Caller,
+        session: &str,
         present: &str,
     ) -> Result<(), CommandError> {
         let person = self.person_of(caller).await?;
-        if !access::has_password(&self.database, person.id, present).await? {
+        if access::present_password(&self.database, person.id, present).await?.is_none() {
             return Err(CommandError::invalid("present", "this is not your present password"));
         }
-        let mut db = self.database.acquire().await?;
-        if access::begin_second_factor(&mut db, person.id).await? {
+        let mut tx = self.database.begin().await?;
+        if access::begin_second_factor(&mut tx, person.id, session).await? {
+            let (whose, action) = (person.organisation, "person.second_factor_begin");
+            audit_log::record(&mut tx, caller, whose, action, &person.email, json!({})).await?;
+            tx.commit().await?;
             return Ok(());
         }
         let detail = "your second factor is set up already: ask staff to reset it".to_owned();
@@ -57,7 +61,8 @@ impl Commands {
     }
 
     /// Ends a login with its second step: a code of the app, or a recovery code. `session` is the
-    /// secret of the session that waits for it. False: the code is wrong, or was used before.
+    /// secret of the session that waits for it. Returns the new secret of the session: what was
+    /// copied before the code is worth nothing. `None`: the code is wrong, or was used before.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -66,24 +71,24 @@ impl Commands {
         caller: &Caller,
         session: &str,
         code: &str,
-    ) -> Result<bool, CommandError> {
+    ) -> Result<Option<Secret>, CommandError> {
         let person = self.person_of(caller).await?;
         let mut tx = self.database.begin().await?;
         let proof = access::use_code(&mut tx, person.id, code).await?;
         let left = match proof {
-            None => return Ok(false),
+            None => return Ok(None),
             Some(Proof::Code) => None,
             Some(Proof::RecoveryCode { left }) => Some(left),
         };
+        let session = access::prove_session(&mut tx, session, person.id).await?;
         if let Some(left) = left {
             let (whose, detail) = (person.organisation, json!({ "left": left }));
             let action = "person.recovery_code";
             audit_log::record(&mut tx, caller, whose, action, &person.email, detail).await?;
             tracing::warn!(actor = ?caller.actor, left, "a recovery code was used");
         }
-        access::prove_session(&mut tx, session, person.id).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(session)
     }
 
     /// Removes the second factor of a person who has lost it. The person's sessions end.
@@ -99,6 +104,11 @@ impl Commands {
         let missing = || CommandError::NotFound(format!("person {id} with a second factor"));
         let mut tx = self.database.begin().await?;
         let person = access::find_person(&mut tx, &id.to_string()).await?.ok_or_else(missing)?;
+        if person.email == caller.actor {
+            let detail = "somebody else of the staff must reset your second factor: whoever has your \
+                          session must not keep you out";
+            return Err(Denied::Forbidden(detail.into()).into());
+        }
         if !access::remove_second_factor(&mut tx, id).await? {
             return Err(missing());
         }

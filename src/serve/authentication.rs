@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The ends of paths that change many rows, or look at a photo.
-const HEAVY: [&str; 9] = [
+const HEAVY: [&str; 11] = [
     "/runs",
     "/run",
     "/retry",
@@ -26,6 +26,8 @@ const HEAVY: [&str; 9] = [
     "/start-list",
     "/settings",
     "/selfie",
+    "/erasures",
+    "/erase",
     "/reconciliations",
 ];
 
@@ -122,7 +124,9 @@ impl Authenticated {
         // A page that is left open asks for its live stream again and again.
         let is_asking = !parts.uri.path().ends_with("/live");
         let found = credential.caller(service, is_asking).await?;
-        service.shares.is_of(secret, found.as_ref().map(|(caller, _)| caller), is_counted)?;
+        // Who only knows the password does not use up the owner's share.
+        let owner = found.as_ref().filter(|(_, lacks)| *lacks != Some(Lacks::Code));
+        service.shares.is_of(secret, owner.map(|(caller, _)| caller), is_counted)?;
         let (caller, lacks) = found.ok_or_else(Problem::unauthenticated)?;
         if let Some(lacks) = lacks.filter(|lacks| !lacks.may_see(parts.uri.path())) {
             return Err(Problem::half_logged_in(lacks));

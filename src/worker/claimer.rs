@@ -25,6 +25,9 @@ use crate::{
 const BATCH_MAX: usize = 1024;
 /// How often a worker looks for photos to adopt.
 const ADOPT_EVERY: Duration = Duration::from_secs(1);
+/// The same, as long as there may be more: an adoption takes an equal share of each organisation, and
+/// costs a look at all of them.
+const ADOPT_AGAIN: Duration = Duration::from_millis(20);
 /// How often a worker looks for photos that it has in the database and does not know of.
 const DOUBT_EVERY: Duration = Duration::from_secs(120);
 /// The first pause after an empty claim. It is longer than a claim or a small enqueue takes. Each
@@ -64,6 +67,7 @@ impl Claimer {
             cursor: OrganisationId(0),
             claims_first: true,
             adopted: None,
+            adopt_after: ADOPT_EVERY,
             suspects: false,
             unsure_until: None,
             sure_at: Instant::now(),
@@ -208,6 +212,8 @@ struct Turn {
     /// The last time, claiming came before adopting.
     claims_first: bool,
     adopted: Option<Instant>,
+    /// The time until the next adoption.
+    adopt_after: Duration,
     /// The last adoption returned a suspect, so there may be more.
     suspects: bool,
     /// Set when the answer to a claim was lost. Until this time, the worker may own photos that it
@@ -269,7 +275,7 @@ impl Turn {
         most: usize,
     ) -> Result<Vec<Reservation>, GateError> {
         let suspects = shift.alone.available_permits();
-        let is_due = self.adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
+        let is_due = self.adopted.is_none_or(|at| at.elapsed() >= self.adopt_after);
         let may_be_suspects = self.suspects && suspects > 0;
         if !is_due && !may_be_suspects {
             return Ok(Vec::new());
@@ -281,8 +287,8 @@ impl Turn {
             self.settle_doubts(db, shift).await?;
         }
         let batch = claim::adopt(db, shift.me, most, suspects, CRASHES_MAX).await?;
-        // As long as there may be more to adopt, adopt again at once.
-        self.adopted = batch.is_empty().then(Instant::now);
+        self.adopted = Some(Instant::now());
+        self.adopt_after = if batch.is_empty() { ADOPT_EVERY } else { ADOPT_AGAIN };
         // While a suspect was in work, no suspects were asked for, so nothing new is known.
         self.suspects =
             batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);

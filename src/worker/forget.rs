@@ -25,9 +25,13 @@ pub async fn forget(pool: PgPool, stop: CancellationToken) {
 
 async fn forget_all(pool: &PgPool) -> sqlx::Result<()> {
     let mut db = pool.acquire().await?;
-    let due = events::forget_what_is_due(&mut db).await?;
-    if due > 0 {
-        tracing::info!(events = due, "findings were kept long enough, and are deleted");
+    // Whatever becomes of this, what was begun is finished.
+    match events::forget_what_is_due(&mut db).await {
+        Ok(0) => {}
+        Ok(due) => {
+            tracing::info!(events = due, "findings were kept long enough, and are deleted");
+        }
+        Err(error) => tracing::warn!(%error, "old findings could not be looked for"),
     }
     while let Some(event) = events::forget_what_is_left(&mut db).await? {
         tracing::info!(%event, "an interrupted deletion of findings goes on");
@@ -61,17 +65,14 @@ async fn keep_erasures(
     pool: &PgPool,
     store: &PhotoStore,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    loop {
-        let new = erasures::to_store(&mut *pool.acquire().await?, FILES_AT_ONCE).await?;
-        if new.is_empty() {
-            return Ok(());
-        }
-        for record in &new {
-            store.put(&Key::erasure(record.id), serde_json::to_vec(record)?).await?;
-        }
-        let kept: Vec<_> = new.iter().map(|record| record.id).collect();
-        erasures::are_stored(&mut *pool.acquire().await?, &kept).await?;
+    // One batch a turn: others of this task come in between.
+    let new = erasures::to_store(&mut *pool.acquire().await?, FILES_AT_ONCE).await?;
+    for record in &new {
+        store.put(&Key::erasure(record.id), serde_json::to_vec(record)?).await?;
     }
+    let kept: Vec<_> = new.iter().map(|record| record.id).collect();
+    erasures::are_stored(&mut *pool.acquire().await?, &kept).await?;
+    Ok(())
 }
 
 #[cfg(feature = "vision")]

@@ -825,3 +825,97 @@ async fn organisers_invite_people_and_make_tokens_on_pages() {
     assert!(!first.contains(">1</td>"), "{first}");
     assert!(anna.text(&site, &next).await.contains(">1</td>"), "{next}");
 }
+
+/// Found: whoever knew the password could plant a secret, which the owner then confirmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_confirmed_only_where_it_was_begun() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let somebody = Visitor::logged_in(&site, STAFF).await;
+    assert_eq!(send(&somebody, &site, BEGIN, ("present", PASSWORD)).await.0, 303);
+    let planted = code(&app, 0).await;
+    let owner = Visitor::logged_in(&site, STAFF).await;
+
+    let page = owner.text(&site, SETUP).await;
+
+    assert!(page.contains("Your present password") && !page.contains("QR code"), "{page}");
+    let confirm = (SETUP, CONFIRM.1);
+    assert_eq!(send(&owner, &site, confirm, ("code", &planted)).await.0, 422);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'person.second_factor_begin'";
+    assert_eq!(app.count(told).await, 1);
+    // Nor later, by whoever sits at that browser.
+    app.owner_runs("UPDATE photogate.second_factor SET begun_at = now() - interval '11 minutes'")
+        .await;
+    assert!(!somebody.text(&site, SETUP).await.contains("QR code"));
+    assert_eq!(app.count("SELECT count(confirmed_at) FROM second_factor").await, 0);
+}
+
+/// What was copied before the code is worth nothing after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_a_new_secret_after_the_code() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    let (_, codes) = set_up(&app, &site).await;
+    let hash = "SELECT ('x' || substr(encode(hash, 'hex'), 1, 15))::bit(60)::bigint FROM session
+                ORDER BY session_id DESC LIMIT 1";
+    let visitor = Visitor::logged_in(&site, STAFF).await;
+    let before = app.count(hash).await;
+
+    assert_eq!(send(&visitor, &site, CODE, ("code", &codes[0])).await.0, 303);
+
+    assert_ne!(app.count(hash).await, before);
+    assert_eq!(visitor.get(&site, "/queues").await, 200);
+}
+
+/// Found: a token that somebody had made for herself outlived her access.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_disabled_keeps_no_way_in() {
+    let app = App::new().await;
+    let site = a_club_with_anna(&app).await;
+    let club = photogate::ids::OrganisationId(1);
+    let hers = app.a_token(Role::Organiser, Some(club)).await;
+    app.owner_runs("UPDATE photogate.token SET created_by = 'anna@club.example'").await;
+    let new = |role: &str| json!({ "name": "next", "role": role, "organisation": 1 });
+    let next = site.post("/v1/tokens", &hers, new("organiser")).await.1;
+    let next = next["secret"].as_str().unwrap().to_owned();
+    let uploads = site.post("/v1/tokens", &next, new("pipeline")).await.1;
+    let uploads = uploads["secret"].as_str().unwrap().to_owned();
+
+    app.says(&["people", "disable", "anna@club.example"]);
+
+    for token in [&hers, &next] {
+        assert_eq!(site.get("/v1/events", token).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(site.get("/v1/events", &uploads).await.0, StatusCode::OK, "uploads go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_session_of_staff_keeps_its_owner_not_out() {
+    let mut app = App::new().await;
+    let site = a_site_with_staff(&mut app).await;
+    app.config.second_factor_required = false;
+    let (staff, _) = set_up(&app, &site).await;
+
+    assert_eq!(staff.post(&site, "/people/1/password", &[]).await, 403);
+    assert_eq!(staff.post(&site, "/people/1/second-factor", &[]).await, 403);
+}
+
+/// A request may have been sent before its sender was locked out, and come to its end after.
+#[tokio::test]
+async fn nobody_makes_a_link_after_their_access_has_ended() {
+    let app = App::new().await;
+    let club = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    let anna = photogate::access::Caller {
+        actor: "anna@club.example".into(),
+        role: Role::Organiser,
+        organisation: Some(club),
+    };
+    app.says(&["people", "disable", "anna@club.example"]);
+    let new = json!({ "email": "ben@club.example", "role": "finance", "organisation": club });
+    let new = serde_json::from_value(new).unwrap();
+
+    let refused = app.commands().invite(&anna, &new).await.unwrap_err();
+
+    assert!(refused.to_string().contains("your access has ended"), "{refused}");
+}

@@ -23,7 +23,13 @@ async fn switching_face_search_off_counts_although_it_was_off_when_it_was_read()
         commands.change_event(&Caller::trusted("anna"), event, &off).await
     });
     app.until_somebody_waits_for_a_lock().await;
-    sqlx::raw_sql("UPDATE event SET face_search = true; COMMIT").execute(&mut other).await.unwrap();
+    sqlx::raw_sql(
+        "UPDATE event SET face_search = true, face_consent_by = 'anna', \
+         face_consent_at = now(); COMMIT",
+    )
+    .execute(&mut other)
+    .await
+    .unwrap();
 
     let (changed, _) = switching.await.unwrap().unwrap();
     assert!(!changed.face_search);

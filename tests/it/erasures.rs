@@ -4,6 +4,7 @@
 use photogate::{
     access::{Caller, Role, audit_log},
     catalog::{
+        erasures::FaceOf,
         events,
         findings::{self, Findings},
         photo_store::PhotoStore,
@@ -252,4 +253,88 @@ async fn people_erase_a_number_on_the_page_and_are_asked_first() {
     let faces = anna_of(&app, event).await.to_string();
     assert_eq!(staff.post(&site, &path, &[("faces", &faces), ("sure", "true")]).await, 303);
     assert_eq!(found(&app, event).await, [0, 3, 0, 3]);
+}
+
+/// Found: after a restore, a photo that was waiting in the backup brought an erased face back.
+#[tokio::test]
+async fn an_erased_face_does_not_come_back_with_its_photo() {
+    let app = App::new().await;
+    let (_, event) = app.a_gala_with(10).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    let photo = hand.claim_one().await;
+    let faces = vec![FaceOf { photo: photo.photo(), face: 0 }];
+    let erasure = NewErasure { faces, bib: None };
+    app.commands().erase_person(&Caller::trusted("anna"), event, &erasure).await.unwrap();
+
+    assert!(hand.give_back(photo, both()).await);
+
+    assert_eq!(found(&app, event).await, [0, 1, 1, 1]);
+}
+
+/// Found: what was in flight when the days were over was kept for ever.
+#[tokio::test]
+async fn findings_are_not_due_while_photos_are_in_flight() {
+    let app = App::new().await;
+    let event = a_gala(&app).await;
+    app.says(&["events", "keep-findings", &event.to_string(), "1"]);
+    app.queue(event, "late", 1).await;
+    let hand = app.a_worker().await;
+    let photo = hand.claim_one().await;
+    app.owner_runs(
+        "UPDATE photogate.usage SET last_claimed_at = last_claimed_at - interval '3 days',
+             first_claimed_at = first_claimed_at - interval '3 days'",
+    )
+    .await;
+    let due = async || events::forget_what_is_due(&mut *app.db().await).await.unwrap();
+
+    assert_eq!(due().await, 0);
+
+    assert!(hand.give_back(photo, both()).await);
+    assert_eq!(due().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_is_old_switches_nothing_on_again() {
+    let app = App::new().await;
+    let event = a_gala(&app).await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    // The page was made while it was on; then somebody switched it off, and set a number of days.
+    app.set_face_search(event, false).await.unwrap();
+    app.says(&["events", "keep-findings", &event.to_string(), "30"]);
+    let form = [
+        ("face_search", "yes"),
+        ("faces_were", "true"),
+        ("days_were", "0"),
+        ("keep_findings_days", ""),
+        ("bib_search", "yes"),
+    ];
+
+    assert_eq!(staff.post(&site, &format!("/events/{event}/settings"), &form).await, 303);
+
+    let event = events::find(&mut *app.db().await, event).await.unwrap().unwrap();
+    assert!(event.bib_search, "it was changed");
+    assert_eq!((event.face_search, event.keep_findings_days), (false, Some(30)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_has_an_end() {
+    let app = App::new().await;
+    let event = a_gala(&app).await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    let faces: Vec<_> =
+        (0..1001).map(|_| json!({ "photo": uuid::Uuid::now_v7(), "face": 0 })).collect();
+    let form = [("faces", &*json!(faces).to_string()), ("sure", "true")];
+    let path = format!("/events/{event}/erase");
+
+    assert_eq!(staff.post(&site, &path, &form).await, 422);
+
+    let some = json!(faces[..10]).to_string();
+    assert_eq!(staff.post(&site, &path, &[("faces", &some), ("sure", "true")]).await, 303);
+    let kept = "SELECT coalesce(sum(cardinality(photos)), 0)::bigint FROM erasure";
+    assert_eq!(app.count(kept).await, 0, "only photos of the event are noted");
 }

@@ -156,11 +156,13 @@ async fn a_claim_reads_the_skips_of_its_own_positions_only() {
 async fn an_enqueue_reads_no_queue_in_which_nothing_waits() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(1).await;
-    sqlx::query("SELECT count(create_event($1, 'Old', true, false, 'anna')) FROM generate_series(1, 2000)")
-        .bind(organisation.0)
-        .execute(&mut *app.db().await)
-        .await
-        .unwrap();
+    sqlx::query(
+        "SELECT count(create_event($1, 'Old', true, false, 'anna')) FROM generate_series(1, 2000)",
+    )
+    .bind(organisation.0)
+    .execute(&mut *app.db().await)
+    .await
+    .unwrap();
     app.owner_runs("ANALYZE photogate.queue; ANALYZE photogate.queue_tail").await;
 
     let mut db = app.db().await;

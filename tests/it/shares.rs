@@ -441,4 +441,26 @@ async fn photos_that_wait_unpaid_and_events_have_an_end() {
     assert_eq!(create(other).await, 201);
     app.commands().delete_event(&Caller::trusted("anna"), event).await.unwrap();
     assert_eq!(create(organisation).await, 201, "a deleted one counts no more");
+    let next = EventId(app.count("SELECT max(event_id) FROM event").await);
+    assert_eq!(queue(next, 0, 5).await.0, 202, "nor do its photos");
+}
+
+/// Found: a neighbour whose tries were refused used up those of the whole /48 network.
+#[tokio::test]
+async fn a_try_that_is_refused_does_not_count_for_others() {
+    let app = App::new().await;
+    let count = async |sql: &'static str| app.count(sql).await;
+    let tries = "SELECT count(*) FILTER (WHERE NOT may_log_in('wide', 'narrow', '')) \
+                 FROM generate_series(1, 60)";
+    assert_eq!(count(tries).await, 10, "50 were not refused");
+
+    let wide = "SELECT round(tries)::bigint FROM login_try \
+                WHERE who = sha256(convert_to('wide wide', 'UTF8'))";
+    assert_eq!(count(wide).await, 50);
+    let account = "SELECT count(*) FILTER (WHERE may_log_in('w', 'n', 'CODE anna')) \
+                   FROM generate_series(1, 40)";
+    assert_eq!(count(account).await, 10);
+    let counted = "SELECT round(tries)::bigint FROM login_try \
+                   WHERE who = sha256(convert_to('account CODE anna', 'UTF8'))";
+    assert_eq!(count(counted).await, 10, "not the thirty that were refused");
 }

@@ -58,7 +58,7 @@ pub(super) async fn recorded(
 /// A path as logs and traces may have it: whoever reads them must not be able to use the link of an
 /// invitation.
 fn told(path: &str) -> &str {
-    if path.starts_with("/invitation/") { "/invitation/…" } else { path }
+    if path.contains("/invitation/") { "/invitation/…" } else { path }
 }
 
 /// Makes the span of a request. It continues the caller's trace, if the caller names one.

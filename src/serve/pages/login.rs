@@ -98,12 +98,14 @@ pub(super) async fn log_in(
         };
         return Ok((StatusCode::UNAUTHORIZED, ask(Some(said), &who.to)).into_response());
     };
-    access::has_logged_in(&service.database, from, &account).await?;
     let cookie = cookie(&service, session.secret.0, access::SESSION);
     if session.awaits_code {
+        // The try counts until the code has come: who only knows the password is slowed down.
+        tell(Outcome::AwaitsCode, &account, from.narrow);
         let to: String = url::form_urlencoded::byte_serialize(ours(&who.to).as_bytes()).collect();
         return Ok((cookie, Redirect::to(&format!("/login/code?to={to}"))).into_response());
     }
+    access::has_logged_in(&service.database, from, &account).await?;
     tell(Outcome::LoggedIn, &account, from.narrow);
     Ok((cookie, Redirect::to(ours(&who.to))).into_response())
 }
@@ -112,6 +114,8 @@ pub(super) async fn log_in(
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome {
     LoggedIn,
+    /// The password was right, and the code of the second factor has not come yet.
+    AwaitsCode,
     Refused,
     Throttled,
 }
@@ -120,19 +124,21 @@ pub(super) enum Outcome {
 pub(super) fn tell(outcome: Outcome, account: &str, network: IpAddr) {
     let name = match outcome {
         Outcome::LoggedIn => "logged_in",
+        Outcome::AwaitsCode => "awaits_code",
         Outcome::Refused => "refused",
         Outcome::Throttled => "throttled",
     };
     metrics::counter!("photogate_logins_total", "outcome" => name).increment(1);
     match outcome {
         Outcome::LoggedIn => tracing::info!(?account, %network, "somebody logged in"),
+        Outcome::AwaitsCode => tracing::info!(?account, %network, "a login waits for its code"),
         Outcome::Refused => tracing::warn!(?account, %network, "a login was refused"),
         Outcome::Throttled => tracing::warn!(?account, %network, "a login was throttled"),
     }
 }
 
 /// Sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
-fn cookie(service: &Service, session: String, lasts: Duration) -> CookieJar {
+pub(super) fn cookie(service: &Service, session: String, lasts: Duration) -> CookieJar {
     // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
     let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
     let cookie = Cookie::build((authentication::cookie_name(service), session))

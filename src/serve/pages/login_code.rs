@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     Form, layout,
-    login::{Outcome, Wanted, ours, tell},
+    login::{Outcome, Wanted, cookie, ours, tell},
 };
 use crate::{
     access,
@@ -86,14 +86,17 @@ pub(super) async fn log_in(
         let page = ask(&browser, Some(said), &fields.to);
         return Ok((StatusCode::TOO_MANY_REQUESTS, page).into_response());
     }
-    if !service.commands.enter_code(&browser.caller, &browser.session, &fields.code).await? {
+    let entered = service.commands.enter_code(&browser.caller, &browser.session, &fields.code);
+    let Some(session) = entered.await? else {
         tell(Outcome::Refused, &account, from.narrow);
         let said = "The code is wrong or was used before. Wait for the next one, and look at the \
                     time of your phone.";
         let page = ask(&browser, Some(said), &fields.to);
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
-    }
+    };
     access::has_logged_in(&service.database, from, &account).await?;
+    access::has_logged_in(&service.database, from, &browser.caller.actor).await?;
     tell(Outcome::LoggedIn, &browser.caller.actor, from.narrow);
-    Ok(Redirect::to(ours(&fields.to)).into_response())
+    let cookie = cookie(&service, session.0, access::SESSION);
+    Ok((cookie, Redirect::to(ours(&fields.to))).into_response())
 }

@@ -47,12 +47,15 @@ async fn look(
     let Some(person) = person else {
         return Err(Problem::forbidden("a token has no second factor"));
     };
-    let content = match access::second_factor(&mut db, person.id).await? {
+    let content = match access::second_factor(&mut db, person.id, &browser.session).await? {
         SecondFactor::None => begin(browser, said),
-        SecondFactor::Begun => match access::setup(&mut db, person.id, &person.email).await? {
-            Some(setup) => confirm(browser, &setup, said),
-            None => begin(browser, said),
-        },
+        SecondFactor::Begun => {
+            let email = &person.email;
+            match access::setup(&mut db, person.id, email, &browser.session).await? {
+                Some(setup) => confirm(browser, &setup, said),
+                None => begin(browser, said),
+            }
+        }
         SecondFactor::Confirmed => html! {
             p { "It is set up: after your password, you are asked for a code of your app. If you lose "
                 "your phone, log in with a recovery code. Staff can reset your second factor." }
@@ -136,9 +139,10 @@ pub(super) async fn start(
     headers: HeaderMap,
     form: Form<Present>,
 ) -> Result<Response, Problem> {
-    let caller = &form.browser.caller;
+    let Browser { caller, session, .. } = &form.browser;
     let from = account::may_try(&service, peer, &headers, &caller.actor).await?;
-    let begun = service.commands.begin_second_factor(caller, &form.fields.present).await;
+    let present = &form.fields.present;
+    let begun = service.commands.begin_second_factor(caller, session, present).await;
     if let Some(page) = wrong(&service, &form.browser, begun.as_ref().err()).await? {
         return Ok(page);
     }

@@ -23,6 +23,10 @@ pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
                 summary { "Settings" }
                 form.panel method="post" action={ "/events/" (event.id) "/settings" } {
                     (layout::key(browser))
+                    // What was there when the page was made: only what differs from it is changed.
+                    input type="hidden" name="faces_were" value=(event.face_search);
+                    input type="hidden" name="days_were"
+                        value=(event.keep_findings_days.unwrap_or(0));
                     p { label {
                         input type="checkbox" name="bib_search" value="yes"
                             checked[event.bib_search];
@@ -63,6 +67,10 @@ pub(super) struct Settings {
     #[serde(default, deserialize_with = "layout::number")]
     keep_findings_days: Option<i32>,
     #[serde(default)]
+    faces_were: bool,
+    #[serde(default)]
+    days_were: i32,
+    #[serde(default)]
     start_list: String,
     /// The person has confirmed that face data is deleted.
     #[serde(default)]
@@ -79,7 +87,7 @@ pub(super) async fn save(
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     let (bibs, faces) = (settings.bib_search.is_some(), settings.face_search.is_some());
-    if found.face_search && !faces && !settings.sure {
+    if found.face_search && settings.faces_were && !faces && !settings.sure {
         browser.look_at(&mut db, found.organisation).await?;
         return Ok(ask_to_forget(&browser, &found, settings).into_response());
     }
@@ -87,11 +95,12 @@ pub(super) async fn save(
     let list = settings.start_list.trim();
     let change = EventChange {
         bib_search: Some(bibs),
-        face_search: Some(faces),
+        face_search: (faces != settings.faces_were).then_some(faces),
         // The box says both.
         face_consent: faces,
         // Left empty, there is no such day.
-        keep_findings_days: Some(settings.keep_findings_days.unwrap_or(0)),
+        keep_findings_days: Some(settings.keep_findings_days.unwrap_or(0))
+            .filter(|days| *days != settings.days_were),
         // Left empty, the list stays as it is.
         start_list: (!list.is_empty()).then(|| list.as_bytes().to_vec()),
         ..EventChange::default()
@@ -117,7 +126,12 @@ fn ask_to_forget(browser: &Browser, event: &Event, settings: Settings) -> Html<S
         back: &back,
         here: "/events",
     };
-    let mut fields = vec![("sure", "true".to_owned()), ("start_list", settings.start_list)];
+    let mut fields = vec![
+        ("sure", "true".to_owned()),
+        ("faces_were", "true".to_owned()),
+        ("days_were", settings.days_were.to_string()),
+        ("start_list", settings.start_list),
+    ];
     fields.extend(settings.keep_findings_days.map(|days| ("keep_findings_days", days.to_string())));
     fields.extend(settings.bib_search.map(|bibs| ("bib_search", bibs)));
     question.page(browser, &fields)

@@ -130,6 +130,7 @@ impl From<AccessError> for Problem {
             AccessError::Name => Self::invalid("/name", error),
             AccessError::Address(_) => Self::invalid("/email", error),
             AccessError::TooManyPeople(_) => Self::conflict("too_many_people", error),
+            AccessError::Ended => Self::forbidden(error.to_string()),
             AccessError::Weak(_) | AccessError::Password => Self::invalid("/password", error),
         }
     }
