@@ -108,19 +108,35 @@ async fn who_looks_at_photos_is_locked_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_seen_a_photo_of_one_organisation_sees_none_of_another() {
     let models = models("one-organisation");
-    let config = Config { slots: 1, models_dir: models.clone(), ..Config::default() };
+    let config =
+        Config { slots: 1, idle_children: 1, models_dir: models.clone(), ..Config::default() };
     let pool = Pool::open(Path::new(PROGRAM), &config).await.unwrap();
-    let mut seen_by = Vec::new();
-    for organisation in [1, 1, 2, 2, 1].map(OrganisationId) {
+    let look = async |pool: &Pool, organisation| {
         let selfie = sample("gala/DSC_0001.jpg");
-        search::selfie(&pool, organisation, selfie).await.unwrap();
+        search::selfie(pool, OrganisationId(organisation), selfie).await.unwrap();
         // Whoever was replaced may take a moment to end.
-        let newest = pids(&models).into_iter().max().unwrap();
-        seen_by.push(newest);
+        pids(&models).into_iter().max().unwrap()
+    };
+    let mut seen_by = Vec::new();
+    for organisation in [1, 1, 2, 2, 1] {
+        seen_by.push(look(&pool, organisation).await);
     }
 
     let changes: Vec<_> = seen_by.windows(2).map(|two| two[0] != two[1]).collect();
     assert_eq!(changes, [false, true, false, true], "{seen_by:?}");
+
+    // If there is room, they wait for the next photo of their organisation.
+    drop(pool);
+    let pool =
+        Pool::open(Path::new(PROGRAM), &Config { idle_children: 2, ..config }).await.unwrap();
+    let mut newest = Vec::new();
+    for organisation in [1, 2, 1, 2] {
+        newest.push(look(&pool, organisation).await);
+    }
+    assert!(
+        newest[0] != newest[1] && newest[1..].iter().all(|pid| *pid == newest[1]),
+        "{newest:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
