@@ -3,8 +3,10 @@
 --
 -- First a flag on the event hides the data. Then forget() deletes it in batches, because one long deletion would block
 -- the event's settlements. If the caller stops early, a worker finishes.
--- Nothing is found or written from the flag on: a settlement locks the events that it writes findings of
--- (write_findings, KEY SHARE), and the functions that set the flag wait for that lock (FOR UPDATE).
+-- Of embeddings and of deleted events, nothing is found or written from the flag on: a settlement locks the events that
+-- it writes findings of (write_findings, KEY SHARE), and the functions that set the flag wait for that lock (FOR
+-- UPDATE). Findings whose days are over may be seen until they are deleted. What is claimed after the flag begins its
+-- days anew.
 -- Lock order: tails, queues, then events.
 
 -- Switches the search for faces on or off. p_actor has said that the people on the photos agreed. Once it is off, no

@@ -45,7 +45,7 @@ pub async fn record(
     detail: serde_json::Value,
 ) -> sqlx::Result<()> {
     // The span of a request adds its ID and the client's address. A subject may be what a stranger
-    // has written.
+    // has written. It is told before the commit: the audit log itself says what has happened.
     tracing::info!(actor = ?caller.actor, action, ?subject, "a change");
     sqlx::query!(
         "INSERT INTO audit_log (actor, organisation_id, action, subject, detail)

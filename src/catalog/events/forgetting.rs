@@ -1,6 +1,6 @@
 //! Forgets findings: embeddings when face search is switched off, faces and bib numbers when they
-//! were kept long enough, everything when an event is deleted. It takes two steps, so that nobody waits: a mark that counts at once, and then the
-//! deletion, batch after batch.
+//! were kept long enough, everything when an event is deleted. It takes two steps, so that nobody
+//! waits: a mark that counts at once, and then the deletion, batch after batch.
 
 use sqlx::PgConnection;
 
