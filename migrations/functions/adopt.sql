@@ -6,8 +6,9 @@
 -- Three counters: attempt is the fence, and grows with every owner; crashes leads to quarantine; retries leads to
 -- giving up. A photo that deployments handed back three times is no suspect.
 
--- It is fair over organisations: each that has something due gets an equal share of p_n, in a random order. A share
--- that is not used is not given to others: as long as it adopts anything, ask again.
+-- It is fair over organisations: each that has something due gets an equal share of p_n (rounded up, so that the last
+-- of a random order may get less). A share that is not used is not given to others: as long as it adopts anything, ask
+-- again.
 -- A photo with two crashes is a suspect. At most p_suspects suspects are taken, so that a photo that kills its worker
 -- does not add a third crash to other photos. A photo with p_crashes crashes is quarantined and refunded. p_n,
 -- p_suspects and p_crashes are limits, not counts.
@@ -66,12 +67,13 @@ BEGIN
     v_now := clock_timestamp();                            -- the planner knows it: it ends a scan of the index
     RETURN QUERY
     WITH RECURSIVE with_suspects (organisation_id, due_at) AS (
-        (SELECT organisation_id, due_at FROM in_flight WHERE worker_id = 0 AND crashes > 1
+        (SELECT organisation_id, due_at FROM in_flight
+         WHERE worker_id = 0 AND crashes > 1 AND crashes < p_crashes
          ORDER BY organisation_id, due_at LIMIT 1)
         UNION ALL
         SELECT n.* FROM with_suspects o CROSS JOIN LATERAL (
             SELECT organisation_id, due_at FROM in_flight
-            WHERE worker_id = 0 AND crashes > 1 AND organisation_id > o.organisation_id
+            WHERE worker_id = 0 AND crashes > 1 AND crashes < p_crashes AND organisation_id > o.organisation_id
             ORDER BY organisation_id, due_at LIMIT 1) n),
     with_clean (organisation_id, due_at) AS (
         (SELECT organisation_id, due_at FROM in_flight WHERE worker_id = 0 AND crashes < 2
@@ -90,7 +92,8 @@ BEGIN
             SELECT ctid AS row FROM in_flight
             WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= v_now
                 AND crashes > 1 AND crashes < p_crashes
-            ORDER BY due_at LIMIT least(p_suspects, p_n) / o.n FOR UPDATE SKIP LOCKED) c),
+            ORDER BY due_at LIMIT (least(p_suspects, p_n) + o.n - 1) / o.n FOR UPDATE SKIP LOCKED) c
+        LIMIT least(p_suspects, p_n)),
     room AS MATERIALIZED (SELECT p_n - count(*) AS n FROM suspect),
     clean AS MATERIALIZED (
         SELECT c.row
@@ -101,7 +104,8 @@ BEGIN
             SELECT ctid AS row FROM in_flight
             WHERE worker_id = 0 AND organisation_id = o.organisation_id AND due_at <= v_now
                 AND crashes < 2 AND crashes < p_crashes
-            ORDER BY due_at LIMIT (SELECT n FROM room) / o.n FOR UPDATE SKIP LOCKED) c),
+            ORDER BY due_at LIMIT ((SELECT n FROM room) + o.n - 1) / o.n FOR UPDATE SKIP LOCKED) c
+        LIMIT (SELECT n FROM room)),
     taken AS (
         UPDATE in_flight f SET
             worker_id = v_worker,

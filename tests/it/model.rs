@@ -831,9 +831,20 @@ async fn adopt(
             (*owner, *now) = (Some(worker), attempt);
         }
     }
-    prop_assert_eq!(cleans, clean.len().min(most));
-    prop_assert_eq!(suspected, suspect.len().min(suspects).min(most - cleans));
+    prop_assert_eq!(suspected, fair(&suspect, suspects.min(most)));
+    prop_assert_eq!(cleans, fair(&clean, most - suspected));
     Ok(())
+}
+
+/// How many of these are adopted if at most `most` are: each organisation that has some gets an
+/// equal share, rounded up, and nobody gets what another does not use.
+fn fair(due: &[(usize, usize)], most: usize) -> usize {
+    let each: Vec<_> = (0..2)
+        .map(|organisation| due.iter().filter(|(queue, _)| OWNER[*queue] == organisation).count())
+        .filter(|n| *n > 0)
+        .collect();
+    let share = most.div_ceil(each.len().max(1));
+    each.iter().map(|n| *n.min(&share)).sum::<usize>().min(most)
 }
 
 impl Real {
