@@ -36,7 +36,8 @@ def enqueue():
 
 
 BODY = b'{"operation":"photo_processing","keys":[' + b'"a",' * 4_000_000 + b'"a"]}'
-NUMBERS = "\n".join(str(n) for n in range(199_000)).encode()
+# Two start lists with no number in common, as long as they may be.
+LISTS = ["\n".join(f"{letter}{n}" for n in range(100_000)).encode() for letter in "AB"]
 
 
 def login():
@@ -87,7 +88,7 @@ ATTACKS = {
     "half_logins": (200, lambda: half(HALF_LOGIN)),
     "logins": (32, login),
     "wrong_tokens": (64, wrong_token),
-    "start_lists": (8, lambda: send("PUT", "/v1/events/1/start-list", NUMBERS)),
+    "start_lists": (8, lambda: send("PUT", "/v1/events/1/start-list", LISTS[next(counter) % 2])),
     "streams": (200, stream),
 }
 

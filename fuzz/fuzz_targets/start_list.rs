@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
-    if let Ok(numbers) = photogate::start_list::parse(file) {
-        assert!(!numbers.is_empty() && numbers.len() <= photogate::start_list::NUMBERS_MAX);
+    if let Ok(numbers) = photogate::start_list::parse(file, 1000) {
+        assert!(!numbers.is_empty() && numbers.len() <= 1000);
         for number in numbers {
             assert!((1..=10).contains(&number.len()), "{number:?}");
             assert!(

@@ -40,20 +40,18 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_event TO photogate_app;
 
--- Replaces an event's start list; without numbers the event has none. Returns how many numbers it has now.
-CREATE FUNCTION set_start_list(p_event bigint, p_numbers text[]) RETURNS integer
+-- Replaces an event's start list; without numbers the event has none.
+CREATE FUNCTION set_start_list(p_event bigint, p_numbers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_n integer;
 BEGIN
-    IF cardinality(p_numbers) > 200000 THEN
-        RAISE EXCEPTION 'a start list has at most 200000 numbers' USING ERRCODE = 'PG006';
-    END IF;
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
-    DELETE FROM start_list WHERE event_id = p_event;
-    INSERT INTO start_list SELECT DISTINCT p_event, n FROM unnest(p_numbers) n;
-    GET DIAGNOSTICS v_n = ROW_COUNT;
-    RETURN v_n;
+    IF cardinality(p_numbers) = 0 THEN
+        DELETE FROM start_list WHERE event_id = p_event;
+    ELSE
+        INSERT INTO start_list VALUES (p_event, p_numbers)
+        ON CONFLICT (event_id) DO UPDATE SET numbers = EXCLUDED.numbers;
+    END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION set_start_list TO photogate_app;
 

@@ -1,6 +1,6 @@
 //! People and their passwords.
 
-use std::sync::LazyLock;
+use std::{num::NonZeroUsize, sync::LazyLock};
 
 use argon2::{
     Argon2, PasswordHash, PasswordHasher, PasswordVerifier,
@@ -210,9 +210,12 @@ pub async fn create_person(
     if made.rows_affected() == 0 { Err(AccessError::Known(email)) } else { Ok(()) }
 }
 
-/// Limits how many passwords are hashed at the same time, because each takes 19 MiB and a thread.
-/// The others wait.
-static AT_ONCE: Semaphore = Semaphore::const_new(4);
+/// Limits how many passwords are hashed at the same time, because each takes 19 MiB and a core. The
+/// others wait. Half of the cores stay free for other requests.
+static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Semaphore::new(cores.div_ceil(2))
+});
 
 /// The hash of a password. It is computed before a transaction begins: it takes long, and other
 /// passwords may come first.

@@ -1,15 +1,14 @@
 //! Start lists: the bib numbers that are worn at an event. Reads them from the organiser's file,
 //! and keeps them in the database.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 
 use crate::ids::EventId;
 
 /// Largest file of a start list, in bytes.
 pub const FILE_MAX: usize = 16 << 20;
-/// Largest count of numbers in a start list.
-pub const NUMBERS_MAX: usize = 200_000;
-
 /// Names that people give to the column of bib numbers, in lower case, without spaces and signs.
 ///
 /// The surest name is first, because a table may also have a column that numbers its rows.
@@ -49,22 +48,22 @@ pub enum StartListError {
     /// No column has a name that stands for bib numbers.
     #[error("no column is called \"bib\" or \"number\": write one of these above the numbers")]
     NoColumn,
-    /// The file has more than [`NUMBERS_MAX`] numbers.
-    #[error("the file has more than {NUMBERS_MAX} numbers")]
-    TooMany,
+    /// The file has more numbers than this, which is the most that a start list may have.
+    #[error("the file has more than {0} numbers: is it the list of one event?")]
+    TooMany(usize),
     /// The file has no numbers.
     #[error("the file has no numbers")]
     Empty,
 }
 
-/// Reads the bib numbers from a file.
+/// Reads the bib numbers from a file, each once; `most` is how many there may be.
 ///
 /// The file has one number on each line, or is CSV (comma, semicolon or tab) with a column named
 /// `bib` or `number`. Other usual names of the column are also accepted.
 ///
 /// # Errors
 /// See [`StartListError`]. If one line is wrong, no numbers are returned.
-pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
+pub fn parse(file: &[u8], most: usize) -> Result<Vec<String>, StartListError> {
     if file.len() > FILE_MAX {
         return Err(StartListError::TooLarge);
     }
@@ -81,7 +80,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
         .flexible(true)
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
-    let (mut column, mut numbers) = (None, Vec::new());
+    let (mut column, mut numbers, mut known) = (None, Vec::new(), HashSet::new());
     for row in rows.records() {
         let row = row.map_err(|error| StartListError::Line {
             line: error.position().map_or(0, csv::Position::line),
@@ -107,15 +106,18 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
         };
         // A runner may not have a number yet: skip the row.
         let Some(cell) = row.get(column).filter(|cell| !cell.is_empty()) else { continue };
-        numbers.push(number(cell).ok_or_else(|| StartListError::Line {
+        let number = number(cell).ok_or_else(|| StartListError::Line {
             line,
             problem: format!(
                 "{:?} is not a bib number: at most ten letters and digits",
                 cell.chars().take(40).collect::<String>()
             ),
-        })?);
-        if numbers.len() > NUMBERS_MAX {
-            return Err(StartListError::TooMany);
+        })?;
+        if known.insert(number.clone()) {
+            numbers.push(number);
+        }
+        if numbers.len() > most {
+            return Err(StartListError::TooMany(most));
         }
     }
     if numbers.is_empty() { Err(StartListError::Empty) } else { Ok(numbers) }
@@ -136,20 +138,24 @@ pub(crate) fn number(text: &str) -> Option<String> {
     is_number.then_some(number)
 }
 
-/// Replaces an event's start list, and returns the count of its numbers. Without numbers, the event
-/// has no start list.
+/// Replaces an event's start list. Without numbers, the event has no start list.
 ///
 /// # Errors
 /// `PG002` if there is no such event, or trouble with the database.
-pub async fn set(db: &mut PgConnection, event: EventId, numbers: &[String]) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"SELECT set_start_list($1, $2) AS "n!""#, event.0, numbers)
+pub async fn set(db: &mut PgConnection, event: EventId, numbers: &[String]) -> sqlx::Result<()> {
+    sqlx::query_scalar!(r#"SELECT set_start_list($1, $2) AS "none""#, event.0, numbers)
         .fetch_one(db)
         .await
+        .map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(file: &[u8]) -> Result<Vec<String>, StartListError> {
+        super::parse(file, 3)
+    }
 
     #[test]
     fn a_number_a_line_is_a_start_list_and_so_is_a_table() {
@@ -169,6 +175,12 @@ mod tests {
         let file = b"\nNr;Name;Startnummer\n1;Anna;4711\n2;Bo;4712\n";
 
         assert_eq!(parse(file).as_deref(), Ok(&["4711", "4712"].map(String::from)[..]));
+    }
+
+    #[test]
+    fn a_number_counts_once_and_there_is_an_end() {
+        assert_eq!(parse(b"1\n2\n2\n1\n3\n").map(|numbers| numbers.len()), Ok(3));
+        assert_eq!(parse(b"1\n2\n3\n4\n"), Err(StartListError::TooMany(3)));
     }
 
     #[test]

@@ -121,11 +121,6 @@ fn check_days(days: i32, least: i32) -> Result<(), CommandError> {
     Err(CommandError::invalid("/keep_findings_days", detail))
 }
 
-/// The numbers of a start list; an empty file has none.
-fn numbers(file: &[u8]) -> Result<Vec<String>, CommandError> {
-    Ok(if file.is_empty() { Vec::new() } else { start_list::parse(file)? })
-}
-
 impl Commands {
     /// Creates an event with one queue for each operation; or finds it by its reference.
     ///
@@ -195,7 +190,10 @@ impl Commands {
     ) -> Result<(Event, u64), CommandError> {
         caller.must_be(MAY_CHANGE)?;
         let found = self.event_seen_by(caller, event).await?;
-        let numbers = change.start_list.as_deref().map(numbers).transpose()?;
+        let numbers = match &change.start_list {
+            Some(file) => Some(self.quotas.start_list(file.clone()).await?),
+            None => None,
+        };
         if let Some(days) = change.keep_findings_days {
             check_days(days, 0)?;
         }
@@ -212,16 +210,13 @@ impl Commands {
             if let Some(days) = change.keep_findings_days {
                 events::set_retention(&mut tx, event, Some(days).filter(|days| *days > 0)).await?;
             }
-            let listed = match &numbers {
-                Some(numbers) => Some(start_list::set(&mut tx, event, numbers).await?),
-                None => None,
-            };
             let mut detail = json!({
                 "name": change.name, "bib_search": change.bib_search,
                 "face_search": change.face_search, "keep_findings_days": change.keep_findings_days,
             });
-            if let Some(listed) = listed {
-                detail["numbers"] = listed.into();
+            if let Some(numbers) = &numbers {
+                start_list::set(&mut tx, event, numbers).await?;
+                detail["numbers"] = numbers.len().into();
             }
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
@@ -274,17 +269,17 @@ impl Commands {
         &self,
         caller: &Caller,
         event: EventId,
-        file: &[u8],
-    ) -> Result<i32, CommandError> {
+        file: Vec<u8>,
+    ) -> Result<usize, CommandError> {
         caller.must_be(MAY_CREATE)?;
         let found = self.event_seen_by(caller, event).await?;
-        let numbers = numbers(file)?;
+        let numbers = self.quotas.start_list(file).await?;
         let mut tx = self.database.begin().await?;
-        let numbers = start_list::set(&mut tx, event, &numbers).await?;
-        let detail = json!({ "numbers": numbers });
+        start_list::set(&mut tx, event, &numbers).await?;
+        let detail = json!({ "numbers": numbers.len() });
         let (whose, subject) = (Some(found.organisation), format!("event {event}"));
         audit_log::record(&mut tx, caller, whose, "event.start_list", &subject, detail).await?;
         tx.commit().await?;
-        Ok(numbers)
+        Ok(numbers.len())
     }
 }

@@ -3,19 +3,24 @@
 use sqlx::PgConnection;
 
 use super::CommandError;
-use crate::{config::Config, ids::OrganisationId};
+use crate::{catalog::start_list, config::Config, ids::OrganisationId};
 
 /// How much an organisation may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Quotas {
     unpaid_photos: i64,
     events: i64,
+    start_list: usize,
 }
 
 impl From<&Config> for Quotas {
     fn from(config: &Config) -> Self {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        Self { unpaid_photos: number(config.unpaid_photos_max), events: number(config.events_max) }
+        Self {
+            unpaid_photos: number(config.unpaid_photos_max),
+            events: number(config.events_max),
+            start_list: config.start_list_max,
+        }
     }
 }
 
@@ -67,6 +72,17 @@ impl Quotas {
             "an organisation has at most {} events: delete some, or ask support",
             self.events
         )))
+    }
+
+    /// Reads the numbers of a start list from a file; an empty file has none. It takes a part of a
+    /// second, so other requests do not wait for it.
+    pub(super) async fn start_list(&self, file: Vec<u8>) -> Result<Vec<String>, CommandError> {
+        if file.is_empty() {
+            return Ok(Vec::new());
+        }
+        let most = self.start_list;
+        let read = tokio::task::spawn_blocking(move || start_list::parse(&file, most));
+        Ok(read.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 }
 

@@ -36,9 +36,10 @@ impl StartLists {
             return Ok(list.clone());
         }
         let numbers =
-            sqlx::query_scalar!("SELECT number FROM start_list WHERE event_id = $1", event.0);
-        let numbers = database::in_time(database::PATIENCE, numbers.fetch_all(&self.pool)).await?;
-        let list = Arc::new(StartList::new(numbers));
+            sqlx::query_scalar!("SELECT numbers FROM start_list WHERE event_id = $1", event.0);
+        let numbers = numbers.fetch_optional(&self.pool);
+        let numbers = database::in_time(database::PATIENCE, numbers).await?;
+        let list = Arc::new(StartList::new(numbers.unwrap_or_default()));
         read.insert(event, (Instant::now(), list.clone()));
         Ok(list)
     }

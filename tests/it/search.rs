@@ -234,6 +234,12 @@ async fn a_start_list_decides_what_a_number_is() {
     let refused = photogate(&app.config, &set);
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("no column is called"), "{}", stderr(&refused));
-    assert_eq!(app.count("SELECT count(*) FROM start_list").await, 2, "a bad file loses nothing");
-    assert_eq!(start_list::set(&mut *app.db().await, event, &[]).await.unwrap(), 0);
+    let listed = "SELECT coalesce(sum(cardinality(numbers)), 0)::bigint FROM start_list";
+    assert_eq!(app.count(listed).await, 2, "a bad file loses nothing");
+    start_list::set(&mut *app.db().await, event, &["12".into()]).await.unwrap();
+    assert_eq!(app.count(listed).await, 1, "the new list replaces the old one");
+    let bad = start_list::set(&mut *app.db().await, event, &["12".into(), "a b".into()]).await;
+    assert!(bad.is_err(), "the database takes numbers only");
+    start_list::set(&mut *app.db().await, event, &[]).await.unwrap();
+    assert_eq!(app.count(listed).await, 0);
 }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::support::{
     App,
     browser::PASSWORD,
-    site::{Site, Visitor},
+    site::{Site, Visitor, answered},
 };
 
 /// An organisation with an event and a token.
@@ -443,6 +443,28 @@ async fn photos_that_wait_unpaid_and_events_have_an_end() {
     assert_eq!(create(organisation).await, 201, "a deleted one counts no more");
     let next = EventId(app.count("SELECT max(event_id) FROM event").await);
     assert_eq!(queue(next, 0, 5).await.0, 202, "nor do its photos");
+}
+
+/// Found: lists of 199,000 numbers, sent by eight at once, kept others waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_list_that_is_too_long_is_refused_and_the_old_one_stays() {
+    let mut app = App::new().await;
+    app.config.start_list_max = 3;
+    let (_, event) = app.an_event_with(0).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let put = async |list: &'static str| {
+        let path = format!("/v1/events/{event}/start-list");
+        answered(site.ask(Method::PUT, &path, &token).body(list)).await
+    };
+
+    assert_eq!(put("1\n2\n3\n2\n").await.0, 200, "a number counts once");
+    let (status, answer) = put("1\n2\n3\n4\n").await;
+
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("more than 3 numbers"), "{answer}");
+    let listed = "SELECT cardinality(numbers)::bigint FROM start_list";
+    assert_eq!(app.count(listed).await, 3);
 }
 
 /// Found: a neighbour whose tries were refused used up those of the whole /48 network.

@@ -51,7 +51,7 @@ impl Events {
             Self::StartList { event, file, actor } => {
                 let caller = Caller::trusted(&actor);
                 let text = if file.as_os_str().is_empty() { Vec::new() } else { read(&file)? };
-                let n = commands.set_start_list(&caller, event, &text).await?;
+                let n = commands.set_start_list(&caller, event, text).await?;
                 output.one(&json!({ "event": event, "numbers": n }), |out| {
                     writeln!(
                         out,

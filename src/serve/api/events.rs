@@ -155,7 +155,7 @@ pub(super) async fn delete(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listed {
     /// How many bib numbers the start list has.
-    numbers: i32,
+    numbers: usize,
 }
 
 /// Replaces an event's start list.
@@ -176,7 +176,7 @@ pub(super) async fn start_list(
     Path(event): Path<EventId>,
     file: Bytes,
 ) -> Answer<Listed> {
-    let numbers = service.commands.set_start_list(&caller, event, &file).await?;
+    let numbers = service.commands.set_start_list(&caller, event, file.into()).await?;
     Ok(axum::Json(Listed { numbers }))
 }
 

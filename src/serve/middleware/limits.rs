@@ -10,13 +10,14 @@ use axum::{
     BoxError,
     body::{Body, to_bytes},
     extract::Request,
+    http::StatusCode,
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::serve::{problem::Problem, shares};
@@ -39,8 +40,20 @@ const LOGIN_BODY_MAX: usize = 16 << 10;
 /// Maximum time that a request waits for a place, before it gets status 429.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Time that a refusal waits. Whoever asks again at once would otherwise be refused thousands of
+/// times a second, and that takes the processor from others.
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
+
 /// Answers a request within the limits. Otherwise the answer is a problem.
-pub(super) async fn within(request: Request, next: Next) -> Result<Response, Problem> {
+pub(super) async fn within(request: Request, next: Next) -> Response {
+    let answer = answered(request, next).await.into_response();
+    if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED) {
+        sleep(REFUSAL_WAIT).await;
+    }
+    answer
+}
+
+async fn answered(request: Request, next: Next) -> Result<Response, Problem> {
     let (request, places, most) = if is_login(request.uri().path()) {
         (with_body(request).await?, &LOGINS_AT_ONCE, LOGIN_ANSWER_MAX)
     } else {
