@@ -35,11 +35,13 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     let tally = last_line(&output);
     assert!(output.status.success() && tally.is_clean(), "{tally:?}\n{said}");
     assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
-    for struck in ["10 kills", "PostgreSQL crashed", "cut", "late settles refused"] {
-        assert!(said.contains(struck), "{said}");
+    // A slow machine also sees lines before, which tell how far it is.
+    let sum = said.lines().find(|line| line.starts_with("10 kills")).expect(&said);
+    for struck in ["PostgreSQL crashed", "cut", "late settles refused"] {
+        assert!(sum.contains(struck), "{said}");
     }
     assert!(
-        !said.contains(" 0 freezes") && !said.contains(" 0 times") && !said.contains(" 0 late"),
+        !sum.contains(" 0 freezes") && !sum.contains(" 0 times") && !sum.contains(" 0 late"),
         "{said}"
     );
 }

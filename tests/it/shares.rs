@@ -263,7 +263,8 @@ async fn nobody_is_locked_out_by_others() {
         }
     }
 
-    let again = try_from(&site, "10.0.0.1", "anna@club.example", PASSWORD).await;
+    // The last of them: on a slow machine, the first may have got a try back.
+    let again = try_from(&site, "10.0.59.1", "anna@club.example", PASSWORD).await;
     let owner = try_from(&site, "192.0.2.7", "anna@club.example", PASSWORD).await;
 
     assert_eq!((again, owner), (429, 303));
