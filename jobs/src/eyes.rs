@@ -17,10 +17,15 @@ use crate::{limits::PhotoError, picture::vision};
 /// File name of ONNX Runtime in the models directory.
 pub const RUNTIME: &str = "libonnxruntime.so";
 
-/// File names of the models for faces, embeddings, text detection and text recognition, in this
-/// order.
-pub const MODELS: [&str; 4] =
-    ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
+/// File names of the models for faces, embeddings, text detection, and quick and careful text
+/// recognition, in this order.
+pub const MODELS: [&str; 5] = [
+    "yunet.onnx",
+    "sface.onnx",
+    "text_detection.onnx",
+    "text_recognition_tiny.onnx",
+    "text_recognition.onnx",
+];
 
 /// Why the models cannot be loaded. The cause is the installation, not a photo.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +50,8 @@ pub struct Eyes {
     pub(crate) faces: Model,
     pub(crate) embedding: Model,
     pub(crate) text_detection: Model,
-    pub(crate) text_recognition: Model,
-    /// Characters of the classes of text recognition. The first is class 1; class 0 is a blank.
-    pub(crate) alphabet: Vec<String>,
+    pub(crate) quick_reader: Reader,
+    pub(crate) careful_reader: Reader,
 }
 
 impl Eyes {
@@ -67,17 +71,20 @@ impl Eyes {
             let path = path(name)?;
             Model::open(&environment, &path).map_err(|error| unusable(path, error.to_string()))
         };
-        let [faces, embedding, text_detection, text_recognition] = MODELS;
-        let text_recognition = model(text_recognition)?;
-        let alphabet = text_recognition.alphabet().ok_or_else(|| {
-            unusable(directory.join(MODELS[3]), "it has no list of characters".into())
-        })?;
+        let [faces, embedding, text_detection, quick, careful] = MODELS;
+        let reader = |name: &str| {
+            let model = model(name)?;
+            let alphabet = model.alphabet().ok_or_else(|| {
+                unusable(directory.join(name), "it has no list of characters".into())
+            })?;
+            Ok(Reader { model, alphabet })
+        };
         Ok(Self {
             faces: model(faces)?,
             embedding: model(embedding)?,
             text_detection: model(text_detection)?,
-            text_recognition,
-            alphabet,
+            quick_reader: reader(quick)?,
+            careful_reader: reader(careful)?,
         })
     }
 }
@@ -94,6 +101,14 @@ fn environment(runtime: &Path) -> Result<Environment, String> {
     let environment = builder.with_telemetry(false).build().map_err(|error| error.to_string())?;
     *shared = Some(environment.clone());
     Ok(environment)
+}
+
+/// A model that reads lines of text.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) model: Model,
+    /// Characters of the model's classes. The first is class 1; class 0 is a blank.
+    pub(crate) alphabet: Vec<String>,
 }
 
 /// One model: it takes one tensor and returns tensors.

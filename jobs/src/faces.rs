@@ -30,6 +30,8 @@ pub struct Face {
 const SIDE: u32 = 640;
 /// Smallest score of a face. YuNet's own default of 0.9 misses one clear face in eight.
 const SCORE_MIN: f32 = 0.6;
+/// Smallest score of what may be a face: enough to look for a number below it.
+const SCORE_LIKELY: f32 = 0.45;
 /// Boxes that overlap more than this (intersection over union) are one face.
 const OVERLAP_MAX: f32 = 0.3;
 /// Pixels from one cell of the model's output to the next, for each of its three levels.
@@ -41,7 +43,17 @@ impl Eyes {
     /// # Errors
     /// [`PhotoError::Vision`] when the model fails on the picture.
     pub fn faces(&mut self, picture: &Picture) -> Result<Vec<Face>, PhotoError> {
-        let mut faces = self.detect(&picture.frame, SIDE)?;
+        let likely = self.likely_faces(picture)?;
+        Ok(likely.into_iter().filter(Face::is_sure).collect())
+    }
+
+    /// Finds what may be a face, best score first. [`Face::is_sure`] tells which are faces. Under
+    /// the others, numbers may be worn: a face that is half hidden has a low score.
+    ///
+    /// # Errors
+    /// [`PhotoError::Vision`] when the model fails on the picture.
+    pub fn likely_faces(&mut self, picture: &Picture) -> Result<Vec<Face>, PhotoError> {
+        let mut faces = self.detect_from(&picture.frame, SIDE, SCORE_LIKELY)?;
         let scale = picture.scale();
         for face in &mut faces {
             *face = face.scaled(scale);
@@ -52,6 +64,15 @@ impl Eyes {
     /// Finds the faces of a frame at a long side of at most `side` pixels. The result is in pixels
     /// of the frame.
     pub(crate) fn detect(&mut self, frame: &Frame, side: u32) -> Result<Vec<Face>, PhotoError> {
+        self.detect_from(frame, side, SCORE_MIN)
+    }
+
+    fn detect_from(
+        &mut self,
+        frame: &Frame,
+        side: u32,
+        least: f32,
+    ) -> Result<Vec<Face>, PhotoError> {
         let small = frame.fit(side);
         let scale = to_f32(frame.long_side()) / to_f32(small.long_side());
         let (width, height) =
@@ -66,7 +87,7 @@ impl Eyes {
             let cells = class[level].values.iter().zip(&object[level].values);
             for (cell, (class, object)) in cells.enumerate() {
                 let score = (class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0)).sqrt();
-                if score < SCORE_MIN {
+                if score < least {
                     continue;
                 }
                 let (Some(values), Some(marks)) = (
@@ -97,6 +118,11 @@ impl Eyes {
 }
 
 impl Face {
+    /// Whether this is a face, and not only likely to be one.
+    pub fn is_sure(&self) -> bool {
+        self.score >= SCORE_MIN
+    }
+
     pub(crate) fn scaled(self, scale: f32) -> Self {
         Self {
             x: self.x * scale,

@@ -11,10 +11,11 @@
 //! let photo = photogate_jobs::Photo::open(&bytes)?;
 //! // Decodes at working size, upright as EXIF says.
 //! let picture = photo.picture()?;
-//! // Boxes in pixels of the upright full-size photo.
-//! let faces = eyes.faces(&picture)?;
+//! // Boxes in pixels of the upright full-size photo. Not all of them are faces.
+//! let likely = eyes.likely_faces(&picture)?;
+//! let faces: Vec<_> = likely.iter().filter(|face| face.is_sure()).collect();
 //! // Lines of text, and the bib numbers among them.
-//! let lines = eyes.lines(&picture, &faces)?;
+//! let lines = eyes.lines(&picture, &likely)?;
 //! let bibs = photogate_jobs::bibs(&lines, &photogate_jobs::StartList::default());
 //! // The turn that is still needed, or an abstention.
 //! let rotation = eyes.rotation(&picture)?;
@@ -38,6 +39,7 @@ mod jpeg_head;
 mod limits;
 mod orientation;
 mod picture;
+mod reading;
 mod rotate;
 mod rotation;
 mod slant;
@@ -56,6 +58,7 @@ pub use format::Format;
 pub use limits::{BYTES_MAX, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
+pub use reading::{READINGS_MAX, Reading};
 pub use rotation::Rotation;
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};

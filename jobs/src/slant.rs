@@ -98,6 +98,16 @@ impl Slant {
         self.overlap(other) > 0.4 * self.area().min(other.area())
     }
 
+    /// Whether both are the same line, and neither shows clearly more of it.
+    pub(crate) fn is_just(&self, other: &Self) -> bool {
+        self.overlap(other) > 0.85 * self.area().max(other.area())
+    }
+
+    /// The same line, longer at both ends by a share of its height.
+    pub(crate) fn longer(self, heights: f32) -> Self {
+        Self { width: self.width + 2.0 * heights * self.height, ..self }
+    }
+
     /// Area of the axis-parallel box around it, in pixels.
     fn area(&self) -> f32 {
         let [.., width, height] = self.bounds();

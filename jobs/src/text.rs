@@ -1,26 +1,26 @@
-//! Lines of text, by PP-OCR: one model finds the lines, another model reads them.
+//! Lines of text, by PP-OCR: one model finds the lines, others read them (`reading.rs`).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bibs,
     blobs::blobs,
-    bodies::bodies,
+    bodies::{Body, CLOSE, CLOSER, bodies, people, zone},
     enclose::enclose,
-    eyes::{Eyes, Output},
+    eyes::Eyes,
     faces::Face,
     limits::PhotoError,
     picture::{ChannelOrder, Frame, Picture, to_f32, to_pixels},
-    slant::{LINE_HEIGHT, Slant},
+    reading::Reading,
+    slant::Slant,
 };
 
-/// A line of text. Its box is axis-parallel and encloses the line, which may be slanted. Lengths
-/// are in pixels of the upright full-size photo.
+/// A line of text with a digit in it, and its readings. Its box is axis-parallel and encloses the
+/// line, which may be slanted. Lengths are in pixels of the upright full-size photo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// The text as the model read it, unchanged.
-    pub text: String,
-    /// Confidence in the reading, from 0 to 1: the mean over the characters.
-    pub score: f32,
+    /// What was read: two to [`crate::READINGS_MAX`] readings, which may differ.
+    pub readings: Vec<Reading>,
     /// Left edge of the box, in pixels.
     pub x: f32,
     /// Upper edge of the box, in pixels.
@@ -35,53 +35,55 @@ pub struct Line {
 
 /// Long side, in pixels, at which text is searched in the whole picture.
 ///
-/// The search is the largest part of a photo's CPU time, which grows with the square of this side.
-/// This size is enough for runners in front, and for runners whose face is not visible. The places
-/// under faces are searched again at a larger size.
+/// The time for the search grows with the square of this side. This size is enough for runners in
+/// front, and for runners whose face is not visible. The places under faces are searched again at a
+/// larger size.
 const SIDE: u32 = 384;
 /// Smaller photos are enlarged until their short side has this many pixels, because the model was
 /// trained with such pictures.
 const SHORT_SIDE_MIN: u32 = 736;
-/// Largest number of lines that are read on one photo; the largest lines are read first. This
-/// limits the time for a photo of a wall of posters.
-pub const LINES_MAX: usize = 32;
+/// Largest number of lines that are read in each of the two looks at a photo; the largest lines are
+/// read first. This limits the time for a photo of a wall of posters.
+const READ_MAX: usize = 32;
+/// Largest number of lines of one photo.
+pub const LINES_MAX: usize = 2 * READ_MAX;
 /// Width of a line divided by its height. Other lines (very long ones, or ones that stand on end)
 /// are not bib numbers, and are not read.
-const RATIO: std::ops::RangeInclusive<f32> = 0.5..=6.0;
+const RATIO: std::ops::RangeInclusive<f32> = 0.8..=4.0;
 /// Smallest height of a line, in pixels of the resized picture in which it was found. Lower lines
 /// cannot be read reliably.
 const HEIGHT_MIN: f32 = 10.0;
+/// Largest number of lines that are searched again in the second look, because the edge of a part
+/// cuts them off. In the first look, that costs more than it finds.
+const CUT_MAX: usize = 8;
+/// Who wears a number with at least this score is not looked at again.
+const SCORE_ENOUGH: f32 = 0.7;
 
 impl Eyes {
-    /// Reads the lines of text of a picture. It searches the whole picture, and again at a larger
-    /// size where people are.
+    /// Reads the lines of text of a picture that have digits. It searches the whole picture, at a
+    /// larger size where people are, and at a still larger size where people are without a number.
+    /// The faces are those of [`Eyes::likely_faces`].
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn lines(&mut self, picture: &Picture, faces: &[Face]) -> Result<Vec<Line>, PhotoError> {
         let (frame, scale) = (&picture.frame, picture.scale());
-        let faces: Vec<_> = faces.iter().map(|face| face.scaled(1.0 / scale)).collect();
+        let people = people(faces.iter().map(|face| face.scaled(1.0 / scale)).collect());
         let whole = detection_size(frame, SIDE);
         let zoom = to_f32(whole.0) / to_f32(frame.width());
-        let mut slants: Vec<Slant> = Vec::new();
-        for body in bodies(frame, &faces, zoom) {
-            let part = frame.part(body.left, body.top, body.width, body.height);
-            let (left, top) = (to_f32(body.left), to_f32(body.top));
-            for slant in self.find(&part, body.size())? {
-                // A line that is cut off at the edge is found whole by another search.
-                let slant = Slant { worn: true, ..slant.moved(left, top) };
-                if slant.is_inside(&body) && !slants.iter().any(|seen| seen.is_again(&slant)) {
-                    slants.push(slant);
-                }
-            }
-        }
-        let closer = slants.len();
+        let mut slants = self.find_worn(frame, &bodies(frame, &people, zoom, &CLOSE), 0)?;
+        let worn = slants.len();
         for slant in self.find(frame, whole)? {
-            if !slants[..closer].iter().any(|seen| seen.is_part_of(&slant)) {
+            if !slants[..worn].iter().any(|seen| seen.is_part_of(&slant)) {
                 slants.push(slant);
             }
         }
-        let mut lines = self.read(frame, slants, LINES_MAX)?;
+        let mut lines = self.read(frame, &mut slants)?;
+        let without: Vec<_> = people.into_iter().filter(|face| !has_number(face, &lines)).collect();
+        let mut closer = self.find_worn(frame, &bodies(frame, &without, 0.0, &CLOSER), CUT_MAX)?;
+        // The same box at a larger size gives the same readings.
+        closer.retain(|slant| !slants.iter().any(|seen| seen.is_just(slant)));
+        lines.extend(self.read(frame, &mut closer)?);
         for line in &mut lines {
             line.x *= scale;
             line.y *= scale;
@@ -91,18 +93,63 @@ impl Eyes {
         Ok(lines)
     }
 
-    /// Reads the `most` largest lines of a frame. The boxes of the result are in pixels of the
-    /// frame.
-    pub(crate) fn read(
+    /// Finds the lines in these parts of a frame. At `most` as many of those that the edge of a part
+    /// cuts off are searched again, each in a part around it.
+    fn find_worn(
         &mut self,
         frame: &Frame,
-        mut slants: Vec<Slant>,
+        bodies: &[Body],
         most: usize,
-    ) -> Result<Vec<Line>, PhotoError> {
+    ) -> Result<Vec<Slant>, PhotoError> {
+        let (mut whole, mut cut) = (Vec::new(), Vec::new());
+        for body in bodies {
+            self.find_in(frame, body, &mut whole, &mut cut)?;
+        }
+        cut.retain(|(slant, _): &(Slant, Body)| !whole.iter().any(|seen| seen.is_part_of(slant)));
+        for (slant, body) in cut.into_iter().take(most) {
+            if let Some(around) = body.around(&slant, frame) {
+                self.find_in(frame, &around, &mut whole, &mut Vec::new())?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Finds the lines in one part of a frame: those that are not known yet, and those that its
+    /// edge cuts off.
+    fn find_in(
+        &mut self,
+        frame: &Frame,
+        body: &Body,
+        whole: &mut Vec<Slant>,
+        cut: &mut Vec<(Slant, Body)>,
+    ) -> Result<(), PhotoError> {
+        let part = frame.part(body.left, body.top, body.width, body.height);
+        let (left, top) = (to_f32(body.left), to_f32(body.top));
+        for slant in self.find(&part, body.size())? {
+            let slant = Slant { worn: true, ..slant.moved(left, top) };
+            if !slant.is_inside(body) {
+                cut.push((slant, *body));
+            } else if !whole.iter().any(|seen| seen.is_again(&slant)) {
+                whole.push(slant);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the largest lines of a frame, and removes from `slants` what is not read. The boxes of
+    /// the result are in pixels of the frame.
+    fn read(&mut self, frame: &Frame, slants: &mut Vec<Slant>) -> Result<Vec<Line>, PhotoError> {
         slants.retain(|slant| RATIO.contains(&(slant.width / slant.height)));
         slants.sort_by(|a, b| (b.width * b.height).total_cmp(&(a.width * a.height)));
-        slants.truncate(most);
-        slants.iter().map(|slant| self.recognise(frame, slant)).collect()
+        slants.truncate(READ_MAX);
+        let mut lines = Vec::new();
+        for slant in slants {
+            if let Some(readings) = self.readings(frame, slant)? {
+                let [x, y, width, height] = slant.bounds();
+                lines.push(Line { readings, x, y, width, height, worn: slant.worn });
+            }
+        }
+        Ok(lines)
     }
 
     /// Finds the lines of text that are large enough to read. The frame is resized to `width` x
@@ -130,42 +177,17 @@ impl Eyes {
             .map(|slant| slant.scaled(scale_x, scale_y))
             .collect())
     }
+}
 
-    /// Reads one line.
-    pub(crate) fn recognise(&mut self, frame: &Frame, slant: &Slant) -> Result<Line, PhotoError> {
-        let crop = slant.crop(frame);
-        let width = crop.width().max(LINE_HEIGHT).next_multiple_of(16);
-        // The rest after the line is neutral grey, as in the model's training.
-        let mut input = vec![0.0; 3 * (LINE_HEIGHT * width) as usize];
-        let planes = crop.planes(ChannelOrder::Bgr, crop.width(), LINE_HEIGHT, 127.5, 1.0 / 127.5);
-        for (to, from) in
-            input.chunks_exact_mut(width as usize).zip(planes.chunks_exact(crop.width() as usize))
-        {
-            to[..from.len()].copy_from_slice(from);
-        }
-        let outputs =
-            self.text_recognition.run([1, 3, LINE_HEIGHT as usize, width as usize], input)?;
-        let (text, score) = outputs.first().map(|output| self.spell(output)).unwrap_or_default();
-        let [x, y, width, height] = slant.bounds();
-        Ok(Line { text, score, x, y, width, height, worn: slant.worn })
-    }
-
-    /// Decodes the model's output (CTC): class 0 is a blank, and equal classes in a row are one
-    /// character. Returns the text and its mean score.
-    fn spell(&self, output: &Output) -> (String, f32) {
-        let classes = output.shape.last().copied().unwrap_or(1).max(1);
-        let (mut text, mut sum, mut characters, mut last) = (String::new(), 0.0, 0.0, 0);
-        for step in output.values.chunks_exact(classes) {
-            let best = (0..classes).max_by(|a, b| step[*a].total_cmp(&step[*b])).unwrap_or(0);
-            if best != 0 && best != last {
-                text.push_str(self.alphabet.get(best - 1).map_or(" ", String::as_str));
-                sum += step[best];
-                characters += 1.0;
-            }
-            last = best;
-        }
-        (text, if characters > 0.0 { sum / characters } else { 0.0 })
-    }
+/// Whether a number was read well where the person with this face wears one.
+fn has_number(face: &Face, lines: &[Line]) -> bool {
+    let [left, top, right, bottom] = zone(face);
+    lines.iter().any(|line| {
+        let (x, y) = (line.x + line.width / 2.0, line.y + line.height / 2.0);
+        (left..=right).contains(&x)
+            && (top..=bottom).contains(&y)
+            && bibs::read_in(line).is_some_and(|(_, score)| score >= SCORE_ENOUGH)
+    })
 }
 
 /// The size for a text search, in whole blocks of 32 pixels. The long side has at most `side`

@@ -106,7 +106,8 @@ impl Inspect {
         (inspection.width, inspection.height) = (Some(width), Some(height));
         let picture = photo.picture()?;
         inspection.cpu_ms.insert("decode", watch.lap());
-        inspection.faces = eyes.faces(&picture)?;
+        let likely = eyes.likely_faces(&picture)?;
+        inspection.faces = likely.iter().copied().filter(Face::is_sure).collect();
         inspection.cpu_ms.insert("faces", watch.lap());
         if self.embeddings {
             for face in &inspection.faces {
@@ -115,7 +116,7 @@ impl Inspect {
             inspection.cpu_ms.insert("embeddings", watch.lap());
         }
         inspection.bibs =
-            photogate_jobs::bibs(&eyes.lines(&picture, &inspection.faces)?, &StartList::default());
+            photogate_jobs::bibs(&eyes.lines(&picture, &likely)?, &StartList::default());
         inspection.cpu_ms.insert("bibs", watch.lap());
         let rotation = eyes.rotation(&picture)?;
         inspection.rotation = Some(rotation);

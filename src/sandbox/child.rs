@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
+use photogate_jobs::{Eyes, Face, Photo, PhotoError, Turn};
 
 use super::{
     lockdown::{self, Sandbox},
@@ -128,10 +128,10 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
         if wants.thumbnail { Thumbnail::new(picture.thumbnail()?) } else { Thumbnail::default() };
     match wants.operation {
         Operation::PhotoProcessing => {
-            let faces = eyes.faces(&picture)?;
-            let lines = if wants.bibs { eyes.lines(&picture, &faces)? } else { Vec::new() };
+            let likely = eyes.likely_faces(&picture)?;
+            let lines = if wants.bibs { eyes.lines(&picture, &likely)? } else { Vec::new() };
             let mut known = Vec::new();
-            for face in faces {
+            for face in likely.into_iter().filter(Face::is_sure) {
                 let embedding =
                     if wants.embeddings { eyes.embedding(&picture, &face)? } else { None };
                 known.push((face, embedding));

@@ -51,7 +51,7 @@ pub struct Licence {
 }
 
 /// Licences of all model files. A test checks that models/README.md says the same.
-pub const LICENCES: [Licence; 5] = [
+pub const LICENCES: [Licence; 6] = [
     Licence {
         file: "yunet.onnx",
         what: "face detection, YuNet 2023mar int8",
@@ -68,8 +68,15 @@ pub const LICENCES: [Licence; 5] = [
     },
     Licence {
         file: "text_detection.onnx",
-        what: "text detection, PP-OCRv6 small",
-        package: "rapidocr 3.10.0",
+        what: "text detection, PP-OCRv6 tiny",
+        package: "faster-paddle 1.0.4",
+        licence: "Apache-2.0",
+        source: "PaddlePaddle (PaddleOCR)",
+    },
+    Licence {
+        file: "text_recognition_tiny.onnx",
+        what: "quick text recognition, PP-OCRv6 tiny",
+        package: "faster-paddle 1.0.4",
         licence: "Apache-2.0",
         source: "PaddlePaddle (PaddleOCR)",
     },

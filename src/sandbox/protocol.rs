@@ -6,7 +6,7 @@
 use std::io;
 
 use photogate_jobs::{
-    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, Rotation, Turn,
+    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, READINGS_MAX, Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
@@ -175,8 +175,11 @@ impl Answer {
                     })
                     && lines.len() <= if wants.bibs { LINES_MAX } else { 0 }
                     && lines.iter().all(|line| {
-                        line.text.len() <= TEXT_MAX
-                            && is_finite(&[line.x, line.y, line.width, line.height, line.score])
+                        line.readings.len() <= READINGS_MAX
+                            && is_finite(&[line.x, line.y, line.width, line.height])
+                            && line.readings.iter().all(|reading| {
+                                reading.text.len() <= TEXT_MAX && is_finite(&[reading.score])
+                            })
                     })
             }
             Self::Seen(Seen::Rotation { rotation, upright, thumbnail }) => {
