@@ -48,7 +48,7 @@ mod text;
 mod thumbnail;
 mod warm_up;
 
-pub use bibs::{Bib, bibs};
+pub use bibs::{Bib, SURE, bibs};
 pub use decode::Photo;
 pub use embedding::{EMBEDDABLE_WIDTH, Embedding};
 pub use encode::Upright;

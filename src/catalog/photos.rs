@@ -1,6 +1,7 @@
 //! The photos of an event, as pages and the API show them: the state of each photo, and its
 //! findings.
 
+use photogate_jobs::SURE;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
@@ -113,6 +114,8 @@ pub struct BibBox {
     pub height: f32,
     /// Confidence in the reading, from 0 to 1.
     pub score: f32,
+    /// Whether the number is sure: 99 of 100 of these are right. Others may be misread.
+    pub sure: bool,
 }
 
 /// A photo of an event, with its states and its findings.
@@ -184,7 +187,7 @@ pub async fn list(
                             FROM face f WHERE f.photo_id = p.photo_id), '[]') AS "faces!: _",
                   coalesce((SELECT jsonb_agg(jsonb_build_object(
                                 'number', b.number, 'x', b.x, 'y', b.y, 'width', b.width,
-                                'height', b.height, 'score', b.score) ORDER BY b.number)
+                                'height', b.height, 'score', b.score, 'sure', b.score >= $7) ORDER BY b.number)
                             FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _",
                   CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
            FROM photo p
@@ -215,7 +218,8 @@ pub async fn list(
         filter.photo.map(|photo| photo.0),
         filter.state.map(State::code),
         filter.bib,
-        filter.most
+        filter.most,
+        SURE
     )
     .fetch_all(db)
     .await

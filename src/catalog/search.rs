@@ -1,6 +1,6 @@
 //! Searches the photos of an event by a bib number or by a face.
 
-use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError};
+use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError, SURE};
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -27,6 +27,8 @@ pub struct ByBib {
     pub number: String,
     /// Confidence in the reading, from 0 to 1.
     pub score: f32,
+    /// Whether the number is sure: 99 of 100 of these are right. Others may be misread.
+    pub sure: bool,
 }
 
 /// Returns the photos of an event with this bib number, at most [`FOUND_MAX`].
@@ -44,7 +46,7 @@ pub async fn by_bib(
 ) -> sqlx::Result<Vec<ByBib>> {
     sqlx::query_as!(
         ByBib,
-        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score
+        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score, b.score >= $5 AS "sure!"
            FROM bib b JOIN photo p USING (photo_id) JOIN event e USING (event_id)
            WHERE p.event_id = $1 AND e.deleted_at IS NULL
              AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END
@@ -52,7 +54,8 @@ pub async fn by_bib(
         event.0,
         number,
         prefix,
-        i64::try_from(FOUND_MAX).unwrap_or(i64::MAX)
+        i64::try_from(FOUND_MAX).unwrap_or(i64::MAX),
+        SURE
     )
     .fetch_all(db)
     .await

