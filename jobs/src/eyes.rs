@@ -17,10 +17,10 @@ use crate::{limits::PhotoError, picture::vision};
 /// File name of ONNX Runtime in the models directory.
 pub const RUNTIME: &str = "libonnxruntime.so";
 
-/// File names of the models for faces, embeddings, text detection and text recognition, in this
-/// order.
-pub const MODELS: [&str; 4] =
-    ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx"];
+/// File names of the models for faces, embeddings, text detection, text recognition and orientation,
+/// in this order.
+pub const MODELS: [&str; 5] =
+    ["yunet.onnx", "sface.onnx", "text_detection.onnx", "text_recognition.onnx", "upright.onnx"];
 
 /// Why the models cannot be loaded. The cause is the installation, not a photo.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,7 @@ pub struct Eyes {
     pub(crate) embedding: Model,
     pub(crate) text_detection: Model,
     pub(crate) text_recognition: Model,
+    pub(crate) upright: Model,
     /// Characters of the classes of text recognition. The first is class 1; class 0 is a blank.
     pub(crate) alphabet: Vec<String>,
 }
@@ -67,7 +68,7 @@ impl Eyes {
             let path = path(name)?;
             Model::open(&environment, &path).map_err(|error| unusable(path, error.to_string()))
         };
-        let [faces, embedding, text_detection, text_recognition] = MODELS;
+        let [faces, embedding, text_detection, text_recognition, upright] = MODELS;
         let text_recognition = model(text_recognition)?;
         let alphabet = text_recognition.alphabet().ok_or_else(|| {
             unusable(directory.join(MODELS[3]), "it has no list of characters".into())
@@ -77,6 +78,7 @@ impl Eyes {
             embedding: model(embedding)?,
             text_detection: model(text_detection)?,
             text_recognition,
+            upright: model(upright)?,
             alphabet,
         })
     }

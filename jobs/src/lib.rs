@@ -44,6 +44,7 @@ mod slant;
 mod start_list;
 mod text;
 mod thumbnail;
+mod turns;
 mod warm_up;
 
 pub use bibs::{Bib, bibs};
@@ -56,7 +57,7 @@ pub use format::Format;
 pub use limits::{BYTES_MAX, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
-pub use rotation::Rotation;
+pub use rotation::{Cue, Rotation};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
 
