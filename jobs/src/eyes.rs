@@ -17,14 +17,15 @@ use crate::{limits::PhotoError, picture::vision};
 /// File name of ONNX Runtime in the models directory.
 pub const RUNTIME: &str = "libonnxruntime.so";
 
-/// File names of the models for faces, embeddings, text detection, and quick and careful text
-/// recognition, in this order.
-pub const MODELS: [&str; 5] = [
+/// File names of the models for faces, embeddings, text detection, quick and careful text
+/// recognition, and orientation, in this order.
+pub const MODELS: [&str; 6] = [
     "yunet.onnx",
     "sface.onnx",
     "text_detection.onnx",
     "text_recognition_tiny.onnx",
     "text_recognition.onnx",
+    "upright.onnx",
 ];
 
 /// Why the models cannot be loaded. The cause is the installation, not a photo.
@@ -52,6 +53,7 @@ pub struct Eyes {
     pub(crate) text_detection: Model,
     pub(crate) quick_reader: Reader,
     pub(crate) careful_reader: Reader,
+    pub(crate) upright: Model,
 }
 
 impl Eyes {
@@ -71,7 +73,7 @@ impl Eyes {
             let path = path(name)?;
             Model::open(&environment, &path).map_err(|error| unusable(path, error.to_string()))
         };
-        let [faces, embedding, text_detection, quick, careful] = MODELS;
+        let [faces, embedding, text_detection, quick, careful, upright] = MODELS;
         let reader = |name: &str| {
             let model = model(name)?;
             let alphabet = model.alphabet().ok_or_else(|| {
@@ -85,6 +87,7 @@ impl Eyes {
             text_detection: model(text_detection)?,
             quick_reader: reader(quick)?,
             careful_reader: reader(careful)?,
+            upright: model(upright)?,
         })
     }
 }

@@ -46,6 +46,7 @@ mod slant;
 mod start_list;
 mod text;
 mod thumbnail;
+mod turns;
 mod warm_up;
 
 pub use bibs::{Bib, SURE, bibs};
@@ -59,7 +60,7 @@ pub use limits::{BYTES_MAX, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
 pub use reading::{READINGS_MAX, Reading};
-pub use rotation::Rotation;
+pub use rotation::{Cue, Rotation};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
 

@@ -16,18 +16,47 @@ use crate::{
 pub struct Rotation {
     /// The clockwise turn that is still needed. It is [`Turn::None`] after an abstention.
     pub turn: Turn,
-    /// Share of the evidence that is for this turn, from 0 to 1.
+    /// How sure the decision is, from 0 to 1. Of the network: the share of such answers that are
+    /// right. Of faces and text: the share of the evidence that is for this turn.
     pub confidence: f32,
     /// True if there is too little evidence, or it is contradictory. The photo is then left as it
     /// is.
     pub abstained: bool,
+    /// What decided; `None` after an abstention.
+    pub cue: Option<Cue>,
 }
 
+/// What decided which way is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cue {
+    /// The network for orientation.
+    Network,
+    /// Faces, where the network was not sure.
+    Faces,
+    /// Text, where neither was.
+    Text,
+}
+
+impl Cue {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Faces => "faces",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// Confidence from which the network decides alone.
+const NETWORK_SURE: f32 = 0.95;
+/// A turn that the network finds less likely contradicts it. Neither faces nor text may choose it.
+const NETWORK_DOUBTS: f32 = 0.1;
 /// Long side, in pixels, of the small picture on which faces are searched.
 const FACE_SIDE: u32 = 640;
-/// Long sides, in pixels, at which text is searched if the faces did not decide. The larger one is
-/// used if the smaller one did not decide, and the picture is large enough to show more.
-const TEXT_SIDES: [u32; 2] = [512, 704];
+/// Long side, in pixels, at which text is searched.
+const TEXT_SIDE: u32 = 512;
 /// Largest number of lines that are read; the longest lines come first.
 const TEXT_LINES: usize = 6;
 /// Score of a face in a turn in which it was not found. Its real score is at most this.
@@ -45,16 +74,36 @@ const TEXT_WEIGHT_MIN: f32 = 6.0;
 const TEXT_SHARE_MIN: f32 = 0.75;
 
 impl Eyes {
-    /// Decides which way is up: by faces; if they do not decide, by text; otherwise it abstains.
-    ///
-    /// Faces are searched on the small picture in all four turns. A face may be found in several
-    /// turns, but has its best score when it is upright. The landmarks of a face do not help,
-    /// because the model always places them as if the face were upright.
+    /// Decides which way is up: by the network for orientation. Where it is unsure, faces decide, and
+    /// then text, but never against the network. Otherwise it abstains.
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn rotation(&mut self, picture: &Picture) -> Result<Rotation, PhotoError> {
-        let small = picture.frame.fit(FACE_SIDE);
+        let likely = self.turns(&picture.frame)?;
+        if let Some(rotation) = decide(likely, 0.0, NETWORK_SURE, Cue::Network) {
+            return Ok(rotation);
+        }
+        let votes = self.facing(&picture.frame)?;
+        let faces = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN, Cue::Faces);
+        if let Some(rotation) = faces.filter(|rotation| !is_doubted(likely, rotation.turn)) {
+            return Ok(rotation);
+        }
+        let votes = self.readable(&picture.frame)?;
+        let text = decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN, Cue::Text);
+        if let Some(rotation) = text.filter(|rotation| !is_doubted(likely, rotation.turn)) {
+            return Ok(rotation);
+        }
+        Ok(Rotation { turn: Turn::None, confidence: 0.0, abstained: true, cue: None })
+    }
+
+    /// Returns the weight of the faces that are upright in each of the four turns.
+    ///
+    /// Faces are searched on the small picture in all four turns. A face may be found in several
+    /// turns, but has its best score when it is upright. The landmarks of a face do not help,
+    /// because the model always places them as if the face were upright.
+    fn facing(&mut self, frame: &Frame) -> Result<[f32; 4], PhotoError> {
+        let small = frame.fit(FACE_SIDE);
         let mut seen: Vec<Seen> = Vec::new();
         for turn in Turn::ALL {
             for face in self.detect(&small.turned(turn), FACE_SIDE)? {
@@ -76,18 +125,7 @@ impl Eyes {
             let (turn, weight) = face.vote();
             votes[turn] += weight;
         }
-        if let Some(rotation) = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN) {
-            return Ok(rotation);
-        }
-        let sides = [picture.frame.width(), picture.frame.height()];
-        let has_more = |side| side == TEXT_SIDES[0] || sides.iter().any(|have| *have >= side);
-        for side in TEXT_SIDES.into_iter().filter(|side| has_more(*side)) {
-            let votes = self.readable(&picture.frame, side)?;
-            if let Some(rotation) = decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN) {
-                return Ok(rotation);
-            }
-        }
-        Ok(Rotation { turn: Turn::None, confidence: 0.0, abstained: true })
+        Ok(votes)
     }
 
     /// Returns how much text can be read in each of the four turns: the number of characters,
@@ -95,9 +133,9 @@ impl Eyes {
     ///
     /// Text is searched only once. Horizontal lines are read as they are and upside down; vertical
     /// lines are read upwards and downwards.
-    fn readable(&mut self, frame: &Frame, side: u32) -> Result<[f32; 4], PhotoError> {
+    fn readable(&mut self, frame: &Frame) -> Result<[f32; 4], PhotoError> {
         let mut votes = [0.0; 4];
-        let mut slants = self.find(frame, detection_size(frame, side))?;
+        let mut slants = self.find(frame, detection_size(frame, TEXT_SIDE))?;
         slants.sort_by(|a, b| b.longest().total_cmp(&a.longest()));
         for slant in slants.iter().filter(|slant| slant.is_long()).take(TEXT_LINES) {
             for turn in slant.readings() {
@@ -114,8 +152,13 @@ impl Eyes {
     }
 }
 
+/// Whether the network holds this turn for unlikely.
+fn is_doubted(likely: [f32; 4], turn: Turn) -> bool {
+    likely[usize::from(turn.quarters())] < NETWORK_DOUBTS
+}
+
 /// The turn with the largest weight, if its weight and its share of all weight are large enough.
-fn decide(votes: [f32; 4], weight_min: f32, share_min: f32) -> Option<Rotation> {
+fn decide(votes: [f32; 4], weight_min: f32, share_min: f32, cue: Cue) -> Option<Rotation> {
     let all: f32 = votes.iter().sum();
     let best = (0..4).max_by(|a, b| votes[*a].total_cmp(&votes[*b]))?;
     let share = votes[best] / all.max(f32::EPSILON);
@@ -123,6 +166,7 @@ fn decide(votes: [f32; 4], weight_min: f32, share_min: f32) -> Option<Rotation> 
         turn: Turn::from_quarters(best),
         confidence: share.clamp(0.0, 1.0),
         abstained: false,
+        cue: Some(cue),
     })
 }
 
@@ -168,11 +212,30 @@ mod tests {
 
     #[test]
     fn little_or_divided_evidence_decides_nothing() {
-        assert_eq!(decide([0.3, 0.0, 0.0, 0.0], 0.45, 0.7), None);
-        assert_eq!(decide([1.0, 0.0, 0.9, 0.0], 0.45, 0.7), None);
+        assert_eq!(decide([0.3, 0.0, 0.0, 0.0], 0.45, 0.7, Cue::Faces), None);
+        assert_eq!(decide([1.0, 0.0, 0.9, 0.0], 0.45, 0.7, Cue::Faces), None);
         assert_eq!(
-            decide([0.0, 2.0, 0.1, 0.0], 0.45, 0.7).map(|rotation| rotation.turn),
+            decide([0.0, 2.0, 0.1, 0.0], 0.45, 0.7, Cue::Faces).map(|rotation| rotation.turn),
             Some(Turn::Quarter)
         );
+    }
+
+    #[test]
+    fn the_network_decides_from_its_threshold_on() {
+        let decided = |share: f32| {
+            let likely = [1.0 - share, 0.0, share, 0.0];
+            decide(likely, 0.0, NETWORK_SURE, Cue::Network).map(|rotation| rotation.turn)
+        };
+
+        assert_eq!(decided(NETWORK_SURE + 0.01), Some(Turn::Half));
+        assert_eq!(decided(NETWORK_SURE - 0.01), None);
+    }
+
+    #[test]
+    fn what_the_network_holds_for_unlikely_nothing_else_may_choose() {
+        let likely = [0.6, 0.35, 0.04, 0.01];
+
+        assert!(!is_doubted(likely, Turn::Quarter), "the second most likely turn may be right");
+        assert!(is_doubted(likely, Turn::Half));
     }
 }

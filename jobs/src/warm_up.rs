@@ -20,6 +20,7 @@ impl Eyes {
         self.faces(&picture)?;
         self.embedding(&picture, &face)?;
         self.lines(&picture, &[face])?;
+        self.turns(&picture.frame)?;
         Ok(())
     }
 }

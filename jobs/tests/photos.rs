@@ -7,7 +7,7 @@ use std::{fs, io::Cursor, path::Path};
 
 use image::{DynamicImage, GenericImageView, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use img_parts::{ImageEXIF, ImageICC};
-use photogate_jobs::{Format, Photo, Turn};
+use photogate_jobs::{Cue, Eyes, Format, Photo, Turn};
 
 /// A picture in which every pixel differs from its mirror images.
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -283,6 +283,61 @@ fn exif_that_points_at_itself_ends() {
     let upright = Photo::open(&bytes).unwrap().upright(Turn::Half).unwrap();
 
     assert!(Photo::open(&upright.bytes).unwrap().orientation.is_upright());
+}
+
+fn eyes() -> Eyes {
+    Eyes::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")).unwrap()
+}
+
+#[test]
+fn the_network_sees_which_way_is_up_from_every_side() {
+    let bytes = sample("marathon/IMG_0001.jpg");
+    let photo = Photo::open(&bytes).unwrap();
+    let mut eyes = eyes();
+    for (shown, needed) in [
+        (Turn::None, Turn::None),
+        (Turn::Quarter, Turn::ThreeQuarters),
+        (Turn::Half, Turn::Half),
+        (Turn::ThreeQuarters, Turn::Quarter),
+    ] {
+        let view = photo.upright(shown).unwrap();
+        let picture = Photo::open(&view.bytes).unwrap().picture().unwrap();
+
+        let rotation = eyes.rotation(&picture).unwrap();
+
+        assert_eq!((rotation.turn, rotation.abstained), (needed, false), "{rotation:?}");
+        assert_eq!(rotation.cue, Some(Cue::Network));
+        assert!(rotation.confidence >= 0.95, "{rotation:?}");
+    }
+}
+
+#[test]
+fn where_the_network_is_unsure_faces_decide() {
+    // A drawn race is unlike the photos from which the network has learnt.
+    let bytes = sample("races/race-11.jpg");
+    let photo = Photo::open(&bytes).unwrap();
+    let view = photo.upright(Turn::Quarter).unwrap();
+    let picture = Photo::open(&view.bytes).unwrap().picture().unwrap();
+
+    let rotation = eyes().rotation(&picture).unwrap();
+
+    assert_eq!((rotation.turn, rotation.cue), (Turn::ThreeQuarters, Some(Cue::Faces)));
+}
+
+#[test]
+fn what_looks_the_same_from_every_side_is_left_as_it_is() {
+    // Every quarter turn of these rings is the same picture, so any answer would be a guess.
+    let rings = RgbImage::from_fn(320, 320, |x, y| {
+        let far = |side: u32| (i64::from(side) * 2 - 319).unsigned_abs();
+        Rgb([if (far(x) + far(y)) / 40 % 2 == 0 { 200 } else { 60 }; 3])
+    });
+    let bytes = jpeg(&rings);
+    let picture = Photo::open(&bytes).unwrap().picture().unwrap();
+
+    let rotation = eyes().rotation(&picture).unwrap();
+
+    assert!(rotation.abstained && rotation.turn == Turn::None, "{rotation:?}");
+    assert_eq!(rotation.cue, None);
 }
 
 fn sample(name: &str) -> Vec<u8> {

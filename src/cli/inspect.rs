@@ -23,6 +23,7 @@ A photo that cannot be read is reported in its line; the exit code is 0 all the 
 
 Examples:
   photogate inspect photo.jpg
+  photogate inspect --explain photo.jpg              says what decided which way is up
   photogate inspect --json *.jpg > findings.ndjson
   photogate inspect --annotate seen/ *.jpg           draws boxes, numbers and turns on copies
   photogate inspect --rotated upright/ sideways.jpg")]
@@ -39,6 +40,9 @@ pub(super) struct Inspect {
     /// Also write upright copies of turned photos to this directory; no file is replaced
     #[arg(long, value_name = "DIRECTORY")]
     rotated: Option<PathBuf>,
+    /// Also say what decided which way is up, and how sure it was
+    #[arg(long)]
+    explain: bool,
 }
 
 /// One line of the output. Boxes are in pixels of the upright photo at full size.
@@ -86,7 +90,7 @@ impl Inspect {
                     Some(Trouble { code: "crashed", detail: panics::message(&*panic).to_owned() })
                 }
             };
-            bar.suspend(|| output.one(&inspection, |out| words(&inspection, out)))?;
+            bar.suspend(|| output.one(&inspection, |out| words(&inspection, self.explain, out)))?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -183,13 +187,22 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-fn words(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+fn words(inspection: &Inspection, explain: bool, out: &mut dyn Write) -> io::Result<()> {
     let Inspection { file, error, faces, bibs, rotation, .. } = inspection;
     if let Some(error) = error {
         return writeln!(out, "{file}: {} ({})", error.detail, error.code);
     }
     let bibs: Vec<_> = bibs.iter().map(|bib| bib.number.as_str()).collect();
     let bibs = if bibs.is_empty() { "no bib".into() } else { format!("bib {}", bibs.join(", ")) };
+    let why = match rotation {
+        Some(Rotation { cue: Some(cue), confidence, .. }) if explain => {
+            format!(" (decided by the {}, {confidence:.2})", cue.name())
+        }
+        Some(Rotation { cue: None, .. }) if explain => {
+            " (neither the network nor faces nor text are sure)".into()
+        }
+        _ => String::new(),
+    };
     let rotation = match rotation {
         Some(rotation) if rotation.abstained => "turn unclear".into(),
         Some(rotation) if rotation.turn.degrees() == 0 => "upright".into(),
@@ -200,5 +213,5 @@ fn words(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
         1 => "1 face".into(),
         n => format!("{n} faces"),
     };
-    writeln!(out, "{file}: {faces}, {bibs}, {rotation}")
+    writeln!(out, "{file}: {faces}, {bibs}, {rotation}{why}")
 }

@@ -51,7 +51,7 @@ pub struct Licence {
 }
 
 /// Licences of all model files. A test checks that models/README.md says the same.
-pub const LICENCES: [Licence; 6] = [
+pub const LICENCES: [Licence; 7] = [
     Licence {
         file: "yunet.onnx",
         what: "face detection, YuNet 2023mar int8",
@@ -88,6 +88,13 @@ pub const LICENCES: [Licence; 6] = [
         source: "PaddlePaddle (PaddleOCR)",
     },
     Licence {
+        file: "upright.onnx",
+        what: "orientation, EfficientNet-lite0 trained by this project",
+        package: "none: training/upright.onnx",
+        licence: "Apache-2.0",
+        source: "photogate; Google (ImageNet weights)",
+    },
+    Licence {
         file: "libonnxruntime.so",
         what: "ONNX Runtime 1.32.0, which runs them",
         package: "onnxruntime 1.32.0",
@@ -96,11 +103,12 @@ pub const LICENCES: [Licence; 6] = [
     },
 ];
 
-/// The script that fetches the models, and the files that it needs.
-const SCRIPTS: [(&str, &str); 3] = [
-    ("models", include_str!("../../scripts/models")),
-    ("models.sha256", PINNED),
-    ("prepare_models.py", include_str!("../../scripts/prepare_models.py")),
+/// The script that fetches the models, and the files that it needs, with their place in the tree.
+const SCRIPTS: [(&str, &[u8]); 4] = [
+    ("scripts/models", include_bytes!("../../scripts/models")),
+    ("scripts/models.sha256", PINNED.as_bytes()),
+    ("scripts/prepare_models.py", include_bytes!("../../scripts/prepare_models.py")),
+    ("training/upright.onnx", include_bytes!("../../training/upright.onnx")),
 ];
 
 /// Why the models could not be fetched.
@@ -123,12 +131,14 @@ pub fn fetch(directory: &Path) -> Result<(), FetchError> {
     std::fs::create_dir_all(directory)?;
     let directory = directory.canonicalize()?;
     let place = tempfile::tempdir()?;
-    let scripts = place.path().join("scripts");
-    std::fs::create_dir(&scripts)?;
-    for (name, text) in SCRIPTS {
-        std::fs::write(scripts.join(name), text)?;
+    for folder in ["scripts", "training"] {
+        std::fs::create_dir(place.path().join(folder))?;
     }
-    let status = Command::new("bash").arg(scripts.join("models")).arg(directory).status()?;
+    for (name, content) in SCRIPTS {
+        std::fs::write(place.path().join(name), content)?;
+    }
+    let script = place.path().join("scripts/models");
+    let status = Command::new("bash").arg(script).arg(directory).status()?;
     if status.success() { Ok(()) } else { Err(FetchError::Failed) }
 }
 

@@ -188,6 +188,7 @@ impl Answer {
                     && (upright.is_some() || body.len() == thumbnail.length)
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
+                    && rotation.abstained == rotation.cue.is_none()
             }
             Self::Refused(error) => body.is_empty() && error.to_string().len() <= 2 * TEXT_MAX,
             Self::Panicked(message) => body.is_empty() && message.len() <= TEXT_MAX,
@@ -319,6 +320,8 @@ fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use photogate_jobs::Cue;
+
     use super::*;
 
     #[tokio::test]
@@ -342,15 +345,17 @@ mod tests {
             embeddings: false,
             thumbnail: false,
         };
-        let rotation = |confidence| {
-            let rotation = Rotation { turn: Turn::Half, confidence, abstained: false };
+        let decided = |confidence, cue| {
+            let rotation = Rotation { turn: Turn::Half, confidence, abstained: false, cue };
             Answer::Seen(Seen::Rotation {
                 rotation,
                 upright: None,
                 thumbnail: Thumbnail::default(),
             })
         };
+        let rotation = |confidence| decided(confidence, Some(Cue::Network));
         assert!(rotation(0.9).is_plausible(turn, b""));
+        assert!(!decided(0.9, None).is_plausible(turn, b""), "nothing has decided");
         assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
         assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
         let look = Wants {

@@ -224,6 +224,7 @@ fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
         (&lines[1]["rotation"]["turn"], &lines[1]["rotation"]["abstained"]),
         (&270.into(), &false.into())
     );
+    assert!(lines[1]["rotation"]["cue"].is_string(), "it says what decided");
     assert_eq!(lines[2]["error"]["code"], "unreadable_file");
     assert_eq!(lines[3]["bibs"][0]["number"], "1482");
     assert_eq!(
@@ -232,6 +233,20 @@ fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
     );
     assert!(lines[3]["cpu_ms"]["faces"].as_f64().unwrap() > 0.0);
     assert!(upright.join("IMG_0004.jpg").is_file() && !upright.join("IMG_0001.jpg").exists());
+}
+
+#[test]
+fn inspect_explains_what_decided_which_way_is_up() {
+    let output = photogate(
+        &Config { models_dir: root().join("models"), ..Config::default() },
+        &["inspect", "--explain", "samples/marathon/IMG_0004.jpg"],
+    );
+
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("must be turned by 270 degrees (decided by the "),
+        "it names what decided: {said}"
+    );
 }
 
 #[test]
