@@ -26,10 +26,6 @@ pub struct Bib {
     pub height: f32,
 }
 
-/// Numbers with at least this score are sure: on the photos that this was measured on, 99 of 100 are
-/// right. Others may be misread.
-pub const SURE: f32 = 0.9;
-
 /// Smallest score of a bib number.
 const SCORE_MIN: f32 = 0.5;
 /// Smallest score of a bib number under a face. It is lower, because other text is rare there.

@@ -49,7 +49,7 @@ mod thumbnail;
 mod turns;
 mod warm_up;
 
-pub use bibs::{Bib, SURE, bibs};
+pub use bibs::{Bib, bibs};
 pub use decode::Photo;
 pub use embedding::{EMBEDDABLE_WIDTH, Embedding};
 pub use encode::Upright;

@@ -1,11 +1,11 @@
 //! Searches the photos of an event by a bib number or by a face.
 
-use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError, SURE};
+use photogate_jobs::{EMBEDDABLE_WIDTH, Embedding, PhotoError};
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
-    catalog::findings::embeddings,
+    catalog::{findings::embeddings, photos::SURE},
     ids::{EventId, Operation, OrganisationId, PhotoId},
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
 };
