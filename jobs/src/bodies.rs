@@ -36,6 +36,8 @@ const BOTTOM: f32 = 5.0;
 /// The part around a line that was cut off extends by this many of its heights (to the sides, of
 /// its longer side).
 const AROUND: f32 = 1.0;
+/// Largest part around a line, in pixels to search: four times that around a number on a chest.
+const AROUND_COST_MAX: f32 = 300_000.0;
 /// Largest number of faces under which text is searched; the largest faces come first.
 const PEOPLE_MAX: usize = 24;
 
@@ -116,7 +118,8 @@ impl Body {
             || top + 1 < self.top
             || right > mine_right + 1
             || bottom > mine_bottom + 1;
-        has_more.then_some(Self { left, top, width: right - left, height: bottom - top, ..*self })
+        let around = Self { left, top, width: right - left, height: bottom - top, zoom: self.zoom };
+        (has_more && around.cost() <= AROUND_COST_MAX).then_some(around)
     }
 
     /// The part that contains both, with the larger zoom.

@@ -59,7 +59,7 @@ pub use format::Format;
 pub use limits::{BYTES_MAX, PIXELS_MAX, PhotoError, SCANS_MAX};
 pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
-pub use reading::{READINGS_MAX, Reading};
+pub use reading::{READING_MAX, READINGS_MAX, Reading};
 pub use rotation::{Cue, Rotation};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};

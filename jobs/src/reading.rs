@@ -7,7 +7,7 @@ use crate::{
     eyes::{Eyes, Output, Reader},
     limits::PhotoError,
     picture::{ChannelOrder, Frame},
-    slant::{LINE_HEIGHT, Slant},
+    slant::{LINE_HEIGHT, LINE_WIDTH_MAX, Slant},
 };
 
 /// What one model read in a line.
@@ -21,6 +21,8 @@ pub struct Reading {
 
 /// Largest number of readings of one line.
 pub const READINGS_MAX: usize = 4;
+/// Largest length of a reading, in bytes. A model says one character for each 8 pixels of a line.
+pub const READING_MAX: usize = LINE_WIDTH_MAX as usize / 8;
 
 /// The second crop of a line is longer by this many heights at each end: a box often cuts off a
 /// part of the first or last digit.

@@ -13,7 +13,7 @@ pub(crate) const LINE_HEIGHT: u32 = 48;
 
 /// Longest line that is read, in pixels after the resize; the rest is cut off. No bib number is 20
 /// times as long as high.
-const LINE_WIDTH_MAX: f32 = 960.0;
+pub(crate) const LINE_WIDTH_MAX: u32 = 960;
 
 /// A rectangle that may be slanted: `along` is the unit vector of its width.
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +138,7 @@ impl Slant {
     /// Cuts the line out of the frame and straightens it, with a height of [`LINE_HEIGHT`].
     pub(crate) fn crop(&self, frame: &Frame) -> Frame {
         let scale = self.height / to_f32(LINE_HEIGHT);
-        let width = to_pixels((self.width / scale).clamp(8.0, LINE_WIDTH_MAX));
+        let width = to_pixels((self.width / scale).clamp(8.0, to_f32(LINE_WIDTH_MAX)));
         // Takes more samples and averages them, so that thin strokes of large digits are not
         // missed.
         let finer = to_pixels(scale.floor().clamp(1.0, 4.0));

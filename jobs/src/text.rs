@@ -53,6 +53,8 @@ const RATIO: std::ops::RangeInclusive<f32> = 0.8..=4.0;
 /// Smallest height of a line, in pixels of the resized picture in which it was found. Lower lines
 /// cannot be read reliably.
 const HEIGHT_MIN: f32 = 10.0;
+/// Largest number of lines that are looked for under faces. Each is compared with all others.
+const FOUND_MAX: usize = 1000;
 /// Largest number of lines that are searched again in the second look, because the edge of a part
 /// cuts them off. In the first look, that costs more than it finds.
 const CUT_MAX: usize = 8;
@@ -101,14 +103,19 @@ impl Eyes {
         bodies: &[Body],
         most: usize,
     ) -> Result<Vec<Slant>, PhotoError> {
-        let (mut whole, mut cut) = (Vec::new(), Vec::new());
+        let (mut whole, mut cut): (Vec<Slant>, Vec<(Slant, Body)>) = (Vec::new(), Vec::new());
         for body in bodies {
             self.find_in(frame, body, &mut whole, &mut cut)?;
         }
-        cut.retain(|(slant, _): &(Slant, Body)| !whole.iter().any(|seen| seen.is_part_of(slant)));
-        for (slant, body) in cut.into_iter().take(most) {
+        let mut left = most;
+        for (slant, body) in cut {
+            // Several parts may cut the same line off.
+            if left == 0 || whole.iter().any(|seen| seen.is_part_of(&slant)) {
+                continue;
+            }
             if let Some(around) = body.around(&slant, frame) {
                 self.find_in(frame, &around, &mut whole, &mut Vec::new())?;
+                left -= 1;
             }
         }
         Ok(whole)
@@ -126,6 +133,9 @@ impl Eyes {
         let part = frame.part(body.left, body.top, body.width, body.height);
         let (left, top) = (to_f32(body.left), to_f32(body.top));
         for slant in self.find(&part, body.size())? {
+            if whole.len() + cut.len() >= FOUND_MAX {
+                break;
+            }
             let slant = Slant { worn: true, ..slant.moved(left, top) };
             if !slant.is_inside(body) {
                 cut.push((slant, *body));

@@ -57,7 +57,7 @@ BEGIN
                           WHERE p.photo_id = u.photo_id AND x.kind = 'person'
                               AND (u.photo_id, (f.i - 1)::smallint) IN (SELECT * FROM unnest(x.photos, x.faces)));
         INSERT INTO bib (photo_id, number, x, y, width, height, score)
-        -- A score is a mean, and can be a little more than 1.
+        -- What a process for photos says is not believed: a score is from 0 to 1.
         SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score))
         FROM unnest(v_photos, v_found) u (photo_id, found)
         CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')

@@ -27,7 +27,7 @@ pub struct ByBib {
     pub number: String,
     /// Confidence in the reading, from 0 to 1.
     pub score: f32,
-    /// Whether the number is sure: 99 of 100 of these are right. Others may be misread.
+    /// Whether the number is sure: nearly all of these are right. Others may be misread.
     pub sure: bool,
 }
 

@@ -6,7 +6,8 @@
 use std::io;
 
 use photogate_jobs::{
-    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, READINGS_MAX, Rotation, Turn,
+    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, READING_MAX, READINGS_MAX,
+    Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
@@ -178,7 +179,7 @@ impl Answer {
                         line.readings.len() <= READINGS_MAX
                             && is_finite(&[line.x, line.y, line.width, line.height])
                             && line.readings.iter().all(|reading| {
-                                reading.text.len() <= TEXT_MAX && is_finite(&[reading.score])
+                                reading.text.len() <= READING_MAX && is_finite(&[reading.score])
                             })
                     })
             }
@@ -320,7 +321,7 @@ fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use photogate_jobs::Cue;
+    use photogate_jobs::{Cue, Reading};
 
     use super::*;
 
@@ -372,6 +373,15 @@ mod tests {
             let thumbnail = Thumbnail::default();
             Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
         };
+        let read = |text: String| {
+            let readings = vec![Reading { text, score: 0.9 }];
+            let line = Line { readings, x: 0.0, y: 0.0, width: 1.0, height: 1.0, worn: true };
+            let (lines, thumbnail) = (vec![line], Thumbnail::default());
+            Answer::Seen(Seen::Processing { width: 9, height: 9, faces: vec![], lines, thumbnail })
+        };
+        let bibs = Wants { bibs: true, ..look };
+        assert!(read("1".repeat(READING_MAX)).is_plausible(bibs, b""));
+        assert!(!read("1".repeat(READING_MAX + 1)).is_plausible(bibs, b""), "too long to look up");
         let unit = || vec![128f32.sqrt().recip(); 128];
         assert!(seen(10, unit()).is_plausible(look, b""));
         assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));
