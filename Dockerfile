@@ -6,7 +6,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY .sqlx .sqlx
 COPY scripts scripts
-COPY training/upright.onnx training/
+COPY training training
 RUN scripts/models
 COPY assets assets
 COPY migrations migrations

@@ -158,7 +158,7 @@ async fn a_photo_that_kills_who_looks_at_it_is_quarantined_and_refunded_and_the_
                 for (pid, status) in lookers(&models) {
                     if status.contains("Seccomp:\t2") {
                         let used = cpu(pid);
-                        if used >= *ready.entry(pid).or_insert(used) + 5 {
+                        if used >= *ready.entry(pid).or_insert(used) + 2 {
                             let _ = kill(pid, Signal::SIGKILL);
                         }
                     }
