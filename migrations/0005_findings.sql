@@ -4,7 +4,10 @@
 CREATE TABLE looked_at (
     photo_id  uuid PRIMARY KEY,
     width     integer NOT NULL CHECK (width > 0),    -- upright, as EXIF says
-    height    integer NOT NULL CHECK (height > 0)
+    height    integer NOT NULL CHECK (height > 0),
+    -- What was read in the lines of text that have a digit. From this, numbers are decided again, when more is known of
+    -- the event, without the photo.
+    lines     jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(lines) = 'array')
 );
 
 CREATE TABLE face (
@@ -18,13 +21,22 @@ CREATE TABLE face (
     PRIMARY KEY (photo_id, number)
 );
 
+-- What decided a bib number: the readings of its line alone; the start list; the way in which the event's other
+-- numbers look; the same person with this number on other photos of the event; or a person who has corrected it.
+CREATE TYPE settled_by AS ENUM ('reading', 'start_list', 'numbering', 'person', 'organiser');
+
 CREATE TABLE bib (
-    photo_id uuid NOT NULL,
-    number   text NOT NULL CHECK (number ~ '^[0-9A-Z]{1,10}$'),
-    x        real NOT NULL, y      real NOT NULL,
-    width    real NOT NULL, height real NOT NULL,
-    score    real NOT NULL CHECK (score BETWEEN 0 AND 1),
-    PRIMARY KEY (photo_id, number)
+    photo_id   uuid NOT NULL,
+    number     text NOT NULL CHECK (number ~ '^[0-9A-Z]{1,10}$'),
+    -- NULL: an organiser has told the number, and not where it is.
+    x          real, y      real,
+    width      real, height real,
+    score      real NOT NULL CHECK (score BETWEEN 0 AND 1),
+    settled_by settled_by NOT NULL DEFAULT 'reading',
+    -- What the readings alone said in this place, where that is another number.
+    was        text CHECK (was ~ '^[0-9A-Z]{1,10}$' AND was <> number),
+    PRIMARY KEY (photo_id, number),
+    CHECK (num_nulls(x, y, width, height) = 0 OR num_nonnulls(x, y, width, height) = 0 AND settled_by = 'organiser')
 );
 -- Bib numbers are also searched by how they begin.
 CREATE INDEX bib_prefix ON bib (number text_pattern_ops);

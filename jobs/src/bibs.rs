@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    reading::Reading,
     start_list::{Entry, StartList},
     text::Line,
 };
@@ -14,8 +15,12 @@ use crate::{
 pub struct Bib {
     /// The number: upper-case letters and digits.
     pub number: String,
-    /// Confidence in the reading, from 0 to 1.
+    /// Confidence in the number, from 0 to 1.
     pub score: f32,
+    /// What decided the number.
+    pub settled_by: SettledBy,
+    /// What the readings alone said, where that is another number.
+    pub was: Option<String>,
     /// Left edge of the box, in pixels.
     pub x: f32,
     /// Upper edge of the box, in pixels.
@@ -26,6 +31,22 @@ pub struct Bib {
     pub height: f32,
 }
 
+/// What decided a bib number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettledBy {
+    /// The readings of its line, alone.
+    Reading,
+    /// The start list of the event.
+    StartList,
+    /// The way in which the event's other numbers look.
+    Numbering,
+    /// The same person wears the number on another photo of the event.
+    Person,
+}
+
+/// A bib number with at least this score is sure.
+pub const SURE: f32 = 0.9;
 /// Smallest score of a bib number.
 const SCORE_MIN: f32 = 0.5;
 /// Smallest score of a bib number under a face. It is lower, because other text is rare there.
@@ -37,6 +58,9 @@ const NUMBER_MAX: usize = 10;
 /// Smallest length of a reading that is corrected. Almost every reading of two characters differs
 /// in only one from some runner's number.
 const CORRECTED_MIN: usize = 3;
+/// Of several numbers that fit, the likeliest is taken if the second has at most this share of its
+/// votes.
+pub(crate) const SECOND_MAX: f32 = 0.67;
 /// Factor for the votes of a reading that was corrected.
 const CORRECTED: f32 = 0.8;
 /// A number also gets this share of the votes of readings that are a part of it, ...
@@ -63,15 +87,54 @@ const OVERLAP_MAX: f32 = 0.3;
 /// like a year. One misread character is corrected if only one number on the list fits. No other
 /// line is a bib number.
 pub fn bibs(lines: &[Line], start_list: &StartList) -> Vec<Bib> {
-    let mut bibs: Vec<Bib> = lines
-        .iter()
-        .filter_map(|line| {
-            let (number, score) =
-                if start_list.is_empty() { read_in(line) } else { listed(line, start_list) }?;
-            let &Line { x, y, width, height, .. } = line;
-            Some(Bib { number, score, x, y, width, height })
-        })
-        .collect();
+    let decided = lines.iter().filter_map(|line| Some(at(line, decide(line, start_list)?)));
+    each_once(decided.collect())
+}
+
+/// What was decided about one line.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) number: String,
+    pub(crate) score: f32,
+    pub(crate) settled_by: SettledBy,
+    /// What the readings alone said, where that is another number.
+    pub(crate) was: Option<String>,
+}
+
+impl Decision {
+    /// This decision, after an earlier one about the same line.
+    pub(crate) fn instead_of(mut self, earlier: Option<&Self>) -> Self {
+        let said = earlier.map(|earlier| earlier.was.as_ref().unwrap_or(&earlier.number));
+        self.was = said.filter(|said| **said != self.number).cloned();
+        self
+    }
+}
+
+/// The number that a line shows, as a bib at its place.
+pub(crate) fn at(line: &Line, decision: Decision) -> Bib {
+    let &Line { x, y, width, height, .. } = line;
+    let Decision { number, score, settled_by, was } = decision;
+    Bib { number, score, settled_by, was, x, y, width, height }
+}
+
+/// The number that a line shows.
+pub(crate) fn decide(line: &Line, list: &StartList) -> Option<Decision> {
+    let read = read_in(line).map(|(number, score)| Decision {
+        number,
+        score,
+        settled_by: SettledBy::Reading,
+        was: None,
+    });
+    if list.is_empty() {
+        return read;
+    }
+    let (number, score) = listed(line, list)?;
+    let found = Decision { number, score, settled_by: SettledBy::StartList, was: None };
+    Some(found.instead_of(read.as_ref()))
+}
+
+/// Keeps each number once, and one number in each place; best score first.
+pub(crate) fn each_once(mut bibs: Vec<Bib>) -> Vec<Bib> {
     bibs.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Bib> = Vec::new();
     for bib in bibs {
@@ -127,26 +190,75 @@ pub(crate) fn read_in(line: &Line) -> Option<(String, f32)> {
 
 /// The number on the start list that a line shows, and its score.
 fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
-    let mut votes: BTreeMap<String, f32> = BTreeMap::new();
+    let mut all: BTreeMap<String, f32> = BTreeMap::new();
     for reading in &line.readings {
-        let read = characters(&reading.text).filter(|read| read.len() <= NUMBER_MAX);
-        let Some(read) = read else { continue };
-        let (meant, factor) = match list.look_up(&read) {
-            Entry::Listed => (read, 1.0),
-            // A word is not corrected to a number from which it differs in one character, unless the
-            // two characters look alike.
-            Entry::Misread { meant, alike }
-                if read.len() >= CORRECTED_MIN && (alike || number(&reading.text).is_some()) =>
-            {
-                (meant, CORRECTED)
-            }
-            Entry::Misread { .. } | Entry::Unknown => continue,
-        };
-        *votes.entry(meant).or_default() += factor * reading.score * reading.score;
+        for (number, votes) in listed_in(reading, list) {
+            *all.entry(number).or_default() += votes;
+        }
     }
-    let (number, votes) = votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let second = all.get(1).map_or(0.0, |(_, votes)| *votes);
+    let (number, votes) = all.into_iter().next()?;
     let score = share(votes, line);
-    (score >= SCORE_LISTED_MIN).then_some((number, score))
+    (score >= SCORE_LISTED_MIN && second <= SECOND_MAX * votes).then_some((number, score))
+}
+
+/// The numbers on the start list that one reading may mean, with its votes for each.
+fn listed_in(reading: &Reading, list: &StartList) -> Vec<(String, f32)> {
+    let votes = reading.score * reading.score;
+    let read = characters(&reading.text).filter(|read| read.len() <= NUMBER_MAX);
+    let misread = match read.as_deref().map(|read| list.look_up(read)) {
+        Some(Entry::Listed) => return read.map(|read| (read, votes)).into_iter().collect(),
+        // A word is not corrected to a number from which it differs in one character, unless the
+        // two characters look alike.
+        Some(Entry::Misread { meant, alike })
+            if meant.len() >= CORRECTED_MIN && (alike || number(&reading.text).is_some()) =>
+        {
+            Some(meant)
+        }
+        Some(Entry::Misread { .. } | Entry::Unknown) | None => None,
+    };
+    let mut may_be: BTreeMap<String, f32> = BTreeMap::new();
+    for (number, votes) in others(reading).filter(|(number, _)| list.has(number)) {
+        let best = may_be.entry(number).or_default();
+        *best = best.max(votes);
+    }
+    if let Some(meant) = misread {
+        may_be.insert(meant, CORRECTED * votes);
+    }
+    may_be.into_iter().collect()
+}
+
+/// What a reading may mean instead of its text, with its votes for each: as many as the text would
+/// have if its characters had these probabilities.
+fn others(reading: &Reading) -> impl Iterator<Item = (String, f32)> {
+    reading.others.iter().filter_map(|(text, probability)| {
+        let text = characters(text).filter(|text| text.len() <= NUMBER_MAX)?;
+        let length = f32::from(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        Some((text, probability.powf(2.0 / length)))
+    })
+}
+
+/// All numbers that a line may show, with the share of its votes that each has; the most likely
+/// first. If there is a start list, only numbers on it.
+pub(crate) fn candidates(line: &Line, list: &StartList) -> Vec<(String, f32)> {
+    let mut all: BTreeMap<String, f32> = BTreeMap::new();
+    for reading in &line.readings {
+        let own = number(&reading.text).map(|number| (number, reading.score * reading.score));
+        let may_be = others(reading).filter(|(text, _)| number(text).is_some());
+        let may_be = if list.is_empty() {
+            own.into_iter().chain(may_be).collect()
+        } else {
+            listed_in(reading, list)
+        };
+        for (number, votes) in may_be {
+            *all.entry(number).or_default() += votes;
+        }
+    }
+    let mut all: Vec<_> = all.into_iter().map(|(n, votes)| (n, share(votes, line))).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all
 }
 
 /// The share of all readings of a line that these votes are.
@@ -216,7 +328,6 @@ fn is_distance(rest: &str, tail: &str, before: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Reading;
 
     fn read(text: &str) -> Option<String> {
         number(text)
@@ -253,8 +364,10 @@ mod tests {
 
     /// A line at this place, with these readings.
     fn line_at(x: f32, worn: bool, readings: &[(&str, f32)]) -> Line {
-        let readings =
-            readings.iter().map(|&(text, score)| Reading { text: text.into(), score }).collect();
+        let readings = readings
+            .iter()
+            .map(|&(text, score)| Reading { text: text.into(), score, others: Vec::new() })
+            .collect();
         Line { readings, x, y: 0.0, width: 10.0, height: 5.0, worn }
     }
 

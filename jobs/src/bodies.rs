@@ -82,8 +82,13 @@ pub(crate) fn bodies(frame: &Frame, faces: &[Face], zoom: f32, look: &Look) -> V
 /// Where the person with this face wears a number: left, top, right and bottom. It may be outside
 /// of the picture.
 pub(crate) fn zone(face: &Face) -> [f32; 4] {
-    let (middle, aside) = (face.x + face.width / 2.0, ASIDE * face.width);
-    let [top, bottom] = [TOP, BOTTOM].map(|heights| face.y + heights * face.height);
+    zone_of([face.x, face.y, face.width, face.height])
+}
+
+/// The same for the box of a face: left, top, width and height.
+pub(crate) fn zone_of([x, y, width, height]: [f32; 4]) -> [f32; 4] {
+    let (middle, aside) = (x + width / 2.0, ASIDE * width);
+    let [top, bottom] = [TOP, BOTTOM].map(|heights| y + heights * height);
     [middle - aside, top, middle + aside, bottom]
 }
 

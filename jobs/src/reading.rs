@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bibs,
+    ctc::{self, Spelled},
     eyes::{Eyes, Output, Reader},
     limits::PhotoError,
     picture::{ChannelOrder, Frame},
@@ -17,6 +18,10 @@ pub struct Reading {
     pub text: String,
     /// Confidence in the reading, from 0 to 1: the mean over the characters.
     pub score: f32,
+    /// What else the line may say, with the probability of each text, from 0 to 1. The likeliest is
+    /// first. Empty where the readings decided quickly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<(String, f32)>,
 }
 
 /// Largest number of readings of one line.
@@ -45,12 +50,6 @@ const NO_DIGIT: f32 = 0.8;
 /// Three readings that agree decide, if the careful one has at least this score.
 const AGREED: f32 = 0.98;
 
-/// A text with the score of each of its characters.
-struct Spelled {
-    text: String,
-    scores: Vec<f32>,
-}
-
 impl Eyes {
     /// Reads a line in steps: first with the quick model, which decides most lines, then with the
     /// careful one. `None`: this is no line with a digit in it.
@@ -77,7 +76,7 @@ impl Eyes {
             && quick.weakest() >= SURE
             && quick_longer.weakest() >= SURE_LONGER
         {
-            return Ok(Some(vec![quick.into(), quick_longer.into()]));
+            return Ok(Some(vec![quick.alone(), quick_longer.alone()]));
         }
         let best = quick.mean().max(quick_longer.mean());
         if !is_number(&quick) && !is_number(&quick_longer) && best < NO_NUMBER {
@@ -119,28 +118,18 @@ impl Reader {
             to[..from.len()].copy_from_slice(from);
         }
         let outputs = self.model.run([1, 3, LINE_HEIGHT as usize, width as usize], input)?;
-        let nothing = || Spelled { text: String::new(), scores: Vec::new() };
-        Ok(outputs.first().map_or_else(nothing, |output| self.spell(output)))
-    }
-
-    /// Decodes the model's output (CTC): class 0 is a blank, and equal classes in a row are one
-    /// character.
-    fn spell(&self, output: &Output) -> Spelled {
-        let classes = output.shape.last().copied().unwrap_or(1).max(1);
-        let (mut text, mut scores, mut last) = (String::new(), Vec::new(), 0);
-        for step in output.values.chunks_exact(classes) {
-            let best = (0..classes).max_by(|a, b| step[*a].total_cmp(&step[*b])).unwrap_or(0);
-            if best != 0 && best != last {
-                text.push_str(self.alphabet.get(best - 1).map_or(" ", String::as_str));
-                scores.push(step[best]);
-            }
-            last = best;
-        }
-        Spelled { text, scores }
+        let output = outputs.into_iter().next();
+        let nothing = Output { shape: Vec::new(), values: Vec::new() };
+        Ok(ctc::spell(&output.unwrap_or(nothing), &self.alphabet))
     }
 }
 
 impl Spelled {
+    /// The reading without what else the line may say.
+    fn alone(self) -> Reading {
+        Reading { others: Vec::new(), ..self.into() }
+    }
+
     fn has_digit(&self) -> bool {
         self.text.contains(|c: char| c.is_ascii_digit())
     }
@@ -162,6 +151,6 @@ impl Spelled {
 
 impl From<Spelled> for Reading {
     fn from(spelled: Spelled) -> Self {
-        Self { score: spelled.mean(), text: spelled.text }
+        Self { score: spelled.mean(), text: spelled.text, others: spelled.others }
     }
 }

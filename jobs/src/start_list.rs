@@ -34,6 +34,11 @@ impl StartList {
         self.0.is_empty()
     }
 
+    /// Whether a number is on the list.
+    pub(crate) fn has(&self, number: &str) -> bool {
+        self.0.contains(number)
+    }
+
     /// Looks up a number that was read.
     pub(crate) fn look_up(&self, number: &str) -> Entry {
         if self.0.contains(number) {

@@ -32,8 +32,10 @@ BEGIN
         INSERT INTO erased_bib (event_id, number) VALUES (p_event, p_bib) ON CONFLICT DO NOTHING;
         DELETE FROM bib b USING photo p
         WHERE b.number = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
-        -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
         GET DIAGNOSTICS r_bibs = ROW_COUNT;
+        -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
+        UPDATE looked_at l SET lines = without_erased(p_event, l.lines) FROM photo p
+        WHERE p.photo_id = l.photo_id AND p.event_id = p_event AND l.lines <> without_erased(p_event, l.lines);
     END IF;
     PERFORM note_erasure(p_erasure, p_event, 'person', p_actor, p_bib, p_photos, p_faces);
 END $$;

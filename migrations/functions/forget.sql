@@ -146,6 +146,7 @@ BEGIN
         DELETE FROM face WHERE photo_id = ANY (v_photos);
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
+        UPDATE looked_at SET lines = '[]' WHERE photo_id = ANY (v_photos) AND lines <> '[]';
     ELSE
         -- Also of photos that failed: their thumbnail may have been written before.
         INSERT INTO leftover_file (photo_id) SELECT n FROM unnest(v_photos) n ORDER BY n ON CONFLICT DO NOTHING;

@@ -102,23 +102,58 @@ pub struct FaceBox {
 /// misread.
 pub const SURE: f32 = 0.9;
 
-/// A bib number on a photo. Lengths are in pixels of the upright photo at full size.
+/// What decided a bib number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[sqlx(type_name = "settled_by", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum SettledBy {
+    /// What was read in its line, alone.
+    Reading,
+    /// The start list of the event.
+    StartList,
+    /// The way in which the event's other numbers look, such as four digits.
+    Numbering,
+    /// The same person wears this number on another photo of the event.
+    Person,
+    /// A person has corrected the photo's numbers.
+    Organiser,
+}
+
+impl SettledBy {
+    /// What decided the number, for pages.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Reading => "as it was read",
+            Self::StartList => "the start list decided",
+            Self::Numbering => "the event's other numbers decided",
+            Self::Person => "the same person wears it on another photo",
+            Self::Organiser => "corrected by a person",
+        }
+    }
+}
+
+/// A bib number on a photo. Lengths are in pixels of the upright photo at full size. The box is
+/// null where a person has told the number, and not its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BibBox {
     /// The number: upper-case letters and digits.
     pub number: String,
     /// Left edge of the box, in pixels.
-    pub x: f32,
+    pub x: Option<f32>,
     /// Upper edge of the box, in pixels.
-    pub y: f32,
+    pub y: Option<f32>,
     /// Width of the box, in pixels.
-    pub width: f32,
+    pub width: Option<f32>,
     /// Height of the box, in pixels.
-    pub height: f32,
-    /// Confidence in the reading, from 0 to 1.
+    pub height: Option<f32>,
+    /// Confidence in the number, from 0 to 1.
     pub score: f32,
     /// Whether the number is sure: nearly all of these are right. Others may be misread.
     pub sure: bool,
+    /// What decided the number.
+    pub settled_by: SettledBy,
+    /// What was read in this place, where that was another number.
+    pub was: Option<String>,
 }
 
 /// A photo of an event, with its states and its findings.
@@ -190,7 +225,8 @@ pub async fn list(
                             FROM face f WHERE f.photo_id = p.photo_id), '[]') AS "faces!: _",
                   coalesce((SELECT jsonb_agg(jsonb_build_object(
                                 'number', b.number, 'x', b.x, 'y', b.y, 'width', b.width,
-                                'height', b.height, 'score', b.score, 'sure', b.score >= $7) ORDER BY b.number)
+                                'height', b.height, 'score', b.score, 'sure', b.score >= $7,
+                                'settled_by', b.settled_by, 'was', b.was) ORDER BY b.number)
                             FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _",
                   CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
            FROM photo p

@@ -5,7 +5,10 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
-    catalog::{findings::embeddings, photos::SURE},
+    catalog::{
+        findings::embeddings,
+        photos::{SURE, SettledBy},
+    },
     ids::{EventId, Operation, OrganisationId, PhotoId},
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
 };
@@ -29,6 +32,8 @@ pub struct ByBib {
     pub score: f32,
     /// Whether the number is sure: nearly all of these are right. Others may be misread.
     pub sure: bool,
+    /// What decided the number.
+    pub settled_by: SettledBy,
 }
 
 /// Returns the photos of an event with this bib number, at most [`FOUND_MAX`].
@@ -46,7 +51,8 @@ pub async fn by_bib(
 ) -> sqlx::Result<Vec<ByBib>> {
     sqlx::query_as!(
         ByBib,
-        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score, b.score >= $5 AS "sure!"
+        r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score, b.score >= $5 AS "sure!",
+                  b.settled_by AS "settled_by: _"
            FROM bib b JOIN photo p USING (photo_id) JOIN event e USING (event_id)
            WHERE p.event_id = $1 AND e.deleted_at IS NULL
              AND b.number LIKE $2 || CASE WHEN $3 THEN '%' ELSE '' END

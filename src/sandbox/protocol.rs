@@ -6,8 +6,8 @@
 use std::io;
 
 use photogate_jobs::{
-    Embedding, Face, Format, LINES_MAX, Line, PIXELS_MAX, PhotoError, READING_MAX, READINGS_MAX,
-    Rotation, Turn,
+    Embedding, Face, Format, LINES_MAX, Line, OTHERS_MAX, PIXELS_MAX, PhotoError, READING_MAX,
+    READINGS_MAX, Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
@@ -179,7 +179,12 @@ impl Answer {
                         line.readings.len() <= READINGS_MAX
                             && is_finite(&[line.x, line.y, line.width, line.height])
                             && line.readings.iter().all(|reading| {
-                                reading.text.len() <= READING_MAX && is_finite(&[reading.score])
+                                reading.text.len() <= READING_MAX
+                                    && is_finite(&[reading.score])
+                                    && reading.others.len() <= OTHERS_MAX
+                                    && reading.others.iter().all(|(text, probability)| {
+                                        text.len() <= READING_MAX && is_finite(&[*probability])
+                                    })
                             })
                     })
             }
@@ -374,7 +379,7 @@ mod tests {
             Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
         };
         let read = |text: String| {
-            let readings = vec![Reading { text, score: 0.9 }];
+            let readings = vec![Reading { text, score: 0.9, others: Vec::new() }];
             let line = Line { readings, x: 0.0, y: 0.0, width: 1.0, height: 1.0, worn: true };
             let (lines, thumbnail) = (vec![line], Thumbnail::default());
             Answer::Seen(Seen::Processing { width: 9, height: 9, faces: vec![], lines, thumbnail })

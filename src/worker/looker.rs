@@ -184,15 +184,14 @@ impl Looker {
         }
         match seen {
             Seen::Processing { width, height, faces, lines, .. } => {
-                if !reservation.bib_search() {
-                    let bibs = Vec::new();
-                    return Verdict::Processed(Findings::Processing { width, height, faces, bibs });
+                let mut bibs = Vec::new();
+                if reservation.bib_search() {
+                    let Some(list) = self.start_list(reservation.event(), drain).await else {
+                        return Verdict::HandedBack;
+                    };
+                    bibs = photogate_jobs::bibs(&lines, &list);
                 }
-                let Some(list) = self.start_list(reservation.event(), drain).await else {
-                    return Verdict::HandedBack;
-                };
-                let bibs = photogate_jobs::bibs(&lines, &list);
-                Verdict::Processed(Findings::Processing { width, height, faces, bibs })
+                Verdict::Processed(Findings::Processing { width, height, faces, bibs, lines })
             }
             Seen::Rotation { rotation, upright: None, .. } => {
                 Verdict::Processed(Findings::Rotation { rotation, upright: None })

@@ -219,7 +219,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
-    app.tamper("INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1 FROM photo").await;
+    app.tamper("INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1, 'reading' FROM photo").await;
     app.tamper("INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
     app.tamper("INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
     app.tamper(

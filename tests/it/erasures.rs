@@ -39,6 +39,8 @@ fn both() -> Verdict {
     let bib = |number: &str| Bib {
         number: number.into(),
         score: 0.9,
+        settled_by: photogate_jobs::SettledBy::Reading,
+        was: None,
         x: 1.0,
         y: 1.0,
         width: 20.0,
@@ -49,6 +51,7 @@ fn both() -> Verdict {
         height: 100,
         faces: vec![(face(1.0), Some(anna())), (face(100.0), Some(ben()))],
         bibs: vec![bib("12"), bib("34")],
+        lines: Vec::new(),
     })
 }
 

@@ -96,11 +96,14 @@ fn a_face_and_a_number() -> Verdict {
         bibs: vec![Bib {
             number: "12".into(),
             score: 0.9,
+            settled_by: photogate_jobs::SettledBy::Reading,
+            was: None,
             x: 1.0,
             y: 1.0,
             width: 20.0,
             height: 9.0,
         }],
+        lines: Vec::new(),
     })
 }
 

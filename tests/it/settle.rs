@@ -185,6 +185,8 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
     let bib = |number: &str| Bib {
         number: number.into(),
         score: 0.9,
+        settled_by: photogate_jobs::SettledBy::Reading,
+        was: None,
         x: 0.0,
         y: 0.0,
         width: 1.0,
@@ -195,6 +197,7 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
         height: 10,
         faces: Vec::new(),
         bibs: vec![bib(number)],
+        lines: Vec::new(),
     };
 
     let settles = hand.claim(5).await.into_iter().enumerate().map(|(at, reservation)| {

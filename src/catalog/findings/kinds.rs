@@ -1,7 +1,7 @@
 //! The type `Findings`: what a worker hands over after it has looked at a photo.
 
 #[cfg(feature = "vision")]
-use photogate_jobs::{Bib, Embedding, Face, Rotation};
+use photogate_jobs::{Bib, Embedding, Face, Line, Rotation};
 
 /// What an operation found on a photo. "Nothing" is a finding, too.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub enum Findings {
         faces: Vec<(Face, Option<Embedding>)>,
         /// Bib numbers on the photo, each number once.
         bibs: Vec<Bib>,
+        /// The lines of text from which the numbers were decided, to decide them again later.
+        lines: Vec<Line>,
     },
     /// Findings of AI rotation.
     #[cfg(feature = "vision")]

@@ -115,12 +115,16 @@ pub(super) fn card(photo: &Photo) -> Markup {
     }
 }
 
-/// A bib number. One that is not sure has a question mark.
+/// A bib number, with what decided it. One that is not sure has a question mark.
 fn number(bib: &BibBox) -> Markup {
-    html! {
-        @if bib.sure { span.chip { (bib.number) } }
-        @else { span.chip title="not sure: it may be misread" { (bib.number) "?" } }
+    let mut why = bib.settled_by.reason().to_owned();
+    if let Some(was) = &bib.was {
+        why = format!("{why}; {was} was read");
     }
+    if !bib.sure {
+        why = format!("not sure: it may be misread ({why})");
+    }
+    html! { span.chip title=(why) { (bib.number) @if !bib.sure { "?" } } }
 }
 
 /// The thumbnail with boxes around faces and bib numbers. `turned`: as AI rotation has turned it.
@@ -150,8 +154,10 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
                     }
                 }
                 @for bib in &photo.bibs.0 {
-                    rect x=(bib.x) y=(bib.y) width=(bib.width) height=(bib.height) {
-                        title { (bib.number) }
+                    @if let (Some(x), Some(y), Some(width), Some(height)) =
+                        (bib.x, bib.y, bib.width, bib.height)
+                    {
+                        rect x=(x) y=(y) width=(width) height=(height) { title { (bib.number) } }
                     }
                 }
             }
