@@ -41,6 +41,17 @@ CREATE TABLE bib (
 -- Bib numbers are also searched by how they begin.
 CREATE INDEX bib_prefix ON bib (number text_pattern_ops);
 
+-- When an event's bib numbers were last decided again (functions/reconsider.sql).
+CREATE TABLE reconsideration (
+    event_id    bigint PRIMARY KEY REFERENCES event,
+    settled     bigint NOT NULL DEFAULT 0,           -- how many of its photos had been processed then
+    asked       bigint NOT NULL DEFAULT 0,           -- how often somebody has asked for it, by a new start list
+    answered    bigint NOT NULL DEFAULT 0,           -- how often they had, then
+    began_at    timestamptz,
+    ended_at    timestamptz,
+    taken_until timestamptz                          -- somebody does it now
+);
+
 CREATE TABLE rotation (
     photo_id    uuid PRIMARY KEY,
     turn        smallint NOT NULL CHECK (turn IN (0, 90, 180, 270)), -- clockwise, still needed after EXIF was applied
@@ -84,4 +95,4 @@ CREATE TABLE erased_bib (
 );
 
 -- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
-GRANT SELECT ON looked_at, face, bib, rotation, erasure TO photogate_app;
+GRANT SELECT ON looked_at, face, bib, rotation, erasure, reconsideration TO photogate_app;

@@ -43,6 +43,7 @@ BEGIN
         ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
         ('bib',          'EXISTS (SELECT FROM photo p WHERE p.photo_id = bib.photo_id)'),
+        ('reconsideration', 'EXISTS (SELECT FROM event e WHERE e.event_id = reconsideration.event_id)'),
         ('erasure',      'EXISTS (SELECT FROM event e WHERE e.event_id = erasure.event_id)'),
         ('rotation',     'EXISTS (SELECT FROM photo p WHERE p.photo_id = rotation.photo_id)')
     LOOP

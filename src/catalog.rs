@@ -9,5 +9,7 @@ pub mod organisations;
 pub mod photo_store;
 pub mod photos;
 #[cfg(feature = "vision")]
+pub mod reconsider;
+#[cfg(feature = "vision")]
 pub mod search;
 pub mod start_list;

@@ -61,6 +61,10 @@ const CORRECTED_MIN: usize = 3;
 /// Of several numbers that fit, the likeliest is taken if the second has at most this share of its
 /// votes.
 pub(crate) const SECOND_MAX: f32 = 0.67;
+/// A list is taken to have at least this share of all numbers.
+const DENSITY_MIN: f32 = 0.1;
+/// Largest score of a year that is on the start list.
+const YEAR_MAX: f32 = 0.85;
 /// Factor for the votes of a reading that was corrected.
 const CORRECTED: f32 = 0.8;
 /// A number also gets this share of the votes of readings that are a part of it, ...
@@ -201,7 +205,15 @@ fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     let second = all.get(1).map_or(0.0, |(_, votes)| *votes);
     let (number, votes) = all.into_iter().next()?;
     let score = share(votes, line);
-    (score >= SCORE_LISTED_MIN && second <= SECOND_MAX * votes).then_some((number, score))
+    if score < SCORE_LISTED_MIN || second > SECOND_MAX * votes {
+        return None;
+    }
+    // What was misread is rarely on the list. So a number that is on it is the surer, the fewer of
+    // all numbers are. A year may be worn, but may also be the year.
+    let wrong = (1.0 - score) * list.density(&number).max(DENSITY_MIN);
+    let most = if is_year(&number) { YEAR_MAX } else { 1.0 };
+    let score = (score / (score + wrong)).min(most);
+    Some((number, score))
 }
 
 /// The numbers on the start list that one reading may mean, with its votes for each.
@@ -225,7 +237,10 @@ fn listed_in(reading: &Reading, list: &StartList) -> Vec<(String, f32)> {
         *best = best.max(votes);
     }
     if let Some(meant) = misread {
-        may_be.insert(meant, CORRECTED * votes);
+        // On a dense list, nearly every number has a neighbour.
+        let length = f32::from(u8::try_from(meant.len()).unwrap_or(u8::MAX));
+        let neighbours = 9.0 * length * list.density(&meant);
+        may_be.insert(meant, CORRECTED * votes / (1.0 + neighbours));
     }
     may_be.into_iter().collect()
 }

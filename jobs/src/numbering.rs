@@ -39,7 +39,7 @@ impl Numbering {
 }
 
 /// A number with an A for each letter, and a 0 for each digit.
-fn shape(number: &str) -> String {
+pub(crate) fn shape(number: &str) -> String {
     number.chars().map(|c| if c.is_ascii_digit() { '0' } else { 'A' }).collect()
 }
 

@@ -1,10 +1,16 @@
 //! The start list of an event: the bib numbers that are worn there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use crate::numbering::shape;
 
 /// The start list of an event. It is empty if the organiser gave none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StartList(HashSet<String>);
+pub struct StartList {
+    numbers: HashSet<String>,
+    /// How many numbers have each shape.
+    shapes: HashMap<String, u32>,
+}
 
 /// What a start list says about a number that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,22 +32,36 @@ impl StartList {
     /// Makes a start list from numbers of upper-case letters and digits. Other numbers never match
     /// a reading.
     pub fn new(numbers: impl IntoIterator<Item = String>) -> Self {
-        Self(numbers.into_iter().collect())
+        let numbers: HashSet<String> = numbers.into_iter().collect();
+        let mut shapes: HashMap<String, u32> = HashMap::new();
+        for number in &numbers {
+            *shapes.entry(shape(number)).or_default() += 1;
+        }
+        Self { numbers, shapes }
     }
 
     /// True if the list has no numbers.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.numbers.is_empty()
     }
 
     /// Whether a number is on the list.
     pub(crate) fn has(&self, number: &str) -> bool {
-        self.0.contains(number)
+        self.numbers.contains(number)
+    }
+
+    /// The share of the list among all numbers that look like this one, from 0 to 1: how likely a
+    /// wrong number is on the list by chance.
+    pub(crate) fn density(&self, number: &str) -> f32 {
+        let shape = shape(number);
+        let all: f32 = shape.chars().map(|c| if c == 'A' { 26.0 } else { 10.0 }).product();
+        let listed = self.shapes.get(&shape).copied().unwrap_or(0);
+        (u16::try_from(listed).map_or(f32::from(u16::MAX), f32::from) / all).min(1.0)
     }
 
     /// Looks up a number that was read.
     pub(crate) fn look_up(&self, number: &str) -> Entry {
-        if self.0.contains(number) {
+        if self.has(number) {
             return Entry::Listed;
         }
         let mut fits = HashSet::new();
@@ -53,7 +73,7 @@ impl StartList {
                         continue;
                     }
                     let other = format!("{}{now}{}", &number[..at], &number[at + was.len_utf8()..]);
-                    if self.0.contains(&other) {
+                    if self.has(&other) {
                         fits.insert(other);
                     }
                 }

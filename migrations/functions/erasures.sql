@@ -34,6 +34,8 @@ BEGIN
         WHERE b.number = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
         GET DIAGNOSTICS r_bibs = ROW_COUNT;
         -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
+        UPDATE bib b SET was = NULL FROM photo p
+        WHERE b.was = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
         UPDATE looked_at l SET lines = without_erased(p_event, l.lines) FROM photo p
         WHERE p.photo_id = l.photo_id AND p.event_id = p_event AND l.lines <> without_erased(p_event, l.lines);
     END IF;

@@ -52,6 +52,7 @@ BEGIN
         INSERT INTO start_list VALUES (p_event, p_numbers)
         ON CONFLICT (event_id) DO UPDATE SET numbers = EXCLUDED.numbers;
     END IF;
+    PERFORM ask_to_reconsider(p_event);
 END $$;
 GRANT EXECUTE ON FUNCTION set_start_list TO photogate_app;
 

@@ -75,7 +75,9 @@ BEGIN
                               AND (u.photo_id, (f.i - 1)::smallint) IN (SELECT * FROM unnest(x.photos, x.faces)));
         INSERT INTO bib (photo_id, number, x, y, width, height, score, settled_by, was)
         -- What a process for photos says is not believed: a score is from 0 to 1.
-        SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score)), b.settled_by, b.was
+        SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score)), b.settled_by,
+               CASE WHEN NOT EXISTS (SELECT FROM erased_bib e JOIN photo p USING (event_id)
+                                     WHERE p.photo_id = u.photo_id AND e.number = b.was) THEN b.was END
         FROM unnest(v_photos, v_found) u (photo_id, found)
         CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')
             AS b (number text, x real, y real, width real, height real, score real, settled_by settled_by, was text)

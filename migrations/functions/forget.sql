@@ -143,17 +143,18 @@ BEGIN
         GET DIAGNOSTICS r_faces = ROW_COUNT;
     ELSIF v.forgets = 'findings' THEN
         -- Turns and upright copies show nobody more than the photos do: they stay.
+        -- First, because it waits for whoever decides numbers again (reconsider.sql).
+        UPDATE looked_at SET lines = '[]' WHERE photo_id = ANY (v_photos) AND lines <> '[]';
         DELETE FROM face WHERE photo_id = ANY (v_photos);
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
-        UPDATE looked_at SET lines = '[]' WHERE photo_id = ANY (v_photos) AND lines <> '[]';
     ELSE
         -- Also of photos that failed: their thumbnail may have been written before.
         INSERT INTO leftover_file (photo_id) SELECT n FROM unnest(v_photos) n ORDER BY n ON CONFLICT DO NOTHING;
+        DELETE FROM looked_at WHERE photo_id = ANY (v_photos);
         DELETE FROM face WHERE photo_id = ANY (v_photos);
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
-        DELETE FROM looked_at WHERE photo_id = ANY (v_photos);
         DELETE FROM rotation WHERE photo_id = ANY (v_photos);
         UPDATE job SET payload = NULL WHERE photo_id = ANY (v_photos) AND payload IS NOT NULL;
     END IF;
@@ -162,6 +163,7 @@ BEGIN
         IF v.forgets = 'everything' THEN
             DELETE FROM start_list WHERE event_id = v.event_id;
             DELETE FROM erased_bib WHERE event_id = v.event_id;
+            DELETE FROM reconsideration WHERE event_id = v.event_id;
             UPDATE erasure SET bib = NULL, photos = '{}', faces = '{}'
             WHERE event_id = v.event_id AND kind = 'person';
         END IF;

@@ -75,15 +75,20 @@ impl Search {
                     );
                 };
                 let found = search::by_bib(&mut db, event.id, &number, prefix).await?;
-                output.rows(&found, &["Number", "Score", "Sure", "Photo", "Key"], |row| {
-                    vec![
-                        row.number.clone(),
-                        format!("{:.2}", row.score),
-                        if row.sure { "yes" } else { "no" }.to_owned(),
-                        row.photo.to_string(),
-                        row.key.clone(),
-                    ]
-                })?;
+                output.rows(
+                    &found,
+                    &["Number", "Score", "Sure", "Settled by", "Photo", "Key"],
+                    |row| {
+                        vec![
+                            row.number.clone(),
+                            format!("{:.2}", row.score),
+                            if row.sure { "yes" } else { "no" }.to_owned(),
+                            row.settled_by.reason().to_owned(),
+                            row.photo.to_string(),
+                            row.key.clone(),
+                        ]
+                    },
+                )?;
             }
             Self::Face { selfie, min, actor, .. } => {
                 let commands = super::commands(&config).await?;

@@ -6,7 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, say};
-use crate::{config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry::metrics};
+use crate::{
+    catalog::reconsider, config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry::metrics,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs: PostgreSQL (--database-url), migrated by `photogate migrate`.
@@ -41,6 +43,8 @@ impl Serve {
             tokio::spawn(metrics::count_queues(pool.clone(), stop.clone()));
         }
         let listener = serve::bind(&config).await?;
+        let reconsidering = reconsider::when_due(pool.clone(), stop.clone());
+        let reconsidering = tokio::spawn(reconsidering);
         say!("photogate is listening on http://{}", listener.local_addr()?);
         let mut terminate = signal(SignalKind::terminate())?;
         let stopping = stop.clone();
@@ -52,6 +56,7 @@ impl Serve {
             stopping.cancel();
         });
         serve::run(THIS_PROGRAM.as_ref(), &config, pool, listener, stop).await?;
+        reconsidering.await?;
         Ok(End::Ok)
     }
 }

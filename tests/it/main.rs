@@ -36,6 +36,7 @@ mod plans;
 mod pool;
 mod purchases;
 mod reconcile;
+mod reconsider;
 mod schema;
 mod search;
 mod serve;

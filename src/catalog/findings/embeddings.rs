@@ -8,6 +8,12 @@ pub(crate) fn packed(embedding: &[f32]) -> Vec<u8> {
     embedding.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()
 }
 
+/// The embedding in these bytes.
+pub(crate) fn unpacked(packed: &[u8]) -> Vec<f32> {
+    let (values, _) = packed.as_chunks::<2>();
+    values.iter().map(|value| f16::from_le_bytes(*value).to_f32()).collect()
+}
+
 /// The cosine of a packed embedding and another one; both are of unit length.
 pub(crate) fn cosine(packed: &[u8], other: &[f32]) -> f32 {
     let (values, _) = packed.as_chunks::<2>();

@@ -55,8 +55,8 @@ impl Events {
                 output.one(&json!({ "event": event, "numbers": n }), |out| {
                     writeln!(
                         out,
-                        "Event {event} has a start list of {n} numbers. It applies to photos \
-                         processed from now on."
+                        "Event {event} has a start list of {n} numbers. Those of earlier photos are \
+                         decided again by `photogate serve`, without a credit."
                     )
                 })?;
             }

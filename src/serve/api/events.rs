@@ -161,7 +161,8 @@ pub(super) struct Listed {
 /// Replaces an event's start list.
 ///
 /// The body has one bib number in each line, or is CSV with a column named `bib` or `number`. An
-/// empty body removes the start list. The list applies to photos that are processed from now on.
+/// empty body removes the start list. The numbers of earlier photos are decided again within seconds,
+/// without a credit.
 #[utoipa::path(
     put,
     path = "/v1/events/{event}/start-list",

@@ -53,7 +53,8 @@ pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
                         textarea name="start_list" rows="4" {}
                     } }
                     button type="submit" { "Save" }
-                    p.faint { "Changes apply to photos that are processed from now on." }
+                    p.faint { "Changes apply to photos that are processed from now on. A start list also "
+                        "decides the numbers of earlier photos again, without a credit." }
                 }
             }
         }

@@ -1,0 +1,75 @@
+-- Bib numbers that are decided again when more is known of their event: a start list, how its other numbers look, who
+-- wears them on other photos. It needs what was read (looked_at.lines), and no photo, worker or credit. The service
+-- does it (src/catalog/reconsider.rs), because workers read no findings.
+
+-- Asks for all numbers of an event to be decided again.
+CREATE FUNCTION ask_to_reconsider(p_event bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    INSERT INTO reconsideration AS r (event_id, asked) VALUES (p_event, 1)
+    ON CONFLICT (event_id) DO UPDATE SET asked = r.asked + 1
+$$;
+
+-- Takes an event whose numbers are to be decided again, for p_lease at most: more was asked for, or more photos were
+-- settled than when it was last done. While photos come, an event waits for a minute, and for 50 times as long as the
+-- last time took. Returns nothing if no event is due. What is returned goes back with end_reconsideration().
+CREATE FUNCTION take_reconsideration(p_lease interval, OUT r_event bigint, OUT r_settled bigint, OUT r_asked bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_now timestamptz := clock_timestamp();
+BEGIN
+    SELECT e.event_id, s.committed, coalesce(r.asked, 0) INTO r_event, r_settled, r_asked
+    FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)
+    LEFT JOIN reconsideration r USING (event_id)
+    WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL AND e.bib_search
+        AND (r.taken_until IS NULL OR r.taken_until <= v_now)
+        AND (r.asked > r.answered
+             OR s.committed > coalesce(r.settled, 0)
+                AND (r.ended_at IS NULL
+                     OR r.ended_at + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now))
+    ORDER BY r.began_at NULLS FIRST, e.event_id LIMIT 1;
+    IF r_event IS NULL THEN RETURN; END IF;
+    INSERT INTO reconsideration AS r (event_id, began_at, taken_until) VALUES (r_event, v_now, v_now + p_lease)
+    ON CONFLICT (event_id) DO UPDATE SET began_at = v_now, taken_until = v_now + p_lease
+        WHERE r.taken_until IS NULL OR r.taken_until <= v_now;
+    -- Another process was faster.
+    IF NOT FOUND THEN r_event := NULL; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION take_reconsideration TO photogate_app;
+
+-- An event's numbers were decided again: with all that was settled, and asked for, when it was taken.
+CREATE FUNCTION end_reconsideration(p_event bigint, p_settled bigint, p_asked bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE reconsideration SET settled = greatest(settled, p_settled), answered = greatest(answered, p_asked),
+        ended_at = clock_timestamp(), taken_until = NULL
+    WHERE event_id = p_event
+$$;
+GRANT EXECUTE ON FUNCTION end_reconsideration TO photogate_app;
+
+-- Replaces the bib numbers of photos of an event. p_decided is an array of {photo, version, bibs}: the xmin of
+-- what they were decided from, and numbers in the form of write_findings. Returns how many photos have changed: not those that were processed,
+-- forgotten or erased meanwhile.
+CREATE FUNCTION write_reconsidered(p_event bigint, p_decided jsonb) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_photos uuid[];
+BEGIN
+    -- As in write_findings: nobody deletes or erases meanwhile.
+    PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN RETURN 0; END IF;
+    SELECT coalesce(array_agg(l.photo_id), '{}') INTO v_photos FROM (
+        SELECT l.photo_id FROM jsonb_array_elements(p_decided) d (decided)
+        JOIN looked_at l ON l.photo_id = (d.decided->>'photo')::uuid AND l.xmin::text = d.decided->>'version'
+        JOIN photo p USING (photo_id)
+        WHERE p.event_id = p_event
+        ORDER BY l.photo_id FOR NO KEY UPDATE OF l) l;
+    -- Later than the lock.
+    DELETE FROM bib WHERE photo_id = ANY (v_photos);
+    INSERT INTO bib (photo_id, number, x, y, width, height, score, settled_by, was)
+    SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, b.score, b.settled_by,
+           CASE WHEN NOT EXISTS (SELECT FROM erased_bib e WHERE e.event_id = p_event AND e.number = b.was) THEN b.was END
+    FROM jsonb_array_elements(p_decided) d (decided)
+    JOIN unnest(v_photos) u (photo_id) ON u.photo_id = (d.decided->>'photo')::uuid
+    CROSS JOIN LATERAL jsonb_to_recordset(d.decided->'bibs')
+        AS b (number text, x real, y real, width real, height real, score real, settled_by settled_by, was text)
+    WHERE NOT EXISTS (SELECT FROM erased_bib e WHERE e.event_id = p_event AND e.number = b.number);
+    RETURN cardinality(v_photos);
+END $$;
+GRANT EXECUTE ON FUNCTION write_reconsidered TO photogate_app;
