@@ -52,7 +52,6 @@ fn main() {
     eyes.warm_up().unwrap();
     let labels = fs::read(arguments.next().expect(usage)).unwrap();
     let labels: BTreeMap<String, Value> = serde_json::from_slice(&labels).unwrap();
-    let says = std::env::var_os("EACH").is_some();
     for directory in arguments {
         let (mut seen, before) = (Vec::new(), cpu());
         for (name, label) in &labels {
@@ -71,10 +70,10 @@ fn main() {
         let photos = u32::try_from(seen.len()).unwrap();
         let place = directory.display();
         println!("{place}: {photos} photos, {:.0} ms CPU each", took / f64::from(photos.max(1)));
-        show("no list", &[judge(&seen, &StartList::default(), says)]);
+        show("no list", &[judge(&seen, &StartList::default())]);
         for percent in LISTED_PERCENT {
             let sums: Vec<_> =
-                (0..LISTS).map(|seed| judge(&seen, &list(&labels, percent, seed), says)).collect();
+                (0..LISTS).map(|seed| judge(&seen, &list(&labels, percent, seed))).collect();
             show(&format!("{percent} of 100 numbers listed"), &sums);
         }
     }
@@ -96,7 +95,7 @@ fn show(what: &str, sums: &[Sums]) {
     );
 }
 
-fn judge(seen: &[Seen], list: &StartList, says: bool) -> Sums {
+fn judge(seen: &[Seen], list: &StartList) -> Sums {
     let mut sums = Sums::default();
     for photo in seen {
         let found = bibs(&photo.lines, list);
@@ -110,7 +109,7 @@ fn judge(seen: &[Seen], list: &StartList, says: bool) -> Sums {
             sums.sure += 1;
             sums.sure_right += usize::from(!is_wrong(&bib.number));
         }
-        if says && (read != photo.right) {
+        if list.is_empty() && read != photo.right {
             println!("  {}: {:?}, read {found:?}", photo.name, photo.right);
         }
     }
