@@ -45,7 +45,7 @@ impl Back {
 impl Face {
     /// The same face on `picture`. It was seen on [`Picture::turned`] with this turn.
     #[must_use]
-    pub fn before(self, turn: Turn, picture: &Picture) -> Self {
+    pub(crate) fn before(self, turn: Turn, picture: &Picture) -> Self {
         let back = Back::to(picture.width, picture.height, turn);
         let [x, y, width, height] = back.area([self.x, self.y, self.width, self.height]);
         let landmarks = self.landmarks.map(|point| back.point(point));
@@ -56,7 +56,7 @@ impl Face {
 impl Line {
     /// The same line on `picture`. It was seen on [`Picture::turned`] with this turn.
     #[must_use]
-    pub fn before(self, turn: Turn, picture: &Picture) -> Self {
+    pub(crate) fn before(self, turn: Turn, picture: &Picture) -> Self {
         let back = Back::to(picture.width, picture.height, turn);
         let [x, y, width, height] = back.area([self.x, self.y, self.width, self.height]);
         Self { x, y, width, height, ..self }

@@ -60,7 +60,7 @@ impl Cue {
 }
 
 /// Confidence from which the network decides alone.
-const NETWORK_SURE: f32 = 0.95;
+pub(crate) const NETWORK_SURE: f32 = 0.95;
 /// A turn that the network finds less likely contradicts it. Neither faces nor text may choose it.
 const NETWORK_DOUBTS: f32 = 0.1;
 /// Long side, in pixels, of the small picture on which faces are searched.
@@ -72,7 +72,7 @@ const TEXT_LINES: usize = 6;
 /// Score of a face in a turn in which it was not found. Its real score is at most this.
 const SCORE_UNSEEN: f32 = 0.6;
 /// A face with a lower score in its best turn does not count, because it may not be a face.
-const SCORE_SURE: f32 = 0.75;
+pub(crate) const SCORE_SURE: f32 = 0.75;
 /// Smallest weight of faces that decides: one clear face of 30 pixels. At this weight, no turn of
 /// 150 test pictures was wrong; wrong turns began far below it.
 const FACE_WEIGHT_MIN: f32 = 0.1;
@@ -166,6 +166,11 @@ impl Eyes {
 /// Whether the network holds this turn for unlikely.
 fn is_doubted(likely: [f32; 4], turn: Turn) -> bool {
     likely[usize::from(turn.quarters())] < NETWORK_DOUBTS
+}
+
+/// The turn that the network finds likely enough.
+pub(crate) fn sure_turn(likely: [f32; 4], share_min: f32) -> Option<Turn> {
+    decide(likely, 0.0, share_min, Cue::Network).map(|rotation| rotation.turn)
 }
 
 /// The turn with the largest weight, if its weight and its share of all weight are large enough.

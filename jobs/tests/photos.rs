@@ -325,16 +325,36 @@ fn where_the_network_is_unsure_faces_decide() {
 }
 
 #[test]
+fn photos_that_lie_sideways_are_looked_at_upright() {
+    let mut eyes = eyes();
+    for (name, needed, number) in [
+        ("marathon/IMG_0001.jpg", Turn::None, "1482"),
+        ("marathon/IMG_0004.jpg", Turn::ThreeQuarters, "2750"),
+        ("marathon/IMG_0005.jpg", Turn::Half, "615"),
+    ] {
+        let bytes = sample(name);
+        let picture = Photo::open(&bytes).unwrap().picture().unwrap();
+
+        let view = eyes.view(&picture, None).unwrap();
+
+        assert_eq!(view.turn, needed, "{name}");
+        let lines = eyes.lines(&view.picture, &view.likely).unwrap();
+        let numbers: Vec<_> =
+            bibs(&lines, &StartList::default()).into_iter().map(|bib| bib.number).collect();
+        assert_eq!(numbers, [number], "{name}");
+    }
+}
+
+#[test]
 fn a_number_on_a_photo_that_lies_sideways_is_found_where_it_is() {
     let bytes = sample("marathon/IMG_0001.jpg");
     let mut eyes = eyes();
     let mut seen = |picture: &Picture, turn: Turn| {
-        let turned = picture.turned(turn);
-        let likely = eyes.likely_faces(&turned).unwrap();
-        let lines = eyes.lines(&turned, &likely).unwrap();
-        let lines: Vec<_> = lines.into_iter().map(|line| line.before(turn, picture)).collect();
+        let view = eyes.view(picture, Some(turn)).unwrap();
+        assert_eq!(view.turn, turn, "it is known");
+        let lines = view.before(eyes.lines(&view.picture, &view.likely).unwrap());
         let bib = bibs(&lines, &StartList::default()).into_iter().next().unwrap();
-        (likely[0].before(turn, picture), bib)
+        (view.faces()[0], bib)
     };
     let upright = Photo::open(&bytes).unwrap().picture().unwrap();
     let (face, bib) = seen(&upright, Turn::None);

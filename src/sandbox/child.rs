@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use photogate_jobs::{Eyes, Face, Photo, PhotoError, Rotation, Turn};
+use photogate_jobs::{Eyes, Photo, PhotoError, Rotation, Turn};
 
 use super::{
     lockdown::{self, Sandbox},
@@ -129,20 +129,21 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
     match wants.operation {
         Operation::PhotoProcessing => {
             // The photo is looked at as people see it. The findings are places on the photo as EXIF
-            // turns it, whether a turn is known or not.
-            let turn = wants.turn.unwrap_or_default();
-            let turned = picture.turned(turn);
-            let likely = eyes.likely_faces(&turned)?;
-            let lines = if wants.bibs { eyes.lines(&turned, &likely)? } else { Vec::new() };
-            let mut faces = Vec::new();
-            for face in likely.into_iter().filter(Face::is_sure) {
-                let embedding =
-                    if wants.embeddings { eyes.embedding(&turned, &face)? } else { None };
-                faces.push((face.before(turn, &picture), embedding));
+            // turns it, whether it is turned here or not.
+            let view = eyes.view(&picture, wants.turn)?;
+            let lines = if wants.bibs {
+                view.before(eyes.lines(&view.picture, &view.likely)?)
+            } else {
+                Vec::new()
+            };
+            let mut embeddings = Vec::new();
+            for face in view.likely.iter().filter(|face| face.is_sure()) {
+                let wanted = wants.embeddings.then(|| eyes.embedding(&view.picture, face));
+                embeddings.push(wanted.transpose()?.flatten());
             }
-            let lines = lines.into_iter().map(|line| line.before(turn, &picture)).collect();
-            let (width, height) = (picture.width, picture.height);
-            Ok(Seen::Processing { width, height, faces, lines, thumbnail })
+            let faces = view.faces().into_iter().zip(embeddings).collect();
+            let (width, height, turn) = (picture.width, picture.height, view.turn);
+            Ok(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         }
         Operation::AiRotation => {
             let rotation = match wants.turn {

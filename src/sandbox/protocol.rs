@@ -69,6 +69,9 @@ pub(crate) enum Seen {
         width: u32,
         /// Height of the upright photo, in pixels.
         height: u32,
+        /// The clockwise turn, after that of EXIF, in which faces and text were looked for. All
+        /// places are those on the photo without this turn.
+        turn: Turn,
         /// Faces on the photo, with embeddings if they are wanted.
         faces: Vec<(Face, Option<Embedding>)>,
         /// Lines of text on the photo. The worker decides which of them are bib numbers, because it
@@ -165,8 +168,9 @@ impl Answer {
     /// implausible answer, and the whole batch of photos with it.
     pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
         match self {
-            Self::Seen(Seen::Processing { width, height, faces, lines, thumbnail }) => {
+            Self::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail }) => {
                 wants.operation == Operation::PhotoProcessing
+                    && wants.turn.is_none_or(|known| known == *turn)
                     && body.len() == thumbnail.length.min(THUMBNAIL_MAX)
                     && (1..=PIXELS_MAX).contains(&(u64::from(*width) * u64::from(*height)))
                     && faces.len() <= FACES_MAX
@@ -382,14 +386,15 @@ mod tests {
             let landmarks = [[1.0; 2]; 5];
             let face = Face { x: 0.0, y: 0.0, width: 1.0, height: 1.0, score: 0.9, landmarks };
             let (height, faces, lines) = (10, vec![(face, Some(embedding))], Vec::new());
-            let thumbnail = Thumbnail::default();
-            Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
+            let (thumbnail, turn) = (Thumbnail::default(), Turn::Half);
+            Answer::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         };
         let read = |text: String| {
             let readings = vec![Reading { text, score: 0.9 }];
             let line = Line { readings, x: 0.0, y: 0.0, width: 1.0, height: 1.0, worn: true };
-            let (lines, thumbnail) = (vec![line], Thumbnail::default());
-            Answer::Seen(Seen::Processing { width: 9, height: 9, faces: vec![], lines, thumbnail })
+            let (lines, faces, thumbnail) = (vec![line], Vec::new(), Thumbnail::default());
+            let (width, height, turn) = (9, 9, Turn::None);
+            Answer::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         };
         let bibs = Wants { bibs: true, ..look };
         assert!(read("1".repeat(READING_MAX)).is_plausible(bibs, b""));
@@ -397,6 +402,8 @@ mod tests {
         let unit = || vec![128f32.sqrt().recip(); 128];
         assert!(seen(10, unit()).is_plausible(look, b""));
         assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));
+        let told = |turn| seen(10, unit()).is_plausible(Wants { turn: Some(turn), ..look }, b"");
+        assert!(told(Turn::Half) && !told(Turn::None), "it was told another turn");
         assert!(!seen(0, unit()).is_plausible(look, b""));
         assert!(!seen(u32::MAX, unit()).is_plausible(look, b""));
         assert!(!seen(10, vec![1.0; 128]).is_plausible(look, b""), "looks like everybody");
