@@ -76,8 +76,8 @@ def main() -> None:
     save("marathon/IMG_0002.jpg", runner("A207", mirrored=True, tilt=6), bibs=["A207"], faces=1)
     save("marathon/IMG_0003.jpg", pair("338", "871"), bibs=["338", "871"], faces=2)
     # Sideways pixels, and nothing that says so.
-    save("marathon/IMG_0004.jpg", runner("2750").transpose(turned[90]), faces=None, turn=270, bibs=None)
-    save("marathon/IMG_0005.jpg", runner("615").transpose(turned[180]), bibs=None, faces=None, turn=180)
+    save("marathon/IMG_0004.jpg", runner("2750").transpose(turned[90]), bibs=["2750"], faces=1, turn=270)
+    save("marathon/IMG_0005.jpg", runner("615").transpose(turned[180]), bibs=["615"], faces=1, turn=180)
     # Sideways pixels, and a tag that says so: upright for every viewer that reads it.
     tag = Image.Exif()
     tag[0x0112] = 6
@@ -86,7 +86,7 @@ def main() -> None:
     whole = (HERE / "marathon/IMG_0001.jpg").read_bytes()
     spoil("marathon/IMG_0008.jpg", whole[: len(whole) // 3], "truncated")
     save("gala/DSC_0001.jpg", runner(None), faces=1)
-    save("gala/DSC_0002.png", runner(None, mirrored=True).resize((450, 450)).transpose(turned[270]), bibs=None, faces=None, turn=90, optimize=True)
+    save("gala/DSC_0002.png", runner(None, mirrored=True).resize((450, 450)).transpose(turned[270]), faces=1, turn=90, optimize=True)
     spoil("gala/DSC_0003.jpg", b"This is a shopping list, not a photo: milk, bread, apples.\n", "unsupported_format")
     (HERE / "labels.json").write_text(json.dumps(LABELS, indent=1) + "\n")
 

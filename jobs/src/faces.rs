@@ -145,6 +145,11 @@ impl Face {
     }
 }
 
+/// The best score of these faces; 0 if there is none.
+pub(crate) fn best_score(faces: &[Face]) -> f32 {
+    faces.iter().map(|face| face.score).fold(0.0, f32::max)
+}
+
 /// Keeps only the face with the best score of faces whose boxes overlap.
 fn best_of_each(mut faces: Vec<Face>) -> Vec<Face> {
     faces.sort_by(|a, b| b.score.total_cmp(&a.score));

@@ -11,11 +11,12 @@
 //! let photo = photogate_jobs::Photo::open(&bytes)?;
 //! // Decodes at working size, upright as EXIF says.
 //! let picture = photo.picture()?;
-//! // Boxes in pixels of the upright full-size photo. Not all of them are faces.
-//! let likely = eyes.likely_faces(&picture)?;
-//! let faces: Vec<_> = likely.iter().filter(|face| face.is_sure()).collect();
+//! // Turned, if it lies sideways. What may be a face was looked for already.
+//! let view = eyes.view(&picture, None)?;
+//! // Boxes in pixels of the full-size photo, upright as EXIF says.
+//! let faces = view.faces();
 //! // Lines of text, and the bib numbers among them.
-//! let lines = eyes.lines(&picture, &likely)?;
+//! let lines = view.before(eyes.lines(&view.picture, &view.likely)?);
 //! let bibs = photogate_jobs::bibs(&lines, &photogate_jobs::StartList::default());
 //! // The turn that is still needed, or an abstention.
 //! let rotation = eyes.rotation(&picture)?;
@@ -24,6 +25,7 @@
 //! # Ok(()) }
 //! ```
 
+mod back;
 mod bibs;
 mod blobs;
 mod bodies;
@@ -50,6 +52,7 @@ mod start_list;
 mod text;
 mod thumbnail;
 mod turns;
+mod view;
 mod warm_up;
 
 pub use bibs::{Bib, SURE, SettledBy, bibs};
@@ -69,6 +72,7 @@ pub use reconsider::{Known, Wearer, Worn, reconsider, wearer};
 pub use rotation::{Cue, Rotation};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};
+pub use view::View;
 
 /// Corrects the EXIF data of a JPEG as after a turn, and then of the same bytes read as bare TIFF.
 /// Only the fuzzer calls this function.

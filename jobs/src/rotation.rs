@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    back::Back,
     eyes::Eyes,
-    faces::Face,
     limits::PhotoError,
     orientation::Turn,
-    picture::{Frame, Picture, to_f32},
+    picture::{Frame, Picture},
     text::detection_size,
 };
 
@@ -36,6 +36,15 @@ pub enum Cue {
     Faces,
     /// Text, where neither was.
     Text,
+    /// Nothing was looked at: the turn was known.
+    Known,
+}
+
+impl Rotation {
+    /// The decision where the turn is known: somebody has told it, or it was found before.
+    pub fn known(turn: Turn) -> Self {
+        Self { turn, confidence: 1.0, abstained: false, cue: Some(Cue::Known) }
+    }
 }
 
 impl Cue {
@@ -45,12 +54,13 @@ impl Cue {
             Self::Network => "network",
             Self::Faces => "faces",
             Self::Text => "text",
+            Self::Known => "known",
         }
     }
 }
 
 /// Confidence from which the network decides alone.
-const NETWORK_SURE: f32 = 0.95;
+pub(crate) const NETWORK_SURE: f32 = 0.95;
 /// A turn that the network finds less likely contradicts it. Neither faces nor text may choose it.
 const NETWORK_DOUBTS: f32 = 0.1;
 /// Long side, in pixels, of the small picture on which faces are searched.
@@ -62,7 +72,7 @@ const TEXT_LINES: usize = 6;
 /// Score of a face in a turn in which it was not found. Its real score is at most this.
 const SCORE_UNSEEN: f32 = 0.6;
 /// A face with a lower score in its best turn does not count, because it may not be a face.
-const SCORE_SURE: f32 = 0.75;
+pub(crate) const SCORE_SURE: f32 = 0.75;
 /// Smallest weight of faces that decides: one clear face of 30 pixels. At this weight, no turn of
 /// 150 test pictures was wrong; wrong turns began far below it.
 const FACE_WEIGHT_MIN: f32 = 0.1;
@@ -107,7 +117,8 @@ impl Eyes {
         let mut seen: Vec<Seen> = Vec::new();
         for turn in Turn::ALL {
             for face in self.detect(&small.turned(turn), FACE_SIDE)? {
-                let (x, y) = unturned(&face, turn, &small);
+                let [x, y] = Back::to(small.width(), small.height(), turn)
+                    .point([face.x + face.width / 2.0, face.y + face.height / 2.0]);
                 let size = (face.width * face.height).sqrt();
                 let known = seen
                     .iter()
@@ -157,6 +168,11 @@ fn is_doubted(likely: [f32; 4], turn: Turn) -> bool {
     likely[usize::from(turn.quarters())] < NETWORK_DOUBTS
 }
 
+/// The turn that the network finds likely enough.
+pub(crate) fn sure_turn(likely: [f32; 4], share_min: f32) -> Option<Turn> {
+    decide(likely, 0.0, share_min, Cue::Network).map(|rotation| rotation.turn)
+}
+
 /// The turn with the largest weight, if its weight and its share of all weight are large enough.
 fn decide(votes: [f32; 4], weight_min: f32, share_min: f32, cue: Cue) -> Option<Rotation> {
     let all: f32 = votes.iter().sum();
@@ -191,18 +207,6 @@ impl Seen {
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
         let margin = if best[0].1 < SCORE_SURE { 0.0 } else { best[0].1 - best[1].1 };
         (best[0].0, margin * self.size.min(80.0) / 20.0)
-    }
-}
-
-/// Converts the centre of a face in a turned picture to the picture before the turn.
-fn unturned(face: &Face, turn: Turn, before: &Frame) -> (f32, f32) {
-    let (x, y) = (face.x + face.width / 2.0, face.y + face.height / 2.0);
-    let (width, height) = (to_f32(before.width()), to_f32(before.height()));
-    match turn {
-        Turn::None => (x, y),
-        Turn::Quarter => (y, height - x),
-        Turn::Half => (width - x, height - y),
-        Turn::ThreeQuarters => (width - y, x),
     }
 }
 

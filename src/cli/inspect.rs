@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use indicatif::ProgressBar;
 use nix::time::{ClockId, clock_gettime};
-use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, StartList};
+use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, StartList, Turn};
 use serde::Serialize;
 
 use super::{End, Output, annotate};
@@ -45,7 +45,7 @@ pub(super) struct Inspect {
     explain: bool,
 }
 
-/// One line of the output. Boxes are in pixels of the upright photo at full size.
+/// One line of the output. Boxes are in pixels of the photo at full size, upright as EXIF says.
 #[derive(Debug, Default, Serialize)]
 struct Inspection {
     file: String,
@@ -54,6 +54,8 @@ struct Inspection {
     error: Option<Trouble>,
     faces: Vec<Face>,
     bibs: Vec<Bib>,
+    /// The turn after which faces and numbers were looked for, in degrees clockwise.
+    looked_turned: Option<Turn>,
     rotation: Option<Rotation>,
     /// CPU time of each stage, in milliseconds.
     cpu_ms: BTreeMap<&'static str, f64>,
@@ -110,17 +112,18 @@ impl Inspect {
         (inspection.width, inspection.height) = (Some(width), Some(height));
         let picture = photo.picture()?;
         inspection.cpu_ms.insert("decode", watch.lap());
-        let likely = eyes.likely_faces(&picture)?;
-        inspection.faces = likely.iter().copied().filter(Face::is_sure).collect();
+        let view = eyes.view(&picture, None)?;
+        inspection.faces = view.faces();
+        inspection.looked_turned = Some(view.turn);
         inspection.cpu_ms.insert("faces", watch.lap());
         if self.embeddings {
-            for face in &inspection.faces {
-                eyes.embedding(&picture, face)?;
+            for face in view.likely.iter().filter(|face| face.is_sure()) {
+                eyes.embedding(&view.picture, face)?;
             }
             inspection.cpu_ms.insert("embeddings", watch.lap());
         }
-        inspection.bibs =
-            photogate_jobs::bibs(&eyes.lines(&picture, &likely)?, &StartList::default());
+        let lines = view.before(eyes.lines(&view.picture, &view.likely)?);
+        inspection.bibs = photogate_jobs::bibs(&lines, &StartList::default());
         inspection.cpu_ms.insert("bibs", watch.lap());
         let rotation = eyes.rotation(&picture)?;
         inspection.rotation = Some(rotation);
@@ -188,7 +191,7 @@ fn cpu_time() -> Duration {
 }
 
 fn words(inspection: &Inspection, explain: bool, out: &mut dyn Write) -> io::Result<()> {
-    let Inspection { file, error, faces, bibs, rotation, .. } = inspection;
+    let Inspection { file, error, faces, bibs, looked_turned, rotation, .. } = inspection;
     if let Some(error) = error {
         return writeln!(out, "{file}: {} ({})", error.detail, error.code);
     }
@@ -213,5 +216,11 @@ fn words(inspection: &Inspection, explain: bool, out: &mut dyn Write) -> io::Res
         1 => "1 face".into(),
         n => format!("{n} faces"),
     };
-    writeln!(out, "{file}: {faces}, {bibs}, {rotation}{why}")
+    let looked = match looked_turned {
+        Some(turn) if explain && *turn != Turn::None => {
+            format!(" (looked for after a turn by {} degrees)", turn.degrees())
+        }
+        Some(_) | None => String::new(),
+    };
+    writeln!(out, "{file}: {faces}, {bibs}{looked}, {rotation}{why}")
 }

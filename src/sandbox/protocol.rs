@@ -6,7 +6,7 @@
 use std::io;
 
 use photogate_jobs::{
-    Embedding, Face, Format, LINES_MAX, Line, OTHERS_MAX, PIXELS_MAX, PhotoError, READING_MAX,
+    Cue, Embedding, Face, Format, LINES_MAX, Line, OTHERS_MAX, PIXELS_MAX, PhotoError, READING_MAX,
     READINGS_MAX, Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -44,6 +44,9 @@ pub(crate) struct Wants {
     pub(crate) bibs: bool,
     pub(crate) embeddings: bool,
     pub(crate) thumbnail: bool,
+    /// The clockwise turn, after that of EXIF, that the photo is known to need: somebody has told
+    /// it, or AI rotation found it before. `None`: it is not known.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A child's answer about a photo.
@@ -66,6 +69,9 @@ pub(crate) enum Seen {
         width: u32,
         /// Height of the upright photo, in pixels.
         height: u32,
+        /// The clockwise turn, after that of EXIF, in which faces and text were looked for. All
+        /// places are those on the photo without this turn.
+        turn: Turn,
         /// Faces on the photo, with embeddings if they are wanted.
         faces: Vec<(Face, Option<Embedding>)>,
         /// Lines of text on the photo. The worker decides which of them are bib numbers, because it
@@ -162,8 +168,9 @@ impl Answer {
     /// implausible answer, and the whole batch of photos with it.
     pub(super) fn is_plausible(&self, wants: Wants, body: &[u8]) -> bool {
         match self {
-            Self::Seen(Seen::Processing { width, height, faces, lines, thumbnail }) => {
+            Self::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail }) => {
                 wants.operation == Operation::PhotoProcessing
+                    && wants.turn.is_none_or(|known| known == *turn)
                     && body.len() == thumbnail.length.min(THUMBNAIL_MAX)
                     && (1..=PIXELS_MAX).contains(&(u64::from(*width) * u64::from(*height)))
                     && faces.len() <= FACES_MAX
@@ -195,6 +202,8 @@ impl Answer {
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
                     && rotation.abstained == rotation.cue.is_none()
+                    && (rotation.cue == Some(Cue::Known)) == wants.turn.is_some()
+                    && wants.turn.is_none_or(|turn| rotation.turn == turn)
             }
             Self::Refused(error) => body.is_empty() && error.to_string().len() <= 2 * TEXT_MAX,
             Self::Panicked(message) => body.is_empty() && message.len() <= TEXT_MAX,
@@ -326,7 +335,7 @@ fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use photogate_jobs::{Cue, Reading};
+    use photogate_jobs::Reading;
 
     use super::*;
 
@@ -350,6 +359,7 @@ mod tests {
             bibs: false,
             embeddings: false,
             thumbnail: false,
+            turn: None,
         };
         let decided = |confidence, cue| {
             let rotation = Rotation { turn: Turn::Half, confidence, abstained: false, cue };
@@ -364,25 +374,32 @@ mod tests {
         assert!(!decided(0.9, None).is_plausible(turn, b""), "nothing has decided");
         assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
         assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
+        let known = |turned| decided(1.0, Some(Cue::Known)).is_plausible(turned, b"");
+        assert!(known(Wants { turn: Some(Turn::Half), ..turn }));
+        assert!(!known(Wants { turn: Some(Turn::None), ..turn }), "another turn is known");
+        assert!(!known(turn), "nobody has told it");
+        assert!(!rotation(0.9).is_plausible(Wants { turn: Some(Turn::Half), ..turn }, b""));
         let look = Wants {
             operation: Operation::PhotoProcessing,
             bibs: false,
             embeddings: true,
             thumbnail: false,
+            turn: None,
         };
         assert!(!rotation(0.9).is_plausible(look, b""), "not what was asked for");
         let seen = |width, embedding: Vec<f32>| {
             let landmarks = [[1.0; 2]; 5];
             let face = Face { x: 0.0, y: 0.0, width: 1.0, height: 1.0, score: 0.9, landmarks };
             let (height, faces, lines) = (10, vec![(face, Some(embedding))], Vec::new());
-            let thumbnail = Thumbnail::default();
-            Answer::Seen(Seen::Processing { width, height, faces, lines, thumbnail })
+            let (thumbnail, turn) = (Thumbnail::default(), Turn::Half);
+            Answer::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         };
         let read = |text: String| {
             let readings = vec![Reading { text, score: 0.9, others: Vec::new() }];
             let line = Line { readings, x: 0.0, y: 0.0, width: 1.0, height: 1.0, worn: true };
-            let (lines, thumbnail) = (vec![line], Thumbnail::default());
-            Answer::Seen(Seen::Processing { width: 9, height: 9, faces: vec![], lines, thumbnail })
+            let (lines, faces, thumbnail) = (vec![line], Vec::new(), Thumbnail::default());
+            let (width, height, turn) = (9, 9, Turn::None);
+            Answer::Seen(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         };
         let bibs = Wants { bibs: true, ..look };
         assert!(read("1".repeat(READING_MAX)).is_plausible(bibs, b""));
@@ -390,6 +407,8 @@ mod tests {
         let unit = || vec![128f32.sqrt().recip(); 128];
         assert!(seen(10, unit()).is_plausible(look, b""));
         assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));
+        let told = |turn| seen(10, unit()).is_plausible(Wants { turn: Some(turn), ..look }, b"");
+        assert!(told(Turn::Half) && !told(Turn::None), "it was told another turn");
         assert!(!seen(0, unit()).is_plausible(look, b""));
         assert!(!seen(u32::MAX, unit()).is_plausible(look, b""));
         assert!(!seen(10, vec![1.0; 128]).is_plausible(look, b""), "looks like everybody");
