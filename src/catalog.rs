@@ -8,6 +8,7 @@ pub mod organisations;
 #[cfg(feature = "vision")]
 pub mod photo_store;
 pub mod photos;
+pub mod quality;
 #[cfg(feature = "vision")]
 pub mod reconsider;
 #[cfg(feature = "vision")]

@@ -163,6 +163,15 @@ Example:
         #[arg(long)]
         watch: bool,
     },
+    /// Counts what was found on an event's photos: sure and unsure numbers, faces, turns
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate events quality 1")]
+    Quality {
+        /// The event's number
+        event: EventId,
+    },
     /// Stops the queues of an event until the hold is lifted or ends; a top-up does not lift it
     #[command(after_help = "Needs: PostgreSQL (--database-url).
 
@@ -217,6 +226,7 @@ impl Events {
         match self {
             Self::List { organisation } => show::list(organisation, config, output).await,
             Self::Show { event, watch } => show::show(event, watch, config, output).await,
+            Self::Quality { event } => show::quality(event, config, output).await,
             change @ (Self::Create { .. }
             | Self::StartList { .. }
             | Self::FaceSearch { .. }

@@ -9,6 +9,7 @@ pub(super) mod failures;
 mod organisations;
 pub(super) mod photos;
 mod purchases;
+mod quality;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
@@ -85,6 +86,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(failures::retry))
         .routes(routes!(queues::skip))
         .routes(routes!(queues::restore))
+        .routes(routes!(quality::of_event))
         .routes(routes!(why::event))
         .routes(routes!(why::organisation))
         .routes(routes!(why::photo))

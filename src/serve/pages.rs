@@ -21,6 +21,7 @@ mod photos;
 mod process_photos;
 mod purchase;
 mod purchases;
+mod quality;
 mod queues;
 mod receipts;
 mod refunds;
@@ -158,6 +159,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use photogate::{
-    catalog::{events, findings::Findings, reconsider},
+    catalog::{events, findings::Findings, quality, reconsider},
     ids::{EventId, OrganisationId},
     worker::verdict::Verdict,
 };
@@ -239,6 +239,37 @@ async fn of_two_services_one_decides_and_if_it_dies_the_other_one() {
     end.bind(event.0).bind(settled).bind(asked).execute(&mut *app.db().await).await.unwrap();
     assert_eq!(again(&app).await, 1);
     assert_eq!(numbers(&app).await, only("1432 start_list 1482"));
+}
+
+#[tokio::test]
+async fn the_quality_report_counts_what_was_found_and_what_settled_it() {
+    let app = App::new().await;
+    let (_, event) = an_event(&app).await;
+    let nothing = line(&[("RUN4", 0.2)]);
+    process(&app, event, "crash", vec![seen(1, sure("12")), seen(2, sure("12")), seen(3, nothing)])
+        .await;
+    let report = async || -> quality::Report {
+        let said = app.says(&["events", "quality", &event.to_string(), "--json"]);
+        serde_json::from_str(&said).unwrap()
+    };
+    let photos = |report: &quality::Report| {
+        (report.with_sure_number, report.with_unsure_number, report.without_number)
+    };
+
+    let before = report().await;
+    assert_eq!((before.photos, before.faces, before.with_face), (4, 4, 4));
+    assert_eq!(photos(&before), (2, 1, 1));
+    let numbers = (before.numbers, before.sure_numbers, before.different_numbers);
+    assert_eq!(numbers, (3, 2, 2));
+    start_list(&app, event, &["1432", "12"]).await;
+    again(&app).await;
+
+    let report = report().await;
+    assert_eq!(photos(&report), (3, 0, 1), "the list makes it sure");
+    assert_eq!(report.settled_by_start_list, 1, "the others were read");
+    assert_eq!(report.rotation_photos, 0);
+    let words = app.says(&["events", "quality", &event.to_string()]);
+    assert!(words.contains("4 photos: 3 with a sure number"), "{words}");
 }
 
 /// The service decides beside its requests: nobody has to ask for it.

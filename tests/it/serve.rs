@@ -100,6 +100,7 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ),
         ("POST", "/v1/events/{event}/skip", RETRIERS, nobody.clone(), 200),
         ("POST", "/v1/events/{event}/restore", RETRIERS, nobody, 200),
+        ("GET", "/v1/events/{event}/quality", ALL, none(), 200),
         ("GET", "/v1/events/{event}/why", ALL, none(), 200),
         ("DELETE", "/v1/holds/{new hold}", HOLDERS, none(), 204),
         ("GET", "/v1/runs/{run}", ALL, none(), 200),

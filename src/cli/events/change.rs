@@ -113,7 +113,7 @@ impl Events {
                     writeln!(out, "{} holds on event {event} were lifted.", lifted.len())
                 })?;
             }
-            Self::List { .. } | Self::Show { .. } => {}
+            Self::List { .. } | Self::Show { .. } | Self::Quality { .. } => {}
         }
         Ok(())
     }

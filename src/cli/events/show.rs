@@ -6,7 +6,10 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
-    catalog::events::{self, Event},
+    catalog::{
+        events::{self, Event},
+        quality,
+    },
     cli::{End, Output, output::table, say},
     config::Config,
     database,
@@ -68,6 +71,43 @@ pub(super) async fn show(
             found.name, found.id, found.organisation
         )?;
         write!(out, "{}", table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>()))
+    })?;
+    Ok(End::Ok)
+}
+
+/// Prints what was found on the photos of an event, in numbers.
+pub(super) async fn quality(
+    event: EventId,
+    config: &Config,
+    output: Output,
+) -> anyhow::Result<End> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let mut db = pool.acquire().await?;
+    if events::find(&mut db, event).await?.is_none() {
+        say!("error: there is no event {event}");
+        return Ok(End::NotFound);
+    }
+    let found = quality::report(&mut db, event).await?;
+    output.one(&found, |out| {
+        writeln!(
+            out,
+            "Photo processing of {} photos: {} with a sure number, {} with unsure numbers only, {} \
+             without a number; {} with a face.\n{} numbers, {} sure, {} different; {} faces.\nAI \
+             rotation of {} photos: {} turned, {} upright, {} undecided.",
+            found.photos,
+            found.with_sure_number,
+            found.with_unsure_number,
+            found.without_number,
+            found.with_face,
+            found.numbers,
+            found.sure_numbers,
+            found.different_numbers,
+            found.faces,
+            found.rotation_photos,
+            found.turned,
+            found.upright,
+            found.undecided,
+        )
     })?;
     Ok(End::Ok)
 }

@@ -124,7 +124,10 @@ pub(super) async fn page(
                 (strip(queue, &event, &browser, zone))
             }
         }
-        p { a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } }
+        p {
+            a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } " "
+            a href={ "/events/" (event.id) "/quality" } { "What was found?" }
+        }
         @if may_run { div.row {
             (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))
             (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))

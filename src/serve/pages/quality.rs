@@ -1,0 +1,95 @@
+//! The page that says what processing has found on the photos of an event.
+
+use axum::extract::State;
+use maud::{Markup, html};
+
+use super::{Page, layout};
+use crate::{
+    catalog::{
+        events,
+        quality::{self, Report},
+    },
+    ids::EventId,
+    serve::{Service, authentication::Browser, input::Path},
+};
+
+pub(super) async fn page(
+    State(service): State<Service>,
+    mut browser: Browser,
+    Path(event): Path<EventId>,
+) -> Page {
+    let mut db = service.database.acquire().await?;
+    let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
+    browser.look_at(&mut db, found.organisation).await?;
+    let report = quality::report(&mut db, event).await?;
+    let content = html! {
+        h1 { "What was found " span.faint { (found.name) " · " (event) } }
+        @if report.photos == 0 && report.rotation_photos == 0 {
+            p.faint { "Nothing yet: no photo of this event was processed." }
+        }
+        @if report.photos > 0 { (processing(&report)) }
+        @if report.rotation_photos > 0 { (rotation(&report)) }
+        p { a href={ "/events/" (event) } { "Back to the event" } }
+    };
+    Ok(layout::page(&browser, "/events", "What was found", None, content))
+}
+
+fn processing(report: &Report) -> Markup {
+    let Report { photos, .. } = *report;
+    html! {
+        section aria-label="Photo processing" {
+            h2 { "Photo processing" }
+            div.strip {
+                (share("With a sure number", report.with_sure_number, photos))
+                (share("Only unsure numbers", report.with_unsure_number, photos))
+                (share("Without a number", report.without_number, photos))
+                (share("With a face", report.with_face, photos))
+            }
+            p {
+                "Of " (photos) " photos. They show " (report.faces) " faces and " (report.numbers)
+                " bib numbers, of which " (report.sure_numbers) " are sure; "
+                (report.different_numbers) " are different."
+            }
+            @let settled = [
+                (report.settled_by_start_list, "by the start list"),
+                (report.settled_by_numbering, "by how the event's other numbers look"),
+                (report.settled_by_person, "by the same person on another photo"),
+                (report.settled_by_organiser, "by a person"),
+            ];
+            @if settled.iter().any(|(count, _)| *count > 0) {
+                p { "More than the reading alone has decided:" }
+                ul { @for (count, how) in settled.iter().filter(|(count, _)| *count > 0) {
+                    li { (count) " " (how) }
+                } }
+            }
+            @if report.with_unsure_number > 0 {
+                p.faint {
+                    "An unsure number has a question mark on the event's page. A start list settles "
+                    "most of them, also afterwards and without a credit."
+                }
+            }
+        }
+    }
+}
+
+fn rotation(report: &Report) -> Markup {
+    let photos = report.rotation_photos;
+    html! {
+        section aria-label="AI rotation" {
+            h2 { "AI rotation" }
+            div.strip {
+                (share("Turned", report.turned, photos))
+                (share("Upright already", report.upright, photos))
+                (share("Not sure: left as they are", report.undecided, photos))
+            }
+            p { "Of " (photos) " photos." }
+        }
+    }
+}
+
+/// A count with its share, rounded to whole percent.
+fn share(what: &str, count: i64, of: i64) -> Markup {
+    html! {
+        div { (what) b { (count) } span.faint { ((200 * count + of) / (2 * of).max(1)) " %" } }
+    }
+}
