@@ -133,7 +133,9 @@ pub(crate) fn decide(line: &Line, list: &StartList) -> Option<Decision> {
         return read;
     }
     let (number, score) = listed(line, list)?;
-    let found = Decision { number, score, settled_by: SettledBy::StartList, was: None };
+    let was_sure = read.as_ref().is_some_and(|read| read.number == number && read.score >= SURE);
+    let settled_by = if was_sure { SettledBy::Reading } else { SettledBy::StartList };
+    let found = Decision { number, score, settled_by, was: None };
     Some(found.instead_of(read.as_ref()))
 }
 
