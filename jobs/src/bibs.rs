@@ -210,6 +210,11 @@ fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
     if score < SCORE_LISTED_MIN || second > SECOND_MAX * votes {
         return None;
     }
+    let says = |reading: &Reading| characters(&reading.text).is_some_and(|text| text == number);
+    if !line.readings.iter().any(says) {
+        // Nobody read it: somebody who is not listed may wear what was read.
+        return Some((number, score));
+    }
     // What was misread is rarely on the list. So a number that is on it is the surer, the fewer of
     // all numbers are. A year may be worn, but may also be the year.
     let wrong = (1.0 - score) * list.density(&number).max(DENSITY_MIN);
