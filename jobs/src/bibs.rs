@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    reading::Reading,
-    start_list::{Entry, StartList},
-    text::Line,
-};
+use crate::{listed::listed, start_list::StartList, text::Line};
 
 /// A bib number on a photo. Lengths are in pixels of the upright full-size photo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,22 +47,8 @@ pub const SURE: f32 = 0.9;
 const SCORE_MIN: f32 = 0.5;
 /// Smallest score of a bib number under a face. It is lower, because other text is rare there.
 const SCORE_WORN_MIN: f32 = 0.4;
-/// Smallest score of a bib number if the event has a start list.
-const SCORE_LISTED_MIN: f32 = 0.3;
 /// Largest length of a bib number: up to two letters, six digits and two letters.
-const NUMBER_MAX: usize = 10;
-/// Smallest length of a reading that is corrected. Almost every reading of two characters differs
-/// in only one from some runner's number.
-const CORRECTED_MIN: usize = 3;
-/// Of several numbers that fit, the likeliest is taken if the second has at most this share of its
-/// votes.
-pub(crate) const SECOND_MAX: f32 = 0.67;
-/// A list is taken to have at least this share of all numbers.
-const DENSITY_MIN: f32 = 0.1;
-/// Largest score of a year that is on the start list.
-const YEAR_MAX: f32 = 0.85;
-/// Factor for the votes of a reading that was corrected.
-const CORRECTED: f32 = 0.8;
+pub(crate) const NUMBER_MAX: usize = 10;
 /// A number also gets this share of the votes of readings that are a part of it, ...
 const PART: f32 = 0.5;
 /// ... if they lack at most this many characters, ...
@@ -194,97 +176,8 @@ pub(crate) fn read_in(line: &Line) -> Option<(String, f32)> {
     (!is_sign && score >= least).then_some((number, score))
 }
 
-/// The number on the start list that a line shows, and its score.
-fn listed(line: &Line, list: &StartList) -> Option<(String, f32)> {
-    let mut all: BTreeMap<String, f32> = BTreeMap::new();
-    for reading in &line.readings {
-        for (number, votes) in listed_in(reading, list) {
-            *all.entry(number).or_default() += votes;
-        }
-    }
-    let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let second = all.get(1).map_or(0.0, |(_, votes)| *votes);
-    let (number, votes) = all.into_iter().next()?;
-    let score = share(votes, line);
-    if score < SCORE_LISTED_MIN || second > SECOND_MAX * votes {
-        return None;
-    }
-    let says = |reading: &Reading| characters(&reading.text).is_some_and(|text| text == number);
-    if !line.readings.iter().any(says) {
-        // Nobody read it: somebody who is not listed may wear what was read.
-        return Some((number, score));
-    }
-    // What was misread is rarely on the list. So a number that is on it is the surer, the fewer of
-    // all numbers are. A year may be worn, but may also be the year.
-    let wrong = (1.0 - score) * list.density(&number).max(DENSITY_MIN);
-    let most = if is_year(&number) { YEAR_MAX } else { 1.0 };
-    let score = (score / (score + wrong)).min(most);
-    Some((number, score))
-}
-
-/// The numbers on the start list that one reading may mean, with its votes for each.
-fn listed_in(reading: &Reading, list: &StartList) -> Vec<(String, f32)> {
-    let votes = reading.score * reading.score;
-    let read = characters(&reading.text).filter(|read| read.len() <= NUMBER_MAX);
-    let misread = match read.as_deref().map(|read| list.look_up(read)) {
-        Some(Entry::Listed) => return read.map(|read| (read, votes)).into_iter().collect(),
-        // A word is not corrected to a number from which it differs in one character, unless the
-        // two characters look alike.
-        Some(Entry::Misread { meant, alike })
-            if meant.len() >= CORRECTED_MIN && (alike || number(&reading.text).is_some()) =>
-        {
-            Some(meant)
-        }
-        Some(Entry::Misread { .. } | Entry::Unknown) | None => None,
-    };
-    let mut may_be: BTreeMap<String, f32> = BTreeMap::new();
-    for (number, votes) in others(reading).filter(|(number, _)| list.has(number)) {
-        let best = may_be.entry(number).or_default();
-        *best = best.max(votes);
-    }
-    if let Some(meant) = misread {
-        // On a dense list, nearly every number has a neighbour.
-        let length = f32::from(u8::try_from(meant.len()).unwrap_or(u8::MAX));
-        let neighbours = 9.0 * length * list.density(&meant);
-        may_be.insert(meant, CORRECTED * votes / (1.0 + neighbours));
-    }
-    may_be.into_iter().collect()
-}
-
-/// What a reading may mean instead of its text, with its votes for each: as many as the text would
-/// have if its characters had these probabilities.
-fn others(reading: &Reading) -> impl Iterator<Item = (String, f32)> {
-    reading.others.iter().filter_map(|(text, probability)| {
-        let text = characters(text).filter(|text| text.len() <= NUMBER_MAX)?;
-        let length = f32::from(u8::try_from(text.len()).unwrap_or(u8::MAX));
-        Some((text, probability.powf(2.0 / length)))
-    })
-}
-
-/// All numbers that a line may show, with the share of its votes that each has; the most likely
-/// first. If there is a start list, only numbers on it.
-pub(crate) fn candidates(line: &Line, list: &StartList) -> Vec<(String, f32)> {
-    let mut all: BTreeMap<String, f32> = BTreeMap::new();
-    for reading in &line.readings {
-        let own = number(&reading.text).map(|number| (number, reading.score * reading.score));
-        let may_be = others(reading).filter(|(text, _)| number(text).is_some());
-        let may_be = if list.is_empty() {
-            own.into_iter().chain(may_be).collect()
-        } else {
-            listed_in(reading, list)
-        };
-        for (number, votes) in may_be {
-            *all.entry(number).or_default() += votes;
-        }
-    }
-    let mut all: Vec<_> = all.into_iter().map(|(n, votes)| (n, share(votes, line))).collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1));
-    all
-}
-
 /// The share of all readings of a line that these votes are.
-fn share(votes: f32, line: &Line) -> f32 {
+pub(crate) fn share(votes: f32, line: &Line) -> f32 {
     let readings = u16::try_from(line.readings.len()).unwrap_or(u16::MAX);
     (votes / f32::from(readings.max(1))).min(1.0)
 }
@@ -333,7 +226,7 @@ pub(crate) fn number(text: &str) -> Option<String> {
     (plausible && !is_year(&number) && !is_distance(rest, tail, before)).then_some(number)
 }
 
-fn is_year(number: &str) -> bool {
+pub(crate) fn is_year(number: &str) -> bool {
     number.len() == 4 && number.parse().is_ok_and(|year| (1990..=2039).contains(&year))
 }
 
@@ -350,6 +243,7 @@ fn is_distance(rest: &str, tail: &str, before: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::Reading;
 
     fn read(text: &str) -> Option<String> {
         number(text)
@@ -447,22 +341,5 @@ mod tests {
             .map(|(text, x, score)| line_at(x, true, &[(text, score)]));
         let numbers: Vec<_> = seen(&row).into_iter().map(|(number, _)| number).collect();
         assert_eq!(numbers, ["333", "111"]);
-    }
-
-    #[test]
-    fn a_start_list_decides() {
-        let list = StartList::new(["2019", "7", "3586"].map(String::from));
-        let read = |text, score| {
-            let lines = [line_at(0.0, false, &[(text, score)])];
-            bibs(&lines, &list).into_iter().map(|bib| bib.number).next()
-        };
-
-        assert_eq!(read("2019", 0.95).as_deref(), Some("2019"), "no year here");
-        assert_eq!(read("7", 0.7).as_deref(), Some("7"));
-        assert_eq!(read("3S86", 0.9).as_deref(), Some("3586"));
-        assert_eq!(read("1234", 0.99), None, "nobody wears it");
-        assert_eq!(read("3586", 0.5), None, "a guess");
-        assert_eq!(read("8", 0.99), None, "too short to be corrected");
-        assert_eq!(read(&"35866".repeat(1000), 0.99), None, "longer than any number");
     }
 }

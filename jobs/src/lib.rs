@@ -40,6 +40,7 @@ mod faces;
 mod format;
 mod jpeg_head;
 mod limits;
+mod listed;
 mod numbering;
 mod orientation;
 mod picture;

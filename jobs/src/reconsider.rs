@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use crate::{
-    bibs::{Bib, Decision, SECOND_MAX, SURE, SettledBy, at, candidates, decide, each_once},
+    bibs::{Bib, Decision, SURE, SettledBy, at, decide, each_once},
     bodies::zone_of,
     embedding::Embedding,
+    listed::{SECOND_MAX, candidates},
     numbering::Numbering,
     start_list::StartList,
     text::Line,
