@@ -21,7 +21,7 @@
 //! // The turn that is still needed, or an abstention.
 //! let rotation = eyes.rotation(&picture)?;
 //! // The turned photo, without loss if possible.
-//! let upright = photo.upright(rotation.turn)?;
+//! let upright = photo.upright_as(photo.orientation.after(&rotation))?;
 //! # Ok(()) }
 //! ```
 
@@ -39,6 +39,7 @@ mod faces;
 mod format;
 mod jpeg_head;
 mod limits;
+mod mirror;
 mod orientation;
 mod picture;
 mod reading;
