@@ -1,11 +1,6 @@
 //! Maps places on a turned photo back to the photo before the turn.
 
-use crate::{
-    faces::Face,
-    orientation::Turn,
-    picture::{Picture, to_f32},
-    text::Line,
-};
+use crate::{faces::Face, orientation::Turn, picture::to_f32, text::Line};
 
 /// The way back from a turned picture.
 #[derive(Debug, Clone, Copy)]
@@ -16,22 +11,36 @@ pub(crate) struct Back {
     width: f32,
     /// Height of the picture before the turn.
     height: f32,
+    /// True if the picture was mirrored left to right before the turn.
+    mirrored: bool,
 }
 
 impl Back {
     /// The way back to a picture of this size.
     pub(crate) fn to(width: u32, height: u32, turn: Turn) -> Self {
-        Self { turn, width: to_f32(width), height: to_f32(height) }
+        Self { turn, width: to_f32(width), height: to_f32(height), mirrored: false }
+    }
+
+    /// The same way, and then to the mirror image of that picture.
+    pub(crate) fn then_mirrored(self) -> Self {
+        Self { mirrored: !self.mirrored, ..self }
+    }
+
+    /// The turn that is undone, as a turn of the picture at the end of the way. Seen in a mirror,
+    /// it goes the other way round.
+    pub(crate) fn turn(self) -> Turn {
+        if self.mirrored { self.turn.back() } else { self.turn }
     }
 
     /// Maps a point.
     pub(crate) fn point(self, [x, y]: [f32; 2]) -> [f32; 2] {
-        match self.turn {
+        let [x, y] = match self.turn {
             Turn::None => [x, y],
             Turn::Quarter => [y, self.height - x],
             Turn::Half => [self.width - x, self.height - y],
             Turn::ThreeQuarters => [self.width - y, x],
-        }
+        };
+        if self.mirrored { [self.width - x, y] } else { [x, y] }
     }
 
     /// Maps a box: left, top, width and height.
@@ -43,10 +52,8 @@ impl Back {
 }
 
 impl Face {
-    /// The same face on `picture`. It was seen on [`Picture::turned`] with this turn.
-    #[must_use]
-    pub(crate) fn before(self, turn: Turn, picture: &Picture) -> Self {
-        let back = Back::to(picture.width, picture.height, turn);
+    /// The same face on the picture before the turn.
+    pub(crate) fn moved_back(self, back: Back) -> Self {
         let [x, y, width, height] = back.area([self.x, self.y, self.width, self.height]);
         let landmarks = self.landmarks.map(|point| back.point(point));
         Self { x, y, width, height, score: self.score, landmarks }
@@ -54,10 +61,8 @@ impl Face {
 }
 
 impl Line {
-    /// The same line on `picture`. It was seen on [`Picture::turned`] with this turn.
-    #[must_use]
-    pub(crate) fn before(self, turn: Turn, picture: &Picture) -> Self {
-        let back = Back::to(picture.width, picture.height, turn);
+    /// The same line on the picture before the turn.
+    pub(crate) fn moved_back(self, back: Back) -> Self {
         let [x, y, width, height] = back.area([self.x, self.y, self.width, self.height]);
         Self { x, y, width, height, ..self }
     }
@@ -66,7 +71,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::picture::Frame;
+    use crate::picture::{Frame, Picture};
 
     /// A black picture with one white rectangle at left, top, width, height.
     fn marked([left, top, width, height]: [u32; 4]) -> Picture {
@@ -74,7 +79,7 @@ mod tests {
         for (x, y) in (0..width).flat_map(|x| (0..height).map(move |y| (x, y))) {
             image.put_pixel(left + x, top + y, image::Rgb([255; 3]));
         }
-        Picture { frame: Frame(image), width: 40, height: 20 }
+        Picture { frame: Frame(image), mirrored: false, width: 40, height: 20 }
     }
 
     /// The box of what is white.
@@ -104,7 +109,8 @@ mod tests {
             let line = Line { readings: Vec::new(), x, y, width, height, worn: true };
             let face = Face { x, y, width, height, score: 0.9, landmarks: [[x, y]; 5] };
 
-            let (line, face) = (line.before(turn, &before), face.before(turn, &before));
+            let back = Back::to(before.width, before.height, turn);
+            let (line, face) = (line.moved_back(back), face.moved_back(back));
 
             for seen in [
                 [line.x, line.y, line.width, line.height],
@@ -119,6 +125,25 @@ mod tests {
                 Turn::ThreeQuarters => [13.0, 4.0],
             };
             assert!(face.landmarks.iter().all(|mark| is_near(mark, &corner)), "{turn:?}");
+        }
+    }
+    #[test]
+    fn what_is_seen_without_a_mirror_is_where_it_was_in_the_mirror() {
+        let before = marked([3, 4, 10, 5]);
+        for turn in Turn::ALL {
+            // After EXIF and this turn, the picture is still to be mirrored left to right.
+            let unmirrored = before.unmirrored();
+            let view = unmirrored.turned(turn.back());
+            let [x, y, width, height] = mark(&view);
+            let line = Line { readings: Vec::new(), x, y, width, height, worn: true };
+            let back = Back::to(before.width, before.height, turn.back()).then_mirrored();
+
+            let line = line.moved_back(back);
+
+            let seen = [line.x, line.y, line.width, line.height];
+            assert!(is_near(&seen, &[3.0, 4.0, 10.0, 5.0]), "{turn:?}: {seen:?}");
+            assert_eq!(back.turn(), turn);
+            assert_eq!(view.image(), before.turned(turn).unmirrored().image(), "{turn:?}");
         }
     }
 }

@@ -82,7 +82,8 @@ impl<'a> Photo<'a> {
             None => Frame::new(self.decode()?).fit(WORKING_SIDE),
         };
         let (width, height) = self.upright_size();
-        Ok(Picture { frame: frame.oriented(self.orientation), width, height })
+        let mirrored = self.orientation.mirrored;
+        Ok(Picture { frame: frame.oriented(self.orientation), mirrored, width, height })
     }
 
     /// Decodes all pixels as stored, in the pixel type of the file.

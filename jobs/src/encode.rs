@@ -14,7 +14,7 @@ use crate::{
     exif,
     format::Format,
     limits::PhotoError,
-    orientation::Turn,
+    orientation::{Orientation, Turn},
     picture::{Frame, Picture},
     rotate, thumbnail,
 };
@@ -35,7 +35,16 @@ pub struct Upright {
 }
 
 impl Photo<'_> {
-    /// Writes the photo with upright pixels: turned as EXIF says, and then by `turn`.
+    /// Writes the photo with upright pixels: turned as EXIF says, and then by `turn`. See
+    /// [`Self::upright_as`].
+    ///
+    /// # Errors
+    /// As [`Self::upright_as`].
+    pub fn upright(&self, turn: Turn) -> Result<Upright, PhotoError> {
+        self.upright_as(self.orientation.then(turn))
+    }
+
+    /// Writes the photo with upright pixels, which are changed by `orientation`.
     ///
     /// In the written file, the EXIF orientation is 1 and the dimensions are right. The EXIF
     /// thumbnail is turned too, or removed if it cannot be turned. The ICC profile and all other
@@ -47,8 +56,7 @@ impl Photo<'_> {
     /// # Errors
     /// [`PhotoError::Truncated`] or [`PhotoError::Corrupt`] when the photo cannot be decoded in
     /// full.
-    pub fn upright(&self, turn: Turn) -> Result<Upright, PhotoError> {
-        let orientation = self.orientation.then(turn);
+    pub fn upright_as(&self, orientation: Orientation) -> Result<Upright, PhotoError> {
         let (width, height) = if orientation.swaps_sides() {
             (self.stored_height, self.stored_width)
         } else {

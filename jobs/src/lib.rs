@@ -21,7 +21,7 @@
 //! // The turn that is still needed, or an abstention.
 //! let rotation = eyes.rotation(&picture)?;
 //! // The turned photo, without loss if possible.
-//! let upright = photo.upright(rotation.turn)?;
+//! let upright = photo.upright_as(photo.orientation.after(&rotation))?;
 //! # Ok(()) }
 //! ```
 
@@ -41,6 +41,7 @@ mod format;
 mod jpeg_head;
 mod limits;
 mod listed;
+mod mirror;
 mod numbering;
 mod orientation;
 mod picture;

@@ -3,6 +3,8 @@
 use image::DynamicImage;
 use serde::{Deserialize, Serialize};
 
+use crate::rotation::Rotation;
+
 /// A clockwise turn in steps of 90 degrees.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -91,6 +93,18 @@ impl Orientation {
     pub fn then(self, turn: Turn) -> Self {
         let quarters = self.turn.quarters() + turn.quarters();
         Self { mirrored: self.mirrored, turn: Turn::from_quarters(usize::from(quarters)) }
+    }
+
+    /// This orientation with one more mirroring, left to right, after it.
+    fn then_mirrored(self) -> Self {
+        Self { mirrored: !self.mirrored, turn: self.turn.back() }
+    }
+
+    /// The change that makes the stored pixels upright, as AI rotation decided.
+    #[must_use]
+    pub fn after(self, rotation: &Rotation) -> Self {
+        let turned = self.then(rotation.turn);
+        if rotation.unmirrored { turned.then_mirrored() } else { turned }
     }
 
     /// True if the picture is upright as stored.

@@ -14,6 +14,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Picture {
     pub(crate) frame: Frame,
+    /// True if the EXIF tag says that the photo is stored as in a mirror, and this was followed.
+    pub(crate) mirrored: bool,
     /// Width of the upright full-size photo, in pixels.
     pub width: u32,
     /// Height of the upright full-size photo, in pixels.
@@ -38,7 +40,7 @@ impl Picture {
             Turn::Half => (self.width, self.height),
             Turn::Quarter | Turn::ThreeQuarters => (self.height, self.width),
         };
-        Cow::Owned(Self { frame: self.frame.turned(turn), width, height })
+        Cow::Owned(Self { frame: self.frame.turned(turn), width, height, ..*self })
     }
 }
 
@@ -65,6 +67,11 @@ impl Frame {
 
     pub(crate) fn turned(&self, turn: Turn) -> Self {
         Self(turned(&self.0, turn))
+    }
+
+    /// The same picture, mirrored left to right.
+    pub(crate) fn mirrored(&self) -> Self {
+        Self(image::imageops::flip_horizontal(&self.0))
     }
 
     pub(crate) fn oriented(self, orientation: Orientation) -> Self {

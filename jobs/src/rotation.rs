@@ -24,6 +24,9 @@ pub struct Rotation {
     pub abstained: bool,
     /// What decided; `None` after an abstention.
     pub cue: Option<Cue>,
+    /// True if the EXIF tag mirrors the photo, and the text on it says that this is wrong: after
+    /// EXIF and `turn`, the photo must be mirrored left to right.
+    pub unmirrored: bool,
 }
 
 /// What decided which way is up.
@@ -38,13 +41,6 @@ pub enum Cue {
     Text,
     /// Nothing was looked at: the turn was known.
     Known,
-}
-
-impl Rotation {
-    /// The decision where the turn is known: somebody has told it, or it was found before.
-    pub fn known(turn: Turn) -> Self {
-        Self { turn, confidence: 1.0, abstained: false, cue: Some(Cue::Known) }
-    }
 }
 
 impl Cue {
@@ -90,21 +86,51 @@ impl Eyes {
     /// # Errors
     /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn rotation(&mut self, picture: &Picture) -> Result<Rotation, PhotoError> {
-        let likely = self.turns(&picture.frame)?;
+        if !self.is_mirrored_wrongly(picture)? {
+            return self.needed_turn(&picture.frame);
+        }
+        let rotation = self.needed_turn(&picture.unmirrored().frame)?;
+        let (turn, unmirrored) = (rotation.turn.back(), !rotation.abstained);
+        Ok(Rotation { turn, unmirrored, ..rotation })
+    }
+
+    /// The decision where the turn is known: somebody has told it, or it was found before. Only if
+    /// the EXIF tag mirrors the photo, the picture is looked at.
+    ///
+    /// # Errors
+    /// [`PhotoError::Vision`] when a model fails on the picture.
+    pub fn known_rotation(
+        &mut self,
+        picture: &Picture,
+        turn: Turn,
+    ) -> Result<Rotation, PhotoError> {
+        let unmirrored = self.is_mirrored_wrongly(picture)?;
+        let cue = Some(Cue::Known);
+        Ok(Rotation { turn, confidence: 1.0, abstained: false, cue, unmirrored })
+    }
+
+    fn needed_turn(&mut self, frame: &Frame) -> Result<Rotation, PhotoError> {
+        let likely = self.turns(frame)?;
         if let Some(rotation) = decide(likely, 0.0, NETWORK_SURE, Cue::Network) {
             return Ok(rotation);
         }
-        let votes = self.facing(&picture.frame)?;
+        let votes = self.facing(frame)?;
         let faces = decide(votes, FACE_WEIGHT_MIN, FACE_SHARE_MIN, Cue::Faces);
         if let Some(rotation) = faces.filter(|rotation| !is_doubted(likely, rotation.turn)) {
             return Ok(rotation);
         }
-        let votes = self.readable(&picture.frame)?;
+        let votes = self.readable(frame)?;
         let text = decide(votes, TEXT_WEIGHT_MIN, TEXT_SHARE_MIN, Cue::Text);
         if let Some(rotation) = text.filter(|rotation| !is_doubted(likely, rotation.turn)) {
             return Ok(rotation);
         }
-        Ok(Rotation { turn: Turn::None, confidence: 0.0, abstained: true, cue: None })
+        Ok(Rotation {
+            turn: Turn::None,
+            confidence: 0.0,
+            abstained: true,
+            cue: None,
+            unmirrored: false,
+        })
     }
 
     /// Returns the weight of the faces that are upright in each of the four turns.
@@ -183,6 +209,7 @@ fn decide(votes: [f32; 4], weight_min: f32, share_min: f32, cue: Cue) -> Option<
         confidence: share.clamp(0.0, 1.0),
         abstained: false,
         cue: Some(cue),
+        unmirrored: false,
     })
 }
 

@@ -74,6 +74,12 @@ impl Slant {
         }
     }
 
+    /// The same rectangle in the mirror image of a frame of this width. It runs to the right again.
+    pub(crate) fn mirrored(self, width: f32) -> Self {
+        let ([x, y], [along, down]) = (self.centre, self.along);
+        Self { centre: [width - x, y], along: [along, -down], ..self }
+    }
+
     /// The same rectangle, moved.
     pub(crate) fn moved(self, x: f32, y: f32) -> Self {
         Self { centre: [self.centre[0] + x, self.centre[1] + y], ..self }

@@ -97,7 +97,7 @@ impl Eyes {
 
     /// Finds the lines in these parts of a frame. At `most` as many of those that the edge of a part
     /// cuts off are searched again, each in a part around it.
-    fn find_worn(
+    pub(crate) fn find_worn(
         &mut self,
         frame: &Frame,
         bodies: &[Body],

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    back::Back,
     eyes::Eyes,
     faces::{Face, best_score},
     limits::PhotoError,
@@ -21,8 +22,8 @@ const SCORE_UPRIGHT: f32 = 0.915;
 const SCORE_CHECKED: f32 = 0.88;
 /// Side of the square around a face that is turned for this, in face sizes, ...
 const AROUND: f32 = 3.0;
-/// ... and its largest side when the face is searched in it, in pixels: all four turns take a tenth of
-/// the time of the network.
+/// ... and its largest side when the face is searched in it, in pixels. All four turns take a tenth
+/// of the time of the network.
 const AROUND_SIDE: u32 = 160;
 
 /// A photo as it is looked at: turned so that people stand, as far as it is known how.
@@ -30,23 +31,37 @@ const AROUND_SIDE: u32 = 160;
 pub struct View<'a> {
     /// The photo after the turn.
     pub picture: Cow<'a, Picture>,
-    /// The photo before the turn, upright as EXIF says. Findings are given on it.
-    before: &'a Picture,
-    /// The clockwise turn.
-    pub turn: Turn,
     /// What may be a face on the turned photo, best score first.
     pub likely: Vec<Face>,
+    /// The way back to the photo before the turn.
+    back: Back,
 }
 
 impl Eyes {
-    /// Looks at a photo, and turns it if it lies sideways. A turn that is known already is believed.
+    /// Looks at a photo, and turns it if it lies sideways. A turn that is known is believed.
     ///
     /// A face that is surely upright decides, because faces are looked for anyway. Without one, the
-    /// network for orientation is asked, which takes as long as half of all other work.
+    /// network for orientation is asked, which takes as long as half of all other work. If the EXIF
+    /// tag mirrors the photo and its text says that this is wrong, the tag is not followed.
     ///
     /// # Errors
     /// [`PhotoError::Vision`] when a model fails on the picture.
     pub fn view<'a>(
+        &mut self,
+        picture: &'a Picture,
+        known: Option<Turn>,
+    ) -> Result<View<'a>, PhotoError> {
+        if !self.is_mirrored_wrongly(picture)? {
+            return self.view_upright(picture, known);
+        }
+        let picture = picture.unmirrored();
+        let view = self.view_upright(&picture, known.map(Turn::back))?;
+        let picture = Cow::Owned(view.picture.into_owned());
+        Ok(View { picture, likely: view.likely, back: view.back.then_mirrored() })
+    }
+
+    /// See [`Self::view`]. The EXIF tag is believed.
+    pub(crate) fn view_upright<'a>(
         &mut self,
         picture: &'a Picture,
         known: Option<Turn>,
@@ -65,6 +80,12 @@ impl Eyes {
         let best = best_score(&lying.likely);
         let contradicts = best >= SCORE_SURE && best > best_score(&turned.likely);
         Ok(if contradicts { lying } else { turned })
+    }
+
+    fn view_after<'a>(&mut self, before: &'a Picture, turn: Turn) -> Result<View<'a>, PhotoError> {
+        let picture = before.turned(turn);
+        let likely = self.likely_faces(&picture)?;
+        Ok(View { picture, likely, back: Back::to(before.width, before.height, turn) })
     }
 
     /// Whether the best face is surely upright.
@@ -94,23 +115,22 @@ impl Eyes {
         }
         Ok(true)
     }
-
-    fn view_after<'a>(&mut self, before: &'a Picture, turn: Turn) -> Result<View<'a>, PhotoError> {
-        let picture = before.turned(turn);
-        let likely = self.likely_faces(&picture)?;
-        Ok(View { picture, before, turn, likely })
-    }
 }
 
 impl View<'_> {
+    /// The clockwise turn that the photo needs after EXIF.
+    pub fn turn(&self) -> Turn {
+        self.back.turn()
+    }
+
     /// The faces, best score first, in pixels of the photo before the turn.
     pub fn faces(&self) -> Vec<Face> {
         let sure = self.likely.iter().filter(|face| face.is_sure());
-        sure.map(|face| face.before(self.turn, self.before)).collect()
+        sure.map(|face| face.moved_back(self.back)).collect()
     }
 
     /// These lines of the turned photo, in pixels of the photo before the turn.
     pub fn before(&self, lines: Vec<Line>) -> Vec<Line> {
-        lines.into_iter().map(|line| line.before(self.turn, self.before)).collect()
+        lines.into_iter().map(|line| line.moved_back(self.back)).collect()
     }
 }

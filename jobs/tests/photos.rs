@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{fs, io::Cursor, path::Path};
+use std::{collections::BTreeSet, fs, io::Cursor, path::Path};
 
 use image::{DynamicImage, GenericImageView, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use img_parts::{ImageEXIF, ImageICC};
@@ -337,7 +337,7 @@ fn photos_that_lie_sideways_are_looked_at_upright() {
 
         let view = eyes.view(&picture, None).unwrap();
 
-        assert_eq!(view.turn, needed, "{name}");
+        assert_eq!(view.turn(), needed, "{name}");
         let lines = eyes.lines(&view.picture, &view.likely).unwrap();
         let numbers: Vec<_> =
             bibs(&lines, &StartList::default()).into_iter().map(|bib| bib.number).collect();
@@ -351,7 +351,7 @@ fn a_number_on_a_photo_that_lies_sideways_is_found_where_it_is() {
     let mut eyes = eyes();
     let mut seen = |picture: &Picture, turn: Turn| {
         let view = eyes.view(picture, Some(turn)).unwrap();
-        assert_eq!(view.turn, turn, "it is known");
+        assert_eq!(view.turn(), turn, "it is known");
         let lines = view.before(eyes.lines(&view.picture, &view.likely).unwrap());
         let bib = bibs(&lines, &StartList::default()).into_iter().next().unwrap();
         (view.faces()[0], bib)
@@ -382,6 +382,58 @@ fn a_number_on_a_photo_that_lies_sideways_is_found_where_it_is() {
         let middle = |bib: &Bib| [bib.x + bib.width / 2.0, bib.y + bib.height / 2.0];
         assert!(far(there(middle(&bib)), middle(&bib_shown)) < 1.0, "{turn:?}");
     }
+}
+
+/// A sample with another EXIF tag for its orientation, or with its pixels stored as in a mirror.
+fn tagged(name: &str, orientation: u16, mirror: bool) -> Vec<u8> {
+    let bytes = sample(name);
+    let stored = image::load_from_memory(&bytes).unwrap();
+    let bytes = if mirror { jpeg(&stored.fliph().to_rgb8()) } else { bytes };
+    with_exif(bytes, exif_of(orientation, stored.width(), stored.height()))
+}
+
+#[test]
+fn a_tag_that_mirrors_text_that_is_not_mirrored_is_not_followed() {
+    let mut eyes = eyes();
+    for (name, numbers) in
+        [("marathon/IMG_0001.jpg", &["1482"][..]), ("marathon/IMG_0003.jpg", &["338", "871"])]
+    {
+        for (tag, mirror) in
+            [(2, true), (2, false), (4, true), (4, false), (5, true), (5, false), (7, false)]
+        {
+            let bytes = tagged(name, tag, mirror);
+            let photo = Photo::open(&bytes).unwrap();
+            let picture = photo.picture().unwrap();
+
+            let view = eyes.view(&picture, None).unwrap();
+            let rotation = eyes.rotation(&picture).unwrap();
+
+            let lines = eyes.lines(&view.picture, &view.likely).unwrap();
+            let read: BTreeSet<_> =
+                bibs(&lines, &StartList::default()).into_iter().map(|bib| bib.number).collect();
+            assert!(read.iter().eq(numbers), "{name}, tag {tag}, mirrored {mirror}: {read:?}");
+            assert_eq!(rotation.unmirrored, !mirror, "{name}, tag {tag}: {rotation:?}");
+            assert_eq!(view.turn(), rotation.turn);
+            let turned = photo.upright_as(photo.orientation.after(&rotation)).unwrap();
+            let again = Photo::open(&turned.bytes).unwrap();
+            assert!(again.orientation.is_upright());
+            let copy = again.picture().unwrap();
+            let view = eyes.view(&copy, None).unwrap();
+            assert_eq!(view.turn(), Turn::None, "{name}, tag {tag}, mirrored {mirror}");
+            let lines = eyes.lines(&view.picture, &view.likely).unwrap();
+            assert_eq!(bibs(&lines, &StartList::default()).len(), numbers.len());
+            let known = eyes.known_rotation(&picture, rotation.turn).unwrap();
+            assert_eq!((known.unmirrored, known.cue), (!mirror, Some(Cue::Known)));
+        }
+    }
+}
+
+#[test]
+fn a_tag_that_mirrors_a_photo_without_text_is_believed() {
+    let bytes = tagged("gala/DSC_0001.jpg", 2, false);
+    let picture = Photo::open(&bytes).unwrap().picture().unwrap();
+
+    assert!(!eyes().rotation(&picture).unwrap().unmirrored);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Inspect {
         inspection.cpu_ms.insert("decode", watch.lap());
         let view = eyes.view(&picture, None)?;
         inspection.faces = view.faces();
-        inspection.looked_turned = Some(view.turn);
+        inspection.looked_turned = Some(view.turn());
         inspection.cpu_ms.insert("faces", watch.lap());
         if self.embeddings {
             for face in view.likely.iter().filter(|face| face.is_sure()) {
@@ -141,9 +141,9 @@ impl Inspect {
         }
         if let Some(directory) = &self.rotated
             && !rotation.abstained
-            && !photo.orientation.then(rotation.turn).is_upright()
+            && (rotation.unmirrored || !photo.orientation.then(rotation.turn).is_upright())
         {
-            let upright = photo.upright(rotation.turn)?;
+            let upright = photo.upright_as(photo.orientation.after(&rotation))?;
             inspection.cpu_ms.insert("upright", watch.lap());
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let path = directory.join(format!("{stem}.{}", upright.format.extension()));
@@ -206,6 +206,10 @@ fn words(inspection: &Inspection, explain: bool, out: &mut dyn Write) -> io::Res
         }
         _ => String::new(),
     };
+    let mirror = match rotation {
+        Some(rotation) if rotation.unmirrored => ", not mirrored, although its tag says so",
+        Some(_) | None => "",
+    };
     let rotation = match rotation {
         Some(rotation) if rotation.abstained => "turn unclear".into(),
         Some(rotation) if rotation.turn.degrees() == 0 => "upright".into(),
@@ -222,5 +226,5 @@ fn words(inspection: &Inspection, explain: bool, out: &mut dyn Write) -> io::Res
         }
         Some(_) | None => String::new(),
     };
-    writeln!(out, "{file}: {faces}, {bibs}{looked}, {rotation}{why}")
+    writeln!(out, "{file}: {faces}, {bibs}{looked}, {rotation}{why}{mirror}")
 }

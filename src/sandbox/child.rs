@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use photogate_jobs::{Eyes, Photo, PhotoError, Rotation, Turn};
+use photogate_jobs::{Eyes, Photo, PhotoError, Turn};
 
 use super::{
     lockdown::{self, Sandbox},
@@ -142,12 +142,12 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
                 embeddings.push(wanted.transpose()?.flatten());
             }
             let faces = view.faces().into_iter().zip(embeddings).collect();
-            let (width, height, turn) = (picture.width, picture.height, view.turn);
+            let (width, height, turn) = (picture.width, picture.height, view.turn());
             Ok(Seen::Processing { width, height, turn, faces, lines, thumbnail })
         }
         Operation::AiRotation => {
             let rotation = match wants.turn {
-                Some(turn) => Rotation::known(turn),
+                Some(turn) => eyes.known_rotation(&picture, turn)?,
                 None => eyes.rotation(&picture)?,
             };
             drop(picture);
@@ -156,7 +156,11 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
             // because other viewers follow the tag.
             let stays = rotation.abstained
                 || (rotation.turn == Turn::None && photo.orientation.is_upright());
-            let upright = if stays { None } else { Some(photo.upright(rotation.turn)?) };
+            let upright = if stays {
+                None
+            } else {
+                Some(photo.upright_as(photo.orientation.after(&rotation))?)
+            };
             let upright = upright.map(|upright| Turned {
                 extension: Extension::of(upright.format),
                 lossless: upright.lossless,

@@ -201,6 +201,7 @@ impl Answer {
                     && (upright.is_some() || body.len() == thumbnail.length)
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
+                    && !(rotation.abstained && rotation.unmirrored)
                     && rotation.abstained == rotation.cue.is_none()
                     && (rotation.cue == Some(Cue::Known)) == wants.turn.is_some()
                     && wants.turn.is_none_or(|turn| rotation.turn == turn)
@@ -362,7 +363,8 @@ mod tests {
             turn: None,
         };
         let decided = |confidence, cue| {
-            let rotation = Rotation { turn: Turn::Half, confidence, abstained: false, cue };
+            let (turn, abstained, unmirrored) = (Turn::Half, false, false);
+            let rotation = Rotation { turn, confidence, abstained, cue, unmirrored };
             Answer::Seen(Seen::Rotation {
                 rotation,
                 upright: None,
