@@ -24,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+mod back;
 mod bibs;
 mod blobs;
 mod bodies;

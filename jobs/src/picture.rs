@@ -1,5 +1,7 @@
 //! The pixels of a photo at working size, and operations on them.
 
+use std::borrow::Cow;
+
 use fast_image_resize as fr;
 use image::{DynamicImage, RgbImage};
 
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// A photo decoded at working size, upright as EXIF says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Picture {
     pub(crate) frame: Frame,
     /// Width of the upright full-size photo, in pixels.
@@ -27,6 +29,16 @@ impl Picture {
     /// Number of pixels of the full-size photo along one pixel of [`Self::image`].
     pub fn scale(&self) -> f32 {
         to_f32(self.width.max(self.height)) / to_f32(self.frame.long_side())
+    }
+
+    /// The same photo, turned clockwise. It is copied only if there is a turn.
+    pub fn turned(&self, turn: Turn) -> Cow<'_, Self> {
+        let (width, height) = match turn {
+            Turn::None => return Cow::Borrowed(self),
+            Turn::Half => (self.width, self.height),
+            Turn::Quarter | Turn::ThreeQuarters => (self.height, self.width),
+        };
+        Cow::Owned(Self { frame: self.frame.turned(turn), width, height })
     }
 }
 

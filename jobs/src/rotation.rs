@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    back::Back,
     eyes::Eyes,
-    faces::Face,
     limits::PhotoError,
     orientation::Turn,
-    picture::{Frame, Picture, to_f32},
+    picture::{Frame, Picture},
     text::detection_size,
 };
 
@@ -36,6 +36,15 @@ pub enum Cue {
     Faces,
     /// Text, where neither was.
     Text,
+    /// Nothing was looked at: the turn was known.
+    Known,
+}
+
+impl Rotation {
+    /// The decision where the turn is known: somebody has told it, or it was found before.
+    pub fn known(turn: Turn) -> Self {
+        Self { turn, confidence: 1.0, abstained: false, cue: Some(Cue::Known) }
+    }
 }
 
 impl Cue {
@@ -45,6 +54,7 @@ impl Cue {
             Self::Network => "network",
             Self::Faces => "faces",
             Self::Text => "text",
+            Self::Known => "known",
         }
     }
 }
@@ -107,7 +117,8 @@ impl Eyes {
         let mut seen: Vec<Seen> = Vec::new();
         for turn in Turn::ALL {
             for face in self.detect(&small.turned(turn), FACE_SIDE)? {
-                let (x, y) = unturned(&face, turn, &small);
+                let [x, y] = Back::to(small.width(), small.height(), turn)
+                    .point([face.x + face.width / 2.0, face.y + face.height / 2.0]);
                 let size = (face.width * face.height).sqrt();
                 let known = seen
                     .iter()
@@ -191,18 +202,6 @@ impl Seen {
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
         let margin = if best[0].1 < SCORE_SURE { 0.0 } else { best[0].1 - best[1].1 };
         (best[0].0, margin * self.size.min(80.0) / 20.0)
-    }
-}
-
-/// Converts the centre of a face in a turned picture to the picture before the turn.
-fn unturned(face: &Face, turn: Turn, before: &Frame) -> (f32, f32) {
-    let (x, y) = (face.x + face.width / 2.0, face.y + face.height / 2.0);
-    let (width, height) = (to_f32(before.width()), to_f32(before.height()));
-    match turn {
-        Turn::None => (x, y),
-        Turn::Quarter => (y, height - x),
-        Turn::Half => (width - x, height - y),
-        Turn::ThreeQuarters => (width - y, x),
     }
 }
 

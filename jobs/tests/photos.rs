@@ -7,7 +7,7 @@ use std::{fs, io::Cursor, path::Path};
 
 use image::{DynamicImage, GenericImageView, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use img_parts::{ImageEXIF, ImageICC};
-use photogate_jobs::{Cue, Eyes, Format, Photo, Turn};
+use photogate_jobs::{Bib, Cue, Eyes, Format, Photo, Picture, StartList, Turn, bibs};
 
 /// A picture in which every pixel differs from its mirror images.
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -322,6 +322,46 @@ fn where_the_network_is_unsure_faces_decide() {
     let rotation = eyes().rotation(&picture).unwrap();
 
     assert_eq!((rotation.turn, rotation.cue), (Turn::ThreeQuarters, Some(Cue::Faces)));
+}
+
+#[test]
+fn a_number_on_a_photo_that_lies_sideways_is_found_where_it_is() {
+    let bytes = sample("marathon/IMG_0001.jpg");
+    let mut eyes = eyes();
+    let mut seen = |picture: &Picture, turn: Turn| {
+        let turned = picture.turned(turn);
+        let likely = eyes.likely_faces(&turned).unwrap();
+        let lines = eyes.lines(&turned, &likely).unwrap();
+        let lines: Vec<_> = lines.into_iter().map(|line| line.before(turn, picture)).collect();
+        let bib = bibs(&lines, &StartList::default()).into_iter().next().unwrap();
+        (likely[0].before(turn, picture), bib)
+    };
+    let upright = Photo::open(&bytes).unwrap().picture().unwrap();
+    let (face, bib) = seen(&upright, Turn::None);
+    for turn in [Turn::Quarter, Turn::Half, Turn::ThreeQuarters] {
+        let shown = upright.turned(turn).into_owned();
+        let needed =
+            Turn::ALL.into_iter().find(|back| (turn.degrees() + back.degrees()) % 360 == 0);
+
+        let (face_shown, bib_shown) = seen(&shown, needed.unwrap());
+
+        assert_eq!(bib_shown.number, "1482");
+        // Where it is on the photo that lies, seen from the photo that does not.
+        let [width, height] =
+            [upright.width, upright.height].map(|side| f32::from(u16::try_from(side).unwrap()));
+        let there = |[x, y]: [f32; 2]| match turn {
+            Turn::None => [x, y],
+            Turn::Quarter => [height - y, x],
+            Turn::Half => [width - x, height - y],
+            Turn::ThreeQuarters => [y, width - x],
+        };
+        let far = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
+        for (mark, mark_shown) in face.landmarks.into_iter().zip(face_shown.landmarks) {
+            assert!(far(there(mark), mark_shown) < 1.0, "{turn:?}");
+        }
+        let middle = |bib: &Bib| [bib.x + bib.width / 2.0, bib.y + bib.height / 2.0];
+        assert!(far(there(middle(&bib)), middle(&bib_shown)) < 1.0, "{turn:?}");
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub async fn selfie(
 ) -> Result<Embedding, SelfieError> {
     let (bibs, embeddings, thumbnail) = (false, true, false);
     let operation = Operation::PhotoProcessing;
-    let wants = Wants { operation, bibs, embeddings, thumbnail };
+    let wants = Wants { operation, bibs, embeddings, thumbnail, turn: None };
     let slot = pool.slot(organisation).await;
     let faces = match pool.look(&slot, wants, photo).await {
         Ok(Answer::Seen(Seen::Processing { faces, .. })) => faces,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use photogate_jobs::{Eyes, Face, Photo, PhotoError, Turn};
+use photogate_jobs::{Eyes, Face, Photo, PhotoError, Rotation, Turn};
 
 use super::{
     lockdown::{self, Sandbox},
@@ -128,19 +128,27 @@ fn look(eyes: &mut Eyes, wants: Wants, bytes: &[u8]) -> Result<Seen, PhotoError>
         if wants.thumbnail { Thumbnail::new(picture.thumbnail()?) } else { Thumbnail::default() };
     match wants.operation {
         Operation::PhotoProcessing => {
-            let likely = eyes.likely_faces(&picture)?;
-            let lines = if wants.bibs { eyes.lines(&picture, &likely)? } else { Vec::new() };
-            let mut known = Vec::new();
+            // The photo is looked at as people see it. The findings are places on the photo as EXIF
+            // turns it, whether a turn is known or not.
+            let turn = wants.turn.unwrap_or_default();
+            let turned = picture.turned(turn);
+            let likely = eyes.likely_faces(&turned)?;
+            let lines = if wants.bibs { eyes.lines(&turned, &likely)? } else { Vec::new() };
+            let mut faces = Vec::new();
             for face in likely.into_iter().filter(Face::is_sure) {
                 let embedding =
-                    if wants.embeddings { eyes.embedding(&picture, &face)? } else { None };
-                known.push((face, embedding));
+                    if wants.embeddings { eyes.embedding(&turned, &face)? } else { None };
+                faces.push((face.before(turn, &picture), embedding));
             }
+            let lines = lines.into_iter().map(|line| line.before(turn, &picture)).collect();
             let (width, height) = (picture.width, picture.height);
-            Ok(Seen::Processing { width, height, faces: known, lines, thumbnail })
+            Ok(Seen::Processing { width, height, faces, lines, thumbnail })
         }
         Operation::AiRotation => {
-            let rotation = eyes.rotation(&picture)?;
+            let rotation = match wants.turn {
+                Some(turn) => Rotation::known(turn),
+                None => eyes.rotation(&picture)?,
+            };
             drop(picture);
             // A copy is also needed if only the EXIF tag turns the photo, because some viewers
             // ignore the tag. It is also needed if the pixels are upright and the tag is wrong,

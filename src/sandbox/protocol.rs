@@ -6,7 +6,7 @@
 use std::io;
 
 use photogate_jobs::{
-    Embedding, Face, Format, LINES_MAX, Line, OTHERS_MAX, PIXELS_MAX, PhotoError, READING_MAX,
+    Cue, Embedding, Face, Format, LINES_MAX, Line, OTHERS_MAX, PIXELS_MAX, PhotoError, READING_MAX,
     READINGS_MAX, Rotation, Turn,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -44,6 +44,9 @@ pub(crate) struct Wants {
     pub(crate) bibs: bool,
     pub(crate) embeddings: bool,
     pub(crate) thumbnail: bool,
+    /// The clockwise turn, after that of EXIF, that the photo is known to need: somebody has told
+    /// it, or AI rotation found it before. `None`: it is not known.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A child's answer about a photo.
@@ -195,6 +198,8 @@ impl Answer {
                     && (0.0..=1.0).contains(&rotation.confidence)
                     && (!rotation.abstained || rotation.turn == Turn::None)
                     && rotation.abstained == rotation.cue.is_none()
+                    && (rotation.cue == Some(Cue::Known)) == wants.turn.is_some()
+                    && wants.turn.is_none_or(|turn| rotation.turn == turn)
             }
             Self::Refused(error) => body.is_empty() && error.to_string().len() <= 2 * TEXT_MAX,
             Self::Panicked(message) => body.is_empty() && message.len() <= TEXT_MAX,
@@ -326,7 +331,7 @@ fn lengths_of(bytes: [u8; 12]) -> io::Result<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use photogate_jobs::{Cue, Reading};
+    use photogate_jobs::Reading;
 
     use super::*;
 
@@ -350,6 +355,7 @@ mod tests {
             bibs: false,
             embeddings: false,
             thumbnail: false,
+            turn: None,
         };
         let decided = |confidence, cue| {
             let rotation = Rotation { turn: Turn::Half, confidence, abstained: false, cue };
@@ -364,11 +370,17 @@ mod tests {
         assert!(!decided(0.9, None).is_plausible(turn, b""), "nothing has decided");
         assert!(!rotation(f32::INFINITY).is_plausible(turn, b""));
         assert!(!rotation(0.9).is_plausible(turn, b"a body nobody asked for"));
+        let known = |turned| decided(1.0, Some(Cue::Known)).is_plausible(turned, b"");
+        assert!(known(Wants { turn: Some(Turn::Half), ..turn }));
+        assert!(!known(Wants { turn: Some(Turn::None), ..turn }), "another turn is known");
+        assert!(!known(turn), "nobody has told it");
+        assert!(!rotation(0.9).is_plausible(Wants { turn: Some(Turn::Half), ..turn }, b""));
         let look = Wants {
             operation: Operation::PhotoProcessing,
             bibs: false,
             embeddings: true,
             thumbnail: false,
+            turn: None,
         };
         assert!(!rotation(0.9).is_plausible(look, b""), "not what was asked for");
         let seen = |width, embedding: Vec<f32>| {

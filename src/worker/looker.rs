@@ -150,6 +150,7 @@ impl Looker {
             bibs: reservation.bib_search(),
             embeddings: reservation.face_search(),
             thumbnail: true,
+            turn: None,
         };
         let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
