@@ -43,6 +43,8 @@ BEGIN
         ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
         ('bib',          'EXISTS (SELECT FROM photo p WHERE p.photo_id = bib.photo_id)'),
+        ('number_correction', 'EXISTS (SELECT FROM photo p WHERE p.photo_id = number_correction.photo_id)'),
+        ('turn_correction', 'EXISTS (SELECT FROM photo p WHERE p.photo_id = turn_correction.photo_id)'),
         ('erasure',      'EXISTS (SELECT FROM event e WHERE e.event_id = erasure.event_id)'),
         ('rotation',     'EXISTS (SELECT FROM photo p WHERE p.photo_id = rotation.photo_id)')
     LOOP

@@ -16,8 +16,8 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "audit" "chain" "claim" "clock" "enqueue" "erasures" "events" "findings" "forget"
-    "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "settle" "skips"
+    "adopt" "audit" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
+    "forget" "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "settle" "skips"
     "snapshots" "states" "top_up" "worker"
 ];
 
