@@ -64,6 +64,29 @@ CREATE TABLE rotation (
     CHECK ((upright_key IS NULL) = (lossless IS NULL))
 );
 
+-- What people have corrected. A photo's row in bib or rotation says the same. What the models say is kept here, and
+-- does not count while there is a correction (functions/corrections.sql).
+CREATE TABLE number_correction (
+    photo_id uuid PRIMARY KEY,
+    numbers  text[] NOT NULL CHECK (cardinality(numbers) <= 100),
+    -- False: the photo shows more numbers. One was erased, because its wearer asked for it.
+    complete boolean NOT NULL DEFAULT true,
+    found    jsonb CHECK (jsonb_typeof(found) = 'array'),  -- rows of bib; NULL: the photo was not processed
+    actor    text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE turn_correction (
+    photo_id    uuid PRIMARY KEY,
+    turn        smallint NOT NULL CHECK (turn IN (0, 90, 180, 270)),
+    upright_key text,
+    lossless    boolean,
+    found       jsonb CHECK (jsonb_typeof(found) = 'object'), -- a row of rotation; NULL: AI rotation was not done
+    actor       text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((upright_key IS NULL) = (lossless IS NULL))
+);
+
 -- Photos of deleted events whose thumbnails and upright copies are still in the store. A worker deletes the files.
 CREATE TABLE leftover_file (photo_id uuid PRIMARY KEY);
 
@@ -95,4 +118,5 @@ CREATE TABLE erased_bib (
 );
 
 -- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
-GRANT SELECT ON looked_at, face, bib, rotation, erasure, reconsideration TO photogate_app;
+GRANT SELECT ON looked_at, face, bib, rotation, number_correction, turn_correction, erasure, reconsideration
+TO photogate_app;

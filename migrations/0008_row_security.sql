@@ -44,6 +44,8 @@ BEGIN
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),
         ('bib',          'EXISTS (SELECT FROM photo p WHERE p.photo_id = bib.photo_id)'),
         ('reconsideration', 'EXISTS (SELECT FROM event e WHERE e.event_id = reconsideration.event_id)'),
+        ('number_correction', 'EXISTS (SELECT FROM photo p WHERE p.photo_id = number_correction.photo_id)'),
+        ('turn_correction', 'EXISTS (SELECT FROM photo p WHERE p.photo_id = turn_correction.photo_id)'),
         ('erasure',      'EXISTS (SELECT FROM event e WHERE e.event_id = erasure.event_id)'),
         ('rotation',     'EXISTS (SELECT FROM photo p WHERE p.photo_id = rotation.photo_id)')
     LOOP

@@ -1,5 +1,6 @@
 //! Organisations, their events, the photos of the events, and the findings on these photos.
 
+pub mod corrections;
 pub mod erasures;
 pub mod events;
 pub mod findings;

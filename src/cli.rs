@@ -12,6 +12,7 @@ mod drill;
 mod enqueue;
 mod erasures;
 mod events;
+mod export;
 mod inspect;
 mod jobs;
 mod ledger;
@@ -101,6 +102,9 @@ enum Command {
     /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
+    /// Writes what people have corrected as labels
+    #[command(subcommand)]
+    Export(export::Export),
     /// Explains why a photo, an event or an organisation is not processed, and what to do
     #[command(subcommand)]
     Why(why::Why),
@@ -244,6 +248,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
+        Command::Export(export) => export.run(&config).await,
         Command::Inspect(inspect) => inspect.run(&config, output),
         Command::Receipt(receipt) => receipt.run(&config, output).await,
         Command::Statement(month) => month.run(&config, output).await,

@@ -27,6 +27,7 @@ macro_rules! transaction {
 
 mod access;
 mod books;
+mod corrections;
 mod credits;
 mod enqueue;
 mod erasures;
@@ -62,6 +63,7 @@ use crate::{
 
 pub use access::{CreatedToken, NewToken, PersonChange};
 pub use books::Checked;
+pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
 pub use erasures::NewErasure;
@@ -77,6 +79,8 @@ pub use skips::ChosenPhotos;
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
 /// The roles that may create events.
 pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
+/// The roles that may correct what was found on photos.
+pub const MAY_CORRECT: &[Role] = corrections::MAY_CORRECT;
 /// The roles that may enqueue photos.
 pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
 /// The roles that may retry, skip and restore photos.

@@ -13,6 +13,7 @@ mod pages;
 mod problem;
 mod reads;
 mod shares;
+mod turning;
 
 use std::{
     path::{Path, PathBuf},

@@ -33,9 +33,10 @@ BEGIN
         DELETE FROM bib b USING photo p
         WHERE b.number = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
         GET DIAGNOSTICS r_bibs = ROW_COUNT;
-        -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
         UPDATE bib b SET was = NULL FROM photo p
         WHERE b.was = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
+        PERFORM erase_corrected(p_event, p_bib);
+        -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
         UPDATE looked_at l SET lines = without_erased(p_event, l.lines) FROM photo p
         WHERE p.photo_id = l.photo_id AND p.event_id = p_event AND l.lines <> without_erased(p_event, l.lines);
     END IF;

@@ -16,7 +16,8 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
                 AND e.number = regexp_replace(upper(t.text), '[^0-9A-Z]', '', 'g'))) END
 $$;
 
--- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. p_found is an array. It has
+-- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. Corrections by people stay
+-- (corrections.sql). p_found is an array. It has
 -- {job, width, height, faces: [{x, y, width, height, score, embedding}],
 --  bibs: [{number, x, y, width, height, score, settled_by, was}], lines: [...]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
@@ -26,6 +27,7 @@ CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
 DECLARE v_worker bigint; v_photos uuid[]; v_found jsonb[]; v_keeps_embeddings boolean[]; v_processed uuid[];
+    v_turned uuid[];
 BEGIN
     SELECT present_worker(p_key) INTO v_worker;
     SELECT array_agg(o.photo_id), array_agg(f.found) INTO v_photos, v_found
@@ -76,13 +78,19 @@ BEGIN
         INSERT INTO bib (photo_id, number, x, y, width, height, score, settled_by, was)
         -- What a process for photos says is not believed: a score is from 0 to 1.
         SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, least(1, greatest(0, b.score)), b.settled_by,
-               CASE WHEN NOT EXISTS (SELECT FROM erased_bib e JOIN photo p USING (event_id)
-                                     WHERE p.photo_id = u.photo_id AND e.number = b.was) THEN b.was END
+               CASE WHEN b.was IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM erased_bib e JOIN photo p USING (event_id)
+                   WHERE p.photo_id = u.photo_id AND e.number = b.was) THEN b.was END
         FROM unnest(v_photos, v_found) u (photo_id, found)
         CROSS JOIN LATERAL jsonb_to_recordset(u.found->'bibs')
             AS b (number text, x real, y real, width real, height real, score real, settled_by settled_by, was text)
         WHERE NOT EXISTS (SELECT FROM erased_bib e JOIN photo p USING (event_id)
                           WHERE p.photo_id = u.photo_id AND e.number = b.number);
+        -- Somebody has said what these photos show.
+        IF EXISTS (SELECT FROM number_correction WHERE photo_id = ANY (v_processed)) THEN
+            PERFORM keep_found_numbers(v_processed);
+            PERFORM show_numbers(v_processed);
+        END IF;
     END IF;
 
     DELETE FROM rotation r USING unnest(v_photos, v_found) u (photo_id, found)
@@ -92,5 +100,10 @@ BEGIN
     CROSS JOIN LATERAL jsonb_to_record(u.found)
         AS r (turn smallint, confidence real, abstained boolean, upright_key text, lossless boolean)
     WHERE u.found ? 'turn';
+    v_turned := ARRAY(SELECT u.photo_id FROM unnest(v_photos, v_found) u (photo_id, found) WHERE u.found ? 'turn');
+    IF EXISTS (SELECT FROM turn_correction WHERE photo_id = ANY (v_turned)) THEN
+        PERFORM keep_found_turns(v_turned);
+        PERFORM show_turns(v_turned);
+    END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION write_findings TO photogate_worker;

@@ -45,15 +45,21 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_retention TO photogate_app;
 
--- When the findings of an event are due to be deleted; NULL: not yet. The days count from the last claim, so an event
--- whose photos still come keeps them. While photos are in flight nothing is due: what is seen on them is still written.
+-- Until when the findings of an event are kept; NULL: until it is deleted. The days count from the last claim, so an
+-- event whose photos still come keeps them.
+CREATE FUNCTION findings_kept_until(p_event bigint) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT max(u.last_claimed_at) + make_interval(days => max(e.keep_findings_days))
+    FROM event e JOIN queue q USING (event_id) JOIN usage u USING (queue_id) WHERE e.event_id = p_event
+$$;
+
+-- When the findings of an event are due to be deleted; NULL: not yet. While photos are in flight nothing is due: what
+-- is seen on them is still written.
 CREATE FUNCTION findings_due(p_event bigint) RETURNS timestamptz
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     SELECT due.at
     FROM event e
-    CROSS JOIN LATERAL (
-        SELECT max(u.last_claimed_at) + make_interval(days => e.keep_findings_days) AS at
-        FROM queue q JOIN usage u USING (queue_id) WHERE q.event_id = e.event_id) due
+    CROSS JOIN LATERAL findings_kept_until(e.event_id) due (at)
     WHERE e.event_id = p_event AND e.deleted_at IS NULL AND e.forgets IS NULL AND due.at <= clock()
         AND (e.findings_forgotten_at IS NULL OR e.findings_forgotten_at < due.at)
         AND NOT EXISTS (SELECT FROM queue q JOIN in_flight f USING (queue_id) WHERE q.event_id = e.event_id)
@@ -148,6 +154,7 @@ BEGIN
         DELETE FROM face WHERE photo_id = ANY (v_photos);
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
+        DELETE FROM number_correction WHERE photo_id = ANY (v_photos);
     ELSE
         -- Also of photos that failed: their thumbnail may have been written before.
         INSERT INTO leftover_file (photo_id) SELECT n FROM unnest(v_photos) n ORDER BY n ON CONFLICT DO NOTHING;
@@ -156,6 +163,8 @@ BEGIN
         GET DIAGNOSTICS r_faces = ROW_COUNT;
         DELETE FROM bib WHERE photo_id = ANY (v_photos);
         DELETE FROM rotation WHERE photo_id = ANY (v_photos);
+        DELETE FROM number_correction WHERE photo_id = ANY (v_photos);
+        DELETE FROM turn_correction WHERE photo_id = ANY (v_photos);
         UPDATE job SET payload = NULL WHERE photo_id = ANY (v_photos) AND payload IS NOT NULL;
     END IF;
     r_done := coalesce(cardinality(v_photos), 0) < p_photos;

@@ -44,9 +44,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION end_reconsideration TO photogate_app;
 
--- Replaces the bib numbers of photos of an event. p_decided is an array of {photo, version, bibs}: the xmin of
--- what they were decided from, and numbers in the form of write_findings. Returns how many photos have changed: not those that were processed,
--- forgotten or erased meanwhile.
+-- Replaces the bib numbers of photos of an event. p_decided is an array of {photo, version, bibs}: the xmin of what
+-- they were decided from, and numbers in the form of write_findings. Returns how many photos have changed: not those
+-- that were processed, corrected, forgotten or erased meanwhile.
 CREATE FUNCTION write_reconsidered(p_event bigint, p_decided jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_photos uuid[];
@@ -54,17 +54,20 @@ BEGIN
     -- As in write_findings: nobody deletes or erases meanwhile.
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
     IF NOT FOUND THEN RETURN 0; END IF;
+    -- What a settlement, or forget(), changes in this moment is passed over: so nobody waits for each other.
     SELECT coalesce(array_agg(l.photo_id), '{}') INTO v_photos FROM (
         SELECT l.photo_id FROM jsonb_array_elements(p_decided) d (decided)
         JOIN looked_at l ON l.photo_id = (d.decided->>'photo')::uuid AND l.xmin::text = d.decided->>'version'
         JOIN photo p USING (photo_id)
         WHERE p.event_id = p_event
-        ORDER BY l.photo_id FOR NO KEY UPDATE OF l) l;
+            AND NOT EXISTS (SELECT FROM number_correction c WHERE c.photo_id = p.photo_id)
+        FOR NO KEY UPDATE OF l SKIP LOCKED) l;
     -- Later than the lock.
     DELETE FROM bib WHERE photo_id = ANY (v_photos);
     INSERT INTO bib (photo_id, number, x, y, width, height, score, settled_by, was)
     SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, b.score, b.settled_by,
-           CASE WHEN NOT EXISTS (SELECT FROM erased_bib e WHERE e.event_id = p_event AND e.number = b.was) THEN b.was END
+           CASE WHEN NOT EXISTS (
+               SELECT FROM erased_bib e WHERE e.event_id = p_event AND e.number = b.was) THEN b.was END
     FROM jsonb_array_elements(p_decided) d (decided)
     JOIN unnest(v_photos) u (photo_id) ON u.photo_id = (d.decided->>'photo')::uuid
     CROSS JOIN LATERAL jsonb_to_recordset(d.decided->'bibs')

@@ -76,7 +76,20 @@ impl Key {
         Self::derived(&format!("upright/{photo}.{extension}"))
     }
 
-    /// Keys of all files that may have been made of a photo.
+    /// Key of the upright copy for a turn that a person has said, in degrees clockwise. No worker
+    /// writes it.
+    #[cfg(feature = "vision")]
+    pub(crate) fn corrected(photo: PhotoId, turn: u16, extension: &str) -> Self {
+        Self::derived(&format!("upright/{photo}/{turn}.{extension}"))
+    }
+
+    /// The directory of a photo's upright copies for turns that people have said.
+    #[cfg(feature = "vision")]
+    pub(crate) fn all_corrected(photo: PhotoId) -> Self {
+        Self::derived(&format!("upright/{photo}"))
+    }
+
+    /// Keys of all files that workers may have made of a photo.
     #[cfg(feature = "vision")]
     pub(crate) fn all_derived(photo: PhotoId) -> impl Iterator<Item = Self> {
         let upright =

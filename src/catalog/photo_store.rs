@@ -292,6 +292,32 @@ impl PhotoStore {
         }
     }
 
+    /// Deletes the files of a directory, if there are any.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`] when the store fails.
+    pub async fn delete_below(&self, directory: &Key) -> Result<(), StoreError> {
+        let mut found = self.store.list(Some(&path(directory)?));
+        let mut files = Vec::new();
+        while let Some(file) = found.next().await {
+            files.push(file?.location);
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        for file in files {
+            match in_time(self.store.delete(&file)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(root) = &self.root {
+            // It is empty, unless somebody has just written into it.
+            let _ = tokio::fs::remove_dir(root.join(directory.as_str())).await;
+        }
+        Ok(())
+    }
+
     /// Writes a file, whole or not at all. A second write of the same key replaces the file.
     ///
     /// # Errors

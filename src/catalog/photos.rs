@@ -156,6 +156,15 @@ pub struct BibBox {
     pub was: Option<String>,
 }
 
+/// What people have corrected on a photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Corrected {
+    /// Whether a person has said which bib numbers it shows.
+    pub numbers: bool,
+    /// Whether a person has said by how much it must be turned.
+    pub turn: bool,
+}
+
 /// A photo of an event, with its states and its findings.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Photo {
@@ -187,6 +196,9 @@ pub struct Photo {
     /// Key of the upright copy in the store; null if there is none, because the original is
     /// upright, AI rotation abstained, or it was not done.
     pub upright_key: Option<String>,
+    /// What people have corrected. No run of the models replaces it.
+    #[schema(value_type = Corrected)]
+    pub corrected: Json<Corrected>,
 }
 
 /// Selects photos of an event. A photo must meet all conditions that are set.
@@ -228,7 +240,11 @@ pub async fn list(
                                 'height', b.height, 'score', b.score, 'sure', b.score >= $7,
                                 'settled_by', b.settled_by, 'was', b.was) ORDER BY b.number)
                             FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _",
-                  CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?"
+                  CASE WHEN NOT r.abstained THEN r.turn END AS turn, r.upright_key AS "upright_key?",
+                  jsonb_build_object(
+                      'numbers', EXISTS (SELECT FROM number_correction c WHERE c.photo_id = p.photo_id),
+                      'turn', EXISTS (SELECT FROM turn_correction c WHERE c.photo_id = p.photo_id))
+                      AS "corrected!: _"
            FROM photo p
            CROSS JOIN LATERAL (
                SELECT max(x.state) FILTER (WHERE x.operation = 'photo_processing') AS processing,
@@ -276,6 +292,25 @@ pub async fn event_of(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Opt
     )
     .fetch_optional(db)
     .await
+}
+
+/// Returns the event and the key of a photo; `None` if there is no such photo, or its event was
+/// deleted.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn place_of(
+    db: &mut PgConnection,
+    photo: PhotoId,
+) -> sqlx::Result<Option<(EventId, String)>> {
+    let found = sqlx::query!(
+        "SELECT p.event_id, p.key FROM photo p JOIN event e USING (event_id)
+         WHERE p.photo_id = $1 AND e.deleted_at IS NULL",
+        photo.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(|row| (EventId(row.event_id), row.key)))
 }
 
 /// Returns at most `most` keys of an event's photos that come after the key `after`, in order. Go

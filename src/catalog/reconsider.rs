@@ -70,6 +70,8 @@ struct Seen {
     /// Another one, as soon as the lines change.
     version: String,
     bibs: Json<Vec<BibBox>>,
+    /// A person has corrected the numbers: they stay as they are, and tell about other photos.
+    is_corrected: bool,
 }
 
 /// Decides the numbers of an event again, with all that is known of it now.
@@ -83,6 +85,7 @@ async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
         let mut people = people(db, &page).await?;
         let decided: Value = page
             .iter()
+            .filter(|seen| !seen.is_corrected)
             .filter_map(|seen| {
                 let people = people.remove(&seen.photo).unwrap_or_default();
                 let now = again(seen, &people, &known);
@@ -169,8 +172,7 @@ fn face_of(bib: &BibBox, people: &[Wearer]) -> Option<Vec<f32>> {
     people[index].face.clone()
 }
 
-/// The next photos of an event on which a line was read, in the order of their keys. Numbers that a
-/// person has corrected stay as they are.
+/// The next photos of an event on which a line was read, in the order of their keys.
 async fn page(db: &mut PgConnection, event: EventId, after: &str) -> sqlx::Result<Vec<Seen>> {
     sqlx::query_as!(
         Seen,
@@ -179,7 +181,9 @@ async fn page(db: &mut PgConnection, event: EventId, after: &str) -> sqlx::Resul
                                 'number', b.number, 'x', b.x, 'y', b.y, 'width', b.width,
                                 'height', b.height, 'score', b.score, 'sure', b.score >= $4,
                                 'settled_by', b.settled_by, 'was', b.was))
-                            FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _"
+                            FROM bib b WHERE b.photo_id = p.photo_id), '[]') AS "bibs!: _",
+                  EXISTS (SELECT FROM number_correction c WHERE c.photo_id = p.photo_id)
+                      AS "is_corrected!"
            FROM photo p JOIN looked_at l USING (photo_id)
            WHERE p.event_id = $1 AND p.key > $2 AND l.lines <> '[]'
            ORDER BY p.key LIMIT $3"#,

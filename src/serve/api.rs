@@ -2,6 +2,7 @@
 
 mod access;
 pub(super) mod books;
+mod corrections;
 pub(super) mod credits;
 mod document;
 mod events;
@@ -61,6 +62,10 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(live::event))
         .routes(routes!(photos::list))
         .routes(routes!(photos::show))
+        .routes(routes!(corrections::numbers))
+        .routes(routes!(corrections::take_numbers_back))
+        .routes(routes!(corrections::turn))
+        .routes(routes!(corrections::take_turn_back))
         .routes(routes!(search::bib))
         .routes(routes!(search::selfie))
         .routes(routes!(organisations::list, organisations::create))

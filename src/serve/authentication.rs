@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The ends of paths that change many rows, or look at a photo.
-const HEAVY: [&str; 11] = [
+const HEAVY: [&str; 12] = [
     "/runs",
     "/run",
     "/retry",
@@ -26,6 +26,7 @@ const HEAVY: [&str; 11] = [
     "/start-list",
     "/settings",
     "/selfie",
+    "/turn",
     "/erasures",
     "/erase",
     "/reconciliations",

@@ -4,6 +4,7 @@
 mod account;
 mod audit_log;
 mod confirm;
+mod correct;
 mod credits;
 mod erase;
 mod event;
@@ -162,6 +163,11 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
+        .route("/photos/{photo}", get(correct::page))
+        .route("/photos/{photo}/numbers", post(correct::save_numbers))
+        .route("/photos/{photo}/numbers/take-back", post(correct::take_numbers_back))
+        .route("/photos/{photo}/turn", post(correct::save_turn))
+        .route("/photos/{photo}/turn/take-back", post(correct::take_turn_back))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
         .route("/queues", get(queues::page))
         .route("/failures", get(failures::page))

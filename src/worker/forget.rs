@@ -88,6 +88,9 @@ async fn delete_all_files(
         for key in photos.iter().flat_map(|photo| Key::all_derived(*photo)) {
             store.delete(&key).await?;
         }
+        for photo in &photos {
+            store.delete_below(&Key::all_corrected(*photo)).await?;
+        }
         events::leftovers_are_gone(&mut *pool.acquire().await?, &photos).await?;
     }
 }

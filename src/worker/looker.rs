@@ -8,19 +8,21 @@ use std::{
     time::Duration,
 };
 
-use photogate_jobs::{BYTES_MAX, PhotoError, StartList};
+use photogate_jobs::{BYTES_MAX, PhotoError, StartList, Turn};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{
+        corrections,
         findings::Findings,
         key::Key,
         photo_store::{PhotoStore, StoreError},
     },
     config::Config,
-    ids::{EventId, OrganisationId},
+    database,
+    ids::{EventId, Operation, OrganisationId, PhotoId},
     queue::claim::Reservation,
     sandbox::{Answer, Pool, PoolError, Seen, Trouble, Wants},
     worker::{
@@ -35,6 +37,7 @@ use crate::{
 pub struct Looker {
     store: PhotoStore,
     pool: Pool,
+    database: PgPool,
     start_lists: StartLists,
     retries_max: u32,
     retry_base: Duration,
@@ -117,7 +120,8 @@ impl Looker {
         Ok(Self {
             store,
             pool: Pool::open(program, config).await?,
-            start_lists: StartLists::new(database),
+            start_lists: StartLists::new(database.clone()),
+            database,
             retries_max: config.retries_max,
             retry_base: Duration::from_millis(config.retry_base_milliseconds),
             refusals: Mutex::default(),
@@ -140,6 +144,15 @@ impl Looker {
             }
             Err(error) => return self.store_trouble(reservation, error).await,
         };
+        // Faces and numbers are looked for on the upright photo. AI rotation asks the models, also
+        // where a person has said the turn: what they find is kept beside it.
+        let turn = match reservation.operation() {
+            Operation::AiRotation => None,
+            Operation::PhotoProcessing => match self.known_turn(reservation.photo(), drain).await {
+                Some(turn) => turn,
+                None => return Verdict::HandedBack,
+            },
+        };
         let slot = tokio::select! {
             biased;
             () = drain.cancelled() => return Verdict::HandedBack,
@@ -150,7 +163,7 @@ impl Looker {
             bibs: reservation.bib_search(),
             embeddings: reservation.face_search(),
             thumbnail: true,
-            turn: None,
+            turn,
         };
         let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
@@ -220,6 +233,18 @@ impl Looker {
             match self.start_lists.of(event).await {
                 Ok(list) => return Some(list),
                 Err(error) => tracing::warn!(%event, %error, "a start list could not be read yet"),
+            }
+            drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+        }
+    }
+
+    /// Reads the turn that the photo is known to need. It waits as [`Self::start_list`] does.
+    async fn known_turn(&self, photo: PhotoId, drain: &CancellationToken) -> Option<Option<Turn>> {
+        loop {
+            let asked = corrections::known_turn(&self.database, photo);
+            match database::in_time(database::PATIENCE, asked).await {
+                Ok(turn) => return Some(turn),
+                Err(error) => tracing::warn!(%photo, %error, "a turn could not be read yet"),
             }
             drain.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
         }

@@ -17,6 +17,7 @@ mod clock;
 mod commands;
 mod compose;
 mod contention;
+mod corrections;
 mod drill;
 mod erasures;
 mod eyes;

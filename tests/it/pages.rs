@@ -171,6 +171,43 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_organiser_corrects_the_numbers_and_the_turn_of_a_photo() {
+    let app = App::new().await;
+    samples(&app);
+    let (organisation, event) = app.an_event_with(9).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    work_on(&app, event, Operation::PhotoProcessing, &["marathon/IMG_0004.jpg"]).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::logged_in(&site, "correcting", "anna@club.example").await;
+    let click = async |css: &str| {
+        let found = browser.page.find(Locator::Css(css)).await.unwrap();
+        found.click().await.unwrap();
+    };
+    browser.go(&format!("/events/{event}?state=processed")).await;
+
+    browser.press("Correct").await;
+    browser.write("input[name=numbers]", "a-77 615").await;
+    browser.press("Save the numbers").await;
+    browser.sees("The numbers were corrected.").await;
+    browser.press("Correct").await;
+    click("input[name=turn][value='270']").await;
+    browser.keep("chosen").await;
+    browser.press("Save the turn").await;
+    browser.sees("The turn was corrected.").await;
+    browser.sees("turned by 270° by a person").await;
+    browser.keep("corrected").await;
+    assert!(browser.page.current_url().await.unwrap().as_str().contains("state=processed"));
+    browser.press("Correct").await;
+    browser.sees("The models had found").await;
+    browser.keep("again").await;
+    click("form[action$='/numbers/take-back'] button").await;
+    browser.sees("The correction was taken back.").await;
+    assert_eq!(app.count("SELECT count(*) FROM number_correction").await, 0);
+    assert_eq!(app.count("SELECT turn::bigint FROM rotation").await, 270);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_lives_on_when_redis_stops() {
     let (app, mut services) = App::with_services("pages-redis").await;
     let (organisation, event) = app.an_event_with(5).await;
@@ -216,6 +253,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/people?organisation={organisation}"),
         format!("/tokens?organisation={organisation}"),
         format!("/receipts/{photo}"),
+        format!("/photos/{photo}"),
         format!("/photos/{photo}/thumbnail"),
     ] {
         assert_eq!(eve.get(&site, &path).await, 404, "{path}");
@@ -370,6 +408,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("credits", format!("/credits?organisation={organisation}")),
             ("events", format!("/events?organisation={organisation}")),
             ("event", format!("/events/{event}")),
+            ("correct", format!("/photos/{photo}?back=%2Fevents%2F{event}%3Fstate%3Dprocessed")),
             ("why", format!("/events/{event}/why")),
             ("queues", "/queues".into()),
             ("failures", "/failures".into()),

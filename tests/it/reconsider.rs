@@ -160,6 +160,28 @@ async fn a_number_unlike_the_others_of_its_event_was_misread() {
 }
 
 #[tokio::test]
+async fn what_a_person_has_corrected_stays_and_tells_about_other_photos() {
+    let app = App::new().await;
+    let (_, event) = an_event(&app).await;
+    process(&app, event, "retry", vec![seen(1, line(&[("1432", 0.9), ("1482", 0.5)]))]).await;
+    again(&app).await;
+    let before = ["1432 reading", "1482 reading"].map(|number| (number.to_owned(), 1));
+    assert_eq!(numbers(&app).await, BTreeMap::from(before));
+    let correct = "SELECT r_changed::int::bigint FROM photo, \
+                   correct_numbers(photo_id, '{1482}', 'anna') WHERE key LIKE 'rehearsal/ok/%'";
+
+    assert_eq!(app.count(correct).await, 1);
+
+    assert_eq!(again(&app).await, 1, "the other photo, at once");
+    let after = ["1482 organiser", "1482 person 1432"].map(|number| (number.to_owned(), 1));
+    assert_eq!(numbers(&app).await, BTreeMap::from(after));
+    start_list(&app, event, &["1432"]).await;
+    assert_eq!(again(&app).await, 1);
+    let listed = ["1432 start_list", "1482 organiser"].map(|number| (number.to_owned(), 1));
+    assert_eq!(numbers(&app).await, BTreeMap::from(listed), "a list does not correct a person");
+}
+
+#[tokio::test]
 async fn what_was_erased_or_forgotten_is_not_decided_again() {
     let app = App::new().await;
     let (_, event) = an_event(&app).await;

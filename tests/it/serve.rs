@@ -108,6 +108,10 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/photos/{photo}", ALL, none(), 200),
         ("GET", "/v1/photos/{photo}/why", ALL, none(), 200),
         ("GET", "/v1/photos/{photo}/receipt", READERS, none(), 200),
+        ("PUT", "/v1/photos/{photo}/bibs", OWNERS, json!({ "numbers": ["12"] }), 200),
+        ("DELETE", "/v1/photos/{photo}/bibs/correction", OWNERS, none(), 204),
+        ("PUT", "/v1/photos/{photo}/turn", OWNERS, json!({ "turn": 90 }), 409),
+        ("DELETE", "/v1/photos/{photo}/turn/correction", OWNERS, none(), 204),
         ("GET", "/v1/organisations", STAFF, none(), 200),
         (
             "POST",

@@ -73,8 +73,13 @@ pub(super) async fn show(
     caller: Caller,
     Path(photo): Path<PhotoId>,
 ) -> Answer<Photo> {
+    one(&service, &caller, photo).await
+}
+
+/// A photo as it is now.
+pub(super) async fn one(service: &Service, caller: &Caller, photo: PhotoId) -> Answer<Photo> {
     let mut db = service.database.acquire().await?;
-    let event = event_of_photo(&mut db, &caller, photo).await?;
+    let event = event_of_photo(&mut db, caller, photo).await?;
     let filter = Filter { photo: Some(photo), most: 1, ..Filter::default() };
     let found = photos::list(&mut db, event, filter).await?.pop();
     found.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))

@@ -16,7 +16,7 @@ use crate::{
         events::{self, Event},
         photos::{self, Filter, State as PhotoState},
     },
-    commands::MAY_ENQUEUE,
+    commands::{MAY_CORRECT, MAY_ENQUEUE},
     ids::{EventId, Operation},
     queue::{
         failures::{self, Group},
@@ -58,6 +58,17 @@ impl Shown {
                 .map(Some)
                 .ok_or_else(|| Problem::invalid("state", "unknown state")),
         }
+    }
+
+    /// The address of the page with these filters.
+    fn address(&self, path: &str) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let filters = [("state", &self.state), ("bib", &self.bib), ("after", &self.after)];
+        for (name, value) in filters.iter().filter(|(_, value)| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+        let query = query.finish();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
     }
 
     /// The form with the filters.
@@ -114,6 +125,7 @@ pub(super) async fn page(
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let states_of = standing.queues.iter().map(|queue| queue.state.code()).collect::<Vec<_>>();
+    let back = MAY_CORRECT.contains(&browser.caller.role).then(|| shown.address(&path));
     let content = html! {
         h1 { (event.name) " " span.faint { "· " (event.id) } }
         (layout::said(&shown.said))
@@ -146,7 +158,7 @@ pub(super) async fn page(
         } @else if found.is_empty() {
             p.faint { "No photos match: choose another filter." }
         }
-        ul.grid { @for photo in &found { (card(photo)) } }
+        ul.grid { @for photo in &found { (card(photo, back.as_deref())) } }
         @if !found.is_empty() { (view.ways(next.as_ref())) }
     };
     let stream = Some(format!("/events/{id}/live"));

@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use sqlx::PgConnection;
 
 use super::{
+    correct,
     table::Table,
     table_view::{FILE_MAX, View},
 };
@@ -67,7 +68,8 @@ pub(super) fn table(view: View<'_>) -> Table<'_, Photo> {
         .only_in_file("Faces", |photo| photo.faces.0.len().to_string())
 }
 
-pub(super) fn card(photo: &Photo) -> Markup {
+/// A photo on a page. `back`: where the link leads back with which the caller may correct it.
+pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
     let state = |operation: Operation, state: Option<PhotoState>, reason: Option<&str>| {
         html! {
             @if let Some(state) = state {
@@ -86,17 +88,21 @@ pub(super) fn card(photo: &Photo) -> Markup {
         }
     };
     html! {
-        li.photo tabindex="0" {
+        li.photo tabindex="0" id={ "photo-" (photo.id) } {
             figure {
-                (picture(photo, false))
-                @if photo.turn.is_some_and(|turn| turn != 0) { (picture(photo, true)) }
+                (picture(photo, 0))
+                @if let Some(turn) = photo.turn.filter(|turn| *turn != 0) { (picture(photo, turn)) }
             }
             div.text {
                 div { @for bib in &photo.bibs.0 { (number(bib)) " " }
                     @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
                 @match photo.turn {
                     Some(0) | None => {},
-                    Some(turn) => div { "turned by " (turn) "°: before | after" },
+                    Some(turn) => div {
+                        "turned by " (turn) "°"
+                        @if photo.corrected.0.turn { " by a person" }
+                        ": before | after"
+                    },
                 }
                 (state(
                     Operation::PhotoProcessing,
@@ -108,6 +114,11 @@ pub(super) fn card(photo: &Photo) -> Markup {
                 div {
                     a href={ "/receipts/" (photo.id) } aria-label={ "Receipt of " (photo.key) } {
                         "Receipt"
+                    }
+                    @if let Some(back) = back {
+                        " · "
+                        a href=(correct::address(photo.id, back))
+                            aria-label={ "Correct " (photo.key) } { "Correct" }
                     }
                 }
             }
@@ -127,10 +138,9 @@ fn number(bib: &BibBox) -> Markup {
     html! { span.chip title=(why) { (bib.number) @if !bib.sure { "?" } } }
 }
 
-/// The thumbnail with boxes around faces and bib numbers. `turned`: as AI rotation has turned it.
-fn picture(photo: &Photo, turned: bool) -> Markup {
+/// The thumbnail with boxes around faces and bib numbers, turned clockwise by so many degrees.
+pub(super) fn picture(photo: &Photo, turn: i16) -> Markup {
     let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
-    let turn = photo.turn.filter(|_| turned).unwrap_or(0);
     let (across, down) = if turn % 180 == 0 { (width, height) } else { (height, width) };
     let (right, below) = match turn {
         90 => (height, 0),
@@ -138,8 +148,10 @@ fn picture(photo: &Photo, turned: bool) -> Markup {
         270 => (0, width),
         _ => (0, 0),
     };
-    let name =
-        if turned { format!("{}, turned by {turn} degrees", photo.key) } else { photo.key.clone() };
+    let name = match turn {
+        0 => photo.key.clone(),
+        turn => format!("{}, turned by {turn} degrees", photo.key),
+    };
     html! {
         svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {

@@ -11,7 +11,7 @@ use crate::{
         photos::{self, Filter},
         search::SAME_PERSON,
     },
-    commands::MAY_SEARCH_FACES,
+    commands::{MAY_CORRECT, MAY_SEARCH_FACES},
     ids::EventId,
     serve::{Service, authentication::Browser, input::Path, problem::Problem, reads::by_selfie},
 };
@@ -68,6 +68,7 @@ pub(super) async fn find(
         let filter = Filter { photo: Some(one.photo), most: 1, ..Filter::default() };
         shown.extend(photos::list(&mut db, id, filter).await?);
     }
+    let back = MAY_CORRECT.contains(&browser.caller.role).then(|| format!("/events/{id}"));
     let content = html! {
         h1 { "Photos with this face" }
         @if found.is_empty() {
@@ -81,7 +82,7 @@ pub(super) async fn find(
                 @if found.len() > SHOWN { " These are the first " (SHOWN) "." }
             }
         }
-        ul.grid { @for photo in &shown { (card(photo)) } }
+        ul.grid { @for photo in &shown { (card(photo, back.as_deref())) } }
         @if !found.is_empty() { (erase::form_of_faces(&browser, id, &found)) }
         p { a href={ "/events/" (id) } { "Back to the event" } }
     };

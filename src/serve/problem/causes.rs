@@ -8,7 +8,10 @@ use axum::{
 use super::Problem;
 use crate::{
     access::{AccessError, Denied},
-    catalog::{search::SelfieError, start_list::StartListError},
+    catalog::{
+        corrections::UprightError, photo_store::StoreError, search::SelfieError,
+        start_list::StartListError,
+    },
     commands::CommandError,
     database,
     ledger::top_up::TopUpError,
@@ -153,6 +156,34 @@ impl From<SelfieError> for Problem {
             | SelfieError::NoFace
             | SelfieError::TooSmall
             | SelfieError::Crashed(_) => Self::invalid("", error),
+        }
+    }
+}
+
+impl From<UprightError> for Problem {
+    fn from(error: UprightError) -> Self {
+        match error {
+            UprightError::Pool(error) => {
+                tracing::error!(%error, "the sandbox for photos to turn did not start");
+                Self::unavailable("sandbox_unavailable", "photos cannot be turned now".into())
+            }
+            UprightError::Store(StoreError::Missing(key)) => Self::conflict(
+                "photo_missing",
+                format!(
+                    "the store does not have the photo {key}: upload it again, and then turn it"
+                ),
+            ),
+            UprightError::Store(error @ (StoreError::Trouble(_) | StoreError::Address { .. })) => {
+                tracing::warn!(%error, "a photo could not be turned");
+                let detail = "the photo store does not answer: try again in a moment";
+                Self::unavailable("store_unavailable", detail.into())
+            }
+            UprightError::Store(StoreError::TooLarge { .. } | StoreError::Outside(_))
+            | UprightError::Key(_)
+            | UprightError::Photo(_)
+            | UprightError::Crashed(_) => {
+                Self::conflict("cannot_be_turned", format!("{error}: upload another file"))
+            }
         }
     }
 }
