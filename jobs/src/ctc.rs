@@ -53,7 +53,7 @@ pub(crate) fn spell(output: &Output, alphabet: &[String]) -> Spelled {
     let has_digit = text.contains(|c: char| c.is_ascii_digit());
     let mut others = if has_digit { beams(output, classes) } else { Vec::new() }
         .into_iter()
-        .map(|(classes, p)| (classes.into_iter().map(character).collect::<String>(), p))
+        .map(|(classes, p)| (classes.into_iter().map(character).collect::<String>(), p.min(1.0)))
         .filter(|(other, p)| *other != text && *p >= OTHER_MIN)
         .collect::<Vec<_>>();
     others.truncate(OTHERS_MAX);

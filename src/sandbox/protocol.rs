@@ -190,7 +190,8 @@ impl Answer {
                                     && is_finite(&[reading.score])
                                     && reading.others.len() <= OTHERS_MAX
                                     && reading.others.iter().all(|(text, probability)| {
-                                        text.len() <= READING_MAX && is_finite(&[*probability])
+                                        text.len() <= READING_MAX
+                                            && (0.0..=1.0).contains(probability)
                                     })
                             })
                     })

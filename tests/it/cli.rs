@@ -225,6 +225,11 @@ fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
         (&270.into(), &false.into())
     );
     assert!(lines[1]["rotation"]["cue"].is_string(), "it says what decided");
+    assert_eq!(
+        (&lines[1]["looked_turned"], &lines[1]["bibs"][0]["number"]),
+        (&270.into(), &"2750".into()),
+        "it lies sideways, and its number is read all the same"
+    );
     assert_eq!(lines[2]["error"]["code"], "unreadable_file");
     assert_eq!(lines[3]["bibs"][0]["number"], "1482");
     assert_eq!(
