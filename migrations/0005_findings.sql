@@ -42,8 +42,9 @@ CREATE TABLE bib (
 CREATE INDEX bib_prefix ON bib (number text_pattern_ops);
 
 -- When an event's bib numbers were last decided again (functions/reconsider.sql).
+-- It does not refer to its event: the check would lock that, while somebody who has it waits for this row.
 CREATE TABLE reconsideration (
-    event_id    bigint PRIMARY KEY REFERENCES event,
+    event_id    bigint PRIMARY KEY,
     settled     bigint NOT NULL DEFAULT 0,           -- how many of its photos had been processed then
     asked       bigint NOT NULL DEFAULT 0,           -- how often somebody has asked for it, by a new start list
     answered    bigint NOT NULL DEFAULT 0,           -- how often they had, then

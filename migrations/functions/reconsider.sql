@@ -11,7 +11,8 @@ $$;
 
 -- Takes an event whose numbers are to be decided again, for p_lease at most: more was asked for, or more photos were
 -- settled than when it was last done. While photos come, an event waits for a minute, and for 50 times as long as the
--- last time took. Returns nothing if no event is due. What is returned goes back with end_reconsideration().
+-- last time took; if somebody asks, for three times as long, because each of many corrections asks. Returns nothing if
+-- no event is due. What is returned goes back with end_reconsideration().
 CREATE FUNCTION take_reconsideration(p_lease interval, OUT r_event bigint, OUT r_settled bigint, OUT r_asked bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_now timestamptz := clock_timestamp();
@@ -21,7 +22,7 @@ BEGIN
     LEFT JOIN reconsideration r USING (event_id)
     WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL AND e.bib_search
         AND (r.taken_until IS NULL OR r.taken_until <= v_now)
-        AND (r.asked > r.answered
+        AND (r.asked > r.answered AND (r.ended_at IS NULL OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
              OR s.committed > coalesce(r.settled, 0)
                 AND (r.ended_at IS NULL
                      OR r.ended_at + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now))
