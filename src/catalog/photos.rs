@@ -208,6 +208,8 @@ pub struct Filter<'a> {
     pub state: Option<State>,
     /// Only photos with a bib number that begins with this text.
     pub bib: Option<&'a str>,
+    /// Only photos with a bib number that is not sure.
+    pub unsure: bool,
     /// Only the photo with this ID.
     pub photo: Option<PhotoId>,
     /// Only photos whose key comes after this one.
@@ -267,6 +269,7 @@ pub async fn list(
              AND ($4::text IS NULL OR s.processing = $4 OR s.rotation = $4)
              AND ($5::text IS NULL
                   OR EXISTS (SELECT FROM bib b WHERE b.photo_id = p.photo_id AND b.number LIKE $5 || '%'))
+             AND (NOT $8 OR EXISTS (SELECT FROM bib b WHERE b.photo_id = p.photo_id AND b.score < $7))
            ORDER BY p.key LIMIT $6"#,
         event.0,
         filter.after.unwrap_or_default(),
@@ -274,7 +277,8 @@ pub async fn list(
         filter.state.map(State::code),
         filter.bib,
         filter.most,
-        SURE
+        SURE,
+        filter.unsure
     )
     .fetch_all(db)
     .await

@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 
 use photogate::{
+    access::Role,
     catalog::{events, findings::Findings, quality, reconsider},
     ids::{EventId, OrganisationId},
     worker::verdict::Verdict,
 };
 use photogate_jobs::{Face, Line, Reading, StartList, bibs};
 
-use crate::support::App;
+use crate::support::{
+    App,
+    site::{Site, Visitor},
+};
 
 /// A line of text, with its readings, below the face of a person.
 fn line(readings: &[(&str, f32)]) -> Line {
@@ -294,6 +298,31 @@ async fn the_quality_report_counts_what_was_found_and_what_settled_it() {
     assert_eq!(report.rotation_photos, 0);
     let words = app.says(&["events", "quality", &event.to_string()]);
     assert!(words.contains("4 photos: 3 with a sure number"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_with_unsure_numbers_are_listed_alone_and_the_report_leads_there() {
+    let app = App::new().await;
+    let (organisation, event) = an_event(&app).await;
+    process(&app, event, "crash", vec![seen(1, sure("12"))]).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Organiser, Some(organisation)).await;
+    let listed = async |filter: &str| {
+        let (_, page) = site.get(&format!("/v1/events/{event}/photos?{filter}"), &token).await;
+        let items = page["items"].as_array().unwrap().clone();
+        items.iter().map(|photo| photo["bibs"][0]["number"].clone()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(listed("unsure=true").await, ["1482"]);
+    assert_eq!(listed("unsure=false").await.len(), 2);
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let report = anna.text(&site, &format!("/events/{event}/quality")).await;
+    let link = format!("/events/{event}?numbers=unsure");
+    assert!(report.contains(&link), "{report}");
+    let page = anna.text(&site, &link).await;
+    assert!(page.contains("rehearsal/ok/1") && !page.contains("rehearsal/crash/1"), "{page}");
+    assert_eq!(anna.get(&site, &format!("/events/{event}?numbers=x")).await, 422);
 }
 
 /// The service decides beside its requests: nobody has to ask for it.

@@ -28,6 +28,9 @@ pub(crate) struct Which {
     pub(crate) state: Option<photos::State>,
     /// Only photos with a bib number that begins with this text.
     pub(crate) bib: Option<String>,
+    /// True: only photos with a bib number that is not sure.
+    #[serde(default)]
+    pub(crate) unsure: bool,
     /// `next` of the previous page, a photo's key; without it, the first page.
     pub(crate) after: Option<String>,
     /// Maximum number of photos; 50 if missing.
@@ -54,8 +57,14 @@ pub(super) async fn list(
     let mut db = service.database.acquire().await?;
     caller.must_see_event(event, events::find(&mut db, event).await?)?;
     let after = which.after.as_deref();
-    let filter =
-        Filter { state: which.state, bib: bib.as_deref(), photo: None, after, most: limit + 1 };
+    let filter = Filter {
+        state: which.state,
+        bib: bib.as_deref(),
+        unsure: which.unsure,
+        photo: None,
+        after,
+        most: limit + 1,
+    };
     let found = photos::list(&mut db, event, filter).await?;
     Ok(axum::Json(Page::of(found, limit, |photo| photo.key.clone())))
 }

@@ -40,11 +40,33 @@ pub(super) struct Shown {
     #[serde(default)]
     bib: String,
     #[serde(default)]
+    numbers: Numbers,
+    #[serde(default)]
     after: String,
     #[serde(default)]
     said: String,
     #[serde(default)]
     format: Format,
+}
+
+/// Which bib numbers a photo must have to be shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Numbers {
+    #[default]
+    #[serde(rename = "")]
+    Any,
+    /// One that is not sure.
+    Unsure,
+}
+
+impl Numbers {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Unsure => "unsure",
+        }
+    }
 }
 
 impl Shown {
@@ -63,7 +85,12 @@ impl Shown {
     /// The address of the page with these filters.
     fn address(&self, path: &str) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        let filters = [("state", &self.state), ("bib", &self.bib), ("after", &self.after)];
+        let filters = [
+            ("state", self.state.as_str()),
+            ("bib", &self.bib),
+            ("numbers", self.numbers.code()),
+            ("after", &self.after),
+        ];
         for (name, value) in filters.iter().filter(|(_, value)| !value.is_empty()) {
             query.append_pair(name, value);
         }
@@ -76,10 +103,12 @@ impl Shown {
         let states: Vec<(&str, &str)> = std::iter::once(("", "All"))
             .chain(PhotoState::ALL.map(|state| (state.code(), state.name())))
             .collect();
+        let numbers = [("", "All"), (Numbers::Unsure.code(), "Not sure")];
         html! {
             form.filters method="get" action={ "/events/" (id) "#photos" } {
                 (layout::choice("State", "state", &states, &self.state))
                 label { "Bib number" input name="bib" size="8" value=(self.bib); }
+                (layout::choice("Numbers", "numbers", &numbers, self.numbers.code()))
                 button.quiet type="submit" { "Show" }
             }
         }
@@ -103,6 +132,7 @@ pub(super) async fn page(
     let filter = Filter {
         state: shown.state()?,
         bib: bib.as_deref(),
+        unsure: shown.numbers == Numbers::Unsure,
         photo: None,
         after: Some(&shown.after),
         most: PAGES.rows(shown.format),
@@ -110,7 +140,11 @@ pub(super) async fn page(
     let path = format!("/events/{id}");
     let view = View {
         path: &path,
-        filters: vec![("state", shown.state.clone()), ("bib", shown.bib.clone())],
+        filters: vec![
+            ("state", shown.state.clone()),
+            ("bib", shown.bib.clone()),
+            ("numbers", shown.numbers.code().to_owned()),
+        ],
         sort: "",
     };
     if shown.format == Format::Csv {

@@ -27,14 +27,14 @@ pub(super) async fn page(
         @if report.photos == 0 && report.rotation_photos == 0 {
             p.faint { "Nothing yet: no photo of this event was processed." }
         }
-        @if report.photos > 0 { (processing(&report)) }
+        @if report.photos > 0 { (processing(event, &report)) }
         @if report.rotation_photos > 0 { (rotation(&report)) }
         p { a href={ "/events/" (event) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "What was found", None, content))
 }
 
-fn processing(report: &Report) -> Markup {
+fn processing(event: EventId, report: &Report) -> Markup {
     let Report { photos, .. } = *report;
     html! {
         section aria-label="Photo processing" {
@@ -63,9 +63,12 @@ fn processing(report: &Report) -> Markup {
                 } }
             }
             @if report.with_unsure_number > 0 {
-                p.faint {
-                    "An unsure number has a question mark on the event's page. A start list settles "
-                    "most of them, also afterwards and without a credit."
+                p {
+                    a href={ "/events/" (event) "?numbers=unsure#photos" } {
+                        "Look at the unsure numbers"
+                    }
+                    " and correct them, or give the event a start list: it settles most of them, also "
+                    "afterwards. Both are free."
                 }
             }
         }
