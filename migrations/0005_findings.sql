@@ -5,6 +5,8 @@ CREATE TABLE looked_at (
     photo_id  uuid PRIMARY KEY,
     width     integer NOT NULL CHECK (width > 0),    -- upright, as EXIF says
     height    integer NOT NULL CHECK (height > 0),
+    -- By how much it was turned for that, clockwise. Boxes are in pixels of the photo without this turn.
+    looked_turn smallint NOT NULL DEFAULT 0 CHECK (looked_turn IN (0, 90, 180, 270)),
     -- What was read in the lines of text that have a digit. From this, numbers are decided again, when more is known of
     -- the event, without the photo.
     lines     jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(lines) = 'array')
@@ -46,9 +48,9 @@ CREATE INDEX bib_prefix ON bib (number text_pattern_ops);
 CREATE TABLE reconsideration (
     event_id    bigint PRIMARY KEY,
     settled     bigint NOT NULL DEFAULT 0,           -- how many of its photos had been processed then
-    asked       bigint NOT NULL DEFAULT 0,           -- how often somebody has asked for it, by a new start list
+    asked       bigint NOT NULL DEFAULT 0,           -- how often it was asked for: by a start list, a correction, ...
     answered    bigint NOT NULL DEFAULT 0,           -- how often they had, then
-    began_at    timestamptz,
+    began_at    timestamptz,                         -- also tells whose turn it is: who began later takes it over
     ended_at    timestamptz,
     taken_until timestamptz                          -- somebody does it now
 );
@@ -119,5 +121,6 @@ CREATE TABLE erased_bib (
 );
 
 -- Workers write findings with a function (functions/findings.sql). An embedding is biometric: they read none.
-GRANT SELECT ON looked_at, face, bib, rotation, number_correction, turn_correction, erasure, reconsideration
+GRANT SELECT ON looked_at, face, bib, rotation, number_correction, turn_correction, erasure, erased_bib,
+    reconsideration
 TO photogate_app;

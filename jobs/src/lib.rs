@@ -70,7 +70,7 @@ pub use numbering::Numbering;
 pub use orientation::{Orientation, Turn};
 pub use picture::{Frame, Picture, turned};
 pub use reading::{READING_MAX, READINGS_MAX, Reading};
-pub use reconsider::{Known, Wearer, Worn, reconsider, wearer};
+pub use reconsider::{Known, Wearer, Worn, may_be, reconsider, wearer};
 pub use rotation::{Cue, Rotation};
 pub use start_list::StartList;
 pub use text::{LINES_MAX, Line};

@@ -1,10 +1,10 @@
 //! Decides the bib numbers of a photo again, when more is known of its event. It needs what was
 //! read, and no photo.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
-    bibs::{Bib, Decision, SURE, SettledBy, at, decide, each_once},
+    bibs::{Bib, Decision, SURE, SettledBy, at, characters, decide, each_once},
     bodies::zone_of,
     embedding::Embedding,
     listed::{SECOND_MAX, candidates},
@@ -70,6 +70,19 @@ pub fn reconsider(photo: u128, lines: &[Line], people: &[Wearer], known: &Known)
             .map(|found| at(line, found))
     });
     each_once(decided.collect())
+}
+
+/// All numbers that may have been read in a line, with this start list or without, also those that
+/// are no bib numbers by themselves.
+pub fn may_be(line: &Line, list: &StartList) -> BTreeSet<String> {
+    let texts = line.readings.iter().flat_map(|reading| {
+        let others = reading.others.iter().map(|(text, _)| text);
+        std::iter::once(&reading.text).chain(others)
+    });
+    let decided = [decide(line, list), decide(line, &StartList::default())];
+    let decided = decided.into_iter().flatten().map(|decision| decision.number);
+    let listed = candidates(line, list).into_iter().map(|(number, _)| number);
+    texts.filter_map(|text| characters(text)).chain(decided).chain(listed).collect()
 }
 
 /// The number that the person with this line wears on another photo.
@@ -198,6 +211,19 @@ mod tests {
         assert_eq!(reconsider(8, &sign, &[], &Known::default()).len(), 1, "nothing is known");
         let either = [line(0.0, &[("1432", 0.7), ("1482", 0.7), ("14321", 0.9)])];
         assert!(reconsider(8, &either, &[], &known()).is_empty(), "one of two");
+    }
+
+    #[test]
+    fn all_that_may_have_been_read_is_told() {
+        let mut clear = line(0.0, &[("326D", 1.0), ("32-60", 0.9), ("7", 0.4)]);
+        clear.readings[0].others = vec![("3266".into(), 0.1)];
+        let list = StartList::new(["3261".into()]);
+
+        let told = may_be(&clear, &list);
+
+        for number in ["3260", "326D", "7", "3266", "3261"] {
+            assert!(told.contains(number), "{number} of {told:?}");
+        }
     }
 
     #[test]

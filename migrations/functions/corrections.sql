@@ -50,7 +50,7 @@ BEGIN
     SELECT coalesce(array_agg(number ORDER BY number), '{}') INTO r_before FROM bib WHERE photo_id = p_photo;
     SELECT coalesce(array_agg(DISTINCT n ORDER BY n), '{}') INTO r_after FROM unnest(p_numbers) n;
     r_changed := NOT EXISTS (
-        SELECT FROM number_correction WHERE photo_id = p_photo AND numbers = r_after AND complete);
+        SELECT FROM number_correction WHERE photo_id = p_photo AND numbers = r_after);
     IF NOT r_changed THEN RETURN; END IF;
     SELECT min(number) INTO v_erased FROM erased_bib WHERE event_id = v.event_id AND number = ANY (r_after);
     IF v_erased IS NOT NULL THEN
@@ -68,8 +68,7 @@ BEGIN
     END IF;
     v_is_first := NOT EXISTS (SELECT FROM number_correction WHERE photo_id = p_photo);
     INSERT INTO number_correction (photo_id, numbers, actor) VALUES (p_photo, r_after, p_actor)
-    ON CONFLICT (photo_id) DO UPDATE SET numbers = excluded.numbers, complete = true, actor = excluded.actor,
-        at = clock_timestamp();
+    ON CONFLICT (photo_id) DO UPDATE SET numbers = excluded.numbers, actor = excluded.actor, at = clock_timestamp();
     -- Later, the rows are those of the first correction. If findings were deleted once, no rows do not say that none
     -- were found.
     IF v_is_first AND (v.findings_forgotten_at IS NULL OR cardinality(r_before) > 0) THEN
@@ -103,7 +102,7 @@ END $$;
 GRANT EXECUTE ON FUNCTION take_numbers_back TO photogate_app;
 
 -- Deletes a bib number from the corrections of an event's photos (erase_person). What is left of such a correction is
--- not all that the photo shows.
+-- not all that the photo shows, and no later one can be: the number may not be told again.
 CREATE FUNCTION erase_corrected(p_event bigint, p_bib text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE number_correction c

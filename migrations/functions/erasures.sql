@@ -37,9 +37,9 @@ BEGIN
         WHERE b.was = p_bib AND p.photo_id = b.photo_id AND p.event_id = p_event;
         PERFORM erase_corrected(p_event, p_bib);
         -- The number stays in the start list: without it, what is read would be taken for a neighbour's.
-        UPDATE looked_at l SET lines = without_erased(p_event, l.lines) FROM photo p
-        WHERE p.photo_id = l.photo_id AND p.event_id = p_event AND l.lines <> without_erased(p_event, l.lines);
     END IF;
+    -- What was read of the number goes from the lines of text, too: not here, because it takes long.
+    PERFORM ask_to_reconsider(p_event);
     PERFORM note_erasure(p_erasure, p_event, 'person', p_actor, p_bib, p_photos, p_faces);
 END $$;
 GRANT EXECUTE ON FUNCTION erase_person TO photogate_app;

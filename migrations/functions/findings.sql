@@ -1,28 +1,12 @@
 -- Findings: what a worker has seen on photos.
 
--- Lines of text of an event's photo without what was read of bib numbers that are erased.
-CREATE FUNCTION without_erased(p_event bigint, p_lines jsonb) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
-    SELECT CASE WHEN NOT EXISTS (SELECT FROM erased_bib WHERE event_id = p_event) THEN p_lines ELSE (
-        SELECT coalesce(jsonb_agg(l.line ORDER BY l.i), '[]')
-        FROM jsonb_array_elements(p_lines) WITH ORDINALITY l (line, i)
-        WHERE NOT EXISTS (
-            SELECT FROM jsonb_array_elements(l.line->'readings') r (reading)
-            CROSS JOIN LATERAL (
-                SELECT r.reading->>'text'
-                UNION ALL SELECT o.other->>0
-                FROM jsonb_array_elements(coalesce(r.reading->'others', '[]')) o (other)) t (text)
-            JOIN erased_bib e ON e.event_id = p_event
-                AND e.number = regexp_replace(upper(t.text), '[^0-9A-Z]', '', 'g'))) END
-$$;
-
 -- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. Corrections by people stay
 -- (corrections.sql). p_found is an array. It has
--- {job, width, height, faces: [{x, y, width, height, score, embedding}],
+-- {job, width, height, looked_turn, faces: [{x, y, width, height, score, embedding}],
 --  bibs: [{number, x, y, width, height, score, settled_by, was}], lines: [...]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
 -- Workers can write findings only here, and only of photos that they have settled in this same transaction, for this
--- operation. They cannot read any.
+-- operation. They cannot read any, except the turn that a photo needs (known_turn).
 CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
@@ -61,10 +45,10 @@ BEGIN
         DELETE FROM looked_at WHERE photo_id = ANY (v_processed);
         DELETE FROM face WHERE photo_id = ANY (v_processed);
         DELETE FROM bib WHERE photo_id = ANY (v_processed);
-        INSERT INTO looked_at (photo_id, width, height, lines)
-        SELECT u.photo_id, (u.found->>'width')::integer, (u.found->>'height')::integer,
-               without_erased(p.event_id, u.found->'lines')
-        FROM unnest(v_photos, v_found) u (photo_id, found) JOIN photo p USING (photo_id) WHERE u.found ? 'faces';
+        INSERT INTO looked_at (photo_id, width, height, looked_turn, lines)
+        SELECT photo_id, (found->>'width')::integer, (found->>'height')::integer, (found->>'looked_turn')::smallint,
+               found->'lines'
+        FROM unnest(v_photos, v_found) u (photo_id, found) WHERE found ? 'faces';
         INSERT INTO face (photo_id, number, x, y, width, height, score, embedding)
         SELECT u.photo_id, f.i - 1, (f.face->>'x')::real, (f.face->>'y')::real, (f.face->>'width')::real,
                (f.face->>'height')::real, least(1, greatest(0, (f.face->>'score')::real)),

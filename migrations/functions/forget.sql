@@ -33,6 +33,8 @@ BEGIN
         WHERE event_id = p_event;
         PERFORM note_erasure(p_erasure, p_event, 'embeddings', p_actor);
     END IF;
+    -- Numbers that a person's face has settled are decided again, without it or with it.
+    PERFORM ask_to_reconsider(p_event);
 END $$;
 GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
 

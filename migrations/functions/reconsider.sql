@@ -11,23 +11,31 @@ $$;
 
 -- Takes an event whose numbers are to be decided again, for p_lease at most: more was asked for, or more photos were
 -- settled than when it was last done. While photos come, an event waits for a minute, and for 50 times as long as the
--- last time took; if somebody asks, for three times as long, because each of many corrections asks. Returns nothing if
--- no event is due. What is returned goes back with end_reconsideration().
-CREATE FUNCTION take_reconsideration(p_lease interval, OUT r_event bigint, OUT r_settled bigint, OUT r_asked bigint)
+-- last time took; if somebody asks, for three times as long, because each of many corrections asks. The organisation
+-- that has waited longest comes first, whatever others ask for. Returns nothing if no event is due. r_began names this
+-- turn: with it, write_reconsidered() and end_reconsideration() know that nobody else has taken the event since.
+CREATE FUNCTION take_reconsideration(p_lease interval, OUT r_event bigint, OUT r_settled bigint, OUT r_asked bigint,
+    OUT r_began timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_now timestamptz := clock_timestamp();
 BEGIN
-    SELECT e.event_id, s.committed, coalesce(r.asked, 0) INTO r_event, r_settled, r_asked
-    FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)
-    LEFT JOIN reconsideration r USING (event_id)
-    WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL AND e.bib_search
-        AND (r.taken_until IS NULL OR r.taken_until <= v_now)
-        AND (r.asked > r.answered AND (r.ended_at IS NULL OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
-             OR s.committed > coalesce(r.settled, 0)
-                AND (r.ended_at IS NULL
-                     OR r.ended_at + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now))
-    ORDER BY r.began_at NULLS FIRST, e.event_id LIMIT 1;
+    SELECT d.event_id, d.committed, d.asked INTO r_event, r_settled, r_asked
+    FROM (
+        SELECT e.event_id, s.committed, coalesce(r.asked, 0) AS asked, r.began_at,
+               max(r.began_at) OVER (PARTITION BY e.organisation_id) AS last_turn,
+               (r.taken_until IS NULL OR r.taken_until <= v_now)
+               AND (r.asked > r.answered
+                    AND (r.ended_at IS NULL OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
+                    OR e.bib_search AND s.committed > coalesce(r.settled, 0)
+                       AND (r.ended_at IS NULL OR r.ended_at
+                            + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now)) AS is_due
+        FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)
+        LEFT JOIN reconsideration r USING (event_id)
+        WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL) d
+    WHERE d.is_due
+    ORDER BY d.last_turn NULLS FIRST, d.began_at NULLS FIRST, d.event_id LIMIT 1;
     IF r_event IS NULL THEN RETURN; END IF;
+    r_began := v_now;
     INSERT INTO reconsideration AS r (event_id, began_at, taken_until) VALUES (r_event, v_now, v_now + p_lease)
     ON CONFLICT (event_id) DO UPDATE SET began_at = v_now, taken_until = v_now + p_lease
         WHERE r.taken_until IS NULL OR r.taken_until <= v_now;
@@ -37,33 +45,43 @@ END $$;
 GRANT EXECUTE ON FUNCTION take_reconsideration TO photogate_app;
 
 -- An event's numbers were decided again: with all that was settled, and asked for, when it was taken.
-CREATE FUNCTION end_reconsideration(p_event bigint, p_settled bigint, p_asked bigint) RETURNS void
+CREATE FUNCTION end_reconsideration(p_event bigint, p_began timestamptz, p_settled bigint, p_asked bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE reconsideration SET settled = greatest(settled, p_settled), answered = greatest(answered, p_asked),
         ended_at = clock_timestamp(), taken_until = NULL
-    WHERE event_id = p_event
+    WHERE event_id = p_event AND began_at = p_began
 $$;
 GRANT EXECUTE ON FUNCTION end_reconsideration TO photogate_app;
 
--- Replaces the bib numbers of photos of an event. p_decided is an array of {photo, version, bibs}: the xmin of what
--- they were decided from, and numbers in the form of write_findings. Returns how many photos have changed: not those
--- that were processed, corrected, forgotten or erased meanwhile.
-CREATE FUNCTION write_reconsidered(p_event bigint, p_decided jsonb) RETURNS integer
+-- Replaces the bib numbers of photos of an event, and takes p_lease more time for it. p_decided is an array of
+-- {photo, version, bibs, lines}: the xmin of what they were decided from, numbers in the form of write_findings, and
+-- the lines, if some are to go because a number was erased. Returns how many photos have changed: not those that were
+-- processed, corrected or forgotten meanwhile. NULL: somebody else has taken the event, or it is not what it was.
+CREATE FUNCTION write_reconsidered(p_event bigint, p_began timestamptz, p_lease interval, p_decided jsonb)
+RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_photos uuid[];
+DECLARE v_face_search boolean; v_photos uuid[];
 BEGIN
     -- As in write_findings: nobody deletes or erases meanwhile.
-    PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
-    IF NOT FOUND THEN RETURN 0; END IF;
+    SELECT face_search INTO v_face_search FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN RETURN NULL; END IF;
+    -- Face search was switched off since: what faces have settled is not written any more.
+    IF NOT v_face_search AND p_decided @? '$[*].bibs[*] ? (@.settled_by == "person")' THEN RETURN NULL; END IF;
+    UPDATE reconsideration SET taken_until = clock_timestamp() + p_lease
+    WHERE event_id = p_event AND began_at = p_began AND taken_until IS NOT NULL;
+    IF NOT FOUND THEN RETURN NULL; END IF;
     -- What a settlement, or forget(), changes in this moment is passed over: so nobody waits for each other.
     SELECT coalesce(array_agg(l.photo_id), '{}') INTO v_photos FROM (
         SELECT l.photo_id FROM jsonb_array_elements(p_decided) d (decided)
         JOIN looked_at l ON l.photo_id = (d.decided->>'photo')::uuid AND l.xmin::text = d.decided->>'version'
         JOIN photo p USING (photo_id)
         WHERE p.event_id = p_event
-            AND NOT EXISTS (SELECT FROM number_correction c WHERE c.photo_id = p.photo_id)
         FOR NO KEY UPDATE OF l SKIP LOCKED) l;
-    -- Later than the lock.
+    -- Later than the lock. Lines go from corrected photos too; their numbers stay.
+    UPDATE looked_at l SET lines = d.decided->'lines' FROM jsonb_array_elements(p_decided) d (decided)
+    WHERE l.photo_id = ANY (v_photos) AND l.photo_id = (d.decided->>'photo')::uuid AND d.decided ? 'lines';
+    SELECT coalesce(array_agg(photo_id), '{}') INTO v_photos FROM unnest(v_photos) u (photo_id)
+    WHERE NOT EXISTS (SELECT FROM number_correction c WHERE c.photo_id = u.photo_id);
     DELETE FROM bib WHERE photo_id = ANY (v_photos);
     INSERT INTO bib (photo_id, number, x, y, width, height, score, settled_by, was)
     SELECT u.photo_id, b.number, b.x, b.y, b.width, b.height, b.score, b.settled_by,

@@ -2,9 +2,17 @@
 //! while photos come in. The service does it beside its requests. It costs no credit, and looks at
 //! no photo: what was read is in the database.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
-use photogate_jobs::{Bib, Known, Line, Numbering, StartList, Wearer, Worn, reconsider, wearer};
+use chrono::{DateTime, Utc};
+use photogate_jobs::{
+    Bib, Known, Line, Numbering, StartList, Wearer, Worn, bibs, may_be, reconsider, wearer,
+};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, postgres::types::PgInterval, types::Json};
 use tokio_util::sync::CancellationToken;
@@ -18,13 +26,18 @@ use crate::ids::EventId;
 
 /// How often the service looks for events that are due.
 const EVERY: Duration = Duration::from_secs(5);
-/// Time for which an event is taken. A process that dies leaves it to others afterwards.
-const LEASE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 600_000_000 };
-/// Photos that are read and decided at a time.
-const PAGE: i64 = 200;
+/// Time for which an event is taken; each page takes it anew. A process that dies leaves it to
+/// others afterwards.
+const LEASE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 120_000_000 };
+/// Photos that are read and decided at a time. What a hostile photo may say is 300 KB.
+const PAGE: i64 = 50;
 /// Largest number of faces that are remembered for a number: more photos of one person prove
 /// nothing more.
 const WORN_MAX: usize = 12;
+/// Largest number of faces that are remembered: 30 MB.
+const FACES_MAX: usize = 50_000;
+/// Largest number of different numbers that are remembered.
+const NUMBERS_MAX: usize = 100_000;
 
 /// Decides the numbers of events again when they are due, until stopped.
 pub async fn when_due(pool: PgPool, stop: CancellationToken) {
@@ -43,18 +56,23 @@ pub async fn all_due(pool: &PgPool) -> sqlx::Result<u64> {
     let mut changed = 0;
     let mut db = pool.acquire().await?;
     loop {
-        let taken =
-            sqlx::query!("SELECT r_event, r_settled, r_asked FROM take_reconsideration($1)", LEASE);
+        let taken = sqlx::query!(
+            "SELECT r_event, r_settled, r_asked, r_began FROM take_reconsideration($1)",
+            LEASE
+        );
         let taken = taken.fetch_one(&mut *db).await?;
-        let Some(event) = taken.r_event else { return Ok(changed) };
-        let photos = of_event(&mut db, EventId(event)).await?;
+        let (Some(event), Some(began)) = (taken.r_event, taken.r_began) else {
+            return Ok(changed);
+        };
+        let photos = of_event(&mut db, EventId(event), began).await?;
         if photos > 0 {
             tracing::info!(event, photos, "bib numbers were decided again");
         }
         changed += photos;
         let end = sqlx::query_scalar!(
-            r#"SELECT end_reconsideration($1, $2, $3) AS "none""#,
+            r#"SELECT end_reconsideration($1, $2, $3, $4) AS "none""#,
             event,
+            began,
             taken.r_settled,
             taken.r_asked
         );
@@ -69,100 +87,157 @@ struct Seen {
     lines: Json<Vec<Line>>,
     /// Another one, as soon as the lines change.
     version: String,
+    /// By how much the photo was turned to look at it.
+    turn: i16,
     bibs: Json<Vec<BibBox>>,
     /// A person has corrected the numbers: they stay as they are, and tell about other photos.
     is_corrected: bool,
 }
 
+/// What is known of an event, and which numbers are erased from it.
+struct Event {
+    known: Known,
+    erased: HashSet<String>,
+}
+
+/// Photos with their faces.
+type Page = Vec<(Seen, Vec<Wearer>)>;
+
 /// Decides the numbers of an event again, with all that is known of it now.
-async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<u64> {
-    let known = known(db, event).await?;
+async fn of_event(
+    db: &mut PgConnection,
+    event: EventId,
+    began: DateTime<Utc>,
+) -> sqlx::Result<u64> {
+    let known = Arc::new(known(db, event).await?);
     let (mut changed, mut after) = (0, String::new());
     loop {
         let page = page(db, event, &after).await?;
-        let Some(last) = page.last() else { return Ok(changed) };
+        let Some((last, _)) = page.last() else { return Ok(changed) };
         after.clone_from(&last.key);
-        let mut people = people(db, &page).await?;
-        let decided: Value = page
-            .iter()
-            .filter(|seen| !seen.is_corrected)
-            .filter_map(|seen| {
-                let people = people.remove(&seen.photo).unwrap_or_default();
-                let now = again(seen, &people, &known);
-                let decided = json!({ "photo": seen.photo, "version": seen.version, "bibs": now });
-                (!is_same(&now, &seen.bibs.0)).then_some(decided)
-            })
-            .collect();
+        let known = known.clone();
+        let decided = apart(move || decided(&page, &known)).await?;
         let written = sqlx::query_scalar!(
-            r#"SELECT write_reconsidered($1, $2) AS "photos!""#,
+            "SELECT write_reconsidered($1, $2, $3, $4)",
             event.0,
+            began,
+            LEASE,
             decided
         );
-        changed += u64::from(written.fetch_one(&mut *db).await?.unsigned_abs());
+        // Somebody else has it, or what was known is not so any more.
+        let Some(photos) = written.fetch_one(&mut *db).await? else { return Ok(changed) };
+        changed += u64::from(photos.unsigned_abs());
     }
 }
 
-/// The numbers of a photo, decided again. A number whose line is not known any more stays: a part of
-/// what was read may have been erased.
-fn again(seen: &Seen, people: &[Wearer], known: &Known) -> Vec<BibBox> {
-    let (photo, lines) = (seen.photo.as_u128(), &seen.lines.0);
-    let mut now: Vec<_> =
-        reconsider(photo, lines, people, known).into_iter().map(BibBox::from).collect();
+/// Computes something beside the requests, on a thread of its own.
+async fn apart<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> sqlx::Result<T> {
+    let computed = tokio::task::spawn_blocking(compute).await;
+    computed.map_err(|error| io::Error::other(error).into())
+}
+
+/// What changes on the photos of a page, as the database takes it.
+fn decided(page: &Page, event: &Event) -> Value {
+    page.iter().filter_map(|(seen, people)| again(seen, people, event)).collect()
+}
+
+/// What changes on a photo. A number whose line is not known any more stays: a part of what was
+/// read may have been erased.
+fn again(seen: &Seen, people: &[Wearer], event: &Event) -> Option<Value> {
+    let (lines, gone): (Vec<_>, Vec<_>) = seen.lines.0.iter().cloned().partition(|line| {
+        event.erased.is_empty()
+            || may_be(line, &event.known.start_list)
+                .iter()
+                .all(|number| !event.erased.contains(number))
+    });
+    let mut now: Vec<_> = reconsider(seen.photo.as_u128(), &lines, people, &event.known)
+        .into_iter()
+        .map(BibBox::from)
+        .collect();
     for was in &seen.bibs.0 {
         let has_line = lines.iter().any(|line| was.x == Some(line.x) && was.y == Some(line.y));
-        if !has_line && now.iter().all(|bib: &BibBox| bib.number != was.number) {
+        if !has_line && now.iter().all(|bib| bib.number != was.number) {
             now.push(was.clone());
         }
     }
-    now
+    let changes = !seen.is_corrected && !is_same(&now, &seen.bibs.0);
+    let mut decided = json!({ "photo": seen.photo, "version": seen.version, "bibs": now });
+    if !gone.is_empty() {
+        decided["lines"] = json!(lines);
+    }
+    (changes || !gone.is_empty()).then_some(decided)
 }
 
 /// Whether the numbers, and what decided them, are the same.
 fn is_same(now: &[BibBox], before: &[BibBox]) -> bool {
     let told = |bibs: &[BibBox]| {
-        let mut all: Vec<_> = bibs
-            .iter()
-            .map(|bib| {
-                (bib.number.clone(), bib.settled_by as u8, bib.was.clone(), bib.score >= SURE)
-            })
-            .collect();
-        all.sort();
-        all
+        let one = |bib: &BibBox| {
+            (bib.number.clone(), bib.settled_by as u8, bib.was.clone(), bib.score >= SURE)
+        };
+        bibs.iter().map(one).collect::<BTreeSet<_>>()
     };
     told(now) == told(before)
 }
 
 /// What is known of an event.
-async fn known(db: &mut PgConnection, event: EventId) -> sqlx::Result<Known> {
+async fn known(db: &mut PgConnection, event: EventId) -> sqlx::Result<Event> {
     let list = sqlx::query_scalar!("SELECT numbers FROM start_list WHERE event_id = $1", event.0);
     let list = list.fetch_optional(&mut *db).await?.unwrap_or_default();
-    let (mut sure, mut worn) = (Vec::new(), HashMap::<String, Vec<Worn>>::new());
+    let erased = sqlx::query_scalar!("SELECT number FROM erased_bib WHERE event_id = $1", event.0);
+    let erased = erased.fetch_all(&mut *db).await?.into_iter().collect();
+    let mut evidence = Evidence {
+        list: StartList::new(list),
+        sure: BTreeSet::new(),
+        worn: HashMap::new(),
+        faces: 0,
+    };
     let mut after = String::new();
     loop {
         let page = page(db, event, &after).await?;
-        let Some(last) = page.last() else { break };
+        let Some((last, _)) = page.last() else { break };
         after.clone_from(&last.key);
-        let people = people(db, &page).await?;
-        for seen in &page {
-            let people = people.get(&seen.photo).map_or(&[][..], Vec::as_slice);
-            for bib in seen.bibs.0.iter().filter(|bib| bib.score >= SURE && is_evidence(bib)) {
-                sure.push(bib.number.clone());
-                let faces = worn.entry(bib.number.clone()).or_default();
-                if let Some(face) = face_of(bib, people).filter(|_| faces.len() < WORN_MAX) {
-                    faces.push(Worn { photo: seen.photo.as_u128(), face });
+        evidence = apart(move || {
+            for (seen, people) in &page {
+                evidence.add(seen, people);
+            }
+            evidence
+        })
+        .await?;
+    }
+    let Evidence { list: start_list, sure, worn, .. } = evidence;
+    let numbering = Numbering::learn(sure.iter().map(String::as_str));
+    Ok(Event { known: Known { start_list, numbering, worn }, erased })
+}
+
+/// The numbers of an event that are sure, and who wears them.
+struct Evidence {
+    list: StartList,
+    sure: BTreeSet<String>,
+    worn: HashMap<String, Vec<Worn>>,
+    /// How many faces `worn` has.
+    faces: usize,
+}
+
+impl Evidence {
+    /// Adds the numbers of a photo that its readings, the start list or a person have decided. What
+    /// other numbers have decided proves nothing: a mistake would spread.
+    fn add(&mut self, seen: &Seen, people: &[Wearer]) {
+        let read = if seen.is_corrected { Vec::new() } else { bibs(&seen.lines.0, &self.list) };
+        let told = seen.bibs.0.iter().filter(|bib| bib.settled_by == SettledBy::Organiser).cloned();
+        let sure = read.into_iter().map(BibBox::from).filter(|bib| bib.sure).chain(told);
+        for bib in sure {
+            let face = face_of(&bib, people);
+            if self.sure.len() < NUMBERS_MAX {
+                self.sure.insert(bib.number.clone());
+            }
+            if let Some(face) = face.filter(|_| self.faces < FACES_MAX) {
+                let worn = self.worn.entry(bib.number).or_default();
+                if worn.len() < WORN_MAX {
+                    worn.push(Worn { photo: seen.photo.as_u128(), face });
+                    self.faces += 1;
                 }
             }
         }
-    }
-    let numbering = Numbering::learn(sure.iter().map(String::as_str));
-    Ok(Known { start_list: StartList::new(list), numbering, worn })
-}
-
-/// Whether a number may decide others. One that others have decided may not: a mistake would spread.
-fn is_evidence(bib: &BibBox) -> bool {
-    match bib.settled_by {
-        SettledBy::Reading | SettledBy::StartList | SettledBy::Organiser => true,
-        SettledBy::Numbering | SettledBy::Person => false,
     }
 }
 
@@ -172,11 +247,13 @@ fn face_of(bib: &BibBox, people: &[Wearer]) -> Option<Vec<f32>> {
     people[index].face.clone()
 }
 
-/// The next photos of an event on which a line was read, in the order of their keys.
-async fn page(db: &mut PgConnection, event: EventId, after: &str) -> sqlx::Result<Vec<Seen>> {
-    sqlx::query_as!(
+/// The next photos of an event on which a line was read, in the order of their keys, with the faces
+/// on them.
+async fn page(db: &mut PgConnection, event: EventId, after: &str) -> sqlx::Result<Page> {
+    let seen = sqlx::query_as!(
         Seen,
         r#"SELECT p.photo_id AS photo, p.key, l.lines AS "lines: _", l.xmin::text AS "version!",
+                  l.looked_turn AS turn,
                   coalesce((SELECT jsonb_agg(jsonb_build_object(
                                 'number', b.number, 'x', b.x, 'y', b.y, 'width', b.width,
                                 'height', b.height, 'score', b.score, 'sure', b.score >= $4,
@@ -192,16 +269,31 @@ async fn page(db: &mut PgConnection, event: EventId, after: &str) -> sqlx::Resul
         PAGE,
         SURE
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    let mut people = people(db, event, &seen).await?;
+    // Where a photo was turned to look at it, what is below a face is not below it here.
+    let of = |seen: Seen| {
+        let people = people.remove(&seen.photo).filter(|_| seen.turn == 0);
+        (seen, people.unwrap_or_default())
+    };
+    Ok(seen.into_iter().map(of).collect())
 }
 
-/// The faces of these photos.
-async fn people(db: &mut PgConnection, page: &[Seen]) -> sqlx::Result<HashMap<Uuid, Vec<Wearer>>> {
+/// The faces on these photos, with embeddings while the event's face search is on.
+async fn people(
+    db: &mut PgConnection,
+    event: EventId,
+    page: &[Seen],
+) -> sqlx::Result<HashMap<Uuid, Vec<Wearer>>> {
     let photos: Vec<_> = page.iter().map(|seen| seen.photo).collect();
     let faces = sqlx::query!(
-        "SELECT photo_id, x, y, width, height, embedding FROM face WHERE photo_id = ANY ($1)",
-        &photos
+        r#"SELECT f.photo_id, f.x, f.y, f.width, f.height,
+                  CASE WHEN e.face_search THEN f.embedding END AS embedding
+           FROM face f CROSS JOIN event e
+           WHERE f.photo_id = ANY ($1) AND e.event_id = $2 AND e.deleted_at IS NULL"#,
+        &photos,
+        event.0
     )
     .fetch_all(db)
     .await?;

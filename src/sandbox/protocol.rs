@@ -186,12 +186,11 @@ impl Answer {
                         line.readings.len() <= READINGS_MAX
                             && is_finite(&[line.x, line.y, line.width, line.height])
                             && line.readings.iter().all(|reading| {
-                                reading.text.len() <= READING_MAX
+                                is_text(&reading.text)
                                     && is_finite(&[reading.score])
                                     && reading.others.len() <= OTHERS_MAX
                                     && reading.others.iter().all(|(text, probability)| {
-                                        text.len() <= READING_MAX
-                                            && (0.0..=1.0).contains(probability)
+                                        is_text(text) && (0.0..=1.0).contains(probability)
                                     })
                             })
                     })
@@ -242,6 +241,11 @@ impl Answer {
         }
         self
     }
+}
+
+/// Whether a model can have read this: printable ASCII. The database takes no NUL.
+fn is_text(text: &str) -> bool {
+    text.len() <= READING_MAX && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 fn is_finite(values: &[f32]) -> bool {
@@ -407,6 +411,8 @@ mod tests {
         let bibs = Wants { bibs: true, ..look };
         assert!(read("1".repeat(READING_MAX)).is_plausible(bibs, b""));
         assert!(!read("1".repeat(READING_MAX + 1)).is_plausible(bibs, b""), "too long to look up");
+        assert!(!read("1\0".into()).is_plausible(bibs, b""), "the database takes no NUL");
+        assert!(!read("é1".into()).is_plausible(bibs, b""), "the models know only ASCII");
         let unit = || vec![128f32.sqrt().recip(); 128];
         assert!(seen(10, unit()).is_plausible(look, b""));
         assert!(!seen(10, unit()).is_plausible(Wants { embeddings: false, ..look }, b""));

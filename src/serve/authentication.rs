@@ -165,6 +165,7 @@ fn is_heavy(parts: &Parts) -> bool {
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let changes = parts.method == Method::POST || parts.method == Method::PUT;
     path.contains("/statements")
+        || path.ends_with("/quality")
         || changes && HEAVY.iter().any(|end| path.ends_with(end))
         || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "format")
 }

@@ -197,7 +197,7 @@ impl Looker {
             return self.store_trouble(reservation, error).await;
         }
         match seen {
-            Seen::Processing { width, height, faces, lines, .. } => {
+            Seen::Processing { width, height, turn, faces, lines, .. } => {
                 let mut bibs = Vec::new();
                 if reservation.bib_search() {
                     let Some(list) = self.start_list(reservation.event(), drain).await else {
@@ -205,7 +205,8 @@ impl Looker {
                     };
                     bibs = photogate_jobs::bibs(&lines, &list);
                 }
-                Verdict::Processed(Findings::Processing { width, height, faces, bibs, lines })
+                let found = Findings::Processing { width, height, turn, faces, bibs, lines };
+                Verdict::Processed(found)
             }
             Seen::Rotation { rotation, upright: None, .. } => {
                 Verdict::Processed(Findings::Rotation { rotation, upright: None })
@@ -242,7 +243,8 @@ impl Looker {
     async fn known_turn(&self, photo: PhotoId, drain: &CancellationToken) -> Option<Option<Turn>> {
         loop {
             let asked = corrections::known_turn(&self.database, photo);
-            match database::in_time(database::PATIENCE, asked).await {
+            let asked = database::in_time(database::PATIENCE, asked);
+            match drain.run_until_cancelled(asked).await? {
                 Ok(turn) => return Some(turn),
                 Err(error) => tracing::warn!(%photo, %error, "a turn could not be read yet"),
             }

@@ -216,12 +216,24 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "face",
         "bib",
         "rotation",
+        "reconsideration",
+        "number_correction",
+        "turn_correction",
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
     app.tamper("INSERT INTO bib SELECT photo_id, '1', 0, 0, 1, 1, 1, 'reading' FROM photo").await;
     app.tamper("INSERT INTO rotation SELECT photo_id, 0, 1, false FROM photo").await;
     app.tamper("INSERT INTO looked_at SELECT photo_id, 1, 1 FROM photo").await;
+    app.tamper("INSERT INTO reconsideration SELECT event_id FROM event").await;
+    app.tamper(
+        "INSERT INTO number_correction (photo_id, numbers, actor) SELECT photo_id, '{}', 'x' FROM photo",
+    )
+    .await;
+    app.tamper(
+        "INSERT INTO turn_correction (photo_id, turn, actor) SELECT photo_id, 0, 'x' FROM photo",
+    )
+    .await;
     app.tamper(
         "INSERT INTO face SELECT photo_id, 1, 0, 0, 1, 1, 1, NULL \
          FROM photo",

@@ -44,6 +44,7 @@ fn seen(numbers: &[&str]) -> Verdict {
     Verdict::Processed(Findings::Processing {
         width: 200,
         height: 100,
+        turn: photogate_jobs::Turn::None,
         faces: Vec::new(),
         bibs: bibs.collect(),
         lines: Vec::new(),

@@ -49,6 +49,7 @@ fn both() -> Verdict {
     Verdict::Processed(Findings::Processing {
         width: 200,
         height: 100,
+        turn: photogate_jobs::Turn::None,
         faces: vec![(face(1.0), Some(anna())), (face(100.0), Some(ben()))],
         bibs: vec![bib("12"), bib("34")],
         lines: Vec::new(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use photogate::{
     access::Role,
     catalog::{events, findings::Findings, quality, reconsider},
@@ -54,7 +55,14 @@ fn seen(of: usize, line: Line) -> Verdict {
     let lines = vec![line];
     let bibs = bibs(&lines, &StartList::default());
     let faces = vec![(face, Some(person(of)))];
-    Verdict::Processed(Findings::Processing { width: 900, height: 600, faces, bibs, lines })
+    Verdict::Processed(Findings::Processing {
+        width: 900,
+        height: 600,
+        turn: photogate_jobs::Turn::None,
+        faces,
+        bibs,
+        lines,
+    })
 }
 
 /// Processes a photo for each of these verdicts.
@@ -150,6 +158,37 @@ async fn a_person_is_known_by_the_number_on_other_photos_that_come_later() {
 }
 
 #[tokio::test]
+async fn what_a_face_has_settled_goes_when_face_search_is_switched_off() {
+    let app = App::new().await;
+    let (_, event) = an_event(&app).await;
+    process(&app, event, "retry", vec![seen(1, sure("1432"))]).await;
+    again(&app).await;
+    assert_eq!(numbers(&app).await.get("1432 person 1482"), Some(&1));
+
+    app.set_face_search(event, false).await.unwrap();
+
+    assert_eq!(again(&app).await, 1);
+    assert_eq!(numbers(&app).await.get("1482 reading"), Some(&1));
+}
+
+#[tokio::test]
+async fn what_lies_beside_a_face_on_a_photo_that_was_turned_proves_nothing() {
+    let app = App::new().await;
+    let (_, event) = an_event(&app).await;
+    let mut turned = seen(1, sure("1432"));
+    if let Verdict::Processed(Findings::Processing { turn, .. }) = &mut turned {
+        *turn = photogate_jobs::Turn::Half;
+    }
+    process(&app, event, "retry", vec![turned]).await;
+
+    assert_eq!(again(&app).await, 0);
+    assert_eq!(
+        app.count("SELECT looked_turn::bigint FROM looked_at ORDER BY 1 DESC LIMIT 1").await,
+        180
+    );
+}
+
+#[tokio::test]
 async fn a_number_unlike_the_others_of_its_event_was_misread() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(1000).await;
@@ -198,12 +237,18 @@ async fn what_was_erased_or_forgotten_is_not_decided_again() {
     app.count("SELECT count(erase_person(event_id, '{}', '{}', '1432', 'anna')::text) FROM event")
         .await;
 
+    assert_eq!(numbers(&app).await, only("1482 reading"), "at once");
+    again(&app).await;
     assert_eq!(app.count(lines).await, 0, "what may be that number is gone, too");
     start_list(&app, event, &["1432"]).await;
     again(&app).await;
     assert_eq!(numbers(&app).await, only("1482 reading"));
+    assert_eq!(again(&app).await, 0);
     // On photos that come later, too.
     process(&app, event, "crash", vec![seen(1, unsure()), seen(3, sure("77"))]).await;
+    assert_eq!(numbers(&app).await.get("1432 reading"), None);
+    start_list(&app, event, &[]).await;
+    again(&app).await;
     assert_eq!(app.count(lines).await, 1);
 
     app.owner_runs("UPDATE event SET forgets = 'findings'").await;
@@ -225,21 +270,38 @@ async fn what_was_decided_from_old_lines_is_not_written() {
     let sql = format!("SELECT {decided} FROM looked_at");
     let old: serde_json::Value =
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *app.db().await).await.unwrap();
-    let write = async |event: EventId| -> i32 {
-        let write = sqlx::query_scalar("SELECT write_reconsidered($1, $2)").bind(event.0);
-        write.bind(&old).fetch_one(&mut *app.db().await).await.unwrap()
+    let began: DateTime<Utc> = sqlx::query_scalar(
+        "INSERT INTO reconsideration (event_id, began_at, taken_until)
+         SELECT event_id, now(), now() + interval '1 minute' FROM event RETURNING began_at",
+    )
+    .fetch_one(&mut app.as_owner().await)
+    .await
+    .unwrap();
+    let write_as = async |event: EventId, began: DateTime<Utc>| -> Option<i32> {
+        let write = "SELECT write_reconsidered($1, $2, '1 minute', $3)";
+        let write = sqlx::query_scalar(write).bind(event.0).bind(began).bind(&old);
+        write.fetch_one(&mut *app.db().await).await.unwrap()
     };
+    let write = async |event: EventId| write_as(event, began).await;
 
-    assert_eq!(write(stranger).await, 0, "a photo of another event");
+    let agreed =
+        "UPDATE event SET face_search = true, face_consent_by = 'x', face_consent_at = now()";
+    app.owner_runs(agreed).await;
+    let later = began + TimeDelta::seconds(1);
+    assert_eq!(write_as(event, later).await, None, "somebody else has taken the event");
+    assert_eq!(write(stranger).await, Some(0), "a photo of another event");
+    app.owner_runs("UPDATE event SET face_search = false").await;
+    assert_eq!(write(event).await, None, "what a face has settled, when that is switched off");
+    app.owner_runs(agreed).await;
     app.owner_runs("UPDATE looked_at SET lines = '[]'").await;
-    assert_eq!(write(event).await, 0, "the lines were deleted meanwhile");
+    assert_eq!(write(event).await, Some(0), "the lines were deleted meanwhile");
     assert_eq!(numbers(&app).await, only("1482 reading"));
     app.owner_runs(
         "UPDATE event SET deleted_at = now(), deleted_by = 'x', face_search = false, \
                     face_consent_by = NULL, face_consent_at = NULL",
     )
     .await;
-    assert_eq!(write(event).await, 0, "the event was deleted");
+    assert_eq!(write(event).await, None, "the event was deleted");
 }
 
 #[tokio::test]
@@ -255,16 +317,22 @@ async fn of_two_services_one_decides_and_if_it_dies_the_other_one() {
     assert_eq!(app.count(take).await, event.0, "who had it is gone");
 
     // What is asked for meanwhile is not lost.
-    let (settled, asked): (i64, i64) = sqlx::query_as(
-        "SELECT s.committed, r.asked FROM reconsideration r JOIN queue q USING (event_id) \
+    let (settled, asked, began): (i64, i64, DateTime<Utc>) = sqlx::query_as(
+        "SELECT s.committed, r.asked, r.began_at FROM reconsideration r JOIN queue q USING (event_id) \
          JOIN queue_settled s USING (queue_id) WHERE q.operation = 'photo_processing'",
     )
     .fetch_one(&mut *app.db().await)
     .await
     .unwrap();
     start_list(&app, event, &["1432"]).await;
-    let end = sqlx::query("SELECT end_reconsideration($1, $2, $3)");
-    end.bind(event.0).bind(settled).bind(asked).execute(&mut *app.db().await).await.unwrap();
+    for began in [began - TimeDelta::minutes(20), began] {
+        let end = sqlx::query("SELECT end_reconsideration($1, $2, $3, $4)").bind(event.0);
+        let end = end.bind(began).bind(settled).bind(asked);
+        end.execute(&mut *app.db().await).await.unwrap();
+        let is_over = app.count("SELECT count(*) FROM reconsideration WHERE taken_until IS NULL");
+        let mine = began > Utc::now() - TimeDelta::minutes(10);
+        assert_eq!(is_over.await, i64::from(mine), "who had it before ends nothing");
+    }
     assert_eq!(again(&app).await, 1);
     assert_eq!(numbers(&app).await, only("1432 start_list 1482"));
 }

@@ -92,6 +92,7 @@ fn a_face_and_a_number() -> Verdict {
     Verdict::Processed(Findings::Processing {
         width: 100,
         height: 100,
+        turn: photogate_jobs::Turn::None,
         faces: vec![(a_face(), Some(a_unit()))],
         bibs: vec![Bib {
             number: "12".into(),

@@ -195,6 +195,7 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
     let found = |number| Findings::Processing {
         width: 10,
         height: 10,
+        turn: photogate_jobs::Turn::None,
         faces: Vec::new(),
         bibs: vec![bib(number)],
         lines: Vec::new(),

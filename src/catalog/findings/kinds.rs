@@ -1,7 +1,7 @@
 //! The type `Findings`: what a worker hands over after it has looked at a photo.
 
 #[cfg(feature = "vision")]
-use photogate_jobs::{Bib, Embedding, Face, Line, Rotation};
+use photogate_jobs::{Bib, Embedding, Face, Line, Rotation, Turn};
 
 /// What an operation found on a photo. "Nothing" is a finding, too.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub enum Findings {
         width: u32,
         /// Height of the upright photo, in pixels.
         height: u32,
+        /// By how much the photo was turned to look at it. Boxes are without this turn.
+        turn: Turn,
         /// Faces on the photo. A face has an embedding only if the event's face search is on.
         faces: Vec<(Face, Option<Embedding>)>,
         /// Bib numbers on the photo, each number once.

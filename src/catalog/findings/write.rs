@@ -22,10 +22,11 @@ pub(crate) async fn write(
 /// The findings of a photo, as the SQL function takes them.
 fn told(job: JobId, findings: &Findings) -> Value {
     match findings {
-        Findings::Processing { width, height, faces, bibs, lines } => json!({
+        Findings::Processing { width, height, turn, faces, bibs, lines } => json!({
             "job": job,
             "width": i32::try_from(*width).unwrap_or(i32::MAX),
             "height": i32::try_from(*height).unwrap_or(i32::MAX),
+            "looked_turn": turn.degrees(),
             "faces": faces.iter().map(face).collect::<Value>(),
             "bibs": bibs,
             "lines": lines,

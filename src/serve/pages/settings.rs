@@ -35,7 +35,8 @@ pub(super) fn form(browser: &Browser, event: &Event) -> Markup {
                     p { label {
                         input type="checkbox" name="face_search" value="yes"
                             checked[event.face_search];
-                        " search by faces: the people on the photos agreed to it (biometric data; "
+                        " search by faces, which also settle unsure bib numbers: the people on the photos "
+                        "agreed to it (biometric data; "
                         "switching it off deletes the data)"
                     } }
                     @if let (Some(by), Some(at)) = (&event.face_consent_by, event.face_consent_at) {
