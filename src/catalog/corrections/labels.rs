@@ -40,7 +40,7 @@ pub fn labels(
     which: Which,
 ) -> impl Stream<Item = sqlx::Result<Label>> + Send + '_ {
     sqlx::query!(
-        r#"WITH o AS (
+        r#"WITH o AS NOT MATERIALIZED (
                SELECT p.photo_id, p.key COLLATE "C" AS key FROM photo p JOIN event e USING (event_id)
                WHERE e.deleted_at IS NULL AND ($1::bigint IS NULL OR p.event_id = $1)
                  AND ($2::bigint IS NULL OR e.organisation_id = $2)),
