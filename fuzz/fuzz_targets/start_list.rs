@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
-    if let Ok(numbers) = photogate::start_list::parse(file, 1000) {
+    if let Ok(numbers) = photogate::catalog::start_list::parse(file, 1000) {
         assert!(!numbers.is_empty() && numbers.len() <= 1000);
         for number in numbers {
             assert!((1..=10).contains(&number.len()), "{number:?}");
