@@ -300,8 +300,10 @@ async fn findings_are_written_only_by_the_settlement_of_their_photo() {
     let (hand, stranger) = (app.a_worker().await, app.a_worker().await);
     let held = hand.claim(2).await;
     let jobs: Vec<_> = held.iter().map(|one| one.job().0).collect();
-    let found = |job: i64| serde_json::json!([{ "job": job, "width": 9, "height": 9, "looked_turn": 0, "faces": [], "bibs": [],
-            "lines": [] }]);
+    let found = |job: i64| {
+        serde_json::json!([{ "job": job, "width": 9, "height": 9, "looked_turn": 0, "faces": [], "bibs": [],
+            "lines": [] }])
+    };
     let write = async |db: &mut sqlx::PgConnection, key: uuid::Uuid, job: i64| {
         let written = sqlx::query("SELECT write_findings($1, $2)").bind(key).bind(found(job));
         written.execute(db).await.unwrap();
