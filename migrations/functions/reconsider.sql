@@ -17,17 +17,21 @@ $$;
 CREATE FUNCTION take_reconsideration(p_lease interval, OUT r_event bigint, OUT r_settled bigint, OUT r_asked bigint,
     OUT r_began timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_now timestamptz := clock_timestamp();
+DECLARE
+    v_now  timestamptz := clock_timestamp();
+    -- Instants after this one come from a clock that has jumped: nobody waits for them.
+    v_soon timestamptz := v_now + interval '1 minute';
 BEGIN
     SELECT d.event_id, d.committed, d.asked INTO r_event, r_settled, r_asked
     FROM (
         SELECT e.event_id, s.committed, coalesce(r.asked, 0) AS asked, r.began_at,
                max(r.began_at) OVER (PARTITION BY e.organisation_id) AS last_turn,
-               (r.taken_until IS NULL OR r.taken_until <= v_now)
+               (r.taken_until IS NULL OR r.taken_until <= v_now OR r.taken_until > v_now + 2 * p_lease)
                AND (r.asked > r.answered
-                    AND (r.ended_at IS NULL OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
+                    AND (r.ended_at IS NULL OR r.ended_at > v_soon
+                         OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
                     OR e.bib_search AND s.committed > coalesce(r.settled, 0)
-                       AND (r.ended_at IS NULL OR r.ended_at
+                       AND (r.ended_at IS NULL OR r.ended_at > v_soon OR r.ended_at
                             + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now)) AS is_due
         FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)
         LEFT JOIN reconsideration r USING (event_id)
@@ -38,7 +42,7 @@ BEGIN
     r_began := v_now;
     INSERT INTO reconsideration AS r (event_id, began_at, taken_until) VALUES (r_event, v_now, v_now + p_lease)
     ON CONFLICT (event_id) DO UPDATE SET began_at = v_now, taken_until = v_now + p_lease
-        WHERE r.taken_until IS NULL OR r.taken_until <= v_now;
+        WHERE r.taken_until IS NULL OR r.taken_until <= v_now OR r.taken_until > v_now + 2 * p_lease;
     -- Another process was faster.
     IF NOT FOUND THEN r_event := NULL; END IF;
 END $$;

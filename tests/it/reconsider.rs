@@ -189,6 +189,22 @@ async fn what_lies_beside_a_face_on_a_photo_that_was_turned_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_clock_that_had_jumped_stops_nothing() {
+    let app = App::new().await;
+    let (_, event) = an_event(&app).await;
+    again(&app).await;
+    start_list(&app, event, &["1432"]).await;
+    app.owner_runs(
+        "UPDATE reconsideration SET began_at = now() + interval '1 year', \
+         ended_at = now() + interval '1 year', taken_until = now() + interval '1 year'",
+    )
+    .await;
+
+    assert_eq!(again(&app).await, 1);
+    assert_eq!(numbers(&app).await, only("1432 start_list 1482"));
+}
+
+#[tokio::test]
 async fn a_number_unlike_the_others_of_its_event_was_misread() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(1000).await;
@@ -308,7 +324,7 @@ async fn what_was_decided_from_old_lines_is_not_written() {
 async fn of_two_services_one_decides_and_if_it_dies_the_other_one() {
     let app = App::new().await;
     let (_, event) = an_event(&app).await;
-    let take = "SELECT coalesce(r_event, 0) FROM take_reconsideration('10 minutes')";
+    let take = "SELECT coalesce(r_event, 0) FROM take_reconsideration('2 minutes')";
 
     assert_eq!(app.count(take).await, event.0);
     assert_eq!(app.count(take).await, 0, "somebody does it");
