@@ -37,6 +37,7 @@ CREATE TABLE event (
 );
 CREATE INDEX event_organisation ON event (organisation_id, event_id);
 CREATE UNIQUE INDEX event_reference ON event (organisation_id, reference) WHERE deleted_at IS NULL;
+CREATE INDEX event_placed ON event (organisation_id, event_id) WHERE class <> 'normal' OR turn IS NOT NULL;
 CREATE INDEX event_forgets ON event (event_id) WHERE forgets IS NOT NULL;
 CREATE INDEX event_keeps_for_days ON event (event_id) WHERE keep_findings_days IS NOT NULL AND deleted_at IS NULL;
 

@@ -116,14 +116,19 @@ BEGIN
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, face_consent_by = NULL,
-        face_consent_at = NULL, forgets = 'everything', forgotten_to = NULL
+        face_consent_at = NULL, forgets = 'everything', forgotten_to = NULL, class = 'normal', turn = NULL
     WHERE event_id = p_event;
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
     UPDATE queue SET held = true WHERE event_id = p_event;
     -- No credits are kept for it any more.
-    IF EXISTS (SELECT FROM budget WHERE event_id = p_event) THEN
-        PERFORM put_budget(v_account.organisation_id, p_event, NULL, 0, v_account.entries, p_actor);
+    IF v_account.steered THEN
+        DELETE FROM pace WHERE event_id = p_event;
+        IF EXISTS (SELECT FROM budget WHERE event_id = p_event) THEN
+            PERFORM put_budget(v_account.organisation_id, p_event, NULL, 0, v_account.entries, p_actor);
+        ELSE
+            PERFORM keep_steering(v_account.organisation_id);
+        END IF;
         PERFORM resume_queues(ARRAY[v_account.organisation_id]);
     END IF;
     PERFORM note_erasure(p_erasure, p_event, 'event', p_actor);

@@ -39,7 +39,14 @@ GRANT EXECUTE ON FUNCTION set_spend_order TO photogate_app;
 -- Sets the class of an event, which counts where its organisation's order is 'priority'.
 CREATE FUNCTION set_event_class(p_event bigint, p_class event_class) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE c_events constant integer := 500;                  -- each claim of the organisation reads all of them
 BEGIN
+    IF p_class <> 'normal' AND c_events <= (
+        SELECT count(*) FROM event e WHERE e.class <> 'normal' AND e.event_id <> p_event
+            AND e.organisation_id = (SELECT x.organisation_id FROM event x WHERE x.event_id = p_event)) THEN
+        RAISE EXCEPTION 'at most % events of an organisation are not normal: make one normal that is over', c_events
+            USING ERRCODE = 'PG009';
+    END IF;
     UPDATE event SET class = p_class WHERE event_id = p_event AND deleted_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
 END $$;
@@ -62,17 +69,34 @@ RETURNS TABLE (r_queue bigint, r_rank bigint, r_is_empty boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
     WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
     full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room = 0),
+    -- Not all queues: an organisation may have thousands, and the accounts of others are locked meanwhile. Those of
+    -- events with a class or a place of their own, and the next of all others. (More than can be too fast: set_pace.)
+    near AS MATERIALIZED (
+        (SELECT q.queue_id FROM event e JOIN queue q USING (event_id)
+         WHERE e.organisation_id = p_organisation AND (e.class <> 'normal' OR e.turn IS NOT NULL) AND q.runnable
+         LIMIT 2000)
+        UNION
+        (SELECT q.queue_id FROM queue q
+         WHERE q.organisation_id = p_organisation AND q.runnable AND q.queue_id > (
+             SELECT CASE WHEN g.spend_order = 'finish_first' THEN 0 ELSE p_cursor END
+             FROM steering g WHERE g.organisation_id = p_organisation)
+         ORDER BY q.queue_id LIMIT 500)
+        UNION
+        (SELECT q.queue_id FROM queue q
+         WHERE q.organisation_id = p_organisation AND q.runnable AND q.queue_id <= p_cursor
+         ORDER BY q.queue_id LIMIT 500)),
     chosen AS MATERIALIZED (
         SELECT q.queue_id, dense_rank() OVER (ORDER BY r.place, r.event_id) AS rank,
                row_number() OVER (ORDER BY r.place, r.event_id, q.queue_id <= p_cursor, q.queue_id) AS n
-        FROM queue q JOIN event e USING (event_id) JOIN steering g ON g.organisation_id = p_organisation
+        FROM near JOIN queue q USING (queue_id) JOIN event e USING (event_id)
+        JOIN steering g ON g.organisation_id = p_organisation
         JOIN s others ON others.r_event IS NULL LEFT JOIN s own ON own.r_event = q.event_id
         CROSS JOIN LATERAL (
             SELECT CASE g.spend_order WHEN 'fair' THEN 0
                                       WHEN 'priority' THEN aged_class(e.class, q.queue_id, q.filled_at)
                                       WHEN 'finish_first' THEN coalesce(e.turn, 1000001) END AS place,
                    CASE WHEN g.spend_order = 'finish_first' THEN q.event_id END AS event_id) r
-        WHERE q.organisation_id = p_organisation AND q.runnable AND coalesce(own.r_spendable, others.r_spendable) > 0
+        WHERE q.runnable AND coalesce(own.r_spendable, others.r_spendable) > 0
             AND NOT EXISTS (SELECT FROM full_up f WHERE f.r_event IS NULL OR f.r_event = q.event_id)
         ORDER BY n LIMIT p_most),
     locked AS MATERIALIZED (

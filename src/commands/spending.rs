@@ -22,7 +22,7 @@ const MAY_PACE_ORGANISATIONS: &[Role] = &[Role::Operator, Role::Staff];
 /// Largest cap and floor of a budget. No account has more credits in one top-up.
 const BUDGET_MAX: i64 = 1_000_000_000;
 /// Largest number of events that an order names.
-const TURNS_MAX: usize = 1000;
+const TURNS_MAX: usize = 500;
 
 /// The order in which an organisation's events get its credits.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
@@ -31,10 +31,10 @@ const TURNS_MAX: usize = 1000;
 pub struct NewOrder {
     /// The order.
     pub order: Order,
-    /// For `finish_first`: the events that come first, in this order; at most 1,000. All others come
+    /// For `finish_first`: the events that come first, in this order; at most 500. All others come
     /// after them, the oldest first.
     #[serde(default)]
-    #[schema(max_items = 1000)]
+    #[schema(max_items = 500)]
     pub events: Vec<EventId>,
 }
 
