@@ -89,7 +89,8 @@ CREATE TABLE queue_tail (
 CREATE TABLE queue_settled (
     queue_id  bigint PRIMARY KEY REFERENCES queue,
     committed bigint NOT NULL DEFAULT 0 CHECK (committed >= 0),
-    refunded  bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0)
+    refunded  bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
+    undecided bigint NOT NULL DEFAULT 0 CHECK (undecided BETWEEN 0 AND refunded) -- of the refunded: no failures
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
 

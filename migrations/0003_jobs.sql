@@ -107,7 +107,9 @@ CREATE TABLE attempt (
     PRIMARY KEY (job_id, number)
 );
 
-CREATE TYPE outcome_state AS ENUM ('processed', 'failed', 'quarantined');
+-- processed: the credit is spent. In all other states it was refunded. undecided: the work was done, and found no answer;
+-- this is no failure, and what was found is kept.
+CREATE TYPE outcome_state AS ENUM ('processed', 'undecided', 'failed', 'quarantined');
 
 -- How a job ended: written by the transaction that closes its reservation.
 CREATE TABLE outcome (

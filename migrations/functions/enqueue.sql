@@ -31,14 +31,15 @@ BEGIN
 END $$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
--- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
--- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
+-- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed,
+-- 'undecided' also those that found no answer, and 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
 -- photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps the payload that
 -- its latest job has. r_woke: the photos can be claimed, the workers should be told.
 -- With 'skipped', the caller holds the queue's lock.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
     p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
-    OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer, OUT r_woke boolean)
+    OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer,
+    OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_row tid; v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
 BEGIN
@@ -67,6 +68,7 @@ BEGIN
     sorted AS (
         SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL
                               WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
+                              WHEN 'undecided' THEN coalesce(state <> 'processed', false)
                               WHEN 'skipped' THEN skipped AND passed END AS take
         FROM seen)
     SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
@@ -75,9 +77,10 @@ BEGIN
            cardinality(p_photos) - count(*),
            count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
            count(*) FILTER (WHERE NOT take AND state = 'processed'),
+           count(*) FILTER (WHERE NOT take AND state = 'undecided'),
            count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
            count(*) FILTER (WHERE NOT take AND skipped)
-    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
+    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped FROM sorted;
     r_queued := coalesce(cardinality(v_photo), 0);
     r_woke := false;
     INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
@@ -96,13 +99,14 @@ BEGIN
     END IF;
 END $$;
 
--- Queues photos of an event. A photo that is queued, done, failed or skipped already is left as it is, and counted.
+-- Queues photos of an event. A photo that is queued, done, undecided, failed or skipped already is left as it is, and
+-- counted.
 -- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL. r_woke:
 -- they can be claimed, the workers should be told.
 CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
     p_payloads jsonb[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
-    OUT r_waiting integer, OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer,
-    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+    OUT r_waiting integer, OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer,
+    OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
@@ -120,7 +124,7 @@ BEGIN
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
     FROM unnest(p_keys) WITH ORDINALITY u (key, n)
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
-    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped, r_woke
+    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_woke
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0, p_payloads);
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
@@ -129,9 +133,10 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
 
--- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed.
+-- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed. A photo that is
+-- undecided is taken only with p_undecided: the same network would answer the same.
 CREATE FUNCTION retry(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
-    OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint,
+    p_undecided boolean DEFAULT false, OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint,
     OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
@@ -147,7 +152,7 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id + 0 = p_event LIMIT 1) p;
     SELECT x.r_run, x.r_queued, x.r_woke INTO r_run, r_queued, r_woke
-    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, CASE WHEN p_undecided THEN 'undecided' ELSE 'failed' END,
                      cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
     r_skipped := cardinality(p_photos) - r_queued;
     -- Information for the caller, read without a lock: the next claim may change it.
@@ -161,7 +166,8 @@ GRANT EXECUTE ON FUNCTION retry TO photogate_app;
 -- meanwhile. It is not enqueue rolled back: that held the queue's lock while a claim waited for it.
 CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[],
     OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
-    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint)
+    OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint,
+    OUT r_ahead bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue;
 BEGIN
@@ -171,9 +177,10 @@ BEGIN
     SELECT count(*) FILTER (WHERE j.retry IS NULL), cardinality(p_keys) - count(*),
            count(*) FILTER (WHERE j.retry IS NOT NULL AND o.state IS NULL AND s.position IS NULL),
            count(*) FILTER (WHERE o.state = 'processed'),
+           count(*) FILTER (WHERE o.state = 'undecided'),
            count(*) FILTER (WHERE o.state IN ('failed', 'quarantined')),
            count(*) FILTER (WHERE s.position IS NOT NULL)
-    INTO r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped
     FROM (SELECT DISTINCT key FROM unnest(p_keys) u (key)) a
     LEFT JOIN LATERAL (
         SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true

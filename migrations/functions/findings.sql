@@ -6,7 +6,8 @@
 --  bibs: [{number, x, y, width, height, score, settled_by, was}], lines: [...]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
 -- Workers can write findings only here, and only of photos that they have settled in this same transaction, for this
--- operation. They cannot read any, except the turn that a photo needs (known_turn).
+-- operation. What is charged has an answer: AI rotation that abstained is only kept of a photo that is undecided.
+-- They cannot read any, except the turn that a photo needs (known_turn).
 CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
@@ -17,7 +18,8 @@ BEGIN
     SELECT array_agg(o.photo_id), array_agg(f.found) INTO v_photos, v_found
     FROM jsonb_array_elements(p_found) f (found)
     JOIN outcome o ON o.job_id = (f.found->>'job')::bigint JOIN queue q USING (queue_id)
-    WHERE o.worker_id = v_worker AND o.state = 'processed' AND o.xmin = pg_current_xact_id()::xid
+    WHERE o.worker_id = v_worker AND o.xmin = pg_current_xact_id()::xid
+        AND o.state = CASE WHEN f.found->'abstained' = 'true' THEN 'undecided' ELSE 'processed' END::outcome_state
         AND f.found ? CASE q.operation WHEN 'photo_processing' THEN 'faces' ELSE 'turn' END
         AND NOT f.found ?& ARRAY['faces', 'turn'];
 

@@ -91,7 +91,8 @@ BEGIN
         SELECT c.*, o.month, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, u.row
         FROM (SELECT run_id, organisation_id, queue_id,
                      (count(*) FILTER (WHERE state = 'processed'))::integer AS earned,
-                     (count(*) FILTER (WHERE state <> 'processed'))::integer AS back
+                     (count(*) FILTER (WHERE state <> 'processed'))::integer AS back,
+                     (count(*) FILTER (WHERE state = 'undecided'))::integer AS undecided
               FROM closed GROUP BY run_id, organisation_id, queue_id) c
         JOIN o USING (organisation_id)
         LEFT JOIN LATERAL (
@@ -101,17 +102,23 @@ BEGIN
         UPDATE usage u SET
             committed = u.committed + r.earned,
             refunded = u.refunded + r.back,
+            undecided = u.undecided + r.undecided,
             first_refunded_at = coalesce(u.first_refunded_at, r.back_at),
             last_refunded_at = coalesce(r.back_at, u.last_refunded_at)
         FROM runs r WHERE u.ctid = r.row),
     begun AS (
-        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, first_refunded_at,
-            last_refunded_at)
-        SELECT run_id, month, organisation_id, queue_id, earned, back, back_at, back_at FROM runs WHERE row IS NULL),
+        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, undecided,
+            first_refunded_at, last_refunded_at)
+        SELECT run_id, month, organisation_id, queue_id, earned, back, undecided, back_at, back_at
+        FROM runs WHERE row IS NULL),
     tallied AS (
         -- The account's lock protects this row: a settlement does not lock queues.
-        UPDATE queue_settled s SET committed = s.committed + c.earned, refunded = s.refunded + c.back
-        FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back FROM runs GROUP BY queue_id) c
+        UPDATE queue_settled s SET
+            committed = s.committed + c.earned,
+            refunded = s.refunded + c.back,
+            undecided = s.undecided + c.undecided
+        FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back, sum(undecided) AS undecided
+              FROM runs GROUP BY queue_id) c
         CROSS JOIN LATERAL (
             SELECT x.ctid AS row FROM queue_settled x WHERE x.queue_id BETWEEN c.queue_id AND c.queue_id
             ORDER BY x.queue_id DESC LIMIT 1) x

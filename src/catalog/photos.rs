@@ -32,6 +32,8 @@ pub enum State {
     InProgress,
     /// The photo was processed, and cost one credit.
     Processed,
+    /// AI rotation could not decide which way is up, and its credit was refunded.
+    Undecided,
     /// The photo cannot be processed, and its credit was refunded.
     Failed,
     /// A person took the photo out of the queue.
@@ -40,11 +42,12 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which a photo goes through them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Paused,
         Self::InProgress,
         Self::Processed,
+        Self::Undecided,
         Self::Failed,
         Self::Skipped,
     ];
@@ -56,6 +59,7 @@ impl State {
             Self::Paused => "Paused",
             Self::InProgress => "In Progress",
             Self::Processed => "Processed",
+            Self::Undecided => "Undecided",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
         }
@@ -77,6 +81,7 @@ impl State {
             Self::Paused => "paused",
             Self::InProgress => "in_progress",
             Self::Processed => "processed",
+            Self::Undecided => "undecided",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
         }
@@ -174,11 +179,11 @@ pub struct Photo {
     pub key: String,
     /// State of photo processing; null if it was never queued for this photo.
     pub processing: Option<State>,
-    /// Why photo processing failed, as a stable code; null if it did not fail.
+    /// Why photo processing was refunded, as a stable code; null if it was not.
     pub processing_reason: Option<String>,
     /// State of AI rotation; null if it was never queued for this photo.
     pub rotation: Option<State>,
-    /// Why AI rotation failed, as a stable code; null if it did not fail.
+    /// Why AI rotation was refunded, as a stable code; null if it was not.
     pub rotation_reason: Option<String>,
     /// Width of the upright photo, in pixels; null before it was processed.
     pub width: Option<i32>,

@@ -73,6 +73,7 @@ impl Enqueue {
                 ("Queued", plan.queued.to_string()),
                 ("Already queued", skipped.already_queued.to_string()),
                 ("Already processed", skipped.already_processed.to_string()),
+                ("Undecided before", skipped.undecided_before.to_string()),
                 ("Failed before", skipped.failed_before.to_string()),
                 ("Already skipped", skipped.skipped_before.to_string()),
                 ("Repeated keys", skipped.repeated.to_string()),

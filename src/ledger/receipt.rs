@@ -36,7 +36,7 @@ pub struct Job {
     pub job: JobId,
     /// The operation that the photo was queued for.
     pub operation: Operation,
-    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `undecided`, `failed` or `quarantined`.
     pub state: String,
     /// The run that queued the photo.
     pub run: RunId,

@@ -57,6 +57,9 @@ pub struct Skipped {
     pub already_queued: u32,
     /// Photos that were already processed and paid for.
     pub already_processed: u32,
+    /// Photos of which AI rotation could not decide which way is up, and which were refunded. They are
+    /// asked for again only by a retry that names the reason `undecided`.
+    pub undecided_before: u32,
     /// Photos that failed before and were refunded. Only a person's retry queues them again.
     pub failed_before: u32,
     /// Photos that a person skipped before. Only a person can restore them.
@@ -68,6 +71,7 @@ impl std::ops::AddAssign for Skipped {
         self.repeated += other.repeated;
         self.already_queued += other.already_queued;
         self.already_processed += other.already_processed;
+        self.undecided_before += other.undecided_before;
         self.failed_before += other.failed_before;
         self.skipped_before += other.skipped_before;
     }
@@ -140,7 +144,7 @@ pub async fn enqueue(
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
                   r_waiting AS "waiting!", r_processed AS "processed!",
-                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
+                  r_undecided AS "undecided!", r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
                   r_ahead AS "ahead!", r_woke AS "woke!"
            FROM enqueue($1, $2, $3, $4, $5, $6)"#,
         event.0,
@@ -166,6 +170,7 @@ pub async fn enqueue(
             repeated: row.repeated.unsigned_abs(),
             already_queued: row.waiting.unsigned_abs(),
             already_processed: row.processed.unsigned_abs(),
+            undecided_before: row.undecided.unsigned_abs(),
             failed_before: row.failed.unsigned_abs(),
             skipped_before: row.skipped.unsigned_abs(),
         },
@@ -201,8 +206,8 @@ pub async fn plan(
 ) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
         r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!",
-                  r_processed AS "processed!", r_failed AS "failed!",
-                  r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
+                  r_processed AS "processed!", r_undecided AS "undecided!",
+                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
            FROM plan_enqueue($1, $2, $3)"#,
         event.0,
         operation as Operation,
@@ -217,6 +222,7 @@ pub async fn plan(
             repeated: row.repeated.unsigned_abs(),
             already_queued: row.waiting.unsigned_abs(),
             already_processed: row.processed.unsigned_abs(),
+            undecided_before: row.undecided.unsigned_abs(),
             failed_before: row.failed.unsigned_abs(),
             skipped_before: row.skipped.unsigned_abs(),
         },

@@ -208,6 +208,12 @@ impl Looker {
                 let found = Findings::Processing { width, height, turn, faces, bibs, lines };
                 Verdict::Processed(found)
             }
+            // The customer pays for an answer. "It is upright" is one.
+            Seen::Rotation { rotation, .. } if rotation.abstained => {
+                let detail = "the network, faces and text do not tell which way is up".into();
+                let findings = Findings::Rotation { rotation, upright: None };
+                Verdict::Undecided { findings, detail }
+            }
             Seen::Rotation { rotation, upright: None, .. } => {
                 Verdict::Processed(Findings::Rotation { rotation, upright: None })
             }

@@ -47,4 +47,5 @@ mod tables;
 mod top_ups;
 mod traces;
 mod transport;
+mod undecided;
 mod worker;

@@ -31,6 +31,8 @@ enum Ask {
     Retry {
         queue: usize,
         photos: Vec<usize>,
+        /// Those that are undecided, too.
+        undecided: bool,
     },
     Skip {
         queue: usize,
@@ -53,7 +55,7 @@ enum Ask {
     Settle {
         worker: usize,
         which: usize,
-        processed: bool,
+        says: Says,
     },
     /// Gives one back.
     Release {
@@ -90,6 +92,18 @@ enum End {
     Crash,
 }
 
+/// What a worker says of a photo that it has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Processed,
+    Undecided,
+    Failed,
+}
+
+fn says() -> impl Strategy<Value = Says> {
+    prop_oneof![2 => Just(Says::Processed), 1 => Just(Says::Undecided), 1 => Just(Says::Failed)]
+}
+
 fn ends() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::HandedBack), Just(End::Retry), Just(End::Crash)]
 }
@@ -98,14 +112,15 @@ fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
         4 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
-        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Retry { queue, photos }),
+        2 => (0..3usize, photos(), any::<bool>())
+            .prop_map(|(queue, photos, undecided)| Ask::Retry { queue, photos, undecided }),
         2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
         2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
         8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
         5 => (0..WORKERS, 1..4i32, 0..2i32)
             .prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
-        8 => (0..WORKERS, 0..8usize, any::<bool>())
-            .prop_map(|(worker, which, processed)| Ask::Settle { worker, which, processed }),
+        8 => (0..WORKERS, 0..8usize, says())
+            .prop_map(|(worker, which, says)| Ask::Settle { worker, which, says }),
         4 => (0..WORKERS, 0..8usize, ends())
             .prop_map(|(worker, which, end)| Ask::Release { worker, which, end }),
         1 => Just(Ask::TimePasses),
@@ -124,6 +139,7 @@ enum State {
     Skipped,
     InFlight { owner: Option<i64>, attempt: i32, crashes: i16, retries: i16, due: bool },
     Processed,
+    Undecided,
     Failed,
     Quarantined,
 }
@@ -524,6 +540,7 @@ impl Real {
                         row.get::<Option<i64>, _>(4),
                     ) {
                         (Some("processed"), None) => State::Processed,
+                        (Some("undecided"), None) => State::Undecided,
                         (Some("failed"), None) => State::Failed,
                         (Some("quarantined"), None) => State::Quarantined,
                         (None, Some(worker)) => State::InFlight {
@@ -590,11 +607,18 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             let taken = model.append(*queue, photos, |_, latest| latest.is_none());
             prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
         }
-        Ask::Retry { queue, photos } => {
-            real.on_photos("retry", *queue, photos).await;
+        Ask::Retry { queue, photos, undecided } => {
+            let ((event, operation), ids) = (real.queues[*queue], real.photos(*queue, photos));
+            real.sql(format!("SELECT retry({event}, '{operation}', {ids}, 'anna', {undecided})"))
+                .await
+                .unwrap();
             model.append(*queue, photos, |queue, latest| {
-                latest.is_some_and(|at| {
-                    matches!(queue.jobs[at].state, State::Failed | State::Quarantined)
+                latest.is_some_and(|at| match queue.jobs[at].state {
+                    State::Failed | State::Quarantined => true,
+                    State::Undecided => *undecided,
+                    State::Waiting | State::Skipped | State::InFlight { .. } | State::Processed => {
+                        false
+                    }
                 })
             });
         }
@@ -621,7 +645,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         Ask::Adopt { worker, most, suspects } => {
             adopt(real, model, real.workers[*worker], *most, *suspects).await?;
         }
-        Ask::Settle { worker, which, processed } => {
+        Ask::Settle { worker, which, says } => {
             let Some((owner, job, attempt)) = real.had_by(*worker, *which) else { return Ok(()) };
             let (queue, at) = real.place(job).await;
             let now = matches!(
@@ -629,8 +653,11 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 State::InFlight { owner: Some(one), attempt: now, .. }
                     if one == owner && now == attempt
             );
-            let (state, reason) =
-                if *processed { ("processed", "NULL") } else { ("failed", "corrupt") };
+            let (state, reason, ended) = match says {
+                Says::Processed => ("processed", "NULL", State::Processed),
+                Says::Undecided => ("undecided", "undecided", State::Undecided),
+                Says::Failed => ("failed", "corrupt", State::Failed),
+            };
             let rows = real
                 .sql(format!(
                     "SELECT cardinality(r_settled) FROM settle('{}', ARRAY[{job}], \
@@ -641,7 +668,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 .unwrap();
             prop_assert_eq!(rows[0].get::<i32, _>(0), i32::from(now), "only who has it settles it");
             if now {
-                model.close(queue, at, if *processed { State::Processed } else { State::Failed });
+                model.close(queue, at, ended);
             }
         }
         Ask::Release { worker, which, end } => {

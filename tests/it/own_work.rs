@@ -176,7 +176,7 @@ async fn a_payload_goes_with_its_photo_through_adoption_retry_and_restore() {
     let mut db = app.db().await;
     let b = sqlx::query_scalar("SELECT photo_id FROM photo WHERE key = 'b'");
     let b = PhotoId(b.fetch_one(&mut *db).await.unwrap());
-    photogate::queue::retry::retry(&mut db, event, operation, &[b], "anna").await.unwrap();
+    photogate::queue::retry::retry(&mut db, event, operation, &[b], false, "anna").await.unwrap();
     let claimed = hand.claim(9).await;
     let seen: BTreeMap<_, Value> =
         claimed.iter().map(|photo| (photo.key(), photo.payload().unwrap())).collect();

@@ -110,7 +110,7 @@ async fn skip_and_retry_read_few_rows_for_each_photo_whatever_the_statistics_say
     let mut counted = Counted::begin(&mut db).await;
     let operation = Operation::PhotoProcessing;
     skips::skip(&mut counted.tx, event, operation, &photos, "anna").await.unwrap();
-    photogate::queue::retry::retry(&mut counted.tx, event, operation, &photos, "anna")
+    photogate::queue::retry::retry(&mut counted.tx, event, operation, &photos, false, "anna")
         .await
         .unwrap();
 

@@ -209,7 +209,7 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         slice,
         checks,
         "outcomes_are_booked",
-        "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
+        "a processed photo has a commit, any other that has ended has a refund, and vice versa",
         "SELECT j.organisation_id, format('job %s: outcome %s, ledger %s, run %s or %s',
                                           o.job_id, o.state, l.entry, o.run_id, j.run_id)
          FROM passed j CROSS JOIN LATERAL (
@@ -231,17 +231,20 @@ async fn counts(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
         "queues_count_their_photos",
         "a queue's counts of claimed, processed and refunded photos are the sums over its runs",
         "SELECT q.organisation_id,
-                format('queue %s: claimed %s, committed %s, refunded %s; its runs: %s, %s, %s',
-                       q.queue_id, h.claimed, x.committed, x.refunded,
-                       u.claimed, u.committed, u.refunded)
+                format('queue %s: claimed %s, committed %s, refunded %s, undecided %s; '
+                       'its runs: %s, %s, %s, %s',
+                       q.queue_id, h.claimed, x.committed, x.refunded, x.undecided,
+                       u.claimed, u.committed, u.refunded, u.undecided)
          FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
          LEFT JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
              SELECT bool_or(claimed + committed + refunded = 0) AS has_empty,
                      coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
-                    coalesce(sum(refunded), 0) AS refunded
+                    coalesce(sum(refunded), 0) AS refunded,
+                    coalesce(sum(undecided), 0) AS undecided
              FROM usage u WHERE u.queue_id = s.queue_id) u
-         WHERE (h.claimed, x.committed, x.refunded)
-               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint)
+         WHERE (h.claimed, x.committed, x.refunded, x.undecided)
+               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint,
+                                 u.undecided::bigint)
             OR u.has_empty"
     );
     Ok(())

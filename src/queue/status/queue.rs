@@ -90,6 +90,8 @@ pub struct Queue {
     pub in_progress: i64,
     /// Photos that were processed. Each cost one credit.
     pub processed: i64,
+    /// Photos of which AI rotation could not decide which way is up. They were refunded.
+    pub undecided: i64,
     /// Photos that failed, were refunded, and were not queued again since then.
     pub failed: i64,
     /// The time when the first waiting photo was queued.

@@ -33,7 +33,8 @@ pub(super) async fn read(
                   t.tail - h.head - h.skipped AS "waiting!",
                   least(t.tail - h.head - h.skipped, a.available) AS "funded!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
-                  u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
+                  u.committed AS "processed!", f.undecided AS "undecided!", f.failed AS "failed!",
+                  w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
                        THEN least(t.tail - h.head - h.skipped, a.available) / s.rate END AS eta_seconds
@@ -45,16 +46,19 @@ pub(super) async fn read(
            CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN t.tail = h.head + h.skipped THEN 'idle'
                                            WHEN q.paused_since IS NOT NULL OR a.available = 0
                                            THEN 'no_credits' ELSE 'running' END AS state) c
-           -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
-           CROSS JOIN LATERAL (SELECT CASE
-               WHEN u.refunded = 0 THEN 0
-               WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
-               THEN u.refunded
-               ELSE (
-               SELECT count(*) FROM outcome o
+           -- Refunds stay in the ledger, but a photo that was queued again does not count any more.
+           CROSS JOIN LATERAL (
+               SELECT u.undecided, u.refunded - u.undecided AS failed
+               WHERE u.refunded = 0
+                  OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
+               UNION ALL
+               SELECT count(*) FILTER (WHERE o.state = 'undecided'),
+                      count(*) FILTER (WHERE o.state <> 'undecided')
+               FROM outcome o
                WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
-                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l))
-               END AS failed) f
+                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
+               HAVING u.refunded > 0
+                  AND EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)) f
            LEFT JOIN LATERAL (SELECT * FROM hold
                               WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
                               ORDER BY since LIMIT 1) d ON true

@@ -91,6 +91,13 @@ impl Story {
             self.said.push(format!("{operation} is done"));
             return;
         }
+        if outcome == "undecided" {
+            // Nothing is to be done: so this is no cause.
+            self.said.push(format!(
+                "{operation} could not decide, and its credit was refunded; a person can say the turn"
+            ));
+            return;
+        }
         let reason = reason.unwrap_or_default();
         self.said.push(format!("{operation} failed"));
         self.chain.push(Cause::new(

@@ -219,7 +219,8 @@ fn act(rng: &mut StdRng, number: usize) -> String {
         0 => "crash",
         1..10 => "panic",
         10..40 => "retry-2",
-        40..250 => "fail",
+        40..240 => "fail",
+        240..250 => "unsure",
         250..260 => "slow-1500",
         260..1260 => "slow-20",
         _ => "ok",
@@ -230,6 +231,7 @@ fn act(rng: &mut StdRng, number: usize) -> String {
         6 => "panic",
         7 => "retry-2",
         8 => "slow-1500",
+        9 => "unsure",
         _ => act,
     };
     format!("rehearsal/{act}/{number}")

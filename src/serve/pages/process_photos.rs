@@ -133,6 +133,7 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     let skipped = planned.skipped;
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
+        ("Undecided before: AI rotation could not tell which way is up", skipped.undecided_before),
         ("Failed before: retry them on the event's page", skipped.failed_before),
         ("Skipped before", skipped.skipped_before),
         ("Listed twice", skipped.repeated),

@@ -19,15 +19,9 @@ pub(super) async fn close(
 ) -> Result<Landed, GateError> {
     let found: Vec<_> = batch
         .iter()
-        .filter_map(|one| match &one.verdict {
-            Verdict::Processed(findings) if !findings.is_nothing() => {
-                Some((one.reservation.job, findings))
-            }
-            Verdict::Processed(_)
-            | Verdict::Failed { .. }
-            | Verdict::Retry { .. }
-            | Verdict::Crashed { .. }
-            | Verdict::HandedBack => None,
+        .filter_map(|one| {
+            let findings = one.verdict.findings().filter(|findings| !findings.is_nothing())?;
+            Some((one.reservation.job, findings))
         })
         .collect();
     if found.is_empty() {
@@ -53,10 +47,15 @@ async fn settle(
     let (jobs, attempts) = fences(batch);
     let states: Vec<_> = batch
         .iter()
-        .map(|one| {
-            if matches!(one.verdict, Verdict::Processed(_)) { "processed" } else { "failed" }
-                .to_owned()
+        .map(|one| match one.verdict {
+            Verdict::Processed(_) => "processed",
+            Verdict::Undecided { .. } => "undecided",
+            Verdict::Failed { .. }
+            | Verdict::Retry { .. }
+            | Verdict::Crashed { .. }
+            | Verdict::HandedBack => "failed",
         })
+        .map(str::to_owned)
         .collect();
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
     let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
@@ -88,7 +87,10 @@ pub(super) async fn release(
         .map(|one| match one.verdict {
             Verdict::Retry { .. } => "retry",
             Verdict::Crashed { .. } => "crash",
-            Verdict::HandedBack | Verdict::Processed(_) | Verdict::Failed { .. } => "handed_back",
+            Verdict::HandedBack
+            | Verdict::Processed(_)
+            | Verdict::Undecided { .. }
+            | Verdict::Failed { .. } => "handed_back",
         })
         .map(str::to_owned)
         .collect();
@@ -100,6 +102,7 @@ pub(super) async fn release(
             Verdict::Crashed { .. }
             | Verdict::HandedBack
             | Verdict::Processed(_)
+            | Verdict::Undecided { .. }
             | Verdict::Failed { .. } => interval(Duration::ZERO),
         })
         .collect();

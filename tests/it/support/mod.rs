@@ -361,6 +361,7 @@ impl App {
             event,
             Operation::PhotoProcessing,
             photos,
+            false,
             "anna",
         )
         .await

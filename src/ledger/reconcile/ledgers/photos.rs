@@ -64,7 +64,7 @@ pub(super) async fn outcomes(
         slice,
         checks,
         "outcomes_are_booked",
-        "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
+        "a processed photo has a commit, any other that has ended has a refund, and vice versa",
         "SELECT m.organisation_id,
                 format('job %s: outcome %s, ledger %s', m.transaction_id, o.state, m.movement)
          FROM moved m LEFT JOIN LATERAL (
