@@ -106,11 +106,13 @@ CREATE TABLE usage (
     refunded          integer NOT NULL DEFAULT 0,    -- credits that came back
     committed         integer NOT NULL DEFAULT 0,
     undecided         integer NOT NULL DEFAULT 0,    -- of the refunded: the work found no answer
+    duplicates        integer NOT NULL DEFAULT 0,    -- and these had a content that was paid for
     first_claimed_at  timestamptz,
     last_claimed_at   timestamptz,
     first_refunded_at timestamptz,
     last_refunded_at  timestamptz,
-    CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0 AND undecided BETWEEN 0 AND refunded),
+    CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0 AND undecided >= 0 AND duplicates >= 0
+           AND undecided + duplicates <= refunded),
     CHECK ((claimed > 0) = (first_claimed_at IS NOT NULL)),
     CHECK ((refunded > 0) = (first_refunded_at IS NOT NULL)),
     PRIMARY KEY (run_id, month)

@@ -142,6 +142,11 @@ BEGIN
     END IF;
     IF NOT FOUND THEN RETURN; END IF;
     r_event := v.event_id;
+    -- First the hashes: so no photo becomes a duplicate of one whose findings are gone.
+    IF v.forgets <> 'embeddings' AND forget_contents(v.event_id, 10 * p_photos) THEN
+        r_done := false;
+        RETURN;
+    END IF;
     SELECT array_agg(photo_id), max(key) INTO v_photos, v_to FROM (
         SELECT photo_id, key FROM photo
         WHERE event_id = v.event_id AND (v.forgotten_to IS NULL OR key > v.forgotten_to)

@@ -16,7 +16,7 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "audit" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
+    "adopt" "audit" "chain" "claim" "clock" "content" "corrections" "enqueue" "erasures" "events" "findings"
     "forget" "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "reconsider"
     "settle" "skips" "snapshots" "states" "top_up" "worker"
 ];

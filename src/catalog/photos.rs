@@ -34,6 +34,9 @@ pub enum State {
     Processed,
     /// AI rotation could not decide which way is up, and its credit was refunded.
     Undecided,
+    /// The same content was paid for before, under another key of the event. Its credit was refunded,
+    /// and the findings are the same.
+    Duplicate,
     /// The photo cannot be processed, and its credit was refunded.
     Failed,
     /// A person took the photo out of the queue.
@@ -42,12 +45,13 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which a photo goes through them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Paused,
         Self::InProgress,
         Self::Processed,
         Self::Undecided,
+        Self::Duplicate,
         Self::Failed,
         Self::Skipped,
     ];
@@ -60,6 +64,7 @@ impl State {
             Self::InProgress => "In Progress",
             Self::Processed => "Processed",
             Self::Undecided => "Undecided",
+            Self::Duplicate => "Duplicate",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
         }
@@ -82,6 +87,7 @@ impl State {
             Self::InProgress => "in_progress",
             Self::Processed => "processed",
             Self::Undecided => "undecided",
+            Self::Duplicate => "duplicate",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
         }

@@ -74,6 +74,9 @@ pub struct FundingPlan {
     pub photos: u64,
     /// Number of photos that were enqueued, or would be in a dry run.
     pub queued: u64,
+    /// Number of photos in `queued` that had ended before, and whose file has changed since: a sync
+    /// compares the store's listings.
+    pub changed: u64,
     /// Number of photos that were not enqueued, by reason.
     pub skipped: Skipped,
     /// Number of photos that were already processed and paid for. They do not cost a credit again.
@@ -132,12 +135,13 @@ impl Commands {
                 }
                 let mut plan = done.clone();
                 plan.runs.push(run.run);
-                plan.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
+                plan.add(run.queued, run.changed, run.skipped, run.available, run.shortfall);
                 if may_reject && parts.len() == 1 {
                     refuse_unpaid(&plan)?;
                 }
                 let detail = json!({
                     "operation": asked.operation, "runs": [run.run], "queued": run.queued,
+                    "changed": run.changed,
                 });
                 let (whose, subject) = (Some(found.organisation), format!("event {event}"));
                 audit_log::record(&mut tx, caller, whose, "photos.enqueue", &subject, detail)
@@ -186,23 +190,25 @@ impl Commands {
         under: &str,
     ) -> Result<Vec<NewJob>, CommandError> {
         let outside = || format!("the keys of the organisation's photos must start with {under:?}");
-        let keys = match *photos {
-            Which::Keys(keys) => keys.to_vec(),
+        // What the listing says of each file, if there is one.
+        let (keys, files): (Vec<String>, Vec<String>) = match *photos {
+            Which::Keys(keys) => (keys.to_vec(), Vec::new()),
             #[cfg(feature = "vision")]
             Which::Below(prefix, _) if !prefix.starts_with(under) => {
                 return Err(CommandError::invalid("/prefix", outside()));
             }
             #[cfg(feature = "vision")]
             Which::Below(prefix, store) => {
-                store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
+                let listed = store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
                     tracing::warn!(%error, "the photos in the store could not be listed");
                     CommandError::StoreUnavailable
-                })?
+                })?;
+                listed.into_iter().map(|one| (one.key, one.file)).unzip()
             }
             Which::All => {
                 let most = i64::try_from(CALL_MAX + 1).unwrap_or(i64::MAX);
                 let mut db = self.database.acquire().await?;
-                catalog_photos::keys(&mut db, event, "", most).await?
+                (catalog_photos::keys(&mut db, event, "", most).await?, Vec::new())
             }
         };
         if !matches!(photos, Which::Keys(_)) && keys.len() > CALL_MAX {
@@ -210,7 +216,10 @@ impl Commands {
                 "more than {CALL_MAX} photos: make several calls, each with a longer prefix"
             )));
         }
-        let jobs = enqueue::jobs(&keys)?;
+        let mut jobs = enqueue::jobs(&keys)?;
+        for (job, file) in jobs.iter_mut().zip(files) {
+            job.listed = Some(file);
+        }
         if let Some(at) = keys.iter().position(|key| !key.starts_with(under)) {
             return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
         }
@@ -224,6 +233,7 @@ impl FundingPlan {
             runs: Vec::new(),
             photos: photos as u64,
             queued: 0,
+            changed: 0,
             skipped: Skipped::default(),
             already_paid: 0,
             needed: Credits(0),
@@ -236,8 +246,16 @@ impl FundingPlan {
 
     /// Adds the counts of one transaction. The credits of the latest transaction replace those
     /// before.
-    fn add(&mut self, queued: u64, skipped: Skipped, available: Credits, shortfall: Credits) {
-        self.queued += queued;
+    fn add(
+        &mut self,
+        queued: u32,
+        changed: u32,
+        skipped: Skipped,
+        available: Credits,
+        shortfall: Credits,
+    ) {
+        self.queued += u64::from(queued);
+        self.changed += u64::from(changed);
         self.skipped += skipped;
         (self.available, self.shortfall) = (available, shortfall);
         self.already_paid = u64::from(self.skipped.already_processed);
@@ -279,7 +297,7 @@ async fn plan(
         // The photos of the parts before would wait before this part.
         let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
         let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
-        planned.add(u64::from(plan.queued), plan.skipped, plan.available, shortfall);
+        planned.add(plan.queued, plan.changed, plan.skipped, plan.available, shortfall);
     }
     Ok(planned)
 }

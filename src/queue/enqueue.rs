@@ -27,6 +27,9 @@ pub struct NewJob {
     pub key: Key,
     /// What the worker gets beside the key. At most [`PAYLOAD_MAX`] bytes.
     pub payload: Option<Value>,
+    /// What the store's listing says of the file, if this is a sync: another text means that the file
+    /// has changed.
+    pub listed: Option<String>,
 }
 
 /// The result of an enqueue call.
@@ -36,6 +39,8 @@ pub struct Run {
     pub run: RunId,
     /// Number of photos that were queued, in the given order.
     pub queued: u32,
+    /// How many of these had ended before, and their files have changed since.
+    pub changed: u32,
     /// Number of photos that were not queued, by reason.
     pub skipped: Skipped,
     /// The organisation's available credits now.
@@ -55,7 +60,7 @@ pub struct Skipped {
     pub repeated: u32,
     /// Photos that are already waiting or in progress.
     pub already_queued: u32,
-    /// Photos that were already processed and paid for.
+    /// Photos that were already processed and paid for, or that have the content of one that was.
     pub already_processed: u32,
     /// Photos of which AI rotation could not decide which way is up, and which were refunded. They are
     /// asked for again only by a retry that names the reason `undecided`.
@@ -119,7 +124,7 @@ pub enum EnqueueError {
 /// [`EnqueueError::Key`] for the first key that is not valid.
 pub fn jobs(keys: &[String]) -> Result<Vec<NewJob>, EnqueueError> {
     let job = |(at, key): (usize, &String)| match Key::parse(key) {
-        Ok(key) => Ok(NewJob { key, payload: None }),
+        Ok(key) => Ok(NewJob { key, payload: None, listed: None }),
         Err(error) => Err(EnqueueError::Key { number: at + 1, error }),
     };
     keys.iter().enumerate().map(job).collect()
@@ -142,17 +147,19 @@ pub async fn enqueue(
     check_payloads(jobs)?;
     let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
     let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
+        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_changed AS "changed!",
+                  r_repeated AS "repeated!",
                   r_waiting AS "waiting!", r_processed AS "processed!",
                   r_undecided AS "undecided!", r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
                   r_ahead AS "ahead!", r_woke AS "woke!"
-           FROM enqueue($1, $2, $3, $4, $5, $6)"#,
+           FROM enqueue($1, $2, $3, $4, $5, $6, $7)"#,
         event.0,
         operation as Operation,
         &keys(jobs),
         &ids,
         actor,
-        payloads(jobs) as Option<Vec<Option<Value>>>
+        payloads(jobs) as Option<Vec<Option<Value>>>,
+        listed(jobs) as Option<Vec<Option<String>>>
     )
     .fetch_one(db)
     .await
@@ -166,6 +173,7 @@ pub async fn enqueue(
     Ok(Run {
         run: row.run,
         queued: row.queued.unsigned_abs(),
+        changed: row.changed.unsigned_abs(),
         skipped: Skipped {
             repeated: row.repeated.unsigned_abs(),
             already_queued: row.waiting.unsigned_abs(),
@@ -185,6 +193,8 @@ pub async fn enqueue(
 pub struct Plan {
     /// Number of photos that would be queued.
     pub queued: u32,
+    /// How many of these have ended before, and their files have changed since.
+    pub changed: u32,
     /// Number of photos that would not be queued, by reason.
     pub skipped: Skipped,
     /// The organisation's available credits now.
@@ -205,19 +215,22 @@ pub async fn plan(
     jobs: &[NewJob],
 ) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
-        r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!",
+        r#"SELECT r_queued AS "queued!", r_changed AS "changed!",
+                  r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!",
                   r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
-           FROM plan_enqueue($1, $2, $3)"#,
+           FROM plan_enqueue($1, $2, $3, $4)"#,
         event.0,
         operation as Operation,
-        &keys(jobs)
+        &keys(jobs),
+        listed(jobs) as Option<Vec<Option<String>>>
     )
     .fetch_one(db)
     .await
     .map_err(|error| no_event(error, event))?;
     Ok(Plan {
         queued: row.queued.unsigned_abs(),
+        changed: row.changed.unsigned_abs(),
         skipped: Skipped {
             repeated: row.repeated.unsigned_abs(),
             already_queued: row.waiting.unsigned_abs(),
@@ -240,7 +253,7 @@ fn keys(jobs: &[NewJob]) -> Vec<String> {
 /// # Errors
 /// [`EnqueueError::LargePayload`] or [`EnqueueError::OddPayload`] for the first that is refused.
 pub fn check_payloads(jobs: &[NewJob]) -> Result<(), EnqueueError> {
-    for NewJob { key, payload } in jobs {
+    for NewJob { key, payload, .. } in jobs {
         let Some(payload) = payload else { continue };
         let text = payload.to_string();
         if text.len() > PAYLOAD_MAX {
@@ -261,6 +274,13 @@ fn has_payloads(jobs: &[NewJob]) -> bool {
 /// The payloads of the jobs. `None` if no job has one, as is usual.
 fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
     has_payloads(jobs).then(|| jobs.iter().map(|job| job.payload.clone()).collect())
+}
+
+/// The listings of the jobs. `None` if this is no sync.
+fn listed(jobs: &[NewJob]) -> Option<Vec<Option<String>>> {
+    jobs.iter()
+        .any(|job| job.listed.is_some())
+        .then(|| jobs.iter().map(|job| job.listed.clone()).collect())
 }
 
 /// The IDs of the photos of one call.

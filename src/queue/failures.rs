@@ -58,6 +58,10 @@ pub fn meaning(reason: &str) -> &'static str {
             "AI rotation could not decide which way is up: correct the turn yourself, or retry it \
              after an upgrade of photogate. The same version answers the same."
         }
+        "duplicate" => {
+            "The same file was processed before under another key of the event: its findings are \
+             shown here, too, and nothing is to be paid."
+        }
         "not_a_rehearsal" => {
             "A worker that only rehearses had it: stop that worker, then retry the photo."
         }
@@ -91,7 +95,7 @@ pub async fn list(
                   o.reason AS "reason!", o.detail, o.settled_at AS at
            FROM outcome o JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
            WHERE q.event_id = $1 AND o.state <> 'processed'
-             AND (o.state <> 'undecided' OR $3 = 'undecided')
+             AND (o.state IN ('failed', 'quarantined') OR o.state = 'undecided' AND $3 = 'undecided')
              AND ($2::operation IS NULL OR q.operation = $2) AND ($3::text IS NULL OR o.reason = $3)
              AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
            ORDER BY o.settled_at DESC, o.job_id DESC LIMIT $4"#,
@@ -170,7 +174,8 @@ pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Gro
                   max(o.settled_at) AS "last_at!",
                   (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
            FROM outcome o JOIN queue q USING (queue_id) JOIN event e USING (event_id)
-           WHERE o.state <> 'processed' AND o.state <> 'undecided' AND e.deleted_at IS NULL
+           WHERE o.state <> 'processed' AND o.state IN ('failed', 'quarantined')
+             AND e.deleted_at IS NULL
              AND ($1::bigint IS NULL OR q.organisation_id = $1)
              AND ($2::bigint IS NULL OR q.event_id = $2)
              AND o.settled_at >= coalesce($3, '-infinity'::timestamptz)

@@ -19,6 +19,7 @@ mod compose;
 mod contention;
 mod corrections;
 mod drill;
+mod duplicates;
 mod erasures;
 mod eyes;
 mod failover;

@@ -1,7 +1,7 @@
 //! The gate against a plain model of it: random sequences of everything that can be asked of it,
 //! and after each step every balance, every job's state and every pause are compared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use photogate::ids::{EventId, OrganisationId};
 use proptest::{
@@ -95,13 +95,18 @@ enum End {
 /// What a worker says of a photo that it has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
-    Processed,
+    /// The photo has this content, if it is known.
+    Processed(Option<u8>),
     Undecided,
     Failed,
 }
 
 fn says() -> impl Strategy<Value = Says> {
-    prop_oneof![2 => Just(Says::Processed), 1 => Just(Says::Undecided), 1 => Just(Says::Failed)]
+    prop_oneof![
+        3 => proptest::option::of(0..3u8).prop_map(Says::Processed),
+        1 => Just(Says::Undecided),
+        1 => Just(Says::Failed),
+    ]
 }
 
 fn ends() -> impl Strategy<Value = End> {
@@ -140,6 +145,7 @@ enum State {
     InFlight { owner: Option<i64>, attempt: i32, crashes: i16, retries: i16, due: bool },
     Processed,
     Undecided,
+    Duplicate,
     Failed,
     Quarantined,
 }
@@ -204,6 +210,8 @@ struct Model {
     top_ups: BTreeMap<(usize, usize), i64>,
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
+    /// The contents that were paid for, of each queue.
+    paid: BTreeSet<(usize, u8)>,
     /// Workers whose lease ran out, and who were not found yet.
     silent: Vec<i64>,
 }
@@ -541,6 +549,7 @@ impl Real {
                     ) {
                         (Some("processed"), None) => State::Processed,
                         (Some("undecided"), None) => State::Undecided,
+                        (Some("duplicate"), None) => State::Duplicate,
                         (Some("failed"), None) => State::Failed,
                         (Some("quarantined"), None) => State::Quarantined,
                         (None, Some(worker)) => State::InFlight {
@@ -616,9 +625,11 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 latest.is_some_and(|at| match queue.jobs[at].state {
                     State::Failed | State::Quarantined => true,
                     State::Undecided => *undecided,
-                    State::Waiting | State::Skipped | State::InFlight { .. } | State::Processed => {
-                        false
-                    }
+                    State::Waiting
+                    | State::Skipped
+                    | State::InFlight { .. }
+                    | State::Processed
+                    | State::Duplicate => false,
                 })
             });
         }
@@ -654,20 +665,31 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                     if one == owner && now == attempt
             );
             let (state, reason, ended) = match says {
-                Says::Processed => ("processed", "NULL", State::Processed),
+                Says::Processed(Some(content)) if model.paid.contains(&(queue, *content)) => {
+                    ("processed", "NULL", State::Duplicate)
+                }
+                Says::Processed(_) => ("processed", "NULL", State::Processed),
                 Says::Undecided => ("undecided", "undecided", State::Undecided),
                 Says::Failed => ("failed", "corrupt", State::Failed),
+            };
+            let content = match says {
+                Says::Processed(Some(content)) => format!("sha256('{content}')"),
+                Says::Processed(None) | Says::Undecided | Says::Failed => "NULL".into(),
             };
             let rows = real
                 .sql(format!(
                     "SELECT cardinality(r_settled) FROM settle('{}', ARRAY[{job}], \
-                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')",
+                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}', \
+                     ARRAY[{content}]::bytea[])",
                     real.keys[&owner]
                 ))
                 .await
                 .unwrap();
             prop_assert_eq!(rows[0].get::<i32, _>(0), i32::from(now), "only who has it settles it");
             if now {
+                if let Says::Processed(Some(content)) = says {
+                    model.paid.insert((queue, *content));
+                }
                 model.close(queue, at, ended);
             }
         }

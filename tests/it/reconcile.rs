@@ -125,6 +125,10 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
         ("UPDATE queue_head SET head = head - 1 WHERE head > 0", "no_job_is_lost"),
         ("UPDATE queue_settled SET committed = committed + 1", "queues_count_their_photos"),
         ("UPDATE queue_head SET claimed = claimed + 1", "queues_count_their_photos"),
+        (
+            "UPDATE outcome SET state = 'duplicate', same_as = 77 WHERE state = 'failed'",
+            "duplicates_were_paid_for",
+        ),
         ("UPDATE queue_settled SET undecided = 1 WHERE refunded > 0", "queues_count_their_photos"),
         ("UPDATE usage SET undecided = 1 WHERE refunded > 0", "history_adds_up"),
     ] {

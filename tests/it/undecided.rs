@@ -34,7 +34,7 @@ const ROTATION: Operation = Operation::AiRotation;
 fn undecided() -> Verdict {
     let (turn, confidence, cue) = (Turn::None, 0.41, None);
     let rotation = Rotation { turn, confidence, abstained: true, cue, unmirrored: false };
-    let findings = Findings::Rotation { rotation, upright: None };
+    let findings = Findings::Rotation { content: None, rotation, upright: None };
     Verdict::Undecided { findings, detail: "as the test wants it".into() }
 }
 
@@ -42,7 +42,7 @@ fn upright() -> Verdict {
     let (turn, confidence) = (Turn::None, 0.98);
     let cue = Some(photogate_jobs::Cue::Network);
     let rotation = Rotation { turn, confidence, abstained: false, cue, unmirrored: false };
-    Verdict::Processed(Findings::Rotation { rotation, upright: None })
+    Verdict::Processed(Findings::Rotation { content: None, rotation, upright: None })
 }
 
 /// Queues this photo for AI rotation, and settles it so.

@@ -134,8 +134,17 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
 }
 
 /// The header of a table of queues.
-pub(in crate::cli) const QUEUES: &[&str] =
-    &["Queue", "Photos", "Processed", "In progress", "Undecided", "Failed", "Waiting", "State"];
+pub(in crate::cli) const QUEUES: &[&str] = &[
+    "Queue",
+    "Photos",
+    "Processed",
+    "In progress",
+    "Undecided",
+    "Duplicates",
+    "Failed",
+    "Waiting",
+    "State",
+];
 
 /// A queue as a row of a table.
 pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
@@ -158,6 +167,7 @@ pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
         queue.processed,
         queue.in_progress,
         queue.undecided,
+        queue.duplicates,
         queue.failed,
         queue.waiting,
     ]
@@ -167,7 +177,7 @@ pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
 
 /// Number of photos that have left the queue with an outcome.
 fn done(queue: &Queue) -> i64 {
-    queue.processed + queue.undecided + queue.failed
+    queue.processed + queue.undecided + queue.duplicates + queue.failed
 }
 
 /// Number of photos that are in the queue or have left it with an outcome.

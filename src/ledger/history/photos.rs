@@ -15,7 +15,8 @@ pub struct PhotoOfRun {
     pub key: String,
     /// The position in the queue. To get the next page, pass the last one as `after`.
     pub position: i64,
-    /// `waiting`, `skipped`, `in_progress`, `processed`, `undecided`, `failed` or `quarantined`.
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `undecided`, `duplicate`, `failed` or
+    /// `quarantined`.
     pub state: String,
     /// Why its credit was refunded, as a stable code.
     pub reason: Option<String>,

@@ -231,20 +231,21 @@ async fn counts(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
         "queues_count_their_photos",
         "a queue's counts of claimed, processed and refunded photos are the sums over its runs",
         "SELECT q.organisation_id,
-                format('queue %s: claimed %s, committed %s, refunded %s, undecided %s; '
-                       'its runs: %s, %s, %s, %s',
-                       q.queue_id, h.claimed, x.committed, x.refunded, x.undecided,
-                       u.claimed, u.committed, u.refunded, u.undecided)
+                format('queue %s: claimed %s, committed %s, refunded %s, undecided %s, '
+                       'duplicates %s; its runs: %s, %s, %s, %s, %s',
+                       q.queue_id, h.claimed, x.committed, x.refunded, x.undecided, x.duplicates,
+                       u.claimed, u.committed, u.refunded, u.undecided, u.duplicates)
          FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
          LEFT JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
              SELECT bool_or(claimed + committed + refunded = 0) AS has_empty,
                      coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
                     coalesce(sum(refunded), 0) AS refunded,
-                    coalesce(sum(undecided), 0) AS undecided
+                    coalesce(sum(undecided), 0) AS undecided,
+                    coalesce(sum(duplicates), 0) AS duplicates
              FROM usage u WHERE u.queue_id = s.queue_id) u
-         WHERE (h.claimed, x.committed, x.refunded, x.undecided)
+         WHERE (h.claimed, x.committed, x.refunded, x.undecided, x.duplicates)
                IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint,
-                                 u.undecided::bigint)
+                                 u.undecided::bigint, u.duplicates::bigint)
             OR u.has_empty"
     );
     Ok(())

@@ -92,6 +92,8 @@ pub struct Queue {
     pub processed: i64,
     /// Photos of which AI rotation could not decide which way is up. They were refunded.
     pub undecided: i64,
+    /// Photos with the content of one that was paid for before. They were refunded.
+    pub duplicates: i64,
     /// Photos that failed, were refunded, and were not queued again since then.
     pub failed: i64,
     /// The time when the first waiting photo was queued.

@@ -33,7 +33,8 @@ pub(super) async fn read(
                   t.tail - h.head - h.skipped AS "waiting!",
                   least(t.tail - h.head - h.skipped, a.available) AS "funded!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
-                  u.committed AS "processed!", f.undecided AS "undecided!", f.failed AS "failed!",
+                  u.committed AS "processed!", f.undecided AS "undecided!",
+                  f.duplicates AS "duplicates!", f.failed AS "failed!",
                   w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
@@ -48,12 +49,13 @@ pub(super) async fn read(
                                            THEN 'no_credits' ELSE 'running' END AS state) c
            -- Refunds stay in the ledger, but a photo that was queued again does not count any more.
            CROSS JOIN LATERAL (
-               SELECT u.undecided, u.refunded - u.undecided AS failed
+               SELECT u.undecided, u.duplicates, u.refunded - u.undecided - u.duplicates AS failed
                WHERE u.refunded = 0
                   OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
                UNION ALL
                SELECT count(*) FILTER (WHERE o.state = 'undecided'),
-                      count(*) FILTER (WHERE o.state <> 'undecided')
+                      count(*) FILTER (WHERE o.state = 'duplicate'),
+                      count(*) FILTER (WHERE o.state IN ('failed', 'quarantined'))
                FROM outcome o
                WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
                  AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)

@@ -98,6 +98,12 @@ impl Story {
             ));
             return;
         }
+        if outcome == "duplicate" {
+            self.said.push(format!(
+                "{operation} is done, and cost nothing: the same content was paid for before"
+            ));
+            return;
+        }
         let reason = reason.unwrap_or_default();
         self.said.push(format!("{operation} failed"));
         self.chain.push(Cause::new(

@@ -46,7 +46,8 @@ pub(super) struct NewRun {
     #[serde(default, deserialize_with = "bounded::values::<PHOTOS_MAX, PAYLOAD_TEXT_MAX, _>")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     payloads: Payloads,
-    /// Queues all photos of the store below this prefix that were not queued before (a sync).
+    /// Queues all photos of the store below this prefix that were not queued before, or whose file has
+    /// changed since they were processed (a sync).
     prefix: Option<String>,
     /// Queues all photos of the event that were ever queued for either operation (Go Live).
     #[serde(default)]

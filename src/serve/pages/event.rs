@@ -204,7 +204,7 @@ fn total(queue: &Queue) -> i64 {
 }
 
 fn done(queue: &Queue) -> i64 {
-    queue.processed + queue.undecided + queue.failed
+    queue.processed + queue.undecided + queue.duplicates + queue.failed
 }
 
 /// The progress of an operation; if its queue is stopped, also why, and what to do.
@@ -224,6 +224,7 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 @if queue.operation == Operation::AiRotation {
                     div { "Undecided" b data-live="undecided" { (queue.undecided) } }
                 }
+                div { "Duplicates" b data-live="duplicates" { (queue.duplicates) } }
                 div { "Failed" b data-live="failed" { (queue.failed) } }
                 div { "Paused" b data-live="paused" { (paused) } }
             }

@@ -75,7 +75,7 @@ pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
             @if let Some(state) = state {
                 div {
                     (operation) ": "
-                    span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] {
+                    span.bad[state == PhotoState::Failed].good[matches!(state, PhotoState::Processed | PhotoState::Duplicate)] {
                         (state.name_for(operation))
                     }
                     @if let Some(reason) = reason.filter(|_| state == PhotoState::Failed) {
@@ -159,7 +159,7 @@ pub(super) fn picture(photo: &Photo, turn: i16) -> Markup {
                 @if photo.width.is_some()
                     || matches!(
                         photo.rotation,
-                        Some(PhotoState::Processed | PhotoState::Undecided)
+                        Some(PhotoState::Processed | PhotoState::Undecided | PhotoState::Duplicate)
                     )
                 {
                     image href={ "/photos/" (photo.id) "/thumbnail" }

@@ -141,7 +141,8 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     html! {
         dl {
             dt { "Photos" } dd { (planned.photos) }
-            dt { "New" } dd { (planned.queued) }
+            dt { "New" } dd { (planned.queued - planned.changed) }
+            @if planned.changed > 0 { dt { "Changed since they were processed" } dd { (planned.changed) } }
             dt { "Processed and paid already" } dd { (planned.already_paid) }
             @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) {
                 dt { (name) } dd { (photos) }

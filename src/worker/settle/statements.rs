@@ -59,20 +59,24 @@ async fn settle(
         .collect();
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
     let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
+    let contents: Vec<_> =
+        batch.iter().map(|one| one.verdict.findings()?.content().map(<[u8]>::to_vec)).collect();
+    let contents = contents.iter().any(Option::is_some).then_some(contents);
     let row = sqlx::query!(
-        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
-           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
+        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!", r_duplicates AS "duplicates!"
+           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6, $7)"#,
         me.key(),
         &jobs,
         &attempts,
         &states,
         &reasons as &[Option<String>],
-        &details as &[Option<String>]
+        &details as &[Option<String>],
+        contents as Option<Vec<Option<Vec<u8>>>>
     )
     .fetch_one(db)
     .await?;
     // The SQL function returns the jobs sorted by number.
-    Ok(Landed { jobs: row.settled, resumed: row.resumed })
+    Ok(Landed { jobs: row.settled, resumed: row.resumed, duplicates: row.duplicates })
 }
 
 /// Gives photos back, and keeps their reservations open.
@@ -117,7 +121,7 @@ pub(super) async fn release(
     )
     .fetch_all(pool)
     .await?;
-    Ok(Landed { jobs: released, resumed: false })
+    Ok(Landed { jobs: released, ..Landed::default() })
 }
 
 pub(super) async fn settled_before(
