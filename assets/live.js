@@ -37,10 +37,10 @@
     if (!part) return;
     const stopped = now.state === "no_credits" || now.state === "held";
     const done = now.processed + now.undecided + now.duplicates + now.failed;
-    const total = done + now.in_progress + now.waiting;
+    const total = done + now.in_progress + now.waiting + now.following;
     const values = {
       total, processed: now.processed, failed: now.failed, in_progress: now.in_progress, undecided: now.undecided,
-      duplicates: now.duplicates,
+      duplicates: now.duplicates, following: now.following,
       paused: stopped ? now.waiting : 0, pending: stopped ? 0 : now.waiting,
     };
     for (const [name, value] of Object.entries(values)) show(part, name, number.format(value));

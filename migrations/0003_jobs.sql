@@ -40,6 +40,23 @@ CREATE TABLE job (
 -- A photo is queued once for an operation. A retry after a refund is a new job, and so is a changed file.
 CREATE UNIQUE INDEX job_once ON job (photo_id, queue_id, retry);
 
+-- A photo that is queued for photo processing when its AI rotation has ended (functions/follow_ups.sql). A row is
+-- written once, and deleted in the transaction that appends its job.
+CREATE TABLE follow_up (
+    queue_id        bigint NOT NULL,                 -- of photo processing
+    photo_id        uuid NOT NULL,
+    organisation_id bigint NOT NULL,
+    after_queue     bigint NOT NULL,                 -- of AI rotation: the queue, the position and the job
+    after_position  bigint NOT NULL,
+    after_job       bigint NOT NULL,
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    take            text NOT NULL CHECK (take IN ('new', 'listed')),
+    payload         jsonb CHECK (octet_length(payload::text) <= 16384),
+    PRIMARY KEY (queue_id, photo_id)
+);
+CREATE INDEX follow_up_next ON follow_up (after_queue, after_position);
+CREATE INDEX follow_up_of_organisation ON follow_up (organisation_id);
+
 -- A person takes photos out of a queue before they are claimed. Their jobs stay where they are, because a queue is a
 -- log. The claim passes over them, and reserves nothing.
 CREATE TABLE skip (
@@ -108,8 +125,9 @@ CREATE TABLE attempt (
     PRIMARY KEY (job_id, number)
 );
 
--- processed: the credit is spent. In all other states it was refunded. undecided: the work was done, and found no answer;
--- this is no failure, and what was found is kept. duplicate: the same content was charged before, under another key.
+-- processed: the credit is spent. In all other states it was refunded. undecided: the work was done, and found no
+-- answer; this is no failure, and what was found is kept. duplicate: the same content was charged before, under another
+-- key.
 CREATE TYPE outcome_state AS ENUM ('processed', 'undecided', 'duplicate', 'failed', 'quarantined');
 
 -- How a job ended: written by the transaction that closes its reservation.
@@ -144,4 +162,4 @@ CREATE TABLE content (
     PRIMARY KEY (queue_id, sha256)
 );
 
-GRANT SELECT ON run, job, skip, worker, in_flight, attempt, outcome TO photogate_app;
+GRANT SELECT ON run, job, follow_up, skip, worker, in_flight, attempt, outcome TO photogate_app;

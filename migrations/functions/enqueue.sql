@@ -27,7 +27,9 @@ BEGIN
         SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
         ORDER BY x.queue_id DESC LIMIT 1) t
     WHERE q.organisation_id = p_organisation AND NOT q.drained
-      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL);
+      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL)
+    -- And those that will be queued after their AI rotation.
+    + (SELECT count(*) FROM follow_up f WHERE f.organisation_id = p_organisation);
 END $$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
@@ -43,6 +45,7 @@ CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take
     OUT r_changed integer, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_row tid; v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
+    v_some_follow boolean;
 BEGIN
     -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
     -- Both rows are looked for from the end, as in claim.sql.
@@ -50,6 +53,7 @@ BEGIN
     WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1 FOR NO KEY UPDATE;
     SELECT head INTO v_head FROM queue_head
     WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1;
+    v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = p_queue.queue_id);
     WITH asked AS (
         -- Each photo once, where it was first named.
         SELECT DISTINCT ON (photo_id) photo_id, payload, n
@@ -62,7 +66,11 @@ BEGIN
                    SELECT p.version FROM photo p WHERE p.photo_id = a.photo_id LIMIT 1), false)
                     ELSE false END AS changed,
                s.position IS NOT NULL AS skipped,
-               coalesce(j.position <= v_head, false) AS passed
+               coalesce(j.position <= v_head, false) AS passed,
+               -- It waits for its AI rotation.
+               CASE WHEN v_some_follow THEN EXISTS (
+                   SELECT FROM follow_up f WHERE f.queue_id = p_queue.queue_id AND f.photo_id = a.photo_id)
+                    ELSE false END AS follows
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
@@ -71,8 +79,8 @@ BEGIN
             SELECT x.position FROM skip x
             WHERE x.queue_id = p_queue.queue_id AND x.position = j.position LIMIT 1) s ON true),
     sorted AS (
-        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL
-                              WHEN 'listed' THEN retry IS NULL OR changed
+        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL AND NOT follows
+                              WHEN 'listed' THEN (retry IS NULL OR changed) AND NOT follows
                               WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
                               WHEN 'undecided' THEN coalesce(state IN ('undecided', 'failed', 'quarantined'), false)
                               WHEN 'skipped' THEN skipped AND passed END AS take
@@ -81,11 +89,11 @@ BEGIN
            array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
            array_agg(payload ORDER BY n) FILTER (WHERE take),
            cardinality(p_photos) - count(*),
-           count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
-           count(*) FILTER (WHERE NOT take AND state IN ('processed', 'duplicate')),
-           count(*) FILTER (WHERE NOT take AND state = 'undecided'),
-           count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE NOT take AND skipped), count(*) FILTER (WHERE changed)
+           count(*) FILTER (WHERE NOT take AND (follows OR retry IS NOT NULL AND state IS NULL AND NOT skipped)),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state = 'undecided'),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND skipped), count(*) FILTER (WHERE take AND changed)
     INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed
     FROM sorted;
     r_queued := coalesce(cardinality(v_photo), 0);
@@ -125,6 +133,23 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_se
     FROM other o WHERE p.photo_id = o.photo_id
 $$;
 
+-- Makes rows of the photos that are new, and keeps what the store's listing says. p_ids: fresh ids.
+CREATE FUNCTION know_photos(p_event bigint, p_keys text[], p_ids uuid[], p_payloads jsonb[], p_listed text[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) <> cardinality(p_payloads)
+        OR cardinality(p_keys) <> cardinality(p_listed) OR cardinality(p_keys) > 10000 THEN
+        RAISE EXCEPTION 'at most 10000 photos a call, and an id and a payload for each' USING ERRCODE = 'PG006';
+    END IF;
+    -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
+    INSERT INTO photo (photo_id, event_id, key, listed)
+    SELECT DISTINCT ON (key) id, p_event, key, listed FROM unnest(p_ids, p_keys, p_listed) u (id, key, listed)
+    WHERE EXISTS (SELECT FROM event WHERE event_id = p_event)
+    ORDER BY key ON CONFLICT (event_id, key) DO NOTHING;
+    IF p_listed IS NOT NULL THEN PERFORM note_listing(p_event, p_keys, p_listed); END IF;
+END $$;
+
 -- Queues photos of an event. A photo that is queued, done, undecided, failed or skipped already is left as it is, and
 -- counted.
 -- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL.
@@ -139,16 +164,7 @@ CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
-    IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) <> cardinality(p_payloads)
-        OR cardinality(p_keys) <> cardinality(p_listed) OR cardinality(p_keys) > 10000 THEN
-        RAISE EXCEPTION 'at most 10000 photos a call, and an id and a payload for each' USING ERRCODE = 'PG006';
-    END IF;
-    -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
-    INSERT INTO photo (photo_id, event_id, key, listed)
-    SELECT DISTINCT ON (key) id, p_event, key, listed FROM unnest(p_ids, p_keys, p_listed) u (id, key, listed)
-    WHERE EXISTS (SELECT FROM event WHERE event_id = p_event)
-    ORDER BY key ON CONFLICT (event_id, key) DO NOTHING;
-    IF p_listed IS NOT NULL THEN PERFORM note_listing(p_event, p_keys, p_listed); END IF;
+    PERFORM know_photos(p_event, p_keys, p_ids, p_payloads, p_listed);
     SELECT q.* INTO v_queue FROM queue q WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
@@ -197,22 +213,31 @@ GRANT EXECUTE ON FUNCTION retry TO photogate_app;
 -- What queueing these photos would do: nothing is written, and no lock is taken, so what is asked about may change
 -- meanwhile. It is not enqueue rolled back: that held the queue's lock while a claim waited for it.
 CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[], p_listed text[] DEFAULT NULL,
+    p_both boolean DEFAULT false,
     OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
     OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_changed integer,
-    OUT r_available bigint, OUT r_ahead bigint)
+    OUT r_following integer, OUT r_available bigint, OUT r_ahead bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_queue queue;
+DECLARE v_queue queue; v_first bigint; v_some_follow boolean;
 BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = v_queue.queue_id);
+    IF p_both AND p_operation = 'photo_processing' THEN
+        SELECT queue_id INTO v_first FROM queue WHERE event_id = p_event AND operation = 'ai_rotation';
+    END IF;
     -- The same lookups as in append_jobs, for 'new' and 'listed'. A test compares what is planned with what is done.
-    SELECT count(*) FILTER (WHERE j.retry IS NULL OR c.changed), cardinality(p_keys) - count(*),
-           count(*) FILTER (WHERE j.retry IS NOT NULL AND o.state IS NULL AND s.position IS NULL),
-           count(*) FILTER (WHERE NOT c.changed AND o.state IN ('processed', 'duplicate')),
-           count(*) FILTER (WHERE NOT c.changed AND o.state = 'undecided'),
-           count(*) FILTER (WHERE NOT c.changed AND o.state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE s.position IS NOT NULL), count(*) FILTER (WHERE c.changed)
-    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed
+    SELECT count(*) FILTER (WHERE c.take), cardinality(p_keys) - count(*),
+           count(*) FILTER (WHERE c.follows OR NOT c.take AND j.retry IS NOT NULL AND o.state IS NULL
+                                               AND s.position IS NULL),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state = 'undecided'),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT c.follows AND s.position IS NOT NULL),
+           count(*) FILTER (WHERE c.take AND j.retry IS NOT NULL),
+           count(*) FILTER (WHERE c.take AND v_first IS NOT NULL AND first_is_open(
+               p.photo_id, v_first, a.listed IS NOT NULL, c.file_changed))
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed, r_following
     FROM (SELECT DISTINCT ON (key) key, listed FROM unnest(p_keys, p_listed) u (key, listed) ORDER BY key) a
     LEFT JOIN LATERAL (
         SELECT x.photo_id, x.listed, x.version FROM photo x
@@ -222,8 +247,13 @@ BEGIN
         SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
     -- The listing that a sync would keep (note_listing), and then the version.
     CROSS JOIN LATERAL (
-        SELECT a.listed IS NOT NULL AND coalesce(o.version < p.version OR a.listed <> p.listed, false)
-               AND o.state IS NOT NULL AS changed) c
+        SELECT *, (j.retry IS NULL OR changed) AND NOT follows AS take
+        FROM (SELECT coalesce(a.listed <> p.listed, false) AS file_changed,
+                     a.listed IS NOT NULL AND coalesce(o.version < p.version OR a.listed <> p.listed, false)
+                         AND o.state IS NOT NULL AS changed,
+                     CASE WHEN v_some_follow THEN EXISTS (
+                         SELECT FROM follow_up f WHERE f.queue_id = v_queue.queue_id AND f.photo_id = p.photo_id)
+                          ELSE false END AS follows) x) c
     LEFT JOIN LATERAL (
         SELECT x.position FROM skip x
         WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;

@@ -115,6 +115,7 @@ BEGIN
     UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, face_consent_by = NULL,
         face_consent_at = NULL, forgets = 'everything', forgotten_to = NULL
     WHERE event_id = p_event;
+    DELETE FROM follow_up WHERE queue_id IN (SELECT queue_id FROM queue WHERE event_id = p_event);
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
     UPDATE queue SET held = true WHERE event_id = p_event;

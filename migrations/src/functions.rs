@@ -17,7 +17,7 @@ macro_rules! files {
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
     "adopt" "audit" "chain" "claim" "clock" "content" "corrections" "enqueue" "erasures" "events" "findings"
-    "forget" "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "reconsider"
+    "follow_ups" "forget" "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "reconsider"
     "settle" "skips" "snapshots" "states" "top_up" "worker"
 ];
 

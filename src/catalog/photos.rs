@@ -260,7 +260,12 @@ pub async fn list(
                       AS "corrected!: _"
            FROM photo p
            CROSS JOIN LATERAL (
-               SELECT max(x.state) FILTER (WHERE x.operation = 'photo_processing') AS processing,
+               -- A photo that is queued when its AI rotation has ended waits already.
+               SELECT coalesce(max(x.state) FILTER (WHERE x.operation = 'photo_processing'),
+                               CASE WHEN EXISTS (
+                                   SELECT FROM queue y JOIN follow_up f USING (queue_id)
+                                   WHERE y.event_id = $1 AND f.photo_id = p.photo_id) THEN 'pending' END)
+                          AS processing,
                       max(x.reason) FILTER (WHERE x.operation = 'photo_processing')
                           AS processing_reason,
                       max(x.state) FILTER (WHERE x.operation = 'ai_rotation') AS rotation,

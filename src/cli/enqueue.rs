@@ -10,7 +10,7 @@ use crate::{
     catalog::photo_store::PhotoStore,
     commands::{self, OnInsufficient, Payloads, Which},
     config::Config,
-    ids::{EventId, Operation},
+    ids::{EventId, Operations},
     ledger::credits::Credits,
 };
 
@@ -21,7 +21,7 @@ With Redis (--redis-url), workers are told at once; without it, within a second.
 Examples:
   photogate enqueue 1 2026/IMG_0001.jpg 2026/IMG_0002.jpg
   ls photos | photogate enqueue 1 --operation ai_rotation -
-  photogate enqueue 1 --prefix 2026/marathon/ --dry-run
+  photogate enqueue 1 --operation both --prefix 2026/marathon/ --dry-run
 
 A photo that was queued before is not queued again and costs nothing, so a repeated call is safe.
 Photos that failed before need `photogate jobs retry`.")]
@@ -35,9 +35,9 @@ pub(super) struct Enqueue {
     /// changed since they were processed
     #[arg(long)]
     prefix: Option<String>,
-    /// The operation to do on each photo
+    /// The operation to do on each photo; both: AI rotation first
     #[arg(long, value_enum, default_value = "photo_processing")]
-    operation: Operation,
+    operation: Operations,
     /// Only show what would be queued and how many credits are missing; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -84,6 +84,7 @@ impl Enqueue {
             for (name, value) in [
                 ("Photos", plan.photos.to_string()),
                 ("Queued", plan.queued.to_string()),
+                ("After rotation", plan.following.to_string()),
                 ("Changed", plan.changed.to_string()),
                 ("Already queued", skipped.already_queued.to_string()),
                 ("Already processed", skipped.already_processed.to_string()),

@@ -11,9 +11,12 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operation, RunId},
+    ids::{EventId, Operations, RunId},
     ledger::credits::Credits,
-    queue::enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+    queue::{
+        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+        follow_ups,
+    },
     telemetry::traces,
 };
 
@@ -26,8 +29,8 @@ const CALL_MAX: usize = 100_000;
 /// A request to enqueue photos, or to plan it.
 #[derive(Debug)]
 pub struct Enqueue<'a> {
-    /// The operation to perform on the photos.
-    pub operation: Operation,
+    /// The operation to perform on the photos, or both.
+    pub operation: Operations,
     /// The photos to enqueue.
     pub photos: Which<'a>,
     /// What the worker gets beside the keys, for any of the photos.
@@ -68,12 +71,17 @@ pub enum OnInsufficient {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Planned)]
 pub struct FundingPlan {
-    /// The runs that were created: one for every 10,000 photos. Empty for a dry run.
+    /// The runs that were created: one for every 10,000 photos and each operation. Empty for a dry run.
+    /// Photos that follow their AI rotation get runs of their own later.
     pub runs: Vec<RunId>,
     /// Number of photos in the request.
     pub photos: u64,
-    /// Number of photos that were enqueued, or would be in a dry run.
+    /// Number of photos that were enqueued, or would be in a dry run. For both operations, a photo
+    /// counts twice.
     pub queued: u64,
+    /// Number of photos in `queued` that are queued for photo processing later, each when its AI rotation
+    /// has ended, however it ends.
+    pub following: u64,
     /// Number of photos in `queued` that had ended before, and whose file has changed since: a sync
     /// compares the store's listings.
     pub changed: u64,
@@ -127,32 +135,42 @@ impl Commands {
         }
         let mut done = FundingPlan::nothing(jobs.len(), false);
         for part in &parts {
-            let (run, plan) = transaction!(self, tx, {
-                let run =
-                    enqueue::enqueue(&mut tx, event, asked.operation, part, &caller.actor).await?;
-                if run.queued > 0 {
+            let (woke, plan) = transaction!(self, tx, {
+                let runs = match asked.operation.in_order() {
+                    [one] => {
+                        vec![enqueue::enqueue(&mut tx, event, *one, part, &caller.actor).await?]
+                    }
+                    _ => follow_ups::enqueue_both(&mut tx, event, part, &caller.actor).await?,
+                };
+                let queued: u32 = runs.iter().map(|run| run.queued).sum();
+                if queued > 0 {
                     self.quotas.check_photos(&mut tx, found.organisation).await?;
                 }
                 let mut plan = done.clone();
-                plan.runs.push(run.run);
-                plan.add(run.queued, run.changed, run.skipped, run.available, run.shortfall);
+                for run in &runs {
+                    plan.runs.push(run.run);
+                    plan.following += u64::from(run.following);
+                    plan.add(run.queued, run.changed, run.skipped, run.available, run.shortfall);
+                }
+                let ids: Vec<RunId> = runs.iter().map(|run| run.run).collect();
                 if may_reject && parts.len() == 1 {
                     refuse_unpaid(&plan)?;
                 }
                 let detail = json!({
-                    "operation": asked.operation, "runs": [run.run], "queued": run.queued,
-                    "changed": run.changed,
+                    "operation": asked.operation, "runs": ids, "queued": queued,
+                    "following": runs.iter().map(|run| run.following).sum::<u32>(),
+                    "changed": runs.iter().map(|run| run.changed).sum::<u32>(),
                 });
                 let (whose, subject) = (Some(found.organisation), format!("event {event}"));
                 audit_log::record(&mut tx, caller, whose, "photos.enqueue", &subject, detail)
                     .await?;
                 if let Some(trace) = traces::name_of(&tracing::Span::current()) {
-                    traces::keep(&mut tx, &[run.run], &trace).await?;
+                    traces::keep(&mut tx, &ids, &trace).await?;
                 }
-                (run, plan)
+                (runs.iter().any(|run| run.woke), plan)
             })?;
             done = plan;
-            if run.woke {
+            if woke {
                 self.wake.send().await;
             }
         }
@@ -233,6 +251,7 @@ impl FundingPlan {
             runs: Vec::new(),
             photos: photos as u64,
             queued: 0,
+            following: 0,
             changed: 0,
             skipped: Skipped::default(),
             already_paid: 0,
@@ -288,16 +307,20 @@ fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(), CommandE
 async fn plan(
     db: &mut PgConnection,
     event: EventId,
-    operation: Operation,
+    operations: Operations,
     parts: &[&[NewJob]],
 ) -> Result<FundingPlan, CommandError> {
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
+    let both = operations == Operations::Both;
     for part in parts {
-        let plan = enqueue::plan(db, event, operation, part).await?;
-        // The photos of the parts before would wait before this part.
-        let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
-        let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
-        planned.add(plan.queued, plan.changed, plan.skipped, plan.available, shortfall);
+        for operation in operations.in_order() {
+            let plan = enqueue::plan(db, event, *operation, part, both).await?;
+            // The photos of the parts before would wait before this part.
+            let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
+            let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
+            planned.following += u64::from(plan.following);
+            planned.add(plan.queued, plan.changed, plan.skipped, plan.available, shortfall);
+        }
     }
     Ok(planned)
 }

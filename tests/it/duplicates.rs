@@ -321,7 +321,7 @@ fn put(app: &App, files: &[(&str, &str)]) -> PathBuf {
 async fn sync(app: &App, event: EventId, operation: Operation, dry_run: bool) -> FundingPlan {
     let store = PhotoStore::open(&app.config.store_url, &app.config.store_options).unwrap();
     let asked = Enqueue {
-        operation,
+        operation: operation.into(),
         photos: Which::Below("race/", &store),
         payloads: Payloads::default(),
         dry_run,

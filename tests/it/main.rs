@@ -23,6 +23,7 @@ mod duplicates;
 mod erasures;
 mod eyes;
 mod failover;
+mod follow_ups;
 mod gate;
 mod intake;
 mod interleave;

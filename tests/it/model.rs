@@ -21,6 +21,9 @@ const PHOTOS: usize = 5;
 const WORKERS: usize = 2;
 /// Queues: the first two are of one organisation, the third is of another.
 const OWNER: [usize; 3] = [0, 0, 1];
+/// The queues of the first event.
+const PROCESSING: usize = 0;
+const ROTATION: usize = 1;
 
 #[derive(Debug, Clone)]
 enum Ask {
@@ -28,6 +31,12 @@ enum Ask {
         queue: usize,
         photos: Vec<usize>,
     },
+    /// Both operations of the first event, AI rotation first.
+    EnqueueBoth {
+        photos: Vec<usize>,
+    },
+    /// What has had its AI rotation is queued for photo processing.
+    Follow,
     Retry {
         queue: usize,
         photos: Vec<usize>,
@@ -117,6 +126,8 @@ fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
         4 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
+        3 => photos().prop_map(|photos| Ask::EnqueueBoth { photos }),
+        3 => Just(Ask::Follow),
         2 => (0..3usize, photos(), any::<bool>())
             .prop_map(|(queue, photos, undecided)| Ask::Retry { queue, photos, undecided }),
         2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
@@ -210,6 +221,8 @@ struct Model {
     top_ups: BTreeMap<(usize, usize), i64>,
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
+    /// Photos that wait for a job of AI rotation (the second queue) to end.
+    follows: Vec<(usize, usize)>,
     /// The contents that were paid for, of each queue.
     paid: BTreeSet<(usize, u8)>,
     /// Workers whose lease ran out, and who were not found yet.
@@ -239,6 +252,52 @@ impl Model {
         }
         self.queues[queue].drained &= seen.is_empty();
         seen.len()
+    }
+
+    fn waits_for_rotation(&self, queue: usize, photo: usize) -> bool {
+        queue == PROCESSING && self.follows.iter().any(|(follows, _)| *follows == photo)
+    }
+
+    /// Queues new photos. What waits for its AI rotation is queued already.
+    fn enqueue(&mut self, queue: usize, photos: &[usize]) -> usize {
+        let photos: Vec<_> = photos
+            .iter()
+            .copied()
+            .filter(|photo| !self.waits_for_rotation(queue, *photo))
+            .collect();
+        self.append(queue, &photos, |_, latest| latest.is_none())
+    }
+
+    fn enqueue_both(&mut self, photos: &[usize]) -> usize {
+        let rotated = self.enqueue(ROTATION, photos);
+        let before = self.follows.len();
+        for photo in photos {
+            let at = self.queues[ROTATION].latest(*photo).unwrap();
+            let is_open = matches!(
+                self.queues[ROTATION].jobs[at].state,
+                State::Waiting | State::InFlight { .. }
+            );
+            if is_open
+                && self.queues[PROCESSING].latest(*photo).is_none()
+                && !self.waits_for_rotation(PROCESSING, *photo)
+            {
+                self.follows.push((*photo, at));
+            }
+        }
+        rotated + self.follows.len() - before + self.enqueue(PROCESSING, photos)
+    }
+
+    fn follow(&mut self) {
+        let rotation = &self.queues[ROTATION];
+        let has_ended = |at: usize| {
+            at < rotation.head && !matches!(rotation.jobs[at].state, State::InFlight { .. })
+        };
+        let (mut ready, open): (Vec<_>, Vec<_>) =
+            self.follows.iter().partition(|(_, at)| has_ended(*at));
+        self.follows = open;
+        ready.sort_unstable_by_key(|(_, at)| *at);
+        let photos: Vec<_> = ready.into_iter().map(|(photo, _)| photo).collect();
+        self.append(PROCESSING, &photos, |_, latest| latest.is_none());
     }
 
     fn skip(&mut self, queue: usize, photos: &[usize]) {
@@ -613,8 +672,26 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 ))
                 .await
                 .unwrap()[0];
-            let taken = model.append(*queue, photos, |_, latest| latest.is_none());
+            let taken = model.enqueue(*queue, photos);
             prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
+        }
+        Ask::EnqueueBoth { photos } => {
+            let keys: Vec<_> = photos.iter().map(|photo| format!("'{photo}'")).collect();
+            let row = &real
+                .sql(format!(
+                    "SELECT sum(r_queued)::int FROM enqueue_both({}, ARRAY[{}], ARRAY[{}], 'anna')",
+                    real.queues[PROCESSING].0,
+                    keys.join(","),
+                    vec!["gen_random_uuid()"; keys.len()].join(",")
+                ))
+                .await
+                .unwrap()[0];
+            let taken = model.enqueue_both(photos);
+            prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
+        }
+        Ask::Follow => {
+            real.sql("SELECT follow(100, '0')".into()).await.unwrap();
+            model.follow();
         }
         Ask::Retry { queue, photos, undecided } => {
             let ((event, operation), ids) = (real.queues[*queue], real.photos(*queue, photos));
@@ -920,6 +997,8 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         let (accounts, queues) = real.state().await;
         prop_assert_eq!(&accounts[..], &model.accounts[..], "after step {}, {:?}", step, ask);
         prop_assert_eq!(&queues[..], &model.queues[..], "after step {}, {:?}", step, ask);
+        let follows = app.count("SELECT count(*) FROM follow_up").await;
+        prop_assert_eq!(usize::try_from(follows).unwrap(), model.follows.len());
     }
     Ok(())
 }

@@ -139,7 +139,7 @@ async fn enqueue_with(
     let payloads: Payloads =
         payloads.iter().map(|(key, payload)| ((*key).to_owned(), payload.clone())).collect();
     let asked = commands::Enqueue {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(keys),
         payloads,
         dry_run: false,
@@ -208,7 +208,7 @@ async fn a_payload_that_is_too_large_odd_or_for_no_photo_is_refused_and_queues_n
         );
     }
     let dry = commands::Enqueue {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(&keys),
         payloads: [("a".to_owned(), json!("x".repeat(PAYLOAD_MAX)))].into(),
         dry_run: true,

@@ -139,7 +139,7 @@ async fn a_retry_takes_it_only_if_it_names_the_reason() {
     let enqueue = async |dry_run| {
         let keys = ["a.jpg".to_owned()];
         let asked = Enqueue {
-            operation: ROTATION,
+            operation: ROTATION.into(),
             photos: Which::Keys(&keys),
             payloads: Payloads::default(),
             dry_run,

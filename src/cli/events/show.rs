@@ -123,8 +123,13 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
         bar.set_length(sum(photos));
         bar.set_position(sum(done));
         bar.set_message(format!("{} in progress", sum(|queue| queue.in_progress)));
-        let stands =
-            |queue: &Queue| queue.in_progress == 0 && (queue.waiting == 0 || queue.is_stopped());
+        // What follows its AI rotation comes, unless that is stopped.
+        let is_stopped = queues.iter().any(Queue::is_stopped);
+        let stands = |queue: &Queue| {
+            queue.in_progress == 0
+                && (queue.waiting == 0 || queue.is_stopped())
+                && (queue.following == 0 || is_stopped)
+        };
         if queues.iter().all(stands) {
             bar.finish_and_clear();
             return Ok(());
@@ -182,5 +187,5 @@ fn done(queue: &Queue) -> i64 {
 
 /// Number of photos that are in the queue or have left it with an outcome.
 fn photos(queue: &Queue) -> i64 {
-    done(queue) + queue.in_progress + queue.waiting
+    done(queue) + queue.in_progress + queue.waiting + queue.following
 }

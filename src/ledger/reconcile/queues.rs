@@ -195,6 +195,17 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          FROM slice s JOIN queue q USING (queue_id)
          WHERE s.head_upto < s.head_after OR s.tail_upto < s.tail_after
          UNION ALL
+         SELECT f.organisation_id,
+                format('photo %s follows job %s at %s of queue %s, which is not there',
+                       f.photo_id, f.after_job, f.after_position, f.after_queue)
+         FROM slice s CROSS JOIN LATERAL (
+             SELECT q.organisation_id, x.photo_id, x.after_job, x.after_position, x.after_queue
+             FROM queue q JOIN follow_up x ON x.after_queue = q.queue_id
+             WHERE q.queue_id = s.queue_id) f
+         WHERE NOT EXISTS (
+             SELECT FROM job j WHERE j.queue_id = f.after_queue AND j.position = f.after_position
+                               AND j.job_id = f.after_job AND j.photo_id = f.photo_id)
+         UNION ALL
          SELECT j.organisation_id,
                 format('job %s at %s of queue %s does not belong to run %s',
                        j.job_id, j.position, j.queue_id, j.run_id)

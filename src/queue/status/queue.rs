@@ -86,6 +86,8 @@ pub struct Queue {
     /// Waiting photos that the organisation's available credits can pay for, if no other queue is
     /// claimed from.
     pub funded: i64,
+    /// Photos that are queued here when their AI rotation has ended.
+    pub following: i64,
     /// Photos that are claimed and not settled yet. Each has a reserved credit.
     pub in_progress: i64,
     /// Photos that were processed. Each cost one credit.

@@ -32,6 +32,7 @@ pub(super) async fn read(
                   d.until AS "until?",
                   t.tail - h.head - h.skipped AS "waiting!",
                   least(t.tail - h.head - h.skipped, a.available) AS "funded!",
+                  (SELECT count(*) FROM follow_up y WHERE y.queue_id = q.queue_id) AS "following!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", f.undecided AS "undecided!",
                   f.duplicates AS "duplicates!", f.failed AS "failed!",

@@ -10,7 +10,7 @@ use crate::{
     access::Caller,
     bounded,
     commands::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which},
-    ids::{EventId, Operation, RunId},
+    ids::{EventId, Operations, RunId},
     ledger::history::{self, PhotoOfRun},
     queue::{
         enqueue::{PAYLOAD_MAX, PHOTOS_MAX},
@@ -35,8 +35,9 @@ const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
     "dry_run": true,
 }))]
 pub(super) struct NewRun {
-    /// The operation to queue the photos for; required.
-    operation: Option<Operation>,
+    /// The operation to queue the photos for; required. `both`: AI rotation first, and then photo
+    /// processing, photo by photo.
+    operation: Option<Operations>,
     /// Queues the photos with these keys in the store, at most 10,000.
     #[serde(default, deserialize_with = "bounded::optional_list::<PHOTOS_MAX, _, _>")]
     keys: Option<Vec<String>>,

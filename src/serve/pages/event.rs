@@ -200,7 +200,7 @@ pub(super) async fn page(
 }
 
 fn total(queue: &Queue) -> i64 {
-    done(queue) + queue.in_progress + queue.waiting
+    done(queue) + queue.in_progress + queue.waiting + queue.following
 }
 
 fn done(queue: &Queue) -> i64 {
@@ -223,6 +223,10 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 // Photo processing always decides.
                 @if queue.operation == Operation::AiRotation {
                     div { "Undecided" b data-live="undecided" { (queue.undecided) } }
+                }
+                // AI rotation follows nothing.
+                @if queue.operation == Operation::PhotoProcessing {
+                    div { "After Rotation" b data-live="following" { (queue.following) } }
                 }
                 div { "Duplicates" b data-live="duplicates" { (queue.duplicates) } }
                 div { "Failed" b data-live="failed" { (queue.failed) } }
