@@ -35,7 +35,7 @@
   const queue = (now) => {
     const part = document.querySelector(`[data-queue="${now.operation}"]`);
     if (!part) return;
-    const stopped = now.state === "no_credits" || now.state === "held";
+    const stopped = ["no_credits", "budget", "held"].includes(now.state);
     const done = now.processed + now.undecided + now.duplicates + now.failed;
     const total = done + now.in_progress + now.waiting + now.following;
     const values = {

@@ -42,6 +42,7 @@ mod retry;
 mod search;
 mod second_factor;
 mod skips;
+mod spending;
 
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ pub use organisations::{NewOrganisation, OrganisationChange};
 pub use quotas::Quotas;
 pub use retry::{Retried, Retry};
 pub use skips::ChosenPhotos;
+pub use spending::NewOrder;
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
@@ -92,6 +94,8 @@ pub const MAY_SEARCH_FACES: &[Role] = search::MAY_SEARCH_FACES;
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 /// The roles that may buy credits, and withdraw a purchase that waits for approval.
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
+/// The roles that may decide how an organisation's credits are spent.
+pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 /// The roles that see purchases that wait for approval.

@@ -11,26 +11,40 @@
 -- enable_seqscan = off, and columns that are hidden from the wrong index (event_id + 0). The cost depends on the number
 -- of photos in the call.
 
--- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
--- rights of the caller. (In PL/pgSQL, because a function in SQL would be planned in each call.)
-CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
+-- Photos that wait in an organisation's events, without those of deleted events, which never run. r_runs: those in
+-- queues that nobody holds. It runs with the rights of the caller. (In PL/pgSQL, because a function in SQL would be
+-- planned in each call.)
+CREATE FUNCTION waiting_by_event(p_organisation bigint) RETURNS TABLE (r_event bigint, r_waiting bigint, r_runs bigint)
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
-    RETURN (
-    SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
-    FROM queue q
-    -- From the end, as in claim.sql.
-    CROSS JOIN LATERAL (
-        SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
-        ORDER BY x.queue_id DESC LIMIT 1) h
-    CROSS JOIN LATERAL (
-        SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
-        ORDER BY x.queue_id DESC LIMIT 1) t
-    WHERE q.organisation_id = p_organisation AND NOT q.drained
-      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL)
-    -- And those that will be queued after their AI rotation.
-    + (SELECT count(*) FROM follow_up f WHERE f.organisation_id = p_organisation);
+    RETURN QUERY
+    SELECT w.event_id, sum(w.waiting)::bigint, coalesce(sum(w.waiting) FILTER (WHERE NOT w.held), 0)::bigint
+    FROM (
+        SELECT q.event_id, q.held, t.tail - h.head - h.skipped AS waiting
+        FROM queue q
+        -- From the end, as in claim.sql.
+        CROSS JOIN LATERAL (
+            SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY x.queue_id DESC LIMIT 1) h
+        CROSS JOIN LATERAL (
+            SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY x.queue_id DESC LIMIT 1) t
+        WHERE q.organisation_id = p_organisation AND NOT q.drained
+          AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
+        UNION ALL
+        -- Those that are queued when their AI rotation has ended. Deleted events have none.
+        SELECT q.event_id, q.held, f.waiting
+        FROM (SELECT x.queue_id, count(*) AS waiting FROM follow_up x
+              WHERE x.organisation_id = p_organisation GROUP BY x.queue_id) f
+        JOIN queue q USING (queue_id)) w
+    GROUP BY w.event_id;
 END $$;
+GRANT EXECUTE ON FUNCTION waiting_by_event TO photogate_app, photogate_organisation;
+
+CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT coalesce(sum(w.r_waiting), 0)::bigint FROM waiting_by_event(p_organisation) w
+$$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'listed' also those whose file has changed
@@ -110,7 +124,7 @@ BEGIN
         FROM unnest(v_photo, v_retry, v_payload) WITH ORDINALITY u (photo_id, retry, payload, n);
         UPDATE queue_tail SET tail = tail + r_queued WHERE ctid = v_row;
         -- A claim says that a queue is drained only under the lock of its tail. So this sees what the last claim said.
-        UPDATE queue SET drained = false WHERE queue_id = p_queue.queue_id AND drained;
+        UPDATE queue SET drained = false, filled_at = clock_timestamp() WHERE queue_id = p_queue.queue_id AND drained;
         r_woke := NOT p_queue.held AND p_queue.paused_since IS NULL;
     END IF;
 END $$;
@@ -184,7 +198,8 @@ GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
 -- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed. A photo that is
 -- undecided is taken only with p_undecided: the same network would answer the same.
 CREATE FUNCTION retry(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
-    p_undecided boolean DEFAULT false, OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint,
+    p_undecided boolean DEFAULT false, OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer,
+    OUT r_available bigint, OUT r_ahead bigint,
     OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
@@ -200,7 +215,8 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id + 0 = p_event LIMIT 1) p;
     SELECT x.r_run, x.r_queued, x.r_woke INTO r_run, r_queued, r_woke
-    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, CASE WHEN p_undecided THEN 'undecided' ELSE 'failed' END,
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
+                     CASE WHEN p_undecided THEN 'undecided' ELSE 'failed' END,
                      cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
     r_skipped := cardinality(p_photos) - r_queued;
     -- Information for the caller, read without a lock: the next claim may change it.

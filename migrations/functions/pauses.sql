@@ -1,40 +1,56 @@
--- Pauses: an account without credit pauses its queues; credit that comes in, or comes back, resumes them.
+-- Pauses: what has nothing to spend is paused; credit that comes in, or comes back, or is allowed again, resumes it.
 --
+-- A queue may spend what is available. Where its organisation has decided more (account.steered), it may spend what its
+-- event may (budgets.sql).
 -- Whoever calls these holds the account's row lock. They write only queue.paused_since: a hold stays a hold.
 -- First lock the account. Call these functions in a later statement. In the same statement, the snapshot would be older
 -- than the lock and could miss a pause. Paid photos would then wait for ever.
 --
 -- Neither waits for a queue (SKIP LOCKED). A claim or a settlement holds the accounts of several organisations, and an
 -- organisation can keep its own queue locked for as long as it likes. A queue that is passed over is dealt with by a
--- later claim: one that should be paused is found because its account is empty, one that should be resumed because its
+-- later claim: one that should be paused is found because it may spend nothing, one that should be resumed because its
 -- account says so (resume_due).
 -- Nobody may call these but the gate's own functions.
 
--- Credit came in or came back: lifts the pauses that were for want of it, and only those. Returns whether any was, or
--- is still to be lifted.
+-- Credit came in or came back, or a budget allows more: lifts the pauses of what can spend again, and only those.
+-- Returns whether any was, or is still to be lifted.
 CREATE FUNCTION resume_queues(p_organisations bigint[]) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_resumed boolean;
 BEGIN
-    WITH free AS MATERIALIZED (
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    free AS MATERIALIZED (
         SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
-        WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL AND a.available > 0
+        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+        LEFT JOIN s own ON own.r_event = q.event_id
+        WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL
+            AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0
         ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED)
     UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id;
     v_resumed := FOUND;
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations))
     UPDATE account a SET resume_due = NOT a.resume_due
     WHERE a.organisation_id = ANY (p_organisations)
         AND a.resume_due <> (a.available > 0 AND EXISTS (
-            SELECT FROM queue q WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL));
+            SELECT FROM queue q
+            LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+            LEFT JOIN s own ON own.r_event = q.event_id
+            WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL
+                AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0));
     RETURN v_resumed OR FOUND;
 END $$;
 
--- The account is empty: pauses what would run.
+-- Pauses what would run and has nothing to spend.
 CREATE FUNCTION pause_queues(p_organisations bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    WITH free AS MATERIALIZED (
-        SELECT queue_id FROM queue WHERE organisation_id = ANY (p_organisations) AND runnable
-        ORDER BY queue_id FOR NO KEY UPDATE SKIP LOCKED)
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    free AS MATERIALIZED (
+        SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
+        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+        LEFT JOIN s own ON own.r_event = q.event_id
+        WHERE q.organisation_id = ANY (p_organisations) AND q.runnable
+            AND coalesce(own.r_spendable, others.r_spendable, a.available) = 0
+        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED)
     UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id;
 END $$;

@@ -29,6 +29,7 @@ mod refunds;
 mod second_factor;
 mod selfie;
 mod settings;
+mod spending;
 mod statements;
 mod table;
 mod table_view;
@@ -148,6 +149,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/live", get(credits::live))
+        .route("/spending", get(spending::page))
+        .route("/spending/order", get(spending::ask_order).post(spending::set_order))
         .route("/purchases", get(purchases::page))
         .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
         .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
@@ -160,6 +163,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))

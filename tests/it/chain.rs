@@ -220,6 +220,10 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "reconsideration",
         "number_correction",
         "turn_correction",
+        "steering",
+        "budget",
+        "budget_change",
+        "pace",
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
@@ -251,6 +255,9 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     )
     .await;
     app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
+
+    app.tamper("SELECT set_budget(event_id, 1000, 0, 'x') FROM event").await;
+    app.tamper("SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL) FROM event").await;
 
     let mut counts = Vec::new();
     for seen_by in [None, Some(1), Some(2), Some(99)] {

@@ -45,6 +45,7 @@ mod search;
 mod serve;
 mod shares;
 mod settle;
+mod spending;
 mod tables;
 mod top_ups;
 mod traces;
