@@ -10,9 +10,9 @@ struct Asker {
     event: EventId,
     /// Its place in the order: the lowest comes first, and equal ones share.
     rank: (i64, i64),
-    /// Photos that still wait for a credit.
+    /// Photos that wait and may have a credit.
     wants: i64,
-    /// Credits that are kept for it and not used yet. It uses these first.
+    /// Credits that are kept for it. It uses these first.
     own: i64,
     gets: i64,
 }
@@ -38,7 +38,7 @@ pub(super) fn forecast(
         .collect();
     askers.sort_by_key(|asker| asker.rank);
     for sharers in askers.chunk_by_mut(|one, other| one.rank == other.rank) {
-        while share(sharers, &mut left, &mut free) {}
+        share(sharers, &mut left, &mut free);
     }
     askers.into_iter().map(|asker| (asker.event, asker.gets)).collect()
 }
@@ -51,30 +51,77 @@ fn rank(order: Order, event: &EventSpending) -> (i64, i64) {
     }
 }
 
-/// Gives each who wants more and may have more the same number of credits: as many as they can take
-/// until one of them has enough, or uses the last that is kept for it, or nothing is left. Returns
-/// false when nothing was given.
-fn share(sharers: &mut [Asker], left: &mut i64, free: &mut i64) -> bool {
-    let mut active: Vec<_> = sharers
-        .iter_mut()
-        .filter(|asker| asker.wants > 0 && (asker.own > 0 || *free > 0))
-        .collect();
-    let most = active
-        .iter()
-        .map(|asker| if asker.own > 0 { asker.own.min(asker.wants) } else { asker.wants });
-    let Some(most) = most.min() else { return false };
-    let count = |active: usize| i64::try_from(active).unwrap_or(i64::MAX).max(1);
-    let from_free = count(active.iter().filter(|asker| asker.own == 0).count());
-    // What is less than one for each goes to the first of them.
-    let each = most.min(*left / count(active.len())).min(*free / from_free).max(1);
-    let before = *left;
-    for asker in &mut active {
-        let source = if asker.own > 0 { &mut asker.own } else { &mut *free };
-        let takes = each.min(*left).min(*source);
-        *source -= takes;
-        *left -= takes;
-        asker.wants -= takes;
-        asker.gets += takes;
+/// Gives each who wants more and may have more the same number of credits. What is less than one
+/// for each goes to the first of them. When nothing is free any more, those go on for whom
+/// something is kept.
+fn share(sharers: &mut [Asker], left: &mut i64, free: &mut i64) {
+    give(sharers, left, free, |asker| asker.wants);
+    give(sharers, left, &mut 0, |asker| asker.wants.min(asker.own));
+}
+
+/// Raises all to the highest equal level that there is enough for, each up to `most`.
+fn give(sharers: &mut [Asker], left: &mut i64, free: &mut i64, most: impl Fn(&Asker) -> i64) {
+    // What an asker takes to come to this level, and how much of it is not kept for it.
+    let takes = |asker: &Asker, level: i64| {
+        let gets = most(asker).min(level).max(asker.gets);
+        (gets - asker.gets, (gets - asker.own).max(0) - (asker.gets - asker.own).max(0))
+    };
+    let fits = |level: i64| {
+        let (mut of_left, mut of_free) = (0_i64, 0_i64);
+        for asker in &*sharers {
+            let (all, not_kept) = takes(asker, level);
+            of_left = of_left.saturating_add(all);
+            of_free = of_free.saturating_add(not_kept);
+        }
+        of_left <= *left && of_free <= *free
+    };
+    let (mut level, mut too_high) = (0, sharers.iter().map(&most).max().unwrap_or(0) + 1);
+    while too_high - level > 1 {
+        let middle = level + (too_high - level) / 2;
+        if fits(middle) { level = middle } else { too_high = middle }
     }
-    *left < before
+    for level in [level, level + 1] {
+        for asker in &mut *sharers {
+            let (all, not_kept) = takes(asker, level);
+            if all <= *left && not_kept <= *free {
+                (*left, *free) = (*left - all, *free - not_kept);
+                asker.gets += all;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gets(left: i64, free: i64, askers: &[(i64, i64)]) -> Vec<i64> {
+        let mut askers: Vec<_> = askers
+            .iter()
+            .map(|(wants, own)| Asker {
+                event: EventId(1),
+                rank: (0, 0),
+                wants: *wants,
+                own: *own,
+                gets: 0,
+            })
+            .collect();
+        share(&mut askers, &mut { left }, &mut { free });
+        askers.iter().map(|asker| asker.gets).collect()
+    }
+
+    #[test]
+    fn shares_are_equal_until_somebody_has_enough_and_what_is_kept_is_used_first() {
+        assert_eq!(gets(10, 10, &[(4, 0), (100, 0), (100, 0)]), [4, 3, 3]);
+        assert_eq!(gets(11, 11, &[(4, 0), (100, 0), (100, 0)]), [4, 4, 3]);
+        assert_eq!(gets(20, 10, &[(20, 10), (20, 0)]), [10, 10]);
+        assert_eq!(gets(20, 5, &[(20, 15), (20, 0)]), [15, 5]);
+        // Fewer are available than are kept.
+        assert_eq!(gets(5, 0, &[(20, 10), (20, 10), (20, 0)]), [3, 2, 0]);
+        assert_eq!(gets(0, 0, &[(20, 10)]), [0]);
+        assert_eq!(gets(5, 5, &[]), [0; 0]);
+        // Large numbers take no longer.
+        let many = vec![(1_000_000_000, 0); 10_000];
+        assert_eq!(gets(1_000_000_000, 1_000_000_000, &many)[9_999], 100_000);
+    }
 }
