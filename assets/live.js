@@ -36,10 +36,11 @@
     const part = document.querySelector(`[data-queue="${now.operation}"]`);
     if (!part) return;
     const stopped = ["no_credits", "budget", "held"].includes(now.state);
-    const total = now.processed + now.failed + now.in_progress + now.waiting;
-    const done = now.processed + now.failed;
+    const done = now.processed + now.undecided + now.duplicates + now.failed;
+    const total = done + now.in_progress + now.waiting + now.following;
     const values = {
-      total, processed: now.processed, failed: now.failed, in_progress: now.in_progress,
+      total, processed: now.processed, failed: now.failed, in_progress: now.in_progress, undecided: now.undecided,
+      duplicates: now.duplicates, following: now.following,
       paused: stopped ? now.waiting : 0, pending: stopped ? 0 : now.waiting,
     };
     for (const [name, value] of Object.entries(values)) show(part, name, number.format(value));

@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
     let payloads: Payloads = arguments.map(payload).collect();
     let keys: Vec<String> = payloads.keys().cloned().collect();
     let jobs = Enqueue {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(&keys),
         payloads,
         dry_run: false,

@@ -104,6 +104,9 @@ CREATE TABLE photo (
     event_id   bigint NOT NULL,
     key        text NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 1024),
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- What the store's listing said of the file when a sync last saw it: its size and its ETag, or when it was changed.
+    listed     text CHECK (length(listed) BETWEEN 1 AND 300),
+    version    integer NOT NULL DEFAULT 0,           -- how often a sync has seen that it changed
     UNIQUE (event_id, key)
 );
 
@@ -153,9 +156,12 @@ CREATE TABLE queue_tail (
 -- How many of a queue's photos were settled. It is a row of its own, because a settlement does not lock the queue. The
 -- account's lock protects it.
 CREATE TABLE queue_settled (
-    queue_id  bigint PRIMARY KEY REFERENCES queue,
-    committed bigint NOT NULL DEFAULT 0 CHECK (committed >= 0),
-    refunded  bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0)
+    queue_id   bigint PRIMARY KEY REFERENCES queue,
+    committed  bigint NOT NULL DEFAULT 0 CHECK (committed >= 0),
+    refunded   bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
+    undecided  bigint NOT NULL DEFAULT 0 CHECK (undecided >= 0),  -- of the refunded: no failures
+    duplicates bigint NOT NULL DEFAULT 0 CHECK (duplicates >= 0), -- and these neither
+    CHECK (undecided + duplicates <= refunded)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
 

@@ -31,14 +31,31 @@ CREATE TABLE job (
     job_id   bigint NOT NULL DEFAULT nextval('transaction_id'),
     photo_id uuid NOT NULL,
     run_id   bigint NOT NULL,
-    retry    smallint NOT NULL,                      -- 0, and one more for each retry that a person asked for
+    retry    smallint NOT NULL,                      -- 0, and one more for each time that it was queued again
     -- What the enqueuer tells the worker beside the key. It is small, because each claim reads it. Callers are held to
     -- 4096 bytes; as jsonb the same value can be longer (1e300 has 301 digits).
     payload  jsonb CHECK (octet_length(payload::text) <= 16384),
     PRIMARY KEY (queue_id, position)
 );
--- A photo is queued once for an operation; a retry after a refund is a new job.
+-- A photo is queued once for an operation. A retry after a refund is a new job, and so is a changed file.
 CREATE UNIQUE INDEX job_once ON job (photo_id, queue_id, retry);
+
+-- A photo that is queued for photo processing when its AI rotation has ended (functions/follow_ups.sql). A row is
+-- written once, and deleted in the transaction that appends its job.
+CREATE TABLE follow_up (
+    queue_id        bigint NOT NULL,                 -- of photo processing
+    photo_id        uuid NOT NULL,
+    organisation_id bigint NOT NULL,
+    after_queue     bigint NOT NULL,                 -- of AI rotation: the queue, the position and the job
+    after_position  bigint NOT NULL,
+    after_job       bigint NOT NULL,
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    take            text NOT NULL CHECK (take IN ('new', 'listed')),
+    payload         jsonb CHECK (octet_length(payload::text) <= 16384),
+    PRIMARY KEY (queue_id, photo_id)
+);
+CREATE INDEX follow_up_next ON follow_up (after_queue, after_position);
+CREATE INDEX follow_up_of_organisation ON follow_up (organisation_id);
 
 -- A person takes photos out of a queue before they are claimed. Their jobs stay where they are, because a queue is a
 -- log. The claim passes over them, and reserves nothing.
@@ -86,6 +103,7 @@ CREATE TABLE in_flight (
     retries         smallint NOT NULL DEFAULT 0,     -- transient troubles
     since           timestamptz NOT NULL,            -- this owner has had it since
     due_at          timestamptz,                     -- not to be adopted before
+    version         integer NOT NULL DEFAULT 0,      -- of the photo, when it was claimed
     CHECK ((worker_id = 0) = (due_at IS NOT NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1,
         autovacuum_vacuum_cost_delay = 0);
@@ -107,7 +125,10 @@ CREATE TABLE attempt (
     PRIMARY KEY (job_id, number)
 );
 
-CREATE TYPE outcome_state AS ENUM ('processed', 'failed', 'quarantined');
+-- processed: the credit is spent. In all other states it was refunded. undecided: the work was done, and found no
+-- answer; this is no failure, and what was found is kept. duplicate: the same content was charged before, under another
+-- key.
+CREATE TYPE outcome_state AS ENUM ('processed', 'undecided', 'duplicate', 'failed', 'quarantined');
 
 -- How a job ended: written by the transaction that closes its reservation.
 CREATE TABLE outcome (
@@ -122,12 +143,23 @@ CREATE TABLE outcome (
     worker_id  bigint NOT NULL,
     started_at timestamptz NOT NULL,
     settled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK ((state = 'processed') = (reason IS NULL))
+    version    integer NOT NULL DEFAULT 0,           -- of the photo, when it was claimed
+    same_as    bigint,                               -- of a duplicate: the job that was charged for the content
+    CHECK ((state = 'processed') = (reason IS NULL)),
+    CHECK ((state = 'duplicate') = (same_as IS NOT NULL))
 );
--- A photo is charged at most once for an operation, whatever the code does.
-CREATE UNIQUE INDEX outcome_charged_once ON outcome (photo_id, queue_id) WHERE state = 'processed';
+-- A photo is charged at most once for an operation, whatever the code does; again only if its file has changed.
+CREATE UNIQUE INDEX outcome_charged_once ON outcome (photo_id, queue_id, version) WHERE state = 'processed';
 CREATE INDEX outcome_failures ON outcome (queue_id, reason) WHERE state <> 'processed';
 -- Refunds are looked up by time.
 CREATE INDEX outcome_refunded_at ON outcome (settled_at) WHERE state <> 'processed';
 
-GRANT SELECT ON run, job, skip, worker, in_flight, attempt, outcome TO photogate_app;
+-- The contents that were charged, by their SHA-256 (functions/content.sql). Nobody reads them but the gate.
+CREATE TABLE content (
+    queue_id bigint NOT NULL,
+    sha256   bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    job_id   bigint NOT NULL,
+    PRIMARY KEY (queue_id, sha256)
+);
+
+GRANT SELECT ON run, job, follow_up, skip, worker, in_flight, attempt, outcome TO photogate_app;

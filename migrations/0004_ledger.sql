@@ -105,11 +105,14 @@ CREATE TABLE usage (
     claimed           integer NOT NULL DEFAULT 0,    -- credits that left the balance
     refunded          integer NOT NULL DEFAULT 0,    -- credits that came back
     committed         integer NOT NULL DEFAULT 0,
+    undecided         integer NOT NULL DEFAULT 0,    -- of the refunded: the work found no answer
+    duplicates        integer NOT NULL DEFAULT 0,    -- and these had a content that was paid for
     first_claimed_at  timestamptz,
     last_claimed_at   timestamptz,
     first_refunded_at timestamptz,
     last_refunded_at  timestamptz,
-    CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0),
+    CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0 AND undecided >= 0 AND duplicates >= 0
+           AND undecided + duplicates <= refunded),
     CHECK ((claimed > 0) = (first_claimed_at IS NOT NULL)),
     CHECK ((refunded > 0) = (first_refunded_at IS NOT NULL)),
     PRIMARY KEY (run_id, month)

@@ -34,6 +34,7 @@ BEGIN
         ('run',          'organisation_id = ' || c_this),
         ('usage',        'organisation_id = ' || c_this),
         ('in_flight',    'organisation_id = ' || c_this),
+        ('follow_up',    'organisation_id = ' || c_this),
         -- These go by what they belong to, whose rows are secured in turn.
         ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),
         ('start_list',   'EXISTS (SELECT FROM event e WHERE e.event_id = start_list.event_id)'),
@@ -64,7 +65,7 @@ BEGIN
     -- does what is left of deleted events, which workers learn from a function.
     FOREACH v_table IN ARRAY ARRAY['person', 'second_factor', 'recovery_code', 'invitation', 'token', 'session',
                                    'login_try', 'audit_log', 'audit_chain', 'clock_confirmation', 'leftover_file',
-                                   'erased_bib'] LOOP
+                                   'erased_bib', 'content'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;
@@ -82,6 +83,7 @@ TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at, shown_at) ON top_up TO photogate_worker;
 GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
+GRANT SELECT (photo_id, after_queue, after_position, after_job) ON follow_up TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
 GRANT SELECT (organisation_id, entry, at) ON clock_repair TO photogate_worker;
 -- Beside the check, it continues the trace of the call that enqueued a photo.

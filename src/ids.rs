@@ -121,6 +121,60 @@ pub enum Operation {
     AiRotation,
 }
 
+/// What a call queues photos for: one operation, or both.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Operations {
+    /// Photo processing.
+    PhotoProcessing,
+    /// AI rotation.
+    AiRotation,
+    /// AI rotation first, and then photo processing, photo by photo.
+    Both,
+}
+
+impl Operations {
+    /// The operations, in the order in which they are done.
+    pub fn in_order(self) -> &'static [Operation] {
+        match self {
+            Self::PhotoProcessing => &[Operation::PhotoProcessing],
+            Self::AiRotation => &[Operation::AiRotation],
+            Self::Both => &[Operation::AiRotation, Operation::PhotoProcessing],
+        }
+    }
+
+    /// The stable code, as programs use it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::PhotoProcessing => Operation::PhotoProcessing.code(),
+            Self::AiRotation => Operation::AiRotation.code(),
+            Self::Both => "both",
+        }
+    }
+}
+
+impl From<Operation> for Operations {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::PhotoProcessing => Self::PhotoProcessing,
+            Operation::AiRotation => Self::AiRotation,
+        }
+    }
+}
+
+impl fmt::Display for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PhotoProcessing => Operation::PhotoProcessing.fmt(f),
+            Self::AiRotation => Operation::AiRotation.fmt(f),
+            Self::Both => f.write_str("AI rotation, then photo processing"),
+        }
+    }
+}
+
 impl Operation {
     /// All operations that there are.
     pub const ALL: [Self; 2] = [Self::PhotoProcessing, Self::AiRotation];

@@ -4,6 +4,7 @@
 pub mod claim;
 pub mod enqueue;
 pub mod failures;
+pub mod follow_ups;
 pub mod holds;
 pub mod retry;
 pub mod runs;

@@ -3,6 +3,7 @@
 
 mod claimer;
 mod dispatch;
+mod follow;
 pub mod forget;
 mod handler;
 pub mod heartbeat;
@@ -165,7 +166,8 @@ impl<W: Work> Worker<W> {
             };
             let (settler, settling) = Settler::start(books, self.wake.clone(), observers.clone());
             let reconciling = reconciler::Every::from(&self.config);
-            shift.work(&name, self.work.clone(), (settler, settling), reconciling).await?;
+            let wake = self.wake.clone();
+            shift.work(&name, self.work.clone(), (settler, settling), reconciling, wake).await?;
             tracing::info!(worker = %me.worker, "the worker has left");
         }
         Ok(())
@@ -206,6 +208,7 @@ impl Shift {
         work: Arc<W>,
         (settler, settling): (Settler, JoinHandle<Result<(), GateError>>),
         reconciling: reconciler::Every,
+        wake: Wake,
     ) -> Result<(), WorkerTrouble> {
         // If this future is dropped, the tasks must not go on without anybody who handles photos.
         let pulse_stop = CancellationToken::new();
@@ -215,6 +218,7 @@ impl Shift {
         let (pool, me, drain) = (&self.pool, self.me, &self.stop.drain);
         tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
+        tasks.spawn(follow::follow(pool.clone(), wake, drain.clone()));
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));

@@ -217,7 +217,7 @@ BEGIN
         FROM wanted),
     jobs AS MATERIALIZED (
         SELECT j.job_id, j.position, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
-               t.operation, t.bib_search, t.face_search
+               t.operation, t.bib_search, t.face_search, p.key, p.version
         FROM taken t CROSS JOIN LATERAL (
             -- The upper bound makes this a short range of the index. Without it, PostgreSQL sorted all waiting jobs.
             SELECT * FROM job j
@@ -225,7 +225,8 @@ BEGIN
                 -- A lookup for each job. PostgreSQL turned NOT EXISTS into a hash table of all skips ever made.
                 AND (t.skipped = 0
                      OR (SELECT true FROM skip s WHERE s.queue_id = j.queue_id AND s.position = j.position) IS NULL)
-            ORDER BY j.position LIMIT t.take) j),
+            ORDER BY j.position LIMIT t.take) j
+        CROSS JOIN LATERAL (SELECT x.key, x.version FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p),
     moved AS (
         UPDATE queue_head h SET
             head = t.new_head,
@@ -240,8 +241,8 @@ BEGIN
             FROM taken WHERE take > 0) t
         WHERE h.ctid = t.row),
     flying AS (
-        INSERT INTO in_flight (job_id, organisation_id, queue_id, run_id, photo_id, worker_id, attempt, since)
-        SELECT job_id, organisation_id, queue_id, run_id, photo_id, v_worker, 1, clock_timestamp() FROM jobs),
+        INSERT INTO in_flight (job_id, organisation_id, queue_id, run_id, photo_id, worker_id, attempt, since, version)
+        SELECT job_id, organisation_id, queue_id, run_id, photo_id, v_worker, 1, clock_timestamp(), version FROM jobs),
     booked AS (
         -- A trigger seals what is written here.
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
@@ -276,9 +277,9 @@ BEGIN
     used AS (
         INSERT INTO usage (run_id, month, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at)
         SELECT run_id, month, organisation_id, queue_id, n, at, at FROM runs WHERE row IS NULL)
-    SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, p.key, j.payload, j.bib_search,
+    SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, j.key, j.payload, j.bib_search,
            j.face_search
-    FROM jobs j CROSS JOIN LATERAL (SELECT x.key FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p;
+    FROM jobs j;
 
     -- 5. Still under the account's lock: what has nothing to spend any more is paused, in this same transaction.
     GET DIAGNOSTICS v_n = ROW_COUNT;

@@ -94,15 +94,18 @@ BEGIN
     WHERE v_early.month IS NOT NULL
     ON CONFLICT (organisation_id, month) DO NOTHING;
     -- What runs used in months that were opened too early, they have used in this one.
-    INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, refunded, committed,
-        first_claimed_at, last_claimed_at, first_refunded_at, last_refunded_at)
+    INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, refunded, committed, undecided,
+        duplicates, first_claimed_at, last_claimed_at, first_refunded_at, last_refunded_at)
     SELECT run_id, v_month, p_organisation, min(queue_id), sum(claimed), sum(refunded), sum(committed),
-           min(first_claimed_at), max(last_claimed_at), min(first_refunded_at), max(last_refunded_at)
+           sum(undecided), sum(duplicates), min(first_claimed_at), max(last_claimed_at), min(first_refunded_at),
+           max(last_refunded_at)
     FROM usage WHERE organisation_id = p_organisation AND month > v_month GROUP BY run_id
     ON CONFLICT (run_id, month) DO UPDATE SET
         claimed = u.claimed + EXCLUDED.claimed,
         refunded = u.refunded + EXCLUDED.refunded,
         committed = u.committed + EXCLUDED.committed,
+        undecided = u.undecided + EXCLUDED.undecided,
+        duplicates = u.duplicates + EXCLUDED.duplicates,
         first_claimed_at = coalesce(u.first_claimed_at, EXCLUDED.first_claimed_at),
         last_claimed_at = coalesce(EXCLUDED.last_claimed_at, u.last_claimed_at),
         first_refunded_at = coalesce(u.first_refunded_at, EXCLUDED.first_refunded_at),

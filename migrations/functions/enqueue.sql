@@ -18,19 +18,26 @@ CREATE FUNCTION waiting_by_event(p_organisation bigint) RETURNS TABLE (r_event b
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
-    SELECT q.event_id, sum(n.waiting)::bigint, coalesce(sum(n.waiting) FILTER (WHERE NOT q.held), 0)::bigint
-    FROM queue q
-    -- From the end, as in claim.sql.
-    CROSS JOIN LATERAL (
-        SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
-        ORDER BY x.queue_id DESC LIMIT 1) h
-    CROSS JOIN LATERAL (
-        SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
-        ORDER BY x.queue_id DESC LIMIT 1) t
-    CROSS JOIN LATERAL (SELECT t.tail - h.head - h.skipped AS waiting) n
-    WHERE q.organisation_id = p_organisation AND NOT q.drained
-      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
-    GROUP BY q.event_id;
+    SELECT w.event_id, sum(w.waiting)::bigint, coalesce(sum(w.waiting) FILTER (WHERE NOT w.held), 0)::bigint
+    FROM (
+        SELECT q.event_id, q.held, t.tail - h.head - h.skipped AS waiting
+        FROM queue q
+        -- From the end, as in claim.sql.
+        CROSS JOIN LATERAL (
+            SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY x.queue_id DESC LIMIT 1) h
+        CROSS JOIN LATERAL (
+            SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+            ORDER BY x.queue_id DESC LIMIT 1) t
+        WHERE q.organisation_id = p_organisation AND NOT q.drained
+          AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
+        UNION ALL
+        -- Those that are queued when their AI rotation has ended. Deleted events have none.
+        SELECT q.event_id, q.held, f.waiting
+        FROM (SELECT x.queue_id, count(*) AS waiting FROM follow_up x
+              WHERE x.organisation_id = p_organisation GROUP BY x.queue_id) f
+        JOIN queue q USING (queue_id)) w
+    GROUP BY w.event_id;
 END $$;
 GRANT EXECUTE ON FUNCTION waiting_by_event TO photogate_app, photogate_organisation;
 
@@ -40,16 +47,19 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
 $$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
--- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
--- 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked for, but are not
--- photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps the payload that
--- its latest job has. r_woke: the photos can be claimed, the workers should be told.
--- With 'skipped', the caller holds the queue's lock.
+-- the others were not. p_take: 'new' takes photos that were never queued, 'listed' also those whose file has changed
+-- since their latest job was claimed (r_changed), 'failed' those whose latest job failed, 'undecided' also those that
+-- found no answer, and 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked
+-- for, but are not photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps
+-- the payload that its latest job has. r_woke: the photos can be claimed, the workers should be told. With 'skipped',
+-- the caller holds the queue's lock.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
     p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
-    OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer, OUT r_woke boolean)
+    OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer,
+    OUT r_changed integer, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_row tid; v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
+    v_some_follow boolean;
 BEGIN
     -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
     -- Both rows are looked for from the end, as in claim.sql.
@@ -57,40 +67,54 @@ BEGIN
     WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1 FOR NO KEY UPDATE;
     SELECT head INTO v_head FROM queue_head
     WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1;
+    v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = p_queue.queue_id);
     WITH asked AS (
         -- Each photo once, where it was first named.
         SELECT DISTINCT ON (photo_id) photo_id, payload, n
         FROM unnest(p_photos, p_payloads) WITH ORDINALITY u (photo_id, payload, n) ORDER BY photo_id, n),
     seen AS (
         -- What became of the photo's latest job in this queue. All NULL: it has none.
-        SELECT a.photo_id, a.n, CASE p_take WHEN 'new' THEN a.payload ELSE j.payload END AS payload, j.retry, o.state,
+        SELECT a.photo_id, a.n, CASE WHEN p_take IN ('new', 'listed') THEN coalesce(a.payload, j.payload)
+                                     ELSE j.payload END AS payload, j.retry, o.state,
+               CASE WHEN p_take = 'listed' THEN coalesce(o.version < (
+                   SELECT p.version FROM photo p WHERE p.photo_id = a.photo_id LIMIT 1), false)
+                    ELSE false END AS changed,
                s.position IS NOT NULL AS skipped,
-               coalesce(j.position <= v_head, false) AS passed
+               coalesce(j.position <= v_head, false) AS passed,
+               -- It waits for its AI rotation.
+               CASE WHEN v_some_follow THEN EXISTS (
+                   SELECT FROM follow_up f WHERE f.queue_id = p_queue.queue_id AND f.photo_id = a.photo_id)
+                    ELSE false END AS follows
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
-            SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+            SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
         LEFT JOIN LATERAL (
             SELECT x.position FROM skip x
             WHERE x.queue_id = p_queue.queue_id AND x.position = j.position LIMIT 1) s ON true),
     sorted AS (
-        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL
+        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL AND NOT follows
+                              WHEN 'listed' THEN (retry IS NULL OR changed) AND NOT follows
                               WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
+                              WHEN 'undecided' THEN coalesce(state IN ('undecided', 'failed', 'quarantined'), false)
                               WHEN 'skipped' THEN skipped AND passed END AS take
         FROM seen)
     SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
            array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
            array_agg(payload ORDER BY n) FILTER (WHERE take),
            cardinality(p_photos) - count(*),
-           count(*) FILTER (WHERE NOT take AND retry IS NOT NULL AND state IS NULL AND NOT skipped),
-           count(*) FILTER (WHERE NOT take AND state = 'processed'),
-           count(*) FILTER (WHERE NOT take AND state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE NOT take AND skipped)
-    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_failed, r_skipped FROM sorted;
+           count(*) FILTER (WHERE NOT take AND (follows OR retry IS NOT NULL AND state IS NULL AND NOT skipped)),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state = 'undecided'),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT take AND NOT follows AND skipped), count(*) FILTER (WHERE take AND changed)
+    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed
+    FROM sorted;
     r_queued := coalesce(cardinality(v_photo), 0);
     r_woke := false;
     INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
-    VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor, p_take <> 'new',
+    VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor,
+            p_take NOT IN ('new', 'listed') OR r_changed > 0,
             cardinality(p_photos) + p_unknown, r_queued, v_tail + 1)
     RETURNING run_id INTO r_run;
     IF r_queued > 0 THEN
@@ -105,32 +129,65 @@ BEGIN
     END IF;
 END $$;
 
--- Queues photos of an event. A photo that is queued, done, failed or skipped already is left as it is, and counted.
--- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL. r_woke:
--- they can be claimed, the workers should be told.
-CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
-    p_payloads jsonb[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
-    OUT r_waiting integer, OUT r_processed integer, OUT r_failed integer, OUT r_skipped integer,
-    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+-- Keeps what the store's listing says of photos. One whose file is not the one that was listed before has changed: its
+-- version grows. (What was queued by its key alone has no listing to compare with. It gets its first one here.)
+CREATE FUNCTION note_listing(p_event bigint, p_keys text[], p_listed text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+    WITH told AS MATERIALIZED (
+        SELECT DISTINCT ON (key) key, listed FROM unnest(p_keys, p_listed) u (key, listed)
+        WHERE listed IS NOT NULL ORDER BY key),
+    other AS MATERIALIZED (
+        -- In order of keys, as new photos are inserted. Two syncs at once count one change once: the second one waits
+        -- here, and then finds the listing that it has itself.
+        SELECT x.photo_id, t.listed FROM told t CROSS JOIN LATERAL (
+            SELECT p.photo_id FROM photo p
+            WHERE p.event_id = p_event AND p.key = t.key AND p.listed IS DISTINCT FROM t.listed
+            LIMIT 1 FOR NO KEY UPDATE) x)
+    UPDATE photo p SET listed = o.listed, version = p.version + (p.listed IS NOT NULL)::int
+    FROM other o WHERE p.photo_id = o.photo_id
+$$;
+
+-- Makes rows of the photos that are new, and keeps what the store's listing says. p_ids: fresh ids.
+CREATE FUNCTION know_photos(p_event bigint, p_keys text[], p_ids uuid[], p_payloads jsonb[], p_listed text[])
+RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_queue queue; v_photos uuid[];
 BEGIN
     IF cardinality(p_keys) <> cardinality(p_ids) OR cardinality(p_keys) <> cardinality(p_payloads)
-        OR cardinality(p_keys) > 10000 THEN
+        OR cardinality(p_keys) <> cardinality(p_listed) OR cardinality(p_keys) > 10000 THEN
         RAISE EXCEPTION 'at most 10000 photos a call, and an id and a payload for each' USING ERRCODE = 'PG006';
     END IF;
     -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
-    INSERT INTO photo (photo_id, event_id, key)
-    SELECT DISTINCT ON (key) id, p_event, key FROM unnest(p_ids, p_keys) u (id, key)
+    INSERT INTO photo (photo_id, event_id, key, listed)
+    SELECT DISTINCT ON (key) id, p_event, key, listed FROM unnest(p_ids, p_keys, p_listed) u (id, key, listed)
     WHERE EXISTS (SELECT FROM event WHERE event_id = p_event)
     ORDER BY key ON CONFLICT (event_id, key) DO NOTHING;
+    IF p_listed IS NOT NULL THEN PERFORM note_listing(p_event, p_keys, p_listed); END IF;
+END $$;
+
+-- Queues photos of an event. A photo that is queued, done, undecided, failed or skipped already is left as it is, and
+-- counted.
+-- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL.
+-- p_listed: what the store's listing says of each file, if this is a sync, or NULL. A photo whose file has changed
+-- since it was claimed is queued again then (r_changed, also counted in r_queued). r_woke: they can be claimed, the
+-- workers should be told.
+CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
+    p_payloads jsonb[] DEFAULT NULL, p_listed text[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer,
+    OUT r_repeated integer,
+    OUT r_waiting integer, OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer,
+    OUT r_skipped integer, OUT r_changed integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_queue queue; v_photos uuid[];
+BEGIN
+    PERFORM know_photos(p_event, p_keys, p_ids, p_payloads, p_listed);
     SELECT q.* INTO v_queue FROM queue q WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
     FROM unnest(p_keys) WITH ORDINALITY u (key, n)
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
-    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped, r_woke
-    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'new', 0, p_payloads);
+    SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed,
+        r_woke
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
+                     CASE WHEN p_listed IS NULL THEN 'new' ELSE 'listed' END, 0, p_payloads);
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
@@ -138,9 +195,11 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
 
--- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed.
+-- Queues failed photos again, because a person asked. Each reserves a credit anew when it is claimed. A photo that is
+-- undecided is taken only with p_undecided: the same network would answer the same.
 CREATE FUNCTION retry(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
-    OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint,
+    p_undecided boolean DEFAULT false, OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer,
+    OUT r_available bigint, OUT r_ahead bigint,
     OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
@@ -156,7 +215,8 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT x.photo_id FROM photo x WHERE x.photo_id = u.photo_id AND x.event_id + 0 = p_event LIMIT 1) p;
     SELECT x.r_run, x.r_queued, x.r_woke INTO r_run, r_queued, r_woke
-    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor, 'failed',
+    FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
+                     CASE WHEN p_undecided THEN 'undecided' ELSE 'failed' END,
                      cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
     r_skipped := cardinality(p_photos) - r_queued;
     -- Information for the caller, read without a lock: the next claim may change it.
@@ -168,27 +228,48 @@ GRANT EXECUTE ON FUNCTION retry TO photogate_app;
 
 -- What queueing these photos would do: nothing is written, and no lock is taken, so what is asked about may change
 -- meanwhile. It is not enqueue rolled back: that held the queue's lock while a claim waited for it.
-CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[],
+CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[], p_listed text[] DEFAULT NULL,
+    p_both boolean DEFAULT false,
     OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
-    OUT r_failed integer, OUT r_skipped integer, OUT r_available bigint, OUT r_ahead bigint)
+    OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_changed integer,
+    OUT r_following integer, OUT r_available bigint, OUT r_ahead bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_queue queue;
+DECLARE v_queue queue; v_first bigint; v_some_follow boolean;
 BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
-    -- The same lookups as in append_jobs, for 'new'. A test compares what is planned with what is then done.
-    SELECT count(*) FILTER (WHERE j.retry IS NULL), cardinality(p_keys) - count(*),
-           count(*) FILTER (WHERE j.retry IS NOT NULL AND o.state IS NULL AND s.position IS NULL),
-           count(*) FILTER (WHERE o.state = 'processed'),
-           count(*) FILTER (WHERE o.state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE s.position IS NOT NULL)
-    INTO r_queued, r_repeated, r_waiting, r_processed, r_failed, r_skipped
-    FROM (SELECT DISTINCT key FROM unnest(p_keys) u (key)) a
+    v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = v_queue.queue_id);
+    IF p_both AND p_operation = 'photo_processing' THEN
+        SELECT queue_id INTO v_first FROM queue WHERE event_id = p_event AND operation = 'ai_rotation';
+    END IF;
+    -- The same lookups as in append_jobs, for 'new' and 'listed'. A test compares what is planned with what is done.
+    SELECT count(*) FILTER (WHERE c.take), cardinality(p_keys) - count(*),
+           count(*) FILTER (WHERE c.follows OR NOT c.take AND j.retry IS NOT NULL AND o.state IS NULL
+                                               AND s.position IS NULL),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state = 'undecided'),
+           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT c.follows AND s.position IS NOT NULL),
+           count(*) FILTER (WHERE c.take AND j.retry IS NOT NULL),
+           count(*) FILTER (WHERE c.take AND v_first IS NOT NULL AND first_is_open(
+               p.photo_id, v_first, a.listed IS NOT NULL, c.file_changed))
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed, r_following
+    FROM (SELECT DISTINCT ON (key) key, listed FROM unnest(p_keys, p_listed) u (key, listed) ORDER BY key) a
     LEFT JOIN LATERAL (
-        SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true
+        SELECT x.photo_id, x.listed, x.version FROM photo x
+        WHERE x.event_id = p_event AND x.key = a.key LIMIT 1) p ON true
     LEFT JOIN LATERAL latest_job(p.photo_id, v_queue.queue_id) j ON true
     LEFT JOIN LATERAL (
-        SELECT x.state FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+        SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
+    -- The listing that a sync would keep (note_listing), and then the version.
+    CROSS JOIN LATERAL (
+        SELECT *, (j.retry IS NULL OR changed) AND NOT follows AS take
+        FROM (SELECT coalesce(a.listed <> p.listed, false) AS file_changed,
+                     a.listed IS NOT NULL AND coalesce(o.version < p.version OR a.listed <> p.listed, false)
+                         AND o.state IS NOT NULL AS changed,
+                     CASE WHEN v_some_follow THEN EXISTS (
+                         SELECT FROM follow_up f WHERE f.queue_id = v_queue.queue_id AND f.photo_id = p.photo_id)
+                          ELSE false END AS follows) x) c
     LEFT JOIN LATERAL (
         SELECT x.position FROM skip x
         WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;

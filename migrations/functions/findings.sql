@@ -1,23 +1,27 @@
 -- Findings: what a worker has seen on photos.
 
 -- Writes what a worker has seen on photos, and replaces what an earlier run saw on them. Corrections by people stay
--- (corrections.sql). p_found is an array. It has
+-- (corrections.sql). Faces and numbers of a duplicate are those of its original (content.sql); its turn is its own,
+-- because its upright copy is. p_found is an array. It has
 -- {job, width, height, looked_turn, faces: [{x, y, width, height, score, embedding}],
 --  bibs: [{number, x, y, width, height, score, settled_by, was}], lines: [...]} for photo processing, and
 -- {job, turn, confidence, abstained, upright_key, lossless} for AI rotation.
 -- Workers can write findings only here, and only of photos that they have settled in this same transaction, for this
--- operation. They cannot read any, except the turn that a photo needs (known_turn).
+-- operation. What is charged has an answer: AI rotation that abstained is only kept of a photo that is undecided.
+-- They cannot read any, except the turn that a photo needs (known_turn).
 CREATE FUNCTION write_findings(p_key uuid, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
-DECLARE v_worker bigint; v_photos uuid[]; v_found jsonb[]; v_keeps_embeddings boolean[]; v_processed uuid[];
-    v_turned uuid[];
+DECLARE v_worker bigint; v_photos uuid[]; v_found jsonb[]; v_same_as bigint[]; v_keeps_embeddings boolean[];
+    v_processed uuid[]; v_turned uuid[]; v_deleted bigint[];
 BEGIN
     SELECT present_worker(p_key) INTO v_worker;
-    SELECT array_agg(o.photo_id), array_agg(f.found) INTO v_photos, v_found
+    SELECT array_agg(o.photo_id), array_agg(f.found), array_agg(o.same_as) INTO v_photos, v_found, v_same_as
     FROM jsonb_array_elements(p_found) f (found)
     JOIN outcome o ON o.job_id = (f.found->>'job')::bigint JOIN queue q USING (queue_id)
-    WHERE o.worker_id = v_worker AND o.state = 'processed' AND o.xmin = pg_current_xact_id()::xid
+    WHERE o.worker_id = v_worker AND o.xmin = pg_current_xact_id()::xid
+        AND CASE WHEN f.found->'abstained' = 'true' THEN o.state = 'undecided'
+                 ELSE o.state IN ('processed', 'duplicate') END
         AND f.found ? CASE q.operation WHEN 'photo_processing' THEN 'faces' ELSE 'turn' END
         AND NOT f.found ?& ARRAY['faces', 'turn'];
 
@@ -29,17 +33,25 @@ BEGIN
         WHERE event_id IN (SELECT p.event_id FROM photo p WHERE p.photo_id = ANY (v_photos))
         ORDER BY event_id FOR KEY SHARE),
     u AS MATERIALIZED (
-        SELECT u.photo_id, u.found, e.face_search, e.deleted_at
-        FROM unnest(v_photos, v_found) u (photo_id, found)
+        SELECT u.photo_id, u.found, u.same_as, e.event_id, e.face_search, e.deleted_at
+        FROM unnest(v_photos, v_found, v_same_as) u (photo_id, found, same_as)
         JOIN photo p USING (photo_id) JOIN e USING (event_id)),
     -- The worker has written the files of these already.
     left_behind AS (
         INSERT INTO leftover_file (photo_id) SELECT photo_id FROM u WHERE deleted_at IS NOT NULL ORDER BY photo_id
         ON CONFLICT DO NOTHING)
-    SELECT array_agg(u.photo_id), array_agg(u.found), array_agg(u.face_search),
-           array_agg(u.photo_id) FILTER (WHERE u.found ? 'faces')
-    INTO v_photos, v_found, v_keeps_embeddings, v_processed
-    FROM u WHERE deleted_at IS NULL;
+    SELECT array_agg(u.photo_id) FILTER (WHERE deleted_at IS NULL),
+           array_agg(u.found) FILTER (WHERE deleted_at IS NULL),
+           array_agg(u.same_as) FILTER (WHERE deleted_at IS NULL),
+           array_agg(u.face_search) FILTER (WHERE deleted_at IS NULL),
+           array_agg(u.photo_id) FILTER (WHERE deleted_at IS NULL AND u.found ? 'faces'),
+           array_agg(DISTINCT u.event_id) FILTER (WHERE deleted_at IS NOT NULL)
+    INTO v_photos, v_found, v_same_as, v_keeps_embeddings, v_processed, v_deleted
+    FROM u;
+    -- The hashes of what was settled a moment ago go as well.
+    IF v_deleted IS NOT NULL THEN
+        DELETE FROM content WHERE queue_id IN (SELECT queue_id FROM queue WHERE event_id = ANY (v_deleted));
+    END IF;
 
     IF v_processed IS NOT NULL THEN
         DELETE FROM looked_at WHERE photo_id = ANY (v_processed);
@@ -74,6 +86,12 @@ BEGIN
         IF EXISTS (SELECT FROM number_correction WHERE photo_id = ANY (v_processed)) THEN
             PERFORM keep_found_numbers(v_processed);
             PERFORM show_numbers(v_processed);
+        END IF;
+        -- A later statement: the original may be in this call, too.
+        IF EXISTS (SELECT FROM unnest(v_same_as) s WHERE s IS NOT NULL) THEN
+            PERFORM share_findings(array_agg(u.photo_id), array_agg(u.same_as), array_agg(u.keeps))
+            FROM unnest(v_photos, v_found, v_same_as, v_keeps_embeddings) u (photo_id, found, same_as, keeps)
+            WHERE u.same_as IS NOT NULL AND u.found ? 'faces';
         END IF;
     END IF;
 

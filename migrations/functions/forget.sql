@@ -118,6 +118,7 @@ BEGIN
     UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, face_consent_by = NULL,
         face_consent_at = NULL, forgets = 'everything', forgotten_to = NULL, class = 'normal', turn = NULL
     WHERE event_id = p_event;
+    DELETE FROM follow_up WHERE queue_id IN (SELECT queue_id FROM queue WHERE event_id = p_event);
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
     UPDATE queue SET held = true WHERE event_id = p_event;
@@ -155,6 +156,11 @@ BEGIN
     END IF;
     IF NOT FOUND THEN RETURN; END IF;
     r_event := v.event_id;
+    -- First the hashes: so no photo becomes a duplicate of one whose findings are gone.
+    IF v.forgets <> 'embeddings' AND forget_contents(v.event_id, 10 * p_photos) THEN
+        r_done := false;
+        RETURN;
+    END IF;
     SELECT array_agg(photo_id), max(key) INTO v_photos, v_to FROM (
         SELECT photo_id, key FROM photo
         WHERE event_id = v.event_id AND (v.forgotten_to IS NULL OR key > v.forgotten_to)

@@ -22,15 +22,15 @@ DECLARE
     -- Instants after this one come from a clock that has jumped: nobody waits for them.
     v_soon timestamptz := v_now + interval '1 minute';
 BEGIN
-    SELECT d.event_id, d.committed, d.asked INTO r_event, r_settled, r_asked
+    SELECT d.event_id, d.settled, d.asked INTO r_event, r_settled, r_asked
     FROM (
-        SELECT e.event_id, s.committed, coalesce(r.asked, 0) AS asked, r.began_at,
+        SELECT e.event_id, s.committed + s.duplicates AS settled, coalesce(r.asked, 0) AS asked, r.began_at,
                max(r.began_at) OVER (PARTITION BY e.organisation_id) AS last_turn,
                (r.taken_until IS NULL OR r.taken_until <= v_now OR r.taken_until > v_now + 2 * p_lease)
                AND (r.asked > r.answered
                     AND (r.ended_at IS NULL OR r.ended_at > v_soon
                          OR r.ended_at + 3 * (r.ended_at - r.began_at) <= v_now)
-                    OR e.bib_search AND s.committed > coalesce(r.settled, 0)
+                    OR e.bib_search AND s.committed + s.duplicates > coalesce(r.settled, 0)
                        AND (r.ended_at IS NULL OR r.ended_at > v_soon OR r.ended_at
                             + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now)) AS is_due
         FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)

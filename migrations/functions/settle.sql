@@ -15,20 +15,26 @@ LANGUAGE sql STABLE ROWS 1 AS $$
 $$;
 
 -- Closes reservations whose in_flight row is still (job, attempt, p_fence): a commit for a processed photo, a refund
--- for any other. Every other row is left alone, and is missing from the answer. p_fence is the worker that the
+-- for any other. Every other row is left alone, and is missing from the answer. p_contents are the SHA-256 of the
+-- photos, where they are known: a processed photo whose content was charged before becomes a duplicate (r_duplicates),
+-- and is refunded. p_fence is the worker that the
 -- in_flight row must name (0: nobody). p_by is the worker that is written into the outcome and the ledger.
 -- enable_seqscan = off: as in claim.sql, and for the same table.
 CREATE FUNCTION close_reservations(p_fence bigint, p_by bigint, p_jobs bigint[], p_attempts integer[],
-    p_states outcome_state[], p_reasons text[], p_details text[], OUT r_settled bigint[], OUT r_resumed boolean)
+    p_states outcome_state[], p_reasons text[], p_details text[], p_contents bytea[] DEFAULT NULL,
+    OUT r_settled bigint[], OUT r_resumed boolean, OUT r_duplicates bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_is_balanced boolean; v_flights in_flight[]; v_n bigint[]; v_organisations bigint[]; v_back bigint[];
+    -- These go together: one element for each duplicate, if there are some.
+    v_duplicates bigint[]; v_original bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_month date[]; v_at timestamptz[]; v_ends timestamptz;
 BEGIN
     r_resumed := false;
+    r_duplicates := '{}';
     -- The fence: a late worker deletes nothing, so it pays nothing.
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest(p_jobs, p_attempts) WITH ORDINALITY u (job_id, attempt, n) ORDER BY job_id),
@@ -56,17 +62,33 @@ BEGIN
         -- Then the accounts are read again: their rows have moved.
         PERFORM open_months(v_organisation, v_at);
     END LOOP;
+    -- A later statement than the lock, so that it sees what was charged before. Most calls have no duplicates.
+    IF p_contents IS NOT NULL THEN
+        SELECT array_agg(d.r_job), array_agg(d.r_original) INTO v_duplicates, v_original
+        FROM (SELECT array_agg(f.job_id) AS jobs, array_agg(f.queue_id) AS queues,
+                     array_agg(p_contents[u.n]) AS contents
+              FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_flights[u.i]).*) f
+              WHERE p_states[u.n] = 'processed' AND p_contents[u.n] IS NOT NULL) c
+        CROSS JOIN LATERAL take_contents(c.jobs, c.queues, c.contents) d WHERE c.jobs IS NOT NULL;
+        r_duplicates := coalesce(v_duplicates, '{}');
+    END IF;
     -- A later statement than the lock, so that it sees the account as it was locked. Usage comes after accounts.
     WITH closed AS MATERIALIZED (
-        -- The rows that were deleted, each with what the caller says of it.
-        SELECT f.*, p_states[u.n] AS state, p_reasons[u.n] AS reason, p_details[u.n] AS detail
-        FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_flights[u.i]).*) f),
+        -- The rows that were deleted, each with what the caller says of it, and what is known of its content.
+        SELECT f.*, CASE WHEN o.original IS NULL THEN p_states[u.n] ELSE 'duplicate' END AS state,
+               CASE WHEN o.original IS NULL THEN p_reasons[u.n] ELSE 'duplicate' END AS reason,
+               p_details[u.n] AS detail, o.original
+        FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_flights[u.i]).*) f
+        CROSS JOIN LATERAL (SELECT v_original[array_position(v_duplicates, f.job_id)] AS original) o),
     o AS MATERIALIZED (
         SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
             AS u (organisation_id, row, entries, month, at)),
     told AS (
-        INSERT INTO outcome (job_id, queue_id, photo_id, run_id, state, reason, detail, attempt, worker_id, started_at)
-        SELECT job_id, queue_id, photo_id, run_id, state, reason, left(detail, 500), attempt, p_by, since FROM closed),
+        INSERT INTO outcome (job_id, queue_id, photo_id, run_id, state, reason, detail, attempt, worker_id, started_at,
+            version, same_as)
+        SELECT job_id, queue_id, photo_id, run_id, state, reason, left(detail, 500), attempt, p_by, since, version,
+               original
+        FROM closed),
     booked AS (
         -- A trigger seals what is written here.
         INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, worker_id, at)
@@ -91,7 +113,9 @@ BEGIN
         SELECT c.*, o.month, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, u.row
         FROM (SELECT run_id, organisation_id, queue_id,
                      (count(*) FILTER (WHERE state = 'processed'))::integer AS earned,
-                     (count(*) FILTER (WHERE state <> 'processed'))::integer AS back
+                     (count(*) FILTER (WHERE state <> 'processed'))::integer AS back,
+                     (count(*) FILTER (WHERE state = 'undecided'))::integer AS undecided,
+                     (count(*) FILTER (WHERE state = 'duplicate'))::integer AS duplicates
               FROM closed GROUP BY run_id, organisation_id, queue_id) c
         JOIN o USING (organisation_id)
         LEFT JOIN LATERAL (
@@ -101,17 +125,26 @@ BEGIN
         UPDATE usage u SET
             committed = u.committed + r.earned,
             refunded = u.refunded + r.back,
+            undecided = u.undecided + r.undecided,
+            duplicates = u.duplicates + r.duplicates,
             first_refunded_at = coalesce(u.first_refunded_at, r.back_at),
             last_refunded_at = coalesce(r.back_at, u.last_refunded_at)
         FROM runs r WHERE u.ctid = r.row),
     begun AS (
-        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, first_refunded_at,
-            last_refunded_at)
-        SELECT run_id, month, organisation_id, queue_id, earned, back, back_at, back_at FROM runs WHERE row IS NULL),
+        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, undecided,
+            duplicates, first_refunded_at, last_refunded_at)
+        SELECT run_id, month, organisation_id, queue_id, earned, back, undecided, duplicates, back_at, back_at
+        FROM runs WHERE row IS NULL),
     tallied AS (
         -- The account's lock protects this row: a settlement does not lock queues.
-        UPDATE queue_settled s SET committed = s.committed + c.earned, refunded = s.refunded + c.back
-        FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back FROM runs GROUP BY queue_id) c
+        UPDATE queue_settled s SET
+            committed = s.committed + c.earned,
+            refunded = s.refunded + c.back,
+            undecided = s.undecided + c.undecided,
+            duplicates = s.duplicates + c.duplicates
+        FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back, sum(undecided) AS undecided,
+                     sum(duplicates) AS duplicates
+              FROM runs GROUP BY queue_id) c
         CROSS JOIN LATERAL (
             SELECT x.ctid AS row FROM queue_settled x WHERE x.queue_id BETWEEN c.queue_id AND c.queue_id
             ORDER BY x.queue_id DESC LIMIT 1) x
@@ -125,16 +158,17 @@ BEGIN
     IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back); END IF;
 END $$;
 
--- A worker settles what it has done. Returns the jobs that were its own to settle.
+-- A worker settles what it has done. Returns the jobs that were its own to settle, and which of these are duplicates.
 CREATE FUNCTION settle(p_key uuid, p_jobs bigint[], p_attempts integer[], p_states outcome_state[],
-    p_reasons text[], p_details text[], OUT r_settled bigint[], OUT r_resumed boolean)
+    p_reasons text[], p_details text[], p_contents bytea[] DEFAULT NULL, OUT r_settled bigint[],
+    OUT r_resumed boolean, OUT r_duplicates bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_worker bigint;
 BEGIN
     -- The lease, not only the fence: a worker whose lease ran out changes nothing, even if nobody took its photos yet.
     SELECT leased_worker(p_key) INTO v_worker;
-    SELECT c.r_settled, c.r_resumed INTO r_settled, r_resumed
-    FROM close_reservations(v_worker, v_worker, p_jobs, p_attempts, p_states, p_reasons, p_details) c;
+    SELECT c.r_settled, c.r_resumed, c.r_duplicates INTO r_settled, r_resumed, r_duplicates
+    FROM close_reservations(v_worker, v_worker, p_jobs, p_attempts, p_states, p_reasons, p_details, p_contents) c;
 END $$;
 GRANT EXECUTE ON FUNCTION settle TO photogate_worker;
 

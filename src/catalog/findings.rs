@@ -8,6 +8,8 @@ mod results;
 #[cfg(feature = "vision")]
 mod write;
 
+#[cfg(feature = "vision")]
+pub use kinds::Content;
 pub use kinds::Findings;
 pub use results::{Found, of_event};
 #[cfg(feature = "vision")]

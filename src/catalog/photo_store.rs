@@ -8,6 +8,7 @@ use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -95,6 +96,15 @@ pub struct Fetched {
     _room: OwnedSemaphorePermit,
 }
 
+impl Fetched {
+    /// The SHA-256 of the photo. It is computed beside the tasks of the process, because 100 MiB take
+    /// a while. `None` if the process ends meanwhile: then nothing comes of it anyway.
+    pub(crate) async fn sha256(&self) -> Option<[u8; 32]> {
+        let bytes = self.bytes.clone();
+        tokio::task::spawn_blocking(move || Sha256::digest(&bytes).into()).await.ok()
+    }
+}
+
 impl std::ops::Deref for Fetched {
     type Target = [u8];
 
@@ -105,6 +115,26 @@ impl std::ops::Deref for Fetched {
 
 /// When the store was asked whether it works, and what it did not do.
 type Probed = (Instant, Option<String>);
+
+/// A photo in the store's listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The photo's key.
+    pub key: String,
+    /// What the listing says of the file: its size, and its `ETag` or the time of its last change. If it
+    /// is another text than before, the file has changed.
+    pub file: String,
+}
+
+/// What a listing says of a file. It is kept, so it is short.
+fn file_of(file: &object_store::ObjectMeta) -> String {
+    let tag = file.e_tag.clone().unwrap_or_else(|| file.last_modified.to_rfc3339());
+    format!(
+        "{} {}",
+        file.size,
+        tag.chars().filter(|c| !c.is_control()).take(250).collect::<String>()
+    )
+}
 
 /// A client of the store. It is cheap to clone.
 #[derive(Debug, Clone)]
@@ -239,27 +269,28 @@ impl PhotoStore {
         Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
     }
 
-    /// Returns the keys that begin with `prefix` and have a photo's file extension, in order, at
-    /// most `most`. The prefix may end within a name.
+    /// Returns the photos whose keys begin with `prefix` and have a photo's file extension, in order,
+    /// at most `most`. The prefix may end within a name.
     ///
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
-    pub async fn list(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+    pub async fn list(&self, prefix: &str, most: usize) -> Result<Vec<Listed>, StoreError> {
         // The store can only list whole directories.
         let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::from(directory));
         let mut found = self.store.list(directory.as_ref());
-        let mut keys = Vec::new();
+        let mut photos = Vec::new();
         while let Some(file) = found.next().await {
-            let key = file?.location.to_string();
+            let file = file?;
+            let key = file.location.to_string();
             if key.starts_with(prefix) && is_photo(&key) && Key::parse(&key).is_ok() {
-                keys.push(key);
-                if keys.len() >= most {
+                photos.push(Listed { key, file: file_of(&file) });
+                if photos.len() >= most {
                     break;
                 }
             }
         }
-        keys.sort_unstable();
-        Ok(keys)
+        photos.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(photos)
     }
 
     /// Reads the records of all erasures, oldest first, and the names of files that are none.

@@ -32,6 +32,11 @@ pub enum State {
     InProgress,
     /// The photo was processed, and cost one credit.
     Processed,
+    /// AI rotation could not decide which way is up, and its credit was refunded.
+    Undecided,
+    /// The same content was paid for before, under another key of the event. Its credit was refunded,
+    /// and the findings are the same.
+    Duplicate,
     /// The photo cannot be processed, and its credit was refunded.
     Failed,
     /// A person took the photo out of the queue.
@@ -40,11 +45,13 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which a photo goes through them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Paused,
         Self::InProgress,
         Self::Processed,
+        Self::Undecided,
+        Self::Duplicate,
         Self::Failed,
         Self::Skipped,
     ];
@@ -56,6 +63,8 @@ impl State {
             Self::Paused => "Paused",
             Self::InProgress => "In Progress",
             Self::Processed => "Processed",
+            Self::Undecided => "Undecided",
+            Self::Duplicate => "Duplicate",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
         }
@@ -77,6 +86,8 @@ impl State {
             Self::Paused => "paused",
             Self::InProgress => "in_progress",
             Self::Processed => "processed",
+            Self::Undecided => "undecided",
+            Self::Duplicate => "duplicate",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
         }
@@ -174,11 +185,11 @@ pub struct Photo {
     pub key: String,
     /// State of photo processing; null if it was never queued for this photo.
     pub processing: Option<State>,
-    /// Why photo processing failed, as a stable code; null if it did not fail.
+    /// Why photo processing was refunded, as a stable code; null if it was not.
     pub processing_reason: Option<String>,
     /// State of AI rotation; null if it was never queued for this photo.
     pub rotation: Option<State>,
-    /// Why AI rotation failed, as a stable code; null if it did not fail.
+    /// Why AI rotation was refunded, as a stable code; null if it was not.
     pub rotation_reason: Option<String>,
     /// Width of the upright photo, in pixels; null before it was processed.
     pub width: Option<i32>,
@@ -249,7 +260,12 @@ pub async fn list(
                       AS "corrected!: _"
            FROM photo p
            CROSS JOIN LATERAL (
-               SELECT max(x.state) FILTER (WHERE x.operation = 'photo_processing') AS processing,
+               -- A photo that is queued when its AI rotation has ended waits already.
+               SELECT coalesce(max(x.state) FILTER (WHERE x.operation = 'photo_processing'),
+                               CASE WHEN EXISTS (
+                                   SELECT FROM queue y JOIN follow_up f USING (queue_id)
+                                   WHERE y.event_id = $1 AND f.photo_id = p.photo_id) THEN 'pending' END)
+                          AS processing,
                       max(x.reason) FILTER (WHERE x.operation = 'photo_processing')
                           AS processing_reason,
                       max(x.state) FILTER (WHERE x.operation = 'ai_rotation') AS rotation,

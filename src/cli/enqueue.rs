@@ -7,9 +7,10 @@ use anyhow::Context;
 use super::{End, Output, say};
 use crate::{
     access::Caller,
+    catalog::photo_store::PhotoStore,
     commands::{self, OnInsufficient, Payloads, Which},
     config::Config,
-    ids::{EventId, Operation},
+    ids::{EventId, Operations},
     ledger::credits::Credits,
 };
 
@@ -20,6 +21,7 @@ With Redis (--redis-url), workers are told at once; without it, within a second.
 Examples:
   photogate enqueue 1 2026/IMG_0001.jpg 2026/IMG_0002.jpg
   ls photos | photogate enqueue 1 --operation ai_rotation -
+  photogate enqueue 1 --operation both --prefix 2026/marathon/ --dry-run
 
 A photo that was queued before is not queued again and costs nothing, so a repeated call is safe.
 Photos that failed before need `photogate jobs retry`.")]
@@ -27,11 +29,15 @@ pub(super) struct Enqueue {
     /// The event's number
     event: EventId,
     /// The photos' keys in the store; `-` reads keys from stdin, one a line
-    #[arg(required = true)]
+    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
     photos: Vec<String>,
-    /// The operation to do on each photo
+    /// All photos of the store whose keys begin with this (a sync): new ones, and those whose file has
+    /// changed since they were processed
+    #[arg(long)]
+    prefix: Option<String>,
+    /// The operation to do on each photo; both: AI rotation first
     #[arg(long, value_enum, default_value = "photo_processing")]
-    operation: Operation,
+    operation: Operations,
     /// Only show what would be queued and how many credits are missing; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -51,12 +57,19 @@ impl Enqueue {
         } else {
             self.photos
         };
+        let store = match &self.prefix {
+            Some(_) => Some(PhotoStore::open(&config.store_url, &config.store_options)?),
+            None => None,
+        };
         let enqueue = commands::Enqueue {
             operation: self.operation,
-            photos: Which::Keys(&photos),
+            photos: match (&self.prefix, &store) {
+                (Some(prefix), Some(store)) => Which::Below(prefix, store),
+                _ => Which::Keys(&photos),
+            },
             payloads: Payloads::default(),
             // No photos are no run.
-            dry_run: self.dry_run || photos.is_empty(),
+            dry_run: self.dry_run || (photos.is_empty() && store.is_none()),
             on_insufficient: OnInsufficient::Wait,
         };
         let caller = Caller::trusted(&self.actor);
@@ -71,8 +84,11 @@ impl Enqueue {
             for (name, value) in [
                 ("Photos", plan.photos.to_string()),
                 ("Queued", plan.queued.to_string()),
+                ("After rotation", plan.following.to_string()),
+                ("Changed", plan.changed.to_string()),
                 ("Already queued", skipped.already_queued.to_string()),
                 ("Already processed", skipped.already_processed.to_string()),
+                ("Undecided before", skipped.undecided_before.to_string()),
                 ("Failed before", skipped.failed_before.to_string()),
                 ("Already skipped", skipped.skipped_before.to_string()),
                 ("Repeated keys", skipped.repeated.to_string()),

@@ -66,7 +66,7 @@ impl Receipt {
 }
 
 fn write_job(out: &mut dyn Write, job: &Job) -> io::Result<()> {
-    let again = if job.retry { ", retried by a person" } else { "" };
+    let again = if job.retry { ", queued again" } else { "" };
     writeln!(out, "\n{}{again}: {}", job.operation, job.state.replace('_', " "))?;
     writeln!(
         out,
@@ -100,6 +100,9 @@ fn write_job(out: &mut dyn Write, job: &Job) -> io::Result<()> {
         write_booking(out, closed, &format!("{what}{why}"))?;
         if let Some(detail) = &job.detail {
             writeln!(out, "{:28}{detail}", "")?;
+        }
+        if let Some(original) = &job.duplicate_of {
+            writeln!(out, "{:28}the same content as {}, which was paid for", "", original.key)?;
         }
     }
     Ok(())

@@ -11,9 +11,12 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operation, OrganisationId, RunId},
+    ids::{EventId, Operations, OrganisationId, RunId},
     ledger::{credits::Credits, spending},
-    queue::enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+    queue::{
+        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+        follow_ups,
+    },
     telemetry::traces,
 };
 
@@ -26,8 +29,8 @@ const CALL_MAX: usize = 100_000;
 /// A request to enqueue photos, or to plan it.
 #[derive(Debug)]
 pub struct Enqueue<'a> {
-    /// The operation to perform on the photos.
-    pub operation: Operation,
+    /// The operation to perform on the photos, or both.
+    pub operation: Operations,
     /// The photos to enqueue.
     pub photos: Which<'a>,
     /// What the worker gets beside the keys, for any of the photos.
@@ -68,12 +71,20 @@ pub enum OnInsufficient {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Planned)]
 pub struct FundingPlan {
-    /// The runs that were created: one for every 10,000 photos. Empty for a dry run.
+    /// The runs that were created: one for every 10,000 photos and each operation. Empty for a dry run.
+    /// Photos that follow their AI rotation get runs of their own later.
     pub runs: Vec<RunId>,
     /// Number of photos in the request.
     pub photos: u64,
-    /// Number of photos that were enqueued, or would be in a dry run.
+    /// Number of photos that were enqueued, or would be in a dry run. For both operations, a photo
+    /// counts twice.
     pub queued: u64,
+    /// Number of photos in `queued` that are queued for photo processing later, each when its AI rotation
+    /// has ended, however it ends.
+    pub following: u64,
+    /// Number of photos in `queued` that had ended before, and whose file has changed since: a sync
+    /// compares the store's listings.
+    pub changed: u64,
     /// Number of photos that were not enqueued, by reason.
     pub skipped: Skipped,
     /// Number of photos that were already processed and paid for. They do not cost a credit again.
@@ -125,16 +136,24 @@ impl Commands {
         }
         let mut done = FundingPlan::nothing(jobs.len(), false);
         for part in &parts {
-            let (run, plan) = transaction!(self, tx, {
-                let run =
-                    enqueue::enqueue(&mut tx, event, asked.operation, part, &caller.actor).await?;
-                if run.queued > 0 {
+            let (woke, plan) = transaction!(self, tx, {
+                let runs = match asked.operation.in_order() {
+                    [one] => {
+                        vec![enqueue::enqueue(&mut tx, event, *one, part, &caller.actor).await?]
+                    }
+                    _ => follow_ups::enqueue_both(&mut tx, event, part, &caller.actor).await?,
+                };
+                let queued: u32 = runs.iter().map(|run| run.queued).sum();
+                if queued > 0 {
                     self.quotas.check_photos(&mut tx, found.organisation).await?;
                 }
                 let mut plan = done.clone();
-                plan.runs.push(run.run);
-                plan.add(u64::from(run.queued), run.skipped);
-                (plan.available, plan.shortfall) = (run.available, run.shortfall);
+                for run in &runs {
+                    plan.runs.push(run.run);
+                    plan.add(run.queued, run.following, run.changed, run.skipped);
+                    (plan.available, plan.shortfall) = (run.available, run.shortfall);
+                }
+                let ids: Vec<RunId> = runs.iter().map(|run| run.run).collect();
                 let spending = spending::read(&mut tx, found.organisation, Some(event)).await?;
                 plan.will_finish =
                     spending.map_or(0, |spending| spending.finish_of_the_last(event, plan.queued));
@@ -142,18 +161,20 @@ impl Commands {
                     refuse_unpaid(&plan)?;
                 }
                 let detail = json!({
-                    "operation": asked.operation, "runs": [run.run], "queued": run.queued,
+                    "operation": asked.operation, "runs": ids, "queued": queued,
+                    "following": runs.iter().map(|run| run.following).sum::<u32>(),
+                    "changed": runs.iter().map(|run| run.changed).sum::<u32>(),
                 });
                 let (whose, subject) = (Some(found.organisation), format!("event {event}"));
                 audit_log::record(&mut tx, caller, whose, "photos.enqueue", &subject, detail)
                     .await?;
                 if let Some(trace) = traces::name_of(&tracing::Span::current()) {
-                    traces::keep(&mut tx, &[run.run], &trace).await?;
+                    traces::keep(&mut tx, &ids, &trace).await?;
                 }
-                (run, plan)
+                (runs.iter().any(|run| run.woke), plan)
             })?;
             done = plan;
-            if run.woke {
+            if woke {
                 self.wake.send().await;
             }
         }
@@ -191,23 +212,25 @@ impl Commands {
         under: &str,
     ) -> Result<Vec<NewJob>, CommandError> {
         let outside = || format!("the keys of the organisation's photos must start with {under:?}");
-        let keys = match *photos {
-            Which::Keys(keys) => keys.to_vec(),
+        // What the listing says of each file, if there is one.
+        let (keys, files): (Vec<String>, Vec<String>) = match *photos {
+            Which::Keys(keys) => (keys.to_vec(), Vec::new()),
             #[cfg(feature = "vision")]
             Which::Below(prefix, _) if !prefix.starts_with(under) => {
                 return Err(CommandError::invalid("/prefix", outside()));
             }
             #[cfg(feature = "vision")]
             Which::Below(prefix, store) => {
-                store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
+                let listed = store.list(prefix, CALL_MAX + 1).await.map_err(|error| {
                     tracing::warn!(%error, "the photos in the store could not be listed");
                     CommandError::StoreUnavailable
-                })?
+                })?;
+                listed.into_iter().map(|one| (one.key, one.file)).unzip()
             }
             Which::All => {
                 let most = i64::try_from(CALL_MAX + 1).unwrap_or(i64::MAX);
                 let mut db = self.database.acquire().await?;
-                catalog_photos::keys(&mut db, event, "", most).await?
+                (catalog_photos::keys(&mut db, event, "", most).await?, Vec::new())
             }
         };
         if !matches!(photos, Which::Keys(_)) && keys.len() > CALL_MAX {
@@ -215,7 +238,10 @@ impl Commands {
                 "more than {CALL_MAX} photos: make several calls, each with a longer prefix"
             )));
         }
-        let jobs = enqueue::jobs(&keys)?;
+        let mut jobs = enqueue::jobs(&keys)?;
+        for (job, file) in jobs.iter_mut().zip(files) {
+            job.listed = Some(file);
+        }
         if let Some(at) = keys.iter().position(|key| !key.starts_with(under)) {
             return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
         }
@@ -229,6 +255,8 @@ impl FundingPlan {
             runs: Vec::new(),
             photos: photos as u64,
             queued: 0,
+            following: 0,
+            changed: 0,
             skipped: Skipped::default(),
             already_paid: 0,
             needed: Credits(0),
@@ -240,8 +268,10 @@ impl FundingPlan {
     }
 
     /// Adds the counts of one transaction.
-    fn add(&mut self, queued: u64, skipped: Skipped) {
-        self.queued += queued;
+    fn add(&mut self, queued: u32, following: u32, changed: u32, skipped: Skipped) {
+        self.queued += u64::from(queued);
+        self.following += u64::from(following);
+        self.changed += u64::from(changed);
         self.skipped += skipped;
         self.already_paid = u64::from(self.skipped.already_processed);
         self.needed = Credits(i64::try_from(self.queued).unwrap_or(i64::MAX));
@@ -272,17 +302,20 @@ async fn plan(
     db: &mut PgConnection,
     organisation: OrganisationId,
     event: EventId,
-    operation: Operation,
+    operations: Operations,
     parts: &[&[NewJob]],
 ) -> Result<FundingPlan, CommandError> {
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
+    let both = operations == Operations::Both;
     for part in parts {
-        let plan = enqueue::plan(db, event, operation, part).await?;
-        // The photos of the parts before would wait before this part.
-        let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
-        planned.add(u64::from(plan.queued), plan.skipped);
-        planned.available = plan.available;
-        planned.shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
+        for operation in operations.in_order() {
+            let plan = enqueue::plan(db, event, *operation, part, both).await?;
+            // The photos of the parts before would wait before this part.
+            let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
+            planned.add(plan.queued, plan.following, plan.changed, plan.skipped);
+            planned.available = plan.available;
+            planned.shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
+        }
     }
     if let Some(mut spending) = spending::read(db, organisation, Some(event)).await? {
         spending.add_waiting(event, planned.queued);

@@ -34,6 +34,7 @@ impl Quotas {
     ) -> Result<(), CommandError> {
         let unpaid = sqlx::query_scalar!(
             r#"SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
+                      + (SELECT count(*) FROM follow_up f WHERE f.organisation_id = $1)
                       - (SELECT available FROM account WHERE organisation_id = $1) AS "unpaid!"
                FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
                JOIN event e USING (event_id)

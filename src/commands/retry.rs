@@ -24,7 +24,8 @@ pub(super) const MAY_RETRY: &[Role] = &[Role::Organiser, Role::Operator, Role::S
 pub struct Retry<'a> {
     /// The operation to retry.
     pub operation: Operation,
-    /// Only photos that failed for this reason. `None` means any reason.
+    /// Only photos that failed for this reason. `None` means any reason. The reason
+    /// [`undecided`](failures::UNDECIDED) takes photos that did not fail, too.
     pub reason: Option<&'a str>,
     /// True for a dry run: it only tells what the retry would cost.
     pub dry_run: bool,
@@ -76,7 +77,10 @@ impl Commands {
             return Ok(retried);
         }
         let run = transaction!(self, tx, {
-            let run = retry::retry(&mut tx, event, asked.operation, &photos, &caller.actor).await?;
+            let undecided = asked.reason == Some(failures::UNDECIDED);
+            let run =
+                retry::retry(&mut tx, event, asked.operation, &photos, undecided, &caller.actor)
+                    .await?;
             if run.queued > 0 {
                 self.quotas.check_photos(&mut tx, found.organisation).await?;
             }

@@ -36,7 +36,8 @@ pub struct Job {
     pub job: JobId,
     /// The operation that the photo was queued for.
     pub operation: Operation,
-    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `undecided`, `duplicate`, `failed` or
+    /// `quarantined`.
     pub state: String,
     /// The run that queued the photo.
     pub run: RunId,
@@ -44,7 +45,7 @@ pub struct Job {
     pub queued_by: String,
     /// The time when the photo was queued.
     pub queued_at: DateTime<Utc>,
-    /// True if a person's retry queued the photo again.
+    /// True if the photo was queued again: by a person, or because its file had changed.
     pub retry: bool,
     /// Who skipped the photo, and when; `None` if it was not skipped.
     pub skipped: Option<Skipped>,
@@ -58,6 +59,19 @@ pub struct Job {
     pub reason: Option<String>,
     /// Why the credit was refunded, in words for a person.
     pub detail: Option<String>,
+    /// Of a duplicate: the photo that was paid for, with the same content.
+    pub duplicate_of: Option<Original>,
+}
+
+/// The photo that was paid for, where another one has the same content.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Original {
+    /// The photo's ID.
+    pub photo: PhotoId,
+    /// The photo's key: its path in the store.
+    pub key: String,
+    /// The job that was charged.
+    pub job: JobId,
 }
 
 /// Who skipped a photo, and when.
@@ -135,10 +149,13 @@ pub async fn receipt(
                   j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
                   job_state(o.state, s.position IS NOT NULL, j.position, h.head) AS "state!",
                   s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?",
-                  o.detail AS "detail?"
+                  o.detail AS "detail?", o.same_as AS "same_as?: JobId",
+                  p.photo_id AS "original?: PhotoId", p.key AS "original_key?"
            FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
            JOIN run r USING (run_id)
            LEFT JOIN outcome o USING (job_id)
+           LEFT JOIN outcome c ON c.job_id = o.same_as
+           LEFT JOIN photo p ON p.photo_id = c.photo_id
            LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
            WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2)
            ORDER BY q.operation, j.retry"#,
@@ -167,6 +184,11 @@ pub async fn receipt(
             closed: bookings.remove(&(job.job.0, CLOSES)),
             reason: job.reason,
             detail: job.detail,
+            duplicate_of: job
+                .original
+                .zip(job.original_key)
+                .zip(job.same_as)
+                .map(|((photo, key), job)| Original { photo, key, job }),
         })
         .collect();
     Ok(Some(Receipt {

@@ -24,7 +24,7 @@ use crate::{
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// By the reason why the photo failed.
+    /// By the reason of the refund.
     Reason,
     /// By the event of the photo.
     Event,
@@ -115,9 +115,9 @@ pub struct Refund {
     pub job: JobId,
     /// The number of the refund's entry in the organisation's ledger.
     pub entry: i64,
-    /// Why the photo failed, as a stable code.
+    /// Why the credit was refunded, as a stable code.
     pub reason: String,
-    /// Why the photo failed, in words for a person.
+    /// Why the credit was refunded, in words for a person.
     pub detail: Option<String>,
     /// The time of the refund.
     pub at: DateTime<Utc>,

@@ -24,7 +24,7 @@ pub struct Step {
     pub photo: PhotoId,
     /// The operation of the job.
     pub operation: Operation,
-    /// The new state: `processed`, `failed`, or `waiting` (for the next attempt).
+    /// The new state: `processed`, `undecided`, `failed`, or `waiting` (for the next attempt).
     pub state: String,
 }
 

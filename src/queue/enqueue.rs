@@ -27,6 +27,9 @@ pub struct NewJob {
     pub key: Key,
     /// What the worker gets beside the key. At most [`PAYLOAD_MAX`] bytes.
     pub payload: Option<Value>,
+    /// What the store's listing says of the file, if this is a sync: another text means that the file
+    /// has changed.
+    pub listed: Option<String>,
 }
 
 /// The result of an enqueue call.
@@ -36,6 +39,10 @@ pub struct Run {
     pub run: RunId,
     /// Number of photos that were queued, in the given order.
     pub queued: u32,
+    /// How many of these are queued later, when their AI rotation has ended.
+    pub following: u32,
+    /// How many of these had ended before, and their files have changed since.
+    pub changed: u32,
     /// Number of photos that were not queued, by reason.
     pub skipped: Skipped,
     /// The organisation's available credits now.
@@ -55,8 +62,11 @@ pub struct Skipped {
     pub repeated: u32,
     /// Photos that are already waiting or in progress.
     pub already_queued: u32,
-    /// Photos that were already processed and paid for.
+    /// Photos that were already processed and paid for, or that have the content of one that was.
     pub already_processed: u32,
+    /// Photos of which AI rotation could not decide which way is up, and which were refunded. They are
+    /// asked for again only by a retry that names the reason `undecided`.
+    pub undecided_before: u32,
     /// Photos that failed before and were refunded. Only a person's retry queues them again.
     pub failed_before: u32,
     /// Photos that a person skipped before. Only a person can restore them.
@@ -68,6 +78,7 @@ impl std::ops::AddAssign for Skipped {
         self.repeated += other.repeated;
         self.already_queued += other.already_queued;
         self.already_processed += other.already_processed;
+        self.undecided_before += other.undecided_before;
         self.failed_before += other.failed_before;
         self.skipped_before += other.skipped_before;
     }
@@ -115,7 +126,7 @@ pub enum EnqueueError {
 /// [`EnqueueError::Key`] for the first key that is not valid.
 pub fn jobs(keys: &[String]) -> Result<Vec<NewJob>, EnqueueError> {
     let job = |(at, key): (usize, &String)| match Key::parse(key) {
-        Ok(key) => Ok(NewJob { key, payload: None }),
+        Ok(key) => Ok(NewJob { key, payload: None, listed: None }),
         Err(error) => Err(EnqueueError::Key { number: at + 1, error }),
     };
     keys.iter().enumerate().map(job).collect()
@@ -132,47 +143,66 @@ pub async fn enqueue(
     jobs: &[NewJob],
     actor: &str,
 ) -> Result<Run, EnqueueError> {
-    if jobs.len() > PHOTOS_MAX {
-        return Err(EnqueueError::TooMany(jobs.len()));
-    }
-    check_payloads(jobs)?;
-    let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
-    let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_repeated AS "repeated!",
-                  r_waiting AS "waiting!", r_processed AS "processed!",
-                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!",
-                  r_ahead AS "ahead!", r_woke AS "woke!"
-           FROM enqueue($1, $2, $3, $4, $5, $6)"#,
+    check(jobs)?;
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", 0 AS "following!",
+                  r_changed AS "changed!", r_repeated AS "repeated!", r_waiting AS "waiting!",
+                  r_processed AS "processed!", r_undecided AS "undecided!", r_failed AS "failed!",
+                  r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
+                  r_woke AS "woke!"
+           FROM enqueue($1, $2, $3, $4, $5, $6, $7)"#,
         event.0,
         operation as Operation,
         &keys(jobs),
-        &ids,
+        &fresh_ids(jobs),
         actor,
-        payloads(jobs) as Option<Vec<Option<Value>>>
+        payloads(jobs) as Option<Vec<Option<Value>>>,
+        listed(jobs) as Option<Vec<Option<String>>>
     )
     .fetch_one(db)
     .await
-    .map_err(|error| {
-        if has_payloads(jobs) && database::is_refusal(&error) {
-            EnqueueError::OddPayload
-        } else {
-            no_event(error, event)
+    .map_err(|error| refused(error, event, jobs))?;
+    Ok(row.into())
+}
+
+/// What the SQL functions say of a run.
+pub(super) struct Row {
+    pub(super) run: RunId,
+    pub(super) queued: i32,
+    pub(super) following: i32,
+    pub(super) changed: i32,
+    pub(super) repeated: i32,
+    pub(super) waiting: i32,
+    pub(super) processed: i32,
+    pub(super) undecided: i32,
+    pub(super) failed: i32,
+    pub(super) skipped: i32,
+    pub(super) available: i64,
+    pub(super) ahead: i64,
+    pub(super) woke: bool,
+}
+
+impl From<Row> for Run {
+    fn from(row: Row) -> Self {
+        Self {
+            run: row.run,
+            queued: row.queued.unsigned_abs(),
+            following: row.following.unsigned_abs(),
+            changed: row.changed.unsigned_abs(),
+            skipped: Skipped {
+                repeated: row.repeated.unsigned_abs(),
+                already_queued: row.waiting.unsigned_abs(),
+                already_processed: row.processed.unsigned_abs(),
+                undecided_before: row.undecided.unsigned_abs(),
+                failed_before: row.failed.unsigned_abs(),
+                skipped_before: row.skipped.unsigned_abs(),
+            },
+            available: Credits(row.available),
+            shortfall: Credits((row.ahead - row.available).max(0)),
+            woke: row.woke,
         }
-    })?;
-    Ok(Run {
-        run: row.run,
-        queued: row.queued.unsigned_abs(),
-        skipped: Skipped {
-            repeated: row.repeated.unsigned_abs(),
-            already_queued: row.waiting.unsigned_abs(),
-            already_processed: row.processed.unsigned_abs(),
-            failed_before: row.failed.unsigned_abs(),
-            skipped_before: row.skipped.unsigned_abs(),
-        },
-        available: Credits(row.available),
-        shortfall: Credits((row.ahead - row.available).max(0)),
-        woke: row.woke,
-    })
+    }
 }
 
 /// The result of a dry run: what an enqueue call would do.
@@ -180,6 +210,10 @@ pub async fn enqueue(
 pub struct Plan {
     /// Number of photos that would be queued.
     pub queued: u32,
+    /// How many of these would be queued later, when their AI rotation has ended.
+    pub following: u32,
+    /// How many of these have ended before, and their files have changed since.
+    pub changed: u32,
     /// Number of photos that would not be queued, by reason.
     pub skipped: Skipped,
     /// The organisation's available credits now.
@@ -188,8 +222,9 @@ pub struct Plan {
     pub ahead: Credits,
 }
 
-/// Returns what [`enqueue`] would do if it was called now. It writes nothing, and takes no locks
-/// that others wait for.
+/// Returns what [`enqueue`] would do if it was called now; with `both`, what
+/// [`enqueue_both`](super::follow_ups::enqueue_both) would do for this operation. It writes nothing,
+/// and takes no locks that others wait for.
 ///
 /// # Errors
 /// See [`EnqueueError`].
@@ -198,25 +233,32 @@ pub async fn plan(
     event: EventId,
     operation: Operation,
     jobs: &[NewJob],
+    both: bool,
 ) -> Result<Plan, EnqueueError> {
     let row = sqlx::query!(
-        r#"SELECT r_queued AS "queued!", r_repeated AS "repeated!", r_waiting AS "waiting!",
-                  r_processed AS "processed!", r_failed AS "failed!",
-                  r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
-           FROM plan_enqueue($1, $2, $3)"#,
+        r#"SELECT r_queued AS "queued!", r_changed AS "changed!", r_following AS "following!",
+                  r_repeated AS "repeated!", r_waiting AS "waiting!",
+                  r_processed AS "processed!", r_undecided AS "undecided!",
+                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
+           FROM plan_enqueue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
-        &keys(jobs)
+        &keys(jobs),
+        listed(jobs) as Option<Vec<Option<String>>>,
+        both
     )
     .fetch_one(db)
     .await
     .map_err(|error| no_event(error, event))?;
     Ok(Plan {
         queued: row.queued.unsigned_abs(),
+        following: row.following.unsigned_abs(),
+        changed: row.changed.unsigned_abs(),
         skipped: Skipped {
             repeated: row.repeated.unsigned_abs(),
             already_queued: row.waiting.unsigned_abs(),
             already_processed: row.processed.unsigned_abs(),
+            undecided_before: row.undecided.unsigned_abs(),
             failed_before: row.failed.unsigned_abs(),
             skipped_before: row.skipped.unsigned_abs(),
         },
@@ -225,8 +267,30 @@ pub async fn plan(
     })
 }
 
-fn keys(jobs: &[NewJob]) -> Vec<String> {
+pub(super) fn keys(jobs: &[NewJob]) -> Vec<String> {
     jobs.iter().map(|job| job.key.to_string()).collect()
+}
+
+/// An ID for each job, for the photos that are new. They grow with time.
+pub(super) fn fresh_ids(jobs: &[NewJob]) -> Vec<Uuid> {
+    jobs.iter().map(|_| Uuid::now_v7()).collect()
+}
+
+/// Checks the jobs of one call: their number and their payloads.
+pub(super) fn check(jobs: &[NewJob]) -> Result<(), EnqueueError> {
+    if jobs.len() > PHOTOS_MAX {
+        return Err(EnqueueError::TooMany(jobs.len()));
+    }
+    check_payloads(jobs)
+}
+
+/// Tells apart why the database refused jobs.
+pub(super) fn refused(error: sqlx::Error, event: EventId, jobs: &[NewJob]) -> EnqueueError {
+    if has_payloads(jobs) && database::is_refusal(&error) {
+        EnqueueError::OddPayload
+    } else {
+        no_event(error, event)
+    }
 }
 
 /// Checks the payloads of jobs: their size, and that they can be read again.
@@ -234,7 +298,7 @@ fn keys(jobs: &[NewJob]) -> Vec<String> {
 /// # Errors
 /// [`EnqueueError::LargePayload`] or [`EnqueueError::OddPayload`] for the first that is refused.
 pub fn check_payloads(jobs: &[NewJob]) -> Result<(), EnqueueError> {
-    for NewJob { key, payload } in jobs {
+    for NewJob { key, payload, .. } in jobs {
         let Some(payload) = payload else { continue };
         let text = payload.to_string();
         if text.len() > PAYLOAD_MAX {
@@ -253,8 +317,15 @@ fn has_payloads(jobs: &[NewJob]) -> bool {
 }
 
 /// The payloads of the jobs. `None` if no job has one, as is usual.
-fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
+pub(super) fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
     has_payloads(jobs).then(|| jobs.iter().map(|job| job.payload.clone()).collect())
+}
+
+/// The listings of the jobs. `None` if this is no sync.
+pub(super) fn listed(jobs: &[NewJob]) -> Option<Vec<Option<String>>> {
+    jobs.iter()
+        .any(|job| job.listed.is_some())
+        .then(|| jobs.iter().map(|job| job.listed.clone()).collect())
 }
 
 /// The IDs of the photos of one call.

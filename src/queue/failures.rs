@@ -23,6 +23,11 @@ pub struct Failure {
     pub at: DateTime<Utc>,
 }
 
+/// The reason of a refund that is no failure: AI rotation looked at the photo, and could not decide
+/// which way is up. Such a photo is listed and retried only by this reason, because the same network
+/// gives the same answer.
+pub const UNDECIDED: &str = "undecided";
+
 /// Explains a reason and what to do about it, as text for people. Empty for an unknown reason.
 pub fn meaning(reason: &str) -> &'static str {
     match reason {
@@ -49,6 +54,14 @@ pub fn meaning(reason: &str) -> &'static str {
             "The findings could not be saved: retry it after an upgrade of photogate."
         }
         "handed_back" => "Its work gave it back again and again: ask who wrote the worker.",
+        "undecided" => {
+            "AI rotation could not decide which way is up: correct the turn yourself, or retry it \
+             after an upgrade of photogate. The same version answers the same."
+        }
+        "duplicate" => {
+            "The same file was processed before under another key of the event: its findings are \
+             shown here, too, and nothing is to be paid."
+        }
         "not_a_rehearsal" => {
             "A worker that only rehearses had it: stop that worker, then retry the photo."
         }
@@ -66,7 +79,7 @@ pub struct Filter<'a> {
 }
 
 /// Returns up to `most` failures of an event, newest first. Photos that were queued again since
-/// then are not included.
+/// then are not included, and undecided ones only if their reason is asked for.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -82,6 +95,7 @@ pub async fn list(
                   o.reason AS "reason!", o.detail, o.settled_at AS at
            FROM outcome o JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
            WHERE q.event_id = $1 AND o.state <> 'processed'
+             AND (o.state IN ('failed', 'quarantined') OR o.state = 'undecided' AND $3 = 'undecided')
              AND ($2::operation IS NULL OR q.operation = $2) AND ($3::text IS NULL OR o.reason = $3)
              AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
            ORDER BY o.settled_at DESC, o.job_id DESC LIMIT $4"#,
@@ -160,7 +174,8 @@ pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Gro
                   max(o.settled_at) AS "last_at!",
                   (array_agg(o.photo_id ORDER BY o.settled_at DESC))[1] AS "example!: _"
            FROM outcome o JOIN queue q USING (queue_id) JOIN event e USING (event_id)
-           WHERE o.state <> 'processed' AND e.deleted_at IS NULL
+           WHERE o.state <> 'processed' AND o.state IN ('failed', 'quarantined')
+             AND e.deleted_at IS NULL
              AND ($1::bigint IS NULL OR q.organisation_id = $1)
              AND ($2::bigint IS NULL OR q.event_id = $2)
              AND o.settled_at >= coalesce($3, '-infinity'::timestamptz)

@@ -27,7 +27,8 @@ pub struct Retry {
     pub woke: bool,
 }
 
-/// Queues failed photos again, as new jobs, because a person asked for it. At most
+/// Queues failed photos again, as new jobs, because a person asked for it; with `undecided`, also
+/// photos of which AI rotation could not decide. At most
 /// [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX) photos in one call.
 ///
 /// # Errors
@@ -37,17 +38,19 @@ pub async fn retry(
     event: EventId,
     operation: Operation,
     photos: &[PhotoId],
+    undecided: bool,
     actor: &str,
 ) -> Result<Retry, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
                   r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
-           FROM retry($1, $2, $3, $4)"#,
+           FROM retry($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
         &ids,
-        actor
+        actor,
+        undecided
     )
     .fetch_one(db)
     .await

@@ -32,6 +32,10 @@ pub struct Run {
     pub in_progress: i64,
     /// Photos that were processed. Each cost one credit.
     pub processed: i64,
+    /// Photos of which AI rotation could not decide which way is up. Their credits were refunded.
+    pub undecided: i64,
+    /// Photos with the content of one that was paid for before. Their credits were refunded.
+    pub duplicates: i64,
     /// Photos that failed. Their credits were refunded.
     pub failed: i64,
 }
@@ -49,11 +53,15 @@ pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>
                   r.queued::bigint AS "queued!",
                   r.queued - u.claimed - s.skipped AS "waiting!", s.skipped AS "skipped!",
                   u.claimed - u.committed - u.refunded AS "in_progress!",
-                  u.committed AS "processed!", u.refunded AS "failed!"
+                  u.committed AS "processed!", u.undecided AS "undecided!",
+                  u.duplicates AS "duplicates!",
+                  u.refunded - u.undecided - u.duplicates AS "failed!"
            FROM run r JOIN queue q USING (queue_id) JOIN event e ON e.event_id = r.event_id
            CROSS JOIN LATERAL (SELECT coalesce(sum(claimed), 0) AS claimed,
                                       coalesce(sum(committed), 0) AS committed,
-                                      coalesce(sum(refunded), 0) AS refunded
+                                      coalesce(sum(refunded), 0) AS refunded,
+                                      coalesce(sum(undecided), 0) AS undecided,
+                                      coalesce(sum(duplicates), 0) AS duplicates
                                FROM usage WHERE usage.run_id = r.run_id) u
            CROSS JOIN LATERAL (SELECT count(*) AS skipped FROM skip s
                                WHERE s.queue_id = r.queue_id

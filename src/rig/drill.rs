@@ -156,7 +156,8 @@ impl Drill {
                            -- Photos of deleted events wait for ever.
                            WHERE (SELECT deleted_at FROM event e
                                   WHERE e.event_id = q.event_id) IS NULL)
-                          + (SELECT count(*) FROM in_flight) AS "open!""#
+                          + (SELECT count(*) FROM in_flight)
+                          + (SELECT count(*) FROM follow_up) AS "open!""#
             )
             .fetch_one(pool)
             .await?;

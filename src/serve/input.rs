@@ -6,7 +6,7 @@ use axum::{
 };
 
 use super::problem::Problem;
-use crate::{cursor::Cursor, ids::Operation};
+use crate::cursor::Cursor;
 
 /// A JSON body of a request.
 #[derive(Debug, FromRequest)]
@@ -51,7 +51,7 @@ pub(super) fn created(is_new: bool) -> StatusCode {
 }
 
 /// Requires that an operation is named. There is no default, because operations cost credits.
-pub(super) fn needed(operation: Option<Operation>) -> Result<Operation, Problem> {
-    let says = "operation must be photo_processing or ai_rotation";
+pub(super) fn needed<T>(operation: Option<T>) -> Result<T, Problem> {
+    let says = "name the operation: photo_processing or ai_rotation (or both, to queue photos)";
     operation.ok_or_else(|| Problem::invalid("/operation", says))
 }

@@ -29,7 +29,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "photogate_settled_photos_total",
-        "Photos settled by this worker, by state; fenced: another worker owned the photo by then",
+        "Photos settled by this worker, by state; undecided ones are refunded, too; fenced: another \
+         worker owned the photo by then",
     ),
     ("photogate_claim_duration_seconds", "Duration of a claim, including adoptions"),
     ("photogate_settle_duration_seconds", "Duration of a settlement, including all waiting"),

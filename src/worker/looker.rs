@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog::{
         corrections,
-        findings::Findings,
+        findings::{Content, Findings},
         key::Key,
         photo_store::{PhotoStore, StoreError},
     },
@@ -153,6 +153,7 @@ impl Looker {
                 None => return Verdict::HandedBack,
             },
         };
+        let content = bytes.sha256().await;
         let slot = tokio::select! {
             biased;
             () = drain.cancelled() => return Verdict::HandedBack,
@@ -168,7 +169,7 @@ impl Looker {
         let answer = self.pool.look(&slot, wants, bytes).await;
         drop(slot);
         match answer {
-            Ok(Answer::Seen(seen)) => self.keep(reservation, seen, drain).await,
+            Ok(Answer::Seen(seen)) => self.keep(reservation, content, seen, drain).await,
             Ok(Answer::Refused(error)) => {
                 Verdict::Failed { reason: error.code(), detail: error.to_string() }
             }
@@ -188,6 +189,7 @@ impl Looker {
     async fn keep(
         &self,
         reservation: &Reservation,
+        content: Option<Content>,
         mut seen: Seen,
         drain: &CancellationToken,
     ) -> Verdict {
@@ -205,11 +207,24 @@ impl Looker {
                     };
                     bibs = photogate_jobs::bibs(&lines, &list);
                 }
-                let found = Findings::Processing { width, height, turn, faces, bibs, lines };
-                Verdict::Processed(found)
+                Verdict::Processed(Findings::Processing {
+                    content,
+                    width,
+                    height,
+                    turn,
+                    faces,
+                    bibs,
+                    lines,
+                })
+            }
+            // The customer pays for an answer. "It is upright" is one.
+            Seen::Rotation { rotation, .. } if rotation.abstained => {
+                let detail = "the network, faces and text do not tell which way is up".into();
+                let findings = Findings::Rotation { content, rotation, upright: None };
+                Verdict::Undecided { findings, detail }
             }
             Seen::Rotation { rotation, upright: None, .. } => {
-                Verdict::Processed(Findings::Rotation { rotation, upright: None })
+                Verdict::Processed(Findings::Rotation { content, rotation, upright: None })
             }
             Seen::Rotation { rotation, upright: Some(turned), .. } => {
                 let key = Key::upright(reservation.photo(), turned.extension.name());
@@ -217,7 +232,7 @@ impl Looker {
                     return self.store_trouble(reservation, error).await;
                 }
                 let upright = Some((key.to_string(), turned.lossless));
-                Verdict::Processed(Findings::Rotation { rotation, upright })
+                Verdict::Processed(Findings::Rotation { content, rotation, upright })
             }
         }
     }

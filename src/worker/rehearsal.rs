@@ -26,6 +26,7 @@ impl Work for Rehearsal {
 ///
 /// - `rehearsal/ok/…` succeeds.
 /// - `rehearsal/fail/…` fails.
+/// - `rehearsal/unsure/…` finds no answer.
 /// - `rehearsal/retry/…` always asks for an automatic retry, `rehearsal/retry-2/…` only twice.
 /// - `rehearsal/panic/…` panics.
 /// - `rehearsal/crash/…` aborts the process.
@@ -47,6 +48,9 @@ async fn perform(key: &str, retries: u32) -> Verdict {
         Some(("retry", times)) if retries >= times.parse().unwrap_or(1) => done,
         Some(("retry", _)) => trouble(),
         _ => match act {
+            "unsure" => {
+                Verdict::Undecided { findings: Findings::Nothing, detail: "rehearsed".into() }
+            }
             "fail" => Verdict::Failed { reason: "corrupt", detail: "rehearsed".into() },
             "retry" => trouble(),
             "panic" => panic!("rehearsed"),

@@ -83,11 +83,12 @@ impl Settler {
     }
 }
 
-/// The settled jobs, sorted by number, and whether paused queues resumed. Jobs that the fence
-/// refused are not included.
+/// The settled jobs, sorted by number, which of them are duplicates, and whether paused queues
+/// resumed. Jobs that the fence refused are not included.
 #[derive(Debug, Default)]
 struct Landed {
     jobs: Vec<i64>,
+    duplicates: Vec<i64>,
     resumed: bool,
 }
 
@@ -95,7 +96,9 @@ impl Landed {
     fn and(mut self, other: Self) -> Self {
         self.jobs.extend(other.jobs);
         self.jobs.sort_unstable();
-        Self { jobs: self.jobs, resumed: self.resumed || other.resumed }
+        self.duplicates.extend(other.duplicates);
+        self.resumed |= other.resumed;
+        self
     }
 }
 
@@ -117,7 +120,13 @@ impl Settling {
             }
             for Settlement { reservation, verdict, settled } in batch.drain(..) {
                 let ours = landed.jobs.binary_search(&reservation.job.0).is_ok();
-                let state = if ours { verdict.name() } else { "fenced" };
+                let state = if !ours {
+                    "fenced"
+                } else if landed.duplicates.contains(&reservation.job.0) {
+                    "duplicate"
+                } else {
+                    verdict.name()
+                };
                 metrics::counter!("photogate_settled_photos_total", "state" => state).increment(1);
                 if ours {
                     observers.tell(&reservation, &verdict);
@@ -238,6 +247,6 @@ impl Settling {
             error.to_string()
         );
         let row = database::in_time(database::PATIENCE, row.fetch_one(&self.pool)).await?;
-        Ok(Landed { jobs: row.settled, resumed: row.resumed })
+        Ok(Landed { jobs: row.settled, resumed: row.resumed, ..Landed::default() })
     }
 }

@@ -9,6 +9,14 @@ use crate::catalog::findings::Findings;
 pub enum Verdict {
     /// The photo was processed: its credit is committed.
     Processed(Findings),
+    /// The work was done, and found no answer: its credit is refunded. What was found is kept. This is
+    /// no failure, and a person's retry does not take the photo, unless it names the reason.
+    Undecided {
+        /// What was found all the same.
+        findings: Findings,
+        /// More about the reason, as text for people.
+        detail: String,
+    },
     /// The photo cannot be processed: its credit is refunded.
     Failed {
         /// The reason, as a stable code.
@@ -47,10 +55,21 @@ impl Verdict {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Processed(_) => "committed",
+            Self::Undecided { .. } => "undecided",
             Self::Failed { .. } => "refunded",
             Self::Retry { .. } => "retried",
             Self::Crashed { .. } => "crashed",
             Self::HandedBack => "handed_back",
+        }
+    }
+
+    /// What was found, if that is kept.
+    pub(super) fn findings(&self) -> Option<&Findings> {
+        match self {
+            Self::Processed(findings) | Self::Undecided { findings, .. } => Some(findings),
+            Self::Failed { .. } | Self::Retry { .. } | Self::Crashed { .. } | Self::HandedBack => {
+                None
+            }
         }
     }
 
@@ -62,6 +81,7 @@ impl Verdict {
     pub(super) fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Failed { reason, .. } | Self::Retry { reason, .. } => Some(reason),
+            Self::Undecided { .. } => Some("undecided"),
             Self::Crashed { .. } => Some("crashed"),
             Self::Processed(_) | Self::HandedBack => None,
         }
@@ -69,9 +89,10 @@ impl Verdict {
 
     pub(super) fn detail(&self) -> Option<&str> {
         match self {
-            Self::Failed { detail, .. } | Self::Retry { detail, .. } | Self::Crashed { detail } => {
-                Some(detail)
-            }
+            Self::Undecided { detail, .. }
+            | Self::Failed { detail, .. }
+            | Self::Retry { detail, .. }
+            | Self::Crashed { detail } => Some(detail),
             Self::Processed(_) | Self::HandedBack => None,
         }
     }

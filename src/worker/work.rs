@@ -77,6 +77,7 @@ impl Observer for Progress {
             operation: reservation.operation(),
             state: match verdict {
                 Verdict::Processed(_) => "processed",
+                Verdict::Undecided { .. } => "undecided",
                 Verdict::Failed { .. } => "failed",
                 Verdict::Retry { .. } | Verdict::Crashed { .. } | Verdict::HandedBack => "waiting",
             }

@@ -211,6 +211,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "job",
         "outcome",
         "skip",
+        "follow_up",
         "hold",
         "looked_at",
         "face",
@@ -246,6 +247,11 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     app.tamper(
         "INSERT INTO hold (queue_id, owner, lifted_at, lifted_by) SELECT queue_id, 'x', now(), 'x' \
          FROM queue",
+    )
+    .await;
+    app.tamper(
+        "INSERT INTO follow_up SELECT queue_id, gen_random_uuid(), organisation_id, queue_id, 1000, 1, \
+         'x', 'new' FROM queue",
     )
     .await;
     app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
@@ -287,6 +293,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     refused_for_want_of_privilege(&mut tx, "SELECT close_months(1)").await;
     drop(tx);
     app.tamper("DELETE FROM skip").await;
+    app.tamper("DELETE FROM follow_up").await;
 }
 
 #[tokio::test]

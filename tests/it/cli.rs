@@ -417,6 +417,7 @@ fn reasons_of_the_code() -> BTreeSet<String> {
         ("src/worker/verdict.rs", "=> Some(\"", "\")"),
         ("src/worker/settle.rs", "ARRAY['", "'],"),
         ("migrations/functions/adopt.sql", "array_fill('", "'::text"),
+        ("migrations/functions/settle.sql", "ELSE '", "' END AS reason"),
     ] {
         let found = codes(file, before, after);
         assert!(!found.is_empty(), "{file} has no code after {before}");

@@ -42,6 +42,7 @@ fn seen(numbers: &[&str]) -> Verdict {
         height: 9.0,
     });
     Verdict::Processed(Findings::Processing {
+        content: None,
         width: 200,
         height: 100,
         turn: photogate_jobs::Turn::None,
@@ -56,7 +57,7 @@ fn turned(turn: Turn) -> Verdict {
     let cue = Some(Cue::Network);
     let rotation = Rotation { turn, confidence: 0.97, abstained: false, cue, unmirrored: false };
     let upright = (turn != Turn::None).then(|| (".photogate/upright/by-ai.jpg".into(), true));
-    Verdict::Processed(Findings::Rotation { rotation, upright })
+    Verdict::Processed(Findings::Rotation { content: None, rotation, upright })
 }
 
 /// An event with a photo on which the models have found these numbers.

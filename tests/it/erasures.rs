@@ -47,6 +47,7 @@ fn both() -> Verdict {
         height: 9.0,
     };
     Verdict::Processed(Findings::Processing {
+        content: None,
         width: 200,
         height: 100,
         turn: photogate_jobs::Turn::None,

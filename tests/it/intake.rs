@@ -30,6 +30,7 @@ async fn a_second_enqueue_costs_nothing_and_says_so() {
             repeated: 0,
             already_queued: 1,
             already_processed: 1,
+            undecided_before: 0,
             failed_before: 1,
             skipped_before: 0
         }

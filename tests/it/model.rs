@@ -1,7 +1,7 @@
 //! The gate against a plain model of it: random sequences of everything that can be asked of it,
 //! and after each step every balance, every job's state and every pause are compared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use photogate::ids::{EventId, OrganisationId};
 use proptest::{
@@ -24,6 +24,9 @@ const OWNER: [usize; 4] = [0, 0, 0, 1];
 /// The event of each queue, and the organisation of each event.
 const EVENT: [usize; 4] = [0, 0, 1, 2];
 const OWNER_OF_EVENT: [usize; 3] = [0, 0, 1];
+/// The queues of the first event.
+const PROCESSING: usize = 0;
+const ROTATION: usize = 1;
 
 #[derive(Debug, Clone)]
 enum Ask {
@@ -31,9 +34,17 @@ enum Ask {
         queue: usize,
         photos: Vec<usize>,
     },
+    /// Both operations of the first event, AI rotation first.
+    EnqueueBoth {
+        photos: Vec<usize>,
+    },
+    /// What has had its AI rotation is queued for photo processing.
+    Follow,
     Retry {
         queue: usize,
         photos: Vec<usize>,
+        /// Those that are undecided, too.
+        undecided: bool,
     },
     Skip {
         queue: usize,
@@ -56,7 +67,7 @@ enum Ask {
     Settle {
         worker: usize,
         which: usize,
-        processed: bool,
+        says: Says,
     },
     /// Gives one back.
     Release {
@@ -127,6 +138,23 @@ enum End {
     Crash,
 }
 
+/// What a worker says of a photo that it has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// The photo has this content, if it is known.
+    Processed(Option<u8>),
+    Undecided,
+    Failed,
+}
+
+fn says() -> impl Strategy<Value = Says> {
+    prop_oneof![
+        3 => proptest::option::of(0..3u8).prop_map(Says::Processed),
+        1 => Just(Says::Undecided),
+        1 => Just(Says::Failed),
+    ]
+}
+
 fn ends() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::HandedBack), Just(End::Retry), Just(End::Crash)]
 }
@@ -135,14 +163,17 @@ fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
         4 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
-        2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Retry { queue, photos }),
+        3 => photos().prop_map(|photos| Ask::EnqueueBoth { photos }),
+        3 => Just(Ask::Follow),
+        2 => (0..4usize, photos(), any::<bool>())
+            .prop_map(|(queue, photos, undecided)| Ask::Retry { queue, photos, undecided }),
         2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
         2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
         8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
         5 => (0..WORKERS, 1..4i32, 0..2i32)
             .prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
-        8 => (0..WORKERS, 0..8usize, any::<bool>())
-            .prop_map(|(worker, which, processed)| Ask::Settle { worker, which, processed }),
+        8 => (0..WORKERS, 0..8usize, says())
+            .prop_map(|(worker, which, says)| Ask::Settle { worker, which, says }),
         4 => (0..WORKERS, 0..8usize, ends())
             .prop_map(|(worker, which, end)| Ask::Release { worker, which, end }),
         1 => Just(Ask::TimePasses),
@@ -174,6 +205,8 @@ enum State {
     Skipped,
     InFlight { owner: Option<i64>, attempt: i32, crashes: i16, retries: i16, due: bool },
     Processed,
+    Undecided,
+    Duplicate,
     Failed,
     Quarantined,
 }
@@ -243,6 +276,10 @@ struct Model {
     top_ups: BTreeMap<(usize, usize), i64>,
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
+    /// Photos that wait for a job of AI rotation (the second queue) to end.
+    follows: Vec<(usize, usize)>,
+    /// The contents that were paid for, of each queue.
+    paid: BTreeSet<(usize, u8)>,
     /// Workers whose lease ran out, and who were not found yet.
     silent: Vec<i64>,
 }
@@ -270,6 +307,52 @@ impl Model {
         }
         self.queues[queue].drained &= seen.is_empty();
         seen.len()
+    }
+
+    fn waits_for_rotation(&self, queue: usize, photo: usize) -> bool {
+        queue == PROCESSING && self.follows.iter().any(|(follows, _)| *follows == photo)
+    }
+
+    /// Queues new photos. What waits for its AI rotation is queued already.
+    fn enqueue(&mut self, queue: usize, photos: &[usize]) -> usize {
+        let photos: Vec<_> = photos
+            .iter()
+            .copied()
+            .filter(|photo| !self.waits_for_rotation(queue, *photo))
+            .collect();
+        self.append(queue, &photos, |_, latest| latest.is_none())
+    }
+
+    fn enqueue_both(&mut self, photos: &[usize]) -> usize {
+        let rotated = self.enqueue(ROTATION, photos);
+        let before = self.follows.len();
+        for photo in photos {
+            let at = self.queues[ROTATION].latest(*photo).unwrap();
+            let is_open = matches!(
+                self.queues[ROTATION].jobs[at].state,
+                State::Waiting | State::InFlight { .. }
+            );
+            if is_open
+                && self.queues[PROCESSING].latest(*photo).is_none()
+                && !self.waits_for_rotation(PROCESSING, *photo)
+            {
+                self.follows.push((*photo, at));
+            }
+        }
+        rotated + self.follows.len() - before + self.enqueue(PROCESSING, photos)
+    }
+
+    fn follow(&mut self) {
+        let rotation = &self.queues[ROTATION];
+        let has_ended = |at: usize| {
+            at < rotation.head && !matches!(rotation.jobs[at].state, State::InFlight { .. })
+        };
+        let (mut ready, open): (Vec<_>, Vec<_>) =
+            self.follows.iter().partition(|(_, at)| has_ended(*at));
+        self.follows = open;
+        ready.sort_unstable_by_key(|(_, at)| *at);
+        let photos: Vec<_> = ready.into_iter().map(|(photo, _)| photo).collect();
+        self.append(PROCESSING, &photos, |_, latest| latest.is_none());
     }
 
     fn skip(&mut self, queue: usize, photos: &[usize]) {
@@ -709,6 +792,8 @@ impl Real {
                         row.get::<Option<i64>, _>(4),
                     ) {
                         (Some("processed"), None) => State::Processed,
+                        (Some("undecided"), None) => State::Undecided,
+                        (Some("duplicate"), None) => State::Duplicate,
                         (Some("failed"), None) => State::Failed,
                         (Some("quarantined"), None) => State::Quarantined,
                         (None, Some(worker)) => State::InFlight {
@@ -772,14 +857,41 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 ))
                 .await
                 .unwrap()[0];
-            let taken = model.append(*queue, photos, |_, latest| latest.is_none());
+            let taken = model.enqueue(*queue, photos);
             prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
         }
-        Ask::Retry { queue, photos } => {
-            real.on_photos("retry", *queue, photos).await;
+        Ask::EnqueueBoth { photos } => {
+            let keys: Vec<_> = photos.iter().map(|photo| format!("'{photo}'")).collect();
+            let row = &real
+                .sql(format!(
+                    "SELECT sum(r_queued)::int FROM enqueue_both({}, ARRAY[{}], ARRAY[{}], 'anna')",
+                    real.queues[PROCESSING].0,
+                    keys.join(","),
+                    vec!["gen_random_uuid()"; keys.len()].join(",")
+                ))
+                .await
+                .unwrap()[0];
+            let taken = model.enqueue_both(photos);
+            prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
+        }
+        Ask::Follow => {
+            real.sql("SELECT follow(100, '0')".into()).await.unwrap();
+            model.follow();
+        }
+        Ask::Retry { queue, photos, undecided } => {
+            let ((event, operation), ids) = (real.queues[*queue], real.photos(*queue, photos));
+            real.sql(format!("SELECT retry({event}, '{operation}', {ids}, 'anna', {undecided})"))
+                .await
+                .unwrap();
             model.append(*queue, photos, |queue, latest| {
-                latest.is_some_and(|at| {
-                    matches!(queue.jobs[at].state, State::Failed | State::Quarantined)
+                latest.is_some_and(|at| match queue.jobs[at].state {
+                    State::Failed | State::Quarantined => true,
+                    State::Undecided => *undecided,
+                    State::Waiting
+                    | State::Skipped
+                    | State::InFlight { .. }
+                    | State::Processed
+                    | State::Duplicate => false,
                 })
             });
         }
@@ -806,7 +918,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         Ask::Adopt { worker, most, suspects } => {
             adopt(real, model, real.workers[*worker], *most, *suspects).await?;
         }
-        Ask::Settle { worker, which, processed } => {
+        Ask::Settle { worker, which, says } => {
             let Some((owner, job, attempt)) = real.had_by(*worker, *which) else { return Ok(()) };
             let (queue, at) = real.place(job).await;
             let now = matches!(
@@ -814,19 +926,33 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 State::InFlight { owner: Some(one), attempt: now, .. }
                     if one == owner && now == attempt
             );
-            let (state, reason) =
-                if *processed { ("processed", "NULL") } else { ("failed", "corrupt") };
+            let (state, reason, ended) = match says {
+                Says::Processed(Some(content)) if model.paid.contains(&(queue, *content)) => {
+                    ("processed", "NULL", State::Duplicate)
+                }
+                Says::Processed(_) => ("processed", "NULL", State::Processed),
+                Says::Undecided => ("undecided", "undecided", State::Undecided),
+                Says::Failed => ("failed", "corrupt", State::Failed),
+            };
+            let content = match says {
+                Says::Processed(Some(content)) => format!("sha256('{content}')"),
+                Says::Processed(None) | Says::Undecided | Says::Failed => "NULL".into(),
+            };
             let rows = real
                 .sql(format!(
                     "SELECT cardinality(r_settled) FROM settle('{}', ARRAY[{job}], \
-                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}')",
+                     ARRAY[{attempt}], '{{{state}}}', '{{{reason}}}', '{{NULL}}', \
+                     ARRAY[{content}]::bytea[])",
                     real.keys[&owner]
                 ))
                 .await
                 .unwrap();
             prop_assert_eq!(rows[0].get::<i32, _>(0), i32::from(now), "only who has it settles it");
             if now {
-                model.close(queue, at, if *processed { State::Processed } else { State::Failed });
+                if let Says::Processed(Some(content)) = says {
+                    model.paid.insert((queue, *content));
+                }
+                model.close(queue, at, ended);
             }
         }
         Ask::Release { worker, which, end } => {
@@ -1093,12 +1219,16 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         top_ups: BTreeMap::new(),
         holds: Vec::new(),
         silent: Vec::new(),
+        follows: Vec::new(),
+        paid: BTreeSet::new(),
     };
     for (step, ask) in asks.iter().enumerate() {
         follow(&mut real, &mut model, ask).await?;
         let (accounts, queues) = real.state().await;
         prop_assert_eq!(&accounts[..], &model.accounts[..], "after step {}, {:?}", step, ask);
         prop_assert_eq!(&queues[..], &model.queues[..], "after step {}, {:?}", step, ask);
+        let follows = app.count("SELECT count(*) FROM follow_up").await;
+        prop_assert_eq!(usize::try_from(follows).unwrap(), model.follows.len());
     }
     Ok(())
 }

@@ -139,7 +139,7 @@ async fn enqueue_with(
     let payloads: Payloads =
         payloads.iter().map(|(key, payload)| ((*key).to_owned(), payload.clone())).collect();
     let asked = commands::Enqueue {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(keys),
         payloads,
         dry_run: false,
@@ -176,7 +176,7 @@ async fn a_payload_goes_with_its_photo_through_adoption_retry_and_restore() {
     let mut db = app.db().await;
     let b = sqlx::query_scalar("SELECT photo_id FROM photo WHERE key = 'b'");
     let b = PhotoId(b.fetch_one(&mut *db).await.unwrap());
-    photogate::queue::retry::retry(&mut db, event, operation, &[b], "anna").await.unwrap();
+    photogate::queue::retry::retry(&mut db, event, operation, &[b], false, "anna").await.unwrap();
     let claimed = hand.claim(9).await;
     let seen: BTreeMap<_, Value> =
         claimed.iter().map(|photo| (photo.key(), photo.payload().unwrap())).collect();
@@ -208,7 +208,7 @@ async fn a_payload_that_is_too_large_odd_or_for_no_photo_is_refused_and_queues_n
         );
     }
     let dry = commands::Enqueue {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(&keys),
         payloads: [("a".to_owned(), json!("x".repeat(PAYLOAD_MAX)))].into(),
         dry_run: true,

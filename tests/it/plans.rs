@@ -81,7 +81,7 @@ async fn an_enqueue_reads_few_jobs_for_each_photo_whatever_the_statistics_say() 
     queue(&mut counted.tx, event, "c", 1_000).await;
     queue(&mut counted.tx, event, "a", 1_000).await;
     let jobs = enqueue::jobs(&keys("b", 1_000)).unwrap();
-    enqueue::plan(&mut counted.tx, event, Operation::PhotoProcessing, &jobs).await.unwrap();
+    enqueue::plan(&mut counted.tx, event, Operation::PhotoProcessing, &jobs, false).await.unwrap();
 
     let read = counted.rows_of("job").await;
     assert!(read <= 3 * 3_000, "{read} jobs were read for 3,000 photos");
@@ -110,7 +110,7 @@ async fn skip_and_retry_read_few_rows_for_each_photo_whatever_the_statistics_say
     let mut counted = Counted::begin(&mut db).await;
     let operation = Operation::PhotoProcessing;
     skips::skip(&mut counted.tx, event, operation, &photos, "anna").await.unwrap();
-    photogate::queue::retry::retry(&mut counted.tx, event, operation, &photos, "anna")
+    photogate::queue::retry::retry(&mut counted.tx, event, operation, &photos, false, "anna")
         .await
         .unwrap();
 

@@ -56,6 +56,7 @@ fn seen(of: usize, line: Line) -> Verdict {
     let bibs = bibs(&lines, &StartList::default());
     let faces = vec![(face, Some(person(of)))];
     Verdict::Processed(Findings::Processing {
+        content: None,
         width: 900,
         height: 600,
         turn: photogate_jobs::Turn::None,

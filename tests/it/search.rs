@@ -90,6 +90,7 @@ fn a_unit() -> Vec<f32> {
 
 fn a_face_and_a_number() -> Verdict {
     Verdict::Processed(Findings::Processing {
+        content: None,
         width: 100,
         height: 100,
         turn: photogate_jobs::Turn::None,

@@ -193,6 +193,7 @@ async fn a_verdict_that_the_database_refuses_is_refunded_and_the_others_are_sett
         height: 1.0,
     };
     let found = |number| Findings::Processing {
+        content: None,
         width: 10,
         height: 10,
         turn: photogate_jobs::Turn::None,

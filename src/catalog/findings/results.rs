@@ -15,7 +15,7 @@ pub struct Found {
     pub key: String,
     /// The operation that was done on the photo.
     pub operation: Operation,
-    /// Why the photo failed, as a stable code; `None` if it was processed.
+    /// Why its credit was refunded, as a stable code; `None` if it was processed.
     pub reason: Option<String>,
     /// Number of faces that photo processing found.
     pub faces: i64,

@@ -22,7 +22,7 @@ pub(crate) async fn write(
 /// The findings of a photo, as the SQL function takes them.
 fn told(job: JobId, findings: &Findings) -> Value {
     match findings {
-        Findings::Processing { width, height, turn, faces, bibs, lines } => json!({
+        Findings::Processing { width, height, turn, faces, bibs, lines, .. } => json!({
             "job": job,
             "width": i32::try_from(*width).unwrap_or(i32::MAX),
             "height": i32::try_from(*height).unwrap_or(i32::MAX),
@@ -31,7 +31,7 @@ fn told(job: JobId, findings: &Findings) -> Value {
             "bibs": bibs,
             "lines": lines,
         }),
-        Findings::Rotation { rotation, upright } => json!({
+        Findings::Rotation { rotation, upright, .. } => json!({
             "job": job,
             "turn": rotation.turn.degrees(),
             "confidence": rotation.confidence,

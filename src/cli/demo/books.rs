@@ -66,8 +66,8 @@ impl Show {
         self.promise(
             balance.spent == Credits(spent),
             format!(
-                "{spent} photos were processed and cost exactly {} credits; failed photos cost \
-                 nothing",
+                "{spent} photos were processed and cost exactly {} credits; what failed or stayed \
+                 undecided cost nothing",
                 balance.spent
             ),
         );

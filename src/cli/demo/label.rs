@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{catalog::findings::Found, ids::Operation};
+use crate::{catalog::findings::Found, ids::Operation, queue::failures::UNDECIDED};
 
 /// What is on a sample photo; see samples/make.py.
 #[derive(Debug, Deserialize)]
@@ -16,6 +16,14 @@ pub(super) struct Label {
 impl Label {
     /// Whether a finding is what the label says.
     pub(super) fn agrees(&self, found: &Found) -> bool {
+        let is_unclear =
+            found.operation == Operation::AiRotation && self.error.is_none() && self.turn.is_none();
+        if is_unclear {
+            // It has no turn and no upright copy, and costs nothing.
+            return found.reason.as_deref() == Some(UNDECIDED)
+                && found.turn.is_none()
+                && found.upright_key.is_none();
+        }
         if self.error.is_some() || found.reason.is_some() {
             return self.error == found.reason;
         }
@@ -24,7 +32,6 @@ impl Label {
                 self.bibs.as_ref().is_none_or(|bibs| *bibs == found.bibs)
                     && self.faces.is_none_or(|faces| faces == found.faces)
             }
-            // A photo without a clear turn has no turn and no upright copy.
             Operation::AiRotation => self.turn == found.turn,
         }
     }

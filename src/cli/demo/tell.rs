@@ -1,7 +1,7 @@
 //! How the demo prints: a line above the progress bar, a sentence about findings, a mark for good
 //! or bad.
 
-use crate::{catalog::findings::Found, ids::Operation};
+use crate::{catalog::findings::Found, ids::Operation, queue::failures::UNDECIDED};
 
 /// Prints a line to stdout, above the progress bar if there is one.
 macro_rules! tell {
@@ -19,6 +19,9 @@ pub(super) use tell;
 /// A finding, as a sentence.
 pub(super) fn sentence(found: &Found) -> String {
     let Found { key, operation, reason, faces, bibs, turn, upright_key, .. } = found;
+    if reason.as_deref() == Some(UNDECIDED) {
+        return format!("{key}: turn unclear; no copy written; refunded");
+    }
     if let Some(reason) = reason {
         return format!("{key}, {operation}: failed ({reason}); refunded");
     }

@@ -121,10 +121,15 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
         let queues = status::of_event(db, event).await?;
         let sum = |of: fn(&Queue) -> i64| queues.iter().map(of).sum::<i64>().unsigned_abs();
         bar.set_length(sum(photos));
-        bar.set_position(sum(|queue| queue.processed + queue.failed));
+        bar.set_position(sum(done));
         bar.set_message(format!("{} in progress", sum(|queue| queue.in_progress)));
-        let stands =
-            |queue: &Queue| queue.in_progress == 0 && (queue.waiting == 0 || queue.is_stopped());
+        // What follows its AI rotation comes, unless that is stopped.
+        let is_stopped = queues.iter().any(Queue::is_stopped);
+        let stands = |queue: &Queue| {
+            queue.in_progress == 0
+                && (queue.waiting == 0 || queue.is_stopped())
+                && (queue.following == 0 || is_stopped)
+        };
         if queues.iter().all(stands) {
             bar.finish_and_clear();
             return Ok(());
@@ -134,8 +139,17 @@ async fn follow(db: &mut PgConnection, event: EventId, config: &Config) -> anyho
 }
 
 /// The header of a table of queues.
-pub(in crate::cli) const QUEUES: &[&str] =
-    &["Queue", "Photos", "Processed", "In progress", "Failed", "Waiting", "State"];
+pub(in crate::cli) const QUEUES: &[&str] = &[
+    "Queue",
+    "Photos",
+    "Processed",
+    "In progress",
+    "Undecided",
+    "Duplicates",
+    "Failed",
+    "Waiting",
+    "State",
+];
 
 /// A queue as a row of a table.
 pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
@@ -159,12 +173,25 @@ pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
         State::Idle if queue.in_progress > 0 => "Running".into(),
         State::Idle => "Idle".into(),
     };
-    let counts = [photos(queue), queue.processed, queue.in_progress, queue.failed, queue.waiting]
-        .map(|count| count.to_string());
+    let counts = [
+        photos(queue),
+        queue.processed,
+        queue.in_progress,
+        queue.undecided,
+        queue.duplicates,
+        queue.failed,
+        queue.waiting,
+    ]
+    .map(|count| count.to_string());
     std::iter::once(queue.operation.to_string()).chain(counts).chain([state]).collect()
+}
+
+/// Number of photos that have left the queue with an outcome.
+fn done(queue: &Queue) -> i64 {
+    queue.processed + queue.undecided + queue.duplicates + queue.failed
 }
 
 /// Number of photos that are in the queue or have left it with an outcome.
 fn photos(queue: &Queue) -> i64 {
-    queue.processed + queue.failed + queue.in_progress + queue.waiting
+    done(queue) + queue.in_progress + queue.waiting + queue.following
 }

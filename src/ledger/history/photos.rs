@@ -15,9 +15,10 @@ pub struct PhotoOfRun {
     pub key: String,
     /// The position in the queue. To get the next page, pass the last one as `after`.
     pub position: i64,
-    /// `waiting`, `skipped`, `in_progress`, `processed`, `failed` or `quarantined`.
+    /// `waiting`, `skipped`, `in_progress`, `processed`, `undecided`, `duplicate`, `failed` or
+    /// `quarantined`.
     pub state: String,
-    /// Why the photo failed, as a stable code.
+    /// Why its credit was refunded, as a stable code.
     pub reason: Option<String>,
     /// The time when its credit was reserved and left the balance.
     pub charged_at: Option<DateTime<Utc>>,

@@ -195,6 +195,17 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          FROM slice s JOIN queue q USING (queue_id)
          WHERE s.head_upto < s.head_after OR s.tail_upto < s.tail_after
          UNION ALL
+         SELECT f.organisation_id,
+                format('photo %s follows job %s at %s of queue %s, which is not there',
+                       f.photo_id, f.after_job, f.after_position, f.after_queue)
+         FROM slice s CROSS JOIN LATERAL (
+             SELECT q.organisation_id, x.photo_id, x.after_job, x.after_position, x.after_queue
+             FROM queue q JOIN follow_up x ON x.after_queue = q.queue_id
+             WHERE q.queue_id = s.queue_id) f
+         WHERE NOT EXISTS (
+             SELECT FROM job j WHERE j.queue_id = f.after_queue AND j.position = f.after_position
+                               AND j.job_id = f.after_job AND j.photo_id = f.photo_id)
+         UNION ALL
          SELECT j.organisation_id,
                 format('job %s at %s of queue %s does not belong to run %s',
                        j.job_id, j.position, j.queue_id, j.run_id)
@@ -209,7 +220,7 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         slice,
         checks,
         "outcomes_are_booked",
-        "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
+        "a processed photo has a commit, any other that has ended has a refund, and vice versa",
         "SELECT j.organisation_id, format('job %s: outcome %s, ledger %s, run %s or %s',
                                           o.job_id, o.state, l.entry, o.run_id, j.run_id)
          FROM passed j CROSS JOIN LATERAL (
@@ -231,17 +242,21 @@ async fn counts(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
         "queues_count_their_photos",
         "a queue's counts of claimed, processed and refunded photos are the sums over its runs",
         "SELECT q.organisation_id,
-                format('queue %s: claimed %s, committed %s, refunded %s; its runs: %s, %s, %s',
-                       q.queue_id, h.claimed, x.committed, x.refunded,
-                       u.claimed, u.committed, u.refunded)
+                format('queue %s: claimed %s, committed %s, refunded %s, undecided %s, '
+                       'duplicates %s; its runs: %s, %s, %s, %s, %s',
+                       q.queue_id, h.claimed, x.committed, x.refunded, x.undecided, x.duplicates,
+                       u.claimed, u.committed, u.refunded, u.undecided, u.duplicates)
          FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
          LEFT JOIN queue_settled x USING (queue_id) CROSS JOIN LATERAL (
              SELECT bool_or(claimed + committed + refunded = 0) AS has_empty,
                      coalesce(sum(claimed), 0) AS claimed, coalesce(sum(committed), 0) AS committed,
-                    coalesce(sum(refunded), 0) AS refunded
+                    coalesce(sum(refunded), 0) AS refunded,
+                    coalesce(sum(undecided), 0) AS undecided,
+                    coalesce(sum(duplicates), 0) AS duplicates
              FROM usage u WHERE u.queue_id = s.queue_id) u
-         WHERE (h.claimed, x.committed, x.refunded)
-               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint)
+         WHERE (h.claimed, x.committed, x.refunded, x.undecided, x.duplicates)
+               IS DISTINCT FROM (u.claimed::bigint, u.committed::bigint, u.refunded::bigint,
+                                 u.undecided::bigint, u.duplicates::bigint)
             OR u.has_empty"
     );
     Ok(())

@@ -16,14 +16,14 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
          FROM unnest(ARRAY['photogate_app', 'photogate_worker', 'photogate_organisation']) r,
               unnest(ARRAY['account', 'ledger', 'link', 'month', 'usage', 'top_up', 'outcome',
                            'in_flight', 'job', 'queue', 'queue_head', 'queue_tail',
-                           'queue_settled', 'run', 'hold', 'skip', 'worker', 'attempt',
+                           'queue_settled', 'run', 'hold', 'content', 'follow_up', 'skip', 'worker', 'attempt',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
             OR has_any_column_privilege(r, 'photogate.' || t, 'INSERT, UPDATE')
          UNION ALL
          SELECT NULL, format('a worker may read %s', t)
-         FROM unnest(ARRAY['looked_at', 'face', 'bib', 'rotation']) t
+         FROM unnest(ARRAY['looked_at', 'face', 'bib', 'rotation', 'content']) t
          WHERE has_any_column_privilege('photogate_worker', 'photogate.' || t, 'SELECT')
          UNION ALL
          SELECT NULL, 'a worker may top up'

@@ -33,10 +33,13 @@ pub(super) async fn read(
                   d.until AS "until?",
                   t.tail - h.head - h.skipped AS "waiting!",
                   least(t.tail - h.head - h.skipped, m.spendable) AS "funded!", a.available,
+                  (SELECT count(*) FROM follow_up y WHERE y.queue_id = q.queue_id) AS "following!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
                   CASE WHEN a.steered AND c.state = 'running'
                        THEN kept_back_by(q.organisation_id, q.event_id) END AS kept_back_by,
-                  u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
+                  u.committed AS "processed!", f.undecided AS "undecided!",
+                  f.duplicates AS "duplicates!", f.failed AS "failed!",
+                  w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
                        THEN least(t.tail - h.head - h.skipped, m.spendable) / s.rate END AS eta_seconds
@@ -51,16 +54,20 @@ pub(super) async fn read(
                                            WHEN q.paused_since IS NULL AND m.spendable > 0 THEN 'running'
                                            WHEN b.r_cap_left <= 0 THEN 'budget'
                                            ELSE 'no_credits' END AS state) c
-           -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
-           CROSS JOIN LATERAL (SELECT CASE
-               WHEN u.refunded = 0 THEN 0
-               WHEN NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
-               THEN u.refunded
-               ELSE (
-               SELECT count(*) FROM outcome o
+           -- Refunds stay in the ledger, but a photo that was queued again does not count any more.
+           CROSS JOIN LATERAL (
+               SELECT u.undecided, u.duplicates, u.refunded - u.undecided - u.duplicates AS failed
+               WHERE u.refunded = 0
+                  OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
+               UNION ALL
+               SELECT count(*) FILTER (WHERE o.state = 'undecided'),
+                      count(*) FILTER (WHERE o.state = 'duplicate'),
+                      count(*) FILTER (WHERE o.state IN ('failed', 'quarantined'))
+               FROM outcome o
                WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
-                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l))
-               END AS failed) f
+                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
+               HAVING u.refunded > 0
+                  AND EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)) f
            LEFT JOIN LATERAL (SELECT * FROM hold
                               WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
                               ORDER BY since LIMIT 1) d ON true

@@ -63,6 +63,17 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
             story.waits(&operation, of(String::new(), &own, &workers), job.ahead);
         }
     }
+    let follows = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM queue q JOIN follow_up f USING (queue_id)
+                          WHERE q.event_id = $1 AND f.photo_id = $2) AS "follows!""#,
+        event.0,
+        photo.0
+    )
+    .fetch_one(db)
+    .await?;
+    if follows {
+        story.follows();
+    }
     Ok(Some(story.answer(photo)))
 }
 
@@ -91,6 +102,19 @@ impl Story {
             self.said.push(format!("{operation} is done"));
             return;
         }
+        if outcome == "undecided" {
+            // Nothing is to be done: so this is no cause.
+            self.said.push(format!(
+                "{operation} could not decide, and its credit was refunded; a person can say the turn"
+            ));
+            return;
+        }
+        if outcome == "duplicate" {
+            self.said.push(format!(
+                "{operation} is done, and cost nothing: the same content was paid for before"
+            ));
+            return;
+        }
         let reason = reason.unwrap_or_default();
         self.said.push(format!("{operation} failed"));
         self.chain.push(Cause::new(
@@ -99,6 +123,16 @@ impl Story {
             format!("{operation} failed ({reason}), and its credit was refunded"),
         ));
         self.advise("fix the cause, then retry it; a retry costs one credit again");
+    }
+
+    /// What keeps the photo's AI rotation stands in the chain already.
+    fn follows(&mut self) {
+        self.said.push("photo processing waits for it".into());
+        self.chain.push(Cause::new(
+            "after_rotation",
+            None,
+            "photo processing begins when AI rotation has ended, however it ends".into(),
+        ));
     }
 
     fn skipped(&mut self, operation: &str, by: &str, at: Option<DateTime<Utc>>) {

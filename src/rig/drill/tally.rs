@@ -106,7 +106,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
                   (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
                    FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
                    WHERE (SELECT deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL)
-                  AS "stranded!",
+                  + (SELECT count(*) FROM follow_up) AS "stranded!",
                   (SELECT count(*) FILTER (WHERE violations > 0)
                           + (count(*) FILTER (WHERE ended_at IS NOT NULL) = 0)::int
                    FROM reconciliation) AS "alarms!""#

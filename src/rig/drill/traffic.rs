@@ -15,7 +15,7 @@ use crate::{
         credits::Credits,
         top_up::{self, TopUp, TopUpKind},
     },
-    queue::{enqueue, holds, skips},
+    queue::{enqueue, follow_ups, holds, skips},
 };
 
 /// Number of organisations in a drill.
@@ -80,11 +80,19 @@ impl Traffic {
         if let (Some(event), Some(operation)) = (event, operation) {
             for part in 0..share.div_ceil(enqueue::PHOTOS_MAX) {
                 let most = (share - part * enqueue::PHOTOS_MAX).min(enqueue::PHOTOS_MAX);
-                let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();
-                self.sent += keys.len();
-                self.left -= keys.len();
-                self.clubs[club].queued += keys.len();
-                twice(|| enqueue(pool, event, operation, &keys)).await;
+                // The first photos have one operation: each kind of them must be there.
+                let both = self.sent > 10 && most.is_multiple_of(2) && rng.random_ratio(1, 4);
+                let times = if both { 2 } else { 1 };
+                let keys: Vec<_> =
+                    (0..most / times).map(|number| act(rng, self.sent + number)).collect();
+                self.sent += times * keys.len();
+                self.left -= times * keys.len();
+                self.clubs[club].queued += times * keys.len();
+                if both {
+                    twice(|| enqueue_both(pool, event, &keys)).await;
+                } else {
+                    twice(|| enqueue(pool, event, operation, &keys)).await;
+                }
             }
             if rng.random_ratio(1, 6) {
                 self.hold_or_lift(pool, event, operation).await;
@@ -219,7 +227,8 @@ fn act(rng: &mut StdRng, number: usize) -> String {
         0 => "crash",
         1..10 => "panic",
         10..40 => "retry-2",
-        40..250 => "fail",
+        40..240 => "fail",
+        240..250 => "unsure",
         250..260 => "slow-1500",
         260..1260 => "slow-20",
         _ => "ok",
@@ -230,6 +239,7 @@ fn act(rng: &mut StdRng, number: usize) -> String {
         6 => "panic",
         7 => "retry-2",
         8 => "slow-1500",
+        9 => "unsure",
         _ => act,
     };
     format!("rehearsal/{act}/{number}")
@@ -245,6 +255,17 @@ async fn enqueue(
     enqueue::enqueue(&mut *pool.acquire().await?, event, operation, &jobs, "drill").await?;
     // No wake-up is sent. Idle workers find the photos when they poll, as they do when Redis is
     // down.
+    Ok(())
+}
+
+/// Enqueues photos for both operations, AI rotation first.
+async fn enqueue_both(
+    pool: &PgPool,
+    event: EventId,
+    keys: &[String],
+) -> Result<(), enqueue::EnqueueError> {
+    let jobs = enqueue::jobs(keys)?;
+    follow_ups::enqueue_both(&mut *pool.acquire().await?, event, &jobs, "drill").await?;
     Ok(())
 }
 

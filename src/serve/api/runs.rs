@@ -10,7 +10,7 @@ use crate::{
     access::Caller,
     bounded,
     commands::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which},
-    ids::{EventId, Operation, RunId},
+    ids::{EventId, Operations, RunId},
     ledger::history::{self, PhotoOfRun},
     queue::{
         enqueue::{PAYLOAD_MAX, PHOTOS_MAX},
@@ -35,8 +35,9 @@ const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
     "dry_run": true,
 }))]
 pub(super) struct NewRun {
-    /// The operation to queue the photos for; required.
-    operation: Option<Operation>,
+    /// The operation to queue the photos for; required. `both`: AI rotation first, and then photo
+    /// processing, photo by photo.
+    operation: Option<Operations>,
     /// Queues the photos with these keys in the store, at most 10,000.
     #[serde(default, deserialize_with = "bounded::optional_list::<PHOTOS_MAX, _, _>")]
     keys: Option<Vec<String>>,
@@ -46,7 +47,8 @@ pub(super) struct NewRun {
     #[serde(default, deserialize_with = "bounded::values::<PHOTOS_MAX, PAYLOAD_TEXT_MAX, _>")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     payloads: Payloads,
-    /// Queues all photos of the store below this prefix that were not queued before (a sync).
+    /// Queues all photos of the store below this prefix that were not queued before, or whose file has
+    /// changed since they were processed (a sync).
     prefix: Option<String>,
     /// Queues all photos of the event that were ever queued for either operation (Go Live).
     #[serde(default)]

@@ -217,13 +217,17 @@ pub(super) async fn page(
 }
 
 fn total(queue: &Queue) -> i64 {
-    queue.processed + queue.failed + queue.in_progress + queue.waiting
+    done(queue) + queue.in_progress + queue.waiting + queue.following
+}
+
+fn done(queue: &Queue) -> i64 {
+    queue.processed + queue.undecided + queue.duplicates + queue.failed
 }
 
 /// The progress of an operation; if its queue is stopped, also why, and what to do.
 fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup {
     let paused = if queue.is_stopped() { queue.waiting } else { 0 };
-    let (total, done) = (total(queue), queue.processed + queue.failed);
+    let (total, done) = (total(queue), done(queue));
     let left = queue.eta_seconds.filter(|_| !queue.is_stopped() && queue.waiting > 0);
     html! {
         section data-queue=(queue.operation.code()) aria-label=(queue.operation) {
@@ -233,6 +237,15 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 div { "Processed" b.good data-live="processed" { (queue.processed) } }
                 div { "In Progress" b data-live="in_progress" { (queue.in_progress) } }
                 div { "Pending" b data-live="pending" { (queue.waiting - paused) } }
+                // Photo processing always decides.
+                @if queue.operation == Operation::AiRotation {
+                    div { "Undecided" b data-live="undecided" { (queue.undecided) } }
+                }
+                // AI rotation follows nothing.
+                @if queue.operation == Operation::PhotoProcessing {
+                    div { "After Rotation" b data-live="following" { (queue.following) } }
+                }
+                div { "Duplicates" b data-live="duplicates" { (queue.duplicates) } }
                 div { "Failed" b data-live="failed" { (queue.failed) } }
                 div { "Paused" b data-live="paused" { (paused) } }
             }

@@ -75,10 +75,10 @@ pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
             @if let Some(state) = state {
                 div {
                     (operation) ": "
-                    span.bad[state == PhotoState::Failed].good[state == PhotoState::Processed] {
+                    span.bad[state == PhotoState::Failed].good[matches!(state, PhotoState::Processed | PhotoState::Duplicate)] {
                         (state.name_for(operation))
                     }
-                    @if let Some(reason) = reason {
+                    @if let Some(reason) = reason.filter(|_| state == PhotoState::Failed) {
                         " ("
                         span title=(failures::meaning(reason)) { (reason.replace('_', " ")) }
                         ")"
@@ -156,7 +156,12 @@ pub(super) fn picture(photo: &Photo, turn: i16) -> Markup {
         svg viewBox={ "0 0 " (across) " " (down) } role="img" aria-label=(name) {
             g transform={ "translate(" (right) " " (below) ") rotate(" (turn) ")" } {
                 // Either operation makes the thumbnail.
-                @if photo.width.is_some() || photo.rotation == Some(PhotoState::Processed) {
+                @if photo.width.is_some()
+                    || matches!(
+                        photo.rotation,
+                        Some(PhotoState::Processed | PhotoState::Undecided | PhotoState::Duplicate)
+                    )
+                {
                     image href={ "/photos/" (photo.id) "/thumbnail" }
                         width=(width) height=(height) {}
                 }

@@ -9,7 +9,7 @@ use super::{Form, Page, confirm};
 use crate::{
     catalog::events,
     commands::{Enqueue, FundingPlan, MAY_ENQUEUE, OnInsufficient, Payloads, Which},
-    ids::{EventId, Operation},
+    ids::{EventId, Operation, Operations},
     serve::{
         Service,
         authentication::Browser,
@@ -25,7 +25,19 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
         details.add {
             summary.button { (name) }
             form method="get" action={ "/events/" (event) "/run" } {
-                input type="hidden" name="operation" value=(operation.code());
+                @match operation {
+                    Operation::AiRotation => {
+                        input type="hidden" name="operation" value=(operation.code());
+                    }
+                    Operation::PhotoProcessing => label {
+                        select name="operation" {
+                            option value=(operation.code()) { "as the photos are" }
+                            option value=(Operations::Both.code()) {
+                                "after AI rotation (two credits a photo)"
+                            }
+                        }
+                    }
+                }
                 label {
                     input type="radio" name="what" value="all" checked[!empty];
                     " all photos of the event"
@@ -43,7 +55,7 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
-    operation: Operation,
+    operation: Operations,
     #[serde(default)]
     what: String,
     #[serde(default)]
@@ -133,6 +145,7 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     let skipped = planned.skipped;
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
+        ("Undecided before: AI rotation could not tell which way is up", skipped.undecided_before),
         ("Failed before: retry them on the event's page", skipped.failed_before),
         ("Skipped before", skipped.skipped_before),
         ("Listed twice", skipped.repeated),
@@ -140,7 +153,9 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     html! {
         dl {
             dt { "Photos" } dd { (planned.photos) }
-            dt { "New" } dd { (planned.queued) }
+            dt { "New" } dd { (planned.queued - planned.changed) }
+            @if planned.following > 0 { dt { "Of these, after their AI rotation" } dd { (planned.following) } }
+            @if planned.changed > 0 { dt { "Changed since they were processed" } dd { (planned.changed) } }
             dt { "Processed and paid already" } dd { (planned.already_paid) }
             @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) {
                 dt { (name) } dd { (photos) }

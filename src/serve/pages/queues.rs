@@ -203,6 +203,9 @@ fn progress(table: Table<'_, Queue>) -> Table<'_, Queue> {
         .sorts("waiting")
         .only_in_file("In progress", |queue| queue.in_progress.to_string())
         .only_in_file("Processed", |queue| queue.processed.to_string())
+        .only_in_file("After rotation", |queue| queue.following.to_string())
+        .only_in_file("Undecided", |queue| queue.undecided.to_string())
+        .only_in_file("Duplicates", |queue| queue.duplicates.to_string())
         .figure(
             "Failed",
             |queue| {

@@ -110,7 +110,7 @@ fn job_of(job: &Job, zone: &str) -> Markup {
     html! {
         section.panel {
             h2 {
-                (job.operation) @if job.retry { " (retried by a person)" }
+                (job.operation) @if job.retry { " (queued again)" }
                 " · " (job.state.replace('_', " "))
             }
             ol {
@@ -136,6 +136,9 @@ fn job_of(job: &Job, zone: &str) -> Markup {
                 p {
                     "Reason: " code { (reason) } " " (failures::meaning(reason))
                     @if let Some(detail) = &job.detail { " " span.faint { (detail) } }
+                    @if let Some(original) = &job.duplicate_of {
+                        " " a href={ "/receipts/" (original.photo) } { (original.key) } " was paid for."
+                    }
                 }
             }
         }

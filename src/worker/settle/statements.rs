@@ -19,15 +19,9 @@ pub(super) async fn close(
 ) -> Result<Landed, GateError> {
     let found: Vec<_> = batch
         .iter()
-        .filter_map(|one| match &one.verdict {
-            Verdict::Processed(findings) if !findings.is_nothing() => {
-                Some((one.reservation.job, findings))
-            }
-            Verdict::Processed(_)
-            | Verdict::Failed { .. }
-            | Verdict::Retry { .. }
-            | Verdict::Crashed { .. }
-            | Verdict::HandedBack => None,
+        .filter_map(|one| {
+            let findings = one.verdict.findings().filter(|findings| !findings.is_nothing())?;
+            Some((one.reservation.job, findings))
         })
         .collect();
     if found.is_empty() {
@@ -53,27 +47,36 @@ async fn settle(
     let (jobs, attempts) = fences(batch);
     let states: Vec<_> = batch
         .iter()
-        .map(|one| {
-            if matches!(one.verdict, Verdict::Processed(_)) { "processed" } else { "failed" }
-                .to_owned()
+        .map(|one| match one.verdict {
+            Verdict::Processed(_) => "processed",
+            Verdict::Undecided { .. } => "undecided",
+            Verdict::Failed { .. }
+            | Verdict::Retry { .. }
+            | Verdict::Crashed { .. }
+            | Verdict::HandedBack => "failed",
         })
+        .map(str::to_owned)
         .collect();
     let reasons: Vec<_> = batch.iter().map(|one| one.verdict.reason().map(str::to_owned)).collect();
     let details: Vec<_> = batch.iter().map(|one| one.verdict.detail().map(printable)).collect();
+    let contents: Vec<_> =
+        batch.iter().map(|one| one.verdict.findings()?.content().map(<[u8]>::to_vec)).collect();
+    let contents = contents.iter().any(Option::is_some).then_some(contents);
     let row = sqlx::query!(
-        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!"
-           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6)"#,
+        r#"SELECT r_settled AS "settled!", r_resumed AS "resumed!", r_duplicates AS "duplicates!"
+           FROM settle($1, $2, $3, $4::text[]::outcome_state[], $5, $6, $7)"#,
         me.key(),
         &jobs,
         &attempts,
         &states,
         &reasons as &[Option<String>],
-        &details as &[Option<String>]
+        &details as &[Option<String>],
+        contents as Option<Vec<Option<Vec<u8>>>>
     )
     .fetch_one(db)
     .await?;
     // The SQL function returns the jobs sorted by number.
-    Ok(Landed { jobs: row.settled, resumed: row.resumed })
+    Ok(Landed { jobs: row.settled, resumed: row.resumed, duplicates: row.duplicates })
 }
 
 /// Gives photos back, and keeps their reservations open.
@@ -88,7 +91,10 @@ pub(super) async fn release(
         .map(|one| match one.verdict {
             Verdict::Retry { .. } => "retry",
             Verdict::Crashed { .. } => "crash",
-            Verdict::HandedBack | Verdict::Processed(_) | Verdict::Failed { .. } => "handed_back",
+            Verdict::HandedBack
+            | Verdict::Processed(_)
+            | Verdict::Undecided { .. }
+            | Verdict::Failed { .. } => "handed_back",
         })
         .map(str::to_owned)
         .collect();
@@ -100,6 +106,7 @@ pub(super) async fn release(
             Verdict::Crashed { .. }
             | Verdict::HandedBack
             | Verdict::Processed(_)
+            | Verdict::Undecided { .. }
             | Verdict::Failed { .. } => interval(Duration::ZERO),
         })
         .collect();
@@ -114,7 +121,7 @@ pub(super) async fn release(
     )
     .fetch_all(pool)
     .await?;
-    Ok(Landed { jobs: released, resumed: false })
+    Ok(Landed { jobs: released, ..Landed::default() })
 }
 
 pub(super) async fn settled_before(

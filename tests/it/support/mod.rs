@@ -361,6 +361,7 @@ impl App {
             event,
             Operation::PhotoProcessing,
             photos,
+            false,
             "anna",
         )
         .await
@@ -508,7 +509,7 @@ impl App {
             self.queues(event)
                 .await
                 .iter()
-                .all(|queue| queue.waiting == 0 && queue.in_progress == 0)
+                .all(|queue| queue.waiting + queue.following + queue.in_progress == 0)
         })
         .await;
     }

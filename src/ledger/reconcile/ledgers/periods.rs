@@ -18,16 +18,19 @@ pub(super) async fn periods(
         "history_adds_up",
         "the usage and refunds of each run and month are those of the ledger",
         "SELECT coalesce(u.organisation_id, l.organisation_id),
-                format('run %s, %s: claimed %s, refunded %s, committed %s; ledger: %s, %s, %s',
-                       run_id, month, u.claimed, u.refunded, u.committed,
-                       l.claimed, l.refunded, l.committed)
+                format('run %s, %s: claimed %s, refunded %s, committed %s, undecided %s, '
+                       'duplicates %s; ledger: %s, %s, %s, %s, %s',
+                       run_id, month, u.claimed, u.refunded, u.committed, u.undecided, u.duplicates,
+                       l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)
          FROM (SELECT u.* FROM run_moved CROSS JOIN LATERAL (
                    SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u) u
          FULL JOIN (
              SELECT r.run_id, m.month, min(l.organisation_id) AS organisation_id,
                     count(*) FILTER (WHERE l.movement = 'reserve') AS claimed,
                     count(*) FILTER (WHERE l.movement = 'refund') AS refunded,
-                    count(*) FILTER (WHERE l.movement = 'commit') AS committed
+                    count(*) FILTER (WHERE l.movement = 'commit') AS committed,
+                    count(*) FILTER (WHERE l.leg = 1 AND o.state = 'undecided') AS undecided,
+                    count(*) FILTER (WHERE l.leg = 1 AND o.state = 'duplicate') AS duplicates
              FROM run_moved CROSS JOIN LATERAL (
                  SELECT r.run_id, r.queue_id, r.first_position, r.queued FROM run r
                  WHERE r.run_id = run_moved.run_id LIMIT 1) r
@@ -37,13 +40,15 @@ pub(super) async fn periods(
                    AND j.position < r.first_position + r.queued OFFSET 0) j
              CROSS JOIN LATERAL (
                  SELECT * FROM ledger l WHERE l.transaction_id = j.job_id OFFSET 0) l
+             LEFT JOIN LATERAL (
+                 SELECT o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
              CROSS JOIN LATERAL (
                  SELECT month FROM month
                  WHERE month.organisation_id = l.organisation_id AND month.entries < l.entry
                  ORDER BY month.month DESC LIMIT 1) m
              GROUP BY r.run_id, m.month) l USING (run_id, month)
-         WHERE (u.claimed, u.refunded, u.committed)
-               IS DISTINCT FROM (l.claimed, l.refunded, l.committed)"
+         WHERE (u.claimed, u.refunded, u.committed, u.undecided, u.duplicates)
+               IS DISTINCT FROM (l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)"
     );
     on_slice!(
         tx,

@@ -16,7 +16,7 @@ pub(super) async fn reservations(
         slice,
         checks,
         "charged_once",
-        "a photo is charged at most once for an operation",
+        "a photo is charged at most once for an operation, unless its file has changed",
         "SELECT m.organisation_id,
                 format('photo %s, queue %s: jobs %s and %s', o.photo_id, o.queue_id, o.job_id, c.job_id)
          FROM moved m CROSS JOIN LATERAL (
@@ -24,7 +24,8 @@ pub(super) async fn reservations(
          CROSS JOIN LATERAL (
              SELECT c.job_id FROM outcome c
              WHERE c.photo_id = o.photo_id AND c.queue_id + 0 = o.queue_id
-               AND c.state = 'processed' AND c.job_id <> o.job_id LIMIT 1) c
+               AND c.state = 'processed' AND c.job_id <> o.job_id AND c.version = o.version
+             LIMIT 1) c
          WHERE m.movement = 'commit'"
     );
     on_slice!(
@@ -64,13 +65,27 @@ pub(super) async fn outcomes(
         slice,
         checks,
         "outcomes_are_booked",
-        "a processed photo has a commit, a failed or quarantined one has a refund, and vice versa",
+        "a processed photo has a commit, any other that has ended has a refund, and vice versa",
         "SELECT m.organisation_id,
                 format('job %s: outcome %s, ledger %s', m.transaction_id, o.state, m.movement)
          FROM moved m LEFT JOIN LATERAL (
              SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o ON true
          WHERE m.leg = 1
            AND (o.job_id IS NULL OR (o.state = 'processed') <> (m.movement = 'commit'))"
+    );
+    on_slice!(
+        tx,
+        slice,
+        checks,
+        "duplicates_were_paid_for",
+        "the content of a duplicate was charged before, in the same queue",
+        "SELECT m.organisation_id, format('job %s: a duplicate of job %s', o.job_id, o.same_as)
+         FROM moved m CROSS JOIN LATERAL (
+             SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o
+         WHERE m.leg = 1 AND o.state = 'duplicate'
+           AND NOT EXISTS (SELECT FROM outcome c
+                           WHERE c.job_id = o.same_as AND c.queue_id + 0 = o.queue_id
+                             AND c.state = 'processed')"
     );
     on_slice!(
         tx,
