@@ -20,6 +20,7 @@ mod migrate;
 mod models;
 mod organisations;
 mod output;
+mod pipelines;
 mod purchases;
 mod receipt;
 mod reconcile;
@@ -114,6 +115,9 @@ enum Command {
     /// Creates, lists and disables people who log in to the pages
     #[command(subcommand)]
     People(access::People),
+    /// Lets logins of PostgreSQL queue photos in transactions of their own, and revokes that
+    #[command(subcommand)]
+    Pipelines(pipelines::Pipelines),
     /// Lists the audit log, and verifies the hash chains that seal it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -239,6 +243,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Why(why) => why.run(&config, output).await,
         Command::Tokens(tokens) => tokens.run(&config, output).await,
         Command::People(people) => people.run(&config, output).await,
+        Command::Pipelines(pipelines) => pipelines.run(&config, output).await,
         Command::Audit(audit) => audit.run(&config, output).await,
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,

@@ -35,6 +35,7 @@ mod events;
 mod holds;
 mod invitations;
 mod organisations;
+mod pipelines;
 mod purchases;
 mod quotas;
 mod retry;

@@ -17,8 +17,8 @@ macro_rules! files {
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
     "adopt" "audit" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
-    "forget" "holds" "logins" "months" "organisations" "pauses" "purchases" "reconcile" "reconsider"
-    "settle" "skips" "snapshots" "states" "top_up" "worker"
+    "forget" "holds" "logins" "months" "organisations" "pauses" "pipelines" "purchases" "reconcile"
+    "reconsider" "settle" "skips" "snapshots" "states" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

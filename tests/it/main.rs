@@ -33,6 +33,7 @@ mod pages;
 mod pause;
 mod photo_store;
 mod photos;
+mod pipelines;
 mod plans;
 mod pool;
 mod purchases;
