@@ -30,6 +30,10 @@ BEGIN
         ('run',          'organisation_id = ' || c_this),
         ('usage',        'organisation_id = ' || c_this),
         ('in_flight',    'organisation_id = ' || c_this),
+        ('timeline',     'organisation_id = ' || c_this),
+        ('resume_cause', 'organisation_id = ' || c_this),
+        ('schedule',     'organisation_id = ' || c_this),
+        ('schedule_part', 'EXISTS (SELECT FROM schedule s WHERE s.schedule_id = schedule_part.schedule_id)'),
         -- These go by what they belong to, whose rows are secured in turn.
         ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),
         ('start_list',   'EXISTS (SELECT FROM event e WHERE e.event_id = start_list.event_id)'),
@@ -80,6 +84,7 @@ GRANT SELECT (transaction_id, organisation_id, kind, amount, at, shown_at) ON to
 GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
 GRANT SELECT (organisation_id, entry, at) ON clock_repair TO photogate_worker;
+GRANT SELECT (entry_id, event_id, operation, kind, cause) ON timeline TO photogate_worker;
 -- Beside the check, it continues the trace of the call that enqueued a photo.
 GRANT SELECT (run_id, queue_id, first_position, queued, trace) ON run TO photogate_worker;
 -- It applies the start list to the text that it has read.

@@ -25,6 +25,7 @@ mod purchases;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod schedules;
 mod search;
 mod serve;
 mod statement;
@@ -100,6 +101,9 @@ enum Command {
     /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Queues photos of an event at a later time; lists, changes and cancels that
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
     /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
@@ -252,6 +256,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
+        Command::Schedules(schedules) => schedules.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,
         Command::Inspect(inspect) => inspect.run(&config, output),

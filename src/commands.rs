@@ -41,6 +41,7 @@ mod quotas;
 mod retry;
 #[cfg(feature = "vision")]
 mod search;
+mod schedules;
 mod second_factor;
 mod skips;
 
@@ -74,6 +75,7 @@ pub use invitations::NewPerson;
 pub use organisations::{NewOrganisation, OrganisationChange};
 pub use quotas::Quotas;
 pub use retry::{Retried, Retry};
+pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
 
 /// The roles that may change and delete events.

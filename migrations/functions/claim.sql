@@ -93,7 +93,7 @@ BEGIN
             CONTINUE;
         END IF;
         EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
-        IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due); END IF;
+        IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due, NULL); END IF;
         IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
         v_is_kept := true;
         v_next := v_organisation;

@@ -172,6 +172,7 @@ BEGIN
     r_done := coalesce(cardinality(v_photos), 0) < p_photos;
     IF r_done THEN
         IF v.forgets = 'everything' THEN
+            PERFORM end_schedules_of(v.event_id);
             DELETE FROM start_list WHERE event_id = v.event_id;
             DELETE FROM erased_bib WHERE event_id = v.event_id;
             DELETE FROM reconsideration WHERE event_id = v.event_id;

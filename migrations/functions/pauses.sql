@@ -8,25 +8,44 @@
 -- organisation can keep its own queue locked for as long as it likes. A queue that is passed over is dealt with by a
 -- later claim: one that should be paused is found because its account is empty, one that should be resumed because its
 -- account says so (resume_due).
+-- Each queue that is paused or resumed is a row of the timeline, in the same transaction. A queue that is dealt with
+-- later has the cause that made it due (resume_cause).
 -- Nobody may call these but the gate's own functions.
 
 -- Credit came in or came back: lifts the pauses that were for want of it, and only those. Returns whether any was, or
--- is still to be lifted.
-CREATE FUNCTION resume_queues(p_organisations bigint[]) RETURNS boolean
+-- is still to be lifted. p_cause: NULL if it was due before.
+CREATE FUNCTION resume_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_resumed boolean;
+DECLARE v_resumed boolean; v_due bigint[]; v_changed bigint[];
 BEGIN
     WITH free AS MATERIALIZED (
         SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
         WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL AND a.available > 0
-        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED)
-    UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id;
+        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
+    resumed AS (
+        UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id
+        RETURNING q.organisation_id, q.event_id, q.operation),
+    caused AS MATERIALIZED (
+        SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM resumed) o
+        CROSS JOIN LATERAL cause_of_resuming(o.organisation_id, p_cause) c)
+    INSERT INTO timeline (organisation_id, event_id, operation, kind, cause, reference)
+    SELECT organisation_id, event_id, operation, 'resumed', r_cause, r_reference
+    FROM resumed JOIN caused USING (organisation_id);
     v_resumed := FOUND;
-    UPDATE account a SET resume_due = NOT a.resume_due
-    WHERE a.organisation_id = ANY (p_organisations)
-        AND a.resume_due <> (a.available > 0 AND EXISTS (
-            SELECT FROM queue q WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL));
-    RETURN v_resumed OR FOUND;
+    WITH changed AS (
+        UPDATE account a SET resume_due = NOT a.resume_due
+        WHERE a.organisation_id = ANY (p_organisations)
+            AND a.resume_due <> (a.available > 0 AND EXISTS (
+                SELECT FROM queue q WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL))
+        RETURNING a.organisation_id, a.resume_due)
+    SELECT array_agg(organisation_id) FILTER (WHERE resume_due), array_agg(organisation_id)
+    INTO v_due, v_changed FROM changed;
+    IF v_changed IS NULL THEN RETURN v_resumed; END IF;
+    DELETE FROM resume_cause WHERE organisation_id = ANY (v_changed);
+    INSERT INTO resume_cause (organisation_id, cause, reference)
+    SELECT n, c.r_cause, c.r_reference FROM unnest(v_due) n CROSS JOIN LATERAL cause_of_resuming(n, p_cause) c
+    WHERE c.r_cause IS NOT NULL;
+    RETURN true;
 END $$;
 
 -- The account is empty: pauses what would run.
@@ -35,6 +54,14 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     WITH free AS MATERIALIZED (
         SELECT queue_id FROM queue WHERE organisation_id = ANY (p_organisations) AND runnable
-        ORDER BY queue_id FOR NO KEY UPDATE SKIP LOCKED)
-    UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id;
+        ORDER BY queue_id FOR NO KEY UPDATE SKIP LOCKED),
+    paused AS (
+        UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id
+        RETURNING q.organisation_id, q.event_id, q.operation),
+    caused AS MATERIALIZED (
+        SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM paused) o
+        CROSS JOIN LATERAL cause_of_pausing(o.organisation_id) c)
+    INSERT INTO timeline (organisation_id, event_id, operation, kind, cause, reference)
+    SELECT organisation_id, event_id, operation, 'paused', r_cause, r_reference
+    FROM paused JOIN caused USING (organisation_id);
 END $$;

@@ -70,17 +70,20 @@ BEGIN
     RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002';
 END $$;
 
--- Queues photos of an event for an operation, in the transaction of the caller: workers see them when it commits.
+-- Queues photos of an event for an operation, in the transaction of the caller: workers see them when it commits. With
+-- not_before it only keeps them (schedules.sql), and schedule is the number; the counts are what would be queued now.
 -- actor: for whom the pipeline does it; its own name stands beside it in any case.
 -- OR REPLACE: a view or a function of another schema may stand on it (drop-functions.sql).
 CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys text[], actor text DEFAULT NULL,
+    not_before timestamptz DEFAULT NULL,
     OUT run bigint, OUT queued integer, OUT repeated integer, OUT already_queued integer,
     OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer,
-    OUT available bigint, OUT shortfall bigint)
+    OUT available bigint, OUT shortfall bigint, OUT schedule bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record;
+    v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record; v_action text := 'photos.enqueue';
+    v_detail jsonb;
 BEGIN
     -- What a lock protects is read in a later statement. Only here does a later statement see more.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -115,15 +118,27 @@ BEGIN
     END IF;
 
     PERFORM lock_audit_chain(-v_pipeline.pipeline_id);
-    SELECT * INTO v_run FROM enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys,
-        (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(keys))), v_actor);
-    IF v_run.r_queued > 0 THEN
-        PERFORM check_unpaid_photos(v_pipeline.organisation_id, v_pipeline.unpaid_photos_max);
+    IF not_before IS NOT NULL THEN
+        schedule := schedule_photos(enqueue_photos.event, enqueue_photos.operation::operation, not_before, false,
+            v_actor, v_pipeline.pipeline_id);
+        PERFORM add_to_schedule(schedule, keys, NULL);
+        SELECT NULL::bigint AS r_run, p.* INTO v_run
+        FROM plan_enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys) p;
+        v_action := 'schedule.create';
+        v_detail := jsonb_build_object('operation', enqueue_photos.operation, 'schedule', schedule,
+            'photos', cardinality(keys), 'not_before', not_before);
+    ELSE
+        SELECT * INTO v_run FROM enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys,
+            (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(keys))), v_actor);
+        IF v_run.r_queued > 0 THEN
+            PERFORM check_unpaid_photos(v_pipeline.organisation_id, v_pipeline.unpaid_photos_max);
+        END IF;
+        v_detail := jsonb_build_object('operation', enqueue_photos.operation,
+            'runs', jsonb_build_array(v_run.r_run), 'queued', v_run.r_queued);
     END IF;
     INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
-    VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, 'photos.enqueue',
-        format('event %s', enqueue_photos.event), jsonb_build_object('operation', enqueue_photos.operation,
-            'runs', jsonb_build_array(v_run.r_run), 'queued', v_run.r_queued));
+    VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, v_action,
+        format('event %s', enqueue_photos.event), v_detail);
     run := v_run.r_run;
     queued := v_run.r_queued;
     repeated := v_run.r_repeated;

@@ -47,7 +47,7 @@ BEGIN
     VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount, v_at);
     r_credited := true;
     IF r_available > 0 THEN
-        r_resumed := resume_queues(ARRAY[p_organisation]); -- a later statement than the lock: see pauses.sql
+        r_resumed := resume_queues(ARRAY[p_organisation], 'top_up'); -- a later statement than the lock: see pauses.sql
     ELSE
         PERFORM pause_queues(ARRAY[p_organisation]);
     END IF;

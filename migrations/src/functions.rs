@@ -18,7 +18,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "adopt" "audit" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
     "forget" "holds" "logins" "months" "organisations" "pauses" "pipelines" "purchases" "reconcile"
-    "reconsider" "settle" "skips" "snapshots" "states" "top_up" "worker"
+    "reconsider" "schedules" "settle" "skips" "snapshots" "states" "timeline" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

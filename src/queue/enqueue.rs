@@ -152,13 +152,7 @@ pub async fn enqueue(
     )
     .fetch_one(db)
     .await
-    .map_err(|error| {
-        if has_payloads(jobs) && database::is_refusal(&error) {
-            EnqueueError::OddPayload
-        } else {
-            no_event(error, event)
-        }
-    })?;
+    .map_err(|error| refused(error, event, jobs))?;
     Ok(Run {
         run: row.run,
         queued: row.queued.unsigned_abs(),
@@ -225,7 +219,7 @@ pub async fn plan(
     })
 }
 
-fn keys(jobs: &[NewJob]) -> Vec<String> {
+pub(super) fn keys(jobs: &[NewJob]) -> Vec<String> {
     jobs.iter().map(|job| job.key.to_string()).collect()
 }
 
@@ -253,7 +247,7 @@ fn has_payloads(jobs: &[NewJob]) -> bool {
 }
 
 /// The payloads of the jobs. `None` if no job has one, as is usual.
-fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
+pub(super) fn payloads(jobs: &[NewJob]) -> Option<Vec<Option<Value>>> {
     has_payloads(jobs).then(|| jobs.iter().map(|job| job.payload.clone()).collect())
 }
 
@@ -263,6 +257,15 @@ pub(super) fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {
         return Err(EnqueueError::TooMany(photos.len()));
     }
     Ok(photos.iter().map(|photo| photo.0).collect())
+}
+
+/// Tells apart a payload that cannot be kept, and that there is no such event.
+pub(super) fn refused(error: sqlx::Error, event: EventId, jobs: &[NewJob]) -> EnqueueError {
+    if has_payloads(jobs) && database::is_refusal(&error) {
+        EnqueueError::OddPayload
+    } else {
+        no_event(error, event)
+    }
 }
 
 /// Tells apart that there is no such event.

@@ -219,6 +219,10 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "reconsideration",
         "number_correction",
         "turn_correction",
+        "timeline",
+        "schedule",
+        "schedule_part",
+        "resume_cause",
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
@@ -244,6 +248,16 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
          FROM queue",
     )
     .await;
+    app.tamper(
+        "INSERT INTO schedule (organisation_id, event_id, operation, due_at, all_photos, actor) \
+         SELECT organisation_id, event_id, 'ai_rotation', now(), false, 'x' FROM event",
+    )
+    .await;
+    app.tamper(
+        "INSERT INTO schedule_part (schedule_id, keys) SELECT schedule_id, '{x}' FROM schedule",
+    )
+    .await;
+    app.tamper("INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account").await;
     app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
 
     let mut counts = Vec::new();

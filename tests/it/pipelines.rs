@@ -6,10 +6,10 @@ use photogate::{
     access::{Caller, audit_log},
     commands::{Addition, Commands, Twin},
     database,
-    ids::{EventId, OrganisationId, PipelineId},
+    ids::{EventId, OrganisationId, PipelineId, ScheduleId},
     ledger::{credits::Credits, top_up::TopUpKind},
     notify::wake::Wake,
-    queue::enqueue,
+    queue::{enqueue, schedules},
 };
 use sqlx::{Connection, Executor, PgConnection, Row, SqlSafeStr, postgres::PgRow};
 
@@ -413,6 +413,54 @@ async fn each_call_is_in_the_audit_log_under_the_name_of_the_login() {
     assert!(chains().await[1].broken.is_some());
 }
 
+/// With a time it only keeps the photos; a worker queues them, as the login.
+#[tokio::test]
+async fn photos_are_scheduled_in_the_transaction_too() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(5).await;
+    let login = Login::new(&app).await;
+    let id = login.allow(organisation).await;
+    let mut db = login.connect().await;
+    let call = format!(
+        "SELECT run, queued, schedule FROM photogate.enqueue_photos({event}, 'photo_processing', \
+         '{{a.jpg,b.jpg}}', not_before => now() + interval '1 hour')"
+    );
+    let mut tx = db.begin().await.unwrap();
+    tx.execute(sqlx::AssertSqlSafe(call.clone())).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM schedule").await, 0, "both or neither");
+    let row = db.fetch_one(sqlx::AssertSqlSafe(call.clone())).await.unwrap();
+    let (run, queued, first): (Option<i64>, i32, i64) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!((run, queued), (None, 2), "what would be queued now");
+    let row = db.fetch_one(sqlx::AssertSqlSafe(call)).await.unwrap();
+    let second: i64 = row.get(2);
+    assert_eq!(app.processing(event).await.waiting, 0);
+
+    app.owner_runs("UPDATE photogate.schedule SET due_at = now() - interval '1 s'").await;
+    let queue = async |schedule: i64| {
+        let db = &mut *app.db().await;
+        schedules::enqueue_next(db, ScheduleId(schedule), 100).await.unwrap()
+    };
+    assert_eq!(queue(first).await, Some(2));
+    let by = format!("SELECT count(*) FROM run WHERE actor = 'login {}'", login.name);
+    let runs: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(by))
+        .fetch_one(&mut app.as_owner().await)
+        .await
+        .unwrap();
+    assert_eq!(runs, 1);
+    // Revoked meanwhile: what it scheduled is not queued.
+    app.commands().revoke_pipeline(&Caller::trusted("staff"), id).await.unwrap();
+    assert_eq!(queue(second).await, Some(0));
+    assert_eq!(app.count("SELECT count(*) FROM schedule WHERE ended_by = 'actor_gone'").await, 1);
+    for at in ["now() - interval '1 s'", "now() + interval '2 years'"] {
+        login.allow(organisation).await;
+        let call = format!(
+            "SELECT photogate.enqueue_photos({event}, 'ai_rotation', '{{a.jpg}}', not_before => {at})"
+        );
+        assert_eq!(refused(&mut db, &call).await.0, "PG006", "{at}");
+    }
+}
+
 /// The transaction is not ours. It may stay open for as long as it likes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_stays_open_holds_up_nobody_else() {
@@ -499,17 +547,20 @@ async fn the_interface_is_what_the_page_promises() {
     .unwrap();
     assert_eq!(
         arguments,
-        "event bigint, operation text, keys text[], actor text DEFAULT NULL::text, OUT run bigint, \
+        "event bigint, operation text, keys text[], actor text DEFAULT NULL::text, \
+         not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT run bigint, \
          OUT queued integer, OUT repeated integer, OUT already_queued integer, \
          OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer, \
-         OUT available bigint, OUT shortfall bigint"
+         OUT available bigint, OUT shortfall bigint, OUT schedule bigint"
     );
     assert_eq!(result, "record", "one row");
 
     // The page names each, with its type.
     let page = read("docs/pipelines.md");
-    for argument in arguments.replace("OUT ", "").replace(" DEFAULT NULL::text", "").split(", ") {
+    for argument in arguments.replace("OUT ", "").split(", ") {
         let (name, kind) = argument.split_once(' ').unwrap();
+        let kind = kind.split(" DEFAULT").next().unwrap();
+        let kind = kind.replace("timestamp with time zone", "timestamptz");
         let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` | {kind} |")));
         assert!(row.is_some(), "docs/pipelines.md does not tell of {argument}");
     }

@@ -60,6 +60,7 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
             "reserved_is_in_flight",
         ),
         ("UPDATE queue SET paused_since = now()", "paused_means_no_credit"),
+        ("UPDATE queue SET paused_since = now()", "timeline_tells_pauses"),
         ("UPDATE worker SET gone_at = now()", "the_gone_hold_nothing"),
         ("UPDATE in_flight SET job_id = -job_id", "flights_are_reserved"),
         ("UPDATE queue SET held = true", "held_means_a_hold_stands"),
