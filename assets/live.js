@@ -35,7 +35,7 @@
   const queue = (now) => {
     const part = document.querySelector(`[data-queue="${now.operation}"]`);
     if (!part) return;
-    const stopped = now.state === "no_credits" || now.state === "held";
+    const stopped = ["no_credits", "budget", "held"].includes(now.state);
     const total = now.processed + now.failed + now.in_progress + now.waiting;
     const done = now.processed + now.failed;
     const values = {

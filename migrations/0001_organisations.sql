@@ -38,6 +38,8 @@ CREATE TABLE account (
     -- Credit came, and a paused queue was locked by somebody else. The next claim resumes it. Nobody who holds an
     -- account waits for a queue.
     resume_due      boolean NOT NULL DEFAULT false,
+    -- It has decided how its credits are spent (steering, budget). Claims of others do not look there.
+    steered         boolean NOT NULL DEFAULT false,
     -- Double entry, checked on every version of the row.
     CHECK (funded = available + reserved + spent)
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,

@@ -2,6 +2,11 @@
 
 CREATE TYPE operation AS ENUM ('photo_processing', 'ai_rotation');
 
+-- How an organisation spends its credits. fair: every event in turn. priority: urgent events before normal ones, and
+-- these before background ones. finish_first: one event after the other, in a chosen order.
+CREATE TYPE spend_order AS ENUM ('fair', 'priority', 'finish_first');
+CREATE TYPE event_class AS ENUM ('urgent', 'normal', 'background');
+
 CREATE TABLE event (
     event_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES organisation,
@@ -16,6 +21,8 @@ CREATE TABLE event (
     -- Faces and bib numbers are deleted so many days after the last photo was claimed. NULL: with the event.
     keep_findings_days    integer CHECK (keep_findings_days BETWEEN 1 AND 3650),
     findings_forgotten_at timestamptz,               -- the last time
+    class           event_class NOT NULL DEFAULT 'normal',    -- counts where the organisation's order is 'priority'
+    turn            integer CHECK (turn BETWEEN 1 AND 1000000), -- 'finish_first': the lowest first, then those without
     created_at      timestamptz NOT NULL DEFAULT now(),
     -- The books need the queues, runs and ledger of a deleted event, so its row stays.
     deleted_at      timestamptz,
@@ -32,6 +39,62 @@ CREATE INDEX event_organisation ON event (organisation_id, event_id);
 CREATE UNIQUE INDEX event_reference ON event (organisation_id, reference) WHERE deleted_at IS NULL;
 CREATE INDEX event_forgets ON event (event_id) WHERE forgets IS NOT NULL;
 CREATE INDEX event_keeps_for_days ON event (event_id) WHERE keep_findings_days IS NOT NULL AND deleted_at IS NULL;
+
+-- What an organisation has decided about its credits. It has a row as long as it has decided anything, and
+-- account.steered says the same.
+CREATE TABLE steering (
+    organisation_id bigint PRIMARY KEY REFERENCES account,
+    spend_order     spend_order NOT NULL DEFAULT 'fair',
+    weight          integer NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 100), -- its share of a claim
+    -- At most so many credits of its floors were missing when a person last changed a floor or took credits away.
+    -- Claims can only make it less: so it is known that no event has spent what was kept for another (an invariant).
+    shortfall       bigint NOT NULL DEFAULT 0 CHECK (shortfall >= 0)
+);
+
+-- The credits of one event, for both operations. It uses those that its photos have reserved or spent.
+CREATE TABLE budget (
+    event_id        bigint PRIMARY KEY REFERENCES event,
+    organisation_id bigint NOT NULL REFERENCES account,
+    cap             bigint CHECK (cap BETWEEN 0 AND 1000000000), -- it never uses more; NULL: no such limit
+    floor           bigint NOT NULL DEFAULT 0 CHECK (floor BETWEEN 0 AND 1000000000), -- so many are kept for it
+    used_then       bigint NOT NULL,                 -- when this was set: a cap may be set below what is used
+    CHECK (cap IS NOT NULL OR floor > 0),
+    CONSTRAINT budget_floor_is_below_cap CHECK (floor <= cap)
+);
+CREATE INDEX budget_of_organisation ON budget (organisation_id);
+
+-- How fast photos are claimed at most: of one event, or (event_id NULL) of all events of the organisation together.
+CREATE TABLE pace (
+    organisation_id bigint NOT NULL REFERENCES account,
+    event_id        bigint REFERENCES event,
+    in_flight_max   integer CHECK (in_flight_max BETWEEN 1 AND 1000000), -- photos in progress
+    per_minute      integer CHECK (per_minute BETWEEN 1 AND 1000000),
+    -- Nothing is claimed in these hours of the organisation's time zone. They may go over midnight.
+    quiet_from      time,
+    quiet_to        time,
+    -- A token bucket: so many photos could be claimed at filled_at. Each claim takes from it (functions/paces.sql).
+    tokens          double precision NOT NULL DEFAULT 0 CHECK (tokens >= 0),
+    filled_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (num_nonnulls(in_flight_max, per_minute, quiet_from) > 0),
+    CHECK ((quiet_from IS NULL) = (quiet_to IS NULL)),
+    CONSTRAINT pace_quiet_hours_end CHECK (quiet_from <> quiet_to)
+);
+CREATE UNIQUE INDEX pace_of_event ON pace (event_id) WHERE event_id IS NOT NULL;
+CREATE UNIQUE INDEX pace_of_organisation ON pace (organisation_id) WHERE event_id IS NULL;
+CREATE INDEX pace_of_all ON pace (organisation_id);
+
+-- Every budget there ever was, and after which ledger entry it was set. So the ledger tells whether each was kept.
+CREATE TABLE budget_change (
+    change_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL REFERENCES account,
+    entry           bigint NOT NULL,
+    event_id        bigint NOT NULL REFERENCES event,
+    cap             bigint,
+    floor           bigint NOT NULL,
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at              timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX budget_change_history ON budget_change (organisation_id, entry, change_id);
 
 -- A photo is a key in the store, within an event. Its id grows with time, so that neighbours in the queue are
 -- neighbours in this table.
@@ -55,7 +118,8 @@ CREATE TABLE queue (
     -- Nothing waits, and a claim has noticed. Whoever changes this holds the lock of the queue's tail: enqueue, claim,
     -- skip and restore. A queue that is empty is not always marked, but one that is marked is empty.
     drained         boolean NOT NULL DEFAULT true,
-    paused_since    timestamptz,                       -- for want of credit: written under the account's row lock
+    filled_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- the last time that it was not drained any more
+    paused_since    timestamptz,                       -- nothing to spend: written under the account's row lock
     held            boolean NOT NULL DEFAULT false,    -- a hold stands: written by hold, lift and delete_event
     runnable        boolean NOT NULL GENERATED ALWAYS AS (NOT drained AND paused_since IS NULL AND NOT held) STORED,
     UNIQUE (event_id, operation)
@@ -73,7 +137,8 @@ CREATE TABLE queue_head (
     queue_id bigint PRIMARY KEY REFERENCES queue,
     head     bigint NOT NULL DEFAULT 0 CHECK (head >= 0),
     skipped  bigint NOT NULL DEFAULT 0 CHECK (skipped >= 0), -- how many of the positions in (head, tail] are skipped
-    claimed  bigint NOT NULL DEFAULT 0                 -- photos that were ever claimed here
+    claimed  bigint NOT NULL DEFAULT 0,                -- photos that were ever claimed here
+    claimed_at timestamptz                             -- the last time
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
 
@@ -120,4 +185,5 @@ CREATE TABLE start_list (
     CHECK (array_to_string(numbers, '') ~ '^[0-9A-Z]*$')
 );
 
-GRANT SELECT ON event, photo, queue, queue_head, queue_tail, queue_settled, hold TO photogate_app;
+GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, hold
+TO photogate_app;

@@ -133,22 +133,23 @@ CREATE INDEX outcome_refunded_at ON outcome (settled_at) WHERE state <> 'process
 -- What happened to the queues of an event, and by whose doing: functions/timeline.sql. The rows are written in the
 -- transactions that cause them, and then stay, also those of deleted events.
 CREATE TYPE timeline_kind AS ENUM ('queued', 'started', 'finished', 'drained', 'paused', 'resumed', 'held', 'lifted',
-    'deleted');
-CREATE TYPE timeline_cause AS ENUM ('spent', 'adjustment', 'top_up', 'refund', 'lift', 'expiry');
+    'deleted', 'budget');
+CREATE TYPE timeline_cause AS ENUM ('spent', 'adjustment', 'top_up', 'refund', 'lift', 'expiry', 'budget');
 
 CREATE TABLE timeline (
     entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL,
     event_id        bigint NOT NULL,                 -- no reference: whoever has an account waits for no event
-    operation       operation NOT NULL,
+    operation       operation,                       -- NULL: both
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind            timeline_kind NOT NULL,
     actor           text CHECK (length(actor) BETWEEN 1 AND 200), -- NULL: nobody, it came about by itself
     cause           timeline_cause,
     -- Of queued, started and finished the run; of held, lifted and deleted the hold; of paused and resumed what caused
-    -- it: a transaction of the ledger or, for a lift and an expiry, the hold.
+    -- it: a transaction of the ledger, for a lift and an expiry the hold, for a budget its change (budget_change).
     reference       bigint,
     photos          integer CHECK (photos > 0),      -- that were queued, or are finished
+    CHECK ((operation IS NULL) = (kind = 'budget')),
     CHECK (cause IS NULL OR kind IN ('paused', 'resumed', 'lifted')),
     CHECK ((kind IN ('queued', 'finished')) = (photos IS NOT NULL))
 );
@@ -171,7 +172,7 @@ CREATE TYPE schedule_end AS ENUM ('done', 'cancelled', 'refused');
 CREATE TABLE schedule (
     schedule_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES organisation,
-    event_id        bigint NOT NULL REFERENCES event,
+    event_id        bigint NOT NULL,                 -- no reference: a pipeline would keep the event locked
     operation       operation NOT NULL,
     due_at          timestamptz NOT NULL,
     all_photos      boolean NOT NULL,                -- all that the event has when it is due; otherwise its parts

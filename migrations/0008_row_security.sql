@@ -27,6 +27,10 @@ BEGIN
         ('purchase_request', 'organisation_id = ' || c_this),
         ('event',        'organisation_id = ' || c_this),
         ('queue',        'organisation_id = ' || c_this),
+        ('steering',     'organisation_id = ' || c_this),
+        ('budget',       'organisation_id = ' || c_this),
+        ('budget_change', 'organisation_id = ' || c_this),
+        ('pace',         'organisation_id = ' || c_this),
         ('run',          'organisation_id = ' || c_this),
         ('usage',        'organisation_id = ' || c_this),
         ('in_flight',    'organisation_id = ' || c_this),
@@ -76,8 +80,8 @@ CREATE POLICY all_rows ON clock_repair TO photogate_worker USING (true) WITH CHE
 
 -- A worker checks the books. It may not read who did something, or why. In such tables it may read the other columns
 -- only.
-GRANT SELECT ON account, month, ledger, link, queue, queue_head, queue_tail, queue_settled, usage, job, worker,
-    in_flight, attempt, outcome
+GRANT SELECT ON account, month, ledger, link, steering, budget, queue, queue_head, queue_tail, queue_settled, usage,
+    job, worker, in_flight, attempt, outcome
 TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at, shown_at) ON top_up TO photogate_worker;

@@ -28,6 +28,7 @@ mod refunds;
 mod schedules;
 mod search;
 mod serve;
+mod spending;
 mod statement;
 mod why;
 mod work;
@@ -89,6 +90,9 @@ enum Command {
     /// Shows an organisation's credits, and adds credits
     #[command(subcommand)]
     Credits(credits::Credits),
+    /// Shows and sets which events get an organisation's credits, and how many
+    #[command(subcommand)]
+    Spending(spending::Spending),
     /// Lists purchases above an organisation's limit, and approves or refuses them
     #[command(subcommand)]
     Purchases(purchases::Purchases),
@@ -252,6 +256,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,
         Command::Credits(credits) => credits.run(&config, output).await,
+        Command::Spending(spending) => spending.run(&config, output).await,
         Command::Purchases(purchases) => purchases.run(&config, output).await,
         Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,

@@ -44,6 +44,7 @@ mod search;
 mod schedules;
 mod second_factor;
 mod skips;
+mod spending;
 
 use std::time::Duration;
 
@@ -77,6 +78,7 @@ pub use quotas::Quotas;
 pub use retry::{Retried, Retry};
 pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
+pub use spending::NewOrder;
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
@@ -95,6 +97,8 @@ pub const MAY_SEARCH_FACES: &[Role] = search::MAY_SEARCH_FACES;
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 /// The roles that may buy credits, and withdraw a purchase that waits for approval.
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
+/// The roles that may decide how an organisation's credits are spent.
+pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 /// The roles that see purchases that wait for approval.

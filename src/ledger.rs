@@ -11,5 +11,6 @@ pub mod purchases;
 pub mod receipt;
 pub mod reconcile;
 pub mod refunds;
+pub mod spending;
 pub mod statement;
 pub mod top_up;

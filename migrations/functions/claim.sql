@@ -32,9 +32,11 @@ DECLARE
     v_next   bigint[]; v_more bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
-    v_at     timestamptz[];
+    v_at     timestamptz[]; v_steered boolean[];
     v_ends   timestamptz; v_is_kept boolean := false;
-    v_queue  bigint[]; v_turn bigint[]; v_owner bigint[]; v_quota bigint[]; v_empty bigint[];
+    -- These go together: one element for each queue that is locked. v_take is NULL where claim itself decides.
+    v_queue  bigint[]; v_turn bigint[]; v_whose bigint[]; v_take bigint[];
+    v_owner  bigint[]; v_quota bigint[]; v_empty bigint[]; v_locked record;
 BEGIN
     SELECT leased_worker(p_key) INTO v_worker;
     IF p_async_commit THEN
@@ -79,9 +81,9 @@ BEGIN
     -- account before it can pay is done next, and then the accounts are read again: their rows have moved.
     FOR v_pass IN 1..3 LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(available), array_agg(queue_cursor),
-               array_agg(entries), array_agg(month), array_agg(book_at(moved_at)), min(month_ends_at),
-               array_agg(organisation_id) FILTER (WHERE resume_due)
-        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_month, v_at, v_ends, v_due
+               array_agg(entries), array_agg(month), array_agg(book_at(moved_at)), array_agg(steered),
+               min(month_ends_at), array_agg(organisation_id) FILTER (WHERE resume_due)
+        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_month, v_at, v_steered, v_ends, v_due
         FROM (SELECT DISTINCT n FROM unnest(v_next) n ORDER BY n) w
         CROSS JOIN LATERAL (
             SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
@@ -104,13 +106,14 @@ BEGIN
     -- moves the head over jobs that its snapshot does not have.
     SELECT array_agg(queue_id) FILTER (WHERE NOT is_empty), array_agg(organisation_id) FILTER (WHERE NOT is_empty),
            array_agg(turn) FILTER (WHERE NOT is_empty), array_agg(queue_id) FILTER (WHERE is_empty)
-    INTO v_queue, v_owner, v_turn, v_empty FROM (
+    INTO v_queue, v_whose, v_turn, v_empty FROM (
         SELECT l.queue_id, l.organisation_id, t.tail - h.passed = 0 AS is_empty,
                row_number() OVER (PARTITION BY l.organisation_id, t.tail - h.passed = 0
                                   ORDER BY l.queue_id <= l.cursor, l.queue_id) AS turn
         FROM (
             SELECT q.queue_id, o.organisation_id, o.cursor
-            FROM unnest(v_organisation, v_available, v_cursor) o (organisation_id, available, cursor)
+            FROM unnest(v_organisation, v_available, v_cursor, v_steered)
+                AS o (organisation_id, available, cursor, steered)
             CROSS JOIN LATERAL (
                 SELECT * FROM (
                     (SELECT q.queue_id FROM queue q
@@ -122,7 +125,7 @@ BEGIN
                      ORDER BY q.queue_id LIMIT c_queues)) w
                 LIMIT c_queues) c
             JOIN queue q ON q.queue_id = c.queue_id AND q.runnable
-            WHERE o.available > 0
+            WHERE o.available > 0 AND NOT o.steered
             FOR NO KEY UPDATE OF q SKIP LOCKED) l
         CROSS JOIN LATERAL (
             SELECT h.head + h.skipped AS passed FROM queue_head h WHERE h.queue_id BETWEEN l.queue_id AND l.queue_id
@@ -130,13 +133,48 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT t.tail FROM queue_tail t WHERE t.queue_id BETWEEN l.queue_id AND l.queue_id
             ORDER BY t.queue_id DESC LIMIT 1) t) s;
-    -- Equal shares of the batch for the accounts of these queues.
-    SELECT array_agg(least(u.available, p_n / n + (i <= p_n % n)::int) ORDER BY u.organisation_id),
+    -- Those of organisations that have decided how their credits are spent, as they have decided (steering.sql).
+    IF true = ANY (v_steered) THEN
+        FOR v_i IN 1..cardinality(v_organisation) LOOP
+            CONTINUE WHEN NOT v_steered[v_i] OR v_available[v_i] = 0;
+            SELECT array_agg(r_queue) FILTER (WHERE NOT r_is_empty) AS queue,
+                   array_agg(r_rank) FILTER (WHERE NOT r_is_empty) AS rank,
+                   array_agg(r_queue) FILTER (WHERE r_is_empty) AS empty
+            INTO v_locked FROM lock_steered_queues(v_organisation[v_i], v_cursor[v_i], c_queues);
+            v_queue := v_queue || v_locked.queue;
+            v_turn := v_turn || v_locked.rank;
+            v_whose := v_whose || array_fill(v_organisation[v_i], ARRAY[coalesce(cardinality(v_locked.queue), 0)]);
+            v_empty := v_empty || v_locked.empty;
+        END LOOP;
+    END IF;
+    -- Shares of the batch for the accounts of these queues: one photo each, and the rest by weight. Where nobody has a
+    -- weight, these are equal shares.
+    SELECT array_agg(least(u.available, 1 + (p_n - n) * upto / total - (p_n - n) * (upto - weight) / total)
+                     ORDER BY u.organisation_id),
            array_agg(u.organisation_id ORDER BY u.organisation_id)
     INTO v_quota, v_owner FROM (
-        SELECT x.*, count(*) OVER () AS n, row_number() OVER (ORDER BY x.organisation_id) AS i
-        FROM unnest(v_organisation, v_available) x (organisation_id, available)
-        WHERE x.organisation_id = ANY (v_owner)) u;
+        SELECT w.*, sum(weight) OVER () AS total, sum(weight) OVER (ORDER BY w.organisation_id DESC) AS upto
+        FROM (SELECT x.organisation_id, x.available, count(*) OVER () AS n,
+                     CASE WHEN NOT x.steered OR p_n <= count(*) OVER () THEN 1 ELSE (
+                         SELECT g.weight FROM steering g WHERE g.organisation_id = x.organisation_id) END AS weight
+              FROM unnest(v_organisation, v_available, v_steered) x (organisation_id, available, steered)
+              WHERE x.organisation_id = ANY (v_whose)) w) u;
+    v_take := array_fill(NULL::bigint, ARRAY[coalesce(cardinality(v_queue), 0)]);
+    IF true = ANY (v_steered) THEN
+        SELECT array_agg(s.take ORDER BY k.n) INTO v_take
+        FROM unnest(v_queue, v_whose) WITH ORDINALITY k (queue_id, organisation_id, n)
+        LEFT JOIN (
+            SELECT t.queue_id, t.take
+            FROM (SELECT o.organisation_id, o.quota, array_agg(k.queue_id ORDER BY k.n) AS queues,
+                         array_agg(k.rank ORDER BY k.n) AS ranks
+                  FROM unnest(v_owner, v_quota) o (organisation_id, quota)
+                  JOIN unnest(v_organisation, v_steered) a (organisation_id, steered) USING (organisation_id)
+                  JOIN unnest(v_queue, v_whose, v_turn) WITH ORDINALITY k (queue_id, organisation_id, rank, n)
+                      USING (organisation_id)
+                  WHERE a.steered GROUP BY o.organisation_id, o.quota) g
+            CROSS JOIN LATERAL unnest(g.queues, share_steered(g.organisation_id, g.quota, g.queues, g.ranks))
+                AS t (queue_id, take)) s USING (queue_id);
+    END IF;
     -- A claim that finds a queue empty marks it as drained, under the lock of its tail: otherwise an enqueue could
     -- append to it meanwhile, and not know that it has to take the mark away. Whoever has the lock now is appending.
     -- The claim that took the last photo did not mark it, because in a steady stream the next photo comes soon.
@@ -160,10 +198,10 @@ BEGIN
         -- The queues that are locked, each with an equal share of its organisation's quota. The event is read once for
         -- each queue. Reading it once for each photo was an eighth of all that a claim read (with 10,000 events).
         SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, h.row, h.head, t.tail, h.skipped,
-               t.tail - h.head - h.skipped AS waiting, e.bib_search, e.face_search,
+               t.tail - h.head - h.skipped AS waiting, e.bib_search, e.face_search, k.take AS steered_take,
                least(t.tail - h.head - h.skipped,
                      ceil(o.quota::numeric / count(*) OVER (PARTITION BY o.organisation_id))::bigint) AS want
-        FROM unnest(v_queue, v_turn) k (queue_id, turn)
+        FROM unnest(v_queue, v_turn, v_take) k (queue_id, turn, take)
         JOIN queue q USING (queue_id) JOIN o USING (organisation_id) JOIN event e USING (event_id)
         CROSS JOIN LATERAL (
             SELECT h.ctid AS row, h.* FROM queue_head h WHERE h.queue_id BETWEEN q.queue_id AND q.queue_id
@@ -171,11 +209,11 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT t.tail FROM queue_tail t WHERE t.queue_id BETWEEN q.queue_id AND q.queue_id
             ORDER BY t.queue_id DESC LIMIT 1) t
-        WHERE k.turn <= o.quota),
+        WHERE k.turn <= o.quota OR k.take IS NOT NULL),
     taken AS MATERIALIZED (
         -- Shares were rounded up: here they are cut, in queue order, to what the quota allows.
-        SELECT *, greatest(0, least(want, quota - (sum(want) OVER (PARTITION BY organisation_id ORDER BY queue_id)
-                                                   - want)))::bigint AS take
+        SELECT *, coalesce(steered_take, greatest(0, least(want, quota - (
+            sum(want) OVER (PARTITION BY organisation_id ORDER BY queue_id) - want)))::bigint) AS take
         FROM wanted),
     jobs AS MATERIALIZED (
         SELECT j.job_id, j.position, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
@@ -192,7 +230,8 @@ BEGIN
         UPDATE queue_head h SET
             head = t.new_head,
             skipped = t.skipped - (t.new_head - t.head - t.take),
-            claimed = h.claimed + t.take
+            claimed = h.claimed + t.take,
+            claimed_at = clock_timestamp()
         FROM (
             -- The claim that takes the last photo also passes over what is left, all of which is skipped.
             SELECT *, CASE WHEN take = waiting THEN tail
@@ -241,16 +280,16 @@ BEGIN
            j.face_search
     FROM jobs j CROSS JOIN LATERAL (SELECT x.key FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p;
 
-    -- 5. Still under the account's lock: whoever has spent the last credit is paused, in this same transaction.
+    -- 5. Still under the account's lock: what has nothing to spend any more is paused, in this same transaction.
     GET DIAGNOSTICS v_n = ROW_COUNT;
-    SELECT array_agg(w.n) FILTER (WHERE a.available = 0), sum(a.entries - w.entries) INTO v_zero, v_booked
+    SELECT array_agg(w.n) FILTER (WHERE a.available = 0 OR a.steered), sum(a.entries - w.entries) INTO v_zero, v_booked
     FROM unnest(v_organisation, v_entries) w (n, entries)
     CROSS JOIN LATERAL (
-        SELECT a.available, a.entries FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
+        SELECT a.available, a.entries, a.steered FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
         ORDER BY a.organisation_id DESC LIMIT 1) a;
     IF v_booked <> v_n THEN
         RAISE EXCEPTION 'the accounts did not pay for the photos of this claim' USING ERRCODE = 'assert_failure';
     END IF;
-    IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
+    IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero, NULL); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim TO photogate_worker;

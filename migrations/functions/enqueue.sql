@@ -11,13 +11,14 @@
 -- enable_seqscan = off, and columns that are hidden from the wrong index (event_id + 0). The cost depends on the number
 -- of photos in the call.
 
--- Photos that wait in an organisation's events, without those of deleted events, which never run. It runs with the
--- rights of the caller. (In PL/pgSQL, because a function in SQL would be planned in each call.)
-CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
+-- Photos that wait in an organisation's events, without those of deleted events, which never run. r_runs: those in
+-- queues that nobody holds. It runs with the rights of the caller. (In PL/pgSQL, because a function in SQL would be
+-- planned in each call.)
+CREATE FUNCTION waiting_by_event(p_organisation bigint) RETURNS TABLE (r_event bigint, r_waiting bigint, r_runs bigint)
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
-    RETURN (
-    SELECT coalesce(sum(t.tail - h.head - h.skipped), 0)::bigint
+    RETURN QUERY
+    SELECT q.event_id, sum(n.waiting)::bigint, coalesce(sum(n.waiting) FILTER (WHERE NOT q.held), 0)::bigint
     FROM queue q
     -- From the end, as in claim.sql.
     CROSS JOIN LATERAL (
@@ -26,9 +27,17 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
         ORDER BY x.queue_id DESC LIMIT 1) t
+    CROSS JOIN LATERAL (SELECT t.tail - h.head - h.skipped AS waiting) n
     WHERE q.organisation_id = p_organisation AND NOT q.drained
-      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL);
+      AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
+    GROUP BY q.event_id;
 END $$;
+GRANT EXECUTE ON FUNCTION waiting_by_event TO photogate_app, photogate_organisation;
+
+CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT coalesce(sum(w.r_waiting), 0)::bigint FROM waiting_by_event(p_organisation) w
+$$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
 -- the others were not. p_take: 'new' takes photos that were never queued, 'failed' those whose latest job failed, and
@@ -91,7 +100,7 @@ BEGIN
         FROM unnest(v_photo, v_retry, v_payload) WITH ORDINALITY u (photo_id, retry, payload, n);
         UPDATE queue_tail SET tail = tail + r_queued WHERE ctid = v_row;
         -- A claim says that a queue is drained only under the lock of its tail. So this sees what the last claim said.
-        UPDATE queue SET drained = false WHERE queue_id = p_queue.queue_id AND drained;
+        UPDATE queue SET drained = false, filled_at = clock_timestamp() WHERE queue_id = p_queue.queue_id AND drained;
         r_woke := NOT p_queue.held AND p_queue.paused_since IS NULL;
     END IF;
 END $$;

@@ -7,7 +7,7 @@
 -- it writes findings of (write_findings, KEY SHARE), and the functions that set the flag wait for that lock (FOR
 -- UPDATE). Findings whose days are over may be seen until they are deleted. What is claimed after the flag begins its
 -- days anew.
--- Lock order: tails, queues, then events.
+-- Lock order: tails, queues, the account, then events. (Nobody who holds an account waits for a queue.)
 
 -- Switches the search for faces on or off. p_actor has said that the people on the photos agreed. Once it is off, no
 -- embedding is written or searched any more, and forget() deletes those that there are: they are biometric data, and
@@ -104,12 +104,15 @@ GRANT EXECUTE ON FUNCTION forget_what_is_due TO photogate_worker;
 -- kept.
 CREATE FUNCTION delete_event(p_event bigint, p_actor text, p_erasure uuid DEFAULT gen_random_uuid()) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_account account;
 BEGIN
     -- Tails keep out enqueues, which would write what nobody forgets any more. Queues come before events, as
     -- settlements have it.
     PERFORM 1 FROM queue_tail t JOIN queue q USING (queue_id)
     WHERE q.event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE OF t;
     PERFORM 1 FROM queue WHERE event_id = p_event ORDER BY queue_id FOR NO KEY UPDATE;
+    SELECT a.* INTO v_account FROM account a JOIN event e USING (organisation_id) WHERE e.event_id = p_event
+    FOR NO KEY UPDATE OF a;
     PERFORM 1 FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     UPDATE event SET deleted_at = clock_timestamp(), deleted_by = p_actor, face_search = false, face_consent_by = NULL,
@@ -118,6 +121,11 @@ BEGIN
     INSERT INTO hold (queue_id, owner, note, for_good)
     SELECT queue_id, p_actor, 'the event was deleted', true FROM queue WHERE event_id = p_event;
     UPDATE queue SET held = true WHERE event_id = p_event;
+    -- No credits are kept for it any more.
+    IF EXISTS (SELECT FROM budget WHERE event_id = p_event) THEN
+        PERFORM put_budget(v_account.organisation_id, p_event, NULL, 0, v_account.entries, p_actor);
+        PERFORM resume_queues(ARRAY[v_account.organisation_id], 'budget');
+    END IF;
     PERFORM note_erasure(p_erasure, p_event, 'event', p_actor);
 END $$;
 GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;

@@ -1,26 +1,32 @@
--- Pauses: an account without credit pauses its queues; credit that comes in, or comes back, resumes them.
+-- Pauses: what has nothing to spend is paused; credit that comes in, or comes back, or is allowed again, resumes it.
 --
+-- A queue may spend what is available. Where its organisation has decided more (account.steered), it may spend what its
+-- event may (budgets.sql).
 -- Whoever calls these holds the account's row lock. They write only queue.paused_since: a hold stays a hold.
 -- First lock the account. Call these functions in a later statement. In the same statement, the snapshot would be older
 -- than the lock and could miss a pause. Paid photos would then wait for ever.
 --
 -- Neither waits for a queue (SKIP LOCKED). A claim or a settlement holds the accounts of several organisations, and an
 -- organisation can keep its own queue locked for as long as it likes. A queue that is passed over is dealt with by a
--- later claim: one that should be paused is found because its account is empty, one that should be resumed because its
+-- later claim: one that should be paused is found because it may spend nothing, one that should be resumed because its
 -- account says so (resume_due).
 -- Each queue that is paused or resumed is a row of the timeline, in the same transaction. A queue that is dealt with
 -- later has the cause that made it due (resume_cause).
 -- Nobody may call these but the gate's own functions.
 
--- Credit came in or came back: lifts the pauses that were for want of it, and only those. Returns whether any was, or
--- is still to be lifted. p_cause: NULL if it was due before.
+-- Credit came in or came back, or a budget allows more: lifts the pauses of what can spend again, and only those.
+-- Returns whether any was, or is still to be lifted. p_cause: NULL if it was due before.
 CREATE FUNCTION resume_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_resumed boolean; v_due bigint[]; v_changed bigint[];
 BEGIN
-    WITH free AS MATERIALIZED (
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    free AS MATERIALIZED (
         SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
-        WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL AND a.available > 0
+        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+        LEFT JOIN s own ON own.r_event = q.event_id
+        WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL
+            AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0
         ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
     resumed AS (
         UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id
@@ -32,11 +38,16 @@ BEGIN
     SELECT organisation_id, event_id, operation, 'resumed', r_cause, r_reference
     FROM resumed JOIN caused USING (organisation_id);
     v_resumed := FOUND;
-    WITH changed AS (
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    changed AS (
         UPDATE account a SET resume_due = NOT a.resume_due
         WHERE a.organisation_id = ANY (p_organisations)
             AND a.resume_due <> (a.available > 0 AND EXISTS (
-                SELECT FROM queue q WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL))
+                SELECT FROM queue q
+                LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+                LEFT JOIN s own ON own.r_event = q.event_id
+                WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL
+                    AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0))
         RETURNING a.organisation_id, a.resume_due)
     SELECT array_agg(organisation_id) FILTER (WHERE resume_due), array_agg(organisation_id)
     INTO v_due, v_changed FROM changed;
@@ -48,19 +59,24 @@ BEGIN
     RETURN true;
 END $$;
 
--- The account is empty: pauses what would run.
-CREATE FUNCTION pause_queues(p_organisations bigint[]) RETURNS void
+-- Pauses what would run and has nothing to spend. p_cause: 'budget', or NULL if a movement of credits is the cause.
+CREATE FUNCTION pause_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    WITH free AS MATERIALIZED (
-        SELECT queue_id FROM queue WHERE organisation_id = ANY (p_organisations) AND runnable
-        ORDER BY queue_id FOR NO KEY UPDATE SKIP LOCKED),
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    free AS MATERIALIZED (
+        SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
+        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+        LEFT JOIN s own ON own.r_event = q.event_id
+        WHERE q.organisation_id = ANY (p_organisations) AND q.runnable
+            AND coalesce(own.r_spendable, others.r_spendable, a.available) = 0
+        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
     paused AS (
         UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id
         RETURNING q.organisation_id, q.event_id, q.operation),
     caused AS MATERIALIZED (
         SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM paused) o
-        CROSS JOIN LATERAL cause_of_pausing(o.organisation_id) c)
+        CROSS JOIN LATERAL cause_of_pausing(o.organisation_id, p_cause) c)
     INSERT INTO timeline (organisation_id, event_id, operation, kind, cause, reference)
     SELECT organisation_id, event_id, operation, 'paused', r_cause, r_reference
     FROM paused JOIN caused USING (organisation_id);

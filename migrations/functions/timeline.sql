@@ -20,6 +20,9 @@ LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET enable_seqscan 
 BEGIN
     IF p_cause IS NULL THEN
         SELECT cause, reference INTO r_cause, r_reference FROM resume_cause WHERE organisation_id = p_organisation;
+    ELSIF p_cause = 'budget' THEN
+        r_cause := p_cause;
+        r_reference := last_budget_change(p_organisation);
     ELSE
         r_cause := p_cause;
         SELECT l.transaction_id INTO r_reference FROM ledger l
@@ -27,10 +30,23 @@ BEGIN
     END IF;
 END $$;
 
--- What took an organisation's last credit: a reservation or, by staff, an adjustment.
-CREATE FUNCTION cause_of_pausing(p_organisation bigint, OUT r_cause timeline_cause, OUT r_reference bigint)
+-- The number of the last change of a budget. The account's lock keeps others from making one.
+CREATE FUNCTION last_budget_change(p_organisation bigint) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT change_id FROM budget_change WHERE organisation_id = p_organisation
+    ORDER BY entry DESC, change_id DESC LIMIT 1
+$$;
+
+-- What took the last credit that could be spent: a reservation or, by staff, an adjustment; or p_cause, a budget.
+CREATE FUNCTION cause_of_pausing(p_organisation bigint, p_cause timeline_cause,
+    OUT r_cause timeline_cause, OUT r_reference bigint)
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
+    IF p_cause IS NOT NULL THEN
+        r_cause := p_cause;
+        r_reference := last_budget_change(p_organisation);
+        RETURN;
+    END IF;
     SELECT CASE WHEN l.movement = 'reserve' THEN 'spent' ELSE 'adjustment' END, l.transaction_id
     INTO r_cause, r_reference FROM ledger l
     WHERE l.organisation_id = p_organisation AND (l.movement = 'reserve' OR l.movement = 'top_up' AND l.amount < 0)
@@ -112,6 +128,15 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- A budget was set, or taken away. It concerns both operations.
+CREATE OR REPLACE FUNCTION note_budget() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    INSERT INTO timeline (organisation_id, event_id, kind, actor, reference)
+    VALUES (NEW.organisation_id, NEW.event_id, 'budget', NEW.actor, NEW.change_id);
+    RETURN NULL;
+END $$;
+
 -- A hold was placed, or lifted. The holds of a deleted event stand for good.
 CREATE OR REPLACE FUNCTION note_hold() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
@@ -153,6 +178,8 @@ BEGIN
     CREATE TRIGGER change_is_noted AFTER UPDATE OF drained, held ON queue
         FOR EACH ROW WHEN (NEW.drained AND NOT OLD.drained OR OLD.held AND NEW.runnable)
         EXECUTE FUNCTION note_queue();
+    CREATE TRIGGER budget_is_noted AFTER INSERT ON budget_change
+        FOR EACH ROW EXECUTE FUNCTION note_budget();
     CREATE TRIGGER hold_is_noted AFTER INSERT ON hold
         FOR EACH ROW EXECUTE FUNCTION note_hold();
     CREATE TRIGGER lift_is_noted AFTER UPDATE OF lifted_at ON hold

@@ -8,11 +8,12 @@ CREATE FUNCTION top_up(p_organisation bigint, p_kind top_up_kind, p_amount bigin
     p_key text, OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_entry bigint; v_at timestamptz; v_ends timestamptz; v_price numeric; v_currency text;
+    v_is_steered boolean;
 BEGIN
     r_credited := false;
     r_resumed := false;
     -- The account comes first in any case: it is the lock order, and a replay reads a settled balance.
-    SELECT available, book_at(moved_at), month_ends_at INTO r_available, v_at, v_ends
+    SELECT available, book_at(moved_at), month_ends_at, steered INTO r_available, v_at, v_ends, v_is_steered
     FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     IF p_kind = 'purchase' THEN
@@ -46,10 +47,13 @@ BEGIN
     INSERT INTO ledger (transaction_id, leg, movement, organisation_id, entry, amount, at)
     VALUES (r_transaction, 0, 'top_up', p_organisation, v_entry, p_amount, v_at);
     r_credited := true;
-    IF r_available > 0 THEN
-        r_resumed := resume_queues(ARRAY[p_organisation], 'top_up'); -- a later statement than the lock: see pauses.sql
-    ELSE
-        PERFORM pause_queues(ARRAY[p_organisation]);
+    -- Later statements than the lock: see pauses.sql.
+    IF v_is_steered THEN
+        UPDATE steering SET shortfall = CASE WHEN p_amount > 0 THEN greatest(0, shortfall - p_amount)
+                                             ELSE floors_short(p_organisation) END
+        WHERE organisation_id = p_organisation;
     END IF;
+    IF p_amount < 0 THEN PERFORM pause_queues(ARRAY[p_organisation], NULL); END IF;
+    r_resumed := resume_queues(ARRAY[p_organisation], 'top_up');
 END $$;
 GRANT EXECUTE ON FUNCTION top_up TO photogate_app;

@@ -16,9 +16,9 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "audit" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
-    "forget" "holds" "logins" "months" "organisations" "pauses" "pipelines" "purchases" "reconcile"
-    "reconsider" "schedules" "settle" "skips" "snapshots" "states" "timeline" "top_up" "worker"
+    "adopt" "audit" "budgets" "chain" "claim" "clock" "corrections" "enqueue" "erasures" "events" "findings"
+    "forget" "holds" "logins" "months" "organisations" "paces" "pauses" "pipelines" "purchases" "reconcile"
+    "reconsider" "schedules" "settle" "skips" "snapshots" "states" "steering" "timeline" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

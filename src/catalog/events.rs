@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, OrganisationId, PhotoId};
+use crate::{
+    ids::{EventId, OrganisationId, PhotoId},
+    ledger::spending::Class,
+};
 
 pub use forgetting::forget_what_is_due;
 pub(crate) use forgetting::forget_what_is_left;
@@ -36,6 +39,8 @@ pub struct Event {
     /// Faces and bib numbers are deleted so many days after the last photo was processed; `None`:
     /// when the event is deleted.
     pub keep_findings_days: Option<i32>,
+    /// How urgent the event is, where its organisation's order is `priority`.
+    pub class: Class,
 }
 
 /// Creates an event with a queue for each operation. With `face_search`, `actor` has said that the
@@ -146,7 +151,7 @@ pub async fn list(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days
+                  keep_findings_days, class AS "class: Class"
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL
            ORDER BY event_id DESC"#,
@@ -175,7 +180,7 @@ pub async fn page(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days
+                  keep_findings_days, class AS "class: Class"
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2
              AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
@@ -198,7 +203,7 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days
+                  keep_findings_days, class AS "class: Class"
            FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )

@@ -89,6 +89,12 @@ impl Enqueue {
                 "{} credits are missing to finish: top up, and the queue resumes by itself.",
                 plan.shortfall
             );
+        } else if plan.will_finish < plan.queued {
+            say!(
+                "Budgets leave credits for {} of these photos; the others wait. See: photogate \
+                 spending show",
+                plan.will_finish
+            );
         }
         Ok(End::Ok)
     }

@@ -11,8 +11,8 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operation, RunId},
-    ledger::credits::Credits,
+    ids::{EventId, Operation, OrganisationId, RunId},
+    ledger::{credits::Credits, spending},
     queue::enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
     telemetry::traces,
 };
@@ -84,8 +84,9 @@ pub struct FundingPlan {
     pub available: Credits,
     /// Credits that are missing to process all waiting photos of the organisation, including these.
     pub shortfall: Credits,
-    /// Number of photos in `queued` that finish without a top-up, if all photos that already wait
-    /// go first.
+    /// Number of photos in `queued` that finish if nothing changes: no top-up, no refund, no other
+    /// budget or order. The photos that already wait in this event go first; what waits in other
+    /// events shares with it, or goes first, as the organisation's order says.
     pub will_finish: u64,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
@@ -116,7 +117,7 @@ impl Commands {
         let may_reject = asked.on_insufficient == OnInsufficient::Reject;
         if asked.dry_run || (may_reject && parts.len() > 1) {
             let mut db = self.database.acquire().await?;
-            let plan = plan(&mut db, event, asked.operation, &parts).await?;
+            let plan = plan(&mut db, found.organisation, event, asked.operation, &parts).await?;
             if asked.dry_run {
                 return Ok(plan);
             }
@@ -132,7 +133,11 @@ impl Commands {
                 }
                 let mut plan = done.clone();
                 plan.runs.push(run.run);
-                plan.add(u64::from(run.queued), run.skipped, run.available, run.shortfall);
+                plan.add(u64::from(run.queued), run.skipped);
+                (plan.available, plan.shortfall) = (run.available, run.shortfall);
+                let spending = spending::read(&mut tx, found.organisation, Some(event)).await?;
+                plan.will_finish =
+                    spending.map_or(0, |spending| spending.finish_of_the_last(event, plan.queued));
                 if may_reject && parts.len() == 1 {
                     refuse_unpaid(&plan)?;
                 }
@@ -160,7 +165,7 @@ impl Commands {
     pub(super) async fn photos_under(
         &self,
         caller: &Caller,
-        organisation: crate::ids::OrganisationId,
+        organisation: OrganisationId,
     ) -> Result<String, CommandError> {
         let mut db = self.database.acquire().await?;
         let owner = organisations::find(&mut db, organisation).await?;
@@ -234,16 +239,12 @@ impl FundingPlan {
         }
     }
 
-    /// Adds the counts of one transaction. The credits of the latest transaction replace those
-    /// before.
-    fn add(&mut self, queued: u64, skipped: Skipped, available: Credits, shortfall: Credits) {
+    /// Adds the counts of one transaction.
+    fn add(&mut self, queued: u64, skipped: Skipped) {
         self.queued += queued;
         self.skipped += skipped;
-        (self.available, self.shortfall) = (available, shortfall);
         self.already_paid = u64::from(self.skipped.already_processed);
         self.needed = Credits(i64::try_from(self.queued).unwrap_or(i64::MAX));
-        let unpaid = u64::try_from(shortfall.0).unwrap_or(0);
-        self.will_finish = self.queued.saturating_sub(unpaid);
     }
 }
 
@@ -269,6 +270,7 @@ pub(super) fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(
 /// Plans an enqueue call. It only reads, and takes no locks that others wait for.
 async fn plan(
     db: &mut PgConnection,
+    organisation: OrganisationId,
     event: EventId,
     operation: Operation,
     parts: &[&[NewJob]],
@@ -278,19 +280,33 @@ async fn plan(
         let plan = enqueue::plan(db, event, operation, part).await?;
         // The photos of the parts before would wait before this part.
         let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
-        let shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
-        planned.add(u64::from(plan.queued), plan.skipped, plan.available, shortfall);
+        planned.add(u64::from(plan.queued), plan.skipped);
+        planned.available = plan.available;
+        planned.shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
+    }
+    if let Some(mut spending) = spending::read(db, organisation, Some(event)).await? {
+        spending.add_waiting(event, planned.queued);
+        planned.will_finish = spending.finish_of_the_last(event, planned.queued);
     }
     Ok(planned)
 }
 
 /// Returns an error if credits are missing. A plan that enqueues nothing needs no credits.
 fn refuse_unpaid(plan: &FundingPlan) -> Result<(), CommandError> {
-    if plan.queued == 0 || plan.shortfall <= Credits(0) {
+    if plan.queued == 0 || plan.will_finish == plan.queued {
         return Ok(());
     }
-    Err(CommandError::InsufficientCredits(format!(
-        "{} credits are missing: top up, or leave out on_insufficient to let the photos wait",
-        plan.shortfall
-    )))
+    let detail = if plan.shortfall > Credits(0) {
+        format!(
+            "{} credits are missing: top up, or leave out on_insufficient to let the photos wait",
+            plan.shortfall
+        )
+    } else {
+        format!(
+            "budgets leave credits for {} of these {} photos: change them, or leave out \
+             on_insufficient to let the photos wait",
+            plan.will_finish, plan.queued
+        )
+    };
+    Err(CommandError::InsufficientCredits(detail))
 }

@@ -12,6 +12,7 @@ use crate::{
         start_list,
     },
     ids::{EventId, OrganisationId},
+    ledger::spending::{self, Class},
 };
 
 pub(super) const MAY_CREATE: &[Role] = &[Role::Organiser, Role::Pipeline, Role::Staff];
@@ -95,6 +96,8 @@ pub struct EventChange {
     /// keep them until the event is deleted.
     #[schema(minimum = 0, maximum = 3650)]
     pub keep_findings_days: Option<i32>,
+    /// How urgent the event is, where its organisation's order is `priority`.
+    pub class: Option<Class>,
     /// A start list, as [`Commands::set_start_list`] takes it. Programs send it to an endpoint of
     /// its own.
     #[serde(skip)]
@@ -210,9 +213,13 @@ impl Commands {
             if let Some(days) = change.keep_findings_days {
                 events::set_retention(&mut tx, event, Some(days).filter(|days| *days > 0)).await?;
             }
+            if let Some(class) = change.class {
+                spending::set_class(&mut tx, event, class).await?;
+            }
             let mut detail = json!({
                 "name": change.name, "bib_search": change.bib_search,
                 "face_search": change.face_search, "keep_findings_days": change.keep_findings_days,
+                "class": change.class,
             });
             if let Some(numbers) = &numbers {
                 start_list::set(&mut tx, event, numbers).await?;

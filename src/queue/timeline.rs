@@ -37,24 +37,11 @@ pub enum Kind {
     Lifted,
     /// The event was deleted.
     Deleted,
+    /// The budget of the event was set, or taken away.
+    Budget,
 }
 
 impl Kind {
-    /// The kind in words, for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "Queued",
-            Self::Started => "Started",
-            Self::Finished => "Finished",
-            Self::Drained => "Nothing waits",
-            Self::Paused => "Paused",
-            Self::Resumed => "Goes on",
-            Self::Held => "Held",
-            Self::Lifted => "Lifted",
-            Self::Deleted => "Deleted",
-        }
-    }
-
     /// The stable code.
     pub fn code(self) -> &'static str {
         match self {
@@ -67,6 +54,7 @@ impl Kind {
             Self::Held => "held",
             Self::Lifted => "lifted",
             Self::Deleted => "deleted",
+            Self::Budget => "budget",
         }
     }
 }
@@ -89,6 +77,8 @@ pub enum Cause {
     Lift,
     /// The last hold ended by itself.
     Expiry,
+    /// A budget of the organisation was changed.
+    Budget,
 }
 
 /// One row of the timeline.
@@ -99,8 +89,8 @@ pub struct Entry {
     pub id: i64,
     /// When it happened.
     pub at: DateTime<Utc>,
-    /// The operation whose queue it concerns.
-    pub operation: Operation,
+    /// The operation whose queue it concerns; null: both.
+    pub operation: Option<Operation>,
     /// What happened.
     pub kind: Kind,
     /// Who did it; null: nobody, it came about by itself.
@@ -117,6 +107,12 @@ pub struct Entry {
     pub transaction: Option<JobId>,
     /// Number of photos that were queued, or are finished.
     pub photos: Option<i32>,
+    /// The change of a budget: this one, or the one that was the cause.
+    pub budget_change: Option<i64>,
+    /// Of a budget: the most credits that the event may use from then on; null: no limit.
+    pub cap: Option<i64>,
+    /// Of a budget: the credits that are kept for the event from then on.
+    pub floor: Option<i64>,
 }
 
 impl fmt::Display for Entry {
@@ -135,6 +131,14 @@ impl fmt::Display for Entry {
             Kind::Drained => write!(f, "no photo waits any more"),
             Kind::Held => write!(f, "held (hold {hold})"),
             Kind::Deleted => write!(f, "the event was deleted"),
+            Kind::Budget => {
+                let floor = self.floor.unwrap_or(0);
+                match self.cap {
+                    Some(cap) => write!(f, "budget: at most {cap} credits, {floor} are kept"),
+                    None if floor > 0 => write!(f, "budget: {floor} credits are kept"),
+                    None => write!(f, "the budget was taken away"),
+                }
+            }
             Kind::Lifted if cause == Some(Cause::Expiry) => write!(f, "hold {hold} ended"),
             Kind::Lifted => write!(f, "hold {hold} was lifted"),
             Kind::Paused | Kind::Resumed => {
@@ -153,6 +157,7 @@ impl fmt::Display for Entry {
                     }
                     Some(Cause::Lift) => write!(f, ": hold {hold} was lifted"),
                     Some(Cause::Expiry) => write!(f, ": hold {hold} ended"),
+                    Some(Cause::Budget) => write!(f, ": a budget was changed"),
                 }
             }
         }
@@ -172,17 +177,23 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as!(
         Entry,
-        r#"SELECT entry_id AS id, at, operation AS "operation: _", kind AS "kind: _", actor,
-                  cause AS "cause: _",
-                  CASE WHEN kind IN ('queued', 'started', 'finished') THEN reference END
+        r#"SELECT t.entry_id AS id, t.at, t.operation AS "operation: _", t.kind AS "kind: _",
+                  t.actor, t.cause AS "cause: _",
+                  CASE WHEN t.kind IN ('queued', 'started', 'finished') THEN t.reference END
                       AS "run: _",
-                  CASE WHEN kind IN ('held', 'lifted', 'deleted') OR cause IN ('lift', 'expiry')
-                       THEN reference END AS "hold: _",
-                  CASE WHEN cause IN ('spent', 'adjustment', 'top_up', 'refund') THEN reference END
-                      AS "transaction: _",
-                  photos
-           FROM timeline WHERE event_id = $1 AND entry_id < $2
-           ORDER BY entry_id DESC LIMIT $3"#,
+                  CASE WHEN t.kind IN ('held', 'lifted', 'deleted')
+                            OR t.cause IN ('lift', 'expiry')
+                       THEN t.reference END AS "hold: _",
+                  CASE WHEN t.cause IN ('spent', 'adjustment', 'top_up', 'refund')
+                       THEN t.reference END AS "transaction: _",
+                  t.photos,
+                  CASE WHEN t.kind = 'budget' OR t.cause = 'budget' THEN t.reference END
+                      AS budget_change,
+                  b.cap AS "cap?", b.floor AS "floor?"
+           FROM timeline t
+           LEFT JOIN budget_change b ON t.kind = 'budget' AND b.change_id = t.reference
+           WHERE t.event_id = $1 AND t.entry_id < $2
+           ORDER BY t.entry_id DESC LIMIT $3"#,
         event.0,
         below.unwrap_or(i64::MAX),
         most

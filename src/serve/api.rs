@@ -16,6 +16,7 @@ mod timeline;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
+mod spending;
 pub(super) mod top_ups;
 mod why;
 
@@ -44,6 +45,7 @@ type Answer<T> = Result<axum::Json<T>, Problem>;
         (name = "Events", description = "Events and their settings"),
         (name = "Photos", description = "The state of photos, and what was found on them"),
         (name = "Credits", description = "An organisation's credits, top-ups and history"),
+        (name = "Spending", description = "Which events get the credits, and how many"),
         (name = "Queues", description = "Queues, holds, failures and workers"),
         (name = "Books", description = "Receipts, refunds and checks of the books, for finance"),
         (name = "Organisations", description = "Organisations and their settings"),
@@ -87,6 +89,11 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(credits::months))
         .routes(routes!(credits::days))
         .routes(routes!(credits::statement))
+        .routes(routes!(spending::show))
+        .routes(routes!(spending::set_order))
+        .routes(routes!(spending::set_budget, spending::remove_budget))
+        .routes(routes!(spending::set_event_pace))
+        .routes(routes!(spending::set_organisation_pace))
         .routes(routes!(queues::list))
         .routes(routes!(queues::totals))
         .routes(routes!(queues::workers))

@@ -30,6 +30,7 @@ mod schedules;
 mod second_factor;
 mod selfie;
 mod settings;
+mod spending;
 mod statements;
 mod table;
 mod table_view;
@@ -150,6 +151,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/live", get(credits::live))
+        .route("/spending", get(spending::page))
+        .route("/spending/order", get(spending::ask_order).post(spending::set_order))
         .route("/purchases", get(purchases::page))
         .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
         .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
@@ -162,6 +165,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/schedules", get(schedules::page).post(schedules::create))
         .route("/schedules/{schedule}/move", post(schedules::change))

@@ -48,7 +48,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "1 while this worker claims nothing because something that all photos need is away, by reason",
     ),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
-    ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits"),
+    ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits, budget"),
     (
         "photogate_funded_backlog_photos",
         "Photos that workers could claim now; use it to scale the number of workers",
@@ -130,6 +130,7 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
                 let paused = "photogate_paused_queues";
                 gauge(paused, "held", totals.held);
                 gauge(paused, "no_credits", totals.no_credits);
+                gauge(paused, "budget", totals.budget);
                 let photos = "photogate_photos";
                 gauge(photos, "waiting", totals.waiting);
                 gauge(photos, "in_progress", totals.in_progress);

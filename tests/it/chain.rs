@@ -223,6 +223,10 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "schedule",
         "schedule_part",
         "resume_cause",
+        "steering",
+        "budget",
+        "budget_change",
+        "pace",
     ];
     let mut db = app.db().await;
     // Some of what no rehearsal writes.
@@ -248,17 +252,18 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
          FROM queue",
     )
     .await;
-    app.tamper(
+    for more in [
         "INSERT INTO schedule (organisation_id, event_id, operation, due_at, all_photos, actor) \
          SELECT organisation_id, event_id, 'ai_rotation', now(), false, 'x' FROM event",
-    )
-    .await;
-    app.tamper(
         "INSERT INTO schedule_part (schedule_id, keys) SELECT schedule_id, '{x}' FROM schedule",
-    )
-    .await;
-    app.tamper("INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account").await;
+        "INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account",
+    ] {
+        app.tamper(more).await;
+    }
     app.tamper("INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue").await;
+
+    app.tamper("SELECT set_budget(event_id, 1000, 0, 'x') FROM event").await;
+    app.tamper("SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL) FROM event").await;
 
     let mut counts = Vec::new();
     for seen_by in [None, Some(1), Some(2), Some(99)] {

@@ -14,7 +14,7 @@ use crate::support::{
 
 /// The functions that are driven in steps. `enqueue`, `retry` and
 /// `restore_photos` do nothing that others can see before `append_jobs` and `lock_queue` do.
-const GATE: [&str; 17] = [
+const GATE: [&str; 18] = [
     "claim",
     "settle",
     "close_reservations",
@@ -32,6 +32,7 @@ const GATE: [&str; 17] = [
     "retire_worker",
     "hand_back_unknown",
     "heartbeat",
+    "set_budget",
 ];
 
 /// What a transaction does.
@@ -61,6 +62,12 @@ enum Act {
     /// Holds both queues of the event, in one transaction.
     HoldBoth,
     Delete,
+    /// The event may use one credit, and no more: the photo in flight has it.
+    Cap,
+    /// The event may use all credits again.
+    Uncap,
+    /// Keeps one credit for another event of the organisation.
+    Floor,
     /// Declares the other worker dead, and takes over its photo.
     Adopt,
     /// The other worker fails the photo that it has, if it still may.
@@ -96,6 +103,8 @@ enum Before {
     PausedAndHeld,
     /// One credit, nothing waits.
     Drained,
+    /// As `Running`, but the event has used up its budget.
+    Capped,
 }
 
 /// An event of its own for each way.
@@ -107,6 +116,8 @@ struct Scene<'a> {
     other: Incarnation,
     organisation: OrganisationId,
     event: EventId,
+    /// Another event of the organisation. Nothing waits in it.
+    sibling: EventId,
     holds: Vec<i64>,
     in_flight: (i64, i32),
     number: i64,
@@ -156,7 +167,35 @@ impl<'a> Scene<'a> {
                 sqlx::query(over).bind(holds[0]).execute(&mut owner).await.unwrap();
             }
         }
-        Self { app, hand, other, organisation, event, holds, in_flight, number }
+        let sibling = app.an_event_of(organisation).await;
+        let scene =
+            Self { app, hand, other, organisation, event, sibling, holds, in_flight, number };
+        if before == Before::Capped {
+            scene.runs(&set_budget(event, "1", 0)).await;
+        }
+        scene
+    }
+
+    async fn runs(&self, sql: &str) {
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
+            .execute(&mut *self.app.db().await)
+            .await
+            .unwrap();
+    }
+
+    /// What the event may spend of what is available, by what was decided.
+    async fn may_spend(&self, available: i64) -> i64 {
+        let (cap, kept, used) = sqlx::query_as::<_, (Option<i64>, i64, i64)>(
+            "SELECT (SELECT cap FROM budget WHERE event_id = $1), \
+             coalesce((SELECT floor FROM budget WHERE event_id = $2), 0), \
+             (SELECT count(*) FROM in_flight f JOIN queue q USING (queue_id) WHERE q.event_id = $1)",
+        )
+        .bind(self.event.0)
+        .bind(self.sibling.0)
+        .fetch_one(&self.app.pool)
+        .await
+        .unwrap();
+        (available - kept).min(cap.map_or(i64::MAX, |cap| cap - used)).max(0)
     }
 
     fn skip_of(event: EventId) -> String {
@@ -224,6 +263,9 @@ impl<'a> Scene<'a> {
                  hold_queue({event}, 'ai_rotation', 'anna', '', NULL)"
             ),
             Act::Delete => format!("SELECT delete_event({event}, 'anna')"),
+            Act::Cap => unless_refused(&set_budget(*event, "1", 0)["SELECT ".len()..]),
+            Act::Uncap => unless_refused(&set_budget(*event, "NULL", 0)["SELECT ".len()..]),
+            Act::Floor => set_budget(self.sibling, "NULL", 1),
             Act::Hold => {
                 format!("SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL)")
             }
@@ -255,7 +297,8 @@ impl<'a> Scene<'a> {
         };
         let (available, reserved, waiting, drained, paused, held, holds, due) = state().await;
         assert_eq!(held, holds > 0, "{way}: held exactly while a hold stands");
-        assert!(!paused || available == 0 || due, "{way}: paused with {available} credits");
+        let spendable = self.may_spend(available).await;
+        assert!(!paused || spendable == 0 || due, "{way}: paused with {available} credits");
         assert!(!drained || waiting == 0, "{way}: drained although {waiting} wait");
         let in_flight: i64 =
             sqlx::query_scalar("SELECT count(*) FROM in_flight WHERE organisation_id = $1")
@@ -267,15 +310,17 @@ impl<'a> Scene<'a> {
 
         // What a worker gets now is exactly what may run.
         let claimed = claim(app, self.hand.me, self.organisation, 64).await;
-        let may_run = if holds > 0 { 0 } else { available.min(waiting) };
+        let may_run = if holds > 0 { 0 } else { spendable.min(waiting) };
         assert_eq!(
             i64::try_from(claimed.len()).unwrap(),
             may_run,
             "{way}: {available} available, {waiting} wait, {holds} holds, paused {paused}"
         );
+        self.runs(&set_budget(self.sibling, "NULL", 0)).await;
         if app.is_deleted(self.event).await {
             return;
         }
+        self.runs(&set_budget(self.event, "NULL", 0)).await;
         // And with the holds lifted and credit, everything that waits.
         for hold in
             photogate::queue::holds::standing(&mut *app.db().await, self.event, None).await.unwrap()
@@ -307,6 +352,10 @@ impl<'a> Scene<'a> {
             .await;
         assert_eq!(lost, 0, "{way}: a worker that is gone has photos");
     }
+}
+
+fn set_budget(event: EventId, cap: &str, floor: i64) -> String {
+    format!("SELECT set_budget({event}, {cap}, {floor}, 'anna')")
 }
 
 /// A call that may be refused: then it changes nothing.
@@ -453,6 +502,33 @@ async fn no_interleaving_of_a_draining_claim_a_top_up_and_a_refund_strands_paid_
 
     assert!(ways > 2, "{ways} interleavings of three");
     eprintln!("three at once: {ways} interleavings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_interleaving_with_a_budget_lets_an_event_spend_more_or_strands_paid_work() {
+    use Act::{Cap, Claim, Delete, Enqueue, Floor, Hold, Refund, TopUp, Uncap};
+    use Before::{Capped, Drained, Paused, Running};
+    let (app, mut scheduler) = an_app_in_steps().await;
+    let pairs = [
+        (Cap, Claim, Running),
+        (Cap, Refund, Paused),
+        (Cap, Enqueue, Drained),
+        (Cap, Delete, Running),
+        (Uncap, Claim, Capped),
+        (Uncap, TopUp, Capped),
+        (Uncap, Refund, Capped),
+        (Uncap, Hold, Capped),
+        (Refund, Claim, Capped),
+        (Floor, Claim, Running),
+        (Floor, TopUp, Paused),
+    ];
+    let mut ways = 0;
+    for (one, other, before) in pairs {
+        let hand = app.a_worker().await;
+        ways += every_way(&app, &mut scheduler, &hand, before, &[one, other]).await;
+    }
+    assert!(ways > pairs.len(), "{ways} interleavings");
+    eprintln!("budgets: {ways} interleavings");
 }
 
 #[tokio::test(flavor = "multi_thread")]

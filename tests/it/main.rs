@@ -45,6 +45,7 @@ mod search;
 mod serve;
 mod shares;
 mod settle;
+mod spending;
 mod tables;
 mod timeline;
 mod top_ups;

@@ -19,8 +19,11 @@ const CRASHES_MAX: i16 = 3;
 const PHOTOS: usize = 5;
 /// Workers, at a time.
 const WORKERS: usize = 2;
-/// Queues: the first two are of one organisation, the third is of another.
-const OWNER: [usize; 3] = [0, 0, 1];
+/// Queues: the first three are of one organisation, the last is of another.
+const OWNER: [usize; 4] = [0, 0, 0, 1];
+/// The event of each queue, and the organisation of each event.
+const EVENT: [usize; 4] = [0, 0, 1, 2];
+const OWNER_OF_EVENT: [usize; 3] = [0, 0, 1];
 
 #[derive(Debug, Clone)]
 enum Ask {
@@ -81,7 +84,41 @@ enum Ask {
     Lift {
         which: usize,
     },
+    Budget {
+        event: usize,
+        cap: Option<i64>,
+        floor: i64,
+    },
+    Order {
+        organisation: usize,
+        order: Order,
+        turns: Vec<usize>,
+    },
+    Class {
+        event: usize,
+        class: usize,
+    },
 }
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Fair,
+    Priority,
+    FinishFirst,
+}
+
+impl Order {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Fair => "fair",
+            Self::Priority => "priority",
+            Self::FinishFirst => "finish_first",
+        }
+    }
+}
+
+const CLASSES: [&str; 3] = ["urgent", "normal", "background"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -97,10 +134,10 @@ fn ends() -> impl Strategy<Value = End> {
 fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
-        4 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
-        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Retry { queue, photos }),
-        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
-        2 => (0..3usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
+        4 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
+        2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Retry { queue, photos }),
+        2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
+        2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
         8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
         5 => (0..WORKERS, 1..4i32, 0..2i32)
             .prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
@@ -113,9 +150,22 @@ fn asks() -> impl Strategy<Value = Ask> {
         1 => (0..WORKERS).prop_map(|worker| Ask::Leave { worker }),
         4 => (0..2usize, -3..6i64, 0..12usize)
             .prop_map(|(organisation, amount, key)| Ask::TopUp { organisation, amount, key }),
-        2 => (0..3usize).prop_map(|queue| Ask::Hold { queue }),
+        2 => (0..4usize).prop_map(|queue| Ask::Hold { queue }),
         3 => (0..4usize).prop_map(|which| Ask::Lift { which }),
+        3 => (0..3usize, proptest::option::of(0..7i64), 0..5i64)
+            .prop_map(|(event, cap, floor)| Ask::Budget { event, cap, floor }),
+        1 => (0..2usize, orders(), Just(vec![0, 1]).prop_shuffle(), 0..3usize).prop_map(
+            |(organisation, order, mut turns, named)| {
+                turns.truncate(named);
+                Ask::Order { organisation, order, turns }
+            }
+        ),
+        1 => (0..3usize, 0..3usize).prop_map(|(event, class)| Ask::Class { event, class }),
     ]
+}
+
+fn orders() -> impl Strategy<Value = Order> {
+    prop_oneof![Just(Order::Fair), Just(Order::Priority), Just(Order::FinishFirst)]
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,10 +231,15 @@ impl Queue {
 }
 
 /// What the gate must do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Model {
     accounts: [Account; 2],
-    queues: [Queue; 3],
+    queues: [Queue; 4],
+    /// Of each event: the cap and the floor.
+    budgets: [(Option<i64>, i64); 3],
+    orders: [Order; 2],
+    classes: [usize; 3],
+    turns: [Option<usize>; 3],
     top_ups: BTreeMap<(usize, usize), i64>,
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
@@ -240,26 +295,115 @@ impl Model {
         });
     }
 
+    /// The credits that an event has reserved or spent.
+    fn used(&self, event: usize) -> i64 {
+        let uses = |job: &&Job| matches!(job.state, State::InFlight { .. } | State::Processed);
+        let of = |queue: usize| self.queues[queue].jobs.iter().filter(uses).count();
+        let used: usize = (0..4).filter(|queue| EVENT[*queue] == event).map(of).sum();
+        i64::try_from(used).unwrap()
+    }
+
+    fn cap_left(&self, event: usize) -> i64 {
+        self.budgets[event].0.map_or(i64::MAX / 2, |cap| cap - self.used(event))
+    }
+
+    fn floor_left(&self, event: usize) -> i64 {
+        (self.budgets[event].1 - self.used(event)).max(0)
+    }
+
+    /// What no floor keeps of the credits that are available.
+    fn free(&self, organisation: usize) -> i64 {
+        let events = (0..3).filter(|event| OWNER_OF_EVENT[*event] == organisation);
+        let kept: i64 = events.map(|event| self.floor_left(event)).sum();
+        (self.accounts[organisation].available - kept).max(0)
+    }
+
+    fn spendable(&self, event: usize) -> i64 {
+        let organisation = OWNER_OF_EVENT[event];
+        (self.floor_left(event) + self.free(organisation))
+            .min(self.cap_left(event))
+            .min(self.accounts[organisation].available)
+            .max(0)
+    }
+
+    fn is_steered(&self, organisation: usize) -> bool {
+        self.orders[organisation] != Order::Fair
+            || (0..3).any(|event| {
+                OWNER_OF_EVENT[event] == organisation && self.budgets[event] != (None, 0)
+            })
+    }
+
+    /// Whose turn it is: the lowest comes first.
+    fn rank(&self, queue: usize) -> (usize, usize) {
+        let event = EVENT[queue];
+        match self.orders[OWNER[queue]] {
+            Order::Fair => (0, 0),
+            Order::Priority => (self.classes[event], 0),
+            Order::FinishFirst => (self.turns[event].unwrap_or(usize::MAX), event),
+        }
+    }
+
+    /// Photos of a claim in an organisation that has decided how its credits are spent. `cursor`:
+    /// the queue that was claimed from last.
+    fn steered_claim(&self, organisation: usize, quota: i64, cursor: usize) -> Vec<(usize, usize)> {
+        let mut queues: Vec<_> = (0..4)
+            .filter(|queue| OWNER[*queue] == organisation && self.queues[*queue].runs())
+            .filter(|queue| self.spendable(EVENT[*queue]) > 0)
+            .collect();
+        queues.sort_by_key(|queue| (self.rank(*queue), *queue < cursor, *queue));
+        let (mut left, mut free) = (quota, self.free(organisation));
+        let mut claimed: Vec<(usize, usize)> = Vec::new();
+        for (nth, queue) in queues.iter().copied().enumerate() {
+            let event = EVENT[queue];
+            let sharers =
+                queues[nth..].iter().filter(|other| self.rank(**other) == self.rank(queue)).count();
+            let before = claimed.iter().filter(|(other, _)| EVENT[*other] == event).count();
+            let before = i64::try_from(before).unwrap();
+            let sharers = i64::try_from(sharers).unwrap();
+            let kept = (self.floor_left(event) - before).max(0);
+            let waiting = self.queues[queue].waiting();
+            let take = ((left + sharers - 1) / sharers)
+                .min(i64::try_from(waiting.len()).unwrap())
+                .min(self.cap_left(event) - before)
+                .min(kept + free)
+                .max(0);
+            free -= (take - kept).max(0);
+            left -= take;
+            for at in waiting.iter().take(usize::try_from(take).unwrap()) {
+                claimed.push((queue, *at));
+            }
+        }
+        claimed.sort_unstable();
+        claimed
+    }
+
     /// Shares over organisations, then over their queues.
-    fn claim(&self, most: i32) -> Vec<(usize, usize)> {
+    fn claim(&self, most: i32, cursors: [usize; 2]) -> Vec<(usize, usize)> {
         let most = i64::from(most);
         let mut organisations: Vec<_> = (0..2)
             .filter(|organisation| {
-                (0..3)
+                (0..4)
                     .any(|queue| OWNER[queue] == *organisation && self.queues[queue].is_runnable())
             })
             .collect();
         organisations.truncate(usize::try_from(most).unwrap());
         organisations.retain(|organisation| {
-            self.accounts[*organisation].available > 0
-                && (0..3).any(|queue| OWNER[queue] == *organisation && self.queues[queue].runs())
+            (0..4).any(|queue| {
+                OWNER[queue] == *organisation
+                    && self.queues[queue].runs()
+                    && self.spendable(EVENT[queue]) > 0
+            })
         });
         let shares = i64::try_from(organisations.len()).unwrap();
         let mut claimed = Vec::new();
         for (nth, organisation) in organisations.iter().enumerate() {
             let share = most / shares + i64::from(i64::try_from(nth).unwrap() < most % shares);
             let quota = share.min(self.accounts[*organisation].available);
-            let running: Vec<_> = (0..3)
+            if self.is_steered(*organisation) {
+                claimed.extend(self.steered_claim(*organisation, quota, cursors[*organisation]));
+                continue;
+            }
+            let running: Vec<_> = (0..4)
                 .filter(|queue| OWNER[*queue] == *organisation && self.queues[*queue].runs())
                 .collect();
             // At most as many queues as credits, in turn; which of them is the cursor's business:
@@ -284,14 +428,15 @@ impl Model {
         claimed
     }
 
-    /// Books what was claimed; then, of each organisation whose turn it was, what would run without
-    /// credit is paused.
+    /// Books what was claimed; then, of each organisation whose turn it was, what would run and has
+    /// nothing to spend is paused.
     fn take(&mut self, worker: i64, claimed: &[(usize, usize)], turns: &[usize]) {
-        for (queue, owner) in OWNER.iter().enumerate() {
-            let queue = &mut self.queues[queue];
-            if turns.contains(owner) && self.accounts[*owner].available > 0 && queue.is_runnable() {
-                queue.drained = queue.waiting().is_empty();
-            }
+        let looked_at: Vec<_> = (0..4)
+            .filter(|queue| turns.contains(&OWNER[*queue]) && self.queues[*queue].is_runnable())
+            .filter(|queue| self.spendable(EVENT[*queue]) > 0)
+            .collect();
+        for queue in looked_at {
+            self.queues[queue].drained = self.queues[queue].waiting().is_empty();
         }
         for (queue, at) in claimed {
             self.queues[*queue].jobs[*at].state = State::InFlight {
@@ -307,21 +452,23 @@ impl Model {
             (account.available, account.reserved) = (account.available - 1, account.reserved + 1);
         }
         for organisation in turns {
-            self.pause_if_empty(*organisation);
+            self.pause(*organisation);
         }
     }
 
-    fn pause_if_empty(&mut self, organisation: usize) {
-        if self.accounts[organisation].available == 0 {
-            for queue in (0..3).filter(|queue| OWNER[*queue] == organisation) {
-                self.queues[queue].paused |= self.queues[queue].is_runnable();
-            }
+    /// Pauses what would run and has nothing to spend.
+    fn pause(&mut self, organisation: usize) {
+        for queue in (0..4).filter(|queue| OWNER[*queue] == organisation) {
+            let is_spent = self.spendable(EVENT[queue]) == 0;
+            self.queues[queue].paused |= is_spent && self.queues[queue].is_runnable();
         }
     }
 
+    /// Lets go on what has something to spend again.
     fn resume(&mut self, organisation: usize) {
-        for queue in (0..3).filter(|queue| OWNER[*queue] == organisation) {
-            self.queues[queue].paused = false;
+        for queue in (0..4).filter(|queue| OWNER[*queue] == organisation) {
+            let is_spent = self.spendable(EVENT[queue]) == 0;
+            self.queues[queue].paused &= is_spent;
         }
     }
 
@@ -338,6 +485,19 @@ impl Model {
         if refunded {
             self.resume(OWNER[queue]);
         }
+    }
+
+    fn budget(&mut self, event: usize, cap: Option<i64>, floor: i64) -> Result<(), &'static str> {
+        if cap.is_some_and(|cap| floor > cap) {
+            return Err("23514");
+        }
+        if self.budgets[event] == (cap, floor) {
+            return Ok(());
+        }
+        self.budgets[event] = (cap, floor);
+        self.pause(OWNER_OF_EVENT[event]);
+        self.resume(OWNER_OF_EVENT[event]);
+        Ok(())
     }
 
     fn flying(&self, wanted: impl Fn(Option<i64>, i16, bool) -> bool) -> Vec<(usize, usize)> {
@@ -382,11 +542,10 @@ impl Model {
         self.top_ups.insert((organisation, key), amount);
         let account = &mut self.accounts[organisation];
         (account.funded, account.available) = (account.funded + amount, account.available + amount);
-        if account.available > 0 {
-            self.resume(organisation);
-        } else {
-            self.pause_if_empty(organisation);
+        if amount < 0 {
+            self.pause(organisation);
         }
+        self.resume(organisation);
         Ok(())
     }
 }
@@ -395,8 +554,10 @@ impl Model {
 struct Real {
     owner: PgConnection,
     organisations: [OrganisationId; 2],
-    /// The event and operation of each queue.
-    queues: [(EventId, &'static str); 3],
+    /// The event and operation of each queue, and its number.
+    queues: [(EventId, &'static str); 4],
+    numbers: [i64; 4],
+    events: [EventId; 3],
     workers: [i64; WORKERS],
     /// The keys of all workers there ever were.
     keys: HashMap<i64, Uuid>,
@@ -407,18 +568,24 @@ struct Real {
 impl Real {
     async fn new(app: &App) -> Self {
         let organisations = [app.an_organisation_with(0).await, app.an_organisation_with(0).await];
-        let events =
-            [app.an_event_of(organisations[0]).await, app.an_event_of(organisations[1]).await];
+        let events = [
+            app.an_event_of(organisations[0]).await,
+            app.an_event_of(organisations[0]).await,
+            app.an_event_of(organisations[1]).await,
+        ];
         let owner = app.as_owner().await;
         let queues = [
             (events[0], "photo_processing"),
             (events[0], "ai_rotation"),
             (events[1], "photo_processing"),
+            (events[2], "photo_processing"),
         ];
         let mut real = Self {
             owner,
             organisations,
             queues,
+            numbers: [0; 4],
+            events,
             workers: [0; WORKERS],
             keys: HashMap::new(),
             had: Vec::new(),
@@ -434,10 +601,28 @@ impl Real {
             .await
             .unwrap();
         }
+        for (at, (event, operation)) in queues.iter().enumerate() {
+            let number = format!(
+                "SELECT queue_id FROM queue WHERE event_id = {event} AND operation = '{operation}'"
+            );
+            real.numbers[at] = real.sql(number).await.unwrap()[0].get(0);
+        }
         for worker in 0..WORKERS {
             real.hire(worker).await;
         }
         real
+    }
+
+    /// How many queues of the model each account's cursor has passed.
+    async fn cursors(&mut self) -> [usize; 2] {
+        let mut passed = [0; 2];
+        for (at, organisation) in self.organisations.into_iter().enumerate() {
+            let cursor =
+                format!("SELECT queue_cursor FROM account WHERE organisation_id = {organisation}");
+            let cursor: i64 = self.sql(cursor).await.unwrap()[0].get(0);
+            passed[at] = self.numbers.iter().filter(|number| **number <= cursor).count();
+        }
+        passed
     }
 
     async fn sql(&mut self, sql: String) -> sqlx::Result<Vec<sqlx::postgres::PgRow>> {
@@ -729,6 +914,39 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             model.queues[*queue].holds -= i64::from(*stands);
             *stands = false;
         }
+        Ask::Budget { event, cap, floor } => {
+            let id = real.events[*event];
+            let cap_sql = cap.map_or("NULL".to_owned(), |cap| cap.to_string());
+            let done =
+                real.sql(format!("SELECT set_budget({id}, {cap_sql}, {floor}, 'anna')")).await;
+            let refused = done.err().map(|error| code_of(&error).unwrap_or_default());
+            prop_assert_eq!(refused.as_deref(), model.budget(*event, *cap, *floor).err());
+        }
+        Ask::Order { organisation, order, turns } => {
+            let turns: Vec<_> = turns
+                .iter()
+                .filter(|event| OWNER_OF_EVENT[**event] == *organisation)
+                .copied()
+                .collect();
+            let ids: Vec<_> = turns.iter().map(|event| real.events[*event].to_string()).collect();
+            real.sql(format!(
+                "SELECT set_spend_order({}, '{}', ARRAY[{}]::bigint[])",
+                real.organisations[*organisation],
+                order.code(),
+                ids.join(",")
+            ))
+            .await
+            .unwrap();
+            model.orders[*organisation] = *order;
+            for event in (0..3).filter(|event| OWNER_OF_EVENT[*event] == *organisation) {
+                model.turns[event] = turns.iter().position(|other| *other == event);
+            }
+        }
+        Ask::Class { event, class } => {
+            let (id, name) = (real.events[*event], CLASSES[*class]);
+            real.sql(format!("SELECT set_event_class({id}, '{name}')")).await.unwrap();
+            model.classes[*event] = *class;
+        }
     }
     Ok(())
 }
@@ -741,11 +959,12 @@ async fn claim(
 ) -> Result<(), TestCaseError> {
     let turns: Vec<_> = (0..2)
         .filter(|organisation| {
-            (0..3).any(|queue| OWNER[queue] == *organisation && model.queues[queue].is_runnable())
+            (0..4).any(|queue| OWNER[queue] == *organisation && model.queues[queue].is_runnable())
         })
         .take(usize::try_from(most).unwrap())
         .collect();
-    let expected = model.claim(most);
+    let cursors = real.cursors().await;
+    let expected = model.claim(most, cursors);
     let rows = real
         .sql(format!(
             "SELECT r_job, r_attempt FROM claim('{}', {most}, 0, false)",
@@ -864,8 +1083,17 @@ impl Real {
 async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
     let app = App::new().await;
     let mut real = Real::new(&app).await;
-    let mut model = Model::default();
-    model.queues.iter_mut().for_each(|queue| queue.drained = true);
+    let mut model = Model {
+        accounts: <[Account; 2]>::default(),
+        queues: std::array::from_fn(|_| Queue { drained: true, ..Queue::default() }),
+        budgets: [(None, 0); 3],
+        orders: [Order::Fair; 2],
+        classes: [1; 3],
+        turns: [None; 3],
+        top_ups: BTreeMap::new(),
+        holds: Vec::new(),
+        silent: Vec::new(),
+    };
     for (step, ask) in asks.iter().enumerate() {
         follow(&mut real, &mut model, ask).await?;
         let (accounts, queues) = real.state().await;

@@ -62,6 +62,44 @@ async fn credits_are_bought_and_paused_photos_go_on_without_touching_anything() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_organiser_decides_which_photos_get_the_credits_and_sees_what_comes_of_it() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(3).await;
+    let gala = app.an_event_of(organisation).await;
+    app.queue(event, "ok", 4).await;
+    app.queue(gala, "ok", 4).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::logged_in(&site, "spending", "anna@club.example").await;
+    browser.press("Which photos get the credits?").await;
+    browser.sees("Every event in turn").await;
+    browser.click("input[value=finish_first]").await;
+    browser.write("input[name=events]", &gala.to_string()).await;
+    browser.press("Show what this would do").await;
+    browser.sees("Will finish then").await;
+    browser.keep("asked").await;
+    browser.press("Change it").await;
+    browser.sees("The settings were saved.").await;
+
+    browser.go(&format!("/events/{gala}")).await;
+    browser.press("Credits for this event").await;
+    browser.write("details[open] input[name=cap]", "2").await;
+    browser.click("details[open] form[action$=budget] button").await;
+    browser.sees("The settings were saved.").await;
+    let hand = app.a_worker().await;
+    let claimed = hand.claim(8).await;
+    let of_gala = claimed.iter().filter(|one| one.event() == gala).count();
+    assert_eq!((claimed.len(), of_gala), (3, 2), "two of the gala, and the rest of the other");
+    browser.go(&format!("/events/{gala}")).await;
+    browser.sees("The budget of this event is used up.").await;
+    browser.keep("used-up").await;
+    browser.go("/spending").await;
+    browser.sees("Photos waiting").await;
+    browser.keep("spending").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(0).await;
@@ -253,6 +291,8 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/credits?organisation={organisation}"),
         format!("/credits?organisation={organisation}&format=csv"),
         format!("/credits/live?organisation={organisation}"),
+        format!("/spending?organisation={organisation}"),
+        format!("/spending/order?organisation={organisation}&order=fair"),
         format!("/statements?organisation={organisation}"),
         format!("/people?organisation={organisation}"),
         format!("/tokens?organisation={organisation}"),
@@ -417,6 +457,8 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("quality", format!("/events/{event}/quality")),
             ("timeline", format!("/events/{event}/timeline")),
             ("schedules", format!("/events/{event}/schedules")),
+            ("spending", format!("/spending?organisation={organisation}")),
+            ("order", format!("/spending/order?organisation={organisation}&order=finish_first")),
             ("queues", "/queues".into()),
             ("failures", "/failures".into()),
             ("workers", "/workers".into()),

@@ -61,6 +61,11 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
         ),
         ("UPDATE queue SET paused_since = now()", "paused_means_no_credit"),
         ("UPDATE queue SET paused_since = now()", "timeline_tells_pauses"),
+        (
+            "INSERT INTO budget SELECT min(event_id), min(organisation_id), 0, 0, 0 FROM event",
+            "budgets_are_kept",
+        ),
+        ("UPDATE account SET steered = true", "budgets_are_kept"),
         ("UPDATE worker SET gone_at = now()", "the_gone_hold_nothing"),
         ("UPDATE in_flight SET job_id = -job_id", "flights_are_reserved"),
         ("UPDATE queue SET held = true", "held_means_a_hold_stands"),

@@ -73,7 +73,7 @@ async fn a_run_is_queued_started_and_finished_and_a_top_up_lets_it_go_on() {
         .await;
     assert_eq!(entries[2].transaction.map(|id| id.0), Some(last));
     assert_eq!(entries[3].transaction.map(|id| id.0), Some(credited.transaction.0));
-    assert!(entries.iter().all(|entry| entry.operation == Operation::PhotoProcessing));
+    assert!(entries.iter().all(|entry| entry.operation == Some(Operation::PhotoProcessing)));
     assert!(entries.is_sorted_by_key(|entry| entry.at));
 }
 
@@ -107,6 +107,59 @@ async fn a_row_is_in_the_transaction_that_causes_it() {
         )
         .await;
     assert_eq!(with_the_run, 1);
+}
+
+/// A budget pauses and resumes, too, and is told with its figures.
+#[tokio::test]
+async fn a_budget_says_what_it_did() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(9).await;
+    app.queue(event, "ok", 5).await;
+    let hand = app.a_worker().await;
+    succeed_all(&hand, 2).await;
+    let set = async |cap: Option<i64>, floor: i64| {
+        sqlx::query("SELECT set_budget($1, $2, $3, 'anna@club.example')")
+            .bind(event.0)
+            .bind(cap)
+            .bind(floor)
+            .execute(&mut *app.db().await)
+            .await
+            .unwrap();
+    };
+
+    set(Some(1), 0).await;
+    set(Some(4), 1).await;
+    succeed_all(&hand, 9).await;
+    set(None, 0).await;
+
+    let entries = of(&app, event).await;
+    let told: Vec<_> = entries[2..].iter().map(|one| (one.kind, one.cause)).collect();
+    let budget = (Kind::Budget, None);
+    let resumed = (Kind::Resumed, Some(Cause::Budget));
+    assert_eq!(
+        told,
+        [
+            budget,
+            (Kind::Paused, Some(Cause::Budget)),
+            budget,
+            resumed,
+            (Kind::Paused, Some(Cause::Spent)),
+            budget,
+            resumed,
+        ]
+    );
+    let figures: Vec<_> = entries
+        .iter()
+        .filter(|one| one.kind == Kind::Budget)
+        .map(|one| (one.cap, one.floor, one.operation, one.actor.as_deref()))
+        .collect();
+    let anna = Some("anna@club.example");
+    let wanted = [(Some(1), 0), (Some(4), 1), (None, 0)];
+    assert_eq!(figures, wanted.map(|(cap, floor)| (cap, Some(floor), None, anna)));
+    assert_eq!(entries[3].budget_change, entries[2].budget_change);
+    assert_eq!(entries[8].budget_change, entries[7].budget_change);
+    assert_eq!(entries[4].to_string(), "budget: at most 4 credits, 1 are kept");
+    assert_eq!(entries[7].to_string(), "the budget was taken away");
 }
 
 /// What the hot path pays: nothing.
@@ -159,7 +212,7 @@ async fn a_refund_an_adjustment_and_a_hold_say_what_they_did() {
 
     let entries = of(&app, event).await;
     let own: Vec<_> =
-        entries.iter().filter(|one| one.operation == Operation::PhotoProcessing).collect();
+        entries.iter().filter(|one| one.operation == Some(Operation::PhotoProcessing)).collect();
     let told: Vec<_> = own[2..].iter().map(|one| (one.kind, one.cause, one.hold)).collect();
     let last = own.last().unwrap().hold;
     assert_eq!(

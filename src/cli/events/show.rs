@@ -142,7 +142,13 @@ pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
     let instant = |at: DateTime<Utc>| at.format("%H:%M:%S UTC").to_string();
     let since = queue.since.map(|at| format!(" since {}", instant(at))).unwrap_or_default();
     let state = match queue.state {
+        State::NoCredits if queue.available > 0 => {
+            format!("Paused: no credits{since}. All that are available are kept for other events")
+        }
         State::NoCredits => format!("Paused: no credits{since}. Top up, and it resumes by itself"),
+        State::Budget => {
+            format!("Paused: its budget is used up{since}. Raise it, and it resumes by itself")
+        }
         State::Held => {
             let until = queue.until.map(|at| format!(" until {}", instant(at))).unwrap_or_default();
             let owner = queue.owner.as_deref().unwrap_or("somebody");

@@ -36,7 +36,7 @@ pub(super) async fn list(
         vec![
             entry.id.to_string(),
             entry.at.format("%Y-%m-%d %H:%M:%S").to_string(),
-            entry.operation.to_string(),
+            entry.operation.map_or_else(|| "both".into(), |operation| operation.to_string()),
             entry.actor.clone().unwrap_or_else(|| "System".into()),
             entry.to_string(),
         ]
@@ -64,7 +64,7 @@ fn write_csv(entries: &[Entry]) -> io::Result<()> {
         out.write_record([
             entry.id.to_string(),
             entry.at.to_rfc3339(),
-            entry.operation.code().to_owned(),
+            text(entry.operation.map(|operation| operation.code().to_owned())),
             entry.kind.code().to_owned(),
             plain(text(entry.actor.clone())),
             entry.to_string(),

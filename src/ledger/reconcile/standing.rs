@@ -41,13 +41,34 @@ pub(super) async fn often(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sql
         tx,
         checks,
         "paused_means_no_credit",
-        "a queue is paused only while its organisation has no credits available, or a claim is to \
-         resume it",
+        "a queue is paused only while its event may spend no credits, or a claim is to resume it",
         "SELECT q.organisation_id,
                 format('event %s, %s: paused since %s, %s available',
                        q.event_id, q.operation, q.paused_since, a.available)
          FROM queue q JOIN account a USING (organisation_id)
-         WHERE q.paused_since IS NOT NULL AND a.available > 0 AND NOT a.resume_due"
+         LEFT JOIN LATERAL event_spendable(q.organisation_id, q.event_id) s ON a.steered
+         WHERE q.paused_since IS NOT NULL AND coalesce(s.r_spendable, a.available) > 0
+           AND NOT a.resume_due"
+    );
+    check!(
+        tx,
+        checks,
+        "budgets_are_kept",
+        "no event uses more credits than its cap, unless it did when the cap was set, and no event \
+         uses credits that are kept for another",
+        "SELECT b.organisation_id,
+                format('event %s uses %s of %s, and used %s then', b.event_id, u.n, b.cap, b.used_then)
+         FROM budget b CROSS JOIN LATERAL event_used(b.event_id) u (n)
+         WHERE b.cap IS NOT NULL AND u.n > greatest(b.cap, b.used_then)
+         UNION ALL
+         SELECT s.organisation_id, format('%s credits of floors are missing, and %s were', n, s.shortfall)
+         FROM steering s CROSS JOIN LATERAL floors_short(s.organisation_id) f (n)
+         WHERE n > s.shortfall
+         UNION ALL
+         SELECT a.organisation_id, format('steered: %s', a.steered)
+         FROM account a
+         WHERE a.steered IS DISTINCT FROM EXISTS (
+             SELECT FROM steering s WHERE s.organisation_id = a.organisation_id)"
     );
     check!(
         tx,

@@ -74,12 +74,17 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
     // `read` gets the whole rows of one page.
     let [key, queue] = filter.after.map_or([i64::MIN, 0], |place| place.0);
     let places = sqlx::query!(
-        r#"SELECT key AS "key!", queue_id AS "queue!" FROM (
+        r#"WITH budgets AS MATERIALIZED (
+               SELECT * FROM spendable(ARRAY(
+                   SELECT organisation_id FROM account
+                   WHERE steered AND ($1::bigint IS NULL OR organisation_id = $1))))
+           SELECT key AS "key!", queue_id AS "queue!" FROM (
                SELECT q.queue_id, CASE $4
                           WHEN 'waiting' THEN -s.waiting
                           WHEN 'since' THEN coalesce(extract(epoch FROM CASE s.rank
                               WHEN 0 THEN q.paused_since
-                              WHEN 1 THEN (SELECT min(since) FROM hold
+                              WHEN 1 THEN q.paused_since
+                              WHEN 2 THEN (SELECT min(since) FROM hold
                                            WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL)
                               END)::bigint, 1::bigint << 40)
                           ELSE s.rank END AS key
@@ -88,9 +93,14 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                CROSS JOIN LATERAL (SELECT CASE WHEN q.drained THEN 0 ELSE (
                    SELECT t.tail - h.head - h.skipped FROM queue_head h JOIN queue_tail t USING (queue_id)
                    WHERE h.queue_id = q.queue_id) END AS waiting) n
-               CROSS JOIN LATERAL (SELECT n.waiting, CASE WHEN q.held THEN 1 WHEN n.waiting = 0 THEN 3
-                                               WHEN q.paused_since IS NOT NULL OR a.available = 0 THEN 0
-                                               ELSE 2 END AS rank) s
+               LEFT JOIN budgets others
+                   ON others.r_organisation = a.organisation_id AND others.r_event IS NULL
+               LEFT JOIN budgets own ON own.r_event = q.event_id
+               CROSS JOIN LATERAL (SELECT n.waiting, CASE
+                   WHEN q.held THEN 2 WHEN n.waiting = 0 THEN 4
+                   WHEN q.paused_since IS NULL
+                        AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0 THEN 3
+                   WHEN own.r_cap_left <= 0 THEN 1 ELSE 0 END AS rank) s
                WHERE ($1::bigint IS NULL OR a.organisation_id = $1)
                  AND ($3::int IS NULL OR s.rank = $3)
                  AND ($8::bigint IS NULL OR q.event_id = $8)

@@ -14,8 +14,11 @@ use crate::ids::{EventId, HoldId, Operation, OrganisationId};
 pub enum State {
     /// A person holds the queue.
     Held,
-    /// The queue is paused, because its organisation has no available credits.
+    /// The queue is paused, because its organisation has no available credits, or keeps them for
+    /// other events.
     NoCredits,
+    /// The queue is paused, because its event has used all the credits that its budget allows.
+    Budget,
     /// Photos wait and can be claimed.
     Running,
     /// No photos wait in the queue.
@@ -28,6 +31,7 @@ impl State {
         match self {
             Self::Held => "held",
             Self::NoCredits => "no_credits",
+            Self::Budget => "budget",
             Self::Running => "running",
             Self::Idle => "idle",
         }
@@ -37,9 +41,10 @@ impl State {
     pub(super) fn rank(self) -> i32 {
         match self {
             Self::NoCredits => 0,
-            Self::Held => 1,
-            Self::Running => 2,
-            Self::Idle => 3,
+            Self::Budget => 1,
+            Self::Held => 2,
+            Self::Running => 3,
+            Self::Idle => 4,
         }
     }
 
@@ -48,6 +53,7 @@ impl State {
         match self {
             Self::Held => "Held",
             Self::NoCredits => "Paused: no credits",
+            Self::Budget => "Paused: budget used up",
             Self::Running => "Running",
             Self::Idle => "Idle",
         }
@@ -83,11 +89,16 @@ pub struct Queue {
     pub until: Option<DateTime<Utc>>,
     /// Photos that are not claimed yet.
     pub waiting: i64,
-    /// Waiting photos that the organisation's available credits can pay for, if no other queue is
-    /// claimed from.
+    /// Waiting photos that the organisation's available credits can pay for, as far as budgets allow,
+    /// if no other queue is claimed from.
     pub funded: i64,
+    /// Available credits of the organisation. Some of them may be kept for other events.
+    pub available: i64,
     /// Photos that are claimed and not settled yet. Each has a reserved credit.
     pub in_progress: i64,
+    /// What keeps back the waiting photos of a queue that runs: `rate`, `in_flight` or `quiet_hours`,
+    /// as its event's pace or its organisation's says. Null: nothing does.
+    pub kept_back_by: Option<String>,
     /// Photos that were processed. Each cost one credit.
     pub processed: i64,
     /// Photos that failed, were refunded, and were not queued again since then.
@@ -102,9 +113,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// True if the queue is paused or held. Then no photo of it is claimed until a top-up or a
-    /// refund, or the end of the hold.
+    /// True if the queue is paused or held. Then no photo of it is claimed until a top-up, a refund
+    /// or another budget, or the end of the hold.
     pub fn is_stopped(&self) -> bool {
-        matches!(self.state, State::NoCredits | State::Held)
+        matches!(self.state, State::NoCredits | State::Budget | State::Held)
     }
 }

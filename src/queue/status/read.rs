@@ -27,24 +27,30 @@ pub(super) async fn read(
                   o.name AS organisation_name, q.operation AS "operation: _",
                   c.state AS "state!: _",
                   CASE c.state WHEN 'held' THEN d.since
-                               WHEN 'no_credits' THEN q.paused_since END AS since,
+                               WHEN 'no_credits' THEN q.paused_since
+                               WHEN 'budget' THEN q.paused_since END AS since,
                   d.hold_id AS "hold?: _", d.owner AS "owner?", d.note AS "note?",
                   d.until AS "until?",
                   t.tail - h.head - h.skipped AS "waiting!",
-                  least(t.tail - h.head - h.skipped, a.available) AS "funded!",
+                  least(t.tail - h.head - h.skipped, m.spendable) AS "funded!", a.available,
                   h.claimed - u.committed - u.refunded AS "in_progress!",
+                  CASE WHEN a.steered AND c.state = 'running'
+                       THEN kept_back_by(q.organisation_id, q.event_id) END AS kept_back_by,
                   u.committed AS "processed!", f.failed AS "failed!", w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
-                       THEN least(t.tail - h.head - h.skipped, a.available) / s.rate END AS eta_seconds
+                       THEN least(t.tail - h.head - h.skipped, m.spendable) / s.rate END AS eta_seconds
            FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
            JOIN queue_settled u USING (queue_id)
            JOIN event e USING (event_id)
            JOIN organisation o ON o.organisation_id = q.organisation_id
            JOIN account a ON a.organisation_id = q.organisation_id
+           LEFT JOIN LATERAL event_spendable(q.organisation_id, q.event_id) b ON a.steered
+           CROSS JOIN LATERAL (SELECT coalesce(b.r_spendable, a.available) AS spendable) m
            CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN t.tail = h.head + h.skipped THEN 'idle'
-                                           WHEN q.paused_since IS NOT NULL OR a.available = 0
-                                           THEN 'no_credits' ELSE 'running' END AS state) c
+                                           WHEN q.paused_since IS NULL AND m.spendable > 0 THEN 'running'
+                                           WHEN b.r_cap_left <= 0 THEN 'budget'
+                                           ELSE 'no_credits' END AS state) c
            -- Refunds stay in the ledger, but a photo that was queued again does not count as failed.
            CROSS JOIN LATERAL (SELECT CASE
                WHEN u.refunded = 0 THEN 0

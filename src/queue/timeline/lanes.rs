@@ -55,8 +55,11 @@ pub async fn lanes(
     let until = entries.iter().map(|entry| entry.at).max().map_or(until, |last| last.max(until));
     let mut lanes = Vec::new();
     for operation in Operation::ALL {
-        let own: Vec<_> =
-            entries.iter().rev().filter(|entry| entry.operation == operation).collect();
+        let own: Vec<_> = entries
+            .iter()
+            .rev()
+            .filter(|entry| entry.operation.is_none_or(|of| of == operation))
+            .collect();
         let mut bands = holds(db, event, operation, from, until).await?;
         let was_paused = was_paused(db, event, operation, oldest.id).await?;
         let mut since = was_paused.then_some(from);
@@ -71,7 +74,12 @@ pub async fn lanes(
                 }
                 // The bands say the same.
                 Kind::Resumed | Kind::Held | Kind::Lifted => {}
-                Kind::Queued | Kind::Started | Kind::Finished | Kind::Drained | Kind::Deleted => {
+                Kind::Queued
+                | Kind::Started
+                | Kind::Finished
+                | Kind::Drained
+                | Kind::Deleted
+                | Kind::Budget => {
                     marks.push((entry.at, entry.kind));
                 }
             }
@@ -79,7 +87,7 @@ pub async fn lanes(
         if let Some(from) = since {
             bands.push(Band { stop: Stop::Paused, from, to: until });
         }
-        if !own.is_empty() || !bands.is_empty() {
+        if own.iter().any(|entry| entry.operation.is_some()) || !bands.is_empty() {
             lanes.push(Lane { operation, bands, marks });
         }
     }

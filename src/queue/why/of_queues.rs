@@ -77,20 +77,9 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
             ));
         }
     }
-    let unpaid: Vec<&Queue> =
-        queues.iter().filter(|queue| queue.state == State::NoCredits).collect();
-    if let Some(first) = unpaid.first() {
-        let needed: i64 = unpaid.iter().map(|queue| queue.waiting).sum();
-        let since = unpaid.iter().filter_map(|queue| queue.since).min();
-        chain.push(Cause::new(
-            "no_credits",
-            since,
-            format!(
-                "organisation {} has no credits; {needed} photos wait for credits",
-                first.organisation_name
-            ),
-        ));
-        actions.push(format!("top up {needed} credits"));
+    for (cause, action) in [unpaid(queues), capped(queues), slow(queues)].into_iter().flatten() {
+        chain.push(cause);
+        actions.push(action);
     }
     if waiting + in_progress > 0
         && let Some((cause, action)) = workers.trouble()
@@ -106,4 +95,54 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
         (waiting, running, false) => format!("{waiting} waiting, {running} in progress"),
     };
     Why { subject, answer, chain, action: actions.into_iter().next() }
+}
+
+/// What waits for credits.
+fn unpaid(queues: &[Queue]) -> Option<(Cause, String)> {
+    let unpaid: Vec<_> = queues.iter().filter(|queue| queue.state == State::NoCredits).collect();
+    let first = unpaid.first()?;
+    let needed: i64 = unpaid.iter().map(|queue| queue.waiting).sum();
+    let since = unpaid.iter().filter_map(|queue| queue.since).min();
+    let (name, kept) = (&first.organisation_name, first.available);
+    let says = if kept > 0 {
+        format!(
+            "organisation {name} keeps its {kept} credits for other events; {needed} photos wait \
+             for credits"
+        )
+    } else {
+        format!("organisation {name} has no credits; {needed} photos wait for credits")
+    };
+    let action = if kept > 0 {
+        format!("top up {needed} credits, or keep fewer for other events")
+    } else {
+        format!("top up {needed} credits")
+    };
+    Some((Cause::new("no_credits", since, says), action))
+}
+
+/// What waits because its event has used up its budget.
+fn capped(queues: &[Queue]) -> Option<(Cause, String)> {
+    let capped: Vec<_> = queues.iter().filter(|queue| queue.state == State::Budget).collect();
+    let first = capped.first()?;
+    let waiting: i64 = capped.iter().map(|queue| queue.waiting).sum();
+    let since = capped.iter().filter_map(|queue| queue.since).min();
+    let mut events: Vec<_> = capped.iter().map(|queue| queue.event_name.as_str()).collect();
+    events.dedup();
+    let says = format!("the budget is used up of {}; {waiting} photos wait", events.join(", "));
+    let action = format!("raise the budget of {} (event {})", first.event_name, first.event);
+    Some((Cause::new("budget", since, says), action))
+}
+
+/// What runs, and is kept back for now because its event or its organisation has a pace.
+fn slow(queues: &[Queue]) -> Option<(Cause, String)> {
+    let (queue, by) =
+        queues.iter().find_map(|queue| Some((queue, queue.kept_back_by.as_deref()?)))?;
+    let what = match by {
+        "quiet_hours" => "these are quiet hours",
+        "in_flight" => "as many photos are in progress as it may have",
+        _ => "it has had its photos of this minute",
+    };
+    let says = format!("{}, {}: {what}", queue.event_name, queue.operation);
+    let action = "wait, or change the pace: photogate spending show".to_owned();
+    Some((Cause::new("pace", None, says), action))
 }

@@ -73,6 +73,7 @@ pub(super) async fn page(
                 " photos wait. They resume automatically when credits are added."
             }
         }
+        p { a href={ "/spending?organisation=" (id) } { "Which photos get the credits?" } }
         @if let Some(price) = &organisation.price { (cost(price)) }
         h2 { "Monthly Usage Summary" }
         div.cards { @for (month, days) in &used { (usage::card(month, days)) } }

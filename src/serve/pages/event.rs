@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     PageOrFile, erase, layout,
     photos::{all, card, table},
-    process_photos, selfie, settings,
+    process_photos, selfie, settings, spending as spending_page,
     table_view::{Format, Pages, View},
 };
 use crate::{
@@ -16,8 +16,9 @@ use crate::{
         events::{self, Event},
         photos::{self, Filter, State as PhotoState},
     },
-    commands::{MAY_CORRECT, MAY_ENQUEUE},
+    commands::{MAY_CORRECT, MAY_ENQUEUE, MAY_SPEND},
     ids::{EventId, Operation},
+    ledger::spending,
     queue::{
         failures::{self, Group},
         status::{Queue, State as QueueState},
@@ -159,6 +160,12 @@ pub(super) async fn page(
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let states_of = standing.queues.iter().map(|queue| queue.state.code()).collect::<Vec<_>>();
+    let budget = if MAY_SPEND.contains(&browser.caller.role) {
+        let found = spending::read(&mut db, event.organisation, Some(id)).await?;
+        found.and_then(|found| found.events.into_iter().find(|one| one.event == id))
+    } else {
+        None
+    };
     let back = MAY_CORRECT.contains(&browser.caller.role).then(|| shown.address(&path));
     let content = html! {
         h1 { (event.name) " " span.faint { "· " (event.id) } }
@@ -181,6 +188,16 @@ pub(super) async fn page(
             (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))
         } }
         (settings::form(&browser, &event))
+        @if let Some(budget) = &budget {
+            details {
+                summary { "Credits for this event" }
+                div.panel {
+                    p { (budget.used) " credits are used. The event never uses more than its limit, and "
+                        "what is kept for it cannot be used by other events." }
+                    (spending_page::form(budget, &browser, ""))
+                }
+            }
+        }
         (selfie::form(&browser, &event))
         (erase::form(&browser, &event))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
@@ -252,6 +269,16 @@ fn stopped(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Marku
                 }
                 @if let Some(until) = queue.until { " until " (layout::instant(until, zone)) }
                 ". A top-up does not lift the hold." }
+        } @else if queue.state == QueueState::Budget {
+            p.notice { "The budget of this event is used up. "
+                @if MAY_SPEND.contains(&browser.caller.role) {
+                    a href={ "/spending?organisation=" (event.organisation) } { "Change the budget" }
+                }
+            }
+        } @else if queue.available > 0 {
+            p.notice { "All " (queue.available) " available credits are kept for other events. "
+                a href={ "/spending?organisation=" (event.organisation) } { "See which" }
+            }
         } @else {
             p.notice { "No credits"
                 @if let Some(since) = queue.since { " since " (layout::instant(since, zone)) }

@@ -164,6 +164,11 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
                     a href={ "/credits?organisation=" (about) } { "Add credits" }
                 }
             }
+        } @else if planned.will_finish < planned.queued {
+            p.notice {
+                "The budgets of this event and of others leave credits for " (planned.will_finish)
+                " photos, " (planned.queued - planned.will_finish) " will wait."
+            }
         } @else { p { "The credits are enough for all of them." } }
     }
 }

@@ -36,9 +36,10 @@ pub(super) struct Asked {
     format: Format,
 }
 
-const STATES: [(&str, &str); 5] = [
+const STATES: [(&str, &str); 6] = [
     ("", "All"),
     ("no_credits", "Paused: no credits"),
+    ("budget", "Paused: budget used up"),
     ("held", "Held"),
     ("running", "Running"),
     ("idle", "Idle"),
@@ -119,6 +120,9 @@ fn strip(totals: &Totals) -> Markup {
     html! {
         div.strip {
             div { "Paused, no credits" b.warn[totals.no_credits > 0] { (totals.no_credits) } }
+            @if totals.budget > 0 {
+                div { "Paused, budget used up" b { (totals.budget) } }
+            }
             div { "Held" b { (totals.held) } }
             div { "Running" b { (totals.running) } }
             div { "Waiting photos" b { (totals.waiting) } }

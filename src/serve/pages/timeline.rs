@@ -47,7 +47,9 @@ pub(super) async fn page(
     let path = format!("/events/{event}/timeline");
     let table = Table::new(View { path: &path, ..View::default() })
         .instant("Date", zone, |entry: &Entry| Some(entry.at))
-        .text("Operation", |entry| entry.operation.to_string())
+        .text("Operation", |entry| {
+            entry.operation.map_or_else(|| "both".to_owned(), |operation| operation.to_string())
+        })
         .only_in_file("Kind", |entry| entry.kind.code().to_owned())
         .text("What happened", ToString::to_string)
         .text("Who", |entry| entry.actor.clone().unwrap_or_else(|| "System".into()));
@@ -101,7 +103,7 @@ fn picture(lanes: &[Lane], oldest: DateTime<Utc>, until: DateTime<Utc>, zone: &s
             }
             div.row {
                 span.key.paused { "Paused" } span.key.held { "Held" }
-                span.key.mark { "Photos queued, run started" } span.key.done { "Run finished" }
+                span.key.mark { "Photos queued, run started, budget set" } span.key.done { "Run finished" }
             }
         }
     }
@@ -111,9 +113,13 @@ fn mark(kind: Kind) -> &'static str {
     match kind {
         Kind::Finished | Kind::Drained => "done",
         Kind::Deleted => "held",
-        Kind::Queued | Kind::Started | Kind::Paused | Kind::Resumed | Kind::Held | Kind::Lifted => {
-            "mark"
-        }
+        Kind::Queued
+        | Kind::Started
+        | Kind::Paused
+        | Kind::Resumed
+        | Kind::Held
+        | Kind::Lifted
+        | Kind::Budget => "mark",
     }
 }
 

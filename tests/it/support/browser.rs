@@ -138,6 +138,12 @@ impl Browser {
         button.click().await.expect("it can be pressed");
     }
 
+    /// Clicks what has no name of its own.
+    pub async fn click(&self, css: &str) {
+        let found = self.page.wait().for_element(Locator::Css(css)).await.expect(css);
+        found.click().await.expect("it can be clicked");
+    }
+
     /// What is to be read; nothing while the page changes.
     pub async fn text(&self) -> String {
         let read = self.page.execute("return document.body.innerText", Vec::new()).await;

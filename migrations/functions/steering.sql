@@ -1,0 +1,122 @@
+-- Steering: from which queues of an organisation a claim takes photos, where the organisation has decided that
+-- (account.steered). From all others, claim.sql takes by itself: the next few queues in turn, in equal shares.
+--
+-- The caller has the account's lock. As everywhere in a claim, no queue is waited for (SKIP LOCKED).
+
+-- Sets the share of an organisation, beside others whose turn it is in the same claim.
+CREATE FUNCTION set_weight(p_organisation bigint, p_weight integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    INSERT INTO steering (organisation_id, weight) VALUES (p_organisation, p_weight)
+    ON CONFLICT (organisation_id) DO UPDATE SET weight = EXCLUDED.weight;
+    PERFORM keep_steering(p_organisation);
+END $$;
+GRANT EXECUTE ON FUNCTION set_weight TO photogate_app;
+
+-- Sets in which order an organisation's events get its credits. p_turns: for 'finish_first', the events in this order;
+-- all others come after them, the oldest first.
+CREATE FUNCTION set_spend_order(p_organisation bigint, p_order spend_order, p_turns bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    IF EXISTS (SELECT FROM unnest(p_turns) t (event_id) WHERE NOT EXISTS (
+        SELECT FROM event e
+        WHERE e.event_id = t.event_id AND e.organisation_id = p_organisation AND e.deleted_at IS NULL)) THEN
+        RAISE EXCEPTION 'the order names an event that organisation % does not have', p_organisation
+            USING ERRCODE = 'PG006';
+    END IF;
+    UPDATE event e SET turn = array_position(p_turns, e.event_id)
+    WHERE e.organisation_id = p_organisation AND e.turn IS DISTINCT FROM array_position(p_turns, e.event_id);
+    INSERT INTO steering (organisation_id, spend_order) VALUES (p_organisation, p_order)
+    ON CONFLICT (organisation_id) DO UPDATE SET spend_order = EXCLUDED.spend_order;
+    PERFORM keep_steering(p_organisation);
+END $$;
+GRANT EXECUTE ON FUNCTION set_spend_order TO photogate_app;
+
+-- Sets the class of an event, which counts where its organisation's order is 'priority'.
+CREATE FUNCTION set_event_class(p_event bigint, p_class event_class) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE event SET class = p_class WHERE event_id = p_event AND deleted_at IS NULL;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_event_class TO photogate_app;
+
+-- The class of a queue's event, as a number: 0 is the first. It gets better by one for each hour in which the queue had
+-- photos and nobody claimed any, so that no class starves another for ever.
+CREATE FUNCTION aged_class(p_class event_class, p_queue bigint, p_filled_at timestamptz) RETURNS integer
+LANGUAGE sql STABLE AS $$
+    SELECT greatest(0, CASE p_class WHEN 'urgent' THEN 0 WHEN 'normal' THEN 1 WHEN 'background' THEN 2 END
+                       - greatest(0, floor(extract(epoch FROM clock_timestamp() - greatest(p_filled_at, (
+                             SELECT h.claimed_at FROM queue_head h WHERE h.queue_id BETWEEN p_queue AND p_queue
+                             ORDER BY h.queue_id DESC LIMIT 1))) / 3600)))::integer
+$$;
+
+-- Locks the next few queues that may spend anything and are not too fast, in the organisation's order. Queues of the
+-- same rank get equal shares. r_is_empty: nothing waits in it. Nobody may call it but the claim.
+CREATE FUNCTION lock_steered_queues(p_organisation bigint, p_cursor bigint, p_most integer)
+RETURNS TABLE (r_queue bigint, r_rank bigint, r_is_empty boolean)
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
+    full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room = 0),
+    chosen AS MATERIALIZED (
+        SELECT q.queue_id, dense_rank() OVER (ORDER BY r.place, r.event_id) AS rank,
+               row_number() OVER (ORDER BY r.place, r.event_id, q.queue_id <= p_cursor, q.queue_id) AS n
+        FROM queue q JOIN event e USING (event_id) JOIN steering g ON g.organisation_id = p_organisation
+        JOIN s others ON others.r_event IS NULL LEFT JOIN s own ON own.r_event = q.event_id
+        CROSS JOIN LATERAL (
+            SELECT CASE g.spend_order WHEN 'fair' THEN 0
+                                      WHEN 'priority' THEN aged_class(e.class, q.queue_id, q.filled_at)
+                                      WHEN 'finish_first' THEN coalesce(e.turn, 1000001) END AS place,
+                   CASE WHEN g.spend_order = 'finish_first' THEN q.event_id END AS event_id) r
+        WHERE q.organisation_id = p_organisation AND q.runnable AND coalesce(own.r_spendable, others.r_spendable) > 0
+            AND NOT EXISTS (SELECT FROM full_up f WHERE f.r_event IS NULL OR f.r_event = q.event_id)
+        ORDER BY n LIMIT p_most),
+    locked AS MATERIALIZED (
+        SELECT q.queue_id, c.rank, c.n FROM chosen c JOIN queue q USING (queue_id) WHERE q.runnable
+        FOR NO KEY UPDATE OF q SKIP LOCKED)
+    SELECT l.queue_id, l.rank, t.tail - h.head - h.skipped = 0
+    FROM locked l JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) ORDER BY l.n
+$$;
+
+-- How many photos of each of these queues a claim takes, p_quota of them at most: as its rank, and the budget and the
+-- pace of its event allow. What it says is taken. The queues are locked, and come in the order and with the ranks of
+-- lock_steered_queues. Nobody may call it but the claim.
+CREATE FUNCTION share_steered(p_organisation bigint, p_quota bigint, p_queues bigint[], p_ranks bigint[])
+RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v record; v_take bigint[] := '{}'; v_events bigint[] := '{}';
+    v_left bigint; v_free bigint; v_before bigint; v_kept bigint;
+BEGIN
+    SELECT least(p_quota, min(r_room)) INTO v_left FROM rooms(p_organisation) WHERE r_event IS NULL;
+    FOR v IN
+        WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation]))
+        SELECT q.event_id, own.r_cap_left AS cap_left, coalesce(own.r_floor_left, 0) AS floor_left,
+               others.r_free AS free, t.tail - h.head - h.skipped AS waiting, m.r_room AS room,
+               count(*) OVER (PARTITION BY u.rank ORDER BY u.n
+                              ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS sharers
+        FROM unnest(p_queues, p_ranks) WITH ORDINALITY u (queue_id, rank, n)
+        JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+        JOIN s others ON others.r_event IS NULL LEFT JOIN s own ON own.r_event = q.event_id
+        LEFT JOIN rooms(p_organisation) m ON m.r_event = q.event_id
+        ORDER BY u.n
+    LOOP
+        v_free := coalesce(v_free, v.free);
+        -- What this claim has taken already from the event's other queue.
+        SELECT coalesce(sum(take), 0) INTO v_before
+        FROM unnest(v_events, v_take) x (event_id, take) WHERE x.event_id = v.event_id;
+        v_kept := greatest(0, v.floor_left - v_before);
+        v_take := v_take || greatest(0, least(
+            v.waiting, (v_left + v.sharers - 1) / v.sharers, v.cap_left - v_before, v.room - v_before,
+            v_kept + v_free));
+        v_events := v_events || v.event_id;
+        v_free := v_free - greatest(0, v_take[cardinality(v_take)] - v_kept);
+        v_left := v_left - v_take[cardinality(v_take)];
+    END LOOP;
+    PERFORM take_tokens(p_organisation, v_events, v_take);
+    RETURN v_take;
+END $$;

@@ -1,0 +1,225 @@
+//! Decides how an organisation's credits are spent: budgets of events, and the order of events.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{CommandError, Commands};
+use crate::{
+    access::{Caller, Role, audit_log},
+    ids::{EventId, OrganisationId},
+    ledger::{
+        credits::Credits,
+        spending::{self, Budget, Order, Pace, Spending},
+    },
+};
+
+pub(super) const MAY_SPEND: &[Role] = &[Role::Organiser, Role::Staff];
+const MAY_PACE: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
+/// How fast an organisation is beside others is not its own decision.
+const MAY_PACE_ORGANISATIONS: &[Role] = &[Role::Operator, Role::Staff];
+
+/// Largest cap and floor of a budget. No account has more credits in one top-up.
+const BUDGET_MAX: i64 = 1_000_000_000;
+/// Largest number of events that an order names.
+const TURNS_MAX: usize = 1000;
+
+/// The order in which an organisation's events get its credits.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"order": "finish_first", "events": [12, 7]}))]
+pub struct NewOrder {
+    /// The order.
+    pub order: Order,
+    /// For `finish_first`: the events that come first, in this order; at most 1,000. All others come
+    /// after them, the oldest first.
+    #[serde(default)]
+    #[schema(max_items = 1000)]
+    pub events: Vec<EventId>,
+}
+
+impl Commands {
+    /// Sets the budget of an event; a budget without cap and floor removes it. Queues that have
+    /// nothing to spend any more are paused at once, and those that have something again resume.
+    /// Returns how the organisation spends its credits then.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_budget(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        budget: Budget,
+    ) -> Result<Spending, CommandError> {
+        caller.must_be(MAY_SPEND)?;
+        let organisation = self.event_seen_by(caller, event).await?.organisation;
+        check(budget)?;
+        let (done, spending) = transaction!(self, tx, {
+            let done = spending::set_budget(&mut tx, event, budget, &caller.actor).await?;
+            let spending = spending_of(&mut tx, organisation, Some(event)).await?;
+            if done.changed {
+                let detail = json!({ "cap": budget.cap, "floor": budget.floor });
+                let (whose, subject) = (Some(organisation), format!("event {event}"));
+                audit_log::record(&mut tx, caller, whose, "event.budget", &subject, detail).await?;
+            }
+            (done, spending)
+        })?;
+        if done.resumed {
+            self.wake.send().await;
+        }
+        Ok(spending)
+    }
+
+    /// Sets the order in which an organisation's events get its credits, or tells in a dry run what
+    /// would come of it. Returns how the organisation spends its credits then.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_spend_order(
+        &self,
+        caller: &Caller,
+        organisation: OrganisationId,
+        new: &NewOrder,
+        dry_run: bool,
+    ) -> Result<Spending, CommandError> {
+        caller.must_be(MAY_SPEND)?;
+        caller.must_see(organisation)?;
+        if new.events.len() > TURNS_MAX {
+            let detail = format!("an order names at most {TURNS_MAX} events: leave out the last");
+            return Err(CommandError::invalid("/events", detail));
+        }
+        if dry_run {
+            let mut db = self.database.acquire().await?;
+            let mut spending = spending_of(&mut db, organisation, None).await?;
+            spending.reorder(new.order, &new.events);
+            return Ok(spending);
+        }
+        transaction!(self, tx, {
+            spending::set_order(&mut tx, organisation, new.order, &new.events).await?;
+            let spending = spending_of(&mut tx, organisation, None).await?;
+            let detail = json!({ "order": new.order, "events": new.events });
+            let (whose, subject) = (Some(organisation), format!("organisation {organisation}"));
+            audit_log::record(&mut tx, caller, whose, "organisation.order", &subject, detail)
+                .await?;
+            spending
+        })
+    }
+}
+
+/// Largest share of an organisation in a claim.
+const WEIGHT_MAX: i32 = 100;
+
+impl Commands {
+    /// Sets how fast the photos of an event are claimed at most; a pace without any limit removes
+    /// it. Returns how the organisation spends its credits then.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_event_pace(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        pace: Pace,
+    ) -> Result<Spending, CommandError> {
+        caller.must_be(MAY_PACE)?;
+        let organisation = self.event_seen_by(caller, event).await?.organisation;
+        self.set_pace(caller, organisation, Some(event), pace, None).await
+    }
+
+    /// Sets how fast the photos of an organisation are claimed at most, and its share in a claim
+    /// beside other organisations. A pace without any limit removes it; a weight of `None` stays.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_organisation_pace(
+        &self,
+        caller: &Caller,
+        organisation: OrganisationId,
+        pace: Pace,
+        weight: Option<i32>,
+    ) -> Result<Spending, CommandError> {
+        caller.must_be(MAY_PACE_ORGANISATIONS)?;
+        caller.must_see(organisation)?;
+        if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
+            return Err(CommandError::invalid("/weight", "a weight is 1 to 100"));
+        }
+        self.set_pace(caller, organisation, None, pace, weight).await
+    }
+
+    async fn set_pace(
+        &self,
+        caller: &Caller,
+        organisation: OrganisationId,
+        event: Option<EventId>,
+        pace: Pace,
+        weight: Option<i32>,
+    ) -> Result<Spending, CommandError> {
+        check_pace(pace)?;
+        let spending = transaction!(self, tx, {
+            spending::set_pace(&mut tx, organisation, event, pace).await?;
+            if let Some(weight) = weight {
+                spending::set_weight(&mut tx, organisation, weight).await?;
+            }
+            let spending = spending_of(&mut tx, organisation, event).await?;
+            let (action, subject) = match event {
+                Some(event) => ("event.pace", format!("event {event}")),
+                None => ("organisation.pace", format!("organisation {organisation}")),
+            };
+            let detail = json!({ "pace": pace, "weight": weight });
+            audit_log::record(&mut tx, caller, Some(organisation), action, &subject, detail)
+                .await?;
+            spending
+        })?;
+        // There may be room now.
+        self.wake.send().await;
+        Ok(spending)
+    }
+}
+
+/// Checks the numbers of a pace.
+fn check_pace(pace: Pace) -> Result<(), CommandError> {
+    for (field, value) in
+        [("/in_flight_max", pace.in_flight_max), ("/photos_per_minute", pace.photos_per_minute)]
+    {
+        if value.is_some_and(|value| !(1..=1_000_000).contains(&value)) {
+            let detail = "this is 1 to 1,000,000 photos; leave it out for no limit. To stop an event, \
+                          hold it";
+            return Err(CommandError::invalid(field, detail));
+        }
+    }
+    match (pace.quiet_from, pace.quiet_to) {
+        (Some(from), Some(to)) if from == to => Err(CommandError::invalid(
+            "/quiet_to",
+            "quiet hours end at another time than they begin",
+        )),
+        (Some(_), None) => Err(CommandError::invalid("/quiet_to", "say when quiet hours end")),
+        (None, Some(_)) => Err(CommandError::invalid("/quiet_from", "say when quiet hours begin")),
+        (Some(_), Some(_)) | (None, None) => Ok(()),
+    }
+}
+
+async fn spending_of(
+    db: &mut sqlx::PgConnection,
+    organisation: OrganisationId,
+    also: Option<EventId>,
+) -> Result<Spending, CommandError> {
+    let found = spending::read(db, organisation, also).await?;
+    found.ok_or_else(|| CommandError::NotFound(format!("organisation {organisation}")))
+}
+
+/// Checks the numbers of a budget.
+fn check(budget: Budget) -> Result<(), CommandError> {
+    let amounts = Credits(0)..=Credits(BUDGET_MAX);
+    if budget.cap.is_some_and(|cap| !amounts.contains(&cap)) {
+        return Err(CommandError::invalid("/cap", "a cap is 0 to 1,000,000,000 credits"));
+    }
+    if !amounts.contains(&budget.floor) {
+        return Err(CommandError::invalid("/floor", "a floor is 0 to 1,000,000,000 credits"));
+    }
+    if budget.cap.is_some_and(|cap| budget.floor > cap) {
+        let detail = "more credits are kept for the event than it may use: lower the floor, or \
+                      raise the cap";
+        return Err(CommandError::invalid("/floor", detail));
+    }
+    Ok(())
+}

@@ -1,0 +1,434 @@
+//! How an organisation spends its credits: in which order its events get them, and what each may
+//! use. And what comes of that, if nothing changes.
+
+mod forecast;
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveTime;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+use super::credits::Credits;
+use crate::ids::{EventId, OrganisationId};
+
+/// The order in which an organisation's events get its credits, and the places in a worker.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    ToSchema,
+)]
+#[sqlx(type_name = "spend_order", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+#[schema(as = SpendOrder)]
+pub enum Order {
+    /// Every event in turn, in equal shares.
+    #[default]
+    Fair,
+    /// Urgent events before normal ones, and these before background ones. An event that has waited
+    /// for an hour is taken for one class better, so that nothing waits for ever.
+    Priority,
+    /// One event after the other, in the order that was chosen, and then the oldest first.
+    FinishFirst,
+}
+
+impl Order {
+    /// All orders.
+    pub const ALL: [Self; 3] = [Self::Fair, Self::Priority, Self::FinishFirst];
+
+    /// The stable code of the order, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Fair => "fair",
+            Self::Priority => "priority",
+            Self::FinishFirst => "finish_first",
+        }
+    }
+
+    /// What the order means, for pages.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Fair => "Every event in turn",
+            Self::Priority => "Urgent events first, background events last",
+            Self::FinishFirst => "One event after the other",
+        }
+    }
+}
+
+/// How urgent an event is. It counts where the organisation's order is `priority`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    ToSchema,
+)]
+#[sqlx(type_name = "event_class", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+#[schema(as = EventClass)]
+pub enum Class {
+    /// Before all others.
+    Urgent,
+    /// As events are, unless somebody says otherwise.
+    #[default]
+    Normal,
+    /// When nothing else waits.
+    Background,
+}
+
+impl Class {
+    /// All classes, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Background];
+
+    /// The stable code of the class, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Background => "background",
+        }
+    }
+}
+
+/// What an event may spend, and what it wants to spend. It counts both operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EventSpending {
+    /// The event's number.
+    pub event: EventId,
+    /// The event's name.
+    pub name: String,
+    /// How urgent it is, where the order is `priority`.
+    pub class: Class,
+    /// Its place, where the order is `finish_first`: the lowest comes first. Null: after all that
+    /// have one.
+    pub turn: Option<i32>,
+    /// The event never uses more credits than this. Null: there is no such limit.
+    pub cap: Option<Credits>,
+    /// So many credits are kept for the event: other events cannot take them.
+    pub floor: Credits,
+    /// Credits that the event uses now: reserved for its photos, or spent.
+    pub used: Credits,
+    /// Credits that it may still use under its cap; less than 0 if the cap was set below what it
+    /// had used. Null: there is no cap.
+    pub cap_left: Option<Credits>,
+    /// Credits of its floor that it has not used yet.
+    pub floor_left: Credits,
+    /// How fast its photos are claimed at most. Null: as fast as workers can.
+    pub pace: Option<Pace>,
+    /// Photos that wait.
+    pub waiting: i64,
+    /// Photos that wait in queues that nobody holds.
+    #[serde(skip)]
+    pub runs: i64,
+    /// Of the photos that wait, those that get a credit if nothing changes: no top-up, no refund,
+    /// no other decision. Photos in queues that are held get none.
+    pub will_finish: i64,
+}
+
+/// How fast photos are claimed at most, of one event or of all events of an organisation. What is
+/// left out has no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "in_flight_max": 8, "photos_per_minute": 600, "quiet_from": "22:00:00", "quiet_to": "06:00:00"
+}))]
+pub struct Pace {
+    /// Photos in progress at the same time, over all workers: 1 to 1,000,000.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub in_flight_max: Option<i32>,
+    /// Photos that are claimed in a minute: 1 to 1,000,000. After a pause, those of ten seconds may
+    /// be claimed at once.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub photos_per_minute: Option<i32>,
+    /// From this time of day on, nothing is claimed, in the organisation's time zone.
+    #[schema(value_type = Option<String>)]
+    pub quiet_from: Option<NaiveTime>,
+    /// Until this time of day; it may be on the next day.
+    #[schema(value_type = Option<String>)]
+    pub quiet_to: Option<NaiveTime>,
+}
+
+/// How an organisation spends its credits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Spending {
+    /// The organisation's number.
+    pub organisation: OrganisationId,
+    /// The order in which its events get credits.
+    pub order: Order,
+    /// Its share in a claim, beside the other organisations whose turn it is: each of them gets a
+    /// photo, and the rest by weight. 1, unless staff has set it.
+    pub weight: i32,
+    /// How fast the photos of all its events together are claimed at most. Null: as fast as workers
+    /// can.
+    pub pace: Option<Pace>,
+    /// Credits that are available.
+    pub available: Credits,
+    /// Of the floors of all events, what was not used yet.
+    pub kept: Credits,
+    /// Credits that are missing for these floors. Above 0, not every event will get its floor.
+    pub underfunded: Credits,
+    /// The events in which photos wait, and those of which something was decided.
+    pub events: Vec<EventSpending>,
+}
+
+impl Spending {
+    /// Says again for each event what comes of it, after something was changed here.
+    pub fn forecast(&mut self) {
+        for (event, gets) in forecast::forecast(self.available.0, self.order, &self.events) {
+            if let Some(found) = self.events.iter_mut().find(|one| one.event == event) {
+                found.will_finish = gets;
+            }
+        }
+    }
+
+    /// Changes the order. `turns`: the events of which one after the other is finished.
+    pub fn reorder(&mut self, order: Order, turns: &[EventId]) {
+        self.order = order;
+        for event in &mut self.events {
+            let turn = turns.iter().position(|turn| *turn == event.event);
+            event.turn = turn.and_then(|turn| i32::try_from(turn + 1).ok());
+        }
+        self.forecast();
+    }
+
+    /// Of `photos` that are the last to wait in this event, how many get a credit.
+    pub fn finish_of_the_last(&self, event: EventId, photos: u64) -> u64 {
+        let found = self.events.iter().find(|one| one.event == event);
+        let (waiting, gets) = found.map_or((0, 0), |one| (one.waiting, one.will_finish));
+        let before = u64::try_from(waiting).unwrap_or(0).saturating_sub(photos);
+        u64::try_from(gets).unwrap_or(0).saturating_sub(before).min(photos)
+    }
+
+    /// Adds photos to an event, as if they waited at its end. Its queue is taken for one that runs.
+    pub fn add_waiting(&mut self, event: EventId, photos: u64) {
+        if let Some(found) = self.events.iter_mut().find(|one| one.event == event) {
+            found.waiting += i64::try_from(photos).unwrap_or(i64::MAX);
+            found.runs = found.waiting;
+        }
+        self.forecast();
+    }
+}
+
+/// Reads how an organisation spends its credits. `None` if there is no such organisation.
+///
+/// `also` names an event that is in the answer, even if nothing waits in it.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn read(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    also: Option<EventId>,
+) -> sqlx::Result<Option<Spending>> {
+    let account = sqlx::query!(
+        r#"SELECT a.available AS "available: Credits",
+                  coalesce(s.spend_order, 'fair') AS "order!: Order", coalesce(s.weight, 1) AS "weight!"
+           FROM account a LEFT JOIN steering s USING (organisation_id)
+           WHERE a.organisation_id = $1"#,
+        organisation.0
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(account) = account else { return Ok(None) };
+    let mut paces = paces(&mut *db, organisation).await?;
+    let events = sqlx::query!(
+        r#"SELECT e.event_id AS "event: EventId", e.name, e.class AS "class: Class", e.turn,
+                  b.cap AS "cap: Credits", coalesce(b.floor, 0) AS "floor!: Credits",
+                  u.used AS "used!: Credits", b.cap - u.used AS "cap_left: Credits",
+                  greatest(0, coalesce(b.floor, 0) - u.used) AS "floor_left!: Credits",
+                  coalesce(w.r_waiting, 0) AS "waiting!", coalesce(w.r_runs, 0) AS "runs!"
+           FROM event e LEFT JOIN budget b USING (event_id)
+           LEFT JOIN waiting_by_event($1) w ON w.r_event = e.event_id
+           CROSS JOIN LATERAL event_used(e.event_id) u (used)
+           WHERE e.organisation_id = $1 AND e.deleted_at IS NULL
+             AND (w.r_event IS NOT NULL OR b.event_id IS NOT NULL OR e.turn IS NOT NULL
+                  OR e.class <> 'normal' OR e.event_id = $2
+                  OR EXISTS (SELECT FROM pace p WHERE p.event_id = e.event_id))
+           ORDER BY e.event_id"#,
+        organisation.0,
+        also.map(|event| event.0)
+    )
+    .fetch_all(db)
+    .await?;
+    let events: Vec<_> = events
+        .into_iter()
+        .map(|row| EventSpending {
+            pace: paces.remove(&Some(row.event)),
+            event: row.event,
+            name: row.name,
+            class: row.class,
+            turn: row.turn,
+            cap: row.cap,
+            floor: row.floor,
+            used: row.used,
+            cap_left: row.cap_left,
+            floor_left: row.floor_left,
+            waiting: row.waiting,
+            runs: row.runs,
+            will_finish: 0,
+        })
+        .collect();
+    let kept: i64 = events.iter().map(|event| event.floor_left.0).sum();
+    let mut spending = Spending {
+        organisation,
+        order: account.order,
+        weight: account.weight,
+        pace: paces.remove(&None),
+        available: account.available,
+        kept: Credits(kept),
+        underfunded: Credits((kept - account.available.0).max(0)),
+        events,
+    };
+    spending.forecast();
+    Ok(Some(spending))
+}
+
+/// The paces of an organisation, by event; `None` stands for all events together.
+async fn paces(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<BTreeMap<Option<EventId>, Pace>> {
+    let rows = sqlx::query!(
+        r#"SELECT event_id AS "event: EventId", in_flight_max, per_minute, quiet_from, quiet_to
+           FROM pace WHERE organisation_id = $1"#,
+        organisation.0
+    )
+    .fetch_all(db)
+    .await?;
+    let paces = rows.into_iter().map(|row| {
+        let pace = Pace {
+            in_flight_max: row.in_flight_max,
+            photos_per_minute: row.per_minute,
+            quiet_from: row.quiet_from,
+            quiet_to: row.quiet_to,
+        };
+        (row.event, pace)
+    });
+    Ok(paces.collect())
+}
+
+/// The credits that an event may use, and that are kept for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"cap": 5000, "floor": 1000}))]
+pub struct Budget {
+    /// The event never uses more credits than this: 0 to 1,000,000,000. Null: there is no such
+    /// limit.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    pub cap: Option<Credits>,
+    /// So many credits are kept for the event, and other events cannot take them: 0 to
+    /// 1,000,000,000, and at most the cap. Credits that it has used already count.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    pub floor: Credits,
+}
+
+/// What came of a budget that was set.
+#[derive(Debug, Clone, Copy)]
+pub struct BudgetSet {
+    /// False if the event had this budget already.
+    pub changed: bool,
+    /// True if paused queues were resumed; then the caller should send a wake-up to the workers.
+    pub resumed: bool,
+}
+
+/// Sets the budget of an event, in one transaction with the pauses that follow from it.
+///
+/// # Errors
+/// When the database has trouble, or refuses.
+pub async fn set_budget(
+    db: &mut PgConnection,
+    event: EventId,
+    budget: Budget,
+    actor: &str,
+) -> sqlx::Result<BudgetSet> {
+    sqlx::query_as!(
+        BudgetSet,
+        r#"SELECT r_changed AS "changed!", r_resumed AS "resumed!" FROM set_budget($1, $2, $3, $4)"#,
+        event.0,
+        budget.cap.map(|cap| cap.0),
+        budget.floor.0,
+        actor
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Sets the order in which an organisation's events get credits.
+///
+/// # Errors
+/// When the database has trouble, or refuses.
+pub async fn set_order(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    order: Order,
+    turns: &[EventId],
+) -> sqlx::Result<()> {
+    let turns: Vec<_> = turns.iter().map(|event| event.0).collect();
+    sqlx::query!("SELECT set_spend_order($1, $2, $3)", organisation.0, order as Order, &turns)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Sets how urgent an event is.
+///
+/// # Errors
+/// When the database has trouble, or there is no such event.
+pub async fn set_class(db: &mut PgConnection, event: EventId, class: Class) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_event_class($1, $2)", event.0, class as Class).execute(db).await?;
+    Ok(())
+}
+
+/// Sets how fast the photos of an event, or of all events of the organisation, are claimed at most.
+///
+/// # Errors
+/// When the database has trouble, or refuses.
+pub async fn set_pace(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    event: Option<EventId>,
+    pace: Pace,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT set_pace($1, $2, $3, $4, $5, $6)",
+        organisation.0,
+        event.map(|event| event.0),
+        pace.in_flight_max,
+        pace.photos_per_minute,
+        pace.quiet_from,
+        pace.quiet_to
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Sets the share of an organisation in a claim.
+///
+/// # Errors
+/// When the database has trouble, or refuses.
+pub async fn set_weight(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    weight: i32,
+) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_weight($1, $2)", organisation.0, weight).execute(db).await?;
+    Ok(())
+}
