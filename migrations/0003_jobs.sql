@@ -162,4 +162,78 @@ CREATE TABLE content (
     PRIMARY KEY (queue_id, sha256)
 );
 
-GRANT SELECT ON run, job, follow_up, skip, worker, in_flight, attempt, outcome TO photogate_app;
+-- What happened to the queues of an event, and by whose doing: functions/timeline.sql. The rows are written in the
+-- transactions that cause them, and then stay, also those of deleted events.
+CREATE TYPE timeline_kind AS ENUM ('queued', 'started', 'finished', 'drained', 'paused', 'resumed', 'held', 'lifted',
+    'deleted', 'budget');
+CREATE TYPE timeline_cause AS ENUM ('spent', 'adjustment', 'top_up', 'refund', 'lift', 'expiry', 'budget');
+
+CREATE TABLE timeline (
+    entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL,
+    event_id        bigint NOT NULL,                 -- no reference: whoever has an account waits for no event
+    operation       operation,                       -- NULL: both
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind            timeline_kind NOT NULL,
+    actor           text CHECK (length(actor) BETWEEN 1 AND 200), -- NULL: nobody, it came about by itself
+    cause           timeline_cause,
+    -- Of queued, started and finished the run; of held, lifted and deleted the hold; of paused and resumed what caused
+    -- it: a transaction of the ledger, for a lift and an expiry the hold, for a budget its change (budget_change).
+    reference       bigint,
+    photos          integer CHECK (photos > 0),      -- that were queued, or are finished
+    CHECK ((operation IS NULL) = (kind = 'budget')),
+    CHECK (cause IS NULL OR kind IN ('paused', 'resumed', 'lifted')),
+    CHECK ((kind IN ('queued', 'finished')) = (photos IS NOT NULL))
+);
+CREATE INDEX timeline_of_event ON timeline (event_id, entry_id);
+CREATE INDEX timeline_pauses ON timeline (event_id, operation, entry_id) WHERE kind IN ('paused', 'resumed');
+-- A run begins once. It ends once with so many photos: if skipped photos are put back, it ends again with more.
+CREATE UNIQUE INDEX timeline_run_started ON timeline (reference) WHERE kind = 'started';
+CREATE UNIQUE INDEX timeline_run_finished ON timeline (reference, photos) WHERE kind = 'finished';
+
+-- Why an organisation's queues are to be resumed that were locked when credit came (account.resume_due).
+CREATE TABLE resume_cause (
+    organisation_id bigint PRIMARY KEY REFERENCES account,
+    cause           timeline_cause NOT NULL,
+    reference       bigint
+);
+
+-- Photos that are queued at a later time: functions/schedules.sql.
+CREATE TYPE schedule_end AS ENUM ('done', 'cancelled', 'refused');
+
+CREATE TABLE schedule (
+    schedule_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL REFERENCES organisation,
+    event_id        bigint NOT NULL,                 -- no reference: a pipeline would keep the event locked
+    operation       operation NOT NULL,
+    due_at          timestamptz NOT NULL,
+    all_photos      boolean NOT NULL,                -- all that the event has when it is due; otherwise its parts
+    photos          integer NOT NULL DEFAULT 0,      -- in its parts, as they were asked for
+    queued          integer NOT NULL DEFAULT 0,      -- so far
+    reached         text NOT NULL DEFAULT '',        -- the last key that was queued of all photos
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    pipeline_id     bigint,                          -- which pipeline asked for it
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    trouble         text CHECK (length(trouble) <= 500), -- why the next part could not be queued
+    tried_at        timestamptz,                     -- when that was tried
+    ended_at        timestamptz,
+    ended           schedule_end,
+    ended_by        text,                            -- who cancelled it, or the reason of a refusal
+    CHECK ((ended_at IS NULL) = (ended IS NULL) AND (ended IS NULL) = (ended_by IS NULL)),
+    CHECK ((trouble IS NULL) = (tried_at IS NULL))
+);
+CREATE INDEX schedule_due ON schedule (organisation_id, due_at, schedule_id) WHERE ended_at IS NULL;
+CREATE INDEX schedule_of_event ON schedule (event_id, schedule_id);
+
+-- At most 10,000 photos of a schedule: what one transaction queues. The row is deleted by that transaction.
+CREATE TABLE schedule_part (
+    part_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schedule_id bigint NOT NULL REFERENCES schedule,
+    keys        text[] NOT NULL CHECK (cardinality(keys) BETWEEN 1 AND 10000),
+    payloads    jsonb[] CHECK (cardinality(payloads) = cardinality(keys))
+);
+CREATE INDEX schedule_part_of ON schedule_part (schedule_id, part_id);
+
+GRANT SELECT ON run, job, follow_up, skip, worker, in_flight, attempt, outcome, timeline, schedule,
+    schedule_part
+TO photogate_app;

@@ -98,6 +98,21 @@ CREATE TABLE login_try (
 );
 CREATE INDEX login_try_at ON login_try (at);
 
+-- A login of PostgreSQL that may queue photos of an organisation in a transaction of its own (functions/pipelines.sql).
+-- Who lets it in does not create the login: whoever runs the server does.
+CREATE TABLE pipeline (
+    pipeline_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    login             text NOT NULL CHECK (octet_length(login) BETWEEN 1 AND 63),
+    organisation_id   bigint NOT NULL REFERENCES organisation,
+    -- The setting unpaid_photos_max of whoever let it in: a function of the database cannot read settings.
+    unpaid_photos_max bigint NOT NULL CHECK (unpaid_photos_max >= 0),
+    created_by        text NOT NULL CHECK (length(created_by) BETWEEN 1 AND 200),
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    revoked_at        timestamptz
+);
+CREATE UNIQUE INDEX pipeline_login ON pipeline (login, organisation_id) WHERE revoked_at IS NULL;
+CREATE INDEX pipeline_organisation ON pipeline (organisation_id, pipeline_id);
+
 -- The audit log: what people and programs changed, and who was looked for by face. A row is written in the transaction
 -- of its change, and then stays: functions/audit.sql seals it into a hash chain of its organisation.
 CREATE TABLE audit_log (
@@ -105,24 +120,27 @@ CREATE TABLE audit_log (
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     organisation_id bigint,
+    -- The pipeline that did it. Its transaction is not ours and may stay open, so each pipeline has a chain of its own.
+    pipeline_id     bigint,
     action          text NOT NULL CHECK (action ~ '^[a-z_.]{1,60}$'),
     subject         text NOT NULL CHECK (length(subject) <= 200),
     detail          jsonb NOT NULL DEFAULT '{}',
-    chain           bigint NOT NULL GENERATED ALWAYS AS (coalesce(organisation_id, 0)) STORED,
+    chain           bigint NOT NULL GENERATED ALWAYS AS (coalesce(-pipeline_id, organisation_id, 0)) STORED,
     link            bigint NOT NULL,                 -- 1, 2, 3 … of its chain, without a gap
     hash            bytea NOT NULL CHECK (octet_length(hash) = 32),
     UNIQUE (chain, link)
 );
 CREATE INDEX audit_log_organisation ON audit_log (organisation_id, entry_id);
 
--- The end of each chain of the audit log. Chain 0 is of what concerns no single organisation.
+-- The end of each chain of the audit log. Chain 0 is of what concerns no single organisation, chain -7 of pipeline 7.
 CREATE TABLE audit_chain (
     chain bigint PRIMARY KEY,
     links bigint NOT NULL,
     hash  bytea CHECK (octet_length(hash) = 32)
 ) WITH (fillfactor = 50);
 
-GRANT SELECT, INSERT ON person, invitation, token, session TO photogate_app;
+GRANT SELECT, INSERT ON person, invitation, token, session, pipeline TO photogate_app;
+GRANT UPDATE (unpaid_photos_max, revoked_at) ON pipeline TO photogate_app;
 GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT SELECT ON audit_log, audit_chain TO photogate_app;
 -- Not its number, its instant, its link or its hash.

@@ -35,6 +35,10 @@ BEGIN
         ('usage',        'organisation_id = ' || c_this),
         ('in_flight',    'organisation_id = ' || c_this),
         ('follow_up',    'organisation_id = ' || c_this),
+        ('timeline',     'organisation_id = ' || c_this),
+        ('resume_cause', 'organisation_id = ' || c_this),
+        ('schedule',     'organisation_id = ' || c_this),
+        ('schedule_part', 'EXISTS (SELECT FROM schedule s WHERE s.schedule_id = schedule_part.schedule_id)'),
         -- These go by what they belong to, whose rows are secured in turn.
         ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),
         ('start_list',   'EXISTS (SELECT FROM event e WHERE e.event_id = start_list.event_id)'),
@@ -64,8 +68,8 @@ BEGIN
     -- Who may use the service concerns the application only: no worker, and nobody who looks at one organisation. Nor
     -- does what is left of deleted events, which workers learn from a function.
     FOREACH v_table IN ARRAY ARRAY['person', 'second_factor', 'recovery_code', 'invitation', 'token', 'session',
-                                   'login_try', 'audit_log', 'audit_chain', 'clock_confirmation', 'leftover_file',
-                                   'erased_bib', 'content'] LOOP
+                                   'login_try', 'pipeline', 'audit_log', 'audit_chain', 'clock_confirmation',
+                                   'leftover_file', 'erased_bib', 'content'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;
@@ -86,6 +90,7 @@ GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
 GRANT SELECT (photo_id, after_queue, after_position, after_job) ON follow_up TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
 GRANT SELECT (organisation_id, entry, at) ON clock_repair TO photogate_worker;
+GRANT SELECT (entry_id, event_id, operation, kind, cause) ON timeline TO photogate_worker;
 -- Beside the check, it continues the trace of the call that enqueued a photo.
 GRANT SELECT (run_id, queue_id, first_position, queued, trace) ON run TO photogate_worker;
 -- It applies the start list to the text that it has read.

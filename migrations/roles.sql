@@ -7,6 +7,8 @@
 --   photogate_app           may do what a worker may, read everything, and call the functions that enqueue photos and
 --                           move credits
 --   photogate_organisation  looks at one organisation; for it, no row of another exists (0008_row_security.sql)
+--   photogate_pipeline      a program of an organisation: may call enqueue_photos, and nothing else. It is for logins
+--                           that are not ours: photogate itself never acts as it (functions/pipelines.sql)
 -- Only the owner's functions write money. A login of your own becomes one of these: GRANT photogate_worker TO my_login.
 
 -- One migration at a time. The lock of the migrations themselves comes only later.
@@ -27,6 +29,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_organisation') THEN
         CREATE ROLE photogate_organisation NOLOGIN;
         GRANT photogate_organisation TO photogate_app;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'photogate_pipeline') THEN
+        CREATE ROLE photogate_pipeline NOLOGIN;
     END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL; -- roles belong to the cluster: another database's migration was a moment faster
@@ -59,7 +64,7 @@ END $$;
 
 CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
-GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation;
+GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation, photogate_pipeline;
 
 -- A function is for nobody until it is granted.
 ALTER DEFAULT PRIVILEGES FOR ROLE photogate_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

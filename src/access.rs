@@ -4,6 +4,7 @@
 pub mod audit_log;
 mod invitations;
 mod people;
+mod pipelines;
 mod second_factor;
 mod sessions;
 mod tokens;
@@ -31,6 +32,7 @@ pub use people::{
     Hashed, Person, create_person, disable_person, find_person, people, present_password,
     set_password,
 };
+pub use pipelines::{Pipeline, allow_pipeline, pipelines, revoke_pipeline};
 pub use second_factor::{
     NEED_SECOND_FACTOR, Proof, SecondFactor, Setup, begin_second_factor, confirm_second_factor,
     remove_second_factor, second_factor, setup, use_code,
@@ -254,6 +256,12 @@ pub enum AccessError {
     /// The organisation has as many valid tokens as it may have.
     #[error("organisation {0} has 100 valid tokens: revoke those that are not used any more")]
     TooManyTokens(OrganisationId),
+    /// The name of the login is empty or too long.
+    #[error("the name of a login has 1 to 63 bytes, and no control characters")]
+    Login,
+    /// The organisation has as many pipelines as it may have.
+    #[error("organisation {0} has 100 pipelines: revoke those that are not used any more")]
+    TooManyPipelines(OrganisationId),
     /// The person was disabled, or the token revoked, since the request began.
     #[error("your access has ended")]
     Ended,

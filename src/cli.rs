@@ -20,10 +20,12 @@ mod migrate;
 mod models;
 mod organisations;
 mod output;
+mod pipelines;
 mod purchases;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod schedules;
 mod search;
 mod serve;
 mod spending;
@@ -103,6 +105,9 @@ enum Command {
     /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Queues photos of an event at a later time; lists, changes and cancels that
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
     /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
@@ -118,6 +123,9 @@ enum Command {
     /// Creates, lists and disables people who log in to the pages
     #[command(subcommand)]
     People(access::People),
+    /// Lets logins of PostgreSQL queue photos in transactions of their own, and revokes that
+    #[command(subcommand)]
+    Pipelines(pipelines::Pipelines),
     /// Lists the audit log, and verifies the hash chains that seal it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -243,6 +251,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Why(why) => why.run(&config, output).await,
         Command::Tokens(tokens) => tokens.run(&config, output).await,
         Command::People(people) => people.run(&config, output).await,
+        Command::Pipelines(pipelines) => pipelines.run(&config, output).await,
         Command::Audit(audit) => audit.run(&config, output).await,
         Command::Enqueue(enqueue) => enqueue.run(&config, output).await,
         Command::Organisations(organisations) => organisations.run(&config, output).await,
@@ -252,6 +261,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
+        Command::Schedules(schedules) => schedules.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,
         Command::Inspect(inspect) => inspect.run(&config, output),

@@ -35,11 +35,13 @@ mod events;
 mod holds;
 mod invitations;
 mod organisations;
+mod pipelines;
 mod purchases;
 mod quotas;
 mod retry;
 #[cfg(feature = "vision")]
 mod search;
+mod schedules;
 mod second_factor;
 mod skips;
 mod spending;
@@ -74,6 +76,7 @@ pub use invitations::NewPerson;
 pub use organisations::{NewOrganisation, OrganisationChange};
 pub use quotas::Quotas;
 pub use retry::{Retried, Retry};
+pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
 pub use spending::NewOrder;
 

@@ -91,6 +91,14 @@ id!(
     TokenId(i64)
 );
 id!(
+    /// The number of a pipeline: a login of PostgreSQL that queues photos of an organisation.
+    PipelineId(i64)
+);
+id!(
+    /// The number of a schedule: photos that are queued at a later time.
+    ScheduleId(i64)
+);
+id!(
     /// The number of an attempt. It grows by one each time that a job in flight gets a new owner.
     /// It is part of the fence against late workers.
     Attempt(i32)

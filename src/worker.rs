@@ -13,6 +13,7 @@ mod outage;
 pub mod reconciler;
 pub mod rehearsal;
 pub mod roster;
+mod schedules;
 pub mod settle;
 #[cfg(feature = "vision")]
 mod start_lists;
@@ -156,6 +157,7 @@ impl<W: Work> Worker<W> {
                 lease: self.config.lease(),
                 poll: Duration::from_millis(self.config.poll_milliseconds),
                 async_commit: self.config.claim_async_commit,
+                unpaid_photos_max: i64::try_from(self.config.unpaid_photos_max).unwrap_or(i64::MAX),
             });
             let books = Settling {
                 pool: self.pool.clone(),
@@ -194,6 +196,7 @@ struct Shift {
     lease: Duration,
     poll: Duration,
     async_commit: bool,
+    unpaid_photos_max: i64,
 }
 
 impl Shift {
@@ -219,6 +222,7 @@ impl Shift {
         tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
         tasks.spawn(follow::follow(pool.clone(), wake, drain.clone()));
+        tasks.spawn(schedules::watch(pool.clone(), self.unpaid_photos_max, drain.clone()));
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));
@@ -322,6 +326,7 @@ mod tests {
             lease: Duration::from_secs(1),
             poll: Duration::from_secs(1),
             async_commit: false,
+            unpaid_photos_max: 1,
         })
     }
 

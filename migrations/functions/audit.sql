@@ -9,6 +9,8 @@
 --
 -- Lock order: the end of the chain comes last. Whoever writes an entry has done everything else, and commits next:
 -- another change of the same organisation waits for that. Whoever writes to several chains writes in their order.
+-- A pipeline writes in a transaction that is not ours, and that may stay open. So each pipeline has a chain of its own,
+-- for which nobody else waits: a top-up that waited for it would have the account, and settlements wait for accounts.
 
 CREATE OR REPLACE FUNCTION audit_log_is_append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
@@ -16,12 +18,21 @@ BEGIN
     RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'PG005';
 END $$;
 
+-- Locks the end of a chain.
+CREATE FUNCTION lock_audit_chain(p_chain bigint) RETURNS audit_chain
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_end audit_chain;
+BEGIN
+    INSERT INTO audit_chain (chain, links) VALUES (p_chain, 0) ON CONFLICT DO NOTHING;
+    SELECT * INTO v_end FROM audit_chain WHERE chain = p_chain FOR NO KEY UPDATE;
+    RETURN v_end;
+END $$;
+
 CREATE OR REPLACE FUNCTION seal_audit_entry() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_chain bigint := coalesce(NEW.organisation_id, 0); v_before audit_chain;
+DECLARE v_chain bigint := coalesce(-NEW.pipeline_id, NEW.organisation_id, 0); v_before audit_chain;
 BEGIN
-    INSERT INTO audit_chain (chain, links) VALUES (v_chain, 0) ON CONFLICT DO NOTHING;
-    SELECT * INTO v_before FROM audit_chain WHERE chain = v_chain FOR NO KEY UPDATE;
+    SELECT * INTO v_before FROM lock_audit_chain(v_chain);
     NEW.link := v_before.links + 1;
     NEW.hash := sha256(convert_to(concat_ws(' ', v_chain, NEW.link, (extract(epoch FROM NEW.at) * 1000000)::bigint,
         to_json(NEW.actor), to_json(NEW.action), to_json(NEW.subject), NEW.detail,

@@ -91,8 +91,8 @@ BEGIN
     END IF;
     PERFORM put_budget(v_organisation, p_event, p_cap, p_floor, v_entry, p_actor);
     r_changed := true;
-    PERFORM pause_queues(ARRAY[v_organisation]);
-    r_resumed := resume_queues(ARRAY[v_organisation]);
+    PERFORM pause_queues(ARRAY[v_organisation], 'budget');
+    r_resumed := resume_queues(ARRAY[v_organisation], 'budget');
 END $$;
 GRANT EXECUTE ON FUNCTION set_budget TO photogate_app;
 

@@ -95,7 +95,7 @@ BEGIN
             CONTINUE;
         END IF;
         EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
-        IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due); END IF;
+        IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due, NULL); END IF;
         IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
         v_is_kept := true;
         v_next := v_organisation;
@@ -291,6 +291,6 @@ BEGIN
     IF v_booked <> v_n THEN
         RAISE EXCEPTION 'the accounts did not pay for the photos of this claim' USING ERRCODE = 'assert_failure';
     END IF;
-    IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero); END IF;
+    IF v_zero IS NOT NULL THEN PERFORM pause_queues(v_zero, NULL); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim TO photogate_worker;

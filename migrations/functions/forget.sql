@@ -130,7 +130,7 @@ BEGIN
         ELSE
             PERFORM keep_steering(v_account.organisation_id);
         END IF;
-        PERFORM resume_queues(ARRAY[v_account.organisation_id]);
+        PERFORM resume_queues(ARRAY[v_account.organisation_id], 'budget');
     END IF;
     PERFORM note_erasure(p_erasure, p_event, 'event', p_actor);
 END $$;
@@ -191,6 +191,7 @@ BEGIN
     r_done := coalesce(cardinality(v_photos), 0) < p_photos;
     IF r_done THEN
         IF v.forgets = 'everything' THEN
+            PERFORM end_schedules_of(v.event_id);
             DELETE FROM start_list WHERE event_id = v.event_id;
             DELETE FROM erased_bib WHERE event_id = v.event_id;
             DELETE FROM reconsideration WHERE event_id = v.event_id;

@@ -10,13 +10,15 @@
 -- organisation can keep its own queue locked for as long as it likes. A queue that is passed over is dealt with by a
 -- later claim: one that should be paused is found because it may spend nothing, one that should be resumed because its
 -- account says so (resume_due).
+-- Each queue that is paused or resumed is a row of the timeline, in the same transaction. A queue that is dealt with
+-- later has the cause that made it due (resume_cause).
 -- Nobody may call these but the gate's own functions.
 
 -- Credit came in or came back, or a budget allows more: lifts the pauses of what can spend again, and only those.
--- Returns whether any was, or is still to be lifted.
-CREATE FUNCTION resume_queues(p_organisations bigint[]) RETURNS boolean
+-- Returns whether any was, or is still to be lifted. p_cause: NULL if it was due before.
+CREATE FUNCTION resume_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_resumed boolean;
+DECLARE v_resumed boolean; v_due bigint[]; v_changed bigint[];
 BEGIN
     WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
     free AS MATERIALIZED (
@@ -25,23 +27,40 @@ BEGIN
         LEFT JOIN s own ON own.r_event = q.event_id
         WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL
             AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0
-        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED)
-    UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id;
+        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
+    resumed AS (
+        UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id
+        RETURNING q.organisation_id, q.event_id, q.operation),
+    caused AS MATERIALIZED (
+        SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM resumed) o
+        CROSS JOIN LATERAL cause_of_resuming(o.organisation_id, p_cause) c)
+    INSERT INTO timeline (organisation_id, event_id, operation, kind, cause, reference)
+    SELECT organisation_id, event_id, operation, 'resumed', r_cause, r_reference
+    FROM resumed JOIN caused USING (organisation_id);
     v_resumed := FOUND;
-    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations))
-    UPDATE account a SET resume_due = NOT a.resume_due
-    WHERE a.organisation_id = ANY (p_organisations)
-        AND a.resume_due <> (a.available > 0 AND EXISTS (
-            SELECT FROM queue q
-            LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
-            LEFT JOIN s own ON own.r_event = q.event_id
-            WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL
-                AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0));
-    RETURN v_resumed OR FOUND;
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    changed AS (
+        UPDATE account a SET resume_due = NOT a.resume_due
+        WHERE a.organisation_id = ANY (p_organisations)
+            AND a.resume_due <> (a.available > 0 AND EXISTS (
+                SELECT FROM queue q
+                LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
+                LEFT JOIN s own ON own.r_event = q.event_id
+                WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL
+                    AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0))
+        RETURNING a.organisation_id, a.resume_due)
+    SELECT array_agg(organisation_id) FILTER (WHERE resume_due), array_agg(organisation_id)
+    INTO v_due, v_changed FROM changed;
+    IF v_changed IS NULL THEN RETURN v_resumed; END IF;
+    DELETE FROM resume_cause WHERE organisation_id = ANY (v_changed);
+    INSERT INTO resume_cause (organisation_id, cause, reference)
+    SELECT n, c.r_cause, c.r_reference FROM unnest(v_due) n CROSS JOIN LATERAL cause_of_resuming(n, p_cause) c
+    WHERE c.r_cause IS NOT NULL;
+    RETURN true;
 END $$;
 
--- Pauses what would run and has nothing to spend.
-CREATE FUNCTION pause_queues(p_organisations bigint[]) RETURNS void
+-- Pauses what would run and has nothing to spend. p_cause: 'budget', or NULL if a movement of credits is the cause.
+CREATE FUNCTION pause_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
@@ -51,6 +70,14 @@ BEGIN
         LEFT JOIN s own ON own.r_event = q.event_id
         WHERE q.organisation_id = ANY (p_organisations) AND q.runnable
             AND coalesce(own.r_spendable, others.r_spendable, a.available) = 0
-        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED)
-    UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id;
+        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
+    paused AS (
+        UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id
+        RETURNING q.organisation_id, q.event_id, q.operation),
+    caused AS MATERIALIZED (
+        SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM paused) o
+        CROSS JOIN LATERAL cause_of_pausing(o.organisation_id, p_cause) c)
+    INSERT INTO timeline (organisation_id, event_id, operation, kind, cause, reference)
+    SELECT organisation_id, event_id, operation, 'paused', r_cause, r_reference
+    FROM paused JOIN caused USING (organisation_id);
 END $$;

@@ -155,7 +155,7 @@ BEGIN
         RAISE EXCEPTION 'the accounts did not move with this settlement' USING ERRCODE = 'assert_failure';
     END IF;
     -- A refund is credit too.
-    IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back); END IF;
+    IF v_back IS NOT NULL THEN r_resumed := resume_queues(v_back, 'refund'); END IF;
 END $$;
 
 -- A worker settles what it has done. Returns the jobs that were its own to settle, and which of these are duplicates.

@@ -53,7 +53,7 @@ BEGIN
                                              ELSE floors_short(p_organisation) END
         WHERE organisation_id = p_organisation;
     END IF;
-    IF p_amount < 0 THEN PERFORM pause_queues(ARRAY[p_organisation]); END IF;
-    r_resumed := resume_queues(ARRAY[p_organisation]);
+    IF p_amount < 0 THEN PERFORM pause_queues(ARRAY[p_organisation], NULL); END IF;
+    r_resumed := resume_queues(ARRAY[p_organisation], 'top_up');
 END $$;
 GRANT EXECUTE ON FUNCTION top_up TO photogate_app;

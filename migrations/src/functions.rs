@@ -16,9 +16,10 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "audit" "budgets" "chain" "claim" "clock" "content" "corrections" "enqueue" "erasures" "events"
-    "findings" "follow_ups" "forget" "holds" "logins" "months" "organisations" "paces" "pauses" "purchases"
-    "reconcile" "reconsider" "settle" "skips" "snapshots" "states" "steering" "top_up" "worker"
+    "adopt" "audit" "budgets" "chain" "claim" "clock" "content" "corrections" "enqueue" "erasures"
+    "events" "findings" "follow_ups" "forget" "holds" "logins" "months" "organisations" "paces" "pauses"
+    "pipelines" "purchases" "reconcile" "reconsider" "schedules" "settle" "skips" "snapshots" "states"
+    "steering" "timeline" "top_up" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

@@ -30,7 +30,7 @@ Examples:
 Keep the printed hashes in another place. The owner of the database could rewrite a whole chain,
 but the rewritten chain would not contain the hash that you noted: check it with --anchor.")]
     Verify {
-        /// Only the chain of this organisation, by number [default: all]
+        /// Only the chains of this organisation and its pipelines, by number [default: all]
         #[arg(long)]
         organisation: Option<OrganisationId>,
         /// A hash that was noted earlier (64 hexadecimal digits); exits with 3 if no entry has it.
@@ -78,9 +78,15 @@ impl Audit {
         let whose = |one: &audit_log::Verified| {
             one.organisation.map_or_else(|| "all".into(), |id| id.to_string())
         };
-        output.rows(&verified, &["Organisation", "Entries", "Last entry"], |one| {
-            let head = one.head.clone().unwrap_or_else(|| "—".into());
-            vec![whose(one), one.entries.to_string(), head]
+        output.rows(&verified, &["Organisation", "Pipeline", "Entries", "Last entry"], |one| {
+            let dash = || "—".to_owned();
+            let pipeline = one.pipeline.map_or_else(dash, |id| id.to_string());
+            vec![
+                whose(one),
+                pipeline,
+                one.entries.to_string(),
+                one.head.clone().unwrap_or_else(dash),
+            ]
         })?;
         for one in &verified {
             if let Some(broken) = &one.broken {

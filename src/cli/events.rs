@@ -2,6 +2,7 @@
 
 mod change;
 mod show;
+mod timeline;
 
 use std::path::PathBuf;
 
@@ -172,6 +173,22 @@ Example:
         /// The event's number
         event: EventId,
     },
+    /// Lists what happened to an event's queues, newest first: runs, pauses, holds, and their causes
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
+  photogate events timeline 1
+  photogate events timeline 1 --most 100000 --csv > timeline.csv")]
+    Timeline {
+        /// The event's number
+        event: EventId,
+        /// The most entries that are listed
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        most: i64,
+        /// Print CSV, for spreadsheets
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+    },
     /// Stops the queues of an event until the hold is lifted or ends; a top-up does not lift it
     #[command(after_help = "Needs: PostgreSQL (--database-url).
 
@@ -226,6 +243,9 @@ impl Events {
         match self {
             Self::List { organisation } => show::list(organisation, config, output).await,
             Self::Show { event, watch } => show::show(event, watch, config, output).await,
+            Self::Timeline { event, most, csv } => {
+                timeline::list(event, most, csv, config, output).await
+            }
             Self::Quality { event } => show::quality(event, config, output).await,
             change @ (Self::Create { .. }
             | Self::StartList { .. }

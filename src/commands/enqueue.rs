@@ -183,7 +183,7 @@ impl Commands {
 
     /// Returns the prefix in the store below which the organisation's photos must be. So its people
     /// cannot enqueue photos of another organisation.
-    async fn photos_under(
+    pub(super) async fn photos_under(
         &self,
         caller: &Caller,
         organisation: OrganisationId,
@@ -205,7 +205,7 @@ impl Commands {
         Ok(under)
     }
 
-    async fn jobs(
+    pub(super) async fn jobs(
         &self,
         event: EventId,
         photos: &Which<'_>,
@@ -279,7 +279,7 @@ impl FundingPlan {
 }
 
 /// Puts the payloads to the photos that they belong to.
-fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(), CommandError> {
+pub(super) fn put_payloads(jobs: &mut [NewJob], payloads: &Payloads) -> Result<(), CommandError> {
     if payloads.is_empty() {
         return Ok(());
     }

@@ -74,6 +74,8 @@ fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseEr
         .options([
             ("role", role),
             ("search_path", "photogate"),
+            // The gate is proven for this one. Another program in the same database may want another.
+            ("default_transaction_isolation", "read committed"),
             // Compiling a query takes ten times as long as any of ours runs.
             ("jit", "off"),
             // Nothing here takes long: what does is stuck, and must not hold locks.

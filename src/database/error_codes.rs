@@ -13,6 +13,8 @@ pub(crate) const LIMIT_REACHED: &str = "PG009";
 pub(crate) const DEADLOCK: &str = "40P01";
 /// PostgreSQL's own: a transaction saw what another one changed.
 pub(crate) const NOT_SERIALIZABLE: &str = "40001";
+/// PostgreSQL's own: a lock was not free in time.
+pub(crate) const LOCKED: &str = "55P03";
 /// PostgreSQL's own, for a statement that was given up.
 pub(crate) const TOO_SLOW: &str = "57014";
 

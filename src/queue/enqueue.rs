@@ -284,15 +284,6 @@ pub(super) fn check(jobs: &[NewJob]) -> Result<(), EnqueueError> {
     check_payloads(jobs)
 }
 
-/// Tells apart why the database refused jobs.
-pub(super) fn refused(error: sqlx::Error, event: EventId, jobs: &[NewJob]) -> EnqueueError {
-    if has_payloads(jobs) && database::is_refusal(&error) {
-        EnqueueError::OddPayload
-    } else {
-        no_event(error, event)
-    }
-}
-
 /// Checks the payloads of jobs: their size, and that they can be read again.
 ///
 /// # Errors
@@ -334,6 +325,15 @@ pub(super) fn ids(photos: &[PhotoId]) -> Result<Vec<Uuid>, EnqueueError> {
         return Err(EnqueueError::TooMany(photos.len()));
     }
     Ok(photos.iter().map(|photo| photo.0).collect())
+}
+
+/// Tells apart a payload that cannot be kept, and that there is no such event.
+pub(super) fn refused(error: sqlx::Error, event: EventId, jobs: &[NewJob]) -> EnqueueError {
+    if has_payloads(jobs) && database::is_refusal(&error) {
+        EnqueueError::OddPayload
+    } else {
+        no_event(error, event)
+    }
 }
 
 /// Tells apart that there is no such event.

@@ -11,6 +11,8 @@ mod organisations;
 pub(super) mod photos;
 mod purchases;
 mod quality;
+mod schedules;
+mod timeline;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
@@ -57,6 +59,9 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(runs::create))
         .routes(routes!(runs::show))
         .routes(routes!(runs::photos))
+        .routes(routes!(schedules::create))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::change, schedules::cancel))
         .routes(routes!(events::list, events::create))
         .routes(routes!(events::show, events::change, events::delete))
         .routes(routes!(events::start_list))
@@ -99,6 +104,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(queues::skip))
         .routes(routes!(queues::restore))
         .routes(routes!(quality::of_event))
+        .routes(routes!(timeline::of_event))
         .routes(routes!(why::event))
         .routes(routes!(why::organisation))
         .routes(routes!(why::photo))

@@ -26,6 +26,7 @@ mod quality;
 mod queues;
 mod receipts;
 mod refunds;
+mod schedules;
 mod second_factor;
 mod selfie;
 mod settings;
@@ -33,6 +34,7 @@ mod spending;
 mod statements;
 mod table;
 mod table_view;
+mod timeline;
 mod tokens;
 mod why;
 mod workers;
@@ -165,6 +167,10 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/quality", get(quality::page))
+        .route("/events/{event}/schedules", get(schedules::page).post(schedules::create))
+        .route("/schedules/{schedule}/move", post(schedules::change))
+        .route("/schedules/{schedule}/cancel", get(schedules::ask_cancel).post(schedules::cancel))
+        .route("/events/{event}/timeline", get(timeline::page))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
         .route("/photos/{photo}", get(correct::page))

@@ -340,6 +340,8 @@ async fn whtrusted_changes_is_in_the_audit_trail_too() {
     run(&["events", "lift", "1", "--actor", "ops@photogate.example"]);
     run(&["events", "face-search", "1", "off"]);
     run(&["events", "delete", "1", "--actor", "staff@photogate.example", "--yes"]);
+    run(&["pipelines", "allow", "uploads", "--organisation", "1"]);
+    run(&["pipelines", "revoke", "1", "--actor", "staff@photogate.example"]);
 
     let trail = audit_log::list(&mut *app.db().await, None, None, 100).await.unwrap();
     let told: Vec<_> =
@@ -358,6 +360,8 @@ async fn whtrusted_changes_is_in_the_audit_trail_too() {
             ("queue.lift", "ops@photogate.example"),
             ("event.change", "cli"),
             ("event.delete", "staff@photogate.example"),
+            ("pipeline.allow", "cli"),
+            ("pipeline.revoke", "staff@photogate.example"),
         ]
     );
     assert!(trail.iter().all(|entry| entry.organisation == Some(OrganisationId(1))));

@@ -123,7 +123,7 @@ async fn the_application_can_write_no_money() {
         "DELETE FROM in_flight",
         "UPDATE queue SET paused_since = NULL",
         "SELECT close_reservations(0, 1, '{}', '{}', '{}', '{}', '{}')",
-        "SELECT resume_queues('{1}')",
+        "SELECT resume_queues('{1}', 'top_up')",
     ] {
         refused_for_want_of_privilege(&mut db, write).await;
     }

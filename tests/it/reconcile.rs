@@ -63,6 +63,7 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
             "reserved_is_in_flight",
         ),
         ("UPDATE queue SET paused_since = now()", "paused_means_no_credit"),
+        ("UPDATE queue SET paused_since = now()", "timeline_tells_pauses"),
         (
             "INSERT INTO budget SELECT min(event_id), min(organisation_id), 0, 0, 0 FROM event",
             "budgets_are_kept",

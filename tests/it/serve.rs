@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use photogate::{
-    access::Role,
+    access::{Caller, Role},
     catalog::organisations,
+    commands::{NewSchedule, Payloads, Which},
     ids::{EventId, Operation, OrganisationId},
     serve,
 };
@@ -101,6 +102,17 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("POST", "/v1/events/{event}/skip", RETRIERS, nobody.clone(), 200),
         ("POST", "/v1/events/{event}/restore", RETRIERS, nobody, 200),
         ("GET", "/v1/events/{event}/quality", ALL, none(), 200),
+        ("GET", "/v1/events/{event}/timeline", ALL, none(), 200),
+        (
+            "POST",
+            "/v1/events/{event}/schedules",
+            MAKERS,
+            json!({ "operation": "ai_rotation", "all": true, "not_before": "{soon}" }),
+            201,
+        ),
+        ("GET", "/v1/schedules", ALL, none(), 200),
+        ("PATCH", "/v1/schedules/{new schedule}", MAKERS, json!({ "not_before": "{soon}" }), 200),
+        ("DELETE", "/v1/schedules/{new schedule}", MAKERS, none(), 200),
         ("PUT", "/v1/events/{event}/budget", OWNERS, json!({ "cap": 9, "floor": 1 }), 200),
         ("DELETE", "/v1/events/{event}/budget", OWNERS, none(), 200),
         (
@@ -235,6 +247,20 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     if text.contains("{new event}") {
         let event = app.an_event_of(stage.organisation).await;
         text = text.replace("{new event}", &event.to_string());
+    }
+    if text.contains("{soon}") {
+        let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+        text = text.replace("{soon}", &soon.to_rfc3339());
+    }
+    if text.contains("{new schedule}") {
+        let new = NewSchedule {
+            operation: Operation::AiRotation,
+            photos: Which::All,
+            payloads: Payloads::default(),
+            not_before: chrono::Utc::now() + chrono::TimeDelta::hours(1),
+        };
+        let made = app.commands().schedule(&Caller::trusted("anna"), stage.event, &new).await;
+        text = text.replace("{new schedule}", &made.unwrap().id.to_string());
     }
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());

@@ -6,13 +6,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
-use crate::ids::OrganisationId;
+use crate::ids::{OrganisationId, PipelineId};
 
 /// The result of following one chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// The organisation whose entries these are; `None`: those of no single organisation.
     pub organisation: Option<OrganisationId>,
+    /// The pipeline that made them; `None`: they were made over the service or the command line.
+    pub pipeline: Option<PipelineId>,
     /// Number of entries that are intact.
     pub entries: i64,
     /// The hash of the last intact entry. Keep a copy outside of the database: nobody can rewrite
@@ -48,7 +50,7 @@ impl Sealed {
 /// Entries that are read at once.
 const PAGE: i64 = 1000;
 
-/// Follows the chain of one organisation, or all chains, from the first entry to the last. It reads
+/// Follows the chains of one organisation and its pipelines, or all chains, from the first entry to the last. It reads
 /// one snapshot, so that other work can go on. `seen` is called with the hash of every intact entry.
 ///
 /// # Errors
@@ -63,17 +65,23 @@ pub async fn verify(
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
     // Entries without an end of their chain are found, too.
     let ends = sqlx::query!(
-        r#"SELECT chain AS "chain!", c.links AS "links?", encode(c.hash, 'hex') AS "hash?"
+        r#"SELECT chain AS "chain!", c.links AS "links?", encode(c.hash, 'hex') AS "hash?",
+                  coalesce(p.organisation_id, nullif(greatest(chain, 0), 0))
+                      AS "organisation?: OrganisationId",
+                  CASE WHEN chain < 0 THEN -chain END AS "pipeline?: PipelineId"
            FROM audit_chain c FULL JOIN (SELECT DISTINCT chain FROM audit_log) l USING (chain)
-           WHERE $1::bigint IS NULL OR chain = $1 ORDER BY chain"#,
+           LEFT JOIN pipeline p ON p.pipeline_id = -chain
+           WHERE $1::bigint IS NULL OR chain = $1 OR p.organisation_id = $1
+           ORDER BY chain < 0, abs(chain)"#,
         organisation.map(|organisation| organisation.0)
     )
     .fetch_all(&mut *tx)
     .await?;
     let mut all = Vec::new();
     for end in ends {
-        let organisation = (end.chain != 0).then_some(OrganisationId(end.chain));
-        let mut verified = Verified { organisation, entries: 0, head: None, broken: None };
+        let (organisation, pipeline) = (end.organisation, end.pipeline);
+        let mut verified =
+            Verified { organisation, pipeline, entries: 0, head: None, broken: None };
         follow(&mut tx, end.chain, &mut verified, &mut seen).await?;
         let reached = (Some(verified.entries), &verified.head);
         if verified.broken.is_none() && reached != (end.links, &end.hash) {

@@ -70,10 +70,7 @@ impl Events {
                 face_search(commands, &caller, event, &change, output).await?;
             }
             Self::KeepFindings { event, days, actor } => {
-                let change =
-                    EventChange { keep_findings_days: Some(days), ..EventChange::default() };
-                let caller = Caller::trusted(&actor);
-                keep_findings(commands, &caller, event, &change, output).await?;
+                keep_findings(commands, &Caller::trusted(&actor), event, days, output).await?;
             }
             Self::Erase { event, bib, selfie, min, yes, actor } => {
                 let caller = Caller::trusted(&actor);
@@ -113,7 +110,10 @@ impl Events {
                     writeln!(out, "{} holds on event {event} were lifted.", lifted.len())
                 })?;
             }
-            Self::List { .. } | Self::Show { .. } | Self::Quality { .. } => {}
+            Self::List { .. }
+            | Self::Show { .. }
+            | Self::Timeline { .. }
+            | Self::Quality { .. } => {}
         }
         Ok(())
     }
@@ -148,10 +148,11 @@ async fn keep_findings(
     commands: &Commands,
     caller: &Caller,
     event: EventId,
-    change: &EventChange,
+    days: i32,
     output: Output,
 ) -> anyhow::Result<()> {
-    let (changed, _) = commands.change_event(caller, event, change).await?;
+    let change = EventChange { keep_findings_days: Some(days), ..EventChange::default() };
+    let (changed, _) = commands.change_event(caller, event, &change).await?;
     output.one(&changed, |out| match changed.keep_findings_days {
         Some(days) => writeln!(
             out,

@@ -120,6 +120,22 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
     check!(
         tx,
         checks,
+        "timeline_tells_pauses",
+        "a queue is paused if and only if the last pause or resumption of its timeline is a pause",
+        "SELECT q.organisation_id,
+                format('event %s, %s: paused since %s, and the timeline says %s',
+                       q.event_id, q.operation, q.paused_since, t.kind)
+         FROM queue q LEFT JOIN LATERAL (
+             SELECT t.kind FROM timeline t
+             WHERE t.event_id = q.event_id AND t.operation = q.operation
+               AND t.kind IN ('paused', 'resumed')
+               AND (t.cause IS NULL OR t.cause NOT IN ('lift', 'expiry'))
+             ORDER BY t.entry_id DESC LIMIT 1) t ON true
+         WHERE (q.paused_since IS NOT NULL) <> coalesce(t.kind = 'paused', false)"
+    );
+    check!(
+        tx,
+        checks,
         "drained_is_empty",
         "nothing waits in a drained queue, and no queue's head is after its tail",
         "SELECT q.organisation_id,

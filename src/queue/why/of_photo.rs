@@ -10,8 +10,11 @@ use super::{
 };
 use crate::{
     catalog::photos,
-    ids::PhotoId,
-    queue::status::{self, Queue},
+    ids::{Operation, PhotoId},
+    queue::{
+        schedules,
+        status::{self, Queue},
+    },
 };
 
 /// Explains why a photo does not run. `None` if there is no such photo, or its event was deleted.
@@ -69,10 +72,13 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
         event.0,
         photo.0
     )
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
     if follows {
         story.follows();
+    }
+    for (operation, at) in schedules::of_photo(db, photo).await? {
+        story.scheduled(operation, at);
     }
     Ok(Some(story.answer(photo)))
 }
@@ -133,6 +139,14 @@ impl Story {
             None,
             "photo processing begins when AI rotation has ended, however it ends".into(),
         ));
+    }
+
+    fn scheduled(&mut self, operation: Operation, at: DateTime<Utc>) {
+        let at = at.format("%Y-%m-%d %H:%M UTC");
+        self.said.push(format!("{operation} is scheduled"));
+        let says = format!("it is scheduled for {operation} at {at}, and is queued then");
+        self.chain.push(Cause::new("scheduled", None, says));
+        self.advise("wait, or queue it now");
     }
 
     fn skipped(&mut self, operation: &str, by: &str, at: Option<DateTime<Utc>>) {

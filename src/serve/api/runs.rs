@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Largest payload, in bytes as it is sent: four times what is kept of it without spaces.
-const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
+pub(super) const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
 
 /// Photos to queue, and the operation. Exactly one of `keys`, `prefix` and `all` is required.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -179,7 +179,9 @@ pub(super) async fn page(
         }
         p {
             a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } " "
-            a href={ "/events/" (event.id) "/quality" } { "What was found?" }
+            a href={ "/events/" (event.id) "/quality" } { "What was found?" } " "
+            a href={ "/events/" (event.id) "/timeline" } { "What happened?" } " "
+            a href={ "/events/" (event.id) "/schedules" } { "Scheduled photos" }
         }
         @if may_run { div.row {
             (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))

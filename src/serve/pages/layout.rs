@@ -216,6 +216,8 @@ pub(super) fn said(word: &str) -> Markup {
         "taken_back" => "The correction was taken back.".to_owned(),
         "held" => "The queue is held: no more of its photos are claimed.".to_owned(),
         "lifted" => "The hold was lifted.".to_owned(),
+        "scheduled" => "The photos are scheduled.".to_owned(),
+        "unscheduled" => "The schedule was cancelled.".to_owned(),
         _ => return html! {},
     };
     html! { p.notice.good role="status" { (says) } }

@@ -129,6 +129,8 @@ impl From<AccessError> for Problem {
                 Self::invalid("/organisation", error)
             }
             AccessError::TooManyTokens(_) => Self::conflict("too_many_tokens", error),
+            AccessError::TooManyPipelines(_) => Self::conflict("too_many_pipelines", error),
+            AccessError::Login => Self::invalid("/login", error),
             AccessError::Days => Self::invalid("/expires_in_days", error),
             AccessError::Name => Self::invalid("/name", error),
             AccessError::Address(_) => Self::invalid("/email", error),

@@ -15,7 +15,7 @@ const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "
 /// locks it takes, and to itself by what others have committed before it. These take no lock that
 /// the session does not have already (or rows of its own alone: a worker's lease, rows that are
 /// new), and read nothing but what those locks guard.
-const ALONE: [&str; 26] = [
+const ALONE: [&str; 28] = [
     "INSERT INTO skip ",
     "DELETE FROM skip ",
     "INTO v_photos FROM skip ",
@@ -35,6 +35,8 @@ const ALONE: [&str; 26] = [
     "UPDATE account SET funded",
     "UPDATE queue_tail SET",
     "UPDATE account a SET resume_due",
+    "DELETE FROM resume_cause ",
+    "INSERT INTO resume_cause ",
     "INTO r_available, r_ahead",
     "SELECT q.* INTO v_queue",
     "INTO v_photos FROM unnest(p_",

@@ -1,0 +1,202 @@
+-- Schedules: photos that are queued at a later time.
+--
+-- A schedule is kept beside the queues, so that positions stay dense: its photos get theirs when it is due. Workers
+-- look every second for schedules that are due, and queue one part (at most 10,000 photos) in a transaction. It deletes
+-- the part, or moves the place up to which all photos of the event are queued. So each part is queued exactly once,
+-- however many workers look, and a schedule that was missed is queued as soon as a worker is there again.
+--
+-- Lock order: the schedule, then as in enqueue; the audit log comes last. A schedule that somebody else has is passed
+-- over (SKIP LOCKED), and a queue that somebody keeps locked is not waited for: the part is put off.
+-- Whoever forgets a deleted event ends its schedules (forget.sql).
+
+-- Keeps photos for later: all that the event has then or (p_all is false) those that come with add_to_schedule, in the
+-- same transaction. p_pipeline: which pipeline asks, or NULL.
+CREATE FUNCTION schedule_photos(p_event bigint, p_operation operation, p_due_at timestamptz, p_all boolean,
+    p_actor text, p_pipeline bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE
+    c_schedules constant integer := 100;                   -- that may wait, of an organisation
+    v_organisation bigint; v_schedule bigint;
+BEGIN
+    SELECT organisation_id INTO v_organisation FROM event WHERE event_id = p_event AND deleted_at IS NULL;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM check_due_at(p_due_at);
+    -- One at a time counts them. Only calls of the same organisation wait.
+    PERFORM pg_advisory_xact_lock(hashtextextended('schedules of ' || v_organisation, 0));
+    IF c_schedules <= (SELECT count(*) FROM schedule WHERE organisation_id = v_organisation AND ended_at IS NULL) THEN
+        RAISE EXCEPTION 'an organisation has at most % schedules that wait: cancel some', c_schedules
+            USING ERRCODE = 'PG009';
+    END IF;
+    INSERT INTO schedule (organisation_id, event_id, operation, due_at, all_photos, actor, pipeline_id)
+    VALUES (v_organisation, p_event, p_operation, p_due_at, p_all, p_actor, p_pipeline)
+    RETURNING schedule_id INTO v_schedule;
+    -- If the event is deleted meanwhile, the schedule ends when it is due, or with the findings.
+    RETURN v_schedule;
+END $$;
+GRANT EXECUTE ON FUNCTION schedule_photos TO photogate_app;
+
+-- Adds at most 10,000 photos to a schedule that this transaction has made. p_payloads: as in enqueue.
+CREATE FUNCTION add_to_schedule(p_schedule bigint, p_keys text[], p_payloads jsonb[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE
+    c_photos constant bigint := 1000000;                   -- that may wait in schedules, of an organisation
+    v_organisation bigint; v_photos bigint;
+BEGIN
+    IF cardinality(p_keys) > 10000 OR cardinality(p_keys) <> cardinality(p_payloads) THEN
+        RAISE EXCEPTION 'at most 10000 photos a part, and a payload for each' USING ERRCODE = 'PG006';
+    END IF;
+    UPDATE schedule SET photos = photos + cardinality(p_keys)
+    WHERE schedule_id = p_schedule AND NOT all_photos AND ended_at IS NULL
+    RETURNING organisation_id INTO v_organisation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no schedule %', p_schedule USING ERRCODE = 'PG002'; END IF;
+    INSERT INTO schedule_part (schedule_id, keys, payloads) VALUES (p_schedule, p_keys, p_payloads);
+    SELECT sum(photos) INTO v_photos FROM schedule WHERE organisation_id = v_organisation AND ended_at IS NULL;
+    IF v_photos > c_photos THEN
+        RAISE EXCEPTION 'at most % photos of an organisation are scheduled at the same time, and these would be %',
+            c_photos, v_photos USING ERRCODE = 'PG009';
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION add_to_schedule TO photogate_app;
+
+-- Refuses a time that is no later time, or too far away to be meant.
+CREATE FUNCTION check_due_at(p_due_at timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
+BEGIN
+    IF p_due_at > clock() AND p_due_at < clock() + interval '366 days' THEN RETURN; END IF;
+    RAISE EXCEPTION 'photos are scheduled for a later time, within a year' USING ERRCODE = 'PG006';
+END $$;
+
+-- Changes when a schedule is due. Whoever changes it answers for it from then on. False: it has ended.
+CREATE FUNCTION move_schedule(p_schedule bigint, p_due_at timestamptz, p_actor text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM check_due_at(p_due_at);
+    UPDATE schedule SET due_at = p_due_at, actor = p_actor, pipeline_id = NULL, trouble = NULL, tried_at = NULL
+    WHERE schedule_id = p_schedule AND ended_at IS NULL;
+    RETURN FOUND;
+END $$;
+GRANT EXECUTE ON FUNCTION move_schedule TO photogate_app;
+
+-- Ends a schedule: what of it was not queued yet is not queued. False: it has ended already.
+CREATE FUNCTION end_schedule(p_schedule bigint, p_end schedule_end, p_by text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE schedule SET ended_at = clock_timestamp(), ended = p_end, ended_by = p_by
+    WHERE schedule_id = p_schedule AND ended_at IS NULL;
+    IF NOT FOUND THEN RETURN false; END IF;
+    DELETE FROM schedule_part WHERE schedule_id = p_schedule;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION cancel_schedule(p_schedule bigint, p_actor text) RETURNS boolean
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT end_schedule(p_schedule, 'cancelled', p_actor)
+$$;
+GRANT EXECUTE ON FUNCTION cancel_schedule TO photogate_app;
+
+-- Ends the schedules of a deleted event. It is called with the event's lock: a part that is queued now is waited for.
+CREATE FUNCTION end_schedules_of(p_event bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT end_schedule(schedule_id, 'refused', 'event_deleted')
+    FROM schedule WHERE event_id = p_event AND ended_at IS NULL ORDER BY schedule_id
+$$;
+
+-- The next schedule that is due, or NULL: that of the first organisation after p_organisation, then of the others. What
+-- could not be queued is tried again after a minute. While the clock is implausible, nothing is due.
+CREATE FUNCTION next_due_schedule(p_organisation bigint, OUT r_organisation bigint, OUT r_schedule bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_now timestamptz := clock();
+BEGIN
+    SELECT organisation_id, schedule_id INTO r_organisation, r_schedule FROM schedule
+    WHERE ended_at IS NULL AND due_at <= v_now
+        -- (A time in the future: the clock was put back.)
+        AND (tried_at IS NULL OR tried_at NOT BETWEEN v_now - interval '1 minute' AND v_now)
+    ORDER BY organisation_id <= p_organisation, organisation_id, due_at, schedule_id LIMIT 1;
+    IF FOUND AND NOT is_clock_plausible() THEN
+        r_organisation := NULL;
+        r_schedule := NULL;
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION next_due_schedule TO photogate_worker;
+
+-- Whether the one who scheduled may not come in any more: a person who was disabled, a token or a pipeline that was
+-- revoked. (A token that has expired was good when it was used.)
+CREATE FUNCTION actor_is_gone(p_actor text, p_pipeline bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT CASE WHEN p_pipeline IS NOT NULL
+                THEN EXISTS (SELECT FROM pipeline WHERE pipeline_id = p_pipeline AND revoked_at IS NOT NULL)
+                ELSE EXISTS (SELECT FROM person WHERE email = p_actor AND disabled_at IS NOT NULL)
+                  OR EXISTS (SELECT FROM token WHERE revoked_at IS NOT NULL
+                             AND token_id = substring(p_actor FROM '^token ([0-9]{1,18}) ')::bigint) END
+$$;
+
+-- Queues the next part of a schedule that is due. r_queued is NULL if there was nothing to do: somebody else has it, or
+-- it has ended. r_woke: workers can claim its photos. p_unpaid_max: as check_unpaid_photos has it.
+-- A lock that is not free after a second is not waited for (lock_timeout): the caller puts the schedule off.
+CREATE FUNCTION enqueue_scheduled(p_schedule bigint, p_unpaid_max bigint, OUT r_queued integer, OUT r_woke boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    c_part constant integer := 10000;
+    v schedule; v_refusal text; v_part bigint; v_keys text[]; v_payloads jsonb[]; v_run record; v_under text;
+BEGIN
+    SELECT * INTO v FROM schedule
+    WHERE schedule_id = p_schedule AND ended_at IS NULL AND due_at <= clock() FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN RETURN; END IF;
+    r_queued := 0;
+    r_woke := false;
+    -- Later statements than the lock.
+    IF v.all_photos THEN
+        SELECT array_agg(key ORDER BY key) INTO v_keys FROM (
+            SELECT key FROM photo WHERE event_id = v.event_id AND key > v.reached ORDER BY key LIMIT c_part) p;
+    ELSE
+        DELETE FROM schedule_part
+        WHERE part_id = (SELECT min(part_id) FROM schedule_part WHERE schedule_id = v.schedule_id)
+        RETURNING keys, payloads INTO v_keys, v_payloads;
+    END IF;
+    SELECT photos_under INTO v_under FROM organisation WHERE organisation_id = v.organisation_id;
+    v_refusal := CASE
+        WHEN EXISTS (SELECT FROM event WHERE event_id = v.event_id AND deleted_at IS NOT NULL) THEN 'event_deleted'
+        WHEN actor_is_gone(v.actor, v.pipeline_id) THEN 'actor_gone'
+        -- The organisation has another part of the store now.
+        WHEN EXISTS (SELECT FROM unnest(v_keys) key WHERE NOT starts_with(key, v_under)) THEN 'outside_photos_under'
+    END;
+    IF v_refusal IS NOT NULL THEN
+        PERFORM end_schedule(v.schedule_id, 'refused', v_refusal);
+        INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
+        VALUES ('System', v.organisation_id, 'schedule.refuse', format('event %s', v.event_id),
+            jsonb_build_object('schedule', v.schedule_id, 'reason', v_refusal, 'scheduled_by', v.actor));
+        RETURN;
+    END IF;
+    IF v_keys IS NOT NULL THEN
+        SELECT * INTO v_run FROM enqueue(v.event_id, v.operation, v_keys,
+            (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(v_keys))), v.actor, v_payloads);
+        IF v_run.r_queued > 0 THEN PERFORM check_unpaid_photos(v.organisation_id, p_unpaid_max); END IF;
+        r_queued := v_run.r_queued;
+        r_woke := v_run.r_woke;
+        UPDATE schedule SET
+            queued = queued + v_run.r_queued,
+            reached = CASE WHEN all_photos THEN v_keys[cardinality(v_keys)] ELSE reached END,
+            trouble = NULL,
+            tried_at = NULL
+        WHERE schedule_id = v.schedule_id;
+    END IF;
+    IF v.all_photos AND coalesce(cardinality(v_keys), 0) < c_part
+        OR NOT v.all_photos AND NOT EXISTS (SELECT FROM schedule_part WHERE schedule_id = v.schedule_id) THEN
+        PERFORM end_schedule(v.schedule_id, 'done', v.actor);
+    END IF;
+    IF v_keys IS NOT NULL THEN
+        INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
+        VALUES (v.actor, v.organisation_id, 'photos.enqueue', format('event %s', v.event_id),
+            jsonb_build_object('operation', v.operation, 'runs', jsonb_build_array(v_run.r_run),
+                'queued', v_run.r_queued, 'schedule', v.schedule_id));
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION enqueue_scheduled TO photogate_worker;
+
+-- Notes that a part could not be queued, and why. It is tried again after a minute.
+CREATE FUNCTION put_off_schedule(p_schedule bigint, p_trouble text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE schedule SET trouble = left(p_trouble, 500), tried_at = clock()
+    WHERE schedule_id = p_schedule AND ended_at IS NULL
+$$;
+GRANT EXECUTE ON FUNCTION put_off_schedule TO photogate_worker;
