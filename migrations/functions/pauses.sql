@@ -14,20 +14,55 @@
 -- later has the cause that made it due (resume_cause).
 -- Nobody may call these but the gate's own functions.
 
+-- Paused queues that may spend something again. Of an organisation with thousands of queues it reads only those whose
+-- event may, because whoever calls this has the accounts of others, too.
+CREATE FUNCTION resumable_queues(p_organisations bigint[]) RETURNS TABLE (r_queue bigint, r_organisation bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations))
+    SELECT q.queue_id, q.organisation_id FROM s JOIN queue q ON q.event_id = s.r_event
+    WHERE s.r_spendable > 0 AND q.paused_since IS NOT NULL
+    UNION ALL
+    SELECT q.queue_id, a.organisation_id
+    FROM account a
+    LEFT JOIN s ON s.r_organisation = a.organisation_id AND s.r_event IS NULL
+    CROSS JOIN LATERAL (
+        SELECT x.queue_id FROM queue x
+        WHERE x.organisation_id = a.organisation_id AND x.paused_since IS NOT NULL
+            AND NOT EXISTS (SELECT FROM s own WHERE own.r_event = x.event_id) OFFSET 0) q
+    WHERE a.organisation_id = ANY (p_organisations) AND coalesce(s.r_spendable, a.available) > 0;
+END $$;
+
+-- The other way round: queues that would run and have nothing to spend.
+CREATE FUNCTION spent_queues(p_organisations bigint[]) RETURNS TABLE (r_queue bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations))
+    SELECT q.queue_id FROM s JOIN queue q ON q.event_id = s.r_event WHERE s.r_spendable = 0 AND q.runnable
+    UNION ALL
+    SELECT q.queue_id
+    FROM account a
+    LEFT JOIN s ON s.r_organisation = a.organisation_id AND s.r_event IS NULL
+    CROSS JOIN LATERAL (
+        SELECT x.queue_id FROM queue x
+        WHERE x.organisation_id = a.organisation_id AND x.runnable
+            AND NOT EXISTS (SELECT FROM s own WHERE own.r_event = x.event_id) OFFSET 0) q
+    WHERE a.organisation_id = ANY (p_organisations) AND coalesce(s.r_spendable, a.available) = 0;
+END $$;
+
 -- Credit came in or came back, or a budget allows more: lifts the pauses of what can spend again, and only those.
 -- Returns whether any was, or is still to be lifted. p_cause: NULL if it was due before.
 CREATE FUNCTION resume_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_resumed boolean; v_due bigint[]; v_changed bigint[];
 BEGIN
-    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
-    free AS MATERIALIZED (
-        SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
-        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
-        LEFT JOIN s own ON own.r_event = q.event_id
-        WHERE q.organisation_id = ANY (p_organisations) AND q.paused_since IS NOT NULL
-            AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0
-        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
+    WITH free AS MATERIALIZED (
+        SELECT q.queue_id FROM resumable_queues(p_organisations) r JOIN queue q ON q.queue_id = r.r_queue
+        WHERE q.paused_since IS NOT NULL ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
     resumed AS (
         UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id
         RETURNING q.organisation_id, q.event_id, q.operation),
@@ -38,16 +73,11 @@ BEGIN
     SELECT organisation_id, event_id, operation, 'resumed', r_cause, r_reference
     FROM resumed JOIN caused USING (organisation_id);
     v_resumed := FOUND;
-    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
+    WITH due AS MATERIALIZED (SELECT DISTINCT r_organisation FROM resumable_queues(p_organisations)),
     changed AS (
         UPDATE account a SET resume_due = NOT a.resume_due
         WHERE a.organisation_id = ANY (p_organisations)
-            AND a.resume_due <> (a.available > 0 AND EXISTS (
-                SELECT FROM queue q
-                LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
-                LEFT JOIN s own ON own.r_event = q.event_id
-                WHERE q.organisation_id = a.organisation_id AND q.paused_since IS NOT NULL
-                    AND coalesce(own.r_spendable, others.r_spendable, a.available) > 0))
+            AND a.resume_due <> EXISTS (SELECT FROM due WHERE due.r_organisation = a.organisation_id)
         RETURNING a.organisation_id, a.resume_due)
     SELECT array_agg(organisation_id) FILTER (WHERE resume_due), array_agg(organisation_id)
     INTO v_due, v_changed FROM changed;
@@ -63,14 +93,9 @@ END $$;
 CREATE FUNCTION pause_queues(p_organisations bigint[], p_cause timeline_cause) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    WITH s AS MATERIALIZED (SELECT * FROM spendable(p_organisations)),
-    free AS MATERIALIZED (
-        SELECT q.queue_id FROM queue q JOIN account a USING (organisation_id)
-        LEFT JOIN s others ON others.r_organisation = q.organisation_id AND others.r_event IS NULL
-        LEFT JOIN s own ON own.r_event = q.event_id
-        WHERE q.organisation_id = ANY (p_organisations) AND q.runnable
-            AND coalesce(own.r_spendable, others.r_spendable, a.available) = 0
-        ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
+    WITH free AS MATERIALIZED (
+        SELECT q.queue_id FROM spent_queues(p_organisations) r JOIN queue q ON q.queue_id = r.r_queue
+        WHERE q.runnable ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
     paused AS (
         UPDATE queue q SET paused_since = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id
         RETURNING q.organisation_id, q.event_id, q.operation),

@@ -104,10 +104,13 @@ END $$;
 
 -- A run can end because its last photos are skipped.
 CREATE OR REPLACE FUNCTION note_end_by_skip() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     PERFORM note_end(r.run_id)
-    FROM (SELECT DISTINCT j.run_id FROM skipped s JOIN job j USING (queue_id, position)) r;
+    FROM (SELECT DISTINCT j.run_id
+          -- A lookup for each skip: as a join, it may read the whole table.
+          FROM skipped s CROSS JOIN LATERAL (
+              SELECT x.run_id FROM job x WHERE x.queue_id = s.queue_id AND x.position = s.position LIMIT 1) j) r;
     RETURN NULL;
 END $$;
 

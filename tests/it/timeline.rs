@@ -362,7 +362,7 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
                 }
             }
             4 => {
-                app.top_up(organisation, random.random_range(1..4)).await;
+                app.top_up(organisation, random.random_range(1..3)).await;
             }
             _ => {
                 let photo: Option<photogate::ids::PhotoId> = sqlx::query_scalar(
