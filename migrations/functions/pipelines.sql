@@ -45,7 +45,6 @@ $$;
 CREATE FUNCTION check_unpaid_photos(p_organisation bigint, p_most bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_unpaid bigint := waiting_photos(p_organisation)
-    + (SELECT count(*) FROM follow_up WHERE organisation_id = p_organisation)
     - (SELECT available FROM account WHERE organisation_id = p_organisation);
 BEGIN
     IF v_unpaid > p_most THEN

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::CommandError;
-use crate::{catalog::start_list, config::Config, ids::OrganisationId};
+use crate::{catalog::start_list, config::Config, database, ids::OrganisationId};
 
 /// How much an organisation may have.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,13 @@ impl Quotas {
     ) -> Result<(), CommandError> {
         sqlx::query!("SELECT check_unpaid_photos($1, $2)", organisation.0, self.unpaid_photos)
             .execute(tx)
-            .await?;
+            .await
+            .map_err(|error| match error.as_database_error() {
+                Some(said) if database::is_code(&error, database::LIMIT_REACHED) => {
+                    limit_reached(said.message().to_owned())
+                }
+                _ => error.into(),
+            })?;
         Ok(())
     }
 
