@@ -88,6 +88,8 @@ pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
 pub const MAY_CORRECT: &[Role] = corrections::MAY_CORRECT;
 /// The roles that may enqueue photos.
 pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
+/// The roles that may change and cancel schedules of others.
+pub const MAY_CHANGE_SCHEDULES: &[Role] = schedules::MAY_CHANGE_SCHEDULES;
 /// The roles that may retry, skip and restore photos.
 pub const MAY_RETRY: &[Role] = retry::MAY_RETRY;
 /// The roles that may search for a face.

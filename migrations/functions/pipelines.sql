@@ -72,6 +72,7 @@ END $$;
 
 -- Queues photos of an event for an operation, in the transaction of the caller: workers see them when it commits. With
 -- not_before it only keeps them (schedules.sql), and schedule is the number; the counts are what would be queued now.
+-- The same call again finds the schedule that waits.
 -- actor: for whom the pipeline does it; its own name stands beside it in any case.
 -- OR REPLACE: a view or a function of another schema may stand on it (drop-functions.sql).
 CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys text[], actor text DEFAULT NULL,
@@ -83,7 +84,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record; v_action text := 'photos.enqueue';
-    v_detail jsonb;
+    v_detail jsonb; v_is_new boolean := true;
 BEGIN
     -- What a lock protects is read in a later statement. Only here does a later statement see more.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -119,9 +120,9 @@ BEGIN
 
     PERFORM lock_audit_chain(-v_pipeline.pipeline_id);
     IF not_before IS NOT NULL THEN
-        schedule := schedule_photos(enqueue_photos.event, enqueue_photos.operation::operation, not_before, false,
-            v_actor, v_pipeline.pipeline_id);
-        PERFORM add_to_schedule(schedule, keys, NULL);
+        SELECT s.r_schedule, s.r_is_new INTO schedule, v_is_new
+        FROM schedule_photos(enqueue_photos.event, enqueue_photos.operation::operations, not_before, keys, NULL,
+            v_actor, v_pipeline.pipeline_id) s;
         SELECT NULL::bigint AS r_run, p.* INTO v_run
         FROM plan_enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys) p;
         v_action := 'schedule.create';
@@ -136,9 +137,11 @@ BEGIN
         v_detail := jsonb_build_object('operation', enqueue_photos.operation,
             'runs', jsonb_build_array(v_run.r_run), 'queued', v_run.r_queued);
     END IF;
-    INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
-    VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, v_action,
-        format('event %s', enqueue_photos.event), v_detail);
+    IF v_is_new THEN
+        INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
+        VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, v_action,
+            format('event %s', enqueue_photos.event), v_detail);
+    END IF;
     run := v_run.r_run;
     queued := v_run.r_queued;
     repeated := v_run.r_repeated;

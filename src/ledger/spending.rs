@@ -215,6 +215,13 @@ impl Spending {
         u64::try_from(gets).unwrap_or(0).saturating_sub(before).min(photos)
     }
 
+    /// How many of the photos that wait in this event its cap leaves no credit for.
+    pub fn over_cap(&self, event: EventId) -> u64 {
+        let found = self.events.iter().find(|one| one.event == event);
+        let left = found.and_then(|one| Some((one.waiting, one.cap_left?.0.max(0))));
+        left.map_or(0, |(waiting, left)| u64::try_from(waiting - left).unwrap_or(0))
+    }
+
     /// Adds photos to an event, as if they waited at its end. Its queue is taken for one that runs.
     pub fn add_waiting(&mut self, event: EventId, photos: u64) {
         if let Some(found) = self.events.iter_mut().find(|one| one.event == event) {

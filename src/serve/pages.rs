@@ -168,6 +168,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/schedules", get(schedules::page).post(schedules::create))
+        .route("/events/{event}/schedules/new", get(schedules::ask))
         .route("/schedules/{schedule}/move", post(schedules::change))
         .route("/schedules/{schedule}/cancel", get(schedules::ask_cancel).post(schedules::cancel))
         .route("/events/{event}/timeline", get(timeline::page))

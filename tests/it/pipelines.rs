@@ -435,6 +435,22 @@ async fn photos_are_scheduled_in_the_transaction_too() {
     let row = db.fetch_one(sqlx::AssertSqlSafe(call)).await.unwrap();
     let second: i64 = row.get(2);
     assert_eq!(app.processing(event).await.waiting, 0);
+    // Whether the first was committed is not known: the same call with the same time finds it.
+    let at = (chrono::Utc::now() + chrono::TimeDelta::hours(2)).to_rfc3339();
+    let fixed = format!(
+        "SELECT schedule FROM photogate.enqueue_photos({event}, 'photo_processing', '{{a.jpg}}', \
+         not_before => '{at}')"
+    );
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let row = db.fetch_one(sqlx::AssertSqlSafe(fixed.clone())).await.unwrap();
+        made.push(row.get::<i64, _>(0));
+    }
+    assert_eq!(made[0], made[1]);
+    assert_eq!(
+        app.count("SELECT count(*) FROM audit_log WHERE action = 'schedule.create'").await,
+        3
+    );
 
     app.owner_runs("UPDATE photogate.schedule SET due_at = now() - interval '1 s'").await;
     let queue = async |schedule: i64| {

@@ -111,8 +111,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             201,
         ),
         ("GET", "/v1/schedules", ALL, none(), 200),
-        ("PATCH", "/v1/schedules/{new schedule}", MAKERS, json!({ "not_before": "{soon}" }), 200),
-        ("DELETE", "/v1/schedules/{new schedule}", MAKERS, none(), 200),
+        ("PATCH", "/v1/schedules/{new schedule}", RETRIERS, json!({ "not_before": "{soon}" }), 200),
+        ("DELETE", "/v1/schedules/{new schedule}", RETRIERS, none(), 200),
         ("PUT", "/v1/events/{event}/budget", OWNERS, json!({ "cap": 9, "floor": 1 }), 200),
         ("DELETE", "/v1/events/{event}/budget", OWNERS, none(), 200),
         (
@@ -254,7 +254,7 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     }
     if text.contains("{new schedule}") {
         let new = NewSchedule {
-            operation: Operation::AiRotation,
+            operation: Operation::AiRotation.into(),
             photos: Which::All,
             payloads: Payloads::default(),
             not_before: chrono::Utc::now() + chrono::TimeDelta::hours(1),
