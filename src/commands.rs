@@ -101,6 +101,12 @@ pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
 /// The roles that may decide how an organisation's credits are spent.
 pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
+/// The roles that see how an organisation's credits are spent.
+pub const MAY_SEE_SPENDING: &[Role] = spending::MAY_SEE_SPENDING;
+/// The roles that may set the paces of events.
+pub const MAY_PACE: &[Role] = spending::MAY_PACE;
+/// The roles that may set the pace and the weight of an organisation.
+pub const MAY_PACE_ORGANISATIONS: &[Role] = spending::MAY_PACE_ORGANISATIONS;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 /// The roles that see purchases that wait for approval.

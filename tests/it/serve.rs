@@ -146,12 +146,12 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/organisations/{organisation}/live", ALL, none(), 200),
         ("GET", "/v1/organisations/{organisation}/why", ALL, none(), 200),
         ("GET", "/v1/organisations/{organisation}/credits", ALL, none(), 200),
-        ("GET", "/v1/organisations/{organisation}/spending", ALL, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/spending", READERS, none(), 200),
         (
             "PUT",
             "/v1/organisations/{organisation}/pace",
             &[Role::Operator, Role::Staff],
-            json!({ "pace": { "photos_per_minute": 90_000 }, "weight": 2 }),
+            json!({ "pace": { "photos_per_minute": 90_000 } }),
             200,
         ),
         (
