@@ -13,7 +13,7 @@ use super::{
 use crate::{
     catalog::events,
     ids::EventId,
-    queue::timeline::{self, Entry, Kind, Lane, Stop},
+    queue::timeline::{self, COLUMNS, Entry, Kind, Lane, Stop},
     serve::{
         Service,
         authentication::Browser,
@@ -45,17 +45,20 @@ pub(super) async fn page(
     let zone = browser.zone();
     let entries = timeline::list(&mut db, event, asked.after, PAGES.rows(asked.format)).await?;
     let path = format!("/events/{event}/timeline");
-    let table = Table::new(View { path: &path, ..View::default() })
+    let view = || View { path: &path, ..View::default() };
+    if asked.format == Format::Csv {
+        let file = COLUMNS
+            .iter()
+            .fold(Table::new(view()), |file, (name, cell)| file.only_in_file(name, cell));
+        return file.as_file(&format!("timeline-{event}"), &entries);
+    }
+    let table = Table::new(view())
         .instant("Date", zone, |entry: &Entry| Some(entry.at))
         .text("Operation", |entry| {
             entry.operation.map_or_else(|| "both".to_owned(), |operation| operation.to_string())
         })
-        .only_in_file("Kind", |entry| entry.kind.code().to_owned())
         .text("What happened", ToString::to_string)
         .text("Who", |entry| entry.actor.clone().unwrap_or_else(|| "System".into()));
-    if asked.format == Format::Csv {
-        return table.as_file(&format!("timeline-{event}"), &entries);
-    }
     let (entries, next) = PAGES.of(entries, |entry| entry.id.to_string());
     // The newest page ends now, any other one with its newest entry.
     let newest = entries.first().map(|entry| entry.at);
