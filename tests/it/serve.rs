@@ -102,7 +102,7 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("POST", "/v1/events/{event}/skip", RETRIERS, nobody.clone(), 200),
         ("POST", "/v1/events/{event}/restore", RETRIERS, nobody, 200),
         ("GET", "/v1/events/{event}/quality", ALL, none(), 200),
-        ("GET", "/v1/events/{event}/timeline", ALL, none(), 200),
+        ("GET", "/v1/events/{event}/timeline", READERS, none(), 200),
         (
             "POST",
             "/v1/events/{event}/schedules",

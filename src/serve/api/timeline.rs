@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-const MAY_LOOK: &[Role] =
-    &[Role::Pipeline, Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+/// Not the programs that queue photos: it tells budgets, paces and top-ups.
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
 /// A page of the timeline.
 #[derive(Debug, Default, Deserialize, IntoParams)]

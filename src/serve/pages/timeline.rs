@@ -11,6 +11,7 @@ use super::{
     table_view::{Format, Pages, View},
 };
 use crate::{
+    access::Role,
     catalog::events,
     ids::EventId,
     queue::timeline::{self, COLUMNS, Entry, Kind, Lane, Stop},
@@ -30,6 +31,9 @@ pub(super) struct Asked {
 
 const PAGES: Pages = Pages(100);
 
+/// As in the API.
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+
 /// The width of the picture. It is stretched to the width of the page.
 const WIDTH: i64 = 1000;
 
@@ -39,6 +43,7 @@ pub(super) async fn page(
     Path(event): Path<EventId>,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
+    browser.caller.must_be(MAY_LOOK)?;
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
     browser.look_at(&mut db, found.organisation).await?;
