@@ -62,8 +62,7 @@ impl Commands {
             Some(jobs)
         };
         if jobs.as_ref().is_some_and(Vec::is_empty) {
-            let detail = "there are no such photos: nothing would be queued";
-            return Err(CommandError::invalid("/keys", detail));
+            return Err(no_photos());
         }
         transaction!(self, tx, {
             let (at, actor) = (new.not_before, &caller.actor);
@@ -101,6 +100,9 @@ impl Commands {
             on_insufficient: OnInsufficient::Wait,
         };
         let plan = self.enqueue(caller, event, &now).await?;
+        if plan.photos == 0 && !matches!(new.photos, Which::All) {
+            return Err(no_photos());
+        }
         let mut db = self.database.acquire().await?;
         schedules::check_time(&mut db, new.not_before)
             .await
@@ -198,6 +200,10 @@ impl Commands {
         let (whose, subject) = (Some(event.organisation), format!("event {}", event.id));
         audit_log::record(tx, caller, whose, action, &subject, detail).await
     }
+}
+
+fn no_photos() -> CommandError {
+    CommandError::invalid("/keys", "there are no such photos: nothing would be queued")
 }
 
 /// What the database refuses of a schedule is its time: the photos were checked before.

@@ -642,6 +642,8 @@ async fn an_organiser_schedules_changes_and_cancels_on_the_page() {
     app.queue_keys(event, Operation::AiRotation, &seven).await;
     let ask =
         |operation: &str, at: &str| format!("{path}/new?operation={operation}&at={at}&prefix=");
+    let none = format!("{}{organisation}/none/", ask("both", &soon));
+    assert_eq!(anna.get(&site, &none).await, 422, "there are no such photos");
     let page = anna.text(&site, &ask("both", &soon)).await;
     assert!(page.contains("If it was done now") && page.contains("<dd>7</dd>"), "{page}");
     assert_eq!(anna.get(&site, &ask("both", &at(-5))).await, 422, "as when it is made");

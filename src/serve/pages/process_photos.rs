@@ -150,6 +150,7 @@ pub(super) async fn run(
 pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Browser) -> Markup {
     let is_both = operation == Operations::Both;
     let (skipped, waits) = (planned.skipped, planned.queued - planned.will_finish);
+    let photos = if is_both { "photos, counted for each operation," } else { "photos" };
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
         ("Undecided before: AI rotation could not tell which way is up", skipped.undecided_before),
@@ -164,8 +165,8 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
             @if planned.following > 0 { dt { "Of these, after their AI rotation" } dd { (planned.following) } }
             @if planned.changed > 0 { dt { "Changed since they were processed" } dd { (planned.changed) } }
             dt { "Processed and paid already" } dd { (planned.already_paid) }
-            @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) {
-                dt { (name) } dd { (photos) }
+            @for (name, count) in before.iter().filter(|(_, count)| *count > 0) {
+                dt { (name) } dd { (count) }
             }
             dt { "Credits needed" } dd { (planned.needed) }
             dt { "Credits available" } dd { (planned.available) }
@@ -179,17 +180,17 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
             p.notice { "None of the photos is new: nothing would be queued, and nothing charged." }
         } @else if planned.over_cap > 0 && waits > 0 {
             p.notice {
-                "The credits are enough for " (planned.will_finish) " photos, " (waits) " will wait. The "
-                "budget of this event has none for " (planned.over_cap) " of its waiting photos: raise its "
-                "limit first. More credits alone do not help these. "
+                "The credits are enough for " (planned.will_finish) " " (photos) " and " (waits)
+                " will wait. The budget of this event has none for " (planned.over_cap)
+                " of its waiting photos: raise its limit first. More credits alone do not help these. "
                 @if let Some(about) = browser.about() {
                     a href={ "/spending?organisation=" (about) } { "Change the budget" }
                 }
             }
         } @else if planned.shortfall.0 > 0 {
             p.notice {
-                "The credits are enough for " (planned.will_finish) " photos, "
-                (waits) " will wait. Add " (planned.shortfall)
+                "The credits are enough for " (planned.will_finish) " " (photos) " and " (waits)
+                " will wait. Add " (planned.shortfall)
                 " credits to process everything that waits. "
                 @if let Some(about) = browser.about() {
                     a href={ "/credits?organisation=" (about) } { "Add credits" }
@@ -198,7 +199,7 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
         } @else if planned.will_finish < planned.queued {
             p.notice {
                 "The budgets of this event and of others leave credits for " (planned.will_finish)
-                " photos, " (waits) " will wait."
+                " " (photos) " and " (waits) " will wait."
             }
         } @else { p { "The credits are enough for all of them." } }
     }

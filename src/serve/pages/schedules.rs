@@ -232,11 +232,14 @@ pub(super) async fn ask(
             }
             ", at " (layout::instant(new.not_before, browser.zone())) "." }
         @match &plan {
+            Some(plan) if plan.photos == 0 => p {
+                "It has no photos now. Those that it has then are queued, each operation at one credit a photo."
+            },
             Some(plan) => {
                 p { "If it was done now:" }
                 (process_photos::plan(plan, new.operation, &browser))
             },
-            None => p.notice { "The event has more than 100,000 photos. Each that is new costs a credit." },
+            None => p.notice { "The event has more than 100,000 photos. Each operation costs one credit a photo." },
         }
         p.faint { "Credits are used when photos are processed, not before. You can change the time, or "
             "cancel it." }
