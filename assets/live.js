@@ -62,7 +62,7 @@
       if (!stands) return;
       queues.forEach(queue);
       // Only the server renders why a queue is paused, so a new state needs a reload.
-      if (queues.map((now) => now.state).join() === stands.dataset.states) {
+      if (queues.map((now) => now.state + (now.kept_back_by ?? "")).join() === stands.dataset.states) {
         document.getElementById("live-notice")?.remove();
         return;
       }

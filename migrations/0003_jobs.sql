@@ -237,16 +237,17 @@ CREATE TABLE resume_cause (
 
 -- Photos that are queued at a later time: functions/schedules.sql.
 CREATE TYPE schedule_end AS ENUM ('done', 'cancelled', 'refused');
+CREATE TYPE operations AS ENUM ('photo_processing', 'ai_rotation', 'both');
 
 CREATE TABLE schedule (
     schedule_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES organisation,
     event_id        bigint NOT NULL,                 -- no reference: a pipeline would keep the event locked
-    operation       operation NOT NULL,
+    operation       operations NOT NULL,             -- both: AI rotation first
     due_at          timestamptz NOT NULL,
-    all_photos      boolean NOT NULL,                -- all that the event has when it is due; otherwise its parts
+    asked           bytea,                           -- a hash of what was asked for; NULL: all that the event has then
     photos          integer NOT NULL DEFAULT 0,      -- in its parts, as they were asked for
-    queued          integer NOT NULL DEFAULT 0,      -- so far
+    queued          integer NOT NULL DEFAULT 0,      -- so far; of both operations, a photo counts twice
     reached         text NOT NULL DEFAULT '',        -- the last key that was queued of all photos
     urgent          boolean NOT NULL DEFAULT false,  -- its photos are claimed before the others of the event
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),

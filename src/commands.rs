@@ -91,6 +91,8 @@ pub const MAY_CREATE_EVENTS: &[Role] = events::MAY_CREATE;
 pub const MAY_CORRECT: &[Role] = corrections::MAY_CORRECT;
 /// The roles that may enqueue photos.
 pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
+/// The roles that may change and cancel schedules of others.
+pub const MAY_CHANGE_SCHEDULES: &[Role] = schedules::MAY_CHANGE_SCHEDULES;
 /// The roles that may retry, skip and restore photos.
 pub const MAY_RETRY: &[Role] = retry::MAY_RETRY;
 /// The roles that may search for a face.
@@ -102,6 +104,12 @@ pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
 /// The roles that may decide how an organisation's credits are spent.
 pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
+/// The roles that see how an organisation's credits are spent.
+pub const MAY_SEE_SPENDING: &[Role] = spending::MAY_SEE_SPENDING;
+/// The roles that may set the paces of events.
+pub const MAY_PACE: &[Role] = spending::MAY_PACE;
+/// The roles that may set the pace and the weight of an organisation.
+pub const MAY_PACE_ORGANISATIONS: &[Role] = spending::MAY_PACE_ORGANISATIONS;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 /// The roles that see purchases that wait for approval.

@@ -8,7 +8,8 @@
 -- again.
 -- - It is known by session_user, which SET ROLE does not change. The table pipeline ties it to organisations.
 -- - Nothing that others wait for is locked: no account, and not the audit log's chain of the organisation. It locks
---   what enqueue locks (a tail, and a queue that is drained), and the chain of the pipeline itself.
+--   what enqueue locks (a tail, and a queue that is drained, or gets urgent photos), and the chain of the pipeline
+--   itself.
 -- - The chain comes first. So the transactions of one pipeline take turns, and do not wait for each other in a circle.
 --   With a call of the API that brings the same new photo, a transaction that calls twice may: PostgreSQL ends one.
 -- Lock order: the pipeline's chain, then as in enqueue.
@@ -72,10 +73,12 @@ END $$;
 
 -- Queues photos of an event for an operation, in the transaction of the caller: workers see them when it commits. With
 -- not_before it only keeps them (schedules.sql), and schedule is the number; the counts are what would be queued now.
+-- With priority 'urgent' they are claimed before the others of the event.
+-- The same call again finds the schedule that waits.
 -- actor: for whom the pipeline does it; its own name stands beside it in any case.
 -- OR REPLACE: a view or a function of another schema may stand on it (drop-functions.sql).
 CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys text[], actor text DEFAULT NULL,
-    not_before timestamptz DEFAULT NULL,
+    not_before timestamptz DEFAULT NULL, priority text DEFAULT 'normal',
     OUT run bigint, OUT queued integer, OUT repeated integer, OUT already_queued integer,
     OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer,
     OUT available bigint, OUT shortfall bigint, OUT schedule bigint, OUT undecided_before integer)
@@ -85,7 +88,7 @@ SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 DECLARE
     v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record; v_action text := 'photos.enqueue';
-    v_detail jsonb;
+    v_detail jsonb; v_is_new boolean := true;
 BEGIN
     -- What a lock protects is read in a later statement. Only here does a later statement see more.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -96,6 +99,9 @@ BEGIN
     IF enqueue_photos.operation IS NULL OR enqueue_photos.operation <> ALL (enum_range(NULL::operation)::text[]) THEN
         RAISE EXCEPTION 'there is no operation "%": use %', enqueue_photos.operation,
             array_to_string(enum_range(NULL::operation), ' or ') USING ERRCODE = 'PG006';
+    END IF;
+    IF priority IS NULL OR priority NOT IN ('normal', 'urgent') THEN
+        RAISE EXCEPTION 'there is no priority "%": use normal or urgent', priority USING ERRCODE = 'PG006';
     END IF;
     IF coalesce(cardinality(keys), 0) NOT BETWEEN 1 AND 10000 OR array_ndims(keys) > 1 THEN
         RAISE EXCEPTION '% keys: send 1 to 10000 in each call, in a list', coalesce(cardinality(keys), 0)
@@ -121,9 +127,9 @@ BEGIN
 
     PERFORM lock_audit_chain(-v_pipeline.pipeline_id);
     IF not_before IS NOT NULL THEN
-        schedule := schedule_photos(enqueue_photos.event, enqueue_photos.operation::operation, not_before, false,
-            v_actor, v_pipeline.pipeline_id);
-        PERFORM add_to_schedule(schedule, keys, NULL);
+        SELECT s.r_schedule, s.r_is_new INTO schedule, v_is_new
+        FROM schedule_photos(enqueue_photos.event, enqueue_photos.operation::operations, not_before, keys, NULL,
+            v_actor, v_pipeline.pipeline_id, priority = 'urgent') s;
         SELECT NULL::bigint AS r_run, p.* INTO v_run
         FROM plan_enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys) p;
         v_action := 'schedule.create';
@@ -131,16 +137,19 @@ BEGIN
             'photos', cardinality(keys), 'not_before', not_before);
     ELSE
         SELECT * INTO v_run FROM enqueue(enqueue_photos.event, enqueue_photos.operation::operation, keys,
-            (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(keys))), v_actor);
+            (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(keys))), v_actor,
+            p_urgent => priority = 'urgent');
         IF v_run.r_queued > 0 THEN
             PERFORM check_unpaid_photos(v_pipeline.organisation_id, v_pipeline.unpaid_photos_max);
         END IF;
         v_detail := jsonb_build_object('operation', enqueue_photos.operation,
             'runs', jsonb_build_array(v_run.r_run), 'queued', v_run.r_queued);
     END IF;
-    INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
-    VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, v_action,
-        format('event %s', enqueue_photos.event), v_detail);
+    IF v_is_new THEN
+        INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
+        VALUES (v_actor, v_pipeline.organisation_id, v_pipeline.pipeline_id, v_action,
+            format('event %s', enqueue_photos.event), v_detail);
+    END IF;
     run := v_run.r_run;
     queued := v_run.r_queued;
     repeated := v_run.r_repeated;

@@ -9,62 +9,66 @@
 -- over (SKIP LOCKED), and a queue that somebody keeps locked is not waited for: the part is put off.
 -- Whoever forgets a deleted event ends its schedules (forget.sql).
 
--- Keeps photos for later: all that the event has then or (p_all is false) those that come with add_to_schedule, in the
--- same transaction. p_pipeline: which pipeline asks, or NULL.
-CREATE FUNCTION schedule_photos(p_event bigint, p_operation operation, p_due_at timestamptz, p_all boolean,
-    p_actor text, p_pipeline bigint DEFAULT NULL) RETURNS bigint
+-- Keeps photos for later: those with these keys, or (p_keys is NULL) all that the event has then. p_payloads: as in
+-- enqueue. p_pipeline: which pipeline asks, or NULL. A schedule that waits is made once: the same call again, by the
+-- same caller, finds it (r_is_new is false).
+CREATE FUNCTION schedule_photos(p_event bigint, p_operation operations, p_due_at timestamptz, p_keys text[],
+    p_payloads jsonb[], p_actor text, p_pipeline bigint DEFAULT NULL, p_urgent boolean DEFAULT false,
+    OUT r_schedule bigint, OUT r_is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE
     c_schedules constant integer := 100;                   -- that may wait, of an organisation
-    v_organisation bigint; v_schedule bigint;
+    c_photos constant bigint := 1000000;                   -- that may wait in them
+    c_call constant integer := 100000;                     -- photos in one schedule
+    c_part constant integer := 10000;
+    v_asked bytea; v_organisation bigint; v_photos bigint;
 BEGIN
+    IF cardinality(p_keys) NOT BETWEEN 1 AND c_call OR cardinality(p_keys) <> cardinality(p_payloads) THEN
+        RAISE EXCEPTION 'a schedule has 1 to % photos, and a payload for each', c_call USING ERRCODE = 'PG006';
+    END IF;
     SELECT organisation_id INTO v_organisation FROM event WHERE event_id = p_event AND deleted_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
     PERFORM check_due_at(p_due_at);
-    -- One at a time counts them. Only calls of the same organisation wait.
+    IF p_keys IS NOT NULL THEN
+        v_asked := sha256(convert_to(concat(to_json(p_keys), to_json(p_payloads)), 'UTF8'));
+    END IF;
+    -- One at a time looks and counts. Only calls of the same organisation wait.
     PERFORM pg_advisory_xact_lock(hashtextextended('schedules of ' || v_organisation, 0));
+    SELECT schedule_id INTO r_schedule FROM schedule
+    WHERE event_id = p_event AND operation = p_operation AND due_at = p_due_at AND asked IS NOT DISTINCT FROM v_asked
+        AND urgent = p_urgent AND actor = p_actor AND pipeline_id IS NOT DISTINCT FROM p_pipeline AND ended_at IS NULL
+    ORDER BY schedule_id LIMIT 1;
+    r_is_new := NOT FOUND;
+    IF NOT r_is_new THEN RETURN; END IF;
     IF c_schedules <= (SELECT count(*) FROM schedule WHERE organisation_id = v_organisation AND ended_at IS NULL) THEN
         RAISE EXCEPTION 'an organisation has at most % schedules that wait: cancel some', c_schedules
             USING ERRCODE = 'PG009';
     END IF;
-    INSERT INTO schedule (organisation_id, event_id, operation, due_at, all_photos, actor, pipeline_id)
-    VALUES (v_organisation, p_event, p_operation, p_due_at, p_all, p_actor, p_pipeline)
-    RETURNING schedule_id INTO v_schedule;
-    -- If the event is deleted meanwhile, the schedule ends when it is due, or with the findings.
-    RETURN v_schedule;
-END $$;
-GRANT EXECUTE ON FUNCTION schedule_photos TO photogate_app;
-
--- Adds at most 10,000 photos to a schedule that this transaction has made. p_payloads: as in enqueue.
-CREATE FUNCTION add_to_schedule(p_schedule bigint, p_keys text[], p_payloads jsonb[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE
-    c_photos constant bigint := 1000000;                   -- that may wait in schedules, of an organisation
-    v_organisation bigint; v_photos bigint;
-BEGIN
-    IF cardinality(p_keys) > 10000 OR cardinality(p_keys) <> cardinality(p_payloads) THEN
-        RAISE EXCEPTION 'at most 10000 photos a part, and a payload for each' USING ERRCODE = 'PG006';
-    END IF;
-    UPDATE schedule SET photos = photos + cardinality(p_keys)
-    WHERE schedule_id = p_schedule AND NOT all_photos AND ended_at IS NULL
-    RETURNING organisation_id INTO v_organisation;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no schedule %', p_schedule USING ERRCODE = 'PG002'; END IF;
-    INSERT INTO schedule_part (schedule_id, keys, payloads) VALUES (p_schedule, p_keys, p_payloads);
+    INSERT INTO schedule (organisation_id, event_id, operation, due_at, asked, photos, urgent, actor, pipeline_id)
+    VALUES (v_organisation, p_event, p_operation, p_due_at, v_asked, coalesce(cardinality(p_keys), 0), p_urgent,
+            p_actor, p_pipeline)
+    RETURNING schedule_id INTO r_schedule;
     SELECT sum(photos) INTO v_photos FROM schedule WHERE organisation_id = v_organisation AND ended_at IS NULL;
     IF v_photos > c_photos THEN
-        RAISE EXCEPTION 'at most % photos of an organisation are scheduled at the same time, and these would be %',
-            c_photos, v_photos USING ERRCODE = 'PG009';
+        RAISE EXCEPTION 'at most % photos of an organisation wait in schedules, and these would be %: cancel a '
+            'schedule, or schedule all photos of the event, which are not counted', c_photos, v_photos
+            USING ERRCODE = 'PG009';
     END IF;
+    INSERT INTO schedule_part (schedule_id, keys, payloads)
+    SELECT r_schedule, p_keys[n : n + c_part - 1], p_payloads[n : n + c_part - 1]
+    FROM generate_series(1, cardinality(p_keys), c_part) n ORDER BY n;
+    -- If the event is deleted meanwhile, the schedule ends when it is due, or with the findings.
 END $$;
-GRANT EXECUTE ON FUNCTION add_to_schedule TO photogate_app;
+GRANT EXECUTE ON FUNCTION schedule_photos TO photogate_app;
 
 -- Refuses a time that is no later time, or too far away to be meant.
 CREATE FUNCTION check_due_at(p_due_at timestamptz) RETURNS void
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
 BEGIN
     IF p_due_at > clock() AND p_due_at < clock() + interval '366 days' THEN RETURN; END IF;
-    RAISE EXCEPTION 'photos are scheduled for a later time, within a year' USING ERRCODE = 'PG006';
+    RAISE EXCEPTION 'choose a time that is later than now and within a year' USING ERRCODE = 'PG006';
 END $$;
+GRANT EXECUTE ON FUNCTION check_due_at TO photogate_app;
 
 -- Changes when a schedule is due. Whoever changes it answers for it from then on. False: it has ended.
 CREATE FUNCTION move_schedule(p_schedule bigint, p_due_at timestamptz, p_actor text) RETURNS boolean
@@ -137,7 +141,8 @@ CREATE FUNCTION enqueue_scheduled(p_schedule bigint, p_unpaid_max bigint, OUT r_
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     c_part constant integer := 10000;
-    v schedule; v_refusal text; v_part bigint; v_keys text[]; v_payloads jsonb[]; v_run record; v_under text;
+    v schedule; v_refusal text; v_keys text[]; v_payloads jsonb[]; v_ids uuid[]; v_under text; v_runs bigint[];
+    v_following integer := 0;
 BEGIN
     SELECT * INTO v FROM schedule
     WHERE schedule_id = p_schedule AND ended_at IS NULL AND due_at <= clock() FOR NO KEY UPDATE SKIP LOCKED;
@@ -145,7 +150,7 @@ BEGIN
     r_queued := 0;
     r_woke := false;
     -- Later statements than the lock.
-    IF v.all_photos THEN
+    IF v.asked IS NULL THEN
         SELECT array_agg(key ORDER BY key) INTO v_keys FROM (
             SELECT key FROM photo WHERE event_id = v.event_id AND key > v.reached ORDER BY key LIMIT c_part) p;
     ELSE
@@ -168,27 +173,34 @@ BEGIN
         RETURN;
     END IF;
     IF v_keys IS NOT NULL THEN
-        SELECT * INTO v_run FROM enqueue(v.event_id, v.operation, v_keys,
-            (SELECT array_agg(new_photo_id()) FROM generate_series(1, cardinality(v_keys))), v.actor, v_payloads);
-        IF v_run.r_queued > 0 THEN PERFORM check_unpaid_photos(v.organisation_id, p_unpaid_max); END IF;
-        r_queued := v_run.r_queued;
-        r_woke := v_run.r_woke;
+        SELECT array_agg(new_photo_id()) INTO v_ids FROM generate_series(1, cardinality(v_keys));
+        IF v.operation = 'both' THEN
+            SELECT array_agg(e.r_run ORDER BY e.r_operation = 'photo_processing'), sum(e.r_queued), sum(e.r_following),
+                   bool_or(e.r_woke)
+            INTO v_runs, r_queued, v_following, r_woke
+            FROM enqueue_both(v.event_id, v_keys, v_ids, v.actor, v_payloads, NULL, v.urgent) e;
+        ELSE
+            SELECT ARRAY[e.r_run], e.r_queued, e.r_woke INTO v_runs, r_queued, r_woke
+            FROM enqueue(v.event_id, v.operation::text::operation, v_keys, v_ids, v.actor, v_payloads, NULL,
+                v.urgent) e;
+        END IF;
+        IF r_queued > 0 THEN PERFORM check_unpaid_photos(v.organisation_id, p_unpaid_max); END IF;
         UPDATE schedule SET
-            queued = queued + v_run.r_queued,
-            reached = CASE WHEN all_photos THEN v_keys[cardinality(v_keys)] ELSE reached END,
+            queued = queued + r_queued,
+            reached = CASE WHEN asked IS NULL THEN v_keys[cardinality(v_keys)] ELSE reached END,
             trouble = NULL,
             tried_at = NULL
         WHERE schedule_id = v.schedule_id;
     END IF;
-    IF v.all_photos AND coalesce(cardinality(v_keys), 0) < c_part
-        OR NOT v.all_photos AND NOT EXISTS (SELECT FROM schedule_part WHERE schedule_id = v.schedule_id) THEN
+    IF v.asked IS NULL AND coalesce(cardinality(v_keys), 0) < c_part
+        OR v.asked IS NOT NULL AND NOT EXISTS (SELECT FROM schedule_part WHERE schedule_id = v.schedule_id) THEN
         PERFORM end_schedule(v.schedule_id, 'done', v.actor);
     END IF;
     IF v_keys IS NOT NULL THEN
         INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
         VALUES (v.actor, v.organisation_id, 'photos.enqueue', format('event %s', v.event_id),
-            jsonb_build_object('operation', v.operation, 'runs', jsonb_build_array(v_run.r_run),
-                'queued', v_run.r_queued, 'schedule', v.schedule_id));
+            jsonb_build_object('operation', v.operation, 'runs', v_runs, 'queued', r_queued,
+                'following', v_following, 'schedule', v.schedule_id));
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION enqueue_scheduled TO photogate_worker;

@@ -8,7 +8,7 @@ use super::{End, Output, say};
 use crate::{
     access::Caller,
     catalog::photo_store::PhotoStore,
-    commands::{self, OnInsufficient, Payloads, Which},
+    commands::{self, FundingPlan, OnInsufficient, Payloads, Which},
     config::Config,
     ids::{EventId, Operations},
     ledger::credits::Credits,
@@ -83,41 +83,53 @@ impl Enqueue {
             Ok(plan) => plan,
             Err(error) => return super::refused(error),
         };
-        output.one(&plan, |out| {
-            let runs: Vec<_> = plan.runs.iter().map(ToString::to_string).collect();
-            let skipped = plan.skipped;
-            for (name, value) in [
-                ("Photos", plan.photos.to_string()),
-                ("Queued", plan.queued.to_string()),
-                ("After rotation", plan.following.to_string()),
-                ("Changed", plan.changed.to_string()),
-                ("Already queued", skipped.already_queued.to_string()),
-                ("Already processed", skipped.already_processed.to_string()),
-                ("Undecided before", skipped.undecided_before.to_string()),
-                ("Failed before", skipped.failed_before.to_string()),
-                ("Already skipped", skipped.skipped_before.to_string()),
-                ("Repeated keys", skipped.repeated.to_string()),
-                ("Credits available", plan.available.to_string()),
-                ("Credits missing", plan.shortfall.to_string()),
-                ("Runs", runs.join(" ")),
-            ] {
-                writeln!(out, "{name:18} {value}")?;
-            }
-            Ok(())
-        })?;
-        if plan.shortfall > Credits(0) {
-            say!(
-                "{} credits are missing to finish: top up, and the queue resumes by itself.",
-                plan.shortfall
-            );
-        } else if plan.will_finish < plan.queued {
-            say!(
-                "Budgets leave credits for {} of these photos; the others wait. See: photogate \
-                 spending show",
-                plan.will_finish
-            );
-        }
+        show(&plan, output)?;
         super::undo::tell(config, &plan.undo);
         Ok(End::Ok)
     }
+}
+
+/// Prints what was queued, or would be, and what it needs.
+pub(super) fn show(plan: &FundingPlan, output: Output) -> anyhow::Result<()> {
+    output.one(plan, |out| {
+        let runs: Vec<_> = plan.runs.iter().map(ToString::to_string).collect();
+        let skipped = plan.skipped;
+        for (name, value) in [
+            ("Photos", plan.photos.to_string()),
+            ("Queued", plan.queued.to_string()),
+            ("After rotation", plan.following.to_string()),
+            ("Changed", plan.changed.to_string()),
+            ("Already queued", skipped.already_queued.to_string()),
+            ("Already processed", skipped.already_processed.to_string()),
+            ("Undecided before", skipped.undecided_before.to_string()),
+            ("Failed before", skipped.failed_before.to_string()),
+            ("Already skipped", skipped.skipped_before.to_string()),
+            ("Repeated keys", skipped.repeated.to_string()),
+            ("Credits available", plan.available.to_string()),
+            ("Credits missing", plan.shortfall.to_string()),
+            ("Runs", runs.join(" ")),
+        ] {
+            writeln!(out, "{name:18} {value}")?;
+        }
+        Ok(())
+    })?;
+    if plan.over_cap > 0 && plan.will_finish < plan.queued {
+        say!(
+            "The budget of this event has no credits for {} of its waiting photos: raise it first, with \
+                 photogate spending budget. A top-up alone does not help these.",
+            plan.over_cap
+        );
+    } else if plan.shortfall > Credits(0) {
+        say!(
+            "{} credits are missing to finish: top up, and the queue resumes by itself.",
+            plan.shortfall
+        );
+    } else if plan.will_finish < plan.queued {
+        say!(
+            "Budgets leave credits for {} of these photos; the others wait. See: photogate \
+                 spending show",
+            plan.will_finish
+        );
+    }
+    Ok(())
 }

@@ -8,11 +8,15 @@ use chrono::{DateTime, Utc};
 use super::{End, Output};
 use crate::{
     access::Caller,
+    catalog::photo_store::PhotoStore,
     commands::{NewSchedule, Payloads, Which},
     config::Config,
     database,
-    ids::{EventId, Operation, OrganisationId, ScheduleId},
-    queue::schedules::{self, Schedule},
+    ids::{EventId, Operations, OrganisationId, ScheduleId},
+    queue::{
+        enqueue::Priority,
+        schedules::{self, Schedule},
+    },
 };
 
 /// Rows that are read from the database at once.
@@ -29,22 +33,33 @@ pub(super) enum Schedules {
 
 Examples:
   photogate schedules add 1 --at 2030-05-04T16:00:00Z --all        Go Live
-  photogate schedules add 1 --at 2030-05-04T16:00:00+02:00 --operation ai_rotation 2026/IMG_0001.jpg")]
+  photogate schedules add 1 --at 2030-05-04T16:00:00+02:00 --operation both --prefix 2026/marathon/
+
+The same schedule is made once, so a repeated call is safe. --dry-run tells what it would cost now.")]
     Add {
         /// The event's number
         event: EventId,
         /// The photos' keys in the store; `-` reads keys from stdin, one a line
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present_any = ["all", "prefix"], conflicts_with_all = ["all", "prefix"])]
         photos: Vec<String>,
+        /// The photos that the store has now and whose keys begin with this
+        #[arg(long, conflicts_with = "all")]
+        prefix: Option<String>,
         /// All photos that the event has then
         #[arg(long)]
         all: bool,
         /// When they are queued, as 2030-05-04T16:00:00Z
         #[arg(long)]
         at: DateTime<Utc>,
-        /// The operation to do on each photo
+        /// The operation to do on each photo; both: AI rotation first
         #[arg(long, value_enum, default_value = "photo_processing")]
-        operation: Operation,
+        operation: Operations,
+        /// Claim these photos before the others of the event
+        #[arg(long)]
+        urgent: bool,
+        /// Only show what would be queued if it was done now, and what that needs; change nothing
+        #[arg(long)]
+        dry_run: bool,
         /// Your e-mail address or name, for the receipts and the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -101,18 +116,34 @@ impl Schedules {
                 output.rows(&all(config, which).await?, &HEADER, row)?;
                 return Ok(End::Ok);
             }
-            Self::Add { event, photos, all, at, operation, actor } => {
+            Self::Add { event, photos, prefix, all, at, operation, urgent, dry_run, actor } => {
                 let photos = if photos == ["-"] {
                     let lines = io::stdin().lock().lines().collect::<Result<_, _>>();
                     lines.context("reading keys from stdin")?
                 } else {
                     photos
                 };
-                let photos = if all { Which::All } else { Which::Keys(&photos) };
+                let store = match &prefix {
+                    Some(_) => Some(PhotoStore::open(&config.store_url, &config.store_options)?),
+                    None => None,
+                };
+                let photos = match (&prefix, &store) {
+                    (Some(prefix), Some(store)) => Which::Below(prefix, store),
+                    _ if all => Which::All,
+                    _ => Which::Keys(&photos),
+                };
                 let payloads = Payloads::default();
-                let new = NewSchedule { operation, photos, payloads, not_before: at };
+                let priority = if urgent { Priority::Urgent } else { Priority::Normal };
+                let new = NewSchedule { operation, photos, payloads, not_before: at, priority };
                 let commands = super::commands(config).await?;
-                commands.schedule(&Caller::trusted(&actor), event, &new).await
+                let caller = Caller::trusted(&actor);
+                if dry_run {
+                    return match commands.plan_schedule(&caller, event, &new).await {
+                        Ok(plan) => super::enqueue::show(&plan, output).map(|()| End::Ok),
+                        Err(error) => super::refused(error),
+                    };
+                }
+                commands.schedule(&caller, event, &new).await
             }
             Self::Move { schedule, at, actor } => {
                 let commands = super::commands(config).await?;

@@ -73,7 +73,8 @@ What is left out has no limit. Quiet hours are in the organisation's time zone.
 
 Examples:
   photogate spending pace --event 1 --per-minute 600 --quiet-from 22:00 --quiet-to 06:00
-  photogate spending pace --organisation 1 --in-flight-max 32 --weight 2
+  photogate spending pace --organisation 1 --in-flight-max 32
+  photogate spending pace --organisation 1 --weight 2    its limits stay as they are
   photogate spending pace --event 1                 no limit any more")]
     Pace {
         /// The event's number
@@ -159,6 +160,9 @@ impl Spending {
                 match (event, organisation) {
                     (Some(event), _) => commands.set_event_pace(&caller, event, pace).await,
                     (None, Some(id)) => {
+                        // A weight alone leaves the limits as they are.
+                        let keeps = weight.is_some() && pace == Pace::default();
+                        let pace = (!keeps).then_some(pace);
                         commands.set_organisation_pace(&caller, id, pace, weight).await
                     }
                     (None, None) => anyhow::bail!("name an event or an organisation"),
@@ -183,9 +187,11 @@ impl Spending {
             Err(error) => return super::refused(error),
         };
         output.one(&found, |out| {
+            let pace = found.pace.unwrap_or_default();
             writeln!(
                 out,
-                "Order: {}. {} credits are available, {} of them kept for events{}.\n",
+                "Order: {}. {} credits are available, {} of them kept for events{}.\nPace of all events \
+                 together: {pace}. Weight beside other organisations: {}.\n",
                 found.order.code(),
                 found.available,
                 found.kept,
@@ -193,7 +199,8 @@ impl Spending {
                     format!("; {} of these are missing", found.underfunded)
                 } else {
                     String::new()
-                }
+                },
+                found.weight
             )?;
             let rows: Vec<Vec<String>> = found.events.iter().map(row).collect();
             write!(out, "{}", super::output::table(COLUMNS, &rows))
@@ -207,7 +214,7 @@ fn time_of_day(text: &str) -> Result<NaiveTime, &'static str> {
 }
 
 const COLUMNS: &[&str] =
-    &["Event", "Name", "Class", "Turn", "Used", "Cap", "Floor", "Waiting", "Will finish"];
+    &["Event", "Name", "Class", "Turn", "Used", "Cap", "Floor", "Waiting", "Will finish", "Pace"];
 
 fn row(event: &spending::EventSpending) -> Vec<String> {
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".into());
@@ -221,5 +228,6 @@ fn row(event: &spending::EventSpending) -> Vec<String> {
         event.floor.to_string(),
         event.waiting.to_string(),
         event.will_finish.to_string(),
+        or_dash(event.pace.map(|pace| pace.to_string())),
     ]
 }

@@ -47,7 +47,7 @@ pub struct Enqueue<'a> {
 pub type Payloads = BTreeMap<String, serde_json::Value>;
 
 /// The choice of photos to enqueue.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
     /// The photos with these keys.
     Keys(&'a [String]),
@@ -103,6 +103,9 @@ pub struct FundingPlan {
     pub will_finish: u64,
     /// The numbers by which this can be taken back: one for every 10,000 photos.
     pub undo: Vec<UndoId>,
+    /// Number of photos that wait in this event, including these, for which its budget has no credits.
+    /// A top-up does not help them.
+    pub over_cap: u64,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
 }
@@ -168,6 +171,7 @@ impl Commands {
                 }
                 let ids: Vec<RunId> = runs.iter().map(|run| run.run).collect();
                 let spending = spending::read(&mut tx, found.organisation, Some(event)).await?;
+                plan.over_cap = spending.as_ref().map_or(0, |spending| spending.over_cap(event));
                 plan.will_finish =
                     spending.map_or(0, |spending| spending.finish_of_the_last(event, plan.queued));
                 if may_reject && parts.len() == 1 {
@@ -278,6 +282,7 @@ impl FundingPlan {
             shortfall: Credits(0),
             will_finish: 0,
             undo: Vec::new(),
+            over_cap: 0,
             dry_run,
         }
     }
@@ -335,6 +340,7 @@ async fn plan(
     if let Some(mut spending) = spending::read(db, organisation, Some(event)).await? {
         spending.add_waiting(event, planned.queued);
         planned.will_finish = spending.finish_of_the_last(event, planned.queued);
+        planned.over_cap = spending.over_cap(event);
     }
     Ok(planned)
 }
@@ -344,7 +350,13 @@ fn refuse_unpaid(plan: &FundingPlan) -> Result<(), CommandError> {
     if plan.queued == 0 || plan.will_finish == plan.queued {
         return Ok(());
     }
-    let detail = if plan.shortfall > Credits(0) {
+    let detail = if plan.over_cap > 0 {
+        format!(
+            "the budget of this event leaves no credits for {} of its waiting photos: raise its cap, or \
+             leave out on_insufficient to let the photos wait",
+            plan.over_cap
+        )
+    } else if plan.shortfall > Credits(0) {
         format!(
             "{} credits are missing: top up, or leave out on_insufficient to let the photos wait",
             plan.shortfall

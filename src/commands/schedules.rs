@@ -3,19 +3,29 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{CommandError, Commands, Payloads, Which, enqueue};
-use crate::{
-    access::{Caller, audit_log},
-    catalog::events::Event,
-    ids::{EventId, Operation, ScheduleId},
-    queue::schedules::{self, Schedule},
+use super::{
+    CommandError, Commands, Enqueue, FundingPlan, OnInsufficient, Payloads, Which, enqueue,
 };
+use crate::{
+    access::{Caller, Denied, Role, audit_log},
+    catalog::events::Event,
+    database,
+    ids::{EventId, Operations, ScheduleId},
+    queue::{
+        enqueue::{EnqueueError, Priority},
+        schedules::{self, Schedule},
+    },
+};
+
+/// The roles that change or cancel what somebody else has scheduled. A pipeline does so only with
+/// what it has scheduled itself.
+pub(super) const MAY_CHANGE_SCHEDULES: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
 
 /// Photos to schedule.
 #[derive(Debug)]
 pub struct NewSchedule<'a> {
-    /// The operation to queue them for.
-    pub operation: Operation,
+    /// The operation to queue them for, or both.
+    pub operation: Operations,
     /// The photos. Keys and photos of the store are those of now; all photos of the event are those
     /// that it has when they are due.
     pub photos: Which<'a>,
@@ -23,10 +33,13 @@ pub struct NewSchedule<'a> {
     pub payloads: Payloads,
     /// When they are queued.
     pub not_before: DateTime<Utc>,
+    /// Whether they are claimed before the others of the event.
+    pub priority: Priority,
 }
 
 impl Commands {
-    /// Schedules photos: they are queued at that time, or as soon after it as a worker runs.
+    /// Schedules photos: they are queued at that time, or as soon after it as a worker runs. The same
+    /// call again, by the same caller, returns the schedule that waits.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -51,20 +64,55 @@ impl Commands {
             Some(jobs)
         };
         if jobs.as_ref().is_some_and(Vec::is_empty) {
-            let detail = "there are no such photos: nothing would be queued";
-            return Err(CommandError::invalid("/keys", detail));
+            return Err(no_photos());
         }
         transaction!(self, tx, {
-            let (at, actor) = (new.not_before, &caller.actor);
-            let id = schedules::schedule(&mut tx, event, new.operation, at, jobs.as_deref(), actor)
-                .await?;
-            let photos = jobs.as_ref().map(Vec::len);
-            let detail = json!({
-                "operation": new.operation, "schedule": id, "not_before": at, "photos": photos,
-            });
-            self.record_schedule(&mut tx, caller, &found, "schedule.create", detail).await?;
+            let (at, actor, jobs) = (new.not_before, &caller.actor, jobs.as_deref());
+            let (operation, priority) = (new.operation, new.priority);
+            let (id, is_new) =
+                schedules::schedule(&mut tx, event, operation, at, jobs, actor, priority)
+                    .await
+                    .map_err(bad_time)?;
+            if is_new {
+                let photos = jobs.map(<[_]>::len);
+                let detail = json!({
+                    "operation": new.operation, "schedule": id, "not_before": at, "photos": photos,
+                    "priority": priority,
+                });
+                self.record_schedule(&mut tx, caller, &found, "schedule.create", detail).await?;
+            }
             self.schedule_with(&mut tx, id).await?
         })
+    }
+
+    /// Tells what queueing these photos would need if it was done now. It changes nothing, and refuses
+    /// what [`schedule`](Self::schedule) would refuse.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn plan_schedule(
+        &self,
+        caller: &Caller,
+        event: EventId,
+        new: &NewSchedule<'_>,
+    ) -> Result<FundingPlan, CommandError> {
+        let now = Enqueue {
+            operation: new.operation,
+            photos: new.photos,
+            payloads: new.payloads.clone(),
+            dry_run: true,
+            on_insufficient: OnInsufficient::Wait,
+            priority: new.priority,
+        };
+        let plan = self.enqueue(caller, event, &now).await?;
+        if plan.photos == 0 && !matches!(new.photos, Which::All) {
+            return Err(no_photos());
+        }
+        let mut db = self.database.acquire().await?;
+        schedules::check_time(&mut db, new.not_before)
+            .await
+            .map_err(|error| bad_time(error.into()))?;
+        Ok(plan)
     }
 
     /// Changes when a schedule is due. The caller answers for it from then on.
@@ -79,7 +127,8 @@ impl Commands {
     ) -> Result<Schedule, CommandError> {
         let event = self.event_of_schedule(caller, id).await?;
         transaction!(self, tx, {
-            if !schedules::change(&mut tx, id, not_before, &caller.actor).await? {
+            let changed = schedules::change(&mut tx, id, not_before, &caller.actor).await;
+            if !changed.map_err(|error| bad_time(error.into()))? {
                 return Err(has_ended(id));
             }
             let detail = json!({ "schedule": id, "not_before": not_before });
@@ -114,17 +163,25 @@ impl Commands {
         caller: &Caller,
         id: ScheduleId,
     ) -> Result<Event, CommandError> {
-        caller.must_be(enqueue::MAY_ENQUEUE)?;
+        let may_change_all = MAY_CHANGE_SCHEDULES.contains(&caller.role);
+        if !may_change_all {
+            caller.must_be(enqueue::MAY_ENQUEUE)?;
+        }
         let missing = || CommandError::NotFound(format!("schedule {id}"));
         let found = {
             let mut db = self.database.acquire().await?;
             self.schedule_with(&mut db, id).await?
         };
         // The caller is not told that the event exists.
-        match self.event_seen_by(caller, found.event).await {
-            Err(CommandError::Denied(_)) => Err(missing()),
-            seen => seen,
+        let event = match self.event_seen_by(caller, found.event).await {
+            Err(CommandError::Denied(_)) => return Err(missing()),
+            seen => seen?,
+        };
+        if !may_change_all && found.actor != caller.actor {
+            let detail = "a program changes and cancels only what it has scheduled itself";
+            return Err(Denied::Forbidden(detail.into()).into());
         }
+        Ok(event)
     }
 
     async fn schedule_with(
@@ -148,6 +205,20 @@ impl Commands {
         let (whose, subject) = (Some(event.organisation), format!("event {}", event.id));
         audit_log::record(tx, caller, whose, action, &subject, detail).await
     }
+}
+
+fn no_photos() -> CommandError {
+    CommandError::invalid("/keys", "there are no such photos: nothing would be queued")
+}
+
+/// What the database refuses of a schedule is its time: the photos were checked before.
+fn bad_time(error: EnqueueError) -> CommandError {
+    if let EnqueueError::Database(refused) = &error
+        && database::is_code(refused, database::BAD_ARGUMENT)
+    {
+        return CommandError::invalid("/not_before", database::sentence(refused));
+    }
+    error.into()
 }
 
 fn has_ended(id: ScheduleId) -> CommandError {

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{CommandError, Commands};
 use crate::{
-    access::{Caller, Role, audit_log},
+    access::{Caller, Denied, Role, audit_log},
     ids::{EventId, OrganisationId},
     ledger::{
         credits::Credits,
@@ -14,10 +14,13 @@ use crate::{
     },
 };
 
+/// Not the programs that queue photos.
+pub(super) const MAY_SEE_SPENDING: &[Role] =
+    &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 pub(super) const MAY_SPEND: &[Role] = &[Role::Organiser, Role::Staff];
-const MAY_PACE: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
-/// How fast an organisation is beside others is not its own decision.
-const MAY_PACE_ORGANISATIONS: &[Role] = &[Role::Operator, Role::Staff];
+pub(super) const MAY_PACE: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
+/// How fast an organisation is at most is not its own decision, and never its share beside others.
+pub(super) const MAY_PACE_ORGANISATIONS: &[Role] = &[Role::Operator, Role::Staff];
 
 /// Largest cap and floor of a budget. No account has more credits in one top-up.
 const BUDGET_MAX: i64 = 1_000_000_000;
@@ -88,12 +91,18 @@ impl Commands {
             let detail = format!("an order names at most {TURNS_MAX} events: leave out the last");
             return Err(CommandError::invalid("/events", detail));
         }
+        let mut db = self.database.acquire().await?;
+        let unknown = spending::first_unknown(&mut db, organisation, &new.events).await?;
+        if let Some((at, event)) = unknown {
+            let detail = format!("organisation {organisation} has no event {event}");
+            return Err(CommandError::invalid(format!("/events/{at}"), detail));
+        }
         if dry_run {
-            let mut db = self.database.acquire().await?;
             let mut spending = spending_of(&mut db, organisation, None).await?;
             spending.reorder(new.order, &new.events);
             return Ok(spending);
         }
+        drop(db);
         transaction!(self, tx, {
             spending::set_order(&mut tx, organisation, new.order, &new.events).await?;
             let spending = spending_of(&mut tx, organisation, None).await?;
@@ -123,11 +132,11 @@ impl Commands {
     ) -> Result<Spending, CommandError> {
         caller.must_be(MAY_PACE)?;
         let organisation = self.event_seen_by(caller, event).await?.organisation;
-        self.set_pace(caller, organisation, Some(event), pace, None).await
+        self.set_pace(caller, organisation, Some(event), Some(pace), None).await
     }
 
     /// Sets how fast the photos of an organisation are claimed at most, and its share in a claim
-    /// beside other organisations. A pace without any limit removes it; a weight of `None` stays.
+    /// beside other organisations. `None` stays as it is; a pace without any limit removes it.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -135,13 +144,21 @@ impl Commands {
         &self,
         caller: &Caller,
         organisation: OrganisationId,
-        pace: Pace,
+        pace: Option<Pace>,
         weight: Option<i32>,
     ) -> Result<Spending, CommandError> {
         caller.must_be(MAY_PACE_ORGANISATIONS)?;
         caller.must_see(organisation)?;
+        if weight.is_some() && caller.organisation.is_some() {
+            let detail = "the weight of an organisation beside others is not its own decision";
+            return Err(Denied::Forbidden(detail.into()).into());
+        }
         if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
             return Err(CommandError::invalid("/weight", "a weight is 1 to 100"));
+        }
+        if pace.is_none() && weight.is_none() {
+            let detail = "send a pace, a weight, or both; a pace without limits removes it";
+            return Err(CommandError::invalid("/pace", detail));
         }
         self.set_pace(caller, organisation, None, pace, weight).await
     }
@@ -151,12 +168,16 @@ impl Commands {
         caller: &Caller,
         organisation: OrganisationId,
         event: Option<EventId>,
-        pace: Pace,
+        pace: Option<Pace>,
         weight: Option<i32>,
     ) -> Result<Spending, CommandError> {
-        check_pace(pace)?;
+        if let Some(pace) = pace {
+            check_pace(pace)?;
+        }
         let spending = transaction!(self, tx, {
-            spending::set_pace(&mut tx, organisation, event, pace).await?;
+            if let Some(pace) = pace {
+                spending::set_pace(&mut tx, organisation, event, pace).await?;
+            }
             if let Some(weight) = weight {
                 spending::set_weight(&mut tx, organisation, weight).await?;
             }

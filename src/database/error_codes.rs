@@ -21,17 +21,19 @@ pub(crate) const TOO_SLOW: &str = "57014";
 
 /// What one of our functions says when it refuses, in its own words; any other error as it is.
 pub(crate) fn sentence(error: &sqlx::Error) -> String {
-    let message =
-        error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
-    if is_code(error, NOT_FOUND) {
-        format!("there is {message}")
-    } else if [BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED, MOVED_ON]
-        .iter()
-        .any(|own| is_code(error, own))
-    {
-        message.to_owned()
+    own_sentence(error).unwrap_or_else(|| error.to_string())
+}
+
+/// What one of our functions says when it refuses. `None`: PostgreSQL or the connection says it, in
+/// words that are not for customers.
+pub(crate) fn own_sentence(error: &sqlx::Error) -> Option<String> {
+    let message = error.as_database_error()?.message();
+    let is_own = |codes: &[&str]| codes.iter().any(|code| is_code(error, code));
+    if is_own(&[NOT_FOUND]) {
+        Some(format!("there is {message}"))
     } else {
-        error.to_string()
+        is_own(&[BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED, MOVED_ON])
+            .then(|| message.to_owned())
     }
 }
 

@@ -2,16 +2,18 @@
 //! use. And what comes of that, if nothing changes.
 
 mod forecast;
+mod pace;
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveTime;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::credits::Credits;
 use crate::ids::{EventId, OrganisationId};
+
+pub use pace::{Pace, time_of_day};
 
 /// The order in which an organisation's events get its credits, and the places in a worker.
 #[derive(
@@ -141,29 +143,6 @@ pub struct EventSpending {
     pub will_finish: i64,
 }
 
-/// How fast photos are claimed at most, of one event or of all events of an organisation. What is
-/// left out has no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "in_flight_max": 8, "photos_per_minute": 600, "quiet_from": "22:00:00", "quiet_to": "06:00:00"
-}))]
-pub struct Pace {
-    /// Photos in progress at the same time, over all workers: 1 to 1,000,000.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub in_flight_max: Option<i32>,
-    /// Photos that are claimed in a minute: 1 to 1,000,000. After a pause, those of ten seconds may
-    /// be claimed at once.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub photos_per_minute: Option<i32>,
-    /// From this time of day on, nothing is claimed, in the organisation's time zone.
-    #[schema(value_type = Option<String>)]
-    pub quiet_from: Option<NaiveTime>,
-    /// Until this time of day; it may be on the next day.
-    #[schema(value_type = Option<String>)]
-    pub quiet_to: Option<NaiveTime>,
-}
-
 /// How an organisation spends its credits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Spending {
@@ -213,6 +192,13 @@ impl Spending {
         let (waiting, gets) = found.map_or((0, 0), |one| (one.waiting, one.will_finish));
         let before = u64::try_from(waiting).unwrap_or(0).saturating_sub(photos);
         u64::try_from(gets).unwrap_or(0).saturating_sub(before).min(photos)
+    }
+
+    /// How many of the photos that wait in this event its cap leaves no credit for.
+    pub fn over_cap(&self, event: EventId) -> u64 {
+        let found = self.events.iter().find(|one| one.event == event);
+        let left = found.and_then(|one| Some((one.waiting, one.cap_left?.0.max(0))));
+        left.map_or(0, |(waiting, left)| u64::try_from(waiting - left).unwrap_or(0))
     }
 
     /// Adds photos to an event, as if they waited at its end. Its queue is taken for one that runs.
@@ -368,6 +354,30 @@ pub async fn set_budget(
     )
     .fetch_one(db)
     .await
+}
+
+/// Finds the first event of an order that the organisation does not have, with its place from 0 on.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn first_unknown(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    turns: &[EventId],
+) -> sqlx::Result<Option<(i64, EventId)>> {
+    let turns: Vec<_> = turns.iter().map(|event| event.0).collect();
+    let found = sqlx::query!(
+        r#"SELECT n - 1 AS "at!", t.event_id AS "event!: EventId"
+           FROM unnest($2::bigint[]) WITH ORDINALITY t (event_id, n)
+           WHERE NOT EXISTS (SELECT FROM event e WHERE e.event_id = t.event_id
+                               AND e.organisation_id = $1 AND e.deleted_at IS NULL)
+           ORDER BY n LIMIT 1"#,
+        organisation.0,
+        &turns
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(|row| (row.at, row.event)))
 }
 
 /// Sets the order in which an organisation's events get credits.

@@ -6,8 +6,8 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::enqueue::{self, EnqueueError, NewJob, PHOTOS_MAX};
-use crate::ids::{EventId, Operation, OrganisationId, PhotoId, ScheduleId};
+use super::enqueue::{self, EnqueueError, NewJob, Priority};
+use crate::ids::{EventId, Operation, Operations, OrganisationId, PhotoId, ScheduleId};
 
 /// How a schedule ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
@@ -32,15 +32,18 @@ pub struct Schedule {
     pub organisation: OrganisationId,
     /// The event that the photos belong to.
     pub event: EventId,
-    /// The operation that they are queued for.
-    pub operation: Operation,
+    /// The operation that they are queued for. `both`: AI rotation first, and then photo processing,
+    /// photo by photo.
+    pub operation: Operations,
     /// When they are queued. Later if no worker runs then.
     pub not_before: DateTime<Utc>,
+    /// `urgent`: they are claimed before the others of the event.
+    pub priority: Priority,
     /// True: all photos that the event has then (Go Live). False: the photos that were named.
     pub all: bool,
     /// Number of photos that were named.
     pub photos: i32,
-    /// Number of photos that were queued so far.
+    /// Number of photos that were queued so far. For both operations, a photo counts twice.
     pub queued: i32,
     /// Who scheduled them, or changed the time last.
     pub actor: String,
@@ -52,47 +55,49 @@ pub struct Schedule {
     pub ended_at: Option<DateTime<Utc>>,
     /// How it ended.
     pub ended: Option<End>,
-    /// Who cancelled it, or the code of the refusal: `event_deleted`, `actor_gone` (a person who
-    /// was disabled, or a token or pipeline that was revoked) or `outside_photos_under`.
+    /// Who cancelled it, or the code of the refusal: `actor_gone` (a person who was disabled, or a
+    /// token or pipeline that was revoked) or `outside_photos_under`.
     pub ended_by: Option<String>,
 }
 
-/// Schedules photos. With `jobs` as `None`: all photos that the event has when they are due. `tx`
-/// must be a transaction.
+/// Schedules photos. With `jobs` as `None`: all photos that the event has when they are due. Returns
+/// the schedule, and false if it was there already: the same photos, time and actor. `tx` must be a
+/// transaction.
 ///
 /// # Errors
 /// See [`EnqueueError`].
 pub async fn schedule(
     tx: &mut PgConnection,
     event: EventId,
-    operation: Operation,
+    operation: Operations,
     not_before: DateTime<Utc>,
     jobs: Option<&[NewJob]>,
     actor: &str,
-) -> Result<ScheduleId, EnqueueError> {
-    let id = sqlx::query_scalar!(
-        r#"SELECT schedule_photos($1, $2, $3, $4, $5) AS "id!: ScheduleId""#,
+    priority: Priority,
+) -> Result<(ScheduleId, bool), EnqueueError> {
+    let row = sqlx::query!(
+        r#"SELECT r_schedule AS "schedule!: ScheduleId", r_is_new AS "is_new!"
+           FROM schedule_photos($1, $2, $3, $4, $5, $6, NULL, $7)"#,
         event.0,
-        operation as Operation,
+        operation as Operations,
         not_before,
-        jobs.is_none(),
-        actor
+        jobs.map(enqueue::keys) as Option<Vec<String>>,
+        jobs.and_then(enqueue::payloads) as Option<Vec<Option<Value>>>,
+        actor,
+        priority.is_urgent()
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await
-    .map_err(|error| enqueue::no_event(error, event))?;
-    for part in jobs.unwrap_or_default().chunks(PHOTOS_MAX) {
-        sqlx::query!(
-            "SELECT add_to_schedule($1, $2, $3)",
-            id.0,
-            &enqueue::keys(part),
-            enqueue::payloads(part) as Option<Vec<Option<Value>>>
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| enqueue::refused(error, event, part))?;
-    }
-    Ok(id)
+    .map_err(|error| enqueue::refused(error, event, jobs.unwrap_or_default()))?;
+    Ok((row.schedule, row.is_new))
+}
+
+/// Checks that photos can be scheduled for this time.
+///
+/// # Errors
+/// `PG006` if the time is not a later one, or trouble with the database.
+pub async fn check_time(db: &mut PgConnection, not_before: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("SELECT check_due_at($1)", not_before).execute(db).await.map(|_| ())
 }
 
 /// Changes when a schedule is due. Returns false if it has ended.
@@ -153,7 +158,8 @@ pub async fn list(db: &mut PgConnection, which: Which, most: i64) -> sqlx::Resul
         Schedule,
         r#"SELECT s.schedule_id AS "id: _", s.organisation_id AS "organisation: _",
                   s.event_id AS "event: _", s.operation AS "operation: _",
-                  s.due_at AS not_before, s.all_photos AS "all", s.photos, s.queued, s.actor,
+                  CASE WHEN s.urgent THEN 'urgent' ELSE 'normal' END AS "priority!: Priority",
+                  s.due_at AS not_before, s.asked IS NULL AS "all!", s.photos, s.queued, s.actor,
                   s.created_at, s.trouble, s.ended_at, s.ended AS "ended: _", s.ended_by
            FROM schedule s JOIN event e USING (event_id)
            WHERE ($1::bigint IS NULL OR s.organisation_id = $1)
@@ -183,15 +189,15 @@ pub async fn of_photo(
     photo: PhotoId,
 ) -> sqlx::Result<Vec<(Operation, DateTime<Utc>)>> {
     let rows = sqlx::query!(
-        r#"SELECT s.operation AS "operation: Operation", s.due_at
+        r#"SELECT q.operation AS "operation: Operation", s.due_at
            FROM photo p JOIN schedule s USING (event_id)
-           JOIN queue q ON q.event_id = s.event_id AND q.operation = s.operation
+           JOIN queue q ON q.event_id = s.event_id AND s.operation IN ('both', q.operation::text::operations)
            WHERE p.photo_id = $1 AND s.ended_at IS NULL
-             AND (s.all_photos OR EXISTS (
+             AND (s.asked IS NULL OR EXISTS (
                  SELECT FROM schedule_part t
                  WHERE t.schedule_id = s.schedule_id AND p.key = ANY (t.keys)))
              AND NOT EXISTS (SELECT FROM latest_job(p.photo_id, q.queue_id))
-           ORDER BY s.due_at"#,
+           ORDER BY s.due_at, q.operation DESC"#,
         photo.0
     )
     .fetch_all(db)
@@ -232,6 +238,19 @@ pub async fn enqueue_next(
         r#"SELECT r_queued AS "queued: i32" FROM enqueue_scheduled($1, $2)"#,
         schedule.0,
         unpaid_photos_max
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// How long the schedule that is due for the longest time is due, in seconds; 0 if none is.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn seconds_late(db: &mut PgConnection) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(
+        r#"SELECT greatest(0, extract(epoch FROM clock() - min(due_at)))::float8 AS "late!"
+           FROM schedule WHERE ended_at IS NULL"#
     )
     .fetch_one(db)
     .await

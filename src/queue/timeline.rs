@@ -1,5 +1,6 @@
 //! The timeline of an event: what happened to its queues, and by whose doing.
 
+mod columns;
 mod lanes;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{EventId, HoldId, JobId, Operation, RunId};
 
+pub use columns::COLUMNS;
 pub use lanes::{Band, Lane, Stop, lanes};
 
 /// What happened.
@@ -88,6 +90,21 @@ pub enum Cause {
     Expiry,
     /// A budget of the organisation was changed.
     Budget,
+}
+
+impl Cause {
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Spent => "spent",
+            Self::Adjustment => "adjustment",
+            Self::TopUp => "top_up",
+            Self::Refund => "refund",
+            Self::Lift => "lift",
+            Self::Expiry => "expiry",
+            Self::Budget => "budget",
+        }
+    }
 }
 
 /// One row of the timeline.

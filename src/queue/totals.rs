@@ -24,15 +24,16 @@ pub struct Totals {
     pub waiting: i64,
     /// Waiting photos in held queues. A top-up does not let them go on.
     pub waiting_held: i64,
-    /// Waiting photos that can be claimed now: there are credits for them, and their queues are not
-    /// held.
+    /// Waiting photos that can be claimed now: there are credits for them, their queues are not held,
+    /// and neither quiet hours nor a rate keep them back.
     pub funded: i64,
     /// Photos that are claimed and not settled yet.
     pub in_progress: i64,
     /// Speed in photos per second, measured over the latest photos that were settled in the last
     /// five minutes. It counts only queues that have photos in progress now.
     pub rate: f64,
-    /// The time when the first photo was queued that waits in a running queue.
+    /// The time when the first photo was queued that waits in a running queue, and that neither quiet
+    /// hours nor a rate keep back.
     pub oldest_funded: Option<DateTime<Utc>>,
 }
 
@@ -50,11 +51,19 @@ pub async fn totals(
                SELECT * FROM spendable(ARRAY(
                    SELECT organisation_id FROM account
                    WHERE steered AND ($1::bigint IS NULL OR organisation_id = $1)))),
+           -- Not those that have as many photos in progress as they may: their workers may be gone.
+           slow AS MATERIALIZED (
+               SELECT a.organisation_id, r.r_event
+               FROM account a CROSS JOIN LATERAL rooms(a.organisation_id) r
+               WHERE a.steered AND ($1::bigint IS NULL OR a.organisation_id = $1)
+                 AND r.r_by IN ('quiet_hours', 'rate')),
            busy AS MATERIALIZED (
                SELECT q.*, h.head, t.tail - h.head - h.not_waiting AS waiting_here,
                       coalesce(own.r_spendable, others.r_spendable, a.available) AS spendable,
                       own.r_cap_left AS cap_left, coalesce(own.r_floor_left, 0) AS floor_left,
-                      coalesce(others.r_free, a.available) AS free
+                      coalesce(others.r_free, a.available) AS free,
+                      EXISTS (SELECT FROM slow s WHERE s.organisation_id = a.organisation_id
+                                AND (s.r_event IS NULL OR s.r_event = q.event_id)) AS is_slow
                FROM account a JOIN queue q USING (organisation_id)
                JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
                LEFT JOIN budgets others
@@ -89,7 +98,7 @@ pub async fn totals(
                              sum(greatest(0, least(x.claimable, x.cap_left) - x.floor_left)) AS more
                       FROM (SELECT b.organisation_id, b.free, b.floor_left, b.cap_left,
                                    sum(b.waiting_here) AS claimable
-                            FROM busy b WHERE NOT b.held AND b.spendable > 0
+                            FROM busy b WHERE NOT b.held AND NOT b.is_slow AND b.spendable > 0
                             GROUP BY b.organisation_id, b.event_id, b.free, b.floor_left, b.cap_left) x
                       GROUP BY x.organisation_id, x.free) o) AS "funded!",
                   (SELECT coalesce(sum(reserved), 0)::bigint FROM account
@@ -100,7 +109,7 @@ pub async fn totals(
                   (SELECT min((SELECT r.created_at FROM run r WHERE r.run_id = (
                        SELECT run_id FROM job j WHERE j.queue_id = b.queue_id AND j.position > b.head
                        ORDER BY j.position LIMIT 1)))
-                   FROM busy b WHERE b.runnable AND b.spendable > 0) AS oldest_funded
+                   FROM busy b WHERE b.runnable AND NOT b.is_slow AND b.spendable > 0) AS oldest_funded
            FROM busy"#,
         organisation.map(|organisation| organisation.0)
     )

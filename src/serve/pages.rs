@@ -17,6 +17,7 @@ mod layout;
 mod login;
 mod login_code;
 mod organisations;
+mod paces;
 mod people;
 mod photos;
 mod process_photos;
@@ -166,8 +167,11 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/budget", post(spending::set_budget))
+        .route("/events/{event}/pace", post(paces::set_event))
+        .route("/organisations/{organisation}/pace", post(paces::set_organisation))
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/schedules", get(schedules::page).post(schedules::create))
+        .route("/events/{event}/schedules/new", get(schedules::ask))
         .route("/schedules/{schedule}/move", post(schedules::change))
         .route("/schedules/{schedule}/cancel", get(schedules::ask_cancel).post(schedules::cancel))
         .route("/events/{event}/timeline", get(timeline::page))

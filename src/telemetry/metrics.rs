@@ -7,7 +7,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::credits, queue::totals};
+use crate::{
+    ledger::credits,
+    queue::{schedules, totals},
+};
 
 /// The address for Prometheus cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,10 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_oldest_funded_seconds",
         "Waiting time of the oldest photo that could be claimed now; 0 if there is none",
+    ),
+    (
+        "photogate_schedule_late_seconds",
+        "How long the scheduled photos that are late the longest should have been queued; 0 if none are late",
     ),
     (
         "photogate_credits",
@@ -141,6 +148,11 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
                 metrics::gauge!("photogate_oldest_funded_seconds").set(to_f64(waited.max(0)));
             }
             Err(error) => tracing::warn!(%error, "the queues could not be counted"),
+        }
+        let late = async { schedules::seconds_late(&mut *database.acquire().await?).await };
+        match late.await {
+            Ok(seconds) => metrics::gauge!("photogate_schedule_late_seconds").set(seconds),
+            Err(error) => tracing::warn!(%error, "the schedules could not be looked at"),
         }
         match is_clock_plausible(&database).await {
             Ok(is) => metrics::gauge!("photogate_clock_is_implausible").set(f64::from(!is)),

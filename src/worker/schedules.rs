@@ -54,8 +54,9 @@ async fn put_off(
     let trouble = if database::is_code(error, database::LOCKED) {
         "somebody keeps the event's queue locked".to_owned()
     } else {
-        database::sentence(error)
+        let unknown = || "the database did not take them; support can see why".to_owned();
+        database::own_sentence(error).unwrap_or_else(unknown)
     };
-    tracing::warn!(%schedule, trouble, "scheduled photos could not be queued yet");
+    tracing::warn!(%schedule, %error, "scheduled photos could not be queued yet");
     schedules::put_off(db, schedule, &trouble).await
 }

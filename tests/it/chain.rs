@@ -206,8 +206,8 @@ const NOT_REHEARSED: &[&str] = &[
          FROM queue",
     "INSERT INTO follow_up SELECT queue_id, gen_random_uuid(), organisation_id, queue_id, 1000, 1, \
          'x', 'new' FROM queue",
-    "INSERT INTO schedule (organisation_id, event_id, operation, due_at, all_photos, actor) \
-         SELECT organisation_id, event_id, 'ai_rotation', now(), false, 'x' FROM event",
+    "INSERT INTO schedule (organisation_id, event_id, operation, due_at, asked, actor) \
+         SELECT organisation_id, event_id, 'ai_rotation', now(), '', 'x' FROM event",
     "INSERT INTO schedule_part (schedule_id, keys) SELECT schedule_id, '{x}' FROM schedule",
     "INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account",
     "INSERT INTO stretch SELECT queue_id, 1000, 1000, 'skipped', NULL, NULL, 'x' FROM queue",

@@ -31,6 +31,7 @@ mod ledger;
 mod model;
 mod outages;
 mod own_work;
+mod paces;
 mod pages;
 mod pause;
 mod photo_store;

@@ -288,6 +288,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/events/{event}/timeline"),
         format!("/events/{event}/timeline?format=csv"),
         format!("/events/{event}/schedules"),
+        format!("/events/{event}/schedules/new?operation=both&at=2030-05-04T16:00"),
         format!("/credits?organisation={organisation}"),
         format!("/credits?organisation={organisation}&format=csv"),
         format!("/credits/live?organisation={organisation}"),
@@ -438,6 +439,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     app.a_token(Role::Pipeline, Some(organisation)).await;
     let night = Look { dark: true, ..DESK };
     let day = Look { dark: false, ..PHONE };
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::days(1)).format("%Y-%m-%dT%H:%M");
     for (name, look) in
         [("desk-day", DESK), ("desk-night", night), ("phone-day", day), ("phone-night", PHONE)]
     {
@@ -457,6 +459,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("quality", format!("/events/{event}/quality")),
             ("timeline", format!("/events/{event}/timeline")),
             ("schedules", format!("/events/{event}/schedules")),
+            ("schedule", format!("/events/{event}/schedules/new?operation=both&at={soon}")),
             ("spending", format!("/spending?organisation={organisation}")),
             ("order", format!("/spending/order?organisation={organisation}&order=finish_first")),
             ("queues", "/queues".into()),

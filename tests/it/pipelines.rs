@@ -435,6 +435,22 @@ async fn photos_are_scheduled_in_the_transaction_too() {
     let row = db.fetch_one(sqlx::AssertSqlSafe(call)).await.unwrap();
     let second: i64 = row.get(2);
     assert_eq!(app.processing(event).await.waiting, 0);
+    // Whether the first was committed is not known: the same call with the same time finds it.
+    let at = (chrono::Utc::now() + chrono::TimeDelta::hours(2)).to_rfc3339();
+    let fixed = format!(
+        "SELECT schedule FROM photogate.enqueue_photos({event}, 'photo_processing', '{{a.jpg}}', \
+         not_before => '{at}')"
+    );
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let row = db.fetch_one(sqlx::AssertSqlSafe(fixed.clone())).await.unwrap();
+        made.push(row.get::<i64, _>(0));
+    }
+    assert_eq!(made[0], made[1]);
+    assert_eq!(
+        app.count("SELECT count(*) FROM audit_log WHERE action = 'schedule.create'").await,
+        3
+    );
 
     app.owner_runs("UPDATE photogate.schedule SET due_at = now() - interval '1 s'").await;
     let queue = async |schedule: i64| {
@@ -548,7 +564,8 @@ async fn the_interface_is_what_the_page_promises() {
     assert_eq!(
         arguments,
         "event bigint, operation text, keys text[], actor text DEFAULT NULL::text, \
-         not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT run bigint, \
+         not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, \
+         priority text DEFAULT 'normal'::text, OUT run bigint, \
          OUT queued integer, OUT repeated integer, OUT already_queued integer, \
          OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer, \
          OUT available bigint, OUT shortfall bigint, OUT schedule bigint, \

@@ -8,10 +8,11 @@ use photogate::{
     catalog::{events, photos},
     commands::{Enqueue, NewSchedule, OnInsufficient, Payloads, Quotas, Which},
     config::Config,
-    ids::{EventId, Operation, OrganisationId, PhotoId, ScheduleId},
+    ids::{EventId, Operation, Operations, OrganisationId, PhotoId, ScheduleId},
     queue::{
+        enqueue::Priority,
         schedules::{self, End, Schedule},
-        why,
+        status, why,
     },
 };
 use reqwest::Method;
@@ -40,8 +41,8 @@ async fn schedule_by(
     photos: Which<'_>,
     not_before: DateTime<Utc>,
 ) -> Result<Schedule, photogate::commands::CommandError> {
-    let (operation, payloads) = (Operation::PhotoProcessing, Payloads::default());
-    let new = NewSchedule { operation, photos, payloads, not_before };
+    let (operation, payloads) = (Operation::PhotoProcessing.into(), Payloads::default());
+    let new = NewSchedule { operation, photos, payloads, not_before, priority: Priority::Normal };
     app.commands().schedule(caller, event, &new).await
 }
 
@@ -204,10 +205,11 @@ async fn the_worker_gets_the_payloads() {
     let keys = keys(2);
     let payloads = Payloads::from([(keys[1].clone(), json!({ "name": "Ann" }))]);
     let new = NewSchedule {
-        operation: Operation::PhotoProcessing,
+        operation: Operation::PhotoProcessing.into(),
         photos: Which::Keys(&keys),
         payloads,
         not_before: in_hours(1),
+        priority: Priority::Normal,
     };
     app.commands().schedule(&Caller::trusted("anna"), event, &new).await.unwrap();
     time_passes(&app).await;
@@ -280,7 +282,7 @@ async fn what_is_asked_for_must_make_sense() {
     let keys = keys(1);
     for at in [in_hours(-1), in_hours(24 * 400)] {
         let refused = schedule_by(&app, &anna, event, Which::Keys(&keys), at).await.unwrap_err();
-        assert!(refused.to_string().contains("a later time, within a year"), "{refused}");
+        assert!(refused.to_string().contains("later than now and within a year"), "{refused}");
     }
     let none = schedule_by(&app, &anna, event, Which::Keys(&[]), in_hours(1)).await.unwrap_err();
     assert!(none.to_string().contains("no such photos"), "{none}");
@@ -307,10 +309,10 @@ async fn an_organisation_has_a_limit_of_schedules_and_of_scheduled_photos() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(5).await;
     let anna = Caller::trusted("anna");
-    for _ in 0..100 {
-        schedule_by(&app, &anna, event, Which::All, in_hours(1)).await.unwrap();
+    for n in 1..=100 {
+        schedule_by(&app, &anna, event, Which::All, in_hours(n)).await.unwrap();
     }
-    let refused = schedule_by(&app, &anna, event, Which::All, in_hours(1)).await.unwrap_err();
+    let refused = schedule_by(&app, &anna, event, Which::All, in_hours(101)).await.unwrap_err();
     assert!(refused.to_string().contains("at most 100 schedules"), "{refused}");
     // Not others.
     let (_, other) = app.an_event_with(5).await;
@@ -320,10 +322,14 @@ async fn an_organisation_has_a_limit_of_schedules_and_of_scheduled_photos() {
     let keys = keys(2);
     schedule_by(&app, &anna, event, Which::Keys(&keys), in_hours(1)).await.unwrap();
     app.tamper("UPDATE schedule SET photos = 999997 WHERE ended_at IS NULL").await;
-    schedule_by(&app, &anna, event, Which::Keys(&keys), in_hours(1)).await.unwrap();
+    schedule_by(&app, &anna, event, Which::Keys(&keys), in_hours(2)).await.unwrap();
     let refused =
-        schedule_by(&app, &anna, event, Which::Keys(&keys), in_hours(1)).await.unwrap_err();
-    assert!(refused.to_string().contains("at most 1000000 photos"), "{refused}");
+        schedule_by(&app, &anna, event, Which::Keys(&keys), in_hours(3)).await.unwrap_err();
+    let says = refused.to_string();
+    assert!(
+        says.contains("at most 1000000 photos") && says.contains("cancel a schedule"),
+        "{says}"
+    );
     let which = schedules::Which {
         organisation: Some(organisation),
         waiting: true,
@@ -468,7 +474,7 @@ async fn who_scheduled_it_may_not_come_in_any_more() {
         ids.push(schedule_by(&app, caller, event, Which::All, in_hours(1)).await.unwrap().id);
     }
     // Another person takes it over.
-    let taken = schedule_by(&app, &anna, event, Which::All, in_hours(1)).await.unwrap().id;
+    let taken = schedule_by(&app, &anna, event, Which::All, in_hours(3)).await.unwrap().id;
     app.commands().move_schedule(&staff, taken, in_hours(2)).await.unwrap();
     app.owner_runs("UPDATE photogate.person SET disabled_at = now()").await;
     app.commands().revoke_token(&staff, token).await.unwrap();
@@ -545,7 +551,7 @@ async fn what_was_queued_meanwhile_is_not_queued_twice() {
         payloads: Payloads::default(),
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
-        priority: photogate::queue::enqueue::Priority::Normal,
+        priority: Priority::Normal,
     };
     let commands = app.commands().with(Quotas::from(&Config::default()));
     commands.enqueue(&Caller::trusted("anna"), event, &now).await.unwrap();
@@ -605,6 +611,14 @@ async fn api_and_command_line_schedule_list_change_and_cancel() {
     assert!(app.says(&["schedules", "move", &number, "--at", &late]).contains("waits"));
     assert!(app.says(&["schedules", "list", "--event", &id]).contains("all"));
     assert!(app.says(&["schedules", "cancel", &number]).contains("cancelled (cli)"));
+    // A dry run, and photos of the store.
+    let dry = ["schedules", "add", &id, "a.jpg", "--operation", "both", "--at", &at, "--dry-run"];
+    assert!(app.says(&dry).contains("Queued             2"), "{}", app.says(&dry));
+    assert_eq!(app.count("SELECT count(*) FROM schedule WHERE ended_at IS NULL").await, 0);
+    assert_eq!(
+        run(&["schedules", "add", &id, "--at", &at, "--prefix", "none/"]).status.code(),
+        Some(1)
+    );
     assert_eq!(run(&["schedules", "cancel", &number]).status.code(), Some(1));
     assert_eq!(run(&["schedules", "cancel", "99"]).status.code(), Some(4));
     assert_eq!(run(&["schedules", "add", &id, "--at", &at]).status.code(), Some(2));
@@ -626,24 +640,44 @@ async fn an_organiser_schedules_changes_and_cancels_on_the_page() {
         |hours: i64| in_hours(hours).with_timezone(&berlin).format("%Y-%m-%dT%H:%M").to_string();
     let soon = at(5);
 
-    let both =
-        [("at", &*soon), ("photo_processing", "yes"), ("ai_rotation", "yes"), ("prefix", "")];
-    assert_eq!(anna.post(&site, &path, &both).await, 303);
-    assert_eq!(app.count("SELECT count(*) FROM schedule WHERE all_photos").await, 2);
+    // It says what it would cost now, and asks. Twice is once.
+    let seven: Vec<_> = (0..7).map(|n| format!("{organisation}/{n}.jpg")).collect();
+    app.queue_keys(event, Operation::AiRotation, &seven).await;
+    let ask =
+        |operation: &str, at: &str| format!("{path}/new?operation={operation}&at={at}&prefix=");
+    let none = format!("{}{organisation}/none/", ask("both", &soon));
+    assert_eq!(anna.get(&site, &none).await, 422, "there are no such photos");
+    let page = anna.text(&site, &ask("both", &soon)).await;
+    assert!(page.contains("If it was done now") && page.contains("<dd>7</dd>"), "{page}");
+    assert_eq!(anna.get(&site, &ask("both", &at(-5))).await, 422, "as when it is made");
+    assert_eq!(app.count("SELECT count(*) FROM schedule").await, 0, "it asks");
+    let both = [("at", &*soon), ("operation", "both"), ("prefix", "")];
+    for _ in 0..2 {
+        assert_eq!(anna.post(&site, &path, &both).await, 303);
+    }
+    let rotation = [("at", &*soon), ("operation", "ai_rotation"), ("prefix", "")];
+    assert_eq!(anna.post(&site, &path, &rotation).await, 303);
+    assert_eq!(app.count("SELECT count(*) FROM schedule WHERE asked IS NULL").await, 2);
     // The time is that of the organisation.
     let page = anna.text(&site, &path).await;
     assert!(page.contains(&format!("value=\"{soon}\"")), "{page}");
     assert!(page.contains("Scheduled by anna@club.example"), "{page}");
     for (fields, status) in [
         (vec![("at", &*soon)], 422),
-        (vec![("at", "soon"), ("ai_rotation", "yes")], 422),
-        (vec![("at", &*soon), ("ai_rotation", "yes"), ("prefix", "other/")], 422),
+        (vec![("at", "soon"), ("operation", "ai_rotation")], 422),
+        (vec![("at", &*soon), ("operation", "ai_rotation"), ("prefix", "other/")], 422),
     ] {
         assert_eq!(anna.post(&site, &path, &fields).await, status, "{fields:?}");
     }
 
+    // The field as it stands changes nothing, not even seconds that it does not show.
+    app.tamper("UPDATE schedule SET due_at = date_trunc('minute', due_at) + interval '17 s'").await;
+    assert_eq!(anna.post(&site, "/schedules/1/move", &[("at", &*soon)]).await, 303);
+    let seconds = "SELECT extract(second FROM due_at)::bigint FROM schedule WHERE schedule_id = 1";
+    assert_eq!(app.count(seconds).await, 17);
     let moved = at(9);
     assert_eq!(anna.post(&site, "/schedules/1/move", &[("at", &*moved)]).await, 303);
+    assert_eq!(app.count(seconds).await, 0);
     assert!(anna.text(&site, &path).await.contains(&format!("value=\"{moved}\"")));
     assert_eq!(anna.get(&site, "/schedules/1/cancel").await, 200);
     assert_eq!(
@@ -658,4 +692,151 @@ async fn an_organiser_schedules_changes_and_cancels_on_the_page() {
     assert_eq!(eve.post(&site, "/schedules/2/cancel", &[]).await, 404);
     assert_eq!(eve.post(&site, "/schedules/2/move", &[("at", &*moved)]).await, 404);
     assert_eq!(app.count("SELECT count(*) FROM schedule WHERE ended_at IS NULL").await, 1);
+}
+
+/// *Rotation first* at a later time, too: one schedule, and not two that know nothing of each other.
+#[tokio::test]
+async fn both_operations_are_scheduled_rotation_first() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(9).await;
+    let anna = Caller::trusted("anna");
+    let keys = keys(2);
+    let new = NewSchedule {
+        operation: Operations::Both,
+        photos: Which::Keys(&keys),
+        payloads: Payloads::default(),
+        not_before: in_hours(1),
+        priority: Priority::Normal,
+    };
+    let made = app.commands().schedule(&anna, event, &new).await.unwrap();
+    let live = NewSchedule { photos: Which::All, ..new };
+    let all = app.commands().schedule(&anna, event, &live).await.unwrap();
+    time_passes(&app).await;
+
+    // A photo counts for each operation. Those that are known already are not queued again.
+    assert_eq!(look(&app).await, 4);
+    let waiting = async || {
+        let mut counts = Vec::new();
+        for queue in status::of_event(&mut *app.db().await, event).await.unwrap() {
+            counts.push((queue.operation, queue.waiting, queue.following));
+        }
+        counts
+    };
+    let (first, then) = (Operation::AiRotation, Operation::PhotoProcessing);
+    assert!(waiting().await.contains(&(first, 2, 0)), "{:?}", waiting().await);
+    assert!(waiting().await.contains(&(then, 0, 2)), "no photo is processed before its rotation");
+    assert_eq!(found(&app, made.id).await.queued, 4);
+    assert_eq!(found(&app, all.id).await.ended, Some(End::Done));
+    let log = audit_log::list(&mut *app.db().await, None, None, 9).await.unwrap();
+    let queued: Vec<_> = log.iter().filter(|one| one.action == "photos.enqueue").collect();
+    assert!(queued.iter().any(|one| one.detail["following"] == 2), "{queued:?}");
+    assert!(queued.iter().all(|one| one.detail["runs"].as_array().unwrap().len() == 2));
+
+    // A photo says of each operation when it is queued.
+    let elsewhere = app.an_event_of(found(&app, made.id).await.organisation).await;
+    app.tamper(
+        "INSERT INTO photo (photo_id, event_id, key) \
+         SELECT gen_random_uuid(), max(event_id), 'x.jpg' FROM event",
+    )
+    .await;
+    app.commands().schedule(&anna, elsewhere, &live).await.unwrap();
+    let photo = app.photo_of(elsewhere).await;
+    let when = schedules::of_photo(&mut *app.db().await, photo).await.unwrap();
+    assert_eq!(when.iter().map(|(of, _)| *of).collect::<Vec<_>>(), [first, then]);
+}
+
+/// A retry, a double click, sixteen at once: the schedule that waits is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_schedule_is_made_once() {
+    let app = Arc::new(App::new().await);
+    let (_, event) = app.an_event_with(9).await;
+    let at = in_hours(1);
+    let anna = Caller::trusted("anna");
+    let calls: Vec<_> = (0..16)
+        .map(|_| {
+            let (app, anna) = (app.clone(), anna.clone());
+            tokio::spawn(async move {
+                let keys = keys(3);
+                schedule_by(&app, &anna, event, Which::Keys(&keys), at).await.unwrap().id
+            })
+        })
+        .collect();
+    let ids: Vec<ScheduleId> =
+        futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let logged = "SELECT count(*) FROM audit_log WHERE action = 'schedule.create'";
+    assert_eq!(app.count(logged).await, 1);
+    // Another time, caller, operation, photo or payload is another schedule.
+    let bert = Caller::trusted("bert");
+    let (three, two) = (keys(3), keys(2));
+    let payloads = Payloads::from([(three[0].clone(), json!(1))]);
+    schedule_by(&app, &anna, event, Which::Keys(&three), in_hours(2)).await.unwrap();
+    schedule_by(&app, &bert, event, Which::Keys(&three), at).await.unwrap();
+    schedule_by(&app, &anna, event, Which::Keys(&two), at).await.unwrap();
+    for (operation, payloads) in
+        [(Operations::Both, Payloads::default()), (Operations::PhotoProcessing, payloads)]
+    {
+        let photos = Which::Keys(&three);
+        let new =
+            NewSchedule { operation, photos, payloads, not_before: at, priority: Priority::Normal };
+        app.commands().schedule(&anna, event, &new).await.unwrap();
+    }
+    assert_eq!(app.count("SELECT count(*) FROM schedule").await, 6);
+    // What was cancelled can be scheduled again.
+    app.commands().cancel_schedule(&anna, ids[0]).await.unwrap();
+    let again = schedule_by(&app, &anna, event, Which::Keys(&three), at).await.unwrap();
+    assert_ne!(again.id, ids[0]);
+}
+
+/// Operators stop what they must; a program stops only what it has scheduled itself.
+#[tokio::test]
+async fn who_may_change_and_cancel_a_schedule() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(5).await;
+    let of =
+        |actor: &str, role| Caller { actor: actor.into(), role, organisation: Some(organisation) };
+    let uploads = of("token 1 (uploads)", Role::Pipeline);
+    let own = schedule_by(&app, &uploads, event, Which::All, in_hours(1)).await.unwrap().id;
+    let annas = schedule(&app, event, 1).await;
+    let commands = app.commands();
+
+    let refused = commands.cancel_schedule(&uploads, annas).await.unwrap_err();
+    assert!(refused.to_string().contains("scheduled itself"), "{refused}");
+    assert!(commands.move_schedule(&uploads, annas, in_hours(2)).await.is_err());
+    assert!(commands.cancel_schedule(&of("f", Role::Finance), annas).await.is_err());
+    assert_eq!(found(&app, annas).await.ended, None);
+    commands.move_schedule(&uploads, own, in_hours(2)).await.unwrap();
+    commands.cancel_schedule(&uploads, own).await.unwrap();
+    commands.cancel_schedule(&of("ops", Role::Operator), annas).await.unwrap();
+}
+
+/// A customer reads why photos are not queued, and not what PostgreSQL has to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_is_told_in_our_words_and_shows_in_the_metrics() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(5).await;
+    let id = schedule(&app, event, 1).await;
+    let late = async || schedules::seconds_late(&mut *app.db().await).await.unwrap();
+    assert!(late().await < 1.0, "it is not due");
+    app.owner_runs(
+        "CREATE FUNCTION photogate.break() RETURNS trigger LANGUAGE plpgsql AS \
+         $$BEGIN RAISE EXCEPTION 'relation \"secret\" is broken'; END$$; \
+         CREATE TRIGGER broken BEFORE INSERT ON photogate.run EXECUTE FUNCTION photogate.break()",
+    )
+    .await;
+    time_passes(&app).await;
+    app.owner_runs("UPDATE photogate.schedule SET due_at = due_at - interval '1 hour'").await;
+
+    let worker = app.start_worker();
+    app.until("it says why", async || found(&app, id).await.trouble.is_some()).await;
+
+    let trouble = found(&app, id).await.trouble.unwrap();
+    assert!(!trouble.contains("secret") && trouble.contains("support"), "{trouble}");
+    assert!(late().await > 3600.0);
+    app.owner_runs("DROP TRIGGER broken ON photogate.run").await;
+    time_passes(&app).await;
+    app.until("it is processed", async || app.processing(event).await.processed == 1).await;
+    assert!(late().await < 1.0);
+    worker.drain().await;
 }

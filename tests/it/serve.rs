@@ -102,7 +102,7 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("POST", "/v1/events/{event}/skip", RETRIERS, nobody.clone(), 200),
         ("POST", "/v1/events/{event}/restore", RETRIERS, nobody, 200),
         ("GET", "/v1/events/{event}/quality", ALL, none(), 200),
-        ("GET", "/v1/events/{event}/timeline", ALL, none(), 200),
+        ("GET", "/v1/events/{event}/timeline", READERS, none(), 200),
         (
             "POST",
             "/v1/events/{event}/schedules",
@@ -111,8 +111,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             201,
         ),
         ("GET", "/v1/schedules", ALL, none(), 200),
-        ("PATCH", "/v1/schedules/{new schedule}", MAKERS, json!({ "not_before": "{soon}" }), 200),
-        ("DELETE", "/v1/schedules/{new schedule}", MAKERS, none(), 200),
+        ("PATCH", "/v1/schedules/{new schedule}", RETRIERS, json!({ "not_before": "{soon}" }), 200),
+        ("DELETE", "/v1/schedules/{new schedule}", RETRIERS, none(), 200),
         ("PUT", "/v1/events/{event}/budget", OWNERS, json!({ "cap": 9, "floor": 1 }), 200),
         ("DELETE", "/v1/events/{event}/budget", OWNERS, none(), 200),
         (
@@ -150,12 +150,12 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/organisations/{organisation}/live", ALL, none(), 200),
         ("GET", "/v1/organisations/{organisation}/why", ALL, none(), 200),
         ("GET", "/v1/organisations/{organisation}/credits", ALL, none(), 200),
-        ("GET", "/v1/organisations/{organisation}/spending", ALL, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/spending", READERS, none(), 200),
         (
             "PUT",
             "/v1/organisations/{organisation}/pace",
             &[Role::Operator, Role::Staff],
-            json!({ "pace": { "photos_per_minute": 90_000 }, "weight": 2 }),
+            json!({ "pace": { "photos_per_minute": 90_000 } }),
             200,
         ),
         (
@@ -258,10 +258,11 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     }
     if text.contains("{new schedule}") {
         let new = NewSchedule {
-            operation: Operation::AiRotation,
+            operation: Operation::AiRotation.into(),
             photos: Which::All,
             payloads: Payloads::default(),
             not_before: chrono::Utc::now() + chrono::TimeDelta::hours(1),
+            priority: photogate::queue::enqueue::Priority::Normal,
         };
         let made = app.commands().schedule(&Caller::trusted("anna"), stage.event, &new).await;
         text = text.replace("{new schedule}", &made.unwrap().id.to_string());

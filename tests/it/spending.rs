@@ -293,7 +293,7 @@ async fn nobody_steers_another_organisation() {
     assert!(commands.set_spend_order(&caller, stranger, &order, false).await.is_err());
     let order = NewOrder { order: Order::FinishFirst, events: vec![theirs] };
     let refused = commands.set_spend_order(&caller, organisation, &order, false).await;
-    assert!(refused.unwrap_err().to_string().contains("that organisation"), "an event of others");
+    assert!(refused.unwrap_err().to_string().contains(&format!("has no event {theirs}")));
     assert!(commands.set_budget(&caller, event, budget).await.is_ok());
 }
 
@@ -402,7 +402,7 @@ async fn no_more_photos_are_in_flight_than_an_event_and_an_organisation_may_have
     app.set_pace(event, Pace { in_flight_max: Some(3), ..Pace::default() }).await;
     let of_all = Pace { in_flight_max: Some(7), ..Pace::default() };
     let staff = Caller::trusted("staff");
-    app.commands().set_organisation_pace(&staff, organisation, of_all, None).await.unwrap();
+    app.commands().set_organisation_pace(&staff, organisation, Some(of_all), None).await.unwrap();
     let hand = app.a_worker().await;
 
     let mut claimed = Vec::new();
@@ -482,9 +482,8 @@ async fn a_claim_is_shared_by_weight_and_nobody_gets_nothing() {
     for weight in [1, 5, 2] {
         let (organisation, event) = app.an_event_with(100).await;
         app.queue(event, "ok", 50).await;
-        let (staff, none) = (Caller::trusted("staff"), Pace::default());
-        let weight = Some(weight);
-        app.commands().set_organisation_pace(&staff, organisation, none, weight).await.unwrap();
+        let (staff, weight) = (Caller::trusted("staff"), Some(weight));
+        app.commands().set_organisation_pace(&staff, organisation, None, weight).await.unwrap();
         events.push(event);
     }
     let hand = app.a_worker().await;
@@ -516,7 +515,10 @@ async fn the_command_line_steers_too() {
     let said = app.says(&["spending", "show", &organisation]);
     assert!(said.starts_with("Order: priority. 5 credits are available, 2 of them kept"), "{said}");
     let row: Vec<_> = said.lines().last().unwrap().split_whitespace().collect();
-    assert_eq!(row, [&event, "Marathon", "urgent", "-", "0", "4", "2", "9", "4"]);
+    let before = [&event, "Marathon", "urgent", "-", "0", "4", "2", "9", "4"];
+    let pace = "3 in progress, quiet from 22:00 to 06:00".split(' ');
+    assert_eq!(row, before.into_iter().chain(pace).collect::<Vec<_>>());
+    assert!(said.contains("Weight beside other organisations: 3."), "{said}");
     let said = app.says(&["spending", "show", &organisation, "--json"]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(

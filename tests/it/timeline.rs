@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     App, Hand, code_of, photogate,
-    site::{Site, answered},
+    site::{Site, Visitor, answered},
 };
 
 async fn of(app: &App, event: EventId) -> Vec<Entry> {
@@ -517,6 +517,17 @@ async fn api_page_and_command_line_tell_the_same() {
     assert!(rows[0].starts_with("id,at,operation,kind,actor,"), "{csv}");
     assert!(rows[1].contains(",resumed,,goes on: top-up (transaction"), "{csv}");
     assert_eq!(rows.len(), 5);
+    // The columns are the fields of the API, and the words; the page's file is the same.
+    let mut columns: Vec<_> = rows[0].split(',').filter(|name| *name != "what_happened").collect();
+    columns.sort_unstable();
+    let fields: Vec<_> = whole["items"][0].as_object().unwrap().keys().collect();
+    assert_eq!(columns, fields);
+    app.a_person("fin@club.example", Role::Finance, Some(organisation)).await;
+    let fin = Visitor::logged_in(&site, "fin@club.example").await;
+    let page = format!("/events/{event}/timeline");
+    let file = fin.text(&site, &format!("{page}?format=csv")).await;
+    assert_eq!(file.trim_start_matches('\u{feff}').lines().collect::<Vec<_>>(), rows);
+    assert!(fin.text(&site, &page).await.contains("goes on: top-up (transaction"));
     let missing = photogate(&app.config, &["events", "timeline", "99"]);
     assert_eq!(missing.status.code(), Some(4));
 }

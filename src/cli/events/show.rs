@@ -169,7 +169,10 @@ pub(in crate::cli) fn queue_row(queue: &Queue) -> Vec<String> {
             let note = queue.note.as_deref().unwrap_or_default();
             format!("Held by {owner}{since}{until} {note:?}")
         }
-        State::Running => "Running".into(),
+        State::Running => match queue.kept_back() {
+            Some(why) => format!("Running, but it waits: {why}"),
+            None => "Running".into(),
+        },
         State::Idle if queue.in_progress > 0 => "Running".into(),
         State::Idle => "Idle".into(),
     };

@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     database,
     ids::EventId,
-    queue::timeline::{self, Entry},
+    queue::timeline::{self, COLUMNS, Entry},
     spreadsheet::plain,
 };
 
@@ -44,35 +44,12 @@ pub(super) async fn list(
     Ok(End::Ok)
 }
 
-/// Writes the entries as CSV, with the columns of the API.
+/// Writes the entries as CSV, with the columns of the page's file.
 fn write_csv(entries: &[Entry]) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(io::stdout().lock());
-    out.write_record([
-        "id",
-        "at",
-        "operation",
-        "kind",
-        "actor",
-        "what_happened",
-        "run",
-        "hold",
-        "transaction",
-        "photos",
-    ])?;
-    let text = |value: Option<String>| value.unwrap_or_default();
+    out.write_record(COLUMNS.map(|(name, _)| name))?;
     for entry in entries {
-        out.write_record([
-            entry.id.to_string(),
-            entry.at.to_rfc3339(),
-            text(entry.operation.map(|operation| operation.code().to_owned())),
-            entry.kind.code().to_owned(),
-            plain(text(entry.actor.clone())),
-            entry.to_string(),
-            text(entry.run.map(|id| id.to_string())),
-            text(entry.hold.map(|id| id.to_string())),
-            text(entry.transaction.map(|id| id.to_string())),
-            text(entry.photos.map(|photos| photos.to_string())),
-        ])?;
+        out.write_record(COLUMNS.map(|(_, cell)| plain(cell(entry))))?;
     }
     out.flush()
 }

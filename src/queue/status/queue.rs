@@ -114,11 +114,21 @@ pub struct Queue {
     /// Speed in photos per second, measured over the latest photos that were settled in the last
     /// five minutes. 0 if there are none.
     pub rate: f64,
-    /// Seconds until the funded waiting photos are done at this rate. Null if the rate is 0.
+    /// Seconds until the funded waiting photos are done at this rate. Null if the rate is 0, and in
+    /// quiet hours.
     pub eta_seconds: Option<f64>,
 }
 
 impl Queue {
+    /// What keeps back the waiting photos of a queue that runs, in words.
+    pub fn kept_back(&self) -> Option<&'static str> {
+        Some(match self.kept_back_by.as_deref()? {
+            "quiet_hours" => "these are quiet hours",
+            "in_flight" => "as many photos are in progress as it may have",
+            _ => "it has had its photos of this minute",
+        })
+    }
+
     /// True if the queue is paused or held. Then no photo of it is claimed until a top-up, a refund
     /// or another budget, or the end of the hold.
     pub fn is_stopped(&self) -> bool {

@@ -35,13 +35,12 @@ pub(super) async fn read(
                   least(t.tail - h.head - h.not_waiting, m.spendable) AS "funded!", a.available,
                   (SELECT count(*) FROM follow_up y WHERE y.queue_id = q.queue_id) AS "following!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
-                  CASE WHEN a.steered AND c.state = 'running'
-                       THEN kept_back_by(q.organisation_id, q.event_id) END AS kept_back_by,
+                  k.kept_back_by,
                   u.committed AS "processed!", f.undecided AS "undecided!",
                   f.duplicates AS "duplicates!", f.failed AS "failed!",
                   w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
-                  CASE WHEN s.rate > 0
+                  CASE WHEN s.rate > 0 AND k.kept_back_by IS DISTINCT FROM 'quiet_hours'
                        THEN least(t.tail - h.head - h.not_waiting, m.spendable) / s.rate END AS eta_seconds
            FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
            JOIN queue_settled u USING (queue_id)
@@ -54,6 +53,8 @@ pub(super) async fn read(
                                            WHEN q.paused_since IS NULL AND m.spendable > 0 THEN 'running'
                                            WHEN b.r_cap_left <= 0 THEN 'budget'
                                            ELSE 'no_credits' END AS state) c
+           CROSS JOIN LATERAL (SELECT CASE WHEN a.steered AND c.state = 'running'
+               THEN kept_back_by(q.organisation_id, q.event_id) END AS kept_back_by) k
            -- Refunds stay in the ledger, but a photo that was queued again does not count any more.
            CROSS JOIN LATERAL (
                SELECT u.undecided, u.duplicates, u.refunded - u.undecided - u.duplicates AS failed

@@ -135,14 +135,9 @@ fn capped(queues: &[Queue]) -> Option<(Cause, String)> {
 
 /// What runs, and is kept back for now because its event or its organisation has a pace.
 fn slow(queues: &[Queue]) -> Option<(Cause, String)> {
-    let (queue, by) =
-        queues.iter().find_map(|queue| Some((queue, queue.kept_back_by.as_deref()?)))?;
-    let what = match by {
-        "quiet_hours" => "these are quiet hours",
-        "in_flight" => "as many photos are in progress as it may have",
-        _ => "it has had its photos of this minute",
-    };
+    let (queue, what) = queues.iter().find_map(|queue| Some((queue, queue.kept_back()?)))?;
     let says = format!("{}, {}: {what}", queue.event_name, queue.operation);
-    let action = "wait, or change the pace: photogate spending show".to_owned();
+    let action =
+        format!("wait, or change the pace: see photogate spending show {}", queue.organisation);
     Some((Cause::new("pace", None, says), action))
 }

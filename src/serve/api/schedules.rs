@@ -10,9 +10,9 @@ use crate::{
     access::{Caller, Role},
     bounded,
     commands::{NewSchedule, Payloads, Which},
-    ids::{EventId, Operation, OrganisationId, ScheduleId},
+    ids::{EventId, Operations, OrganisationId, ScheduleId},
     queue::{
-        enqueue::PHOTOS_MAX,
+        enqueue::{PHOTOS_MAX, Priority},
         schedules::{self, Schedule},
     },
     serve::{
@@ -34,8 +34,9 @@ const MAY_LOOK: &[Role] =
     "not_before": "2030-05-04T16:00:00Z",
 }))]
 pub(super) struct Asked {
-    /// The operation to queue the photos for; required.
-    operation: Option<Operation>,
+    /// The operation to queue the photos for; required. `both`: AI rotation first, and then photo
+    /// processing, photo by photo.
+    operation: Option<Operations>,
     /// When they are queued; required. A later time, within a year.
     not_before: Option<DateTime<Utc>>,
     /// The photos with these keys in the store, at most 10,000.
@@ -50,6 +51,9 @@ pub(super) struct Asked {
     /// All photos that the event has when they are due (Go Live).
     #[serde(default)]
     all: bool,
+    /// `urgent`: the photos are claimed before the others of the event; `normal` if missing.
+    #[serde(default)]
+    priority: Priority,
 }
 
 fn needed_time(asked: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Problem> {
@@ -57,6 +61,9 @@ fn needed_time(asked: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Problem> {
 }
 
 /// Schedules photos: they are queued at that time, or as soon after it as a worker runs.
+///
+/// The same call again returns the schedule that waits, so it is safe to send it twice. What it would
+/// cost now is told by a dry run of `POST /v1/events/{event}/runs`.
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/schedules",
@@ -85,6 +92,7 @@ pub(super) async fn create(
         photos,
         payloads: asked.payloads,
         not_before: needed_time(asked.not_before)?,
+        priority: asked.priority,
     };
     let made = service.commands.schedule(&caller, event, &new).await?;
     Ok((StatusCode::CREATED, axum::Json(made)))

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Answer;
 use crate::{
     access::Caller,
-    commands::NewOrder,
+    commands::{MAY_SEE_SPENDING, NewOrder},
     ids::{EventId, OrganisationId},
     ledger::spending::{self, Budget, Pace, Spending},
     serve::{
@@ -31,6 +31,7 @@ pub(super) async fn show(
     caller: Caller,
     Path(id): Path<OrganisationId>,
 ) -> Answer<Spending> {
+    caller.must_be(MAY_SEE_SPENDING)?;
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
     let found = spending::read(&mut db, id, None).await?;
@@ -122,15 +123,16 @@ pub(super) async fn set_event_pace(
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"pace": {"in_flight_max": 32}, "weight": 2}))]
 pub(super) struct OrganisationPace {
-    /// The limits for all its events together. An empty object removes them.
-    pace: Pace,
+    /// The limits for all its events together. An empty object removes them. Missing: they stay as
+    /// they are.
+    pace: Option<Pace>,
     /// Its share in a claim, beside the other organisations whose turn it is: 1 to 100. Missing: it
     /// stays as it is.
     #[schema(minimum = 1, maximum = 100)]
     weight: Option<i32>,
 }
 
-/// Sets how fast the photos of an organisation are claimed at most, and its share beside others.
+/// Sets how fast the photos of an organisation are claimed at most, its share beside others, or both.
 #[utoipa::path(
     put,
     path = "/v1/organisations/{organisation}/pace",

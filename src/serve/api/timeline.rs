@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-const MAY_LOOK: &[Role] =
-    &[Role::Pipeline, Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+/// Not the programs that queue photos: it tells budgets, paces and top-ups.
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
 /// A page of the timeline.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -33,7 +33,7 @@ pub(super) struct Which {
 /// Lists what happened to an event's queues, newest first.
 ///
 /// Runs that were queued, started and finished; pauses, and what let the queue go on: which top-up,
-/// refund or lift; holds. Each entry was written in the transaction that caused it.
+/// refund or lift; holds; budgets. Each entry was written in the transaction that caused it.
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/timeline",

@@ -159,7 +159,7 @@ pub(super) async fn page(
     let (found, next) = PAGES.of(found, |photo| photo.key.clone());
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
-    let states_of = standing.queues.iter().map(|queue| queue.state.code()).collect::<Vec<_>>();
+    let states_of = standing.queues.iter().map(live_state).collect::<Vec<_>>();
     let budget = if MAY_SPEND.contains(&browser.caller.role) {
         let found = spending::read(&mut db, event.organisation, Some(id)).await?;
         found.and_then(|found| found.events.into_iter().find(|one| one.event == id))
@@ -218,6 +218,11 @@ pub(super) async fn page(
     Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
 }
 
+/// What makes the page load itself again when it changes, as in assets/live.js.
+fn live_state(queue: &Queue) -> String {
+    format!("{}{}", queue.state.code(), queue.kept_back_by.as_deref().unwrap_or_default())
+}
+
 fn total(queue: &Queue) -> i64 {
     done(queue) + queue.in_progress + queue.waiting + queue.following
 }
@@ -263,6 +268,11 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                     " photos will wait"
                 }
             } }
+            @if let Some(why) = queue.kept_back() {
+                p.notice { "The " (queue.waiting) " photos wait: " (why) ". "
+                    a href={ "/spending?organisation=" (event.organisation) } { "See the pace" }
+                }
+            }
             @if queue.waiting > 0 && queue.is_stopped() { (stopped(queue, event, browser, zone)) }
         }
     }

@@ -209,6 +209,7 @@ pub(super) fn said(word: &str) -> Markup {
         "approved" => "The purchase was approved, and its credits were added.".to_owned(),
         "refused" => "The purchase was refused. Nothing was added or charged.".to_owned(),
         "queued" => format!("{count} photos were queued."),
+        "queued_both" => format!("The photos were queued for both operations: {count} credits."),
         "saved" => "The settings were saved.".to_owned(),
         "erased" => "The person was erased from the findings.".to_owned(),
         "numbers_corrected" => "The numbers were corrected.".to_owned(),

@@ -106,7 +106,7 @@ pub(super) async fn ask(
         p { (asked.operation) " of " strong { (event.name) } ", "
             @if asked.prefix.trim().is_empty() { "all of its photos" }
             @else { "photos below " code { (asked.prefix.trim()) } } ":" }
-        (plan(&planned, &browser))
+        (plan(&planned, asked.operation, &browser))
     };
     let back = format!("/events/{id}");
     let question = if planned.queued == 0 {
@@ -114,7 +114,11 @@ pub(super) async fn ask(
         confirm::Question { title, says, yes: None, action: "", back: &back, here: "/events" }
     } else {
         let action = format!("{back}/run");
-        let title = format!("Queue {} photos for {}?", planned.queued, asked.operation);
+        let title = if asked.operation == Operations::Both {
+            format!("Queue photos for both operations ({} credits)?", planned.needed)
+        } else {
+            format!("Queue {} photos for {}?", planned.queued, asked.operation)
+        };
         let question = confirm::Question {
             title: &title,
             says,
@@ -139,11 +143,15 @@ pub(super) async fn run(
     form: Form<Asked>,
 ) -> Result<Redirect, Problem> {
     let done = form.fields.enqueue(&service, &form.browser, event, false).await?;
-    Ok(Redirect::to(&format!("/events/{event}?said=queued.{}", done.queued)))
+    let word = if form.fields.operation == Operations::Both { "queued_both" } else { "queued" };
+    Ok(Redirect::to(&format!("/events/{event}?said={word}.{}", done.queued)))
 }
 
-fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
-    let skipped = planned.skipped;
+/// What queueing photos would need.
+pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Browser) -> Markup {
+    let is_both = operation == Operations::Both;
+    let (skipped, waits) = (planned.skipped, planned.queued - planned.will_finish);
+    let photos = if is_both { "photos, counted for each operation," } else { "photos" };
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
         ("Undecided before: AI rotation could not tell which way is up", skipped.undecided_before),
@@ -154,12 +162,12 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
     html! {
         dl {
             dt { "Photos" } dd { (planned.photos) }
-            dt { "New" } dd { (planned.queued - planned.changed) }
+            dt { "New" @if is_both { ", for each operation" } } dd { (planned.queued - planned.changed) }
             @if planned.following > 0 { dt { "Of these, after their AI rotation" } dd { (planned.following) } }
             @if planned.changed > 0 { dt { "Changed since they were processed" } dd { (planned.changed) } }
             dt { "Processed and paid already" } dd { (planned.already_paid) }
-            @for (name, photos) in before.iter().filter(|(_, photos)| *photos > 0) {
-                dt { (name) } dd { (photos) }
+            @for (name, count) in before.iter().filter(|(_, count)| *count > 0) {
+                dt { (name) } dd { (count) }
             }
             dt { "Credits needed" } dd { (planned.needed) }
             dt { "Credits available" } dd { (planned.available) }
@@ -171,10 +179,19 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
             }
         } @else if planned.queued == 0 {
             p.notice { "None of the photos is new: nothing would be queued, and nothing charged." }
+        } @else if planned.over_cap > 0 && waits > 0 {
+            p.notice {
+                "The credits are enough for " (planned.will_finish) " " (photos) " and " (waits)
+                " will wait. The budget of this event has none for " (planned.over_cap)
+                " of its waiting photos: raise its limit first. More credits alone do not help these. "
+                @if let Some(about) = browser.about() {
+                    a href={ "/spending?organisation=" (about) } { "Change the budget" }
+                }
+            }
         } @else if planned.shortfall.0 > 0 {
             p.notice {
-                "The credits are enough for " (planned.will_finish) " photos, "
-                (planned.queued - planned.will_finish) " will wait. Add " (planned.shortfall)
+                "The credits are enough for " (planned.will_finish) " " (photos) " and " (waits)
+                " will wait. Add " (planned.shortfall)
                 " credits to process everything that waits. "
                 @if let Some(about) = browser.about() {
                     a href={ "/credits?organisation=" (about) } { "Add credits" }
@@ -183,7 +200,7 @@ fn plan(planned: &FundingPlan, browser: &Browser) -> Markup {
         } @else if planned.will_finish < planned.queued {
             p.notice {
                 "The budgets of this event and of others leave credits for " (planned.will_finish)
-                " photos, " (planned.queued - planned.will_finish) " will wait."
+                " " (photos) " and " (waits) " will wait."
             }
         } @else { p { "The credits are enough for all of them." } }
     }

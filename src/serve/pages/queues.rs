@@ -178,6 +178,7 @@ fn states<'a>(table: Table<'a, Queue>, zone: &'a str) -> Table<'a, Queue> {
     table
         .column("State", state, |queue| queue.state.code().into())
         .sorts("state")
+        .only_in_file("Kept back by", |queue| queue.kept_back_by.clone().unwrap_or_default())
         .only_in_file("Held by", |queue| queue.owner.clone().unwrap_or_default())
         .only_in_file("Note", |queue| queue.note.clone().unwrap_or_default())
         .moment("Since", zone, |queue| queue.since)
@@ -259,6 +260,7 @@ fn state(queue: &Queue) -> Markup {
                     " “" (note) "”"
                 }
             } @else { (queue.state.name()) }
+            @if let Some(why) = queue.kept_back() { ", waits: " (why) }
         }
     }
 }

@@ -8,11 +8,13 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, Page, PageOrFile, confirm, layout, table::Table, table_view::View};
+use super::{
+    Form, Page, PageOrFile, confirm, layout, process_photos, table::Table, table_view::View,
+};
 use crate::{
     catalog::events::{self, Event},
-    commands::{MAY_ENQUEUE, NewSchedule, Payloads, Which},
-    ids::{EventId, Operation, ScheduleId},
+    commands::{CommandError, MAY_CHANGE_SCHEDULES, MAY_ENQUEUE, NewSchedule, Payloads, Which},
+    ids::{EventId, Operations, ScheduleId},
     queue::schedules::{self, End, Schedule},
     serve::{
         Service,
@@ -39,9 +41,8 @@ pub(super) async fn page(
     Path(id): Path<EventId>,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
+    let event = seen_event(&service, &mut browser, id).await?;
     let mut db = service.database.acquire().await?;
-    let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
-    browser.look_at(&mut db, event.organisation).await?;
     let of = schedules::Which { event: Some(id), ..schedules::Which::default() };
     let which = schedules::Which { waiting: true, ..of };
     let mut waiting = schedules::list(&mut db, which, ALL).await?;
@@ -50,6 +51,7 @@ pub(super) async fn page(
     ended.retain(|schedule| schedule.ended.is_some());
     ended.truncate(usize::try_from(ENDED).unwrap_or(0));
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
+    let may_change = MAY_CHANGE_SCHEDULES.contains(&browser.caller.role);
     let zone = browser.zone();
     let content = html! {
         h1 { "Scheduled photos " span.faint { (event.name) " · " (id) } }
@@ -57,7 +59,7 @@ pub(super) async fn page(
         @if may_run { (form(&event, &browser)) }
         h2 { "Waiting" }
         @if waiting.is_empty() { p.faint { "Nothing is scheduled." } }
-        @for schedule in &waiting { (card(schedule, &browser, may_run)) }
+        @for schedule in &waiting { (card(schedule, &browser, may_change)) }
         @if !ended.is_empty() {
             h2 { "Over" }
             (table(zone).on_page(&ended, "", None))
@@ -83,6 +85,9 @@ fn outcome(schedule: &Schedule) -> String {
     let by = schedule.ended_by.as_deref().unwrap_or("—");
     match schedule.ended {
         None => String::new(),
+        Some(End::Done) if schedule.operation == Operations::Both => {
+            format!("{} were queued, a photo for each operation", schedule.queued)
+        }
         Some(End::Done) => format!("{} photos were queued", schedule.queued),
         Some(End::Cancelled) => format!("cancelled by {by}"),
         Some(End::Refused) => match by {
@@ -95,36 +100,39 @@ fn outcome(schedule: &Schedule) -> String {
     }
 }
 
-/// The form that schedules all photos of the event.
+/// The form that asks what scheduling all photos of the event would cost.
 fn form(event: &Event, browser: &Browser) -> Markup {
     html! {
         details.add {
             summary.button { "Go Live at …" }
-            form method="post" action={ "/events/" (event.id) "/schedules" } {
-                (layout::key(browser))
+            form method="get" action={ "/events/" (event.id) "/schedules/new" } {
                 p {
-                    "All photos that the event has then are queued, at one credit each. If you name a "
-                    "directory of the store, the photos that it has now are queued then."
+                    "All photos that the event has then are queued. If you name a directory of the store, "
+                    "the photos that it has now are queued then."
                 }
-                label { "Only below this directory" input name="prefix" placeholder="2026/marathon/"; }
-                @for operation in Operation::ALL {
-                    label {
-                        input type="checkbox" name=(operation.code()) value="yes"
-                            checked[operation == Operation::PhotoProcessing];
-                        " " (operation.title())
+                label {
+                    select name="operation" {
+                        @for (operation, says) in [
+                            (Operations::PhotoProcessing, "photo processing, as the photos are"),
+                            (Operations::Both, "photo processing after AI rotation (two credits a photo)"),
+                            (Operations::AiRotation, "AI rotation only"),
+                        ] {
+                            option value=(operation.code()) { (says) }
+                        }
                     }
                 }
+                label { "Only below this directory" input name="prefix" placeholder="2026/marathon/"; }
                 label {
                     "When? (time zone " (browser.zone()) ")"
                     input type="datetime-local" name="at" required;
                 }
-                p { button type="submit" { "Schedule" } }
+                p { button type="submit" { "Show the cost" } }
             }
         }
     }
 }
 
-fn card(schedule: &Schedule, browser: &Browser, may_run: bool) -> Markup {
+fn card(schedule: &Schedule, browser: &Browser, may_change: bool) -> Markup {
     let zone = browser.zone();
     html! {
         div.panel {
@@ -137,7 +145,7 @@ fn card(schedule: &Schedule, browser: &Browser, may_run: bool) -> Markup {
             @if let Some(trouble) = &schedule.trouble {
                 p.notice { "Not queued yet: " (trouble) ". It is tried again every minute." }
             }
-            @if may_run { div.row {
+            @if may_change { div.row {
                 form.row method="post" action={ "/schedules/" (schedule.id) "/move" } {
                     (layout::key(browser))
                     label {
@@ -174,48 +182,105 @@ fn instant(text: &str, zone: &str) -> Result<DateTime<Utc>, Problem> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct GoLive {
+    operation: Operations,
     at: String,
     #[serde(default)]
     prefix: String,
-    #[serde(default)]
-    photo_processing: String,
-    #[serde(default)]
-    ai_rotation: String,
 }
 
-/// Schedules all photos of an event, or those below a directory, for each operation that is ticked.
+impl GoLive {
+    /// All photos of the event, or those below a directory. The time is one of the organisation.
+    fn new_schedule<'a>(
+        &'a self,
+        service: &'a Service,
+        zone: &str,
+    ) -> Result<NewSchedule<'a>, Problem> {
+        let photos = match self.prefix.trim() {
+            "" => Which::All,
+            prefix => Which::Below(prefix, &service.store),
+        };
+        Ok(NewSchedule {
+            operation: self.operation,
+            photos,
+            payloads: Payloads::default(),
+            not_before: instant(&self.at, zone)?,
+            priority: crate::queue::enqueue::Priority::Normal,
+        })
+    }
+}
+
+/// Shows what it would cost as of now, and asks.
+pub(super) async fn ask(
+    State(service): State<Service>,
+    mut browser: Browser,
+    Path(id): Path<EventId>,
+    Query(asked): Query<GoLive>,
+) -> Page {
+    browser.caller.must_be(MAY_ENQUEUE)?;
+    let event = seen_event(&service, &mut browser, id).await?;
+    let new = asked.new_schedule(&service, browser.zone())?;
+    let plan = match service.commands.plan_schedule(&browser.caller, id, &new).await {
+        Ok(plan) => Some(plan),
+        // A schedule of all photos may have more than a call.
+        Err(CommandError::TooMuch(_)) if matches!(new.photos, Which::All) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let says = html! {
+        p { (new.operation) " of " strong { (event.name) } ", "
+            @match asked.prefix.trim() {
+                "" => "all photos that it has then",
+                prefix => { "photos that are now below " code { (prefix) } },
+            }
+            ", at " (layout::instant(new.not_before, browser.zone())) "." }
+        @match &plan {
+            Some(plan) if plan.photos == 0 => p {
+                "It has no photos now. Those that it has then are queued, each operation at one credit a photo."
+            },
+            Some(plan) => {
+                p { "If it was done now:" }
+                (process_photos::plan(plan, new.operation, &browser))
+            },
+            None => p.notice { "The event has more than 100,000 photos. Each operation costs one credit a photo." },
+        }
+        p.faint { "Credits are used when photos are processed, not before. You can change the time, or "
+            "cancel it." }
+    };
+    let back = format!("/events/{id}/schedules");
+    let question = confirm::Question {
+        title: "Schedule these photos?",
+        says,
+        yes: Some("Schedule them"),
+        action: &back,
+        back: &back,
+        here: "/events",
+    };
+    let operation = asked.operation.code().to_owned();
+    let fields = [("operation", operation), ("at", asked.at), ("prefix", asked.prefix)];
+    Ok(question.page(&browser, &fields))
+}
+
+/// Schedules the photos. The same form again finds the schedule that waits.
 pub(super) async fn create(
     State(service): State<Service>,
     Path(id): Path<EventId>,
     mut form: Form<GoLive>,
 ) -> Result<Redirect, Problem> {
-    let GoLive { at, prefix, photo_processing, ai_rotation } = form.fields;
-    let at = {
-        let mut db = service.database.acquire().await?;
-        let event = form.browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
-        form.browser.look_at(&mut db, event.organisation).await?;
-        instant(&at, form.browser.zone())?
-    };
-    let operations: Vec<_> = Operation::ALL
-        .into_iter()
-        .filter(|operation| match operation {
-            Operation::PhotoProcessing => !photo_processing.is_empty(),
-            Operation::AiRotation => !ai_rotation.is_empty(),
-        })
-        .collect();
-    if operations.is_empty() {
-        return Err(Problem::invalid("operation", "choose at least one operation"));
-    }
-    for operation in operations {
-        let photos = match prefix.trim() {
-            "" => Which::All,
-            prefix => Which::Below(prefix, &service.store),
-        };
-        let payloads = Payloads::default();
-        let new = NewSchedule { operation, photos, payloads, not_before: at };
-        service.commands.schedule(&form.browser.caller, id, &new).await?;
-    }
+    seen_event(&service, &mut form.browser, id).await?;
+    let new = form.fields.new_schedule(&service, form.browser.zone())?;
+    service.commands.schedule(&form.browser.caller, id, &new).await?;
     Ok(Redirect::to(&format!("/events/{id}/schedules?said=scheduled")))
+}
+
+/// Reads an event that the caller may see, and looks at its organisation.
+async fn seen_event(
+    service: &Service,
+    browser: &mut Browser,
+    id: EventId,
+) -> Result<Event, Problem> {
+    let mut db = service.database.acquire().await?;
+    let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
+    browser.look_at(&mut db, event.organisation).await?;
+    Ok(event)
 }
 
 #[derive(Debug, Deserialize)]
@@ -228,10 +293,15 @@ pub(super) async fn change(
     Path(id): Path<ScheduleId>,
     mut form: Form<Moved>,
 ) -> Result<Redirect, Problem> {
-    let event = seen(&service, &mut form.browser, id).await?.event;
+    let Schedule { event, not_before, .. } = seen(&service, &mut form.browser, id).await?;
+    let back = Redirect::to(&format!("/events/{event}/schedules?said=scheduled"));
+    // A field has no seconds, and no word on which of two hours it means when the clocks go back.
+    if form.fields.at == local(not_before, form.browser.zone()) {
+        return Ok(back);
+    }
     let at = instant(&form.fields.at, form.browser.zone())?;
     service.commands.move_schedule(&form.browser.caller, id, at).await?;
-    Ok(Redirect::to(&format!("/events/{event}/schedules?said=scheduled")))
+    Ok(back)
 }
 
 /// Reads a schedule that the caller may see, and looks at its organisation.
@@ -255,7 +325,7 @@ pub(super) async fn ask_cancel(
     mut browser: Browser,
     Path(id): Path<ScheduleId>,
 ) -> Page {
-    browser.caller.must_be(MAY_ENQUEUE)?;
+    browser.caller.must_be(MAY_CHANGE_SCHEDULES)?;
     let schedule = seen(&service, &mut browser, id).await?;
     let at = layout::instant(schedule.not_before, browser.zone());
     let says = html! {

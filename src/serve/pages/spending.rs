@@ -8,10 +8,9 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, confirm, layout};
+use super::{Form, confirm, layout, paces};
 use crate::{
-    access::Role,
-    commands::{EventChange, MAY_SPEND, NewOrder},
+    commands::{EventChange, MAY_SEE_SPENDING, MAY_SPEND, NewOrder},
     ids::{EventId, OrganisationId},
     ledger::{
         credits::Credits,
@@ -25,9 +24,6 @@ use crate::{
     },
 };
 
-/// The roles that see how credits are spent.
-const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
@@ -39,7 +35,7 @@ pub(super) async fn page(
     browser: Browser,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Problem> {
-    browser.caller.must_be(MAY_LOOK)?;
+    browser.caller.must_be(MAY_SEE_SPENDING)?;
     let Some(organisation) = browser.organisation.as_ref() else {
         return Ok(Redirect::to("/organisations?to=/spending").into_response());
     };
@@ -51,14 +47,15 @@ pub(super) async fn page(
     let content = html! {
         h1 { "Spending" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
         (layout::said(&asked.said))
-        p { "Which photos get the credits, if there are fewer credits than photos." }
+        p { "Which photos get the credits, if there are fewer credits than photos, and how fast they go." }
         (standing(&found))
         @if may_change { (order(&found)) }
         @else { p { "Order: " (found.order.says()) "." } }
+        (paces::of_organisation(&found, &browser))
         h2 { "Events" }
         @if found.events.is_empty() {
             p.faint { "No photos wait, and no event has a budget. Open an event to give it one." }
-        } @else { (events(&found, may_change.then_some(&browser))) }
+        } @else { (events(&found, &browser, may_change)) }
     };
     Ok(layout::page(&browser, "/credits", "Spending", None, content).into_response())
 }
@@ -107,13 +104,13 @@ fn order(found: &Spending) -> Markup {
     }
 }
 
-/// The events; with a form each, if `browser` may change them.
-fn events(found: &Spending, browser: Option<&Browser>) -> Markup {
+/// The events, with forms for what the caller may change.
+fn events(found: &Spending, browser: &Browser, may_change: bool) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Events" { table {
             thead { tr {
                 th { "Event" } th.number { "Used" } th.number { "Waiting" } th.number { "Will finish" }
-                th { "Budget" }
+                th { "Budget" } th { "Pace" }
             } }
             tbody { @for event in &found.events {
                 tr {
@@ -124,10 +121,8 @@ fn events(found: &Spending, browser: Option<&Browser>) -> Markup {
                     td.number { (event.used) }
                     td.number { (Credits(event.waiting)) }
                     td.number { (Credits(event.will_finish)) }
-                    td { @match browser {
-                        Some(browser) => (form(event, browser, "/spending")),
-                        None => (says(event)),
-                    } }
+                    td { @if may_change { (form(event, browser, "/spending")) } @else { (says(event)) } }
+                    td { (paces::of_event(event, browser)) }
                 }
             } }
         } }

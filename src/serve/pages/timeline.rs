@@ -11,9 +11,10 @@ use super::{
     table_view::{Format, Pages, View},
 };
 use crate::{
+    access::Role,
     catalog::events,
     ids::EventId,
-    queue::timeline::{self, Entry, Kind, Lane, Stop},
+    queue::timeline::{self, COLUMNS, Entry, Kind, Lane, Stop},
     serve::{
         Service,
         authentication::Browser,
@@ -30,6 +31,9 @@ pub(super) struct Asked {
 
 const PAGES: Pages = Pages(100);
 
+/// As in the API.
+const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+
 /// The width of the picture. It is stretched to the width of the page.
 const WIDTH: i64 = 1000;
 
@@ -39,23 +43,27 @@ pub(super) async fn page(
     Path(event): Path<EventId>,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
+    browser.caller.must_be(MAY_LOOK)?;
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
     browser.look_at(&mut db, found.organisation).await?;
     let zone = browser.zone();
     let entries = timeline::list(&mut db, event, asked.after, PAGES.rows(asked.format)).await?;
     let path = format!("/events/{event}/timeline");
-    let table = Table::new(View { path: &path, ..View::default() })
+    let view = || View { path: &path, ..View::default() };
+    if asked.format == Format::Csv {
+        let file = COLUMNS
+            .iter()
+            .fold(Table::new(view()), |file, (name, cell)| file.only_in_file(name, cell));
+        return file.as_file(&format!("timeline-{event}"), &entries);
+    }
+    let table = Table::new(view())
         .instant("Date", zone, |entry: &Entry| Some(entry.at))
         .text("Operation", |entry| {
             entry.operation.map_or_else(|| "both".to_owned(), |operation| operation.to_string())
         })
-        .only_in_file("Kind", |entry| entry.kind.code().to_owned())
         .text("What happened", ToString::to_string)
         .text("Who", |entry| entry.actor.clone().unwrap_or_else(|| "System".into()));
-    if asked.format == Format::Csv {
-        return table.as_file(&format!("timeline-{event}"), &entries);
-    }
     let (entries, next) = PAGES.of(entries, |entry| entry.id.to_string());
     // The newest page ends now, any other one with its newest entry.
     let newest = entries.first().map(|entry| entry.at);
