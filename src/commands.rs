@@ -93,7 +93,7 @@ pub const MAY_CORRECT: &[Role] = corrections::MAY_CORRECT;
 pub const MAY_ENQUEUE: &[Role] = enqueue::MAY_ENQUEUE;
 /// The roles that may change and cancel schedules of others.
 pub const MAY_CHANGE_SCHEDULES: &[Role] = schedules::MAY_CHANGE_SCHEDULES;
-/// The roles that may retry, skip and restore photos.
+/// The roles that may retry, skip and restore photos, cancel runs and move them to the front.
 pub const MAY_RETRY: &[Role] = retry::MAY_RETRY;
 /// The roles that may search for a face.
 #[cfg(feature = "vision")]

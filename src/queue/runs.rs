@@ -101,6 +101,33 @@ pub async fn put_first(db: &mut PgConnection, run: RunId, actor: &str) -> sqlx::
 /// # Errors
 /// When the database has trouble.
 pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>> {
+    Ok(read(db, &[run.0]).await?.pop())
+}
+
+/// Returns the latest runs of an event of which photos wait, oldest first: at most 20.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn waiting(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Run>> {
+    let runs = sqlx::query_scalar!(
+        r#"SELECT w.run_id AS "run!" FROM queue q CROSS JOIN LATERAL (
+               -- A run that waits is one of the latest. Each is counted, so only so many are looked at.
+               SELECT r.run_id, r.queued, r.queue_id FROM run r
+               WHERE r.queue_id = q.queue_id AND r.undone_at IS NULL AND r.queued > 0
+               ORDER BY r.run_id DESC LIMIT 200) w
+           WHERE q.event_id = $1 AND NOT q.drained
+             AND w.queued > (SELECT coalesce(sum(u.claimed), 0) FROM usage u
+                             WHERE u.run_id = w.run_id)
+           ORDER BY w.run_id DESC LIMIT 20"#,
+        event.0
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let found = read(db, &runs).await?;
+    Ok(found.into_iter().filter(|run| run.waiting > 0).collect())
+}
+
+async fn read(db: &mut PgConnection, runs: &[i64]) -> sqlx::Result<Vec<Run>> {
     sqlx::query_as!(
         Run,
         r#"SELECT r.run_id AS "id: _", r.organisation_id AS "organisation: _",
@@ -121,9 +148,9 @@ pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>
                                       coalesce(sum(duplicates), 0) AS duplicates
                                FROM usage WHERE usage.run_id = r.run_id) u
            CROSS JOIN LATERAL (SELECT skipped_of_run(r) AS skipped) s
-           WHERE r.run_id = $1 AND e.deleted_at IS NULL"#,
-        run.0
+           WHERE r.run_id = ANY ($1) AND e.deleted_at IS NULL ORDER BY r.run_id"#,
+        runs
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await
 }

@@ -27,6 +27,7 @@ mod quality;
 mod queues;
 mod receipts;
 mod refunds;
+mod runs;
 mod schedules;
 mod second_factor;
 mod selfie;
@@ -166,6 +167,9 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
+        .route("/events/{event}/undo", post(runs::undo))
+        .route("/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs/{run}/first", post(runs::first))
         .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/pace", post(paces::set_event))
         .route("/organisations/{organisation}/pace", post(paces::set_organisation))

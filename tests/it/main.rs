@@ -42,6 +42,7 @@ mod pool;
 mod purchases;
 mod reconcile;
 mod reconsider;
+mod runs;
 mod schedules;
 mod schema;
 mod search;

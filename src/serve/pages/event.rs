@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     PageOrFile, erase, layout,
     photos::{all, card, table},
-    process_photos, selfie, settings, spending as spending_page,
+    process_photos, runs as runs_page, selfie, settings, spending as spending_page,
     table_view::{Format, Pages, View},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     ledger::spending,
     queue::{
         failures::{self, Group},
+        runs,
         status::{Queue, State as QueueState},
     },
     serve::{
@@ -166,10 +167,13 @@ pub(super) async fn page(
     } else {
         None
     };
+    let waiting = runs::waiting(&mut db, id).await?;
+    let undoable = service.commands.undoable(&browser.caller, id).await?;
     let back = MAY_CORRECT.contains(&browser.caller.role).then(|| shown.address(&path));
     let content = html! {
         h1 { (event.name) " " span.faint { "· " (event.id) } }
         (layout::said(&shown.said))
+        (runs_page::undoable(id, &undoable, &browser, zone))
         div data-states=(states_of.join(",")) {
             @for queue in standing.queues.iter().filter(|queue| {
                 queue.operation == Operation::PhotoProcessing || total(queue) > 0
@@ -187,6 +191,7 @@ pub(super) async fn page(
             (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))
             (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))
         } }
+        (runs_page::waiting(&waiting, &browser, zone))
         (settings::form(&browser, &event))
         @if let Some(budget) = &budget {
             details {

@@ -218,6 +218,9 @@ pub(super) fn said(word: &str) -> Markup {
         "held" => "The queue is held: no more of its photos are claimed.".to_owned(),
         "lifted" => "The hold was lifted.".to_owned(),
         "scheduled" => "The photos are scheduled.".to_owned(),
+        "cancelled" => format!("The run was cancelled: {count} photos were taken back."),
+        "first" => format!("{count} photos go first now."),
+        "undone" => "It was undone.".to_owned(),
         "unscheduled" => "The schedule was cancelled.".to_owned(),
         _ => return html! {},
     };
