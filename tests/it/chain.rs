@@ -212,7 +212,7 @@ const NOT_REHEARSED: &[&str] = &[
     "INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account",
     "INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue",
     "SELECT set_budget(event_id, 1000, 0, 'x') FROM event",
-    "SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL) FROM event",
+    "SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL, 'x') FROM event",
 ];
 
 #[tokio::test]

@@ -79,7 +79,11 @@ pub async fn lanes(
                 | Kind::Finished
                 | Kind::Drained
                 | Kind::Deleted
-                | Kind::Budget => {
+                | Kind::Budget
+                | Kind::Class
+                | Kind::Pace
+                | Kind::Order
+                | Kind::Weight => {
                     marks.push((entry.at, entry.kind));
                 }
             }

@@ -103,7 +103,7 @@ fn picture(lanes: &[Lane], oldest: DateTime<Utc>, until: DateTime<Utc>, zone: &s
             }
             div.row {
                 span.key.paused { "Paused" } span.key.held { "Held" }
-                span.key.mark { "Photos queued, run started, budget set" } span.key.done { "Run finished" }
+                span.key.mark { "Photos queued, run started, spending decided" } span.key.done { "Run finished" }
             }
         }
     }
@@ -119,7 +119,11 @@ fn mark(kind: Kind) -> &'static str {
         | Kind::Resumed
         | Kind::Held
         | Kind::Lifted
-        | Kind::Budget => "mark",
+        | Kind::Budget
+        | Kind::Class
+        | Kind::Pace
+        | Kind::Order
+        | Kind::Weight => "mark",
     }
 }
 
