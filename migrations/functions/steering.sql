@@ -95,7 +95,7 @@ SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
-    full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room = 0),
+    full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room <= 0),
     -- Not all queues: an organisation may have thousands, and the accounts of others are locked meanwhile. Those of
     -- events with a class or a place of their own, and the next of all others. (More than can be too fast: set_pace.)
     near AS MATERIALIZED (
@@ -132,7 +132,7 @@ BEGIN
     locked AS MATERIALIZED (
         SELECT q.queue_id, c.rank, c.n FROM chosen c JOIN queue q USING (queue_id) WHERE q.runnable
         FOR NO KEY UPDATE OF q SKIP LOCKED)
-    SELECT l.queue_id, l.rank, t.tail - h.head - h.skipped = 0
+    SELECT l.queue_id, l.rank, t.tail - h.head - h.not_waiting = 0
     FROM locked l JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) ORDER BY l.n;
 END $$;
 
@@ -152,7 +152,7 @@ BEGIN
         WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
         m AS MATERIALIZED (SELECT * FROM rooms(p_organisation))
         SELECT u.n, q.event_id, own.r_cap_left AS cap_left, coalesce(own.r_floor_left, 0) AS floor_left,
-               others.r_free AS free, t.tail - h.head - h.skipped AS waiting, m.r_room AS room,
+               others.r_free AS free, t.tail - h.head - h.not_waiting AS waiting, m.r_room AS room,
                (SELECT min(r_room) FROM m WHERE r_event IS NULL) AS room_of_all,
                CASE pass WHEN 1 THEN count(*) OVER (PARTITION BY u.rank, pass ORDER BY u.n
                                                     ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)

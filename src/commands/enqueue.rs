@@ -11,13 +11,13 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operations, OrganisationId, RunId},
+    ids::{EventId, Operations, OrganisationId, RunId, UndoId},
     ledger::{
         credits::Credits,
         spending::{Added, Outlook, outlook},
     },
     queue::{
-        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+        enqueue::{self, NewJob, PHOTOS_MAX, Priority, Skipped},
         follow_ups,
     },
     telemetry::traces,
@@ -42,6 +42,8 @@ pub struct Enqueue<'a> {
     pub dry_run: bool,
     /// What to do if there are not enough credits.
     pub on_insufficient: OnInsufficient,
+    /// Whether the photos are claimed before the others of the event.
+    pub priority: Priority,
 }
 
 /// JSON values by the keys of their photos.
@@ -100,12 +102,14 @@ pub struct FundingPlan {
     pub shortfall: Credits,
     /// Number of photos in `queued` that finish if nothing changes: no top-up, no refund, no other
     /// budget, order or hold. The photos that already wait for the same operation in this event go
-    /// first; what waits in other events shares with it, or goes first, as the organisation's order
+    /// first, unless these are urgent; what waits in other events shares with it, or goes first, as the organisation's order
     /// says. 0 where the event is held.
     pub will_finish: u64,
     /// As many would finish if nobody held the event's queues.
     #[serde(skip)]
     pub funded: u64,
+    /// The numbers by which this can be taken back: one for every 10,000 photos.
+    pub undo: Vec<UndoId>,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
 }
@@ -135,21 +139,28 @@ impl Commands {
         let may_reject = asked.on_insufficient == OnInsufficient::Reject;
         if asked.dry_run || (may_reject && parts.len() > 1) {
             let mut db = self.database.acquire().await?;
-            let plan = plan(&mut db, found.organisation, event, asked.operation, &parts).await?;
+            let plan = plan(&mut db, found.organisation, event, asked, &parts).await?;
             if asked.dry_run {
                 return Ok(plan);
             }
             refuse_unpaid(&plan)?;
         }
         let mut done = FundingPlan::nothing(jobs.len(), false);
-        let mut added = Added::default();
+        let mut added = Added { first: asked.priority.is_urgent(), ..Added::default() };
         for part in &parts {
             let (woke, plan, so_far) = transaction!(self, tx, {
                 let runs = match asked.operation.in_order() {
                     [one] => {
-                        vec![enqueue::enqueue(&mut tx, event, *one, part, &caller.actor).await?]
+                        let (actor, priority) = (&caller.actor, asked.priority);
+                        vec![
+                            enqueue::enqueue_with(&mut tx, event, *one, part, actor, priority)
+                                .await?,
+                        ]
                     }
-                    _ => follow_ups::enqueue_both(&mut tx, event, part, &caller.actor).await?,
+                    _ => {
+                        let (actor, priority) = (&caller.actor, asked.priority);
+                        follow_ups::enqueue_both(&mut tx, event, part, actor, priority).await?
+                    }
                 };
                 let queued: u32 = runs.iter().map(|run| run.queued).sum();
                 let mut added = added;
@@ -160,6 +171,8 @@ impl Commands {
                     self.quotas.check_photos(&mut tx, found.organisation).await?;
                 }
                 let mut plan = done.clone();
+                // The runs of both operations are taken back together.
+                plan.undo.extend(runs.iter().find_map(|run| run.undo));
                 for run in &runs {
                     plan.runs.push(run.run);
                     plan.add(run.queued, run.following, run.changed, run.skipped);
@@ -172,7 +185,8 @@ impl Commands {
                     refuse_unpaid(&plan)?;
                 }
                 let detail = json!({
-                    "operation": asked.operation, "runs": ids, "queued": queued,
+                    "operation": asked.operation, "priority": asked.priority, "runs": ids,
+                    "queued": queued,
                     "following": runs.iter().map(|run| run.following).sum::<u32>(),
                     "changed": runs.iter().map(|run| run.changed).sum::<u32>(),
                 });
@@ -275,6 +289,7 @@ impl FundingPlan {
             shortfall: Credits(0),
             will_finish: 0,
             funded: 0,
+            undo: Vec::new(),
             dry_run,
         }
     }
@@ -318,12 +333,13 @@ async fn plan(
     db: &mut PgConnection,
     organisation: OrganisationId,
     event: EventId,
-    operations: Operations,
+    asked: &Enqueue<'_>,
     parts: &[&[NewJob]],
 ) -> Result<FundingPlan, CommandError> {
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
+    let operations = asked.operation;
     let both = operations == Operations::Both;
-    let mut added = Added::default();
+    let mut added = Added { first: asked.priority.is_urgent(), ..Added::default() };
     for part in parts {
         for operation in operations.in_order() {
             let plan = enqueue::plan(db, event, *operation, part, both).await?;

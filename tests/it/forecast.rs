@@ -19,7 +19,11 @@ use photogate::{
         credits::Credits,
         spending::{self, Budget, Class, Order, Pace},
     },
-    queue::{claim::Reservation, enqueue, follow_ups, skips},
+    queue::{
+        claim::Reservation,
+        enqueue::{self, Priority},
+        follow_ups, skips,
+    },
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -155,7 +159,9 @@ impl App {
             }
             if event.waiting[2] > 0 {
                 let both = enqueue::jobs(&keys("both", event.waiting[2])).unwrap();
-                follow_ups::enqueue_both(&mut db, *id, &both, "anna").await.unwrap();
+                follow_ups::enqueue_both(&mut db, *id, &both, "anna", Priority::Normal)
+                    .await
+                    .unwrap();
             }
             if event.skipped {
                 let photos: Vec<_> = sqlx::query_scalar(
@@ -208,6 +214,7 @@ impl App {
                 payloads: Payloads::new(),
                 dry_run,
                 on_insufficient: OnInsufficient::Wait,
+                priority: Priority::Normal,
             };
             let caller = Caller::trusted("anna");
             self.commands().enqueue(&caller, events[event], &asked).await.unwrap()
@@ -278,11 +285,11 @@ async fn settle(hand: &Hand<'_>, claimed: Vec<Reservation>) {
     assert!(settled.into_iter().all(|settled| settled));
 }
 
-/// Events that share get about as many: two shares of a claim more or less, and half as many. Each
-/// claim gives every queue an equal share, but what is less than one for each goes to the first of
-/// them, and the next claim may begin at the same one again.
+/// Events that share get the same, within two shares of a claim (and what is less than a photo for
+/// each queue): each claim gives every queue an equal share, but what is less than one for each goes
+/// to the first of them, and small queues end within a claim.
 fn is_about([told, happened]: [i64; 2], share: i64) -> bool {
-    (told - happened).abs() <= 2 * share + told.max(happened) / 2
+    (told - happened).abs() <= 2 * share + 2
 }
 
 /// The first thing that was told otherwise.

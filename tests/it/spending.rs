@@ -10,7 +10,7 @@ use photogate::{
         credits::Credits,
         spending::{self, Budget, Class, Order, Pace, Spending},
     },
-    queue::{claim, status::State, why},
+    queue::{claim, enqueue::Priority, status::State, why},
 };
 
 impl App {
@@ -278,6 +278,7 @@ async fn a_plan_knows_holds_and_a_call_that_wants_credits_does_not_mind_them() {
             payloads: Payloads::new(),
             dry_run,
             on_insufficient: OnInsufficient::Reject,
+            priority: Priority::Normal,
         };
         commands.enqueue(&Caller::trusted("anna"), event, &asked).await
     };

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::ids::{EventId, Operation, OrganisationId};
 
-/// Photos that one call queues in an event. They are the last in their queues.
+/// Photos that one call queues in an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Added {
     /// Photos for AI rotation.
@@ -18,6 +18,8 @@ pub struct Added {
     pub processing: u64,
     /// How many of these follow their AI rotation.
     pub following: u64,
+    /// True: they are the first in their queues. Otherwise they are the last.
+    pub first: bool,
 }
 
 impl Added {
@@ -84,7 +86,7 @@ pub async fn outlook(
             (true, false) => added.processing - added.following,
             (false, true | false) => 0,
         },
-        following: 0,
+        ..Added::default()
     };
     if !account.steered && missing <= Credits(0) {
         return Ok(Outlook {
@@ -96,17 +98,16 @@ pub async fn outlook(
     let Some(own) = wishes.iter().position(|wish| wish.event == event) else {
         return Ok(Outlook::default());
     };
-    let added = added.by_queue();
+    let (added, first) = (added.by_queue(), added.first);
     if planned {
         wishes[own].runs += running.by_queue();
         waiting += added;
     }
-    // Of each queue's photos, the last ones.
     let finish = |wishes: &[Wish]| {
         let gets = forecast(account.available, kept, account.order, wishes);
         let gets = gets.get(&event).copied().unwrap_or_default();
         let of_queue = |operation| {
-            let before = waiting.of(operation) - added.of(operation);
+            let before = if first { 0 } else { waiting.of(operation) - added.of(operation) };
             (gets.of(operation) - before).clamp(0, added.of(operation)).unsigned_abs()
         };
         Operation::ALL.map(of_queue).iter().sum()

@@ -83,7 +83,10 @@ pub async fn lanes(
                 | Kind::Class
                 | Kind::Pace
                 | Kind::Order
-                | Kind::Weight => {
+                | Kind::Weight
+                | Kind::Cancelled
+                | Kind::First
+                | Kind::Undone => {
                     marks.push((entry.at, entry.kind));
                 }
             }

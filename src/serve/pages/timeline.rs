@@ -123,7 +123,10 @@ fn mark(kind: Kind) -> &'static str {
         | Kind::Class
         | Kind::Pace
         | Kind::Order
-        | Kind::Weight => "mark",
+        | Kind::Weight
+        | Kind::Cancelled
+        | Kind::First
+        | Kind::Undone => "mark",
     }
 }
 

@@ -16,13 +16,14 @@ const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "
 /// the session does not have already (or rows of its own alone: a worker's lease, rows that are
 /// new), and read nothing but what those locks guard.
 const ALONE: [&str; 28] = [
-    "INSERT INTO skip ",
-    "DELETE FROM skip ",
-    "INTO v_photos FROM skip ",
-    "UPDATE queue_head SET skipped",
-    "INTO v_head FROM queue_head ",
+    "FROM places_of(",
+    "PERFORM note_end(",
+    "PERFORM make_urgent(",
+    "FROM take_stretched(",
+    "UPDATE account a SET queue_cursor",
+    "FROM run r JOIN event e USING (event_id)",
+    "FROM event WHERE event_id = p_undo.event_id",
     "FROM lock_queue(",
-    "INTO v_more",
     "FROM append_jobs(",
     "SELECT DISTINCT ON (photo_id) photo_id, payload",
     "UPDATE event SET deleted_at",
@@ -40,7 +41,6 @@ const ALONE: [&str; 28] = [
     "INTO r_available, r_ahead",
     "SELECT q.* INTO v_queue",
     "INTO v_photos FROM unnest(p_",
-    "SELECT tail INTO v_tail FROM queue_tail WHERE queue_id = v_queue",
     "INTO v_quota",
     "INTO v_zero",
     "WITH closed AS",
