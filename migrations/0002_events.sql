@@ -112,8 +112,8 @@ CREATE TABLE photo (
 
 -- A queue is a log with two marks, head and tail. Positions in (head, tail] wait; those up to head were claimed or
 -- passed over. (Where a person has decided otherwise, a stretch says so: 0003_jobs.sql.) Each mark has a row of its own
--- (queue_head, queue_tail), so that those who append and those who claim do not wait for each other, and the queue's own
--- row is rarely rewritten. Its lock is the lock of those who claim.
+-- (queue_head, queue_tail), so that those who append and those who claim do not wait for each other, and the queue's
+-- own row is rarely rewritten. Its lock is the lock of those who claim.
 CREATE TABLE queue (
     queue_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES account,

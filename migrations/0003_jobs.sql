@@ -200,29 +200,33 @@ CREATE TABLE content (
 -- What happened to the queues of an event, and by whose doing: functions/timeline.sql. The rows are written in the
 -- transactions that cause them, and then stay, also those of deleted events.
 CREATE TYPE timeline_kind AS ENUM ('queued', 'started', 'finished', 'drained', 'paused', 'resumed', 'held', 'lifted',
-    'deleted', 'budget',
-    'cancelled', 'first', 'undone');
+    'deleted', 'budget', 'cancelled', 'first', 'undone', 'class', 'pace', 'order', 'weight');
 CREATE TYPE timeline_cause AS ENUM ('spent', 'adjustment', 'top_up', 'refund', 'lift', 'expiry', 'budget');
 
 CREATE TABLE timeline (
     entry_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL,
-    event_id        bigint NOT NULL,                 -- no reference: whoever has an account waits for no event
+    -- NULL: all events of the organisation. No reference: whoever has an account waits for no event.
+    event_id        bigint,
     operation       operation,                       -- NULL: both
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind            timeline_kind NOT NULL,
     actor           text CHECK (length(actor) BETWEEN 1 AND 200), -- NULL: nobody, it came about by itself
     cause           timeline_cause,
-    -- Of queued, started, finished, cancelled, first and undone the run; of held, lifted and deleted the hold; of paused
-    -- and resumed what caused it: a transaction of the ledger, for a lift and an expiry the hold, for a budget its change
-    -- (budget_change).
+    -- Of queued, started, finished, cancelled, first and undone the run; of held, lifted and deleted the hold; of
+    -- paused and resumed what caused it: a transaction of the ledger, for a lift and an expiry the hold, for a budget
+    -- its change (budget_change).
     reference       bigint,
     photos          integer CHECK (photos > 0),      -- that were queued, are finished, taken back, or first
-    CHECK ((operation IS NULL) = (kind = 'budget')),
+    decided         jsonb,                           -- of class, pace, order and weight: what counts from then on
+    CHECK ((operation IS NULL) = (kind IN ('budget', 'class', 'pace', 'order', 'weight'))),
+    CHECK ((decided IS NULL) = (kind NOT IN ('class', 'pace', 'order', 'weight'))),
+    CHECK (CASE WHEN kind IN ('order', 'weight') THEN event_id IS NULL ELSE event_id IS NOT NULL OR kind = 'pace' END),
     CHECK (cause IS NULL OR kind IN ('paused', 'resumed', 'lifted')),
     CHECK ((kind IN ('queued', 'finished', 'cancelled', 'first')) = (photos IS NOT NULL))
 );
-CREATE INDEX timeline_of_event ON timeline (event_id, entry_id);
+CREATE INDEX timeline_of_event ON timeline (event_id, entry_id) WHERE event_id IS NOT NULL;
+CREATE INDEX timeline_of_all_events ON timeline (organisation_id, entry_id, at) WHERE event_id IS NULL;
 CREATE INDEX timeline_pauses ON timeline (event_id, operation, entry_id) WHERE kind IN ('paused', 'resumed');
 -- A run begins once. It ends once with so many photos: if skipped photos are put back, it ends again with more.
 CREATE UNIQUE INDEX timeline_run_started ON timeline (reference) WHERE kind = 'started';

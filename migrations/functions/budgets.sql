@@ -26,7 +26,10 @@ GRANT EXECUTE ON FUNCTION event_used TO photogate_worker, photogate_app, photoga
 CREATE FUNCTION spendable(p_organisations bigint[])
 RETURNS TABLE (r_organisation bigint, r_event bigint, r_spendable bigint, r_cap_left bigint, r_floor_left bigint,
                r_free bigint)
-LANGUAGE sql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN QUERY
     WITH a AS MATERIALIZED (
         SELECT a.organisation_id, a.available FROM unnest(p_organisations) w (n)
         CROSS JOIN LATERAL (
@@ -35,7 +38,18 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = of
         WHERE a.steered),
     b AS MATERIALIZED (
         SELECT b.organisation_id, b.event_id, b.cap - u.used AS cap_left, greatest(0, b.floor - u.used) AS floor_left
-        FROM a JOIN budget b USING (organisation_id) CROSS JOIN LATERAL event_used(b.event_id) u (used)),
+        FROM a JOIN budget b USING (organisation_id)
+        -- This is event_used(). Two hundred calls of it took six times as long.
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(h.claimed - s.refunded), 0)::bigint AS used
+            FROM queue q
+            CROSS JOIN LATERAL (
+                SELECT x.claimed FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+                ORDER BY x.queue_id DESC LIMIT 1) h
+            CROSS JOIN LATERAL (
+                SELECT x.refunded FROM queue_settled x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+                ORDER BY x.queue_id DESC LIMIT 1) s
+            WHERE q.event_id = b.event_id) u),
     f AS MATERIALIZED (
         SELECT a.organisation_id, a.available, greatest(0, a.available - coalesce(
             (SELECT sum(b.floor_left) FROM b WHERE b.organisation_id = a.organisation_id), 0))::bigint AS free
@@ -44,8 +58,8 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = of
            b.cap_left, b.floor_left, f.free
     FROM f JOIN b USING (organisation_id)
     UNION ALL
-    SELECT organisation_id, NULL, free, NULL, 0, free FROM f
-$$;
+    SELECT organisation_id, NULL, free, NULL, 0, free FROM f;
+END $$;
 GRANT EXECUTE ON FUNCTION spendable TO photogate_worker, photogate_app, photogate_organisation;
 
 -- The same for one event of an organisation that has decided anything.

@@ -11,16 +11,18 @@
 -- enable_seqscan = off, and columns that are hidden from the wrong index (event_id + 0). The cost depends on the number
 -- of photos in the call.
 
--- Photos that wait in an organisation's events, without those of deleted events, which never run. r_runs: those in
--- queues that nobody holds. It runs with the rights of the caller. (In PL/pgSQL, because a function in SQL would be
--- planned in each call.)
-CREATE FUNCTION waiting_by_event(p_organisation bigint) RETURNS TABLE (r_event bigint, r_waiting bigint, r_runs bigint)
+-- Photos that wait in an organisation's queues, without those of deleted events, which never run. r_runs: those that
+-- nobody's hold keeps. It runs with the rights of the caller. (In PL/pgSQL, because a function in SQL would be planned
+-- in each call.)
+CREATE FUNCTION waiting_by_queue(p_organisation bigint)
+RETURNS TABLE (r_event bigint, r_operation operation, r_waiting bigint, r_runs bigint)
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
-    SELECT w.event_id, sum(w.waiting)::bigint, coalesce(sum(w.waiting) FILTER (WHERE NOT w.held), 0)::bigint
+    SELECT w.event_id, w.operation, sum(w.waiting)::bigint, sum(w.runs)::bigint
     FROM (
-        SELECT q.event_id, q.held, t.tail - h.head - h.not_waiting AS waiting
+        SELECT q.event_id, q.operation, t.tail - h.head - h.not_waiting AS waiting,
+               CASE WHEN q.held THEN 0 ELSE t.tail - h.head - h.not_waiting END AS runs
         FROM queue q
         -- From the end, as in claim.sql.
         CROSS JOIN LATERAL (
@@ -32,18 +34,21 @@ BEGIN
         WHERE q.organisation_id = p_organisation AND NOT q.drained
           AND (SELECT e.deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL
         UNION ALL
-        -- Those that are queued when their AI rotation has ended. Deleted events have none.
-        SELECT q.event_id, q.held, f.waiting
-        FROM (SELECT x.queue_id, count(*) AS waiting FROM follow_up x
-              WHERE x.organisation_id = p_organisation GROUP BY x.queue_id) f
-        JOIN queue q USING (queue_id)) w
-    GROUP BY w.event_id;
+        -- Those that are queued when their AI rotation has ended. If that is held, only photos follow that it has
+        -- taken already. Deleted events have none.
+        SELECT q.event_id, q.operation, f.waiting, CASE WHEN q.held THEN 0 WHEN a.held THEN f.taken ELSE f.waiting END
+        FROM (SELECT x.queue_id, x.after_queue, count(*) AS waiting,
+                     count(*) FILTER (WHERE x.after_position <= h.head) AS taken
+              FROM follow_up x JOIN queue_head h ON h.queue_id = x.after_queue
+              WHERE x.organisation_id = p_organisation GROUP BY x.queue_id, x.after_queue) f
+        JOIN queue q USING (queue_id) JOIN queue a ON a.queue_id = f.after_queue) w
+    GROUP BY w.event_id, w.operation;
 END $$;
-GRANT EXECUTE ON FUNCTION waiting_by_event TO photogate_app, photogate_organisation;
+GRANT EXECUTE ON FUNCTION waiting_by_queue TO photogate_app, photogate_organisation;
 
 CREATE FUNCTION waiting_photos(p_organisation bigint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
-    SELECT coalesce(sum(w.r_waiting), 0)::bigint FROM waiting_by_event(p_organisation) w
+    SELECT coalesce(sum(w.r_waiting), 0)::bigint FROM waiting_by_queue(p_organisation) w
 $$;
 
 -- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why

@@ -4,9 +4,10 @@
 -- The account's lock protects a pace: only claims take from its bucket, and they hold it.
 
 -- How many photos a bucket lets through. In a minute, per_minute come in. It holds those of ten seconds, or one. A time
--- in the future means that the clock was put back: then it is full.
+-- in the future means that the clock was put back: then it is full. (VOLATILE, as the clock is: so PostgreSQL puts the
+-- expression in place of the call. A claim asks 200 times.)
 CREATE FUNCTION tokens_of(p_pace pace) RETURNS double precision
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql VOLATILE AS $$
     SELECT CASE WHEN p_pace.filled_at > clock_timestamp() THEN greatest(1, p_pace.per_minute / 6.0)
                 ELSE least(greatest(1, p_pace.per_minute / 6.0), p_pace.tokens
                     + extract(epoch FROM clock_timestamp() - p_pace.filled_at) * p_pace.per_minute / 60) END
@@ -69,17 +70,24 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 $$;
 
 -- Sets the pace of an event, or (p_event NULL) of an organisation; all NULL: it has none. A new rate begins with a full
--- bucket.
+-- bucket. Returns false if this was the pace already; then its bucket stays as it is.
 CREATE FUNCTION set_pace(p_organisation bigint, p_event bigint, p_in_flight_max integer, p_per_minute integer,
-    p_quiet_from time, p_quiet_to time) RETURNS void
+    p_quiet_from time, p_quiet_to time, p_actor text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE c_paces constant integer := 200;                   -- each claim of the organisation reads all of them
+DECLARE
+    c_paces constant integer := 200;                       -- each claim of the organisation reads all of them
+    v_old pace;
 BEGIN
     PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     IF p_event IS NOT NULL AND NOT EXISTS (
         SELECT FROM event WHERE event_id = p_event AND organisation_id = p_organisation AND deleted_at IS NULL) THEN
         RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002';
+    END IF;
+    SELECT * INTO v_old FROM pace WHERE organisation_id = p_organisation AND event_id IS NOT DISTINCT FROM p_event;
+    IF (v_old.in_flight_max, v_old.per_minute, v_old.quiet_from, v_old.quiet_to)
+        IS NOT DISTINCT FROM (p_in_flight_max, p_per_minute, p_quiet_from, p_quiet_to) THEN
+        RETURN false;
     END IF;
     DELETE FROM pace WHERE organisation_id = p_organisation AND event_id IS NOT DISTINCT FROM p_event;
     IF c_paces <= (SELECT count(*) FROM pace WHERE organisation_id = p_organisation) THEN
@@ -92,5 +100,9 @@ BEGIN
                 coalesce(greatest(1, p_per_minute / 6.0), 0));
     END IF;
     PERFORM keep_steering(p_organisation);
+    PERFORM note_decision(p_organisation, p_event, 'pace', p_actor, jsonb_build_object('pace', jsonb_build_object(
+        'in_flight_max', p_in_flight_max, 'photos_per_minute', p_per_minute,
+        'quiet_from', p_quiet_from, 'quiet_to', p_quiet_to)));
+    RETURN true;
 END $$;
 GRANT EXECUTE ON FUNCTION set_pace TO photogate_app;

@@ -1,7 +1,8 @@
 -- The timeline: what happened to the queues of an event, each as a row, in the transaction that causes it.
 --
--- Pauses and resumptions are written by pauses.sql, all others by the triggers here. These stand on rows that are
--- written rarely: a run, a hold, the first use of a run. A claim or a settlement that begins and ends nothing fires
+-- Pauses and resumptions are written by pauses.sql, decisions on how an organisation's photos are processed by the
+-- functions that take them (note_decision), all others by the triggers here. These stand on rows that are written
+-- rarely: a run, a hold, the first use of a run. A claim or a settlement that begins and ends nothing fires
 -- none.
 -- (A settlement after which no photo of a run is in flight looks whether the run is over: three lookups.)
 -- The triggers take no lock. Their callers have the account (usage), the tail (run) or the queue (queue, hold).
@@ -132,6 +133,15 @@ BEGIN
     VALUES (NEW.organisation_id, NEW.event_id, 'budget', NEW.actor, NEW.change_id);
     RETURN NULL;
 END $$;
+
+-- Somebody decided how the photos of an event, or (p_event NULL) of all events of an organisation, are processed from
+-- now on. Nobody may call it but the functions that take the decision, and only where it changes something.
+CREATE FUNCTION note_decision(p_organisation bigint, p_event bigint, p_kind timeline_kind, p_actor text,
+    p_decided jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    INSERT INTO timeline (organisation_id, event_id, kind, actor, decided)
+    VALUES (p_organisation, p_event, p_kind, p_actor, p_decided)
+$$;
 
 -- A hold was placed, or lifted. The holds of a deleted event stand for good.
 CREATE OR REPLACE FUNCTION note_hold() RETURNS trigger

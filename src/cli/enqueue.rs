@@ -124,6 +124,11 @@ pub(super) fn show(plan: &FundingPlan, output: Output) -> anyhow::Result<()> {
             "{} credits are missing to finish: top up, and the queue resumes by itself.",
             plan.shortfall
         );
+    } else if plan.will_finish < plan.funded {
+        say!(
+            "The event is held: {} of these photos wait until the hold ends.",
+            plan.queued - plan.will_finish
+        );
     } else if plan.will_finish < plan.queued {
         say!(
             "Budgets leave credits for {} of these photos; the others wait. See: photogate \

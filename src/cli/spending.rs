@@ -135,7 +135,7 @@ impl Spending {
             Self::Budget { event, cap, floor, actor } => {
                 let budget = Budget { cap: cap.map(Credits), floor: Credits(floor) };
                 let commands = super::commands(config).await?;
-                commands.set_budget(&Caller::trusted(&actor), event, budget).await
+                commands.set_budget(&Caller::trusted(&actor), event, budget, None).await
             }
             Self::Order { organisation, order, events, dry_run, actor } => {
                 let commands = super::commands(config).await?;

@@ -12,7 +12,10 @@ use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
     ids::{EventId, Operations, OrganisationId, RunId, UndoId},
-    ledger::{credits::Credits, spending},
+    ledger::{
+        credits::Credits,
+        spending::{Added, Outlook, outlook},
+    },
     queue::{
         enqueue::{self, NewJob, PHOTOS_MAX, Priority, Skipped},
         follow_ups,
@@ -98,9 +101,13 @@ pub struct FundingPlan {
     /// Credits that are missing to process all waiting photos of the organisation, including these.
     pub shortfall: Credits,
     /// Number of photos in `queued` that finish if nothing changes: no top-up, no refund, no other
-    /// budget or order. The photos that already wait in this event go first; what waits in other
-    /// events shares with it, or goes first, as the organisation's order says.
+    /// budget, order or hold. The photos that already wait for the same operation in this event go
+    /// first, unless these are urgent; what waits in other events shares with it, or goes first, as the organisation's order
+    /// says. 0 where the event is held.
     pub will_finish: u64,
+    /// As many would finish if nobody held the event's queues.
+    #[serde(skip)]
+    pub funded: u64,
     /// The numbers by which this can be taken back: one for every 10,000 photos.
     pub undo: Vec<UndoId>,
     /// Number of photos that wait in this event, including these, for which its budget has no credits.
@@ -135,15 +142,16 @@ impl Commands {
         let may_reject = asked.on_insufficient == OnInsufficient::Reject;
         if asked.dry_run || (may_reject && parts.len() > 1) {
             let mut db = self.database.acquire().await?;
-            let plan = plan(&mut db, found.organisation, event, asked.operation, &parts).await?;
+            let plan = plan(&mut db, found.organisation, event, asked, &parts).await?;
             if asked.dry_run {
                 return Ok(plan);
             }
             refuse_unpaid(&plan)?;
         }
         let mut done = FundingPlan::nothing(jobs.len(), false);
+        let mut added = Added { first: asked.priority.is_urgent(), ..Added::default() };
         for part in &parts {
-            let (woke, plan) = transaction!(self, tx, {
+            let (woke, plan, so_far) = transaction!(self, tx, {
                 let runs = match asked.operation.in_order() {
                     [one] => {
                         let (actor, priority) = (&caller.actor, asked.priority);
@@ -158,6 +166,10 @@ impl Commands {
                     }
                 };
                 let queued: u32 = runs.iter().map(|run| run.queued).sum();
+                let mut added = added;
+                for (operation, run) in asked.operation.in_order().iter().zip(&runs) {
+                    added.add(*operation, run.queued, run.following);
+                }
                 if queued > 0 {
                     self.quotas.check_photos(&mut tx, found.organisation).await?;
                 }
@@ -170,10 +182,8 @@ impl Commands {
                     (plan.available, plan.shortfall) = (run.available, run.shortfall);
                 }
                 let ids: Vec<RunId> = runs.iter().map(|run| run.run).collect();
-                let spending = spending::read(&mut tx, found.organisation, Some(event)).await?;
-                plan.over_cap = spending.as_ref().map_or(0, |spending| spending.over_cap(event));
-                plan.will_finish =
-                    spending.map_or(0, |spending| spending.finish_of_the_last(event, plan.queued));
+                let (whose, missing) = (found.organisation, plan.shortfall);
+                plan.tell(outlook(&mut tx, whose, event, added, false, missing).await?);
                 if may_reject && parts.len() == 1 {
                     refuse_unpaid(&plan)?;
                 }
@@ -189,9 +199,9 @@ impl Commands {
                 if let Some(trace) = traces::name_of(&tracing::Span::current()) {
                     traces::keep(&mut tx, &ids, &trace).await?;
                 }
-                (runs.iter().any(|run| run.woke), plan)
+                (runs.iter().any(|run| run.woke), plan, added)
             })?;
-            done = plan;
+            (done, added) = (plan, so_far);
             if woke {
                 self.wake.send().await;
             }
@@ -281,10 +291,16 @@ impl FundingPlan {
             available: Credits(0),
             shortfall: Credits(0),
             will_finish: 0,
+            funded: 0,
             undo: Vec::new(),
             over_cap: 0,
             dry_run,
         }
+    }
+
+    fn tell(&mut self, outlook: Outlook) {
+        (self.will_finish, self.funded) = (outlook.will_finish, outlook.funded);
+        self.over_cap = outlook.over_cap;
     }
 
     /// Adds the counts of one transaction.
@@ -322,32 +338,31 @@ async fn plan(
     db: &mut PgConnection,
     organisation: OrganisationId,
     event: EventId,
-    operations: Operations,
+    asked: &Enqueue<'_>,
     parts: &[&[NewJob]],
 ) -> Result<FundingPlan, CommandError> {
     let mut planned = FundingPlan::nothing(parts.iter().map(|part| part.len()).sum(), true);
+    let operations = asked.operation;
     let both = operations == Operations::Both;
+    let mut added = Added { first: asked.priority.is_urgent(), ..Added::default() };
     for part in parts {
         for operation in operations.in_order() {
             let plan = enqueue::plan(db, event, *operation, part, both).await?;
             // The photos of the parts before would wait before this part.
             let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
             planned.add(plan.queued, plan.following, plan.changed, plan.skipped);
+            added.add(*operation, plan.queued, plan.following);
             planned.available = plan.available;
             planned.shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
         }
     }
-    if let Some(mut spending) = spending::read(db, organisation, Some(event)).await? {
-        spending.add_waiting(event, planned.queued);
-        planned.will_finish = spending.finish_of_the_last(event, planned.queued);
-        planned.over_cap = spending.over_cap(event);
-    }
+    planned.tell(outlook(db, organisation, event, added, true, planned.shortfall).await?);
     Ok(planned)
 }
 
 /// Returns an error if credits are missing. A plan that enqueues nothing needs no credits.
 fn refuse_unpaid(plan: &FundingPlan) -> Result<(), CommandError> {
-    if plan.queued == 0 || plan.will_finish == plan.queued {
+    if plan.queued == 0 || plan.funded == plan.queued {
         return Ok(());
     }
     let detail = if plan.over_cap > 0 {
@@ -365,7 +380,7 @@ fn refuse_unpaid(plan: &FundingPlan) -> Result<(), CommandError> {
         format!(
             "budgets leave credits for {} of these {} photos: change them, or leave out \
              on_insufficient to let the photos wait",
-            plan.will_finish, plan.queued
+            plan.funded, plan.queued
         )
     };
     Err(CommandError::InsufficientCredits(detail))

@@ -214,7 +214,7 @@ impl Commands {
                 events::set_retention(&mut tx, event, Some(days).filter(|days| *days > 0)).await?;
             }
             if let Some(class) = change.class {
-                spending::set_class(&mut tx, event, class).await?;
+                spending::set_class(&mut tx, event, class, &caller.actor).await?;
             }
             let mut detail = json!({
                 "name": change.name, "bib_search": change.bib_search,

@@ -10,7 +10,7 @@ use crate::{
     ids::{EventId, OrganisationId},
     ledger::{
         credits::Credits,
-        spending::{self, Budget, Order, Pace, Spending},
+        spending::{self, Budget, Class, Order, Pace, Spending},
     },
 };
 
@@ -44,7 +44,8 @@ pub struct NewOrder {
 impl Commands {
     /// Sets the budget of an event; a budget without cap and floor removes it. Queues that have
     /// nothing to spend any more are paused at once, and those that have something again resume.
-    /// Returns how the organisation spends its credits then.
+    /// `class`: how urgent the event is from now on; `None` leaves that as it is. Returns how the
+    /// organisation spends its credits then.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -53,17 +54,28 @@ impl Commands {
         caller: &Caller,
         event: EventId,
         budget: Budget,
+        class: Option<Class>,
     ) -> Result<Spending, CommandError> {
         caller.must_be(MAY_SPEND)?;
         let organisation = self.event_seen_by(caller, event).await?.organisation;
         check(budget)?;
         let (done, spending) = transaction!(self, tx, {
             let done = spending::set_budget(&mut tx, event, budget, &caller.actor).await?;
+            let class = match class {
+                Some(class) => spending::set_class(&mut tx, event, class, &caller.actor)
+                    .await?
+                    .then_some(class),
+                None => None,
+            };
             let spending = spending_of(&mut tx, organisation, Some(event)).await?;
+            let (whose, subject) = (Some(organisation), format!("event {event}"));
             if done.changed {
                 let detail = json!({ "cap": budget.cap, "floor": budget.floor });
-                let (whose, subject) = (Some(organisation), format!("event {event}"));
                 audit_log::record(&mut tx, caller, whose, "event.budget", &subject, detail).await?;
+            }
+            if let Some(class) = class {
+                let detail = json!({ "class": class });
+                audit_log::record(&mut tx, caller, whose, "event.change", &subject, detail).await?;
             }
             (done, spending)
         })?;
@@ -104,12 +116,15 @@ impl Commands {
         }
         drop(db);
         transaction!(self, tx, {
-            spending::set_order(&mut tx, organisation, new.order, &new.events).await?;
+            let (order, turns, actor) = (new.order, &new.events, &caller.actor);
+            let changed = spending::set_order(&mut tx, organisation, order, turns, actor).await?;
             let spending = spending_of(&mut tx, organisation, None).await?;
-            let detail = json!({ "order": new.order, "events": new.events });
-            let (whose, subject) = (Some(organisation), format!("organisation {organisation}"));
-            audit_log::record(&mut tx, caller, whose, "organisation.order", &subject, detail)
-                .await?;
+            if changed {
+                let detail = json!({ "order": new.order, "events": new.events });
+                let (whose, subject) = (Some(organisation), format!("organisation {organisation}"));
+                audit_log::record(&mut tx, caller, whose, "organisation.order", &subject, detail)
+                    .await?;
+            }
             spending
         })
     }
@@ -175,20 +190,24 @@ impl Commands {
             check_pace(pace)?;
         }
         let spending = transaction!(self, tx, {
-            if let Some(pace) = pace {
-                spending::set_pace(&mut tx, organisation, event, pace).await?;
-            }
+            let actor = &caller.actor;
+            let mut changed = match pace {
+                Some(pace) => spending::set_pace(&mut tx, organisation, event, pace, actor).await?,
+                None => false,
+            };
             if let Some(weight) = weight {
-                spending::set_weight(&mut tx, organisation, weight).await?;
+                changed |= spending::set_weight(&mut tx, organisation, weight, actor).await?;
             }
             let spending = spending_of(&mut tx, organisation, event).await?;
             let (action, subject) = match event {
                 Some(event) => ("event.pace", format!("event {event}")),
                 None => ("organisation.pace", format!("organisation {organisation}")),
             };
-            let detail = json!({ "pace": pace, "weight": weight });
-            audit_log::record(&mut tx, caller, Some(organisation), action, &subject, detail)
-                .await?;
+            if changed {
+                let detail = json!({ "pace": pace, "weight": weight });
+                audit_log::record(&mut tx, caller, Some(organisation), action, &subject, detail)
+                    .await?;
+            }
             spending
         })?;
         // There may be room now.

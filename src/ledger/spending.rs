@@ -2,6 +2,7 @@
 //! use. And what comes of that, if nothing changes.
 
 mod forecast;
+mod outlook;
 mod pace;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,10 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::credits::Credits;
-use crate::ids::{EventId, OrganisationId};
+use crate::ids::{EventId, Operation, OrganisationId};
+use forecast::{ByQueue, Wish};
+
+pub use outlook::{Added, Outlook, outlook};
 
 pub use pace::{Pace, time_of_day};
 
@@ -137,9 +141,12 @@ pub struct EventSpending {
     pub waiting: i64,
     /// Photos that wait in queues that nobody holds.
     #[serde(skip)]
-    pub runs: i64,
+    runs: ByQueue,
     /// Of the photos that wait, those that get a credit if nothing changes: no top-up, no refund,
-    /// no other decision. Photos in queues that are held get none.
+    /// no other decision. Photos in queues that are held get none. Exact under `finish_first`, and
+    /// for all events of a class together under `priority`; events that share get about as many.
+    /// It takes all events for equally fast: it knows no pace, and no photo that first waits for its
+    /// AI rotation.
     pub will_finish: i64,
 }
 
@@ -166,13 +173,27 @@ pub struct Spending {
     pub events: Vec<EventSpending>,
 }
 
+impl EventSpending {
+    fn wish(&self) -> Wish {
+        Wish {
+            event: self.event,
+            class: self.class,
+            turn: self.turn,
+            runs: self.runs,
+            cap_left: self.cap_left.map(|left| left.0),
+            floor_left: self.floor_left.0,
+        }
+    }
+}
+
 impl Spending {
     /// Says again for each event what comes of it, after something was changed here.
     pub fn forecast(&mut self) {
-        for (event, gets) in forecast::forecast(self.available.0, self.order, &self.events) {
-            if let Some(found) = self.events.iter_mut().find(|one| one.event == event) {
-                found.will_finish = gets;
-            }
+        let wishes: Vec<_> = self.events.iter().map(EventSpending::wish).collect();
+        let (available, kept) = (self.available.0, self.kept.0);
+        let gets = forecast::forecast(available, kept, self.order, &wishes);
+        for event in &mut self.events {
+            event.will_finish = gets.get(&event.event).map_or(0, ByQueue::sum);
         }
     }
 
@@ -182,30 +203,6 @@ impl Spending {
         for event in &mut self.events {
             let turn = turns.iter().position(|turn| *turn == event.event);
             event.turn = turn.and_then(|turn| i32::try_from(turn + 1).ok());
-        }
-        self.forecast();
-    }
-
-    /// Of `photos` that are the last to wait in this event, how many get a credit.
-    pub fn finish_of_the_last(&self, event: EventId, photos: u64) -> u64 {
-        let found = self.events.iter().find(|one| one.event == event);
-        let (waiting, gets) = found.map_or((0, 0), |one| (one.waiting, one.will_finish));
-        let before = u64::try_from(waiting).unwrap_or(0).saturating_sub(photos);
-        u64::try_from(gets).unwrap_or(0).saturating_sub(before).min(photos)
-    }
-
-    /// How many of the photos that wait in this event its cap leaves no credit for.
-    pub fn over_cap(&self, event: EventId) -> u64 {
-        let found = self.events.iter().find(|one| one.event == event);
-        let left = found.and_then(|one| Some((one.waiting, one.cap_left?.0.max(0))));
-        left.map_or(0, |(waiting, left)| u64::try_from(waiting - left).unwrap_or(0))
-    }
-
-    /// Adds photos to an event, as if they waited at its end. Its queue is taken for one that runs.
-    pub fn add_waiting(&mut self, event: EventId, photos: u64) {
-        if let Some(found) = self.events.iter_mut().find(|one| one.event == event) {
-            found.waiting += i64::try_from(photos).unwrap_or(i64::MAX);
-            found.runs = found.waiting;
         }
         self.forecast();
     }
@@ -233,22 +230,23 @@ pub async fn read(
     .await?;
     let Some(account) = account else { return Ok(None) };
     let mut paces = paces(&mut *db, organisation).await?;
+    let waiting = waiting(&mut *db, organisation).await?;
+    let waits: Vec<_> = waiting.keys().map(|event| event.0).collect();
     let events = sqlx::query!(
         r#"SELECT e.event_id AS "event: EventId", e.name, e.class AS "class: Class", e.turn,
                   b.cap AS "cap: Credits", coalesce(b.floor, 0) AS "floor!: Credits",
                   u.used AS "used!: Credits", b.cap - u.used AS "cap_left: Credits",
-                  greatest(0, coalesce(b.floor, 0) - u.used) AS "floor_left!: Credits",
-                  coalesce(w.r_waiting, 0) AS "waiting!", coalesce(w.r_runs, 0) AS "runs!"
+                  greatest(0, coalesce(b.floor, 0) - u.used) AS "floor_left!: Credits"
            FROM event e LEFT JOIN budget b USING (event_id)
-           LEFT JOIN waiting_by_event($1) w ON w.r_event = e.event_id
            CROSS JOIN LATERAL event_used(e.event_id) u (used)
            WHERE e.organisation_id = $1 AND e.deleted_at IS NULL
-             AND (w.r_event IS NOT NULL OR b.event_id IS NOT NULL OR e.turn IS NOT NULL
+             AND (e.event_id = ANY ($3) OR b.event_id IS NOT NULL OR e.turn IS NOT NULL
                   OR e.class <> 'normal' OR e.event_id = $2
                   OR EXISTS (SELECT FROM pace p WHERE p.event_id = e.event_id))
            ORDER BY e.event_id"#,
         organisation.0,
-        also.map(|event| event.0)
+        also.map(|event| event.0),
+        &waits
     )
     .fetch_all(db)
     .await?;
@@ -265,8 +263,8 @@ pub async fn read(
             used: row.used,
             cap_left: row.cap_left,
             floor_left: row.floor_left,
-            waiting: row.waiting,
-            runs: row.runs,
+            waiting: waiting.get(&row.event).map_or(0, |waiting| waiting.0.sum()),
+            runs: waiting.get(&row.event).map(|waiting| waiting.1).unwrap_or_default(),
             will_finish: 0,
         })
         .collect();
@@ -283,6 +281,28 @@ pub async fn read(
     };
     spending.forecast();
     Ok(Some(spending))
+}
+
+/// What waits in an organisation's events, and of that what nobody holds.
+async fn waiting(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<BTreeMap<EventId, (ByQueue, ByQueue)>> {
+    let rows = sqlx::query!(
+        r#"SELECT r_event AS "event!: EventId", r_operation AS "operation!: Operation",
+                  r_waiting AS "waiting!", r_runs AS "runs!"
+           FROM waiting_by_queue($1)"#,
+        organisation.0
+    )
+    .fetch_all(db)
+    .await?;
+    let mut found: BTreeMap<_, (ByQueue, ByQueue)> = BTreeMap::new();
+    for row in rows {
+        let (waiting, runs) = found.entry(row.event).or_default();
+        waiting.add(row.operation, row.waiting);
+        runs.add(row.operation, row.runs);
+    }
+    Ok(found)
 }
 
 /// The paces of an organisation, by event; `None` stands for all events together.
@@ -380,7 +400,8 @@ pub async fn first_unknown(
     Ok(found.map(|row| (row.at, row.event)))
 }
 
-/// Sets the order in which an organisation's events get credits.
+/// Sets the order in which an organisation's events get credits. Returns false if this was the
+/// order already.
 ///
 /// # Errors
 /// When the database has trouble, or refuses.
@@ -389,24 +410,42 @@ pub async fn set_order(
     organisation: OrganisationId,
     order: Order,
     turns: &[EventId],
-) -> sqlx::Result<()> {
+    actor: &str,
+) -> sqlx::Result<bool> {
     let turns: Vec<_> = turns.iter().map(|event| event.0).collect();
-    sqlx::query!("SELECT set_spend_order($1, $2, $3)", organisation.0, order as Order, &turns)
-        .execute(db)
-        .await?;
-    Ok(())
+    sqlx::query_scalar!(
+        r#"SELECT set_spend_order($1, $2, $3, $4) AS "changed!""#,
+        organisation.0,
+        order as Order,
+        &turns,
+        actor
+    )
+    .fetch_one(db)
+    .await
 }
 
-/// Sets how urgent an event is.
+/// Sets how urgent an event is. Returns false if it had this class already.
 ///
 /// # Errors
 /// When the database has trouble, or there is no such event.
-pub async fn set_class(db: &mut PgConnection, event: EventId, class: Class) -> sqlx::Result<()> {
-    sqlx::query!("SELECT set_event_class($1, $2)", event.0, class as Class).execute(db).await?;
-    Ok(())
+pub async fn set_class(
+    db: &mut PgConnection,
+    event: EventId,
+    class: Class,
+    actor: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT set_event_class($1, $2, $3) AS "changed!""#,
+        event.0,
+        class as Class,
+        actor
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Sets how fast the photos of an event, or of all events of the organisation, are claimed at most.
+/// Returns false if this was the pace already.
 ///
 /// # Errors
 /// When the database has trouble, or refuses.
@@ -415,22 +454,23 @@ pub async fn set_pace(
     organisation: OrganisationId,
     event: Option<EventId>,
     pace: Pace,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "SELECT set_pace($1, $2, $3, $4, $5, $6)",
+    actor: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT set_pace($1, $2, $3, $4, $5, $6, $7) AS "changed!""#,
         organisation.0,
         event.map(|event| event.0),
         pace.in_flight_max,
         pace.photos_per_minute,
         pace.quiet_from,
-        pace.quiet_to
+        pace.quiet_to,
+        actor
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_one(db)
+    .await
 }
 
-/// Sets the share of an organisation in a claim.
+/// Sets the share of an organisation in a claim. Returns false if it had this share already.
 ///
 /// # Errors
 /// When the database has trouble, or refuses.
@@ -438,7 +478,14 @@ pub async fn set_weight(
     db: &mut PgConnection,
     organisation: OrganisationId,
     weight: i32,
-) -> sqlx::Result<()> {
-    sqlx::query!("SELECT set_weight($1, $2)", organisation.0, weight).execute(db).await?;
-    Ok(())
+    actor: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT set_weight($1, $2, $3) AS "changed!""#,
+        organisation.0,
+        weight,
+        actor
+    )
+    .fetch_one(db)
+    .await
 }

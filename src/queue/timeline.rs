@@ -1,18 +1,20 @@
 //! The timeline of an event: what happened to its queues, and by whose doing.
 
 mod columns;
+mod decided;
 mod lanes;
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
 
 use crate::ids::{EventId, HoldId, JobId, Operation, RunId};
 
 pub use columns::COLUMNS;
+pub use decided::Decided;
 pub use lanes::{Band, Lane, Stop, lanes};
 
 /// What happened.
@@ -41,6 +43,14 @@ pub enum Kind {
     Deleted,
     /// The budget of the event was set, or taken away.
     Budget,
+    /// Somebody said how urgent the event is.
+    Class,
+    /// The pace of the event was set, or that of all events of the organisation.
+    Pace,
+    /// The order was set in which the organisation's events get its credits.
+    Order,
+    /// The organisation's share was set, beside other organisations.
+    Weight,
     /// The photos of a run that waited were taken back.
     Cancelled,
     /// The photos of a run that waited go before all others.
@@ -63,6 +73,10 @@ impl Kind {
             Self::Lifted => "lifted",
             Self::Deleted => "deleted",
             Self::Budget => "budget",
+            Self::Class => "class",
+            Self::Pace => "pace",
+            Self::Order => "order",
+            Self::Weight => "weight",
             Self::Cancelled => "cancelled",
             Self::First => "first",
             Self::Undone => "undone",
@@ -115,6 +129,8 @@ pub struct Entry {
     pub id: i64,
     /// When it happened.
     pub at: DateTime<Utc>,
+    /// True: it concerns all events of the organisation, and stands in the timeline of each.
+    pub of_all_events: bool,
     /// The operation whose queue it concerns; null: both.
     pub operation: Option<Operation>,
     /// What happened.
@@ -139,6 +155,9 @@ pub struct Entry {
     pub cap: Option<i64>,
     /// Of a budget: the credits that are kept for the event from then on.
     pub floor: Option<i64>,
+    /// Of a class, a pace, an order and a weight: what counts from then on.
+    #[schema(value_type = Option<Decided>)]
+    pub decided: Option<Json<Decided>>,
 }
 
 impl fmt::Display for Entry {
@@ -150,6 +169,7 @@ impl fmt::Display for Entry {
         let transaction = number(self.transaction.map(|id| id.to_string()));
         let photos = self.photos.unwrap_or(0);
         let cause = self.cause;
+        let decided = self.decided.as_ref().map(|decided| decided.to_string()).unwrap_or_default();
         match self.kind {
             Kind::Queued => write!(f, "{photos} photos were queued (run {run})"),
             Kind::Started => write!(f, "run {run} started"),
@@ -170,6 +190,11 @@ impl fmt::Display for Entry {
                     None => write!(f, "the budget was taken away"),
                 }
             }
+            Kind::Class => write!(f, "class: {decided}"),
+            Kind::Pace if self.of_all_events => write!(f, "pace of all events together: {decided}"),
+            Kind::Pace => write!(f, "pace: {decided}"),
+            Kind::Order => write!(f, "order of all events: {decided}"),
+            Kind::Weight => write!(f, "weight of the organisation: {decided}"),
             Kind::Lifted if cause == Some(Cause::Expiry) => write!(f, "hold {hold} ended"),
             Kind::Lifted => write!(f, "hold {hold} was lifted"),
             Kind::Paused | Kind::Resumed => {
@@ -195,8 +220,9 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Lists the timeline of an event, newest first. Only entries with numbers below `below` are
-/// listed, at most `most`.
+/// Lists the timeline of an event, newest first: its own entries, and those of all events of its
+/// organisation since it was created. Only entries with numbers below `below` are listed, at most
+/// `most`.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -208,7 +234,8 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as!(
         Entry,
-        r#"SELECT t.entry_id AS id, t.at, t.operation AS "operation: _", t.kind AS "kind: _",
+        r#"SELECT t.entry_id AS "id!", t.at AS "at!", t.event_id IS NULL AS "of_all_events!",
+                  t.operation AS "operation: _", t.kind AS "kind!: _",
                   t.actor, t.cause AS "cause: _",
                   CASE WHEN t.kind IN ('queued', 'started', 'finished', 'cancelled', 'first', 'undone')
                        THEN t.reference END
@@ -221,10 +248,19 @@ pub async fn list(
                   t.photos,
                   CASE WHEN t.kind = 'budget' OR t.cause = 'budget' THEN t.reference END
                       AS budget_change,
-                  b.cap AS "cap?", b.floor AS "floor?"
-           FROM timeline t
+                  b.cap AS "cap?", b.floor AS "floor?", t.decided AS "decided: Json<Decided>"
+           FROM event e
+           -- Each of the two is the end of a range of an index.
+           CROSS JOIN LATERAL (
+               (SELECT * FROM timeline x WHERE x.event_id = e.event_id AND x.entry_id < $2
+                ORDER BY x.entry_id DESC LIMIT $3)
+               UNION ALL
+               (SELECT * FROM timeline x
+                WHERE x.event_id IS NULL AND x.organisation_id = e.organisation_id
+                  AND x.entry_id < $2 AND x.at >= e.created_at
+                ORDER BY x.entry_id DESC LIMIT $3)) t
            LEFT JOIN budget_change b ON t.kind = 'budget' AND b.change_id = t.reference
-           WHERE t.event_id = $1 AND t.entry_id < $2
+           WHERE e.event_id = $1
            ORDER BY t.entry_id DESC LIMIT $3"#,
         event.0,
         below.unwrap_or(i64::MAX),

@@ -214,7 +214,7 @@ const NOT_REHEARSED: &[&str] = &[
     "INSERT INTO undo (organisation_id, event_id, act, actor) \
          SELECT organisation_id, event_id, 'hold', 'x' FROM event",
     "SELECT set_budget(event_id, 1000, 0, 'x') FROM event",
-    "SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL) FROM event",
+    "SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL, 'x') FROM event",
 ];
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod erasures;
 mod eyes;
 mod failover;
 mod follow_ups;
+mod forecast;
 mod gate;
 mod intake;
 mod interleave;

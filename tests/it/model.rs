@@ -673,24 +673,32 @@ impl Model {
             .collect();
         queues.sort_by_key(|queue| (self.rank(*queue), *queue < cursor, *queue));
         let (mut left, mut free) = (quota, self.free(organisation));
+        let mut takes = [0_i64; 4];
+        for rank in queues.chunk_by(|one, other| self.rank(*one) == self.rank(*other)) {
+            // Equal shares, and then what is left.
+            let shares = (1..=rank.len()).rev().chain(vec![1; rank.len()]);
+            for (queue, sharers) in rank.iter().chain(rank).zip(shares) {
+                let event = EVENT[*queue];
+                let before: i64 =
+                    (0..4).filter(|other| EVENT[*other] == event).map(|other| takes[other]).sum();
+                let kept = (self.floor_left(event) - before).max(0);
+                let waiting =
+                    i64::try_from(self.queues[*queue].waiting(&self.first[*queue]).len()).unwrap();
+                let sharers = i64::try_from(sharers).unwrap();
+                let take = ((left + sharers - 1) / sharers)
+                    .min(waiting - takes[*queue])
+                    .min(self.cap_left(event) - before)
+                    .min(kept + free)
+                    .max(0);
+                free -= (take - kept).max(0);
+                left -= take;
+                takes[*queue] += take;
+            }
+        }
         let mut claimed: Vec<(usize, usize)> = Vec::new();
-        for (nth, queue) in queues.iter().copied().enumerate() {
-            let event = EVENT[queue];
-            let sharers =
-                queues[nth..].iter().filter(|other| self.rank(**other) == self.rank(queue)).count();
-            let before = claimed.iter().filter(|(other, _)| EVENT[*other] == event).count();
-            let before = i64::try_from(before).unwrap();
-            let sharers = i64::try_from(sharers).unwrap();
-            let kept = (self.floor_left(event) - before).max(0);
+        for (queue, take) in takes.iter().enumerate() {
             let waiting = self.queues[queue].waiting(&self.first[queue]);
-            let take = ((left + sharers - 1) / sharers)
-                .min(i64::try_from(waiting.len()).unwrap())
-                .min(self.cap_left(event) - before)
-                .min(kept + free)
-                .max(0);
-            free -= (take - kept).max(0);
-            left -= take;
-            for at in waiting.iter().take(usize::try_from(take).unwrap()) {
+            for at in waiting.iter().take(usize::try_from(*take).unwrap()) {
                 claimed.push((queue, *at));
             }
         }
@@ -1332,7 +1340,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 .collect();
             let ids: Vec<_> = turns.iter().map(|event| real.events[*event].to_string()).collect();
             real.sql(format!(
-                "SELECT set_spend_order({}, '{}', ARRAY[{}]::bigint[])",
+                "SELECT set_spend_order({}, '{}', ARRAY[{}]::bigint[], 'anna')",
                 real.organisations[*organisation],
                 order.code(),
                 ids.join(",")
@@ -1346,7 +1354,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
         }
         Ask::Class { event, class } => {
             let (id, name) = (real.events[*event], CLASSES[*class]);
-            real.sql(format!("SELECT set_event_class({id}, '{name}')")).await.unwrap();
+            real.sql(format!("SELECT set_event_class({id}, '{name}', 'anna')")).await.unwrap();
             model.classes[*event] = *class;
         }
     }

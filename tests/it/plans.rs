@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use photogate::{
     ids::{EventId, Operation, OrganisationId},
-    queue::{claim, enqueue, skips, status},
+    queue::{claim, enqueue, skips, status, timeline},
     telemetry::metrics,
 };
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
@@ -198,6 +198,41 @@ async fn the_counts_of_an_event_do_not_read_its_runs() {
         let read = counted.rows_of(table).await;
         assert!(read <= 4, "{read} rows of {table} were read");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_a_timeline_reads_neither_other_events_nor_what_was_long_ago() {
+    let app = App::new().await;
+    let (_, other) = app.an_event_with(1).await;
+    let organisation = app.an_organisation_with(1).await;
+    let decide = "INSERT INTO photogate.timeline (organisation_id, kind, actor, decided, at)
+                  SELECT o, 'weight', 'anna', '{}', $1::timestamptz
+                  FROM generate_series(1, 5) o, generate_series(1, 2000) n";
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(9);
+    let mut owner = app.as_owner().await;
+    sqlx::query(decide).bind(long_ago).execute(&mut owner).await.unwrap();
+    let event = app.an_event_of(organisation).await;
+    let read = async |app: &App, expected: usize| {
+        let mut db = app.db().await;
+        let mut counted = Counted::begin(&mut db).await;
+        let page = timeline::list(&mut counted.tx, event, None, 20).await.unwrap();
+        assert_eq!(page.len(), expected);
+        counted.rows_of("timeline").await
+    };
+
+    let young = app.reconnected().await;
+    assert_eq!(read(&young, 0).await, 0, "they are older than the event");
+    sqlx::query(decide).bind(chrono::Utc::now()).execute(&mut owner).await.unwrap();
+    for n in 0..30 {
+        queue(&mut *young.db().await, event, &format!("own/{n}"), 1).await;
+        queue(&mut *young.db().await, other, &format!("other/{n}"), 1).await;
+    }
+    let first = read(&young, 20).await;
+    assert!(first <= 30 + 20, "{first} rows were read: without statistics, all of the event's own");
+    young.owner_runs("ANALYZE photogate.timeline; ANALYZE photogate.event").await;
+    let large = young.reconnected().await;
+    let later = read(&large, 20).await;
+    assert!(later <= 50, "{later} rows were read");
 }
 
 #[tokio::test]

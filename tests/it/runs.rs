@@ -389,7 +389,7 @@ async fn an_organisation_that_is_kept_back_takes_nobodys_place() {
         let (organisation, event) = app.an_event_with(5).await;
         app.queue(event, "ok", 3).await;
         if nth < 3 {
-            sqlx::query("SELECT set_pace($1, $2, NULL, NULL, '00:00', '23:59:59.999')")
+            sqlx::query("SELECT set_pace($1, $2, NULL, NULL, '00:00', '23:59:59.999', 'anna')")
                 .bind(organisation.0)
                 .bind(event.0)
                 .execute(&mut *app.db().await)

@@ -3,8 +3,12 @@
 use photogate::{
     access::{Caller, Role},
     catalog::events,
-    commands::NewHold,
-    ids::{EventId, Operation},
+    commands::{NewHold, NewOrder},
+    ids::{EventId, Operation, OrganisationId},
+    ledger::{
+        credits::Credits,
+        spending::{self, Budget, Class, Order, Pace},
+    },
     queue::{
         holds, skips,
         timeline::{self, Cause, Entry, Kind, Stop},
@@ -160,6 +164,277 @@ async fn a_budget_says_what_it_did() {
     assert_eq!(entries[8].budget_change, entries[7].budget_change);
     assert_eq!(entries[4].to_string(), "budget: at most 4 credits, 1 are kept");
     assert_eq!(entries[7].to_string(), "the budget was taken away");
+}
+
+impl App {
+    async fn decide_order(&self, organisation: OrganisationId, order: Order, events: &[EventId]) {
+        let (anna, new) = (Caller::trusted("anna"), NewOrder { order, events: events.to_vec() });
+        self.commands().set_spend_order(&anna, organisation, &new, false).await.unwrap();
+    }
+
+    async fn decide_pace(
+        &self,
+        organisation: OrganisationId,
+        event: Option<EventId>,
+        pace: Pace,
+        weight: Option<i32>,
+    ) {
+        let (commands, ops) = (self.commands(), Caller::trusted("ops"));
+        match event {
+            Some(event) => commands.set_event_pace(&ops, event, pace).await.unwrap(),
+            None => commands
+                .set_organisation_pace(&ops, organisation, Some(pace), weight)
+                .await
+                .unwrap(),
+        };
+    }
+
+    async fn decide_class(&self, event: EventId, class: Class) {
+        let db = &mut *self.db().await;
+        spending::set_class(db, event, class, "anna").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_told_to_each_event_that_it_concerns_and_only_if_it_changes_something() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    let other = app.an_event_of(organisation).await;
+    let (_, stranger) = app.an_event_with(9).await;
+    let hours = |text| chrono::NaiveTime::parse_from_str(text, "%H:%M").ok();
+    let (quick, none) = (
+        Pace {
+            in_flight_max: Some(8),
+            photos_per_minute: Some(600),
+            quiet_from: hours("22:00"),
+            quiet_to: hours("06:00"),
+        },
+        Pace::default(),
+    );
+
+    // Each of them twice: the second time it changes nothing.
+    for _ in 0..2 {
+        app.decide_class(event, Class::Urgent).await;
+    }
+    for _ in 0..2 {
+        app.decide_order(organisation, Order::FinishFirst, &[other, event]).await;
+    }
+    for event in [Some(event), None] {
+        for _ in 0..2 {
+            app.decide_pace(organisation, event, quick, Some(3)).await;
+        }
+    }
+    let late = app.an_event_of(organisation).await;
+    for event in [Some(event), None] {
+        for _ in 0..2 {
+            app.decide_pace(organisation, event, none, Some(3)).await;
+        }
+    }
+    app.decide_order(organisation, Order::FinishFirst, &[event]).await;
+
+    let told = async |event: EventId| {
+        let entries = of(&app, event).await;
+        assert!(entries.iter().all(|one| one.operation.is_none() && one.cause.is_none()));
+        let told = entries.iter().map(|one| {
+            let actor = one.actor.clone().unwrap();
+            assert_eq!(
+                one.to_string().contains(" of all events") || one.kind == Kind::Weight,
+                one.of_all_events,
+                "{one}"
+            );
+            format!("{actor}: {one}")
+        });
+        told.collect::<Vec<_>>()
+    };
+    let pace = "8 in progress, 600 a minute, quiet from 22:00 to 06:00";
+    let turns = format!(
+        "anna: order of all events: one event after the other; first events {other}, {event}"
+    );
+    let all = [
+        "anna: class: urgent".to_owned(),
+        turns.clone(),
+        format!("ops: pace: {pace}"),
+        format!("ops: pace of all events together: {pace}"),
+        "ops: weight of the organisation: 3".to_owned(),
+        "ops: pace: no limit".to_owned(),
+        "ops: pace of all events together: no limit".to_owned(),
+        format!("anna: order of all events: one event after the other; first events {event}"),
+    ];
+    assert_eq!(told(event).await, all);
+    let of_all = [1, 3, 4, 6, 7].map(|n: usize| all[n].clone());
+    assert_eq!(told(other).await, of_all);
+    assert_eq!(told(late).await, of_all[3..], "it was made when the others had been decided");
+    assert!(told(stranger).await.is_empty());
+    // (The class was set without the command.)
+    let audited = app
+        .count("SELECT count(*) FROM audit_log WHERE action IN ('organisation.order', 'event.pace', 'organisation.pace')")
+        .await;
+    assert_eq!(audited, 6, "nor is it an audit entry");
+}
+
+/// Whatever is decided in whatever order, the last row of each kind says what counts now, and it was
+/// written in the transaction that made it count.
+#[tokio::test]
+async fn in_random_histories_what_was_told_last_is_what_counts() {
+    use rand::{Rng, SeedableRng};
+    let app = App::new().await;
+    let mut random = rand::rngs::StdRng::seed_from_u64(68);
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        let (organisation, event) = app.an_event_with(9).await;
+        events.push((organisation, event));
+        events.push((organisation, app.an_event_of(organisation).await));
+    }
+    for step in 0..150 {
+        let (organisation, event) = events[random.random_range(0..events.len())];
+        let pace = Pace {
+            in_flight_max: random.random_bool(0.5).then(|| random.random_range(1..3)),
+            photos_per_minute: random.random_bool(0.5).then(|| random.random_range(1..3)),
+            ..Pace::default()
+        };
+        match random.random_range(0..4) {
+            0 => app.decide_class(event, Class::ALL[random.random_range(0..3)]).await,
+            1 => {
+                let order = Order::ALL[random.random_range(0..3)];
+                let turns = if random.random_bool(0.5) { vec![event] } else { Vec::new() };
+                app.decide_order(organisation, order, &turns).await;
+            }
+            2 => app.decide_pace(organisation, Some(event), pace, None).await,
+            _ => {
+                let weight = random.random_bool(0.5).then(|| random.random_range(1..3));
+                app.decide_pace(organisation, None, pace, weight).await;
+            }
+        }
+        let wrong = app
+            .count(
+                r#"WITH last AS (
+                     SELECT DISTINCT ON (organisation_id, event_id, kind) *, xmin AS tx FROM timeline
+                     ORDER BY organisation_id, event_id, kind, entry_id DESC),
+                 counts AS (
+                     SELECT organisation_id, event_id, 'class'::timeline_kind AS kind, xmin AS tx,
+                            jsonb_build_object('class', class) AS decided FROM event
+                     UNION ALL
+                     SELECT o.organisation_id, NULL, 'weight', s.xmin,
+                            jsonb_build_object('weight', coalesce(s.weight, 1))
+                     FROM organisation o LEFT JOIN steering s USING (organisation_id)
+                     UNION ALL
+                     SELECT o.organisation_id, NULL, 'order', s.xmin, jsonb_build_object(
+                         'order', coalesce(s.spend_order, 'fair'),
+                         'events', ARRAY(SELECT e.event_id FROM event e
+                                         WHERE e.organisation_id = o.organisation_id AND e.turn IS NOT NULL
+                                         ORDER BY e.turn))
+                     FROM organisation o LEFT JOIN steering s USING (organisation_id)
+                     UNION ALL
+                     SELECT organisation_id, e.event_id, 'pace', p.xmin, jsonb_build_object('pace',
+                         jsonb_build_object('in_flight_max', p.in_flight_max,
+                             'photos_per_minute', p.per_minute,
+                             'quiet_from', p.quiet_from, 'quiet_to', p.quiet_to))
+                     FROM (SELECT organisation_id, event_id FROM event
+                           UNION ALL SELECT organisation_id, NULL FROM organisation) e
+                     LEFT JOIN pace p USING (organisation_id)
+                     WHERE p.organisation_id IS NULL OR p.event_id IS NOT DISTINCT FROM e.event_id)
+                 SELECT count(*) FROM counts c LEFT JOIN last l
+                     ON l.organisation_id = c.organisation_id AND l.kind = c.kind
+                        AND l.event_id IS NOT DISTINCT FROM c.event_id
+                 WHERE l.decided IS NOT NULL AND l.decided <> c.decided
+                    OR l.kind = 'pace' AND c.tx IS NOT NULL AND l.tx <> c.tx
+                    OR l.decided IS NULL AND c.decided NOT IN (
+                        '{"class": "normal"}', '{"weight": 1}',
+                        '{"order": "fair", "events": []}',
+                        '{"pace": {"in_flight_max": null, "photos_per_minute": null,
+                           "quiet_from": null, "quiet_to": null}}')"#,
+            )
+            .await;
+        assert_eq!(wrong, 0, "after step {step}");
+        let repeated = app
+            .count(
+                "SELECT count(*) FROM (
+                     SELECT decided = lag(decided) OVER (
+                         PARTITION BY organisation_id, event_id, kind ORDER BY entry_id) AS again
+                     FROM timeline) s WHERE again",
+            )
+            .await;
+        assert_eq!(repeated, 0, "after step {step}: told twice");
+    }
+    for kind in ["class", "pace", "order", "weight"] {
+        let told: i64 = sqlx::query_scalar("SELECT count(*) FROM timeline WHERE kind::text = $1")
+            .bind(kind)
+            .fetch_one(&mut *app.db().await)
+            .await
+            .unwrap();
+        assert!(told > 5, "{kind}: {told}");
+    }
+}
+
+/// The event's own entries and those of all events are one list, also in pages.
+#[tokio::test]
+async fn pages_of_a_timeline_leave_out_nothing_and_repeat_nothing() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    for n in 0..12 {
+        if n % 3 == 0 {
+            app.decide_class(event, Class::ALL[n / 3 % 2]).await;
+        } else {
+            app.decide_order(organisation, Order::ALL[n % 3], &[]).await;
+        }
+    }
+    let whole = timeline::list(&mut *app.db().await, event, None, 100).await.unwrap();
+    assert_eq!(whole.len(), 12);
+    assert!(whole.is_sorted_by(|one, next| one.id > next.id));
+
+    for most in 1..=13_usize {
+        let (mut paged, mut below) = (Vec::new(), None);
+        loop {
+            let rows = i64::try_from(most).unwrap();
+            let page = timeline::list(&mut *app.db().await, event, below, rows).await.unwrap();
+            assert!(page.len() <= most);
+            let Some(last) = page.last() else { break };
+            below = Some(last.id);
+            paged.extend(page);
+        }
+        assert_eq!(paged, whole, "in pages of {most}");
+    }
+}
+
+/// The form of the page sets both: what is refused changes neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_and_a_class_are_one_decision() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    let site = Site::of(&app).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let path = format!("/events/{event}/budget");
+    let fields = [("cap", "4"), ("floor", "1"), ("class", "urgent")];
+
+    assert_eq!(anna.post(&site, &path, &fields).await, 303);
+
+    let together =
+        app.count("SELECT count(*) FROM event e JOIN budget_change b ON b.xmin = e.xmin").await;
+    assert_eq!(together, 1, "one transaction");
+    let told: Vec<_> = of(&app, event).await.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["budget: at most 4 credits, 1 are kept", "class: urgent"]);
+    let audited = async || {
+        app.count("SELECT count(*) FROM audit_log WHERE action IN ('event.budget', 'event.change')")
+            .await
+    };
+    assert_eq!(audited().await, 2);
+    assert_eq!(anna.post(&site, &path, &fields).await, 303);
+    assert_eq!((of(&app, event).await.len(), audited().await), (2, 2), "the second time: nothing");
+
+    // As many events have a class as may.
+    app.tamper(
+        "INSERT INTO event (organisation_id, name, class)
+         SELECT organisation_id, 'Race', 'urgent' FROM organisation, generate_series(1, 500)",
+    )
+    .await;
+    app.decide_class(event, Class::Normal).await;
+    let budget = Budget { cap: None, floor: Credits(2) };
+    let caller = Caller::trusted("anna");
+    let refused = app.commands().set_budget(&caller, event, budget, Some(Class::Urgent)).await;
+    assert!(refused.unwrap_err().to_string().contains("not normal"));
+    assert_eq!(app.count("SELECT cap FROM budget").await, 4, "the budget is the old one");
+    app.commands().set_budget(&caller, event, budget, None).await.unwrap();
 }
 
 /// What the hot path pays: nothing.
@@ -528,6 +803,23 @@ async fn api_page_and_command_line_tell_the_same() {
     let file = fin.text(&site, &format!("{page}?format=csv")).await;
     assert_eq!(file.trim_start_matches('\u{feff}').lines().collect::<Vec<_>>(), rows);
     assert!(fin.text(&site, &page).await.contains("goes on: top-up (transaction"));
+
+    // A decision on all events of the organisation.
+    app.decide_order(organisation, Order::FinishFirst, &[event]).await;
+    let (_, newest) = answered(site.ask(Method::GET, &format!("{path}?limit=1"), &token)).await;
+    let newest = &newest["items"][0];
+    assert_eq!((&newest["kind"], &newest["of_all_events"]), (&json!("order"), &json!(true)));
+    let decided = json!({
+        "order": "finish_first", "events": [event], "class": null, "pace": null, "weight": null,
+    });
+    assert_eq!((&newest["decided"], &newest["operation"]), (&decided, &Value::Null));
+    let says = format!("order of all events: one event after the other; first events {event}");
+    let csv = app.says(&["events", "timeline", &event.to_string(), "--csv"]);
+    assert!(csv.lines().nth(1).unwrap().contains(&says), "{csv}");
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let anna = Visitor::logged_in(&site, "anna@club.example").await;
+    let page = anna.text(&site, &format!("/events/{event}/timeline")).await;
+    assert!(page.contains(&says), "{page}");
     let missing = photogate(&app.config, &["events", "timeline", "99"]);
     assert_eq!(missing.status.code(), Some(4));
 }

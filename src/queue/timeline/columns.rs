@@ -7,7 +7,7 @@ use crate::ids::Operation;
 type Cell = fn(&Entry) -> String;
 
 /// The columns, in their order: the fields of the API, and what happened in words.
-pub const COLUMNS: [(&str, Cell); 14] = [
+pub const COLUMNS: [(&str, Cell); 16] = [
     ("id", |entry| entry.id.to_string()),
     ("at", |entry| entry.at.to_rfc3339()),
     ("operation", |entry| text(entry.operation.map(Operation::code))),
@@ -22,6 +22,10 @@ pub const COLUMNS: [(&str, Cell); 14] = [
     ("budget_change", |entry| text(entry.budget_change)),
     ("cap", |entry| text(entry.cap)),
     ("floor", |entry| text(entry.floor)),
+    ("of_all_events", |entry| entry.of_all_events.to_string()),
+    ("decided", |entry| {
+        text(entry.decided.as_ref().and_then(|one| serde_json::to_string(one).ok()))
+    }),
 ];
 
 fn text(value: Option<impl ToString>) -> String {

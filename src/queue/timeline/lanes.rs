@@ -80,6 +80,10 @@ pub async fn lanes(
                 | Kind::Drained
                 | Kind::Deleted
                 | Kind::Budget
+                | Kind::Class
+                | Kind::Pace
+                | Kind::Order
+                | Kind::Weight
                 | Kind::Cancelled
                 | Kind::First
                 | Kind::Undone => {

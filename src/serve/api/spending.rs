@@ -81,7 +81,7 @@ pub(super) async fn set_budget(
     Path(event): Path<EventId>,
     Json(budget): Json<Budget>,
 ) -> Answer<Spending> {
-    Ok(axum::Json(service.commands.set_budget(&caller, event, budget).await?))
+    Ok(axum::Json(service.commands.set_budget(&caller, event, budget, None).await?))
 }
 
 /// Removes the budget of an event: it may use all credits, and none are kept for it.
@@ -98,7 +98,7 @@ pub(super) async fn remove_budget(
     Path(event): Path<EventId>,
 ) -> Answer<Spending> {
     let none = Budget::default();
-    Ok(axum::Json(service.commands.set_budget(&caller, event, none).await?))
+    Ok(axum::Json(service.commands.set_budget(&caller, event, none, None).await?))
 }
 
 /// Sets how fast the photos of an event are claimed at most. An empty object removes all limits.

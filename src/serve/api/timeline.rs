@@ -33,7 +33,9 @@ pub(super) struct Which {
 /// Lists what happened to an event's queues, newest first.
 ///
 /// Runs that were queued, started and finished; pauses, and what let the queue go on: which top-up,
-/// refund or lift; holds; budgets. Each entry was written in the transaction that caused it.
+/// refund or lift; holds; decisions on how credits are spent: the event's budget, class and pace, and
+/// the order, pace and weight of its organisation. Each entry was written in the transaction that
+/// caused it.
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/timeline",

@@ -197,6 +197,10 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
                     a href={ "/credits?organisation=" (about) } { "Add credits" }
                 }
             }
+        } @else if planned.will_finish < planned.funded {
+            p.notice {
+                "The event is held: " (planned.queued - planned.will_finish) " photos will wait until the hold ends."
+            }
         } @else if planned.will_finish < planned.queued {
             p.notice {
                 "The budgets of this event and of others leave credits for " (planned.will_finish)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Form, confirm, layout, paces};
 use crate::{
-    commands::{EventChange, MAY_SEE_SPENDING, MAY_SPEND, NewOrder},
+    commands::{MAY_SEE_SPENDING, MAY_SPEND, NewOrder},
     ids::{EventId, OrganisationId},
     ledger::{
         credits::Credits,
@@ -177,12 +177,8 @@ pub(super) async fn set_budget(
     let (browser, decided) = (form.browser, form.fields);
     let budget =
         Budget { cap: decided.cap.map(Credits), floor: Credits(decided.floor.unwrap_or(0)) };
-    let found = service.commands.set_budget(&browser.caller, event, budget).await?;
-    let class = found.events.iter().find(|one| one.event == event).map(|one| one.class);
-    if class != Some(decided.class) {
-        let change = EventChange { class: Some(decided.class), ..EventChange::default() };
-        service.commands.change_event(&browser.caller, event, &change).await?;
-    }
+    let class = Some(decided.class);
+    let found = service.commands.set_budget(&browser.caller, event, budget, class).await?;
     let back = match decided.back.as_str() {
         "/spending" => format!("/spending?organisation={}&said=saved", found.organisation),
         _ => format!("/events/{event}?said=saved"),

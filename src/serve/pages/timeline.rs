@@ -111,7 +111,7 @@ fn picture(lanes: &[Lane], oldest: DateTime<Utc>, until: DateTime<Utc>, zone: &s
             }
             div.row {
                 span.key.paused { "Paused" } span.key.held { "Held" }
-                span.key.mark { "Photos queued, run started, budget set" } span.key.done { "Run finished" }
+                span.key.mark { "Photos queued, run started, spending decided" } span.key.done { "Run finished" }
             }
         }
     }
@@ -128,6 +128,10 @@ fn mark(kind: Kind) -> &'static str {
         | Kind::Held
         | Kind::Lifted
         | Kind::Budget
+        | Kind::Class
+        | Kind::Pace
+        | Kind::Order
+        | Kind::Weight
         | Kind::Cancelled
         | Kind::First
         | Kind::Undone => "mark",
