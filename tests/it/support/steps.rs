@@ -15,12 +15,13 @@ const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "
 /// locks it takes, and to itself by what others have committed before it. These take no lock that
 /// the session does not have already (or rows of its own alone: a worker's lease, rows that are
 /// new), and read nothing but what those locks guard.
-const ALONE: [&str; 28] = [
+const ALONE: [&str; 29] = [
     "INSERT INTO skip ",
     "DELETE FROM skip ",
     "INTO v_photos FROM skip ",
     "UPDATE queue_head SET skipped",
-    "INTO v_head FROM queue_head ",
+    "SELECT * INTO v_head FROM queue_head ",
+    "INTO v_head FROM queue_head WHERE queue_id BETWEEN p_queue.queue_id",
     "FROM lock_queue(",
     "INTO v_more",
     "FROM append_jobs(",
