@@ -1,12 +1,15 @@
-//! The calls of customers in a drill: photos, top-ups, skips, holds and deletions. Each call is sent twice at the same time,
-//! and again until there is an answer.
+//! The calls of customers in a drill: photos, top-ups, decisions about credits, skips, holds and
+//! deletions. Each call is sent twice at the same time, and again until there is an answer.
 
 use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use sqlx::PgPool;
 
-use super::DrillError;
+use super::{
+    DrillError,
+    steering::{self, Steering},
+};
 use crate::{
     catalog::{events, organisations},
     database,
@@ -29,6 +32,7 @@ pub(super) struct Traffic {
     left: usize,
     sent: usize,
     holds: Vec<HoldId>,
+    steering: Steering,
 }
 
 struct Club {
@@ -54,7 +58,15 @@ impl Traffic {
             }
             clubs.push(Club { organisation, events, queued: 0, funded: 0, top_ups: 0 });
         }
-        Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new() })
+        let other = (clubs[1].organisation, clubs[1].events[0]);
+        steering::limit_in_flight(&mut db, clubs[0].organisation, other).await?;
+        let steering = Steering::default();
+        Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new(), steering })
+    }
+
+    /// Returns what was decided about credits so far.
+    pub(super) fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     /// Returns the number of photos sent so far.
@@ -71,7 +83,8 @@ impl Traffic {
         }
     }
 
-    /// Sends a share of the remaining photos, and a top-up. `rounds` rounds are left.
+    /// Sends a share of the remaining photos, a decision about credits, and a top-up. `rounds` rounds
+    /// are left.
     pub(super) async fn send(&mut self, rng: &mut StdRng, pool: &PgPool, rounds: usize) {
         let share = self.left.div_ceil(rounds);
         let club = rng.random_range(0..self.clubs.len());
@@ -94,6 +107,7 @@ impl Traffic {
                     twice(|| enqueue(pool, event, operation, &keys)).await;
                 }
             }
+            self.steering.budget(rng, pool, event, share).await;
             if rng.random_ratio(1, 6) {
                 self.hold_or_lift(pool, event, operation).await;
             }
@@ -104,6 +118,8 @@ impl Traffic {
                 self.delete_an_event(rng, pool, club, operation).await;
             }
         }
+        let decides = &self.clubs[club];
+        self.steering.decide(rng, pool, decides.organisation, &decides.events).await;
         // The top-up is mostly smaller than the number of waiting photos. So credits run out again
         // and again.
         let poor = rng.random_range(0..self.clubs.len());
@@ -128,7 +144,8 @@ impl Traffic {
         }
     }
 
-    /// Creates an event, enqueues photos for it, and deletes it while they are worked on.
+    /// Creates an event, keeps credits for it, enqueues photos, and deletes it while they are worked
+    /// on.
     async fn delete_an_event(
         &mut self,
         rng: &mut StdRng,
@@ -150,6 +167,7 @@ impl Traffic {
             .await
         })
         .await;
+        steering::keep_credits_for(pool, event, 50).await;
         let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();
         self.sent += most;
         self.left -= most;
@@ -167,7 +185,8 @@ impl Traffic {
         twice(gone).await;
     }
 
-    /// Adds credits for all remaining photos, lifts all holds, and restores all skipped photos.
+    /// Adds credits for all remaining photos, lifts all holds, takes all rates away, and restores all
+    /// skipped photos. Budgets stay.
     pub(super) async fn fund_everything(&mut self, pool: &PgPool) {
         // Reads the holds from the database, because the answers to some calls were lost.
         let standing = async || {
@@ -181,6 +200,7 @@ impl Traffic {
         for hold in until_answered(&standing).await {
             twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
         }
+        steering::take_rates_away(pool).await;
         for event in self.clubs.iter().flat_map(|club| &club.events) {
             for operation in Operation::ALL {
                 skip_or_restore(pool, *event, operation, false).await;
@@ -300,12 +320,14 @@ async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, sk
 }
 
 /// Sends the same call twice at the same time.
-async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
+pub(super) async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
     tokio::join!(until_answered(&send), until_answered(&send));
 }
 
 /// Sends a call again until there is an answer, as a customer's program does.
-async fn until_answered<T, E: std::fmt::Display>(send: &impl AsyncFn() -> Result<T, E>) -> T {
+pub(super) async fn until_answered<T, E: std::fmt::Display>(
+    send: &impl AsyncFn() -> Result<T, E>,
+) -> T {
     loop {
         match send().await {
             Ok(answer) => return answer,
