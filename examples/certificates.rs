@@ -13,7 +13,7 @@ use photogate::{
     config::{Config, Flags},
     database,
     ids::Operation,
-    queue::claim::Reservation,
+    queue::{claim::Reservation, enqueue::Priority},
     worker::{Stop, Worker, verdict::Verdict, work::Work},
 };
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
         payloads,
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
+        priority: Priority::Normal,
     };
     let plan = commands.enqueue(&caller, race.id, &jobs).await?;
     eprintln!("{} jobs are queued; {} credits are missing", plan.queued, plan.shortfall);

@@ -111,8 +111,9 @@ CREATE TABLE photo (
 );
 
 -- A queue is a log with two marks, head and tail. Positions in (head, tail] wait; those up to head were claimed or
--- passed over. Each mark has a row of its own (queue_head, queue_tail), so that those who append and those who claim do
--- not wait for each other, and the queue's own row is rarely rewritten. Its lock is the lock of those who claim.
+-- passed over. (Where a person has decided otherwise, a stretch says so: 0003_jobs.sql.) Each mark has a row of its own
+-- (queue_head, queue_tail), so that those who append and those who claim do not wait for each other, and the queue's own
+-- row is rarely rewritten. Its lock is the lock of those who claim.
 CREATE TABLE queue (
     queue_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL REFERENCES account,
@@ -122,9 +123,11 @@ CREATE TABLE queue (
     -- Nothing waits, and a claim has noticed. Whoever changes this holds the lock of the queue's tail: enqueue, claim,
     -- skip and restore. A queue that is empty is not always marked, but one that is marked is empty.
     drained         boolean NOT NULL DEFAULT true,
-    filled_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- the last time that it was not drained any more
+    filled_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- since when photos wait and may be claimed
     paused_since    timestamptz,                       -- nothing to spend: written under the account's row lock
     held            boolean NOT NULL DEFAULT false,    -- a hold stands: written by hold, lift and delete_event
+    -- Some positions are not claimed in their turn (stretch). Whoever changes this holds this row's lock.
+    stretched       boolean NOT NULL DEFAULT false,
     runnable        boolean NOT NULL GENERATED ALWAYS AS (NOT drained AND paused_since IS NULL AND NOT held) STORED,
     UNIQUE (event_id, operation)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
@@ -140,7 +143,8 @@ CREATE INDEX queue_of_organisation ON queue (organisation_id);
 CREATE TABLE queue_head (
     queue_id bigint PRIMARY KEY REFERENCES queue,
     head     bigint NOT NULL DEFAULT 0 CHECK (head >= 0),
-    skipped  bigint NOT NULL DEFAULT 0 CHECK (skipped >= 0), -- how many of the positions in (head, tail] are skipped
+    -- How many positions after the head do not wait, less those up to it that do: tail - head - not_waiting wait.
+    not_waiting bigint NOT NULL DEFAULT 0,
     claimed  bigint NOT NULL DEFAULT 0,                -- photos that were ever claimed here
     claimed_at timestamptz                             -- the last time
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,

@@ -18,7 +18,11 @@ CREATE TABLE run (
     created_at      timestamptz NOT NULL DEFAULT now(),
     -- The trace of the enqueuer's call (W3C traceparent). It goes with the photos, so that their work is seen in it.
     trace           text CHECK (trace ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
-    CHECK (queued BETWEEN 0 AND asked)
+    -- It was taken back before any of its photos was claimed. It has no jobs any more.
+    undone_at       timestamptz,
+    undone_by       text CHECK (length(undone_by) BETWEEN 1 AND 200),
+    CHECK (queued BETWEEN 0 AND asked),
+    CHECK ((undone_at IS NULL) = (undone_by IS NULL))
 ) WITH (fillfactor = 50);
 CREATE INDEX run_history ON run (organisation_id, run_id);
 CREATE INDEX run_of_queue ON run (queue_id, run_id);
@@ -51,23 +55,54 @@ CREATE TABLE follow_up (
     after_job       bigint NOT NULL,
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     take            text NOT NULL CHECK (take IN ('new', 'listed')),
+    urgent          boolean NOT NULL DEFAULT false,  -- it is claimed before the others of its queue
     payload         jsonb CHECK (octet_length(payload::text) <= 16384),
     PRIMARY KEY (queue_id, photo_id)
 );
 CREATE INDEX follow_up_next ON follow_up (after_queue, after_position);
 CREATE INDEX follow_up_of_organisation ON follow_up (organisation_id);
 
--- A person takes photos out of a queue before they are claimed. Their jobs stay where they are, because a queue is a
--- log. The claim passes over them, and reserves nothing.
-CREATE TABLE skip (
-    queue_id bigint NOT NULL,
-    position bigint NOT NULL,
-    photo_id uuid NOT NULL,
-    actor    text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
-    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (queue_id, position)
+-- Positions of a queue that claims do not take in their turn (functions/stretches.sql). Those of one queue do not
+-- overlap. What is in none waits if it is after the head.
+-- skipped: a person took them out. first: they wait, and are claimed before all others. taken: they were claimed
+-- before their turn, and the head has not passed them yet. undone: their jobs were taken back, and are not there.
+CREATE TYPE stretch_kind AS ENUM ('skipped', 'first', 'taken', 'undone');
+
+CREATE TABLE stretch (
+    queue_id      bigint NOT NULL,
+    from_position bigint NOT NULL CHECK (from_position > 0),
+    to_position   bigint NOT NULL,
+    kind          stretch_kind NOT NULL,
+    place         bigint,                            -- of first: the lowest is claimed first, then by position
+    run_id        bigint,                            -- the run that was cancelled, moved or taken back as a whole
+    actor         text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (queue_id, from_position),
+    CHECK (from_position <= to_position),
+    CHECK ((kind = 'first') = (place IS NOT NULL))
 );
-CREATE INDEX skip_of_photo ON skip (photo_id, queue_id);
+CREATE INDEX stretch_first ON stretch (queue_id, place, from_position) WHERE kind = 'first';
+
+-- What a person did to an event's queues, for as long as it can be taken back (functions/undo.sql).
+CREATE TYPE undo_act AS ENUM ('queue', 'retry', 'skip', 'restore', 'cancel', 'first', 'hold', 'lift');
+
+CREATE TABLE undo (
+    undo_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL REFERENCES organisation,
+    event_id        bigint NOT NULL,                 -- no reference: a pipeline would keep the event locked
+    act             undo_act NOT NULL,
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    runs            bigint[],                        -- of queue and retry: the runs
+    holds           bigint[],                        -- of hold and lift: the holds
+    -- Of the others: the queue, the positions, and the stretches that they were in before.
+    queue_id        bigint,
+    positions       int8multirange,
+    stretches       stretch[],
+    follow_ups      follow_up[],                     -- that were deleted
+    undone_at       timestamptz
+);
+CREATE INDEX undo_of_event ON undo (event_id, at);
 
 -- A worker process: one row an incarnation. Neither its id nor its name is ever used again. The row is kept, because
 -- the books name workers for ever.
@@ -165,7 +200,8 @@ CREATE TABLE content (
 -- What happened to the queues of an event, and by whose doing: functions/timeline.sql. The rows are written in the
 -- transactions that cause them, and then stay, also those of deleted events.
 CREATE TYPE timeline_kind AS ENUM ('queued', 'started', 'finished', 'drained', 'paused', 'resumed', 'held', 'lifted',
-    'deleted', 'budget');
+    'deleted', 'budget',
+    'cancelled', 'first', 'undone');
 CREATE TYPE timeline_cause AS ENUM ('spent', 'adjustment', 'top_up', 'refund', 'lift', 'expiry', 'budget');
 
 CREATE TABLE timeline (
@@ -177,13 +213,14 @@ CREATE TABLE timeline (
     kind            timeline_kind NOT NULL,
     actor           text CHECK (length(actor) BETWEEN 1 AND 200), -- NULL: nobody, it came about by itself
     cause           timeline_cause,
-    -- Of queued, started and finished the run; of held, lifted and deleted the hold; of paused and resumed what caused
-    -- it: a transaction of the ledger, for a lift and an expiry the hold, for a budget its change (budget_change).
+    -- Of queued, started, finished, cancelled, first and undone the run; of held, lifted and deleted the hold; of paused
+    -- and resumed what caused it: a transaction of the ledger, for a lift and an expiry the hold, for a budget its change
+    -- (budget_change).
     reference       bigint,
-    photos          integer CHECK (photos > 0),      -- that were queued, or are finished
+    photos          integer CHECK (photos > 0),      -- that were queued, are finished, taken back, or first
     CHECK ((operation IS NULL) = (kind = 'budget')),
     CHECK (cause IS NULL OR kind IN ('paused', 'resumed', 'lifted')),
-    CHECK ((kind IN ('queued', 'finished')) = (photos IS NOT NULL))
+    CHECK ((kind IN ('queued', 'finished', 'cancelled', 'first')) = (photos IS NOT NULL))
 );
 CREATE INDEX timeline_of_event ON timeline (event_id, entry_id);
 CREATE INDEX timeline_pauses ON timeline (event_id, operation, entry_id) WHERE kind IN ('paused', 'resumed');
@@ -211,6 +248,7 @@ CREATE TABLE schedule (
     photos          integer NOT NULL DEFAULT 0,      -- in its parts, as they were asked for
     queued          integer NOT NULL DEFAULT 0,      -- so far
     reached         text NOT NULL DEFAULT '',        -- the last key that was queued of all photos
+    urgent          boolean NOT NULL DEFAULT false,  -- its photos are claimed before the others of the event
     actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     pipeline_id     bigint,                          -- which pipeline asked for it
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -234,6 +272,6 @@ CREATE TABLE schedule_part (
 );
 CREATE INDEX schedule_part_of ON schedule_part (schedule_id, part_id);
 
-GRANT SELECT ON run, job, follow_up, skip, worker, in_flight, attempt, outcome, timeline, schedule,
+GRANT SELECT ON run, job, follow_up, stretch, undo, worker, in_flight, attempt, outcome, timeline, schedule,
     schedule_part
 TO photogate_app;

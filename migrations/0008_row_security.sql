@@ -35,6 +35,7 @@ BEGIN
         ('usage',        'organisation_id = ' || c_this),
         ('in_flight',    'organisation_id = ' || c_this),
         ('follow_up',    'organisation_id = ' || c_this),
+        ('undo',         'organisation_id = ' || c_this),
         ('timeline',     'organisation_id = ' || c_this),
         ('resume_cause', 'organisation_id = ' || c_this),
         ('schedule',     'organisation_id = ' || c_this),
@@ -44,7 +45,7 @@ BEGIN
         ('start_list',   'EXISTS (SELECT FROM event e WHERE e.event_id = start_list.event_id)'),
         ('job',          'EXISTS (SELECT FROM queue q WHERE q.queue_id = job.queue_id)'),
         ('outcome',      'EXISTS (SELECT FROM queue q WHERE q.queue_id = outcome.queue_id)'),
-        ('skip',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = skip.queue_id)'),
+        ('stretch',      'EXISTS (SELECT FROM queue q WHERE q.queue_id = stretch.queue_id)'),
         ('queue_head',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_head.queue_id)'),
         ('queue_tail',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_tail.queue_id)'),
         ('queue_settled', 'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_settled.queue_id)'),
@@ -86,7 +87,7 @@ GRANT SELECT ON account, month, ledger, link, steering, budget, queue, queue_hea
 TO photogate_worker;
 GRANT SELECT (organisation_id, time_zone) ON organisation TO photogate_worker;
 GRANT SELECT (transaction_id, organisation_id, kind, amount, at, shown_at) ON top_up TO photogate_worker;
-GRANT SELECT (queue_id, position) ON skip TO photogate_worker;
+GRANT SELECT (queue_id, from_position, to_position, kind) ON stretch TO photogate_worker;
 GRANT SELECT (photo_id, after_queue, after_position, after_job) ON follow_up TO photogate_worker;
 GRANT SELECT (queue_id, lifted_at) ON hold TO photogate_worker;
 GRANT SELECT (organisation_id, entry, at) ON clock_repair TO photogate_worker;

@@ -25,11 +25,13 @@ mod purchases;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod runs;
 mod schedules;
 mod search;
 mod serve;
 mod spending;
 mod statement;
+mod undo;
 mod why;
 mod work;
 
@@ -105,6 +107,11 @@ enum Command {
     /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Cancels runs, and moves them to the front of their queue
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Takes back what was done to an event's queues, for a minute
+    Undo(undo::Undo),
     /// Queues photos of an event at a later time; lists, changes and cancels that
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -261,6 +268,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
+        Command::Runs(runs) => runs.run(&config, output).await,
+        Command::Undo(undo) => undo.run(&config, output).await,
         Command::Schedules(schedules) => schedules.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,

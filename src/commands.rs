@@ -43,7 +43,9 @@ mod retry;
 mod search;
 mod schedules;
 mod second_factor;
+mod runs;
 mod skips;
+mod undo;
 mod spending;
 
 use std::time::Duration;
@@ -79,6 +81,7 @@ pub use retry::{Retried, Retry};
 pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
 pub use spending::NewOrder;
+pub use undo::{Undo, UndoneActs};
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;

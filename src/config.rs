@@ -87,6 +87,8 @@ pub struct Config {
     pub events_max: u64,
     /// Bib numbers that the start list of one event may have.
     pub start_list_max: usize,
+    /// Seconds in which a person can take back what they did to an event's queues. 0: not at all.
+    pub undo_seconds: u64,
     /// Minutes after which a session ends in which no page was asked for.
     pub session_idle_minutes: u32,
     /// Whether staff, operators and finance need a second factor to see pages.
@@ -152,6 +154,7 @@ impl Default for Config {
             unpaid_photos_max: 1_000_000,
             events_max: 10_000,
             start_list_max: 100_000,
+            undo_seconds: 60,
             session_idle_minutes: 60,
             second_factor_required: true,
             metrics_listen: None,
@@ -281,6 +284,7 @@ impl Config {
             ("unpaid_photos_max", self.unpaid_photos_max, 0, 1_000_000_000),
             ("events_max", self.events_max, 1, 1_000_000),
             ("start_list_max", self.start_list_max as u64, 1, 1_000_000),
+            ("undo_seconds", self.undo_seconds, 0, 3600),
             ("session_idle_minutes", u64::from(self.session_idle_minutes), 5, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),

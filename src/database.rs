@@ -12,7 +12,7 @@ mod timeout;
 pub use connections::{connect, connect_for, connect_worker};
 pub use error::DatabaseError;
 pub(crate) use error_codes::{
-    BAD_ARGUMENT, DEADLOCK, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED, NO_PRICE,
+    BAD_ARGUMENT, DEADLOCK, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED, MOVED_ON, NO_PRICE,
     NOT_ENOUGH_CREDITS, NOT_FOUND, NOT_SERIALIZABLE, TOO_SLOW, is_code, is_refusal, sentence,
 };
 pub use login::make_login;

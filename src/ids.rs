@@ -54,8 +54,12 @@ id!(
     PhotoId(uuid::Uuid)
 );
 id!(
-    /// The number of a run: one enqueue, retry or restore call.
+    /// The number of a run: one enqueue or retry call.
     RunId(i64)
+);
+id!(
+    /// The number by which something that was done can be taken back.
+    UndoId(i64)
 );
 id!(
     /// The number of a job: one photo, queued once for one operation. It is also the number of the

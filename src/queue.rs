@@ -13,4 +13,5 @@ pub mod skips;
 pub mod status;
 pub mod timeline;
 pub mod totals;
+pub mod undo;
 pub mod why;

@@ -17,6 +17,58 @@
 -- read the whole table. It was cheap when the table was small, and a minute later it costs fifty times as much. With
 -- this setting, the planner uses an index.
 
+-- The next p_most organisations whose queues can run, after p_cursor and then from the beginning: a skip scan of the
+-- partial index. Paused, drained and held queues are not in it. Nor is an organisation all of whose queues are too fast
+-- now: it would take the place of one that is not. (A scan passes over 100 of these at most.)
+CREATE FUNCTION next_organisations(p_cursor bigint, p_most integer) RETURNS bigint[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE c_passed constant integer := 100; v_next bigint[]; v_more bigint[];
+BEGIN
+    WITH RECURSIVE o (organisation_id, n) AS (
+        (SELECT q.organisation_id, 1 FROM queue q
+         WHERE q.runnable AND q.organisation_id > p_cursor
+         ORDER BY q.organisation_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT q.organisation_id FROM queue q
+                WHERE q.runnable AND q.organisation_id > o.organisation_id
+                ORDER BY q.organisation_id LIMIT 1), o.n + 1
+        FROM o WHERE o.organisation_id IS NOT NULL AND o.n < p_most + c_passed)
+    SELECT array_agg(organisation_id) INTO v_next
+    FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL AND has_room(o.organisation_id)
+          LIMIT p_most) s;
+    -- If there are too few after the cursor, it goes on from the beginning, up to the cursor.
+    IF coalesce(cardinality(v_next), 0) < p_most AND p_cursor > 0 THEN
+        WITH RECURSIVE o (organisation_id, n) AS (
+            (SELECT q.organisation_id, 1 FROM queue q
+             WHERE q.runnable AND q.organisation_id <= p_cursor
+             ORDER BY q.organisation_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT q.organisation_id FROM queue q
+                    WHERE q.runnable AND q.organisation_id > o.organisation_id AND q.organisation_id <= p_cursor
+                    ORDER BY q.organisation_id LIMIT 1), o.n + 1
+            FROM o WHERE o.organisation_id IS NOT NULL AND o.n < p_most + c_passed)
+        SELECT array_agg(organisation_id) INTO v_more
+        FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL AND has_room(o.organisation_id)
+              LIMIT p_most - coalesce(cardinality(v_next), 0)) s;
+    END IF;
+    RETURN v_next || v_more;
+END $$;
+
+-- After a claim of p_n photos that found nothing: whether photos wait that can be claimed, or will be in a moment; and
+-- where the next claim begins. That is after the organisations that this one looked at, or somebody who is in the way
+-- of all that comes after would stop them.
+CREATE FUNCTION after_empty_claim(p_cursor bigint, p_n integer, OUT r_claimable boolean, OUT r_cursor bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_next bigint[] := next_organisations(p_cursor, least(p_n, 16));
+BEGIN
+    r_cursor := coalesce(v_next[cardinality(v_next)], 0);
+    r_claimable := EXISTS (
+        SELECT FROM unnest(next_organisations(0, 1000)) o JOIN account a ON a.organisation_id = o WHERE a.available > 0)
+        OR EXISTS (SELECT FROM account WHERE resume_due);
+END $$;
+GRANT EXECUTE ON FUNCTION after_empty_claim TO photogate_worker;
+
 -- Takes up to p_n photos. It is fair over organisations from p_cursor on, then over their queues. It may answer with
 -- nothing although work is left (others have the rows locked): ask again.
 CREATE FUNCTION claim(p_key uuid, p_n integer, p_cursor bigint, p_async_commit boolean)
@@ -29,14 +81,17 @@ DECLARE
     c_queues constant integer := 4;                        -- of an organisation, in one claim
     v_most   integer := least(p_n, 16);                    -- organisations, in one claim
     v_worker bigint; v_n bigint; v_booked bigint;
-    v_next   bigint[]; v_more bigint[]; v_due bigint[]; v_zero bigint[];
+    v_next   bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
     v_at     timestamptz[]; v_steered boolean[];
     v_ends   timestamptz; v_is_kept boolean := false;
     -- These go together: one element for each queue that is locked. v_take is NULL where claim itself decides.
     v_queue  bigint[]; v_turn bigint[]; v_whose bigint[]; v_take bigint[];
-    v_owner  bigint[]; v_quota bigint[]; v_empty bigint[]; v_locked record;
+    -- These go together: positions of queues with stretches, after v_after, and up to v_upto.
+    v_of     bigint[]; v_after bigint[]; v_upto bigint[];
+    v_owner  bigint[]; v_quota bigint[]; v_empty bigint[]; v_free bigint[];
+    v_some_stretched boolean; v_taken record;
 BEGIN
     SELECT leased_worker(p_key) INTO v_worker;
     IF p_async_commit THEN
@@ -44,36 +99,9 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
-    -- 1. Whose turn it is: a skip scan of the partial index. Paused, drained and held queues are not in it. And whose
-    -- queues a top-up or a refund could not resume (v_due).
-    WITH RECURSIVE o (organisation_id) AS (
-        (SELECT q.organisation_id FROM queue q
-         WHERE q.runnable AND q.organisation_id > p_cursor
-         ORDER BY q.organisation_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT q.organisation_id FROM queue q
-                WHERE q.runnable AND q.organisation_id > o.organisation_id
-                ORDER BY q.organisation_id LIMIT 1)
-        FROM o WHERE o.organisation_id IS NOT NULL)
-    SELECT array_agg(organisation_id), (SELECT array_agg(organisation_id) FROM account WHERE resume_due)
-    INTO v_next, v_due
-    FROM (SELECT organisation_id FROM o WHERE organisation_id IS NOT NULL LIMIT v_most) s;
-    -- If there are too few after the cursor, it goes on from the beginning, up to the cursor.
-    IF coalesce(cardinality(v_next), 0) < v_most AND p_cursor > 0 THEN
-        WITH RECURSIVE o (organisation_id) AS (
-            (SELECT q.organisation_id FROM queue q
-             WHERE q.runnable AND q.organisation_id <= p_cursor
-             ORDER BY q.organisation_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT q.organisation_id FROM queue q
-                    WHERE q.runnable AND q.organisation_id > o.organisation_id AND q.organisation_id <= p_cursor
-                    ORDER BY q.organisation_id LIMIT 1)
-            FROM o WHERE o.organisation_id IS NOT NULL)
-        SELECT array_agg(organisation_id) INTO v_more
-        FROM (SELECT organisation_id FROM o WHERE organisation_id IS NOT NULL
-              LIMIT v_most - coalesce(cardinality(v_next), 0)) s;
-        v_next := v_next || v_more;
-    END IF;
+    -- 1. Whose turn it is. And whose queues a top-up or a refund could not resume (v_due).
+    SELECT next_organisations(p_cursor, v_most), (SELECT array_agg(organisation_id) FROM account WHERE resume_due)
+    INTO v_next, v_due;
     v_next := v_next || v_due;
     IF v_next IS NULL THEN RETURN; END IF;
 
@@ -105,13 +133,14 @@ BEGIN
     -- next one must see every job that was committed before the lock was ours. Otherwise a claim that meets an enqueue
     -- moves the head over jobs that its snapshot does not have.
     SELECT array_agg(queue_id) FILTER (WHERE NOT is_empty), array_agg(organisation_id) FILTER (WHERE NOT is_empty),
-           array_agg(turn) FILTER (WHERE NOT is_empty), array_agg(queue_id) FILTER (WHERE is_empty)
-    INTO v_queue, v_whose, v_turn, v_empty FROM (
-        SELECT l.queue_id, l.organisation_id, t.tail - h.passed = 0 AS is_empty,
+           array_agg(turn) FILTER (WHERE NOT is_empty), array_agg(queue_id) FILTER (WHERE is_empty),
+           bool_or(stretched)
+    INTO v_queue, v_whose, v_turn, v_empty, v_some_stretched FROM (
+        SELECT l.queue_id, l.organisation_id, l.stretched, t.tail - h.passed = 0 AS is_empty,
                row_number() OVER (PARTITION BY l.organisation_id, t.tail - h.passed = 0
                                   ORDER BY l.queue_id <= l.cursor, l.queue_id) AS turn
         FROM (
-            SELECT q.queue_id, o.organisation_id, o.cursor
+            SELECT q.queue_id, q.stretched, o.organisation_id, o.cursor
             FROM unnest(v_organisation, v_available, v_cursor, v_steered)
                 AS o (organisation_id, available, cursor, steered)
             CROSS JOIN LATERAL (
@@ -128,7 +157,7 @@ BEGIN
             WHERE o.available > 0 AND NOT o.steered
             FOR NO KEY UPDATE OF q SKIP LOCKED) l
         CROSS JOIN LATERAL (
-            SELECT h.head + h.skipped AS passed FROM queue_head h WHERE h.queue_id BETWEEN l.queue_id AND l.queue_id
+            SELECT h.head + h.not_waiting AS passed FROM queue_head h WHERE h.queue_id BETWEEN l.queue_id AND l.queue_id
             ORDER BY h.queue_id DESC LIMIT 1) h
         CROSS JOIN LATERAL (
             SELECT t.tail FROM queue_tail t WHERE t.queue_id BETWEEN l.queue_id AND l.queue_id
@@ -140,11 +169,11 @@ BEGIN
             SELECT array_agg(r_queue) FILTER (WHERE NOT r_is_empty) AS queue,
                    array_agg(r_rank) FILTER (WHERE NOT r_is_empty) AS rank,
                    array_agg(r_queue) FILTER (WHERE r_is_empty) AS empty
-            INTO v_locked FROM lock_steered_queues(v_organisation[v_i], v_cursor[v_i], c_queues);
-            v_queue := v_queue || v_locked.queue;
-            v_turn := v_turn || v_locked.rank;
-            v_whose := v_whose || array_fill(v_organisation[v_i], ARRAY[coalesce(cardinality(v_locked.queue), 0)]);
-            v_empty := v_empty || v_locked.empty;
+            INTO v_taken FROM lock_steered_queues(v_organisation[v_i], v_cursor[v_i], c_queues);
+            v_queue := v_queue || v_taken.queue;
+            v_turn := v_turn || v_taken.rank;
+            v_whose := v_whose || array_fill(v_organisation[v_i], ARRAY[coalesce(cardinality(v_taken.queue), 0)]);
+            v_empty := v_empty || v_taken.empty;
         END LOOP;
     END IF;
     -- Shares of the batch for the accounts of these queues: one photo each, and the rest by weight. Where nobody has a
@@ -160,30 +189,49 @@ BEGIN
               FROM unnest(v_organisation, v_available, v_steered) x (organisation_id, available, steered)
               WHERE x.organisation_id = ANY (v_whose)) w) u;
     v_take := array_fill(NULL::bigint, ARRAY[coalesce(cardinality(v_queue), 0)]);
-    IF true = ANY (v_steered) THEN
+    IF true = ANY (v_steered) OR v_some_stretched THEN
+        -- Organisations that have decided something, and those with stretches in the queues that are locked.
         SELECT array_agg(s.take ORDER BY k.n) INTO v_take
         FROM unnest(v_queue, v_whose) WITH ORDINALITY k (queue_id, organisation_id, n)
         LEFT JOIN (
             SELECT t.queue_id, t.take
             FROM (SELECT o.organisation_id, o.quota, array_agg(k.queue_id ORDER BY k.n) AS queues,
-                         array_agg(k.rank ORDER BY k.n) AS ranks
+                         array_agg(k.rank ORDER BY k.n) AS ranks, a.steered
                   FROM unnest(v_owner, v_quota) o (organisation_id, quota)
                   JOIN unnest(v_organisation, v_steered) a (organisation_id, steered) USING (organisation_id)
                   JOIN unnest(v_queue, v_whose, v_turn) WITH ORDINALITY k (queue_id, organisation_id, rank, n)
                       USING (organisation_id)
-                  WHERE a.steered GROUP BY o.organisation_id, o.quota) g
-            CROSS JOIN LATERAL unnest(g.queues, share_steered(g.organisation_id, g.quota, g.queues, g.ranks))
-                AS t (queue_id, take)) s USING (queue_id);
+                  JOIN queue q ON q.queue_id = k.queue_id
+                  GROUP BY o.organisation_id, o.quota, a.steered HAVING a.steered OR bool_or(q.stretched)) g
+            CROSS JOIN LATERAL unnest(g.queues, CASE
+                WHEN g.steered THEN share_steered(g.organisation_id, g.quota, g.queues, g.ranks)
+                ELSE share_equally(g.quota, g.queues, g.ranks) END) AS t (queue_id, take)) s USING (queue_id);
+        FOR v_i IN 1..coalesce(cardinality(v_queue), 0) LOOP
+            CONTINUE WHEN v_take[v_i] IS NULL OR v_take[v_i] = 0
+                OR NOT (SELECT stretched FROM queue WHERE queue_id = v_queue[v_i]);
+            SELECT * INTO v_taken FROM take_stretched(v_queue[v_i], v_take[v_i]);
+            v_after := v_after || v_taken.r_after;
+            v_upto := v_upto || v_taken.r_upto;
+            v_of := v_of || array_fill(v_queue[v_i], ARRAY[cardinality(v_taken.r_upto)]);
+        END LOOP;
     END IF;
     -- A claim that finds a queue empty marks it as drained, under the lock of its tail: otherwise an enqueue could
     -- append to it meanwhile, and not know that it has to take the mark away. Whoever has the lock now is appending.
     -- The claim that took the last photo did not mark it, because in a steady stream the next photo comes soon.
     IF v_empty IS NOT NULL THEN
-        SELECT array_agg(queue_id) INTO v_empty FROM (
+        SELECT array_agg(queue_id) INTO v_free FROM (
             SELECT queue_id FROM queue_tail WHERE queue_id = ANY (v_empty) FOR NO KEY UPDATE SKIP LOCKED) s;
         UPDATE queue q SET drained = true
         FROM queue_head h JOIN queue_tail t USING (queue_id)
-        WHERE q.queue_id = ANY (v_empty) AND h.queue_id = q.queue_id AND t.tail - h.head - h.skipped = 0;
+        WHERE q.queue_id = ANY (v_free) AND h.queue_id = q.queue_id AND t.tail - h.head - h.not_waiting = 0;
+        -- Where nothing else was found, the next claim begins after these. Somebody may append to them for a long time,
+        -- and they would be in the way of all queues after them.
+        UPDATE account a SET queue_cursor = e.last FROM (
+            SELECT q.organisation_id, (array_agg(q.queue_id ORDER BY q.queue_id <= o.cursor DESC, q.queue_id DESC))[1]
+            FROM queue q JOIN unnest(v_organisation, v_cursor) o (organisation_id, cursor) USING (organisation_id)
+            WHERE q.queue_id = ANY (v_empty) AND q.runnable AND (q.organisation_id = ANY (v_whose)) IS NOT TRUE
+            GROUP BY q.organisation_id) e (organisation_id, last)
+        WHERE a.organisation_id = e.organisation_id;
     END IF;
 
     -- 4. In one statement: move the heads (moved), open the reservations (flying, booked), and take one credit
@@ -197,11 +245,11 @@ BEGIN
     wanted AS (
         -- The queues that are locked, each with an equal share of its organisation's quota. The event is read once for
         -- each queue. Reading it once for each photo was an eighth of all that a claim read (with 10,000 events).
-        SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, h.row, h.head, t.tail, h.skipped,
-               t.tail - h.head - h.skipped AS waiting, e.bib_search, e.face_search, k.take AS steered_take,
-               least(t.tail - h.head - h.skipped,
+        SELECT o.organisation_id, o.quota, q.queue_id, q.event_id, q.operation, h.row, h.head, h.not_waiting,
+               e.bib_search, e.face_search, k.take AS steered_take, k.queue_id = ANY (v_of) AS is_taken, k.turn, k.n,
+               least(t.tail - h.head - h.not_waiting,
                      ceil(o.quota::numeric / count(*) OVER (PARTITION BY o.organisation_id))::bigint) AS want
-        FROM unnest(v_queue, v_turn, v_take) k (queue_id, turn, take)
+        FROM unnest(v_queue, v_turn, v_take) WITH ORDINALITY k (queue_id, turn, take, n)
         JOIN queue q USING (queue_id) JOIN o USING (organisation_id) JOIN event e USING (event_id)
         CROSS JOIN LATERAL (
             SELECT h.ctid AS row, h.* FROM queue_head h WHERE h.queue_id BETWEEN q.queue_id AND q.queue_id
@@ -211,35 +259,30 @@ BEGIN
             ORDER BY t.queue_id DESC LIMIT 1) t
         WHERE k.turn <= o.quota OR k.take IS NOT NULL),
     taken AS MATERIALIZED (
-        -- Shares were rounded up: here they are cut, in queue order, to what the quota allows.
+        -- Shares were rounded up: here they are cut, in turn, to what the quota allows.
         SELECT *, coalesce(steered_take, greatest(0, least(want, quota - (
-            sum(want) OVER (PARTITION BY organisation_id ORDER BY queue_id) - want)))::bigint) AS take
+            sum(want) OVER (PARTITION BY organisation_id ORDER BY turn) - want)))::bigint) AS take
         FROM wanted),
     jobs AS MATERIALIZED (
-        SELECT j.job_id, j.position, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
+        SELECT j.job_id, j.photo_id, j.run_id, j.payload, t.organisation_id, t.queue_id, t.event_id,
                t.operation, t.bib_search, t.face_search, p.key, p.version
         FROM taken t CROSS JOIN LATERAL (
+            -- Where it has no stretches, the next in the queue. Otherwise as take_stretched says.
+            SELECT t.head AS after, t.head + t.take AS upto WHERE t.is_taken IS NOT TRUE
+            UNION ALL
+            SELECT u.after, u.upto FROM unnest(v_of, v_after, v_upto) u (queue_id, after, upto)
+            WHERE t.is_taken AND u.queue_id = t.queue_id) s
+        CROSS JOIN LATERAL (
             -- The upper bound makes this a short range of the index. Without it, PostgreSQL sorted all waiting jobs.
-            SELECT * FROM job j
-            WHERE j.queue_id = t.queue_id AND j.position > t.head AND j.position <= t.head + t.take + t.skipped
-                -- A lookup for each job. PostgreSQL turned NOT EXISTS into a hash table of all skips ever made.
-                AND (t.skipped = 0
-                     OR (SELECT true FROM skip s WHERE s.queue_id = j.queue_id AND s.position = j.position) IS NULL)
-            ORDER BY j.position LIMIT t.take) j
+            SELECT * FROM job j WHERE j.queue_id = t.queue_id AND j.position > s.after AND j.position <= s.upto
+            ORDER BY j.position LIMIT s.upto - s.after) j
         CROSS JOIN LATERAL (SELECT x.key, x.version FROM photo x WHERE x.photo_id = j.photo_id LIMIT 1) p),
     moved AS (
         UPDATE queue_head h SET
-            head = t.new_head,
-            skipped = t.skipped - (t.new_head - t.head - t.take),
+            head = t.head + t.take,
             claimed = h.claimed + t.take,
             claimed_at = clock_timestamp()
-        FROM (
-            -- The claim that takes the last photo also passes over what is left, all of which is skipped.
-            SELECT *, CASE WHEN take = waiting THEN tail
-                           WHEN skipped = 0 THEN head + take
-                           ELSE (SELECT max(j.position) FROM jobs j WHERE j.queue_id = taken.queue_id) END AS new_head
-            FROM taken WHERE take > 0) t
-        WHERE h.ctid = t.row),
+        FROM taken t WHERE t.take > 0 AND t.is_taken IS NOT TRUE AND h.ctid = t.row),
     flying AS (
         INSERT INTO in_flight (job_id, organisation_id, queue_id, run_id, photo_id, worker_id, attempt, since, version)
         SELECT job_id, organisation_id, queue_id, run_id, photo_id, v_worker, 1, clock_timestamp(), version FROM jobs),
@@ -250,7 +293,9 @@ BEGIN
                o.entries + row_number() OVER (PARTITION BY j.organisation_id ORDER BY j.job_id), 1, v_worker, o.at
         FROM jobs j JOIN o USING (organisation_id)),
     counted AS (
-        SELECT organisation_id, count(*) AS n, max(queue_id) AS cursor FROM jobs GROUP BY organisation_id),
+        -- The next claim begins after the last queue, in turn, that had the largest share: those after it had less.
+        SELECT organisation_id, sum(take) AS n, (array_agg(queue_id ORDER BY take DESC, turn DESC, n DESC))[1] AS cursor
+        FROM taken WHERE take > 0 GROUP BY organisation_id),
     charged AS (
         UPDATE account a SET
             available = a.available - c.n,

@@ -20,11 +20,11 @@ BEGIN
     RETURN QUERY
     SELECT w.event_id, sum(w.waiting)::bigint, coalesce(sum(w.waiting) FILTER (WHERE NOT w.held), 0)::bigint
     FROM (
-        SELECT q.event_id, q.held, t.tail - h.head - h.skipped AS waiting
+        SELECT q.event_id, q.held, t.tail - h.head - h.not_waiting AS waiting
         FROM queue q
         -- From the end, as in claim.sql.
         CROSS JOIN LATERAL (
-            SELECT x.head, x.skipped FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
+            SELECT x.head, x.not_waiting FROM queue_head x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
             ORDER BY x.queue_id DESC LIMIT 1) h
         CROSS JOIN LATERAL (
             SELECT x.tail FROM queue_tail x WHERE x.queue_id BETWEEN q.queue_id AND q.queue_id
@@ -54,19 +54,16 @@ $$;
 -- the payload that its latest job has. r_woke: the photos can be claimed, the workers should be told. With 'skipped',
 -- the caller holds the queue's lock.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
-    p_payloads jsonb[], OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer,
-    OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer,
-    OUT r_changed integer, OUT r_woke boolean)
+    p_payloads jsonb[], p_urgent boolean, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
+    OUT r_waiting integer, OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer,
+    OUT r_skipped integer, OUT r_changed integer, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_row tid; v_head bigint; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[];
-    v_some_follow boolean;
+DECLARE v_row tid; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[]; v_some_follow boolean;
 BEGIN
     -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
-    -- Both rows are looked for from the end, as in claim.sql.
+    -- The row is looked for from the end, as in claim.sql.
     SELECT ctid, tail INTO v_row, v_tail FROM queue_tail
     WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1 FOR NO KEY UPDATE;
-    SELECT head INTO v_head FROM queue_head
-    WHERE queue_id BETWEEN p_queue.queue_id AND p_queue.queue_id ORDER BY queue_id DESC LIMIT 1;
     v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = p_queue.queue_id);
     WITH asked AS (
         -- Each photo once, where it was first named.
@@ -79,8 +76,7 @@ BEGIN
                CASE WHEN p_take = 'listed' THEN coalesce(o.version < (
                    SELECT p.version FROM photo p WHERE p.photo_id = a.photo_id LIMIT 1), false)
                     ELSE false END AS changed,
-               s.position IS NOT NULL AS skipped,
-               coalesce(j.position <= v_head, false) AS passed,
+               coalesce(stretch_kind_at(j.queue_id, j.position) = 'skipped', false) AS skipped,
                -- It waits for its AI rotation.
                CASE WHEN v_some_follow THEN EXISTS (
                    SELECT FROM follow_up f WHERE f.queue_id = p_queue.queue_id AND f.photo_id = a.photo_id)
@@ -88,16 +84,13 @@ BEGIN
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
-            SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
-        LEFT JOIN LATERAL (
-            SELECT x.position FROM skip x
-            WHERE x.queue_id = p_queue.queue_id AND x.position = j.position LIMIT 1) s ON true),
+            SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true),
     sorted AS (
         SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL AND NOT follows
                               WHEN 'listed' THEN (retry IS NULL OR changed) AND NOT follows
                               WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
                               WHEN 'undecided' THEN coalesce(state IN ('undecided', 'failed', 'quarantined'), false)
-                              WHEN 'skipped' THEN skipped AND passed END AS take
+                  END AS take
         FROM seen)
     SELECT array_agg(photo_id ORDER BY n) FILTER (WHERE take),
            array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
@@ -125,6 +118,10 @@ BEGIN
         UPDATE queue_tail SET tail = tail + r_queued WHERE ctid = v_row;
         -- A claim says that a queue is drained only under the lock of its tail. So this sees what the last claim said.
         UPDATE queue SET drained = false, filled_at = clock_timestamp() WHERE queue_id = p_queue.queue_id AND drained;
+        IF p_urgent THEN
+            PERFORM 1 FROM queue WHERE queue_id = p_queue.queue_id FOR NO KEY UPDATE;
+            PERFORM make_urgent(p_queue.queue_id, r_run, v_tail + 1, v_tail + r_queued, p_actor);
+        END IF;
         r_woke := NOT p_queue.held AND p_queue.paused_since IS NULL;
     END IF;
 END $$;
@@ -169,12 +166,12 @@ END $$;
 -- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL.
 -- p_listed: what the store's listing says of each file, if this is a sync, or NULL. A photo whose file has changed
 -- since it was claimed is queued again then (r_changed, also counted in r_queued). r_woke: they can be claimed, the
--- workers should be told.
+-- workers should be told. r_undo: the number by which this can be taken back (undo.sql).
 CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_ids uuid[], p_actor text,
-    p_payloads jsonb[] DEFAULT NULL, p_listed text[] DEFAULT NULL, OUT r_run bigint, OUT r_queued integer,
-    OUT r_repeated integer,
-    OUT r_waiting integer, OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer,
-    OUT r_skipped integer, OUT r_changed integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean)
+    p_payloads jsonb[] DEFAULT NULL, p_listed text[] DEFAULT NULL, p_urgent boolean DEFAULT false, OUT r_run bigint,
+    OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
+    OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_changed integer,
+    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean, OUT r_undo bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
@@ -187,7 +184,8 @@ BEGIN
     SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed,
         r_woke
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
-                     CASE WHEN p_listed IS NULL THEN 'new' ELSE 'listed' END, 0, p_payloads);
+                     CASE WHEN p_listed IS NULL THEN 'new' ELSE 'listed' END, 0, p_payloads, p_urgent);
+    IF r_queued > 0 THEN r_undo := note_undo(v_queue, 'queue', p_actor, ARRAY[r_run], NULL, NULL, NULL); END IF;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
@@ -199,8 +197,7 @@ GRANT EXECUTE ON FUNCTION enqueue TO photogate_app;
 -- undecided is taken only with p_undecided: the same network would answer the same.
 CREATE FUNCTION retry(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
     p_undecided boolean DEFAULT false, OUT r_run bigint, OUT r_queued integer, OUT r_skipped integer,
-    OUT r_available bigint, OUT r_ahead bigint,
-    OUT r_woke boolean)
+    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean, OUT r_undo bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
@@ -217,7 +214,8 @@ BEGIN
     SELECT x.r_run, x.r_queued, x.r_woke INTO r_run, r_queued, r_woke
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
                      CASE WHEN p_undecided THEN 'undecided' ELSE 'failed' END,
-                     cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL) x;
+                     cardinality(p_photos) - coalesce(cardinality(v_photos), 0), NULL, false) x;
+    IF r_queued > 0 THEN r_undo := note_undo(v_queue, 'retry', p_actor, ARRAY[r_run], NULL, NULL, NULL); END IF;
     r_skipped := cardinality(p_photos) - r_queued;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO r_available, r_ahead
@@ -245,11 +243,11 @@ BEGIN
     -- The same lookups as in append_jobs, for 'new' and 'listed'. A test compares what is planned with what is done.
     SELECT count(*) FILTER (WHERE c.take), cardinality(p_keys) - count(*),
            count(*) FILTER (WHERE c.follows OR NOT c.take AND j.retry IS NOT NULL AND o.state IS NULL
-                                               AND s.position IS NULL),
+                                               AND s.kind IS DISTINCT FROM 'skipped'),
            count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('processed', 'duplicate')),
            count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state = 'undecided'),
            count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE NOT c.follows AND s.position IS NOT NULL),
+           count(*) FILTER (WHERE NOT c.follows AND s.kind = 'skipped'),
            count(*) FILTER (WHERE c.take AND j.retry IS NOT NULL),
            count(*) FILTER (WHERE c.take AND v_first IS NOT NULL AND first_is_open(
                p.photo_id, v_first, a.listed IS NOT NULL, c.file_changed))
@@ -270,9 +268,7 @@ BEGIN
                      CASE WHEN v_some_follow THEN EXISTS (
                          SELECT FROM follow_up f WHERE f.queue_id = v_queue.queue_id AND f.photo_id = p.photo_id)
                           ELSE false END AS follows) x) c
-    LEFT JOIN LATERAL (
-        SELECT x.position FROM skip x
-        WHERE x.queue_id = v_queue.queue_id AND x.position = j.position LIMIT 1) s ON true;
+    CROSS JOIN LATERAL (SELECT stretch_kind_at(j.queue_id, j.position) AS kind) s;
     SELECT a.available, waiting_photos(a.organisation_id) + r_queued INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
     ORDER BY a.organisation_id DESC LIMIT 1;

@@ -195,6 +195,8 @@ BEGIN
             DELETE FROM start_list WHERE event_id = v.event_id;
             DELETE FROM erased_bib WHERE event_id = v.event_id;
             DELETE FROM reconsideration WHERE event_id = v.event_id;
+            -- Its follow-ups have payloads.
+            DELETE FROM undo WHERE event_id = v.event_id;
             UPDATE erasure SET bib = NULL, photos = '{}', faces = '{}'
             WHERE event_id = v.event_id AND kind = 'person';
         END IF;

@@ -2,7 +2,18 @@
 --
 -- These take the queue's lock, and write only queue.held. Nobody else writes it, but delete_event.
 
-CREATE FUNCTION hold_queue(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz)
+CREATE FUNCTION hold_queue(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz,
+    OUT r_hold bigint, OUT r_undo bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    r_hold := place_hold(p_event, p_operation, p_owner, p_note, p_until);
+    r_undo := note_undo(q, 'hold', p_owner, NULL, NULL, NULL, NULL, ARRAY[r_hold])
+    FROM queue q WHERE q.event_id = p_event AND q.operation = p_operation;
+END $$;
+GRANT EXECUTE ON FUNCTION hold_queue TO photogate_app;
+
+-- Nobody may call it but the gate's own functions.
+CREATE FUNCTION place_hold(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_queue bigint; v_hold bigint;
@@ -14,10 +25,21 @@ BEGIN
     RETURNING hold_id INTO v_hold;
     RETURN v_hold;
 END $$;
-GRANT EXECUTE ON FUNCTION hold_queue TO photogate_app;
 
 -- Lifts one hold; the queue runs when no other hold stands. r_woke: it runs now.
-CREATE FUNCTION lift_hold(p_hold bigint, p_actor text, OUT r_lifted boolean, OUT r_woke boolean)
+CREATE FUNCTION lift_hold(p_hold bigint, p_actor text, OUT r_lifted boolean, OUT r_woke boolean, OUT r_undo bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    SELECT x.r_lifted, x.r_woke INTO r_lifted, r_woke FROM take_hold_away(p_hold, p_actor) x;
+    IF r_lifted THEN
+        r_undo := note_undo(q, 'lift', p_actor, NULL, NULL, NULL, NULL, ARRAY[p_hold])
+        FROM queue q JOIN hold h USING (queue_id) WHERE h.hold_id = p_hold;
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION lift_hold TO photogate_app;
+
+-- Nobody may call it but the gate's own functions.
+CREATE FUNCTION take_hold_away(p_hold bigint, p_actor text, OUT r_lifted boolean, OUT r_woke boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_queue bigint; v_for_good boolean;
 BEGIN
@@ -32,13 +54,12 @@ BEGIN
     UPDATE hold SET lifted_at = clock_timestamp(), lifted_by = p_actor WHERE hold_id = p_hold AND lifted_at IS NULL;
     r_lifted := FOUND;
     -- A later statement than the lock: it sees every hold that was placed before us.
-    UPDATE queue q SET held = false
+    UPDATE queue q SET held = false, filled_at = clock_timestamp()
     WHERE q.queue_id = v_queue AND q.held
         AND NOT EXISTS (SELECT FROM hold h WHERE h.queue_id = v_queue AND h.lifted_at IS NULL)
     RETURNING q.runnable INTO r_woke;
     r_woke := coalesce(r_woke, false);
 END $$;
-GRANT EXECUTE ON FUNCTION lift_hold TO photogate_app;
 
 -- Lifts the holds whose time is over, and returns how many. Any worker may call it, at any time.
 CREATE FUNCTION expire_holds() RETURNS integer
@@ -54,7 +75,7 @@ BEGIN
         PERFORM 1 FROM queue q JOIN hold h USING (queue_id) WHERE h.hold_id = v_hold
         FOR NO KEY UPDATE OF q SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
-        IF (SELECT r_lifted FROM lift_hold(v_hold, 'expired')) THEN v_n := v_n + 1; END IF;
+        IF (SELECT r_lifted FROM take_hold_away(v_hold, 'expired')) THEN v_n := v_n + 1; END IF;
     END LOOP;
     RETURN v_n;
 END $$;

@@ -36,10 +36,23 @@ LANGUAGE sql STABLE AS $$
 $$;
 GRANT EXECUTE ON FUNCTION rooms TO photogate_app, photogate_organisation;
 
+-- Whether any queue of an organisation that can run may go on now. It is asked of each organisation in each claim, so
+-- it is cheap where there is no pace.
+CREATE FUNCTION has_room(p_organisation bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+DECLARE v_full bigint[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM pace WHERE organisation_id = p_organisation) THEN RETURN true; END IF;
+    SELECT array_agg(r_event) INTO v_full FROM rooms(p_organisation) WHERE r_room <= 0;
+    RETURN v_full IS NULL OR array_position(v_full, NULL) IS NULL AND EXISTS (
+        SELECT FROM queue q
+        WHERE q.organisation_id = p_organisation AND q.runnable AND q.event_id <> ALL (v_full));
+END $$;
+
 -- What keeps back the photos of an event now; NULL: nothing does.
 CREATE FUNCTION kept_back_by(p_organisation bigint, p_event bigint) RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT r_by FROM rooms(p_organisation) WHERE r_room = 0 AND (r_event IS NULL OR r_event = p_event)
+    SELECT r_by FROM rooms(p_organisation) WHERE r_room <= 0 AND (r_event IS NULL OR r_event = p_event)
     ORDER BY r_event NULLS FIRST LIMIT 1
 $$;
 GRANT EXECUTE ON FUNCTION kept_back_by TO photogate_app, photogate_organisation;

@@ -64,7 +64,7 @@ BEGIN
         SELECT q.queue_id FROM resumable_queues(p_organisations) r JOIN queue q ON q.queue_id = r.r_queue
         WHERE q.paused_since IS NOT NULL ORDER BY q.queue_id FOR NO KEY UPDATE OF q SKIP LOCKED),
     resumed AS (
-        UPDATE queue q SET paused_since = NULL FROM free WHERE q.queue_id = free.queue_id
+        UPDATE queue q SET paused_since = NULL, filled_at = clock_timestamp() FROM free WHERE q.queue_id = free.queue_id
         RETURNING q.organisation_id, q.event_id, q.operation),
     caused AS MATERIALIZED (
         SELECT o.organisation_id, c.* FROM (SELECT DISTINCT organisation_id FROM resumed) o

@@ -79,7 +79,9 @@ CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys tex
     OUT run bigint, OUT queued integer, OUT repeated integer, OUT already_queued integer,
     OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer,
     OUT available bigint, OUT shortfall bigint, OUT schedule bigint, OUT undecided_before integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp
+-- The patterns of this file mean something else without it, and the caller has set what it liked.
+SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 DECLARE
     v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record; v_action text := 'photos.enqueue';

@@ -1,4 +1,4 @@
--- How a job and a photo stand. A state is not a column: it follows from the position, the outcome and the skip.
+-- How a job and a photo stand. A state is not a column: it follows from the position, the outcome and the stretch.
 --
 -- PostgreSQL inlines these functions into the queries that call them, so they must have no SET and must not be SECURITY
 -- DEFINER. They run with the rights of the caller.
@@ -11,15 +11,30 @@ LANGUAGE sql STABLE ROWS 1 AS $$
 $$;
 GRANT EXECUTE ON FUNCTION latest_job TO photogate_worker, photogate_app, photogate_organisation;
 
--- The state of a job. p_ended: its outcome, or NULL. p_head: the head of its queue.
-CREATE FUNCTION job_state(p_ended outcome_state, p_is_skipped boolean, p_position bigint, p_head bigint) RETURNS text
+-- The state of a job. p_ended: its outcome, or NULL. p_stretch: the kind of the stretch that its position is in, or
+-- NULL. p_head: the head of its queue.
+CREATE FUNCTION job_state(p_ended outcome_state, p_stretch stretch_kind, p_position bigint, p_head bigint) RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN p_ended IS NOT NULL THEN p_ended::text
-                WHEN p_is_skipped THEN 'skipped'
-                WHEN p_position > p_head THEN 'waiting'
+                WHEN p_stretch = 'skipped' THEN 'skipped'
+                WHEN p_stretch = 'first' OR p_stretch IS NULL AND p_position > p_head THEN 'waiting'
                 ELSE 'in_progress' END
 $$;
 GRANT EXECUTE ON FUNCTION job_state TO photogate_app, photogate_organisation;
+
+-- The jobs of a queue that were claimed last, about p_n of them: before its head, and before their turn.
+CREATE FUNCTION recent_jobs(p_queue bigint, p_head bigint, p_n integer) RETURNS SETOF bigint
+LANGUAGE sql STABLE ROWS 100 AS $$
+    SELECT j.job_id FROM job j WHERE j.queue_id = p_queue AND j.position <= p_head AND j.position > p_head - p_n
+    UNION ALL
+    SELECT j.job_id FROM (
+        SELECT s.to_position FROM stretch s WHERE s.queue_id = p_queue AND s.from_position > p_head AND s.kind = 'taken'
+        ORDER BY s.from_position DESC LIMIT 1) t
+    CROSS JOIN LATERAL (
+        SELECT x.job_id FROM job x
+        WHERE x.queue_id = p_queue AND x.position <= t.to_position AND x.position > t.to_position - p_n OFFSET 0) j
+$$;
+GRANT EXECUTE ON FUNCTION recent_jobs TO photogate_app, photogate_organisation;
 
 -- The state of a photo, as people see it, from that of its latest job. p_is_stopped: its queue is paused or held.
 CREATE FUNCTION photo_state(p_job_state text, p_is_stopped boolean) RETURNS text

@@ -68,7 +68,7 @@ CREATE FUNCTION lock_steered_queues(p_organisation bigint, p_cursor bigint, p_mo
 RETURNS TABLE (r_queue bigint, r_rank bigint, r_is_empty boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
     WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
-    full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room = 0),
+    full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room <= 0),
     -- Not all queues: an organisation may have thousands, and the accounts of others are locked meanwhile. Those of
     -- events with a class or a place of their own, and the next of all others. (More than can be too fast: set_pace.)
     near AS MATERIALIZED (
@@ -102,7 +102,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_se
     locked AS MATERIALIZED (
         SELECT q.queue_id, c.rank, c.n FROM chosen c JOIN queue q USING (queue_id) WHERE q.runnable
         FOR NO KEY UPDATE OF q SKIP LOCKED)
-    SELECT l.queue_id, l.rank, t.tail - h.head - h.skipped = 0
+    SELECT l.queue_id, l.rank, t.tail - h.head - h.not_waiting = 0
     FROM locked l JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) ORDER BY l.n
 $$;
 
@@ -120,7 +120,7 @@ BEGIN
     FOR v IN
         WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation]))
         SELECT q.event_id, own.r_cap_left AS cap_left, coalesce(own.r_floor_left, 0) AS floor_left,
-               others.r_free AS free, t.tail - h.head - h.skipped AS waiting, m.r_room AS room,
+               others.r_free AS free, t.tail - h.head - h.not_waiting AS waiting, m.r_room AS room,
                count(*) OVER (PARTITION BY u.rank ORDER BY u.n
                               ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS sharers
         FROM unnest(p_queues, p_ranks) WITH ORDINALITY u (queue_id, rank, n)

@@ -4,7 +4,8 @@
 -- written rarely: a run, a hold, the first use of a run. A claim or a settlement that begins and ends nothing fires
 -- none.
 -- (A settlement after which no photo of a run is in flight looks whether the run is over: three lookups.)
--- The triggers take no lock. Their callers have the account (usage), the tail (run) or the queue (queue, hold, skip).
+-- The triggers take no lock. Their callers have the account (usage), the tail (run) or the queue (queue, hold).
+-- Skips, and what is done to a run as a whole, say themselves what they did (skips.sql, runs.sql).
 
 CREATE OR REPLACE FUNCTION timeline_is_append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
@@ -74,6 +75,16 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- How many photos of a run are skipped.
+CREATE FUNCTION skipped_of_run(p_run run) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(least(s.to_position, p_run.first_position + p_run.queued - 1)
+                        - greatest(s.from_position, p_run.first_position) + 1), 0)::bigint
+    FROM stretches_in(p_run.queue_id, p_run.first_position, p_run.first_position + p_run.queued - 1) s
+    WHERE s.kind = 'skipped'
+$$;
+GRANT EXECUTE ON FUNCTION skipped_of_run TO photogate_app, photogate_organisation;
+
 -- Notes that a run is over, if it is: all its photos are settled, or a person has taken them out.
 CREATE FUNCTION note_end(p_run bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
@@ -82,13 +93,7 @@ BEGIN
     SELECT sum(committed + refunded), sum(claimed) INTO v_settled, v_claimed FROM usage WHERE run_id = p_run;
     IF v_settled < v_claimed OR coalesce(v_settled, 0) = 0 THEN RETURN; END IF;
     SELECT * INTO v_run FROM run WHERE run_id = p_run;
-    IF v_settled < v_run.queued AND v_run.queued - v_settled > (
-        SELECT count(*) FROM (
-            SELECT FROM skip WHERE queue_id = v_run.queue_id AND position >= v_run.first_position
-                AND position < v_run.first_position + v_run.queued
-            LIMIT v_run.queued - v_settled) s) THEN
-        RETURN;
-    END IF;
+    IF v_settled < v_run.queued AND v_run.queued - v_settled > skipped_of_run(v_run) THEN RETURN; END IF;
     INSERT INTO timeline (organisation_id, event_id, operation, kind, reference, photos)
     SELECT q.organisation_id, q.event_id, q.operation, 'finished', p_run, v_settled
     FROM queue q WHERE q.queue_id = v_run.queue_id
@@ -99,18 +104,6 @@ CREATE OR REPLACE FUNCTION note_end_of_run() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     PERFORM note_end(NEW.run_id);
-    RETURN NULL;
-END $$;
-
--- A run can end because its last photos are skipped.
-CREATE OR REPLACE FUNCTION note_end_by_skip() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-BEGIN
-    PERFORM note_end(r.run_id)
-    FROM (SELECT DISTINCT j.run_id
-          -- A lookup for each skip: as a join, it may read the whole table.
-          FROM skipped s CROSS JOIN LATERAL (
-              SELECT x.run_id FROM job x WHERE x.queue_id = s.queue_id AND x.position = s.position LIMIT 1) j) r;
     RETURN NULL;
 END $$;
 
@@ -176,8 +169,6 @@ BEGIN
         FOR EACH ROW WHEN (NEW.committed + NEW.refunded >= NEW.claimed) EXECUTE FUNCTION note_end_of_run();
     CREATE TRIGGER end_in_another_month_is_noted AFTER INSERT ON usage
         FOR EACH ROW WHEN (NEW.committed + NEW.refunded > 0) EXECUTE FUNCTION note_end_of_run();
-    CREATE TRIGGER end_by_skip_is_noted AFTER INSERT ON skip REFERENCING NEW TABLE AS skipped
-        FOR EACH STATEMENT EXECUTE FUNCTION note_end_by_skip();
     CREATE TRIGGER change_is_noted AFTER UPDATE OF drained, held ON queue
         FOR EACH ROW WHEN (NEW.drained AND NOT OLD.drained OR OLD.held AND NEW.runnable)
         EXECUTE FUNCTION note_queue();

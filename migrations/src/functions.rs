@@ -18,8 +18,8 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "adopt" "audit" "budgets" "chain" "claim" "clock" "content" "corrections" "enqueue" "erasures"
     "events" "findings" "follow_ups" "forget" "holds" "logins" "months" "organisations" "paces" "pauses"
-    "pipelines" "purchases" "reconcile" "reconsider" "schedules" "settle" "skips" "snapshots" "states"
-    "steering" "timeline" "top_up" "worker"
+    "pipelines" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
+    "states" "steering" "stretches" "timeline" "top_up" "undo" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

@@ -273,11 +273,10 @@ pub async fn list(
                FROM queue q JOIN queue_head h USING (queue_id) CROSS JOIN LATERAL (
                    SELECT q.operation, o.reason,
                           photo_state(
-                              job_state(o.state, k.position IS NOT NULL, j.position, h.head),
+                              job_state(o.state, stretch_kind_at(j.queue_id, j.position), j.position, h.head),
                               q.paused_since IS NOT NULL OR q.held) AS state
                    FROM latest_job(p.photo_id, q.queue_id) j
-                   LEFT JOIN outcome o USING (job_id)
-                   LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position) x
+                   LEFT JOIN outcome o USING (job_id)) x
                WHERE q.event_id = $1) s
            LEFT JOIN looked_at l ON l.photo_id = p.photo_id
            LEFT JOIN rotation r ON r.photo_id = p.photo_id

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     ids::{EventId, Operations},
     ledger::credits::Credits,
+    queue::enqueue::Priority,
 };
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,9 @@ pub(super) struct Enqueue {
     /// The operation to do on each photo; both: AI rotation first
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operations,
+    /// Claim these photos before the others of the event
+    #[arg(long)]
+    urgent: bool,
     /// Only show what would be queued and how many credits are missing; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +75,7 @@ impl Enqueue {
             // No photos are no run.
             dry_run: self.dry_run || (photos.is_empty() && store.is_none()),
             on_insufficient: OnInsufficient::Wait,
+            priority: if self.urgent { Priority::Urgent } else { Priority::Normal },
         };
         let caller = Caller::trusted(&self.actor);
         let plan = super::commands(config).await?.enqueue(&caller, self.event, &enqueue).await;
@@ -112,6 +117,7 @@ impl Enqueue {
                 plan.will_finish
             );
         }
+        super::undo::tell(config, &plan.undo);
         Ok(End::Ok)
     }
 }

@@ -122,10 +122,12 @@ impl Named {
             Ok(skipped) => skipped,
             Err(error) => return super::refused(error),
         };
-        let left = self.photos.len() - skipped as usize;
-        output.one(&json!({ "skipped": skipped, "left_alone": left }), |out| {
-            writeln!(out, "{skipped} photos were skipped; {left} do not wait in this queue.")
+        let (photos, left) = (skipped.photos, self.photos.len() - skipped.photos as usize);
+        let said = json!({ "skipped": photos, "left_alone": left, "undo": skipped.undo });
+        output.one(&said, |out| {
+            writeln!(out, "{photos} photos were skipped; {left} do not wait in this queue.")
         })?;
+        super::undo::tell(config, skipped.undo.as_slice());
         Ok(End::Ok)
     }
 
@@ -137,10 +139,12 @@ impl Named {
             Ok(restored) => restored,
             Err(error) => return super::refused(error),
         };
-        let left = self.photos.len() - restored as usize;
-        output.one(&json!({ "restored": restored, "left_alone": left }), |out| {
-            writeln!(out, "{restored} photos wait again; {left} were not skipped.")
+        let (photos, left) = (restored.photos, self.photos.len() - restored.photos as usize);
+        let said = json!({ "restored": photos, "left_alone": left, "undo": restored.undo });
+        output.one(&said, |out| {
+            writeln!(out, "{photos} photos wait again; {left} were not skipped.")
         })?;
+        super::undo::tell(config, restored.undo.as_slice());
         Ok(End::Ok)
     }
 }

@@ -11,10 +11,10 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{organisations, photos as catalog_photos},
-    ids::{EventId, Operations, OrganisationId, RunId},
+    ids::{EventId, Operations, OrganisationId, RunId, UndoId},
     ledger::{credits::Credits, spending},
     queue::{
-        enqueue::{self, NewJob, PHOTOS_MAX, Skipped},
+        enqueue::{self, NewJob, PHOTOS_MAX, Priority, Skipped},
         follow_ups,
     },
     telemetry::traces,
@@ -39,6 +39,8 @@ pub struct Enqueue<'a> {
     pub dry_run: bool,
     /// What to do if there are not enough credits.
     pub on_insufficient: OnInsufficient,
+    /// Whether the photos are claimed before the others of the event.
+    pub priority: Priority,
 }
 
 /// JSON values by the keys of their photos.
@@ -99,6 +101,8 @@ pub struct FundingPlan {
     /// budget or order. The photos that already wait in this event go first; what waits in other
     /// events shares with it, or goes first, as the organisation's order says.
     pub will_finish: u64,
+    /// The numbers by which this can be taken back: one for every 10,000 photos.
+    pub undo: Vec<UndoId>,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
 }
@@ -139,15 +143,24 @@ impl Commands {
             let (woke, plan) = transaction!(self, tx, {
                 let runs = match asked.operation.in_order() {
                     [one] => {
-                        vec![enqueue::enqueue(&mut tx, event, *one, part, &caller.actor).await?]
+                        let (actor, priority) = (&caller.actor, asked.priority);
+                        vec![
+                            enqueue::enqueue_with(&mut tx, event, *one, part, actor, priority)
+                                .await?,
+                        ]
                     }
-                    _ => follow_ups::enqueue_both(&mut tx, event, part, &caller.actor).await?,
+                    _ => {
+                        let (actor, priority) = (&caller.actor, asked.priority);
+                        follow_ups::enqueue_both(&mut tx, event, part, actor, priority).await?
+                    }
                 };
                 let queued: u32 = runs.iter().map(|run| run.queued).sum();
                 if queued > 0 {
                     self.quotas.check_photos(&mut tx, found.organisation).await?;
                 }
                 let mut plan = done.clone();
+                // The runs of both operations are taken back together.
+                plan.undo.extend(runs.iter().find_map(|run| run.undo));
                 for run in &runs {
                     plan.runs.push(run.run);
                     plan.add(run.queued, run.following, run.changed, run.skipped);
@@ -161,7 +174,8 @@ impl Commands {
                     refuse_unpaid(&plan)?;
                 }
                 let detail = json!({
-                    "operation": asked.operation, "runs": ids, "queued": queued,
+                    "operation": asked.operation, "priority": asked.priority, "runs": ids,
+                    "queued": queued,
                     "following": runs.iter().map(|run| run.following).sum::<u32>(),
                     "changed": runs.iter().map(|run| run.changed).sum::<u32>(),
                 });
@@ -263,6 +277,7 @@ impl FundingPlan {
             available: Credits(0),
             shortfall: Credits(0),
             will_finish: 0,
+            undo: Vec::new(),
             dry_run,
         }
     }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
-    ids::{EventId, HoldId, Operation},
+    ids::{EventId, HoldId, Operation, UndoId},
     queue::holds,
 };
 
@@ -38,6 +38,8 @@ pub struct NewHold {
 pub struct Held {
     /// The numbers of the holds, one for each queue.
     pub holds: Vec<HoldId>,
+    /// The numbers by which they can be taken back.
+    pub undo: Vec<UndoId>,
 }
 
 /// The result of lifting a hold.
@@ -68,20 +70,23 @@ impl Commands {
         }
         let found = self.event_seen_by(caller, event).await?;
         let operations = new.operation.map_or(Operation::ALL.to_vec(), |one| vec![one]);
-        let holds = transaction!(self, tx, {
-            let mut holds = Vec::new();
+        let held = transaction!(self, tx, {
+            let mut held = Held { holds: Vec::new(), undo: Vec::new() };
             for operation in &operations {
                 let (actor, note) = (&caller.actor, &new.note);
-                holds.push(holds::hold(&mut tx, event, *operation, actor, note, new.until).await?);
+                let done = holds::hold(&mut tx, event, *operation, actor, note, new.until).await?;
+                held.holds.push(done.hold);
+                held.undo.push(done.undo);
             }
             let detail = json!({
-                "operation": new.operation, "note": new.note, "until": new.until, "holds": holds,
+                "operation": new.operation, "note": new.note, "until": new.until,
+                "holds": held.holds,
             });
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "queue.hold", &subject, detail).await?;
-            holds
+            held
         })?;
-        Ok(Held { holds })
+        Ok(held)
     }
 
     /// Lifts every hold that stands on an event's queues, or on one of them: all, or none. Returns

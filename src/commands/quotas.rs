@@ -1,16 +1,20 @@
-//! Quotas: how much an organisation may have, so that it cannot fill the database.
+//! Quotas: how much an organisation may have, so that it cannot fill the database; and for how long
+//! it may take something back.
+
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::CommandError;
 use crate::{catalog::start_list, config::Config, database, ids::OrganisationId};
 
-/// How much an organisation may have.
+/// How much an organisation may have, and for how long it may take something back.
 #[derive(Debug, Clone, Copy)]
 pub struct Quotas {
     unpaid_photos: i64,
     events: i64,
     start_list: usize,
+    undo_within: Duration,
 }
 
 impl From<&Config> for Quotas {
@@ -20,6 +24,7 @@ impl From<&Config> for Quotas {
             unpaid_photos: number(config.unpaid_photos_max),
             events: number(config.events_max),
             start_list: config.start_list_max,
+            undo_within: Duration::from_secs(config.undo_seconds),
         }
     }
 }
@@ -47,6 +52,11 @@ impl Quotas {
     /// What a pipeline is held to, because its calls do not come through here.
     pub(super) fn unpaid_photos(&self) -> i64 {
         self.unpaid_photos
+    }
+
+    /// For how long something can be taken back.
+    pub(super) fn undo_within(&self) -> Duration {
+        self.undo_within
     }
 
     /// Refuses an event that was just created, if there are too many now.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
-    ids::{EventId, Operation, PhotoId, RunId},
+    ids::{EventId, Operation, PhotoId, RunId, UndoId},
     ledger::credits::{self, Credits},
     queue::{
         enqueue::PHOTOS_MAX,
@@ -44,6 +44,8 @@ pub struct Retried {
     pub run: Option<RunId>,
     /// Number of photos that were queued again. 0 for a dry run.
     pub queued: u32,
+    /// The number by which this can be taken back. Null if nothing was queued.
+    pub undo: Option<UndoId>,
 }
 
 impl Commands {
@@ -72,6 +74,7 @@ impl Commands {
             available: balance.map_or(Credits(0), |balance| balance.available),
             run: None,
             queued: 0,
+            undo: None,
         };
         if asked.dry_run || photos.is_empty() {
             return Ok(retried);
@@ -97,6 +100,7 @@ impl Commands {
         }
         retried.run = Some(run.run);
         retried.queued = run.queued;
+        retried.undo = run.undo;
         retried.available = run.available;
         Ok(retried)
     }

@@ -9,7 +9,10 @@ use crate::{
     access::{Caller, audit_log},
     bounded,
     ids::{EventId, Operation, PhotoId},
-    queue::{enqueue::PHOTOS_MAX, skips},
+    queue::{
+        enqueue::PHOTOS_MAX,
+        skips::{self, Restored, Skipped},
+    },
 };
 
 /// Chosen photos in a queue of an event.
@@ -31,8 +34,7 @@ pub struct ChosenPhotos {
 }
 
 impl Commands {
-    /// Takes waiting photos out of their queue, so that they cost nothing. Returns the number of
-    /// photos that were skipped.
+    /// Takes waiting photos out of their queue, so that they cost nothing.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -41,13 +43,13 @@ impl Commands {
         caller: &Caller,
         event: EventId,
         chosen: &ChosenPhotos,
-    ) -> Result<u32, CommandError> {
+    ) -> Result<Skipped, CommandError> {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
         let ChosenPhotos { operation, photos } = chosen;
         let skipped = transaction!(self, tx, {
             let skipped = skips::skip(&mut tx, event, *operation, photos, &caller.actor).await?;
-            let detail = json!({ "operation": operation, "photos": skipped });
+            let detail = json!({ "operation": operation, "photos": skipped.photos });
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "photos.skip", &subject, detail).await?;
             skipped
@@ -55,7 +57,7 @@ impl Commands {
         Ok(skipped)
     }
 
-    /// Puts skipped photos back into their queue. Returns the number of photos that were restored.
+    /// Puts skipped photos back into their queue.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -64,16 +66,16 @@ impl Commands {
         caller: &Caller,
         event: EventId,
         chosen: &ChosenPhotos,
-    ) -> Result<u32, CommandError> {
+    ) -> Result<Restored, CommandError> {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
         let ChosenPhotos { operation, photos } = chosen;
         let done = transaction!(self, tx, {
             let done = skips::restore(&mut tx, event, *operation, photos, &caller.actor).await?;
-            if done.restored > 0 {
+            if done.photos > 0 {
                 self.quotas.check_photos(&mut tx, found.organisation).await?;
             }
-            let detail = json!({ "operation": operation, "photos": done.restored });
+            let detail = json!({ "operation": operation, "photos": done.photos });
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "photos.restore", &subject, detail).await?;
             done
@@ -81,6 +83,6 @@ impl Commands {
         if done.woke {
             self.wake.send().await;
         }
-        Ok(done.restored)
+        Ok(done)
     }
 }

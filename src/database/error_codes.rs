@@ -9,6 +9,7 @@ pub(crate) const BAD_ARGUMENT: &str = "PG006";
 pub(crate) const NO_PRICE: &str = "PG007";
 pub(crate) const IMPLAUSIBLE_CLOCK: &str = "PG008";
 pub(crate) const LIMIT_REACHED: &str = "PG009";
+pub(crate) const MOVED_ON: &str = "PG010";
 /// PostgreSQL's own: two transactions waited for each other.
 pub(crate) const DEADLOCK: &str = "40P01";
 /// PostgreSQL's own: a transaction saw what another one changed.
@@ -24,7 +25,9 @@ pub(crate) fn sentence(error: &sqlx::Error) -> String {
         error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
     if is_code(error, NOT_FOUND) {
         format!("there is {message}")
-    } else if [BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED].iter().any(|own| is_code(error, own))
+    } else if [BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED, MOVED_ON]
+        .iter()
+        .any(|own| is_code(error, own))
     {
         message.to_owned()
     } else {

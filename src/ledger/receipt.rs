@@ -147,8 +147,9 @@ pub async fn receipt(
     let jobs = sqlx::query!(
         r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation",
                   j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
-                  job_state(o.state, s.position IS NOT NULL, j.position, h.head) AS "state!",
-                  s.actor AS "skipped_by?", s.at AS "skipped_at?", o.reason AS "reason?",
+                  job_state(o.state, s.kind, j.position, h.head) AS "state!",
+                  CASE WHEN s.kind = 'skipped' THEN s.actor END AS skipped_by,
+                  CASE WHEN s.kind = 'skipped' THEN s.at END AS skipped_at, o.reason AS "reason?",
                   o.detail AS "detail?", o.same_as AS "same_as?: JobId",
                   p.photo_id AS "original?: PhotoId", p.key AS "original_key?"
            FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
@@ -156,7 +157,7 @@ pub async fn receipt(
            LEFT JOIN outcome o USING (job_id)
            LEFT JOIN outcome c ON c.job_id = o.same_as
            LEFT JOIN photo p ON p.photo_id = c.photo_id
-           LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
+           LEFT JOIN LATERAL stretch_at(j.queue_id, j.position) s ON true
            WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2)
            ORDER BY q.operation, j.retry"#,
         photo.0,

@@ -191,18 +191,31 @@ pub async fn claim(
     .map_err(GateError::from)
 }
 
-/// Returns true if photos wait that can be claimed now, or will be in a moment.
-///
-/// After an empty claim, true means that other transactions held the locks: another claim, or an
-/// enqueue that is about to commit.
+/// What an empty claim means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Empty {
+    /// Photos wait that can be claimed now, or will be in a moment: other transactions held the locks
+    /// (another claim, or an enqueue that is about to commit), or it is the turn of others.
+    pub claimable: bool,
+    /// Where the next claim begins.
+    pub cursor: OrganisationId,
+}
+
+/// Returns what it means that a claim of `most` photos after `cursor` found nothing.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn is_claimable(db: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM queue q JOIN account a USING (organisation_id)
-                          WHERE q.runnable AND a.available > 0)
-                  OR EXISTS (SELECT FROM account WHERE resume_due) AS "claimable!""#
+pub async fn after_empty(
+    db: &mut PgConnection,
+    most: usize,
+    cursor: OrganisationId,
+) -> sqlx::Result<Empty> {
+    sqlx::query_as!(
+        Empty,
+        r#"SELECT r_claimable AS "claimable!", r_cursor AS "cursor!: _"
+           FROM after_empty_claim($1, $2)"#,
+        cursor.0,
+        i32::try_from(most).unwrap_or(i32::MAX)
     )
     .fetch_one(db)
     .await

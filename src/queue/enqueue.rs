@@ -1,7 +1,7 @@
 //! Enqueues photos. Enqueueing is idempotent for each photo and
 //! operation: a photo that is sent twice is queued once, and costs nothing the second time.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     catalog::key::{Key, KeyError},
     database,
-    ids::{EventId, Operation, PhotoId, RunId},
+    ids::{EventId, Operation, PhotoId, RunId, UndoId},
     ledger::credits::Credits,
 };
 
@@ -32,6 +32,25 @@ pub struct NewJob {
     pub listed: Option<String>,
 }
 
+/// When the photos of a run are claimed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// In their turn: after those that wait in the event already.
+    #[default]
+    Normal,
+    /// Before the others of their event, and after urgent ones that were queued earlier.
+    Urgent,
+}
+
+impl Priority {
+    /// True for [`Self::Urgent`].
+    #[must_use]
+    pub fn is_urgent(self) -> bool {
+        self == Self::Urgent
+    }
+}
+
 /// The result of an enqueue call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
@@ -50,6 +69,8 @@ pub struct Run {
     /// Credits that are missing to process all waiting photos of the organisation, including this
     /// run. 0 if nothing is missing.
     pub shortfall: Credits,
+    /// The number by which this can be taken back; `None` if nothing was queued.
+    pub undo: Option<UndoId>,
     /// The photos can be claimed, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
@@ -132,7 +153,7 @@ pub fn jobs(keys: &[String]) -> Result<Vec<NewJob>, EnqueueError> {
     keys.iter().enumerate().map(job).collect()
 }
 
-/// Enqueues photos of an event for an operation, in one transaction.
+/// Enqueues photos of an event for an operation, in one transaction. They are claimed in their turn.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is queued then.
@@ -143,6 +164,21 @@ pub async fn enqueue(
     jobs: &[NewJob],
     actor: &str,
 ) -> Result<Run, EnqueueError> {
+    enqueue_with(db, event, operation, jobs, actor, Priority::Normal).await
+}
+
+/// Enqueues photos of an event for an operation, in one transaction.
+///
+/// # Errors
+/// See [`EnqueueError`]; nothing is queued then.
+pub async fn enqueue_with(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    jobs: &[NewJob],
+    actor: &str,
+    priority: Priority,
+) -> Result<Run, EnqueueError> {
     check(jobs)?;
     let row = sqlx::query_as!(
         Row,
@@ -150,15 +186,16 @@ pub async fn enqueue(
                   r_changed AS "changed!", r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
-                  r_woke AS "woke!"
-           FROM enqueue($1, $2, $3, $4, $5, $6, $7)"#,
+                  r_undo AS "undo: UndoId", r_woke AS "woke!"
+           FROM enqueue($1, $2, $3, $4, $5, $6, $7, $8)"#,
         event.0,
         operation as Operation,
         &keys(jobs),
         &fresh_ids(jobs),
         actor,
         payloads(jobs) as Option<Vec<Option<Value>>>,
-        listed(jobs) as Option<Vec<Option<String>>>
+        listed(jobs) as Option<Vec<Option<String>>>,
+        priority.is_urgent()
     )
     .fetch_one(db)
     .await
@@ -180,6 +217,7 @@ pub(super) struct Row {
     pub(super) skipped: i32,
     pub(super) available: i64,
     pub(super) ahead: i64,
+    pub(super) undo: Option<UndoId>,
     pub(super) woke: bool,
 }
 
@@ -200,6 +238,7 @@ impl From<Row> for Run {
             },
             available: Credits(row.available),
             shortfall: Credits((row.ahead - row.available).max(0)),
+            undo: row.undo,
             woke: row.woke,
         }
     }

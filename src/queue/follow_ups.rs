@@ -7,9 +7,9 @@ use sqlx::PgConnection;
 
 use super::{
     claim::interval,
-    enqueue::{self, EnqueueError, NewJob, Row, Run},
+    enqueue::{self, EnqueueError, NewJob, Priority, Row, Run},
 };
-use crate::ids::{EventId, RunId};
+use crate::ids::{EventId, RunId, UndoId};
 
 /// How many photos are appended in one transaction.
 const PHOTOS_AT_ONCE: i32 = 10_000;
@@ -31,6 +31,7 @@ pub async fn enqueue_both(
     event: EventId,
     jobs: &[NewJob],
     actor: &str,
+    priority: Priority,
 ) -> Result<Vec<Run>, EnqueueError> {
     enqueue::check(jobs)?;
     let rows = sqlx::query_as!(
@@ -39,15 +40,16 @@ pub async fn enqueue_both(
                   r_changed AS "changed!", r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
-                  r_woke AS "woke!"
-           FROM enqueue_both($1, $2, $3, $4, $5, $6)
+                  r_undo AS "undo: UndoId", r_woke AS "woke!"
+           FROM enqueue_both($1, $2, $3, $4, $5, $6, $7)
            ORDER BY r_operation = 'photo_processing'"#,
         event.0,
         &enqueue::keys(jobs),
         &enqueue::fresh_ids(jobs),
         actor,
         enqueue::payloads(jobs) as Option<Vec<Option<Value>>>,
-        enqueue::listed(jobs) as Option<Vec<Option<String>>>
+        enqueue::listed(jobs) as Option<Vec<Option<String>>>,
+        priority.is_urgent()
     )
     .fetch_all(db)
     .await

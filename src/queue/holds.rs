@@ -4,7 +4,16 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, HoldId, Operation};
+use crate::ids::{EventId, HoldId, Operation, UndoId};
+
+/// The result of placing a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The hold's number.
+    pub hold: HoldId,
+    /// The number by which this can be taken back.
+    pub undo: UndoId,
+}
 
 /// Places a hold on an event's queue for an operation. The hold ends at `until`, or (`None`) when a
 /// person lifts it.
@@ -18,9 +27,11 @@ pub async fn hold(
     owner: &str,
     note: &str,
     until: Option<DateTime<Utc>>,
-) -> sqlx::Result<HoldId> {
-    sqlx::query_scalar!(
-        r#"SELECT hold_queue($1, $2, $3, $4, $5) AS "id!: HoldId""#,
+) -> sqlx::Result<Held> {
+    sqlx::query_as!(
+        Held,
+        r#"SELECT r_hold AS "hold!: HoldId", r_undo AS "undo!: UndoId"
+           FROM hold_queue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
         owner,
@@ -36,6 +47,8 @@ pub async fn hold(
 pub struct Lifted {
     /// False if the hold was lifted before.
     pub lifted: bool,
+    /// The number by which this can be taken back; `None` if the hold was lifted before.
+    pub undo: Option<UndoId>,
     /// The queue runs again, so the caller should wake the workers.
     pub woke: bool,
 }
@@ -47,7 +60,8 @@ pub struct Lifted {
 pub async fn lift(db: &mut PgConnection, hold: HoldId, actor: &str) -> sqlx::Result<Lifted> {
     sqlx::query_as!(
         Lifted,
-        r#"SELECT r_lifted AS "lifted!", r_woke AS "woke!" FROM lift_hold($1, $2)"#,
+        r#"SELECT r_lifted AS "lifted!", r_undo AS "undo: UndoId", r_woke AS "woke!"
+           FROM lift_hold($1, $2)"#,
         hold.0,
         actor
     )

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::enqueue::{EnqueueError, ids, no_event};
 use crate::{
-    ids::{EventId, Operation, PhotoId, RunId},
+    ids::{EventId, Operation, PhotoId, RunId, UndoId},
     ledger::credits::Credits,
 };
 
@@ -22,6 +22,8 @@ pub struct Retry {
     pub available: Credits,
     /// Credits that are missing to process all waiting photos of the organisation.
     pub shortfall: Credits,
+    /// The number by which this can be taken back; `None` if nothing was queued.
+    pub undo: Option<UndoId>,
     /// The photos can be claimed, so the caller should wake the workers.
     #[serde(skip)]
     pub woke: bool,
@@ -44,7 +46,8 @@ pub async fn retry(
     let ids = ids(photos)?;
     let row = sqlx::query!(
         r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
-                  r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!"
+                  r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!",
+                  r_undo AS "undo: UndoId"
            FROM retry($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
@@ -61,6 +64,7 @@ pub async fn retry(
         skipped: row.skipped.unsigned_abs(),
         available: Credits(row.available),
         shortfall: Credits((row.ahead - row.available).max(0)),
+        undo: row.undo,
         woke: row.woke,
     })
 }

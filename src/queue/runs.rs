@@ -5,9 +5,29 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use crate::ids::{EventId, Operation, OrganisationId, RunId};
+use crate::ids::{EventId, Operation, OrganisationId, RunId, UndoId};
 
-/// A run: the photos that one enqueue, retry or restore call queued. The counts are photos.
+/// The result of cancelling a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Cancelled {
+    /// Number of photos that waited, and were taken back. They cost nothing.
+    pub cancelled: i64,
+    /// Number of photos that are in progress: they are finished.
+    pub in_progress: i64,
+    /// The number by which this can be taken back. Null if no photo waited.
+    pub undo: Option<UndoId>,
+}
+
+/// The result of moving a run to the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MovedFirst {
+    /// Number of photos that wait, and are claimed before all others of their queue now.
+    pub moved: i64,
+    /// The number by which this can be taken back. Null if no photo waited.
+    pub undo: Option<UndoId>,
+}
+
+/// A run: the photos that one enqueue or retry call queued. The counts are photos.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Run {
     /// The run's number.
@@ -24,6 +44,10 @@ pub struct Run {
     pub at: DateTime<Utc>,
     /// Photos that the call queued.
     pub queued: i64,
+    /// The time when the run was taken back, before any of its photos was claimed.
+    pub undone_at: Option<DateTime<Utc>>,
+    /// Who took it back.
+    pub undone_by: Option<String>,
     /// Photos that are not claimed yet.
     pub waiting: i64,
     /// Photos that a person took out of the queue.
@@ -40,6 +64,38 @@ pub struct Run {
     pub failed: i64,
 }
 
+/// Cancels a run.
+///
+/// # Errors
+/// `PG002` if there is no such run, or trouble with the database.
+pub async fn cancel(db: &mut PgConnection, run: RunId, actor: &str) -> sqlx::Result<Cancelled> {
+    sqlx::query_as!(
+        Cancelled,
+        r#"SELECT r_cancelled AS "cancelled!", r_in_progress AS "in_progress!",
+                  r_undo AS "undo: UndoId"
+           FROM cancel_run($1, $2)"#,
+        run.0,
+        actor
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Moves a run to the front of its queue.
+///
+/// # Errors
+/// `PG002` if there is no such run, or trouble with the database.
+pub async fn put_first(db: &mut PgConnection, run: RunId, actor: &str) -> sqlx::Result<MovedFirst> {
+    sqlx::query_as!(
+        MovedFirst,
+        r#"SELECT r_moved AS "moved!", r_undo AS "undo: UndoId" FROM put_run_first($1, $2)"#,
+        run.0,
+        actor
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Returns a run and its progress. `None` if there is no such run, or its event was deleted.
 ///
 /// # Errors
@@ -50,8 +106,9 @@ pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>
         r#"SELECT r.run_id AS "id: _", r.organisation_id AS "organisation: _",
                   r.event_id AS "event: _", q.operation AS "operation: _",
                   r.actor, r.created_at AS at,
-                  r.queued::bigint AS "queued!",
-                  r.queued - u.claimed - s.skipped AS "waiting!", s.skipped AS "skipped!",
+                  r.queued::bigint AS "queued!", r.undone_at, r.undone_by,
+                  CASE WHEN r.undone_at IS NULL THEN r.queued - u.claimed - s.skipped ELSE 0 END
+                  AS "waiting!", s.skipped AS "skipped!",
                   u.claimed - u.committed - u.refunded AS "in_progress!",
                   u.committed AS "processed!", u.undecided AS "undecided!",
                   u.duplicates AS "duplicates!",
@@ -63,10 +120,7 @@ pub async fn find(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Run>
                                       coalesce(sum(undecided), 0) AS undecided,
                                       coalesce(sum(duplicates), 0) AS duplicates
                                FROM usage WHERE usage.run_id = r.run_id) u
-           CROSS JOIN LATERAL (SELECT count(*) AS skipped FROM skip s
-                               WHERE s.queue_id = r.queue_id
-                                 AND s.position >= r.first_position
-                                 AND s.position < r.first_position + r.queued) s
+           CROSS JOIN LATERAL (SELECT skipped_of_run(r) AS skipped) s
            WHERE r.run_id = $1 AND e.deleted_at IS NULL"#,
         run.0
     )

@@ -39,6 +39,12 @@ pub enum Kind {
     Deleted,
     /// The budget of the event was set, or taken away.
     Budget,
+    /// The photos of a run that waited were taken back.
+    Cancelled,
+    /// The photos of a run that waited go before all others.
+    First,
+    /// What was done to a run was taken back: that it was queued, cancelled, or moved to the front.
+    Undone,
 }
 
 impl Kind {
@@ -55,6 +61,9 @@ impl Kind {
             Self::Lifted => "lifted",
             Self::Deleted => "deleted",
             Self::Budget => "budget",
+            Self::Cancelled => "cancelled",
+            Self::First => "first",
+            Self::Undone => "undone",
         }
     }
 }
@@ -97,7 +106,7 @@ pub struct Entry {
     pub actor: Option<String>,
     /// What caused a pause, or let the queue go on; null for everything else.
     pub cause: Option<Cause>,
-    /// The run that was queued, started or finished.
+    /// The run that was queued, started, finished, cancelled, moved to the front or taken back.
     pub run: Option<RunId>,
     /// The hold that was placed, lifted, or had kept the queue.
     pub hold: Option<HoldId>,
@@ -105,7 +114,7 @@ pub struct Entry {
     /// was reserved or refunded.
     #[schema(value_type = Option<i64>)]
     pub transaction: Option<JobId>,
-    /// Number of photos that were queued, or are finished.
+    /// Number of photos that were queued, are finished, were taken back, or go first.
     pub photos: Option<i32>,
     /// The change of a budget: this one, or the one that was the cause.
     pub budget_change: Option<i64>,
@@ -129,6 +138,11 @@ impl fmt::Display for Entry {
             Kind::Started => write!(f, "run {run} started"),
             Kind::Finished => write!(f, "run {run} finished, with {photos} photos"),
             Kind::Drained => write!(f, "no photo waits any more"),
+            Kind::Cancelled => {
+                write!(f, "run {run} was cancelled: {photos} photos were taken back")
+            }
+            Kind::First => write!(f, "run {run} goes first, with {photos} photos"),
+            Kind::Undone => write!(f, "what was done last to run {run} was taken back"),
             Kind::Held => write!(f, "held (hold {hold})"),
             Kind::Deleted => write!(f, "the event was deleted"),
             Kind::Budget => {
@@ -179,7 +193,8 @@ pub async fn list(
         Entry,
         r#"SELECT t.entry_id AS id, t.at, t.operation AS "operation: _", t.kind AS "kind: _",
                   t.actor, t.cause AS "cause: _",
-                  CASE WHEN t.kind IN ('queued', 'started', 'finished') THEN t.reference END
+                  CASE WHEN t.kind IN ('queued', 'started', 'finished', 'cancelled', 'first', 'undone')
+                       THEN t.reference END
                       AS "run: _",
                   CASE WHEN t.kind IN ('held', 'lifted', 'deleted')
                             OR t.cause IN ('lift', 'expiry')

@@ -51,7 +51,7 @@ pub async fn totals(
                    SELECT organisation_id FROM account
                    WHERE steered AND ($1::bigint IS NULL OR organisation_id = $1)))),
            busy AS MATERIALIZED (
-               SELECT q.*, h.head, t.tail - h.head - h.skipped AS waiting_here,
+               SELECT q.*, h.head, t.tail - h.head - h.not_waiting AS waiting_here,
                       coalesce(own.r_spendable, others.r_spendable, a.available) AS spendable,
                       own.r_cap_left AS cap_left, coalesce(own.r_floor_left, 0) AS floor_left,
                       coalesce(others.r_free, a.available) AS free
@@ -70,9 +70,7 @@ pub async fn totals(
                FROM (SELECT DISTINCT queue_id FROM in_flight
                      WHERE $1::bigint IS NULL OR organisation_id = $1) f
                JOIN queue_head h USING (queue_id)
-               CROSS JOIN LATERAL (SELECT job_id FROM job j
-                                   WHERE j.queue_id = h.queue_id
-                                     AND j.position <= h.head AND j.position > h.head - 500) j
+               CROSS JOIN LATERAL recent_jobs(h.queue_id, h.head, 500) AS j (job_id)
                CROSS JOIN LATERAL (SELECT x.settled_at FROM outcome x
                                    WHERE x.job_id = j.job_id LIMIT 1) o
                WHERE o.settled_at > clock_timestamp() - interval '5 minutes'

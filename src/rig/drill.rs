@@ -158,7 +158,7 @@ impl Drill {
         loop {
             crew.replace_the_dead()?;
             let open: i64 = sqlx::query_scalar!(
-                r#"SELECT (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
+                r#"SELECT (SELECT coalesce(sum(tail - head - not_waiting), 0)::bigint
                            FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
                            -- Photos of deleted events wait for ever.
                            WHERE (SELECT deleted_at FROM event e

@@ -260,12 +260,12 @@ impl Turn {
             }
         }
         if !batch.is_empty() {
-            Ok(Taken::Photos(batch))
-        } else if database::in_time(PATIENCE, claim::is_claimable(&mut db)).await? {
-            Ok(Taken::AllLocked)
-        } else {
-            Ok(Taken::Nothing)
+            return Ok(Taken::Photos(batch));
         }
+        let empty = claim::after_empty(&mut db, most, self.cursor);
+        let empty = database::in_time(PATIENCE, empty).await?;
+        self.cursor = empty.cursor;
+        Ok(if empty.claimable { Taken::AllLocked } else { Taken::Nothing })
     }
 
     async fn adopt(
@@ -305,8 +305,10 @@ impl Turn {
     ) -> Result<Vec<Reservation>, GateError> {
         let claimed = claim::claim(db, shift.me, most, self.cursor, shift.async_commit).await?;
         shift.in_hand().extend(claimed.iter().map(Reservation::fence));
-        self.cursor =
-            claimed.iter().map(Reservation::organisation).max().unwrap_or(OrganisationId(0));
+        // The last one whose turn it was: those up to the cursor come after those behind it.
+        let turn = |one: &OrganisationId| (*one <= self.cursor, *one);
+        let last = claimed.iter().map(Reservation::organisation).max_by_key(turn);
+        self.cursor = last.unwrap_or(self.cursor);
         Ok(claimed)
     }
 

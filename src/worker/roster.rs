@@ -58,9 +58,7 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
         r#"WITH recent AS (
                SELECT o.worker_id, o.settled_at, o.reason
                FROM (SELECT DISTINCT queue_id FROM in_flight) f JOIN queue_head h USING (queue_id)
-               CROSS JOIN LATERAL (SELECT job_id FROM job j
-                                   WHERE j.queue_id = h.queue_id
-                                     AND j.position <= h.head AND j.position > h.head - 500) j
+               CROSS JOIN LATERAL recent_jobs(h.queue_id, h.head, 500) AS j (job_id)
                CROSS JOIN LATERAL (SELECT x.worker_id, x.settled_at, x.reason FROM outcome x
                                    WHERE x.job_id = j.job_id LIMIT 1) o
                WHERE o.settled_at > clock_timestamp() - interval '5 minutes')

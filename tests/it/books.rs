@@ -377,6 +377,7 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
         photogate::queue::skips::skip(&mut *app.db().await, event, operation, &photos, "anna")
             .await
             .unwrap()
+            .photos
     };
     let restore = async |numbers: &[usize]| {
         let photos = ids(numbers).await;
@@ -395,20 +396,20 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
     assert_eq!(skip(&[1, 3, 5]).await, 3);
     assert_eq!(skip(&[3]).await, 0, "once is enough");
     assert_eq!(app.processing(event).await.waiting, 3);
-    assert_eq!(app.count("SELECT count(*) FROM skip").await, 3);
+    assert_eq!(app.count("SELECT count(*) FROM stretch").await, 3);
     let mut held = hand.claim(1).await;
     assert_eq!(keys(&held), ["2"]);
     assert_eq!(skip(&[2]).await, 0, "what is claimed is not skipped any more");
-    assert_eq!(restore(&[3]).await.restored, 1, "where it stood");
-    assert_eq!(restore(&[1]).await.restored, 1, "at the end: the claims have passed it");
-    assert_eq!(restore(&[1, 2]).await.restored, 0);
+    assert_eq!(restore(&[3]).await.photos, 1, "where it stood");
+    assert_eq!(restore(&[1]).await.photos, 1, "the claims have passed it, so it is next");
+    assert_eq!(restore(&[1, 2]).await.photos, 0);
     let again = app.queue(event, "ok", 6).await;
     assert_eq!(
         (again.queued, again.skipped.skipped_before, again.skipped.already_queued),
         (0, 1, 5)
     );
     held.extend(hand.claim(10).await);
-    assert_eq!(keys(&held), ["2", "3", "4", "6", "1"]);
+    assert_eq!(keys(&held), ["2", "1", "3", "4", "6"]);
     assert_eq!(app.credits(organisation).await, (95, 5, 0));
 
     // A queue of which nothing but skipped photos is left is drained.
@@ -416,7 +417,7 @@ async fn skipped_photos_are_passed_over_and_cost_nothing_until_they_are_restored
     assert_eq!(skip(&[7]).await, 1);
     assert!(hand.claim(10).await.is_empty());
     let restored = restore(&[7]).await;
-    assert!(restored.woke && restored.restored == 1);
+    assert!(restored.woke && restored.photos == 1);
     held.extend(hand.claim(10).await);
     hand.succeed_all(held).await;
     assert_eq!(app.credits(organisation).await, (94, 0, 6));

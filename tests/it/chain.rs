@@ -210,7 +210,9 @@ const NOT_REHEARSED: &[&str] = &[
          SELECT organisation_id, event_id, 'ai_rotation', now(), false, 'x' FROM event",
     "INSERT INTO schedule_part (schedule_id, keys) SELECT schedule_id, '{x}' FROM schedule",
     "INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account",
-    "INSERT INTO skip SELECT queue_id, 1000, gen_random_uuid(), 'x' FROM queue",
+    "INSERT INTO stretch SELECT queue_id, 1000, 1000, 'skipped', NULL, NULL, 'x' FROM queue",
+    "INSERT INTO undo (organisation_id, event_id, act, actor) \
+         SELECT organisation_id, event_id, 'hold', 'x' FROM event",
     "SELECT set_budget(event_id, 1000, 0, 'x') FROM event",
     "SELECT set_pace(organisation_id, event_id, 9, NULL, NULL, NULL) FROM event",
 ];
@@ -233,7 +235,8 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "photo",
         "job",
         "outcome",
-        "skip",
+        "stretch",
+        "undo",
         "follow_up",
         "hold",
         "looked_at",
@@ -290,7 +293,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     assert_eq!(rows, 0);
     refused_for_want_of_privilege(&mut tx, "SELECT close_months(1)").await;
     drop(tx);
-    app.tamper("DELETE FROM skip").await;
+    app.tamper("DELETE FROM stretch").await;
     app.tamper("DELETE FROM follow_up").await;
 }
 

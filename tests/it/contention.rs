@@ -59,7 +59,7 @@ async fn an_open_enqueue_does_not_keep_claims_from_what_waits_already() {
     assert_eq!(first.len(), 5);
     assert!(hand.claim(9).await.is_empty());
     assert!(
-        claim::is_claimable(&mut *app.db().await).await.unwrap(),
+        claim::after_empty(&mut *app.db().await, 9, OrganisationId(0)).await.unwrap().claimable,
         "the worker asks again soon: the enqueue will not wake it"
     );
     end(open, "COMMIT").await;
@@ -86,7 +86,9 @@ async fn an_enqueue_that_is_rolled_back_leaves_the_queue_drained_by_the_next_cla
     assert!(hand.claim(9).await.is_empty());
 
     assert_eq!(app.count("SELECT count(*) FROM queue WHERE NOT drained").await, 0);
-    assert!(!claim::is_claimable(&mut *app.db().await).await.unwrap());
+    assert!(
+        !claim::after_empty(&mut *app.db().await, 9, OrganisationId(0)).await.unwrap().claimable
+    );
     hand.succeed_all(claimed).await;
 }
 
@@ -132,7 +134,9 @@ async fn a_paused_queue_that_is_locked_while_credit_comes_is_resumed_by_a_later_
     let credited = app.top_up(organisation, 5).await;
     assert!(credited.resumed, "the workers are woken: they try again until it is free");
     assert!(hand.claim(9).await.is_empty());
-    assert!(claim::is_claimable(&mut *app.db().await).await.unwrap());
+    assert!(
+        claim::after_empty(&mut *app.db().await, 9, OrganisationId(0)).await.unwrap().claimable
+    );
     end(other, "ROLLBACK").await;
     let rest = hand.claim(9).await;
 
@@ -158,7 +162,9 @@ async fn a_claim_that_spends_the_last_credit_pauses_what_is_free_and_waits_for_n
     assert!(hand.claim(1).await.is_empty());
 
     assert_eq!(app.count("SELECT count(*) FROM queue WHERE paused_since IS NOT NULL").await, 2);
-    assert!(!claim::is_claimable(&mut *app.db().await).await.unwrap());
+    assert!(
+        !claim::after_empty(&mut *app.db().await, 9, OrganisationId(0)).await.unwrap().claimable
+    );
     hand.succeed_all(claimed).await;
 }
 
@@ -228,14 +234,14 @@ async fn people_who_skip_and_restore_wait_for_an_open_enqueue_and_see_it() {
             app.until_somebody_waits_for_a_lock().await;
             end(open, "COMMIT").await;
         });
-    assert_eq!(skipped.unwrap(), 1);
+    assert_eq!(skipped.unwrap().photos, 1);
     assert_eq!(app.count("SELECT count(*) FROM queue WHERE NOT drained").await, 1);
 
     let hand = app.a_worker().await;
     let claimed = hand.claim(9).await;
     assert_eq!(claimed.len(), 1);
     let restored = skips::restore(&mut db, event, operation, &photos, "anna").await.unwrap();
-    assert_eq!(restored.restored, 1);
+    assert_eq!(restored.photos, 1);
     let again = hand.claim(9).await;
     assert_eq!(again.len(), 1);
     hand.succeed_all(claimed.into_iter().chain(again)).await;

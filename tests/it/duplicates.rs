@@ -326,6 +326,7 @@ async fn sync(app: &App, event: EventId, operation: Operation, dry_run: bool) ->
         payloads: Payloads::default(),
         dry_run,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     app.commands().enqueue(&anna(), event, &asked).await.unwrap()
 }

@@ -47,6 +47,7 @@ async fn ask(
         payloads: Payloads::default(),
         dry_run,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     app.commands().enqueue(&anna(), event, &asked).await
 }
@@ -120,7 +121,7 @@ async fn however_a_rotation_ends_its_photo_is_processed() {
     both(&app, event, &["ok", "unsure", "fail", "crash", "skip"]).await;
     let mut db = app.db().await;
     let skipped = photogate::catalog::events::photo(&mut db, event, "skip").await.unwrap().unwrap();
-    assert_eq!(skips::skip(&mut db, event, ROTATION, &[skipped], "anna").await.unwrap(), 1);
+    assert_eq!(skips::skip(&mut db, event, ROTATION, &[skipped], "anna").await.unwrap().photos, 1);
     let hand = app.a_worker().await;
     for reservation in claim(&hand, ROTATION).await {
         let key = reservation.key().to_owned();
@@ -164,7 +165,7 @@ async fn a_photo_that_waits_is_not_queued_by_another_call_and_one_that_was_turne
         (done.queued, done.following, done.skipped.already_processed, done.skipped.already_queued),
         (4, 2, 1, 1)
     );
-    let told = FundingPlan { runs: Vec::new(), dry_run: true, ..done.clone() };
+    let told = FundingPlan { runs: Vec::new(), undo: Vec::new(), dry_run: true, ..done.clone() };
     assert_eq!(dry, told, "the plan says what is done");
 
     let dry = ask(&app, event, Operations::Both, &["turned", "queued", "new"], true).await.unwrap();
@@ -271,6 +272,7 @@ async fn the_plan_and_the_limit_count_what_comes_later() {
         payloads: Payloads::default(),
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     let refused = commands.enqueue(&anna(), event, &asked).await;
     assert!(
@@ -300,7 +302,14 @@ async fn people_see_what_it_waits_for_and_a_deleted_event_leaves_nothing() {
     app.commands().delete_event(&anna(), event).await.unwrap();
 
     assert_eq!(app.count("SELECT count(*) FROM follow_up").await, 0);
-    let late = follow_ups::enqueue_both(&mut db, event, &[], "anna").await;
+    let late = follow_ups::enqueue_both(
+        &mut db,
+        event,
+        &[],
+        "anna",
+        photogate::queue::enqueue::Priority::Normal,
+    )
+    .await;
     assert!(late.is_err(), "nobody would delete what is written now");
     let nothing = Followed { photos: 0, woke: false };
     assert_eq!(follow_ups::follow(&mut db, Duration::ZERO).await.unwrap(), nothing);
@@ -317,6 +326,7 @@ async fn payloads_come_with_their_photos() {
         payloads: [("b".to_owned(), json!("of b"))].into(),
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     app.commands().enqueue(&anna(), event, &asked).await.unwrap();
     let hand = app.a_worker().await;

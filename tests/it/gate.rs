@@ -96,17 +96,26 @@ async fn a_claim_that_finds_everything_locked_is_told_from_one_that_finds_nothin
     let (_, event) = app.an_event_with(2).await;
     let hand = app.a_worker().await;
     let mut db = app.db().await;
-    assert!(!claim::is_claimable(&mut db).await.unwrap(), "nothing is queued");
+    assert!(
+        !claim::after_empty(&mut db, 9, OrganisationId(0)).await.unwrap().claimable,
+        "nothing is queued"
+    );
     app.queue(event, "ok", 3).await;
 
     let mut other = app.another_holds_the_queue_of(event).await;
     assert!(hand.claim(3).await.is_empty());
-    assert!(claim::is_claimable(&mut db).await.unwrap(), "it is only locked");
+    assert!(
+        claim::after_empty(&mut db, 9, OrganisationId(0)).await.unwrap().claimable,
+        "it is only locked"
+    );
 
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     let claimed = hand.claim(3).await;
     assert_eq!(claimed.len(), 2);
-    assert!(!claim::is_claimable(&mut db).await.unwrap(), "the queue is paused for want of credit");
+    assert!(
+        !claim::after_empty(&mut db, 9, OrganisationId(0)).await.unwrap().claimable,
+        "the queue is paused for want of credit"
+    );
     hand.succeed_all(claimed).await;
 }
 

@@ -3,7 +3,7 @@
 //! or lifts what a person holds.
 
 use photogate::{
-    ids::{EventId, OrganisationId},
+    ids::{EventId, Operation, OrganisationId},
     queue::claim::{self, Incarnation},
 };
 
@@ -14,19 +14,21 @@ use crate::support::{
 
 /// The functions that are driven in steps. `enqueue`, `retry` and
 /// `restore_photos` do nothing that others can see before `append_jobs` and `lock_queue` do.
-const GATE: [&str; 18] = [
+const GATE: [&str; 20] = [
     "claim",
     "settle",
     "close_reservations",
     "top_up",
     "append_jobs",
-    "hold_queue",
-    "lift_hold",
+    "place_hold",
+    "take_hold_away",
     "expire_holds",
     "resume_queues",
     "pause_queues",
-    "skip_photos",
     "lock_queue",
+    "lock_run",
+    "lock_queues_of",
+    "undo",
     "delete_event",
     "adopt",
     "retire_worker",
@@ -57,6 +59,16 @@ enum Act {
     Restore,
     /// Queues the photo again that failed before.
     Retry,
+    /// Queues a new photo that goes before all others.
+    Urgent,
+    /// Takes back the photos of the event's run that wait.
+    Cancel,
+    /// Puts the event's run before all others.
+    First,
+    /// Takes back a skip, or a cancelled run, or what was queued last.
+    UndoSkip,
+    UndoCancel,
+    UndoQueue,
     /// Queues the same new photo as every other of its kind.
     EnqueueSame,
     /// Holds both queues of the event, in one transaction.
@@ -144,9 +156,12 @@ impl<'a> Scene<'a> {
             let failed = hand.claim_one().await;
             assert!(hand.fail(failed).await);
         }
-        if acts.contains(&Act::Restore) {
+        if acts.contains(&Act::Restore) || acts.contains(&Act::UndoSkip) {
             let skip = Self::skip_of(event);
             sqlx::query(sqlx::AssertSqlSafe(skip)).execute(&mut *app.db().await).await.unwrap();
+        }
+        if acts.contains(&Act::UndoQueue) {
+            app.queue_keys(event, Operation::PhotoProcessing, &["rehearsal/ok/late".into()]).await;
         }
         let mut other = hand.me;
         if acts.iter().any(|act| act.has_other()) {
@@ -157,6 +172,10 @@ impl<'a> Scene<'a> {
         let in_flight = (taken[0].0, 1);
         if other.worker != hand.me.worker {
             app.let_the_lease_run_out(other.worker).await;
+        }
+        if acts.contains(&Act::UndoCancel) {
+            let cancel = on_run(event, "cancel_run");
+            sqlx::query(sqlx::AssertSqlSafe(cancel)).execute(&mut *app.db().await).await.unwrap();
         }
         let mut holds = Vec::new();
         if matches!(before, Before::Held | Before::PausedAndHeld) {
@@ -258,6 +277,15 @@ impl<'a> Scene<'a> {
                 "restore_photos({event}, 'photo_processing', {}, 'anna')",
                 self.photo(3)
             )),
+            Act::Urgent => unless_refused(&format!(
+                "enqueue({event}, 'photo_processing', '{{rehearsal/ok/urgent-{nth}}}', \
+                 ARRAY[gen_random_uuid()], 'anna', p_urgent => true)"
+            )),
+            Act::Cancel => unless_refused(&on_run(*event, "cancel_run")["SELECT ".len()..]),
+            Act::First => unless_refused(&on_run(*event, "put_run_first")["SELECT ".len()..]),
+            Act::UndoSkip | Act::UndoCancel | Act::UndoQueue => unless_refused(&format!(
+                "undo((SELECT max(undo_id) FROM undo WHERE event_id = {event}), 'anna', '1 hour')"
+            )),
             Act::HoldBoth => format!(
                 "SELECT hold_queue({event}, 'photo_processing', 'anna', '', NULL), \
                  hold_queue({event}, 'ai_rotation', 'anna', '', NULL)"
@@ -282,7 +310,7 @@ impl<'a> Scene<'a> {
         let app = self.app;
         let state = async || {
             sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64, bool)>(
-                "SELECT a.available, a.reserved, t.tail - h.head - h.skipped, q.drained, \
+                "SELECT a.available, a.reserved, t.tail - h.head - h.not_waiting, q.drained, \
                  q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h \
                  WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL), a.resume_due
                  FROM queue q JOIN account a USING (organisation_id) \
@@ -354,6 +382,11 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// A call for the first run of an event.
+fn on_run(event: EventId, function: &str) -> String {
+    format!("SELECT {function}((SELECT min(run_id) FROM run WHERE event_id = {event}), 'anna')")
+}
+
 fn set_budget(event: EventId, cap: &str, floor: i64) -> String {
     format!("SELECT set_budget({event}, {cap}, {floor}, 'anna')")
 }
@@ -362,7 +395,8 @@ fn set_budget(event: EventId, cap: &str, floor: i64) -> String {
 pub fn unless_refused(call: &str) -> String {
     format!(
         "DO $$ BEGIN PERFORM {call}; \
-         EXCEPTION WHEN SQLSTATE 'PG001' OR SQLSTATE 'PG002' OR SQLSTATE 'PG004' THEN NULL; END $$"
+         EXCEPTION WHEN SQLSTATE 'PG001' OR SQLSTATE 'PG002' OR SQLSTATE 'PG004' \
+         OR SQLSTATE 'PG010' THEN NULL; END $$"
     )
 }
 
@@ -529,6 +563,44 @@ async fn no_interleaving_with_a_budget_lets_an_event_spend_more_or_strands_paid_
     }
     assert!(ways > pairs.len(), "{ways} interleavings");
     eprintln!("budgets: {ways} interleavings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_interleaving_with_what_people_do_to_runs_loses_a_photo_or_claims_it_twice() {
+    use Act::{
+        Cancel, Claim, Delete, Enqueue, First, Refund, Restore, Skip, UndoCancel, UndoQueue,
+        UndoSkip, Urgent,
+    };
+    let (app, mut scheduler) = an_app_in_steps().await;
+    let pairs = [
+        (Cancel, Claim),
+        (Cancel, Refund),
+        (Cancel, Enqueue),
+        (Cancel, Cancel),
+        (Cancel, Delete),
+        (First, Claim),
+        (First, Cancel),
+        (Urgent, Claim),
+        (Urgent, Enqueue),
+        (Urgent, Skip),
+        (UndoSkip, Claim),
+        (UndoSkip, Restore),
+        (UndoSkip, UndoSkip),
+        (UndoCancel, Claim),
+        (UndoCancel, Delete),
+        (UndoQueue, Claim),
+        (UndoQueue, Enqueue),
+        (UndoQueue, UndoQueue),
+    ];
+    let mut ways = 0;
+    for (one, other) in pairs {
+        let hand = app.a_worker().await;
+        let of_pair = every_way(&app, &mut scheduler, &hand, Before::Running, &[one, other]).await;
+        eprintln!("{one:?} and {other:?}: {of_pair} interleavings");
+        ways += of_pair;
+    }
+    assert!(ways > pairs.len(), "{ways} interleavings");
+    eprintln!("runs: {ways} interleavings");
 }
 
 #[tokio::test(flavor = "multi_thread")]

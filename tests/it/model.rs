@@ -33,10 +33,12 @@ enum Ask {
     Enqueue {
         queue: usize,
         photos: Vec<usize>,
+        urgent: bool,
     },
     /// Both operations of the first event, AI rotation first.
     EnqueueBoth {
         photos: Vec<usize>,
+        urgent: bool,
     },
     /// What has had its AI rotation is queued for photo processing.
     Follow,
@@ -53,6 +55,18 @@ enum Ask {
     Restore {
         queue: usize,
         photos: Vec<usize>,
+    },
+    /// A run of those that were queued is taken out of its queue.
+    Cancel {
+        which: usize,
+    },
+    /// A run is claimed before all others of its queue.
+    First {
+        which: usize,
+    },
+    /// What a person did is taken back.
+    Undo {
+        which: usize,
     },
     Claim {
         worker: usize,
@@ -162,13 +176,18 @@ fn ends() -> impl Strategy<Value = End> {
 fn asks() -> impl Strategy<Value = Ask> {
     let photos = || vec(0..PHOTOS, 1..4);
     prop_oneof![
-        4 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Enqueue { queue, photos }),
-        3 => photos().prop_map(|photos| Ask::EnqueueBoth { photos }),
+        4 => (0..4usize, photos(), any::<bool>())
+            .prop_map(|(queue, photos, urgent)| Ask::Enqueue { queue, photos, urgent }),
+        3 => (photos(), any::<bool>())
+            .prop_map(|(photos, urgent)| Ask::EnqueueBoth { photos, urgent }),
         3 => Just(Ask::Follow),
         2 => (0..4usize, photos(), any::<bool>())
             .prop_map(|(queue, photos, undecided)| Ask::Retry { queue, photos, undecided }),
         2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Skip { queue, photos }),
         2 => (0..4usize, photos()).prop_map(|(queue, photos)| Ask::Restore { queue, photos }),
+        2 => (0..6usize).prop_map(|which| Ask::Cancel { which }),
+        2 => (0..6usize).prop_map(|which| Ask::First { which }),
+        4 => (0..4usize).prop_map(|which| Ask::Undo { which }),
         8 => (0..WORKERS, 1..5i32).prop_map(|(worker, most)| Ask::Claim { worker, most }),
         5 => (0..WORKERS, 1..4i32, 0..2i32)
             .prop_map(|(worker, most, suspects)| Ask::Adopt { worker, most, suspects }),
@@ -203,12 +222,20 @@ fn orders() -> impl Strategy<Value = Order> {
 enum State {
     Waiting,
     Skipped,
-    InFlight { owner: Option<i64>, attempt: i32, crashes: i16, retries: i16, due: bool },
+    InFlight {
+        owner: Option<i64>,
+        attempt: i32,
+        crashes: i16,
+        retries: i16,
+        due: bool,
+    },
     Processed,
     Undecided,
     Duplicate,
     Failed,
     Quarantined,
+    /// It was queued, and that was taken back.
+    Undone,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +256,6 @@ struct Account {
 /// A queue as a plain list; its pause, and who holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Queue {
-    head: usize,
     jobs: Vec<Job>,
     paused: bool,
     holds: i64,
@@ -237,9 +263,18 @@ struct Queue {
     drained: bool,
 }
 
+/// What goes first in a queue: by place, the lowest first.
+type First = BTreeMap<usize, i64>;
+
 impl Queue {
-    fn waiting(&self) -> Vec<usize> {
-        (self.head..self.jobs.len()).filter(|at| self.jobs[*at].state == State::Waiting).collect()
+    fn waits(&self, at: usize) -> bool {
+        self.jobs[at].state == State::Waiting
+    }
+
+    fn waiting(&self, first: &First) -> Vec<usize> {
+        let mut waiting: Vec<_> = (0..self.jobs.len()).filter(|at| self.waits(*at)).collect();
+        waiting.sort_by_key(|at| (!first.contains_key(at), first.get(at).copied(), *at));
+        waiting
     }
 
     /// Claims look at it.
@@ -247,20 +282,47 @@ impl Queue {
         !self.drained && !self.paused && self.holds == 0
     }
 
+    fn is_empty(&self) -> bool {
+        !self.jobs.iter().any(|job| job.state == State::Waiting)
+    }
+
     fn runs(&self) -> bool {
-        self.is_runnable() && !self.waiting().is_empty()
+        self.is_runnable() && !self.is_empty()
     }
 
+    /// The latest job of a photo that was not taken back.
     fn latest(&self, photo: usize) -> Option<usize> {
-        (0..self.jobs.len()).rev().find(|at| self.jobs[*at].photo == photo)
+        let of = |job: &Job| job.photo == photo && job.state != State::Undone;
+        (0..self.jobs.len()).rev().find(|at| of(&self.jobs[*at]))
     }
+}
 
-    /// Nothing but skipped photos left is nothing left.
-    fn drain(&mut self) {
-        if self.waiting().is_empty() {
-            self.head = self.jobs.len();
-        }
-    }
+/// What a person did, with what it takes to take it back.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Photos of these jobs were queued, and these are to follow.
+    Queue {
+        jobs: Vec<(usize, Vec<usize>)>,
+        follows: Vec<(usize, usize)>,
+    },
+    /// What had its place in front before, and what would have followed.
+    Skip {
+        queue: usize,
+        jobs: Vec<usize>,
+        first: First,
+        follows: Vec<(usize, usize, bool)>,
+    },
+    Restore {
+        queue: usize,
+        jobs: Vec<usize>,
+    },
+    First {
+        queue: usize,
+        jobs: Vec<usize>,
+        first: First,
+    },
+    Hold(usize),
+    Lift(usize),
 }
 
 /// What the gate must do.
@@ -268,6 +330,11 @@ impl Queue {
 struct Model {
     accounts: [Account; 2],
     queues: [Queue; 4],
+    first: [First; 4],
+    /// Runs, as the gate has them: the queue and the jobs.
+    runs: Vec<(usize, Vec<usize>)>,
+    /// What a person did, and whether it was taken back.
+    acts: Vec<(Act, bool)>,
     /// Of each event: the cap and the floor.
     budgets: [(Option<i64>, i64); 3],
     orders: [Order; 2],
@@ -277,7 +344,8 @@ struct Model {
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
     /// Photos that wait for a job of AI rotation (the second queue) to end.
-    follows: Vec<(usize, usize)>,
+    /// They are urgent, if their call was.
+    follows: Vec<(usize, usize, bool)>,
     /// The contents that were paid for, of each queue.
     paid: BTreeSet<(usize, u8)>,
     /// Workers whose lease ran out, and who were not found yet.
@@ -285,12 +353,14 @@ struct Model {
 }
 
 impl Model {
+    /// Returns the jobs.
     fn append(
         &mut self,
         queue: usize,
         photos: &[usize],
+        urgent: bool,
         take: impl Fn(&Queue, Option<usize>) -> bool,
-    ) -> usize {
+    ) -> Vec<usize> {
         let mut seen = Vec::new();
         for photo in photos {
             let latest = self.queues[queue].latest(*photo);
@@ -306,26 +376,49 @@ impl Model {
             self.queues[queue].jobs.push(Job { photo: *photo, retry, state: State::Waiting });
         }
         self.queues[queue].drained &= seen.is_empty();
-        seen.len()
+        let end = self.queues[queue].jobs.len();
+        let jobs: Vec<_> = (end - seen.len()..end).collect();
+        if urgent {
+            let place = self.places(queue).max().unwrap_or(0).max(0) + 1;
+            self.first[queue].extend(jobs.iter().map(|at| (*at, place)));
+        }
+        self.runs.push((queue, jobs.clone()));
+        jobs
+    }
+
+    /// The places of those that go first and wait.
+    fn places(&self, queue: usize) -> impl Iterator<Item = i64> {
+        let waits = move |at: &usize| self.queues[queue].waits(*at);
+        self.first[queue].iter().filter(move |(at, _)| waits(at)).map(|(_, place)| *place)
     }
 
     fn waits_for_rotation(&self, queue: usize, photo: usize) -> bool {
-        queue == PROCESSING && self.follows.iter().any(|(follows, _)| *follows == photo)
+        queue == PROCESSING && self.follows.iter().any(|(follows, _, _)| *follows == photo)
     }
 
     /// Queues new photos. What waits for its AI rotation is queued already.
-    fn enqueue(&mut self, queue: usize, photos: &[usize]) -> usize {
+    fn append_new(&mut self, queue: usize, photos: &[usize], urgent: bool) -> Vec<usize> {
         let photos: Vec<_> = photos
             .iter()
             .copied()
             .filter(|photo| !self.waits_for_rotation(queue, *photo))
             .collect();
-        self.append(queue, &photos, |_, latest| latest.is_none())
+        self.append(queue, &photos, urgent, |_, latest| latest.is_none())
     }
 
-    fn enqueue_both(&mut self, photos: &[usize]) -> usize {
-        let rotated = self.enqueue(ROTATION, photos);
-        let before = self.follows.len();
+    fn enqueue(&mut self, queue: usize, photos: &[usize], urgent: bool) -> usize {
+        let jobs = self.append_new(queue, photos, urgent);
+        let queued = jobs.len();
+        if queued > 0 {
+            let act = Act::Queue { jobs: vec![(queue, jobs)], follows: Vec::new() };
+            self.acts.push((act, false));
+        }
+        queued
+    }
+
+    fn enqueue_both(&mut self, photos: &[usize], urgent: bool) -> usize {
+        let rotated = self.append_new(ROTATION, photos, urgent);
+        let mut follows = Vec::new();
         for photo in photos {
             let at = self.queues[ROTATION].latest(*photo).unwrap();
             let is_open = matches!(
@@ -336,46 +429,191 @@ impl Model {
                 && self.queues[PROCESSING].latest(*photo).is_none()
                 && !self.waits_for_rotation(PROCESSING, *photo)
             {
-                self.follows.push((*photo, at));
+                self.follows.push((*photo, at, urgent));
+                follows.push((*photo, at));
             }
         }
-        rotated + self.follows.len() - before + self.enqueue(PROCESSING, photos)
+        let processed = self.append_new(PROCESSING, photos, urgent);
+        let queued = rotated.len() + follows.len() + processed.len();
+        if queued > 0 {
+            let jobs = vec![(ROTATION, rotated), (PROCESSING, processed)];
+            self.acts.push((Act::Queue { jobs, follows }, false));
+        }
+        queued
     }
 
     fn follow(&mut self) {
         let rotation = &self.queues[ROTATION];
-        let has_ended = |at: usize| {
-            at < rotation.head && !matches!(rotation.jobs[at].state, State::InFlight { .. })
-        };
+        let has_ended =
+            |at: usize| !matches!(rotation.jobs[at].state, State::Waiting | State::InFlight { .. });
         let (mut ready, open): (Vec<_>, Vec<_>) =
-            self.follows.iter().partition(|(_, at)| has_ended(*at));
+            self.follows.iter().partition(|(_, at, _)| has_ended(*at));
         self.follows = open;
-        ready.sort_unstable_by_key(|(_, at)| *at);
-        let photos: Vec<_> = ready.into_iter().map(|(photo, _)| photo).collect();
-        self.append(PROCESSING, &photos, |_, latest| latest.is_none());
+        ready.sort_unstable_by_key(|(_, at, _)| *at);
+        let Some((_, _, first)) = ready.first().copied() else { return };
+        // Urgent ones are a run of their own.
+        for urgent in [first, !first] {
+            let photos: Vec<_> = ready
+                .iter()
+                .filter(|(_, _, other)| *other == urgent)
+                .map(|(photo, _, _)| *photo)
+                .collect();
+            if !photos.is_empty() {
+                self.append(PROCESSING, &photos, urgent, |_, latest| latest.is_none());
+            }
+        }
+    }
+
+    /// What has its place in front loses it, and is told.
+    fn take_places(&mut self, queue: usize, jobs: &[usize]) -> First {
+        jobs.iter().filter_map(|at| Some((*at, self.first[queue].remove(at)?))).collect()
+    }
+
+    fn skip_jobs(&mut self, queue: usize, jobs: Vec<usize>, follows: Vec<(usize, usize, bool)>) {
+        if jobs.is_empty() {
+            return;
+        }
+        for at in &jobs {
+            self.queues[queue].jobs[*at].state = State::Skipped;
+        }
+        self.queues[queue].drained |= self.queues[queue].is_empty();
+        let first = self.take_places(queue, &jobs);
+        self.acts.push((Act::Skip { queue, jobs, first, follows }, false));
     }
 
     fn skip(&mut self, queue: usize, photos: &[usize]) {
-        let queue = &mut self.queues[queue];
-        for at in queue.waiting() {
-            if photos.contains(&queue.jobs[at].photo) {
-                queue.jobs[at].state = State::Skipped;
-            }
-        }
-        queue.drained |= queue.waiting().is_empty();
-        queue.drain();
+        let list = &self.queues[queue];
+        let chosen = |at: &usize| list.waits(*at) && photos.contains(&list.jobs[*at].photo);
+        let jobs = (0..list.jobs.len()).filter(chosen).collect();
+        self.skip_jobs(queue, jobs, Vec::new());
     }
 
-    fn restore(&mut self, queue: usize, order: &[usize]) {
-        let list = &mut self.queues[queue];
-        for at in list.head..list.jobs.len() {
-            if list.jobs[at].state == State::Skipped && order.contains(&list.jobs[at].photo) {
-                list.jobs[at].state = State::Waiting;
+    fn wait_again(&mut self, queue: usize, jobs: &[usize]) {
+        for at in jobs {
+            self.queues[queue].jobs[*at].state = State::Waiting;
+        }
+        self.queues[queue].drained = false;
+    }
+
+    fn restore(&mut self, queue: usize, photos: &[usize]) {
+        let list = &self.queues[queue];
+        let skipped = |at: &usize| {
+            list.jobs[*at].state == State::Skipped && photos.contains(&list.jobs[*at].photo)
+        };
+        let jobs: Vec<_> = (0..list.jobs.len()).filter(skipped).collect();
+        if !jobs.is_empty() {
+            self.wait_again(queue, &jobs);
+            self.acts.push((Act::Restore { queue, jobs }, false));
+        }
+    }
+
+    fn waiting_of_run(&self, which: usize) -> (usize, Vec<usize>) {
+        let (queue, jobs) = &self.runs[which];
+        (*queue, jobs.iter().copied().filter(|at| self.queues[*queue].waits(*at)).collect())
+    }
+
+    fn cancel(&mut self, which: usize) -> usize {
+        let (queue, jobs) = self.waiting_of_run(which);
+        let cancelled = jobs.len();
+        let taken = |at: usize| queue == ROTATION && jobs.contains(&at);
+        let (gone, left) = self.follows.iter().partition(|(_, at, _)| taken(*at));
+        self.follows = left;
+        self.skip_jobs(queue, jobs, gone);
+        cancelled
+    }
+
+    fn put_first(&mut self, which: usize) -> usize {
+        let (queue, jobs) = self.waiting_of_run(which);
+        let moved = jobs.len();
+        if moved > 0 {
+            let place = self.places(queue).min().unwrap_or(0).min(0) - 1;
+            let first = self.take_places(queue, &jobs);
+            self.first[queue].extend(jobs.iter().map(|at| (*at, place)));
+            self.acts.push((Act::First { queue, jobs, first }, false));
+        }
+        moved
+    }
+
+    /// False if it cannot be taken back any more.
+    fn undo(&mut self, which: usize) -> bool {
+        if self.acts[which].1 || !self.take_back(&self.acts[which].0.clone()) {
+            return false;
+        }
+        self.acts[which].1 = true;
+        true
+    }
+
+    fn take_back(&mut self, act: &Act) -> bool {
+        let all = |queue: usize, jobs: &[usize], state: &State| {
+            jobs.iter().all(|at| self.queues[queue].jobs[*at].state == *state)
+        };
+        match act {
+            Act::Queue { jobs, follows } => {
+                let followed =
+                    |(photo, _): &(usize, usize)| self.queues[PROCESSING].latest(*photo).is_some();
+                if !jobs.iter().all(|(queue, jobs)| all(*queue, jobs, &State::Waiting))
+                    || follows.iter().any(followed)
+                {
+                    return false;
+                }
+                for (queue, jobs) in jobs {
+                    for at in jobs {
+                        self.queues[*queue].jobs[*at] =
+                            Job { photo: usize::MAX, retry: 0, state: State::Undone };
+                    }
+                    self.queues[*queue].drained |=
+                        !jobs.is_empty() && self.queues[*queue].is_empty();
+                    self.follows.retain(|(_, at, _)| *queue != ROTATION || !jobs.contains(at));
+                }
+                self.follows.retain(|(photo, at, _)| !follows.contains(&(*photo, *at)));
+            }
+            Act::Skip { queue, jobs, first, follows } => {
+                if !all(*queue, jobs, &State::Skipped) {
+                    return false;
+                }
+                self.wait_again(*queue, jobs);
+                self.first[*queue].extend(first);
+                for follow in follows {
+                    if !self.waits_for_rotation(PROCESSING, follow.0) {
+                        self.follows.push(*follow);
+                    }
+                }
+            }
+            Act::Restore { queue, jobs } => {
+                if !all(*queue, jobs, &State::Waiting) {
+                    return false;
+                }
+                for at in jobs {
+                    self.queues[*queue].jobs[*at].state = State::Skipped;
+                }
+                self.take_places(*queue, jobs);
+                self.queues[*queue].drained |= self.queues[*queue].is_empty();
+            }
+            Act::First { queue, jobs, first } => {
+                let waits = |at: &usize| self.queues[*queue].waits(*at);
+                let jobs: Vec<_> = jobs.iter().copied().filter(waits).collect();
+                if jobs.is_empty() {
+                    return false;
+                }
+                self.take_places(*queue, &jobs);
+                let first = first.iter().filter(|(at, _)| jobs.contains(at));
+                self.first[*queue].extend(first.map(|(at, place)| (*at, *place)));
+            }
+            Act::Hold(hold) => {
+                let (queue, stands) = &mut self.holds[*hold];
+                if !*stands {
+                    return false;
+                }
+                *stands = false;
+                self.queues[*queue].holds -= 1;
+            }
+            Act::Lift(hold) => {
+                let (queue, _) = self.holds[*hold];
+                self.holds.push((queue, true));
+                self.queues[queue].holds += 1;
             }
         }
-        self.append(queue, order, |queue, latest| {
-            latest.is_some_and(|at| queue.jobs[at].state == State::Skipped && at < queue.head)
-        });
+        true
     }
 
     /// The credits that an event has reserved or spent.
@@ -444,7 +682,7 @@ impl Model {
             let before = i64::try_from(before).unwrap();
             let sharers = i64::try_from(sharers).unwrap();
             let kept = (self.floor_left(event) - before).max(0);
-            let waiting = self.queues[queue].waiting();
+            let waiting = self.queues[queue].waiting(&self.first[queue]);
             let take = ((left + sharers - 1) / sharers)
                 .min(i64::try_from(waiting.len()).unwrap())
                 .min(self.cap_left(event) - before)
@@ -486,28 +724,27 @@ impl Model {
                 claimed.extend(self.steered_claim(*organisation, quota, cursors[*organisation]));
                 continue;
             }
-            let running: Vec<_> = (0..4)
+            let cursor = cursors[*organisation];
+            let mut running: Vec<_> = (0..4)
                 .filter(|queue| OWNER[*queue] == *organisation && self.queues[*queue].runs())
                 .collect();
-            // At most as many queues as credits, in turn; which of them is the cursor's business:
-            // see the comparison.
-            let each = usize::try_from(quota).unwrap().min(running.len());
-            if each > 0 && each < running.len() {
-                claimed.push((*organisation, usize::MAX));
-                continue;
-            }
+            running.sort_by_key(|queue| (*queue < cursor, *queue));
+            // At most as many queues as credits. Shares are rounded up, and cut in turn.
+            running.truncate(usize::try_from(quota).unwrap());
+            let queues = i64::try_from(running.len()).unwrap();
             let mut left = quota;
             for queue in running {
-                let want = (quota + i64::try_from(each).unwrap_or(1).max(1) - 1)
-                    / i64::try_from(each).unwrap_or(1).max(1);
-                let waiting = self.queues[queue].waiting();
-                let take = want.min(left).min(i64::try_from(waiting.len()).unwrap());
-                left -= take;
-                for at in waiting.iter().take(usize::try_from(take).unwrap()) {
+                let waiting = self.queues[queue].waiting(&self.first[queue]);
+                let want = ((quota + queues - 1) / queues)
+                    .min(left)
+                    .min(i64::try_from(waiting.len()).unwrap());
+                left -= want;
+                for at in waiting.iter().take(usize::try_from(want).unwrap()) {
                     claimed.push((queue, *at));
                 }
             }
         }
+        claimed.sort_unstable();
         claimed
     }
 
@@ -519,7 +756,7 @@ impl Model {
             .filter(|queue| self.spendable(EVENT[*queue]) > 0)
             .collect();
         for queue in looked_at {
-            self.queues[queue].drained = self.queues[queue].waiting().is_empty();
+            self.queues[queue].drained = self.queues[queue].is_empty();
         }
         for (queue, at) in claimed {
             self.queues[*queue].jobs[*at].state = State::InFlight {
@@ -529,8 +766,6 @@ impl Model {
                 retries: 0,
                 due: true,
             };
-            self.queues[*queue].head = self.queues[*queue].head.max(at + 1);
-            self.queues[*queue].drain();
             let account = &mut self.accounts[OWNER[*queue]];
             (account.available, account.reserved) = (account.available - 1, account.reserved + 1);
         }
@@ -763,64 +998,75 @@ impl Real {
         for (event, operation) in self.queues {
             let row = &self
                 .sql(format!(
-                    "SELECT q.queue_id, h.head, q.drained, q.paused_since IS NOT NULL, q.held, \
+                    "SELECT q.queue_id, t.tail, q.drained, q.paused_since IS NOT NULL, q.held, \
                      (SELECT count(*) FROM hold h WHERE h.queue_id = q.queue_id \
-                     AND lifted_at IS NULL), t.tail, h.skipped
+                     AND lifted_at IS NULL), t.tail - h.head - h.not_waiting
                      FROM queue q JOIN queue_head h USING (queue_id) \
                      JOIN queue_tail t USING (queue_id) WHERE event_id = {event} AND operation = '{operation}'"
                 ))
                 .await
                 .unwrap()[0];
-            let (id, head, drained, paused, held, holds): (i64, i64, bool, bool, bool, i64) =
+            let (id, tail, drained, paused, held, holds): (i64, i64, bool, bool, bool, i64) =
                 (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5));
             let jobs = self
                 .sql(format!(
-                    "SELECT p.key::int, j.retry, o.state::text, s.position IS NOT NULL, \
-                     f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp()
+                    "SELECT p.key::int, j.retry, o.state::text, \
+                     coalesce(stretch_kind_at(j.queue_id, j.position) = 'skipped', false), \
+                     f.worker_id, f.attempt, f.crashes, f.retries, f.due_at <= clock_timestamp(), \
+                     j.position
                      FROM job j JOIN photo p USING (photo_id) LEFT JOIN outcome o USING (job_id) \
-                         LEFT JOIN in_flight f USING (job_id)
-                     LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position \
-                         WHERE j.queue_id = {id} ORDER BY j.position"
+                         LEFT JOIN in_flight f USING (job_id) WHERE j.queue_id = {id}"
                 ))
                 .await
                 .unwrap();
-            let jobs: Vec<_> = jobs
-                .iter()
-                .map(|row| {
-                    let state = match (
-                        row.get::<Option<String>, _>(2).as_deref(),
-                        row.get::<Option<i64>, _>(4),
-                    ) {
-                        (Some("processed"), None) => State::Processed,
-                        (Some("undecided"), None) => State::Undecided,
-                        (Some("duplicate"), None) => State::Duplicate,
-                        (Some("failed"), None) => State::Failed,
-                        (Some("quarantined"), None) => State::Quarantined,
-                        (None, Some(worker)) => State::InFlight {
-                            owner: (worker != 0).then_some(worker),
-                            attempt: row.get(5),
-                            crashes: row.get(6),
-                            retries: row.get(7),
-                            due: row.get::<Option<bool>, _>(8).unwrap_or(true),
-                        },
-                        (None, None) if row.get(3) => State::Skipped,
-                        (None, None) => State::Waiting,
-                        other => panic!("both in flight and done: {other:?}"),
-                    };
-                    Job {
-                        photo: usize::try_from(row.get::<i32, _>(0)).unwrap(),
-                        retry: row.get(1),
-                        state,
-                    }
-                })
-                .collect();
-            let head = usize::try_from(head).unwrap();
-            let queue = Queue { head, jobs, paused, holds, drained };
+            let mut list = vec![
+                Job { photo: usize::MAX, retry: 0, state: State::Undone };
+                usize::try_from(tail).unwrap()
+            ];
+            for row in &jobs {
+                let state = match (
+                    row.get::<Option<String>, _>(2).as_deref(),
+                    row.get::<Option<i64>, _>(4),
+                ) {
+                    (Some("processed"), None) => State::Processed,
+                    (Some("undecided"), None) => State::Undecided,
+                    (Some("duplicate"), None) => State::Duplicate,
+                    (Some("failed"), None) => State::Failed,
+                    (Some("quarantined"), None) => State::Quarantined,
+                    (None, Some(worker)) => State::InFlight {
+                        owner: (worker != 0).then_some(worker),
+                        attempt: row.get(5),
+                        crashes: row.get(6),
+                        retries: row.get(7),
+                        due: row.get::<Option<bool>, _>(8).unwrap_or(true),
+                    },
+                    (None, None) if row.get(3) => State::Skipped,
+                    (None, None) => State::Waiting,
+                    other => panic!("both in flight and done: {other:?}"),
+                };
+                list[usize::try_from(row.get::<i64, _>(9)).unwrap() - 1] = Job {
+                    photo: usize::try_from(row.get::<i32, _>(0)).unwrap(),
+                    retry: row.get(1),
+                    state,
+                };
+            }
+            let queue = Queue { jobs: list, paused, holds, drained };
             assert_eq!(held, holds > 0);
-            assert!(!drained || queue.head == queue.jobs.len());
+            let waiting = (0..queue.jobs.len()).filter(|at| queue.waits(*at)).count();
+            assert_eq!(
+                row.get::<i64, _>(6),
+                i64::try_from(waiting).unwrap(),
+                "what waits is counted"
+            );
             queues.push(queue);
         }
         (accounts, queues)
+    }
+
+    /// The number of a run of the model.
+    async fn run(&mut self, nth: usize) -> i64 {
+        let nth = format!("SELECT run_id FROM run ORDER BY run_id OFFSET {nth} LIMIT 1");
+        self.sql(nth).await.unwrap()[0].get(0)
     }
 
     /// Which (queue, place) a job is.
@@ -842,7 +1088,7 @@ impl Real {
 #[allow(clippy::too_many_lines, reason = "a list: one arm for what can be asked")]
 async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), TestCaseError> {
     match ask {
-        Ask::Enqueue { queue, photos } => {
+        Ask::Enqueue { queue, photos, urgent } => {
             let ((event, operation), keys) = (
                 real.queues[*queue],
                 photos.iter().map(|photo| format!("'{photo}'")).collect::<Vec<_>>(),
@@ -851,27 +1097,28 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             let row = &real
                 .sql(format!(
                     "SELECT r_queued FROM enqueue({event}, '{operation}', ARRAY[{}], ARRAY[{}], \
-                     'anna')",
+                     'anna', p_urgent => {urgent})",
                     keys.join(","),
                     ids.join(",")
                 ))
                 .await
                 .unwrap()[0];
-            let taken = model.enqueue(*queue, photos);
+            let taken = model.enqueue(*queue, photos, *urgent);
             prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
         }
-        Ask::EnqueueBoth { photos } => {
+        Ask::EnqueueBoth { photos, urgent } => {
             let keys: Vec<_> = photos.iter().map(|photo| format!("'{photo}'")).collect();
             let row = &real
                 .sql(format!(
-                    "SELECT sum(r_queued)::int FROM enqueue_both({}, ARRAY[{}], ARRAY[{}], 'anna')",
+                    "SELECT sum(r_queued)::int FROM enqueue_both({}, ARRAY[{}], ARRAY[{}], 'anna', \
+                     p_urgent => {urgent})",
                     real.queues[PROCESSING].0,
                     keys.join(","),
                     vec!["gen_random_uuid()"; keys.len()].join(",")
                 ))
                 .await
                 .unwrap()[0];
-            let taken = model.enqueue_both(photos);
+            let taken = model.enqueue_both(photos, *urgent);
             prop_assert_eq!(usize::try_from(row.get::<i32, _>(0)).unwrap(), taken);
         }
         Ask::Follow => {
@@ -883,7 +1130,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             real.sql(format!("SELECT retry({event}, '{operation}', {ids}, 'anna', {undecided})"))
                 .await
                 .unwrap();
-            model.append(*queue, photos, |queue, latest| {
+            let jobs = model.append(*queue, photos, false, |queue, latest| {
                 latest.is_some_and(|at| match queue.jobs[at].state {
                     State::Failed | State::Quarantined => true,
                     State::Undecided => *undecided,
@@ -891,28 +1138,54 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                     | State::Skipped
                     | State::InFlight { .. }
                     | State::Processed
-                    | State::Duplicate => false,
+                    | State::Duplicate
+                    | State::Undone => false,
                 })
             });
+            if !jobs.is_empty() {
+                let act = Act::Queue { jobs: vec![(*queue, jobs)], follows: Vec::new() };
+                model.acts.push((act, false));
+            }
         }
         Ask::Skip { queue, photos } => {
             real.on_photos("skip_photos", *queue, photos).await;
             model.skip(*queue, photos);
         }
         Ask::Restore { queue, photos } => {
-            // At the end, in the order of their ids.
-            let ids = real.photos(*queue, photos);
+            real.on_photos("restore_photos", *queue, photos).await;
+            model.restore(*queue, photos);
+        }
+        Ask::Cancel { which } => {
+            let Some(nth) = model.runs.len().checked_sub(which + 1) else { return Ok(()) };
+            let run = real.run(nth).await;
+            let row = &real
+                .sql(format!("SELECT r_cancelled FROM cancel_run({run}, 'anna')"))
+                .await
+                .unwrap()[0];
+            let cancelled = model.cancel(nth);
+            prop_assert_eq!(usize::try_from(row.get::<i64, _>(0)).unwrap(), cancelled);
+        }
+        Ask::First { which } => {
+            let Some(nth) = model.runs.len().checked_sub(which + 1) else { return Ok(()) };
+            let run = real.run(nth).await;
+            let row = &real
+                .sql(format!("SELECT r_moved FROM put_run_first({run}, 'anna')"))
+                .await
+                .unwrap()[0];
+            let moved = model.put_first(nth);
+            prop_assert_eq!(usize::try_from(row.get::<i64, _>(0)).unwrap(), moved);
+        }
+        Ask::Undo { which } => {
+            let Some(nth) = model.acts.len().checked_sub(which + 1) else { return Ok(()) };
             let rows = real
-                .sql(format!(
-                    "SELECT key::int FROM photo WHERE photo_id = ANY ({ids}::uuid[]) \
-                     ORDER BY photo_id"
-                ))
+                .sql(format!("SELECT undo_id FROM undo ORDER BY undo_id OFFSET {nth} LIMIT 1"))
                 .await
                 .unwrap();
-            let order: Vec<_> =
-                rows.iter().map(|row| usize::try_from(row.get::<i32, _>(0)).unwrap()).collect();
-            real.on_photos("restore_photos", *queue, photos).await;
-            model.restore(*queue, &order);
+            let id: i64 = rows[0].get(0);
+            let done = real.sql(format!("SELECT undo({id}, 'anna', '1 hour')")).await;
+            let refused = done.err().map(|error| code_of(&error).unwrap_or_default());
+            let expected = (!model.undo(nth)).then_some("PG010");
+            prop_assert_eq!(refused.as_deref(), expected, "{:?}", model.acts[nth]);
         }
         Ask::Claim { worker, most } => claim(real, model, real.workers[*worker], *most).await?,
         Ask::Adopt { worker, most, suspects } => {
@@ -1027,6 +1300,7 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
             real.sql(format!("SELECT hold_queue({event}, '{operation}', 'ops', '', NULL)"))
                 .await
                 .unwrap();
+            model.acts.push((Act::Hold(model.holds.len()), false));
             model.holds.push((*queue, true));
             model.queues[*queue].holds += 1;
         }
@@ -1038,7 +1312,9 @@ async fn follow(real: &mut Real, model: &mut Model, ask: &Ask) -> Result<(), Tes
                 .unwrap()[0];
             prop_assert_eq!(row.get::<bool, _>(0), *stands, "a hold is lifted once");
             model.queues[*queue].holds -= i64::from(*stands);
-            *stands = false;
+            if std::mem::take(stands) {
+                model.acts.push((Act::Lift(*which), false));
+            }
         }
         Ask::Budget { event, cap, floor } => {
             let id = real.events[*event];
@@ -1105,29 +1381,7 @@ async fn claim(
         claimed.push(real.place(job).await);
     }
     claimed.sort_unstable();
-    // One credit and two queues: either may have it, but one of them does, and it is the next in
-    // its queue.
-    for (organisation, _) in expected.iter().filter(|(_, at)| *at == usize::MAX) {
-        let theirs: Vec<_> =
-            claimed.iter().filter(|(queue, _)| OWNER[*queue] == *organisation).copied().collect();
-        prop_assert_eq!(theirs.len(), 1, "somebody gets the credit");
-        prop_assert_eq!(
-            theirs[0].1,
-            model.queues[theirs[0].0].waiting()[0],
-            "the next in its queue"
-        );
-    }
-    let undecided: Vec<_> = expected
-        .iter()
-        .filter(|(_, at)| *at == usize::MAX)
-        .map(|(organisation, _)| *organisation)
-        .collect();
-    let decided: Vec<_> =
-        claimed.iter().filter(|(queue, _)| !undecided.contains(&OWNER[*queue])).copied().collect();
-    prop_assert_eq!(
-        &decided,
-        &expected.iter().filter(|(_, at)| *at != usize::MAX).copied().collect::<Vec<_>>()
-    );
+    prop_assert_eq!(&claimed, &expected);
     model.take(worker, &claimed, &turns);
     Ok(())
 }
@@ -1221,6 +1475,9 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         silent: Vec::new(),
         follows: Vec::new(),
         paid: BTreeSet::new(),
+        first: <[First; 4]>::default(),
+        runs: Vec::new(),
+        acts: Vec::new(),
     };
     for (step, ask) in asks.iter().enumerate() {
         follow(&mut real, &mut model, ask).await?;

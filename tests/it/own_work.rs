@@ -144,6 +144,7 @@ async fn enqueue_with(
         payloads,
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     app.commands().enqueue(&Caller::trusted("anna"), event, &asked).await
 }
@@ -213,6 +214,7 @@ async fn a_payload_that_is_too_large_odd_or_for_no_photo_is_refused_and_queues_n
         payloads: [("a".to_owned(), json!("x".repeat(PAYLOAD_MAX)))].into(),
         dry_run: true,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     let dry = app.commands().enqueue(&Caller::trusted("anna"), event, &dry).await;
     assert!(dry.is_err(), "a dry run says the same: {dry:?}");

@@ -131,11 +131,11 @@ async fn a_claim_reads_the_skips_of_its_own_positions_only() {
     let operation = Operation::PhotoProcessing;
     skips::skip(&mut *app.db().await, event, operation, &[photo], "anna").await.unwrap();
     app.owner_runs(
-        "INSERT INTO photogate.skip (queue_id, position, photo_id, actor)
-         SELECT 9999, n, gen_random_uuid(), 'anna' FROM generate_series(1, 2000) n",
+        "INSERT INTO photogate.stretch (queue_id, from_position, to_position, kind, actor)
+         SELECT 9999, n, n, 'skipped', 'anna' FROM generate_series(1, 4000, 2) n",
     )
     .await;
-    app.owner_runs("ANALYZE photogate.skip").await;
+    app.owner_runs("ANALYZE photogate.stretch").await;
     let app = app.reconnected().await;
     let hand = app.a_worker().await;
 
@@ -145,10 +145,10 @@ async fn a_claim_reads_the_skips_of_its_own_positions_only() {
         claim::claim(&mut counted.tx, hand.me, 50, OrganisationId(0), false).await.unwrap();
 
     assert_eq!(claimed.len(), 50);
-    let read = counted.rows_of("skip").await;
+    let read = counted.rows_of("stretch").await;
     assert!(read <= 20, "{read} skips were read");
     counted.tx.rollback().await.unwrap();
-    app.owner_runs("DELETE FROM photogate.skip WHERE queue_id = 9999").await;
+    app.owner_runs("DELETE FROM photogate.stretch WHERE queue_id = 9999").await;
 }
 
 /// Found: an enqueue counted what waits over all queues that the organisation ever had.

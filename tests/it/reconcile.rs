@@ -73,7 +73,7 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
         ("UPDATE in_flight SET job_id = -job_id", "flights_are_reserved"),
         ("UPDATE queue SET held = true", "held_means_a_hold_stands"),
         ("UPDATE queue SET drained = true", "drained_is_empty"),
-        ("UPDATE queue_head SET skipped = 1", "skipped_is_counted"),
+        ("UPDATE queue_head SET not_waiting = 1", "stretches_are_counted"),
         ("UPDATE ledger SET movement = 'commit' WHERE movement = 'refund'", "ledger_adds_up"),
         ("DELETE FROM ledger WHERE entry = 3", "entries_have_no_gap"),
         ("DELETE FROM ledger WHERE entry = 1", "entries_have_no_gap"),

@@ -545,6 +545,7 @@ async fn what_was_queued_meanwhile_is_not_queued_twice() {
         payloads: Payloads::default(),
         dry_run: false,
         on_insufficient: OnInsufficient::Wait,
+        priority: photogate::queue::enqueue::Priority::Normal,
     };
     let commands = app.commands().with(Quotas::from(&Config::default()));
     commands.enqueue(&Caller::trusted("anna"), event, &now).await.unwrap();

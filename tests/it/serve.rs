@@ -126,6 +126,10 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("DELETE", "/v1/holds/{new hold}", HOLDERS, none(), 204),
         ("GET", "/v1/runs/{run}", ALL, none(), 200),
         ("GET", "/v1/runs/{run}/photos", ALL, none(), 200),
+        ("POST", "/v1/runs/{run}/cancel", RETRIERS, none(), 200),
+        ("POST", "/v1/runs/{run}/first", RETRIERS, none(), 200),
+        ("GET", "/v1/events/{event}/undo", ALL, none(), 200),
+        ("POST", "/v1/undo", HOLDERS, json!({ "undo": ["{new undo}"] }), 200),
         ("GET", "/v1/photos/{photo}", ALL, none(), 200),
         ("GET", "/v1/photos/{photo}/why", ALL, none(), 200),
         ("GET", "/v1/photos/{photo}/receipt", READERS, none(), 200),
@@ -261,6 +265,11 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         };
         let made = app.commands().schedule(&Caller::trusted("anna"), stage.event, &new).await;
         text = text.replace("{new schedule}", &made.unwrap().id.to_string());
+    }
+    if text.contains("{new undo}") {
+        app.hold(stage.event, "ops").await;
+        let undo = app.count("SELECT max(undo_id) FROM undo").await;
+        text = text.replace("\"{new undo}\"", &undo.to_string());
     }
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());

@@ -346,7 +346,7 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
     let mut random = rand::rngs::StdRng::seed_from_u64(16);
     let mut in_hand = Vec::new();
     for step in 0..300 {
-        match random.random_range(0..6) {
+        match random.random_range(0..8) {
             0 => {
                 app.queue(event, &format!("ok-{step}"), random.random_range(1..5)).await;
             }
@@ -363,6 +363,21 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
             }
             4 => {
                 app.top_up(organisation, random.random_range(1..3)).await;
+            }
+            5 => {
+                let act = if random.random_bool(0.5) { "cancel_run" } else { "put_run_first" };
+                sqlx::query(sqlx::AssertSqlSafe(format!(
+                    "SELECT {act}(run_id, 'anna') FROM run ORDER BY md5(run_id::text || '{step}') LIMIT 1"
+                )))
+                .execute(&mut *app.db().await)
+                .await
+                .unwrap();
+            }
+            6 => {
+                // Refused, where it cannot be taken back any more.
+                let _ = sqlx::query("SELECT undo((SELECT max(undo_id) FROM undo WHERE undone_at IS NULL), 'anna', '1 hour')")
+                    .execute(&mut *app.db().await)
+                    .await;
             }
             _ => {
                 let photo: Option<photogate::ids::PhotoId> = sqlx::query_scalar(
@@ -390,8 +405,7 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
                             coalesce(sum(committed + refunded), 0) AS settled
                      FROM usage u WHERE u.run_id = r.run_id) u
                  CROSS JOIN LATERAL (
-                     SELECT count(*) AS n FROM skip s WHERE s.queue_id = r.queue_id
-                     AND s.position >= r.first_position AND s.position < r.first_position + r.queued) s
+                     SELECT CASE WHEN r.undone_at IS NULL THEN skipped_of_run(r) ELSE r.queued END AS n) s
                  CROSS JOIN LATERAL (
                      SELECT count(*) FILTER (WHERE t.kind = 'started') AS started,
                             max(t.photos) FILTER (WHERE t.kind = 'finished') AS finished

@@ -144,6 +144,7 @@ async fn a_retry_takes_it_only_if_it_names_the_reason() {
             payloads: Payloads::default(),
             dry_run,
             on_insufficient: OnInsufficient::Wait,
+            priority: photogate::queue::enqueue::Priority::Normal,
         };
         let plan = app.commands().enqueue(&anna(), event, &asked).await.unwrap();
         (plan.queued, plan.skipped.undecided_before, plan.already_paid)

@@ -40,14 +40,13 @@ pub async fn photos_of_run(
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
-                  job_state(o.state, s.position IS NOT NULL, j.position, h.head) AS "state!",
+                  job_state(o.state, stretch_kind_at(j.queue_id, j.position), j.position, h.head) AS "state!",
                   o.reason, taken.at AS "charged_at?", back.at AS "refunded_at?"
            FROM run r JOIN queue_head h USING (queue_id)
            JOIN job j ON j.queue_id = r.queue_id AND j.position >= r.first_position
                      AND j.position < r.first_position + r.queued AND j.position > $2
            JOIN photo p USING (photo_id)
            LEFT JOIN outcome o USING (job_id)
-           LEFT JOIN skip s ON s.queue_id = j.queue_id AND s.position = j.position
            LEFT JOIN ledger taken ON taken.transaction_id = j.job_id AND taken.leg = 0
            LEFT JOIN ledger back ON back.transaction_id = j.job_id AND back.leg = 1
                                 AND back.movement = 'refund'

@@ -87,6 +87,7 @@ impl slices::Slice for Slice {
 
     async fn check(&self, tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
         jobs(tx, self, checks).await?;
+        outcomes(tx, self, checks).await?;
         counts(tx, self, checks).await
     }
 
@@ -142,25 +143,22 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
         slice,
         checks,
         "no_job_is_lost",
-        "each job up to the head is either in flight, settled or skipped; \
-         no job after it is in flight or settled; positions have no gap",
+        "each job up to the head is either in flight, settled, skipped or put back; of those after it, \
+         only what was claimed before its turn is in flight or settled; positions have no gap",
         "SELECT j.organisation_id,
-                format('queue %s, position %s: in flight %s, outcome %s, skipped %s',
-                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state,
-                       s.position IS NOT NULL)
+                format('queue %s, position %s: in flight %s, outcome %s, stretch %s',
+                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state, s.kind)
          FROM passed j LEFT JOIN LATERAL (
              SELECT f.job_id FROM in_flight f WHERE f.job_id = j.job_id LIMIT 1) f ON true
          LEFT JOIN LATERAL (
              SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
-         LEFT JOIN LATERAL (
-             SELECT s.position FROM skip s
-             WHERE s.queue_id = j.queue_id AND s.position = j.position LIMIT 1) s ON true
+         CROSS JOIN LATERAL (SELECT stretch_kind_at(j.queue_id, j.position) AS kind) s
          WHERE (f.job_id IS NOT NULL)::int + (o.job_id IS NOT NULL)::int
-               + (s.position IS NOT NULL)::int <> 1
+               + coalesce(s.kind IN ('skipped', 'first'), false)::int <> 1
          UNION ALL
          SELECT q.organisation_id,
-                format('queue %s, position %s, which waits: in flight %s, outcome %s',
-                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state)
+                format('queue %s, position %s, after the head: in flight %s, outcome %s, stretch %s',
+                       j.queue_id, j.position, f.job_id IS NOT NULL, o.state, k.kind)
          FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_head h USING (queue_id)
          CROSS JOIN LATERAL (
              SELECT * FROM job j
@@ -170,7 +168,9 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
              SELECT f.job_id FROM in_flight f WHERE f.job_id = j.job_id LIMIT 1) f ON true
          LEFT JOIN LATERAL (
              SELECT o.job_id, o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
-         WHERE f.job_id IS NOT NULL OR o.job_id IS NOT NULL
+         CROSS JOIN LATERAL (SELECT stretch_kind_at(j.queue_id, j.position) AS kind) k
+         WHERE (f.job_id IS NOT NULL)::int + (o.job_id IS NOT NULL)::int
+               <> coalesce(k.kind = 'taken', false)::int
          UNION ALL
          SELECT q.organisation_id,
                 format('queue %s has %s jobs after %s, up to %s',
@@ -178,7 +178,14 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          FROM slice s JOIN queue q USING (queue_id) CROSS JOIN LATERAL (
              SELECT count(*) AS n FROM job j WHERE j.queue_id = s.queue_id
              AND j.position > s.tail_after AND j.position <= s.tail_upto) j
-         WHERE n <> s.tail_upto - s.tail_after
+         CROSS JOIN LATERAL (
+             -- What was taken back is not there.
+             SELECT coalesce(sum(least(x.to_position, s.tail_upto)
+                                 - greatest(x.from_position, s.tail_after + 1) + 1), 0) AS undone
+             FROM stretch x
+             WHERE x.queue_id = s.queue_id AND x.kind = 'undone' AND x.from_position <= s.tail_upto
+               AND x.to_position > s.tail_after) u
+         WHERE n + undone <> s.tail_upto - s.tail_after
          UNION ALL
          SELECT q.organisation_id,
                 format('queue %s has a job at %s and ends at %s', q.queue_id, j.position, t.tail)
@@ -215,6 +222,15 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
              WHERE r.run_id = j.run_id AND r.queue_id + 0 = j.queue_id
                AND j.position >= r.first_position AND j.position < r.first_position + r.queued)"
     );
+    Ok(())
+}
+
+/// Each outcome is in the ledger.
+async fn outcomes(
+    tx: &mut PgConnection,
+    slice: &Slice,
+    checks: &mut Vec<Check>,
+) -> sqlx::Result<()> {
     on_slice!(
         tx,
         slice,

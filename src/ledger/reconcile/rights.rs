@@ -13,10 +13,13 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
         "ledger_is_append_only",
         "the application cannot write money, nobody can change the ledger, and entries are sealed",
         "SELECT NULL::bigint, format('%s may write %s', r, t)
-         FROM unnest(ARRAY['photogate_app', 'photogate_worker', 'photogate_organisation']) r,
+         FROM unnest(ARRAY['photogate_app', 'photogate_worker', 'photogate_organisation',
+                           'photogate_pipeline']) r,
               unnest(ARRAY['account', 'ledger', 'link', 'month', 'usage', 'top_up', 'outcome',
                            'in_flight', 'job', 'queue', 'queue_head', 'queue_tail',
-                           'queue_settled', 'run', 'hold', 'content', 'follow_up', 'skip', 'worker', 'attempt',
+                           'queue_settled', 'run', 'hold', 'content', 'follow_up', 'stretch', 'undo',
+                           'worker', 'attempt', 'steering', 'budget', 'budget_change', 'pace',
+                           'timeline', 'resume_cause', 'schedule', 'schedule_part',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
@@ -35,7 +38,8 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
          SELECT NULL, format('the trigger %s of %s is not in force', name, of)
          FROM (VALUES ('ledger', 'ledger_is_append_only'), ('ledger', 'ledger_is_sealed'),
                       ('top_up', 'top_up_is_append_only'), ('link', 'link_is_append_only'),
-                      ('month', 'month_is_append_only'), ('month', 'month_is_kept')) t (of, name)
+                      ('month', 'month_is_append_only'), ('month', 'month_is_kept'),
+                      ('timeline', 'timeline_is_append_only')) t (of, name)
          WHERE NOT EXISTS (
              SELECT FROM pg_trigger
              WHERE tgname = name AND tgrelid = ('photogate.' || of)::regclass

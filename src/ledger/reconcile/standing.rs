@@ -100,13 +100,14 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
         tx,
         checks,
         "no_job_is_lost",
-        "each job up to the head is either in flight, settled or skipped; \
-         no job after it is in flight or settled; positions have no gap",
+        "each job up to the head is either in flight, settled, skipped or put back; of those after it, \
+         only what was claimed before its turn is in flight or settled; positions have no gap",
         "SELECT f.organisation_id,
                 format('job %s is in flight, and waits at %s', f.job_id, j.position)
          FROM in_flight f CROSS JOIN LATERAL latest_job(f.photo_id, f.queue_id) j
          JOIN queue_head h ON h.queue_id = f.queue_id
-         WHERE j.position > h.head"
+         WHERE stretch_kind_at(j.queue_id, j.position) = 'first'
+            OR stretch_kind_at(j.queue_id, j.position) IS NULL AND j.position > h.head"
     );
     check!(
         tx,
@@ -139,20 +140,37 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
         "drained_is_empty",
         "nothing waits in a drained queue, and no queue's head is after its tail",
         "SELECT q.organisation_id,
-                format('queue %s: drained %s, head %s, tail %s, skipped %s',
-                       q.queue_id, q.drained, h.head, t.tail, h.skipped)
+                format('queue %s: drained %s, head %s, tail %s, not waiting %s',
+                       q.queue_id, q.drained, h.head, t.tail, h.not_waiting)
          FROM queue q LEFT JOIN queue_head h USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
-         WHERE coalesce(t.tail - h.head - h.skipped < 0 OR (q.drained AND h.head <> t.tail), true)"
+         WHERE coalesce(t.tail - h.head - h.not_waiting < 0 OR (q.drained AND h.head <> t.tail), true)"
     );
     check!(
         tx,
         checks,
-        "skipped_is_counted",
-        "a queue's count of skipped photos is the number of skips after its head",
-        "SELECT q.organisation_id, format('queue %s says %s', q.queue_id, h.skipped)
+        "stretches_are_counted",
+        "a queue counts what is not claimed in its turn; its stretches reach over neither each other \
+         nor its head nor its tail",
+        "SELECT q.organisation_id, format('queue %s says %s', q.queue_id, h.not_waiting)
          FROM queue q JOIN queue_head h USING (queue_id)
-         WHERE h.skipped <> (
-             SELECT count(*) FROM skip s WHERE s.queue_id = q.queue_id AND s.position > h.head)"
+         WHERE h.not_waiting <> (
+             SELECT coalesce(sum(CASE WHEN s.from_position > h.head AND s.kind <> 'first'
+                                      THEN s.to_position - s.from_position + 1
+                                      WHEN s.from_position <= h.head AND s.kind = 'first'
+                                      THEN s.from_position - s.to_position - 1 END), 0)
+             FROM stretch s WHERE s.queue_id = q.queue_id)
+         UNION ALL
+         SELECT q.organisation_id,
+                format('queue %s: its stretch from %s to %s (%s), head %s, tail %s, stretched %s',
+                       q.queue_id, s.from_position, s.to_position, s.kind, h.head, t.tail,
+                       q.stretched)
+         FROM stretch s JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+         JOIN queue_tail t USING (queue_id)
+         WHERE s.from_position <= h.head AND s.to_position > h.head OR s.to_position > t.tail
+            OR EXISTS (SELECT FROM stretch x WHERE x.queue_id = s.queue_id
+                       AND x.from_position > s.from_position AND x.from_position <= s.to_position)
+            OR NOT q.stretched AND (s.kind = 'first' OR s.from_position > h.head)
+            OR s.kind = 'taken' AND s.from_position <= h.head"
     );
     Ok(())
 }

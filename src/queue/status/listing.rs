@@ -91,7 +91,7 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                FROM account a JOIN queue q USING (organisation_id)
                -- Only for the few queues that are not drained.
                CROSS JOIN LATERAL (SELECT CASE WHEN q.drained THEN 0 ELSE (
-                   SELECT t.tail - h.head - h.skipped FROM queue_head h JOIN queue_tail t USING (queue_id)
+                   SELECT t.tail - h.head - h.not_waiting FROM queue_head h JOIN queue_tail t USING (queue_id)
                    WHERE h.queue_id = q.queue_id) END AS waiting) n
                LEFT JOIN budgets others
                    ON others.r_organisation = a.organisation_id AND others.r_event IS NULL

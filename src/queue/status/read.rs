@@ -31,8 +31,8 @@ pub(super) async fn read(
                                WHEN 'budget' THEN q.paused_since END AS since,
                   d.hold_id AS "hold?: _", d.owner AS "owner?", d.note AS "note?",
                   d.until AS "until?",
-                  t.tail - h.head - h.skipped AS "waiting!",
-                  least(t.tail - h.head - h.skipped, m.spendable) AS "funded!", a.available,
+                  t.tail - h.head - h.not_waiting AS "waiting!",
+                  least(t.tail - h.head - h.not_waiting, m.spendable) AS "funded!", a.available,
                   (SELECT count(*) FROM follow_up y WHERE y.queue_id = q.queue_id) AS "following!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
                   CASE WHEN a.steered AND c.state = 'running'
@@ -42,7 +42,7 @@ pub(super) async fn read(
                   w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0
-                       THEN least(t.tail - h.head - h.skipped, m.spendable) / s.rate END AS eta_seconds
+                       THEN least(t.tail - h.head - h.not_waiting, m.spendable) / s.rate END AS eta_seconds
            FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
            JOIN queue_settled u USING (queue_id)
            JOIN event e USING (event_id)
@@ -50,7 +50,7 @@ pub(super) async fn read(
            JOIN account a ON a.organisation_id = q.organisation_id
            LEFT JOIN LATERAL event_spendable(q.organisation_id, q.event_id) b ON a.steered
            CROSS JOIN LATERAL (SELECT coalesce(b.r_spendable, a.available) AS spendable) m
-           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN t.tail = h.head + h.skipped THEN 'idle'
+           CROSS JOIN LATERAL (SELECT CASE WHEN q.held THEN 'held' WHEN t.tail = h.head + h.not_waiting THEN 'idle'
                                            WHEN q.paused_since IS NULL AND m.spendable > 0 THEN 'running'
                                            WHEN b.r_cap_left <= 0 THEN 'budget'
                                            ELSE 'no_credits' END AS state) c
@@ -79,12 +79,10 @@ pub(super) async fn read(
            LEFT JOIN LATERAL (
                SELECT count(*)
                       / greatest(extract(epoch FROM clock_timestamp() - min(x.settled_at)), 1)::float8 AS rate
-               FROM job j
+               FROM recent_jobs(q.queue_id, h.head, 200) AS j (job_id)
                CROSS JOIN LATERAL (SELECT o.settled_at FROM outcome o
                                    WHERE o.job_id = j.job_id LIMIT 1) x
-               WHERE j.queue_id = q.queue_id
-                 AND j.position <= h.head AND j.position > h.head - 200
-                 AND x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
+               WHERE x.settled_at > clock_timestamp() - interval '5 minutes') s ON true
            WHERE e.deleted_at IS NULL AND (q.queue_id = ANY($1) OR q.event_id = $2)
            ORDER BY q.queue_id"#,
         numbers,

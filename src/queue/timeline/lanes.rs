@@ -79,7 +79,10 @@ pub async fn lanes(
                 | Kind::Finished
                 | Kind::Drained
                 | Kind::Deleted
-                | Kind::Budget => {
+                | Kind::Budget
+                | Kind::Cancelled
+                | Kind::First
+                | Kind::Undone => {
                     marks.push((entry.at, entry.kind));
                 }
             }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     catalog::photos,
-    ids::{Operation, PhotoId},
+    ids::{Operation, PhotoId, RunId},
     queue::{
         schedules,
         status::{self, Queue},
@@ -26,16 +26,18 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
     let jobs = sqlx::query!(
         r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!",
                   o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
-                  k.actor AS "skipped_by?", k.at AS "skipped_at?",
-                  greatest(j.position - h.head - 1, 0) AS "ahead!",
-                  j.position <= h.head AS "claimed!",
+                  CASE WHEN k.kind = 'skipped' THEN k.actor END AS skipped_by,
+                  CASE WHEN k.kind = 'skipped' THEN k.at END AS skipped_at,
+                  CASE WHEN k.kind = 'skipped' THEN k.run_id END AS "cancelled: RunId",
+                  photos_ahead(j.queue_id, j.position) AS "ahead!",
+                  job_state(o.state, k.kind, j.position, h.head) <> 'waiting' AS "claimed!",
                   f.since AS "since?", f.due_at AS "due_at?", f.retries AS "retries?",
                   w.name AS "worker?",
                   (SELECT t.reason FROM attempt t WHERE t.job_id = j.job_id
                    ORDER BY t.number DESC LIMIT 1) AS last_reason
            FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
            LEFT JOIN outcome o USING (job_id)
-           LEFT JOIN skip k ON k.queue_id = j.queue_id AND k.position = j.position
+           LEFT JOIN LATERAL stretch_at(j.queue_id, j.position) k ON true
            LEFT JOIN in_flight f ON f.job_id = j.job_id
            LEFT JOIN worker w ON w.worker_id = f.worker_id AND f.worker_id <> 0
            WHERE j.photo_id = $1 ORDER BY j.queue_id, j.retry DESC"#,
@@ -51,7 +53,7 @@ pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option
         if let Some(outcome) = job.outcome {
             story.ended(&operation, &outcome, job.reason, job.settled_at);
         } else if let Some(by) = job.skipped_by {
-            story.skipped(&operation, &by, job.skipped_at);
+            story.skipped(&operation, &by, job.skipped_at, job.cancelled);
         } else if let (true, Some(worker)) = (job.claimed, &job.worker) {
             story.said.push(format!("{operation} is in progress on {worker}"));
         } else if job.claimed {
@@ -149,13 +151,19 @@ impl Story {
         self.advise("wait, or queue it now");
     }
 
-    fn skipped(&mut self, operation: &str, by: &str, at: Option<DateTime<Utc>>) {
+    fn skipped(
+        &mut self,
+        operation: &str,
+        by: &str,
+        at: Option<DateTime<Utc>>,
+        cancelled: Option<RunId>,
+    ) {
         self.said.push(format!("{operation} was skipped"));
-        self.chain.push(Cause::new(
-            "skipped",
-            at,
-            format!("{by} took it out of the {operation} queue"),
-        ));
+        let says = match cancelled {
+            Some(run) => format!("{by} cancelled run {run}, which it was queued with"),
+            None => format!("{by} took it out of the {operation} queue"),
+        };
+        self.chain.push(Cause::new("skipped", at, says));
         self.advise("restore it");
     }
 

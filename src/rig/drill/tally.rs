@@ -123,7 +123,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
                   AS "charged_twice!",
                   (SELECT count(*) FROM in_flight) AS "stuck!",
                   -- At this point everything is paid for, and only deleted events are held.
-                  (SELECT coalesce(sum(tail - head - skipped), 0)::bigint
+                  (SELECT coalesce(sum(tail - head - not_waiting), 0)::bigint
                    FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
                    WHERE (SELECT deleted_at FROM event e WHERE e.event_id = q.event_id) IS NULL)
                   + (SELECT count(*) FROM follow_up) AS "stranded!",

@@ -18,7 +18,10 @@ use crate::{
         credits::Credits,
         top_up::{self, TopUp, TopUpKind},
     },
-    queue::{enqueue, follow_ups, holds, skips},
+    queue::{
+        enqueue::{self, Priority},
+        follow_ups, holds, skips,
+    },
 };
 
 /// Number of organisations in a drill.
@@ -130,14 +133,14 @@ impl Traffic {
     /// Places a hold on a queue, or lifts an earlier hold, as an operator does.
     async fn hold_or_lift(&mut self, pool: &PgPool, event: EventId, operation: Operation) {
         if self.holds.len() < 3 {
-            let held = async || -> sqlx::Result<HoldId> {
+            let held = async || -> sqlx::Result<holds::Held> {
                 holds::hold(&mut *pool.acquire().await?, event, operation, "ops", "a drill", None)
                     .await
             };
             // This is sent only once. Sent twice, it would place two holds, and both would have to
             // be lifted.
-            if let Ok(hold) = held().await {
-                self.holds.push(hold);
+            if let Ok(held) = held().await {
+                self.holds.push(held.hold);
             }
         } else if let Some(hold) = self.holds.pop() {
             twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
@@ -285,7 +288,8 @@ async fn enqueue_both(
     keys: &[String],
 ) -> Result<(), enqueue::EnqueueError> {
     let jobs = enqueue::jobs(keys)?;
-    follow_ups::enqueue_both(&mut *pool.acquire().await?, event, &jobs, "drill").await?;
+    follow_ups::enqueue_both(&mut *pool.acquire().await?, event, &jobs, "drill", Priority::Normal)
+        .await?;
     Ok(())
 }
 
@@ -295,8 +299,7 @@ async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, sk
         sqlx::query_scalar!(
             r#"SELECT j.photo_id AS "photo: PhotoId" FROM queue q JOIN job j USING (queue_id)
                WHERE q.event_id = $1 AND q.operation = $2
-                 AND ($3 OR EXISTS (SELECT FROM skip s WHERE s.queue_id = q.queue_id
-                                                         AND s.position = j.position))
+                 AND ($3 OR stretch_kind_at(j.queue_id, j.position) = 'skipped')
                ORDER BY j.position DESC LIMIT CASE WHEN $3 THEN 7 ELSE 10000 END"#,
             event.0,
             operation as Operation,

@@ -8,11 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, Page};
 use crate::{
     access::{Caller, Role},
-    commands::{ChosenPhotos, Held, MAY_HOLD, NewHold},
-    ids::{EventId, HoldId, OrganisationId},
+    commands::{ChosenPhotos, Held, MAY_HOLD, NewHold, Undo, UndoneActs},
+    ids::{EventId, HoldId, OrganisationId, UndoId},
     queue::{
         status::{self, Filter, Queue, Sort, State as QueueState},
         totals::{self, Totals},
+        undo::Open,
     },
     serve::{
         Service,
@@ -161,6 +162,8 @@ pub(super) async fn lift(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Count {
     photos: u32,
+    /// The number by which this can be taken back. Null if nothing was changed.
+    undo: Option<UndoId>,
 }
 
 /// Skips waiting photos: they are not claimed, and cost nothing.
@@ -177,8 +180,8 @@ pub(super) async fn skip(
     Path(event): Path<EventId>,
     Json(chosen): Json<ChosenPhotos>,
 ) -> Answer<Count> {
-    let photos = service.commands.skip(&caller, event, &chosen).await?;
-    Ok(axum::Json(Count { photos }))
+    let done = service.commands.skip(&caller, event, &chosen).await?;
+    Ok(axum::Json(Count { photos: done.photos, undo: done.undo }))
 }
 
 /// Puts skipped photos back into their queue.
@@ -195,6 +198,47 @@ pub(super) async fn restore(
     Path(event): Path<EventId>,
     Json(chosen): Json<ChosenPhotos>,
 ) -> Answer<Count> {
-    let photos = service.commands.restore(&caller, event, &chosen).await?;
-    Ok(axum::Json(Count { photos }))
+    let done = service.commands.restore(&caller, event, &chosen).await?;
+    Ok(axum::Json(Count { photos: done.photos, undo: done.undo }))
+}
+
+/// What can be taken back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Undoables {
+    items: Vec<Open>,
+}
+
+/// Lists what was done to an event's queues and can be taken back, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event}/undo",
+    tag = "Queues",
+    params(("event" = EventId, Path, description = "The event's number")),
+    responses((status = 200, body = Undoables)),
+)]
+pub(super) async fn undoable(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(event): Path<EventId>,
+) -> Answer<Undoables> {
+    Ok(axum::Json(Undoables { items: service.commands.undoable(&caller, event).await? }))
+}
+
+/// Takes back what was done to an event's queues, for 60 seconds: queueing, a retry, a skip, a
+/// restore, a cancelled run, a run that was moved to the front, a hold, or a lift.
+///
+/// It is the exact inverse, or it is refused with status 409 and the code `moved_on`: it is too late,
+/// or photos were claimed meanwhile.
+#[utoipa::path(
+    post,
+    path = "/v1/undo",
+    tag = "Queues",
+    responses((status = 200, body = UndoneActs)),
+)]
+pub(super) async fn undo(
+    State(service): State<Service>,
+    caller: Caller,
+    Json(asked): Json<Undo>,
+) -> Answer<UndoneActs> {
+    Ok(axum::Json(service.commands.undo(&caller, &asked).await?))
 }

@@ -13,8 +13,8 @@ use crate::{
     ids::{EventId, Operations, RunId},
     ledger::history::{self, PhotoOfRun},
     queue::{
-        enqueue::{PAYLOAD_MAX, PHOTOS_MAX},
-        runs::{self, Run},
+        enqueue::{PAYLOAD_MAX, PHOTOS_MAX, Priority},
+        runs::{self, Cancelled, MovedFirst, Run},
     },
     serve::{
         Service,
@@ -59,6 +59,9 @@ pub(super) struct NewRun {
     /// What to do if there are not enough credits; `wait` if missing.
     #[serde(default)]
     on_insufficient: OnInsufficient,
+    /// `urgent`: the photos are claimed before the others of the event; `normal` if missing.
+    #[serde(default)]
+    priority: Priority,
 }
 
 /// Queues photos, or says what that would cost.
@@ -101,6 +104,7 @@ pub(super) async fn create(
         payloads: asked.payloads,
         dry_run: asked.dry_run,
         on_insufficient: asked.on_insufficient,
+        priority: asked.priority,
     };
     let planned = service.commands.enqueue(&caller, event, &enqueue).await?;
     let status = if asked.dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -122,6 +126,41 @@ pub(super) async fn show(
 ) -> Answer<Run> {
     let mut db = service.database.acquire().await?;
     visible(&mut db, &caller, run).await.map(axum::Json)
+}
+
+/// Cancels a run: its photos that wait are taken out of the queue, and cost nothing.
+///
+/// Photos that are in progress are finished. Photos that would be queued for photo processing after
+/// their AI rotation are not queued any more.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{run}/cancel",
+    tag = "Runs",
+    params(("run" = RunId, Path, description = "The run's number")),
+    responses((status = 200, body = Cancelled)),
+)]
+pub(super) async fn cancel(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(run): Path<RunId>,
+) -> Answer<Cancelled> {
+    Ok(axum::Json(service.commands.cancel_run(&caller, run).await?))
+}
+
+/// Moves a run to the front: its photos that wait are claimed before all others of their queue.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{run}/first",
+    tag = "Runs",
+    params(("run" = RunId, Path, description = "The run's number")),
+    responses((status = 200, body = MovedFirst)),
+)]
+pub(super) async fn first(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(run): Path<RunId>,
+) -> Answer<MovedFirst> {
+    Ok(axum::Json(service.commands.put_run_first(&caller, run).await?))
 }
 
 async fn visible(db: &mut PgConnection, caller: &Caller, run: RunId) -> Result<Run, Problem> {

@@ -81,7 +81,8 @@ impl Asked {
             if prefix.is_empty() { Which::All } else { Which::Below(prefix, &service.store) };
         let on_insufficient = OnInsufficient::Wait;
         let (operation, payloads) = (self.operation, Payloads::default());
-        let enqueue = Enqueue { operation, photos, payloads, dry_run, on_insufficient };
+        let priority = crate::queue::enqueue::Priority::Normal;
+        let enqueue = Enqueue { operation, photos, payloads, dry_run, on_insufficient, priority };
         Ok(service.commands.enqueue(&browser.caller, event, &enqueue).await?)
     }
 }

@@ -119,7 +119,10 @@ fn mark(kind: Kind) -> &'static str {
         | Kind::Resumed
         | Kind::Held
         | Kind::Lifted
-        | Kind::Budget => "mark",
+        | Kind::Budget
+        | Kind::Cancelled
+        | Kind::First
+        | Kind::Undone => "mark",
     }
 }
 

@@ -489,6 +489,7 @@ impl App {
         holds::hold(&mut *self.db().await, event, Operation::PhotoProcessing, owner, "", None)
             .await
             .expect("it is held")
+            .hold
     }
 
     /// One number, asked of the database as its owner.

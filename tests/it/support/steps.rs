@@ -15,15 +15,15 @@ const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "
 /// locks it takes, and to itself by what others have committed before it. These take no lock that
 /// the session does not have already (or rows of its own alone: a worker's lease, rows that are
 /// new), and read nothing but what those locks guard.
-const ALONE: [&str; 29] = [
-    "INSERT INTO skip ",
-    "DELETE FROM skip ",
-    "INTO v_photos FROM skip ",
-    "UPDATE queue_head SET skipped",
-    "SELECT * INTO v_head FROM queue_head ",
-    "INTO v_head FROM queue_head WHERE queue_id BETWEEN p_queue.queue_id",
+const ALONE: [&str; 28] = [
+    "FROM places_of(",
+    "PERFORM note_end(",
+    "PERFORM make_urgent(",
+    "FROM take_stretched(",
+    "UPDATE account a SET queue_cursor",
+    "FROM run r JOIN event e USING (event_id)",
+    "FROM event WHERE event_id = p_undo.event_id",
     "FROM lock_queue(",
-    "INTO v_more",
     "FROM append_jobs(",
     "SELECT DISTINCT ON (photo_id) photo_id, payload",
     "UPDATE event SET deleted_at",
@@ -41,7 +41,6 @@ const ALONE: [&str; 29] = [
     "INTO r_available, r_ahead",
     "SELECT q.* INTO v_queue",
     "INTO v_photos FROM unnest(p_",
-    "SELECT tail INTO v_tail FROM queue_tail WHERE queue_id = v_queue",
     "INTO v_quota",
     "INTO v_zero",
     "WITH closed AS",
