@@ -15,7 +15,8 @@ Examples:
   photogate drill --server postgres://postgres@db/postgres    on a server that runs already
 
 Exits with 3 if a photo or credit was lost, charged twice, stuck or stranded, if a late settle was
-accepted, or if the books do not balance.")]
+accepted, if a cap, a floor or a limit of photos in flight was not kept, or if the books do not
+balance.")]
 pub(super) struct Drill {
     /// Number of photos to process
     #[arg(long, default_value_t = 5000, value_parser = at_least_one)]
@@ -62,10 +63,11 @@ impl Drill {
         );
         let (tally, told) = drill.hold(|line| say!("{line}")).await?;
         say!(
-            "{}; {} worker processes in total, {} late settles refused",
+            "{}; {} worker processes in total, {} late settles refused; {}",
             told.chaos,
             told.workers,
-            told.refused
+            told.refused,
+            told.steering
         );
         output.one(&tally, |out| {
             for (name, count) in [
@@ -74,11 +76,18 @@ impl Drill {
                 ("stuck", tally.stuck),
                 ("stranded while paid", tally.stranded),
                 ("late settles accepted", tally.late_settles_accepted),
+                ("caps exceeded", tally.caps_exceeded),
+                ("floors violated", tally.floors_violated),
+                ("limits of photos in flight exceeded", tally.in_flight_exceeded),
                 ("drift", tally.drift),
             ] {
                 writeln!(out, "{count:>6}  {name}")?;
             }
-            Ok(())
+            writeln!(
+                out,
+                "Caps were reached {} times, floors {} times, and limits of photos in flight {} times.",
+                tally.caps_reached, tally.floors_reached, tally.in_flight_reached
+            )
         })?;
         if tally.is_clean() {
             return Ok(End::Ok);

@@ -1,12 +1,14 @@
 //! The drill: a test of the books under faults. Real worker processes are killed and frozen.
 //! PostgreSQL crashes and fails over, and its clock jumps. Redis is emptied and stopped, connections
-//! are cut, and every call is sent twice. Credits run out and are added again. Photos fail, panic
-//! and kill their workers. Then everything is counted from the database: no photo may be lost,
-//! charged twice, stuck or stranded.
+//! are cut, and every call is sent twice. Credits run out and are added again, while budgets, orders
+//! and paces change. Photos fail, panic and kill their workers. Then everything is counted from the
+//! database: no photo may be lost, charged twice, stuck or stranded, and no budget exceeded.
 
 mod chaos;
 mod crew;
+mod replay;
 mod sleeper;
+mod steering;
 mod tally;
 mod traffic;
 
@@ -125,9 +127,12 @@ impl Drill {
         chaos.end(ground, &mut crew).await?;
         traffic.fund_everything(&pool).await;
         tell(format!("no more faults after {chaos}: the workers process the rest"));
-        self.until_quiet(&pool, &mut crew, tell).await?;
+        self.until_quiet(&pool, &mut crew, Left::WithinBudgets, tell).await?;
+        // No credits come in any more: what waits behind a budget goes on because that is gone.
+        steering::take_budgets_away(&pool).await;
+        self.until_quiet(&pool, &mut crew, Left::All, tell).await?;
         let late = sleepers.wake().await;
-        self.until_quiet(&pool, &mut crew, tell).await?;
+        self.until_quiet(&pool, &mut crew, Left::All, tell).await?;
         crew.dismiss().await?;
         Ok(Told {
             expected: traffic.expected(),
@@ -136,15 +141,17 @@ impl Drill {
             late_accepted: late.accepted,
             refused: crew.refused()? + late.tried - late.accepted,
             chaos: chaos.to_string(),
+            steering: traffic.steering().to_string(),
             workers: crew.started(),
         })
     }
 
-    /// Waits until every photo is done, or until no photo has moved for [`PATIENCE`].
+    /// Waits until none of these photos is left, or until no photo has moved for [`PATIENCE`].
     async fn until_quiet(
         &self,
         pool: &PgPool,
         crew: &mut Crew,
+        which: Left,
         tell: &mut impl FnMut(String),
     ) -> Result<(), DrillError> {
         let (mut before, mut moved, mut last) = (None, Instant::now(), Instant::now());
@@ -155,9 +162,11 @@ impl Drill {
                            FROM queue_head JOIN queue_tail USING (queue_id) JOIN queue q USING (queue_id)
                            -- Photos of deleted events wait for ever.
                            WHERE (SELECT deleted_at FROM event e
-                                  WHERE e.event_id = q.event_id) IS NULL)
-                          + (SELECT count(*) FROM in_flight)
-                          + (SELECT count(*) FROM follow_up) AS "open!""#
+                                  WHERE e.event_id = q.event_id) IS NULL
+                             AND ($1 OR q.paused_since IS NULL))
+                          + (SELECT count(*) FROM in_flight WHERE $1)
+                          + (SELECT count(*) FROM follow_up WHERE $1) AS "open!""#,
+                which == Left::All
             )
             .fetch_one(pool)
             .await?;
@@ -178,6 +187,14 @@ impl Drill {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Which photos are left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    All,
+    /// Those that wait, and whose event may spend something.
+    WithinBudgets,
 }
 
 /// The servers of a drill, and the database on them.

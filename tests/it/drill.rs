@@ -4,6 +4,10 @@ use std::process::Output;
 
 use photogate::{
     ids::OrganisationId,
+    ledger::{
+        credits::Credits,
+        spending::{self, Budget, Pace},
+    },
     rig::drill::{Drill, Expected, Tally, Told, tally},
 };
 
@@ -37,13 +41,15 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
     // A slow machine also sees lines before, which tell how far it is.
     let sum = said.lines().find(|line| line.starts_with("10 kills")).expect(&said);
-    for struck in ["PostgreSQL crashed", "cut", "late settles refused"] {
+    for struck in ["PostgreSQL crashed", "cut", "late settles refused", "budgets set"] {
         assert!(sum.contains(struck), "{said}");
     }
     assert!(
         !sum.contains(" 0 freezes") && !sum.contains(" 0 times") && !sum.contains(" 0 late"),
         "{said}"
     );
+    let reached = [tally.caps_reached, tally.floors_reached, tally.in_flight_reached];
+    assert!(!reached.contains(&0), "nothing was tested: {tally:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,13 +68,30 @@ async fn on_a_server_of_somebody_elses_it_makes_a_database_and_drops_it() {
     assert_eq!(left, 0);
 }
 
-/// A drill that went well, in small: four photos, one of each.
+/// A drill that went well, in small: four photos. No more could be claimed: the event may use four
+/// credits, four photos may be in flight, and the other six credits are kept for another event.
 async fn a_calm_app() -> (App, Drill, Told) {
     let app = App::new().await;
+    let (drill, told) = a_small_drill(&app, 4).await;
+    (app, drill, told)
+}
+
+/// All its photos but one are processed.
+async fn a_small_drill(app: &App, photos: usize) -> (Drill, Told) {
     let (organisation, event) = app.an_event_with(10).await;
-    app.queue(event, "ok", 4).await;
+    let other = app.an_event_of(organisation).await;
+    let mut db = app.db().await;
+    let cap = Budget { cap: Some(Credits(4)), floor: Credits(0) };
+    let floor = Budget { cap: None, floor: Credits(6) };
+    for (event, budget) in [(event, cap), (other, floor)] {
+        spending::set_budget(&mut db, event, budget, "anna").await.unwrap();
+    }
+    let pace = Pace { in_flight_max: Some(4), ..Pace::default() };
+    spending::set_pace(&mut db, organisation, None, pace).await.unwrap();
+    drop(db);
+    app.queue(event, "ok", photos).await;
     let hand = app.a_worker().await;
-    for (number, reservation) in hand.claim(4).await.into_iter().enumerate() {
+    for (number, reservation) in hand.claim(photos).await.into_iter().enumerate() {
         if number == 0 {
             hand.fail(reservation).await
         } else {
@@ -76,18 +99,20 @@ async fn a_calm_app() -> (App, Drill, Told) {
         };
     }
     let drill =
-        Drill { jobs: 4, kills: 0, seed: 1, workers: 1, place: place("never"), server: None };
-    let expected = Expected { photos: 4, funded: vec![(organisation, 10)] };
-    (app, drill, Told { expected, ..Told::default() })
+        Drill { jobs: photos, kills: 0, seed: 1, workers: 1, place: place("never"), server: None };
+    let expected = Expected { photos, funded: vec![(organisation, 10)] };
+    (drill, Told { expected, ..Told::default() })
 }
 
 #[tokio::test]
 async fn the_tally_sees_each_kind_of_harm() {
     type Count = fn(&Tally) -> i64;
     let (app, drill, told) = a_calm_app().await;
-    assert!(tally(&app.owner, &drill, &told).await.unwrap().is_clean());
+    let calm = tally(&app.owner, &drill, &told).await.unwrap();
+    assert!(calm.is_clean(), "{calm:?}");
+    assert_eq!((calm.caps_reached, calm.floors_reached, calm.in_flight_reached), (1, 1, 1));
 
-    let harms: [(&str, Count); 8] = [
+    let harms: [(&str, Count); 11] = [
         ("DELETE FROM job WHERE position = 2", |tally| tally.lost),
         ("DELETE FROM outcome WHERE state = 'failed'", |tally| tally.lost),
         (
@@ -108,6 +133,9 @@ async fn the_tally_sees_each_kind_of_harm() {
              FROM outcome LIMIT 1",
             |tally| tally.late_settles_accepted,
         ),
+        ("UPDATE budget_change SET cap = 3 WHERE cap = 4", |tally| tally.caps_exceeded),
+        ("UPDATE budget_change SET floor = 7 WHERE floor = 6", |tally| tally.floors_violated),
+        ("UPDATE pace SET in_flight_max = 3", |tally| tally.in_flight_exceeded),
         ("UPDATE account SET available = available + 1, funded = funded + 1", |tally| tally.drift),
         ("UPDATE link SET hash = sha256('x') WHERE first_entry = 1", |tally| tally.drift),
     ];
@@ -118,7 +146,7 @@ async fn the_tally_sees_each_kind_of_harm() {
 
         let tally = tally(&app.owner, &drill, &told).await.unwrap();
 
-        assert!(count(&tally) > 0, "{harm}: {tally:?}");
+        assert!(count(&tally) > 0 && !tally.is_clean(), "{harm}: {tally:?}");
     }
 
     let funded_twice = Told {
@@ -129,4 +157,26 @@ async fn the_tally_sees_each_kind_of_harm() {
     let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
     let seen = tally(&app.owner, &drill, &alarmed).await.unwrap();
     assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));
+}
+
+#[tokio::test]
+async fn the_tally_sees_a_gate_that_keeps_to_nothing_that_was_decided() {
+    let mut app = App::new().await;
+    app.audited = false;
+    app.owner_runs(
+        "CREATE OR REPLACE FUNCTION photogate.spendable(p_organisations bigint[])
+         RETURNS TABLE (r_organisation bigint, r_event bigint, r_spendable bigint, r_cap_left bigint,
+                        r_floor_left bigint, r_free bigint) LANGUAGE sql STABLE AS $$
+             SELECT organisation_id, NULL::bigint, available, NULL::bigint, 0::bigint, available
+             FROM photogate.account WHERE organisation_id = ANY (p_organisations) $$;
+         CREATE OR REPLACE FUNCTION photogate.rooms(p_organisation bigint)
+         RETURNS TABLE (r_event bigint, r_room bigint, r_by text) LANGUAGE sql STABLE AS $$
+             SELECT NULL::bigint, NULL::bigint, NULL::text WHERE false $$",
+    )
+    .await;
+
+    let (drill, told) = a_small_drill(&app, 6).await;
+
+    let seen = tally(&app.owner, &drill, &told).await.unwrap();
+    assert_eq!((seen.caps_exceeded, seen.floors_violated, seen.in_flight_exceeded), (2, 2, 2));
 }

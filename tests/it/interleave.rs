@@ -392,7 +392,7 @@ fn set_budget(event: EventId, cap: &str, floor: i64) -> String {
 }
 
 /// A call that may be refused: then it changes nothing.
-fn unless_refused(call: &str) -> String {
+pub fn unless_refused(call: &str) -> String {
     format!(
         "DO $$ BEGIN PERFORM {call}; \
          EXCEPTION WHEN SQLSTATE 'PG001' OR SQLSTATE 'PG002' OR SQLSTATE 'PG004' \

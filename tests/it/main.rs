@@ -24,6 +24,7 @@ mod erasures;
 mod eyes;
 mod failover;
 mod follow_ups;
+mod following;
 mod forecast;
 mod gate;
 mod intake;

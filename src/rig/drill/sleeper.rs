@@ -22,14 +22,17 @@ use crate::{
 /// Maximum number of photos that a sleeper claims.
 const CLAIMED: usize = 10;
 
-/// Number of tries to claim photos, ten a second.
-const TRIES: usize = 50;
 /// The lease of a sleeper.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// The sleepers, each with its late settlements as the result.
+/// The sleepers.
 #[derive(Default)]
-pub(super) struct Sleepers(JoinSet<Late>);
+pub(super) struct Sleepers {
+    /// Each with its late settlements as the result.
+    asleep: JoinSet<Late>,
+    /// Ends the tries of those that have not claimed anything yet.
+    enough: CancellationToken,
+}
 
 /// Number of late settlements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,22 +43,28 @@ pub(super) struct Late {
 
 impl Sleepers {
     pub(super) fn send_one(&mut self, pool: &PgPool, number: usize) {
-        let pool = pool.clone();
+        let (pool, enough) = (pool.clone(), self.enough.clone());
         // If the database is down, this sleeper has no result; a later one will.
-        self.0.spawn(async move { sleep(&pool, number).await.unwrap_or_default() });
+        self.asleep.spawn(async move { sleep(&pool, number, enough).await.unwrap_or_default() });
     }
 
     /// Waits for all sleepers, and adds up their late settlements.
     pub(super) async fn wake(self) -> Late {
-        self.0.join_all().await.into_iter().fold(Late::default(), |sum, late| Late {
+        self.enough.cancel();
+        self.asleep.join_all().await.into_iter().fold(Late::default(), |sum, late| Late {
             tried: sum.tried + late.tried,
             accepted: sum.accepted + late.accepted,
         })
     }
 }
 
-async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
-    let Some((me, claimed)) = claim(pool, number).await else { return Ok(Late::default()) };
+async fn sleep(
+    pool: &PgPool,
+    number: usize,
+    enough: CancellationToken,
+) -> Result<Late, claim::GateError> {
+    let claimed = enough.run_until_cancelled(claim(pool, number)).await;
+    let Some((me, claimed)) = claimed else { return Ok(Late::default()) };
     let asleep = Instant::now();
     while !is_gone(pool, me.worker).await.unwrap_or(false) {
         if asleep.elapsed() > PATIENCE {
@@ -81,21 +90,27 @@ async fn sleep(pool: &PgPool, number: usize) -> Result<Late, claim::GateError> {
 }
 
 /// Claims photos as soon as some can be claimed and the database is up.
-async fn claim(pool: &PgPool, number: usize) -> Option<(claim::Incarnation, Vec<Reservation>)> {
-    for _ in 0..TRIES {
+async fn claim(pool: &PgPool, number: usize) -> (claim::Incarnation, Vec<Reservation>) {
+    loop {
         let name = format!("sleeper-{number}-{:08x}", rand::random::<u32>());
         let claimed = async {
             let mut db = pool.acquire().await?;
+            // Each try is a worker that others must declare dead: none in vain.
+            let runs = sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM queue WHERE runnable) AS "runs!""#
+            );
+            if !runs.fetch_one(&mut *db).await? {
+                return Ok(None);
+            }
             let me = claim::register(&mut db, &name, 1, LEASE).await?;
             let claimed = claim::claim(&mut db, me, CLAIMED, OrganisationId(0), false).await?;
-            Ok::<_, claim::GateError>((me, claimed))
+            Ok::<_, claim::GateError>(Some((me, claimed)))
         };
         match claimed.await {
-            Ok((me, claimed)) if !claimed.is_empty() => return Some((me, claimed)),
+            Ok(Some((me, claimed))) if !claimed.is_empty() => return (me, claimed),
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
-    None
 }
 
 async fn is_gone(pool: &PgPool, worker: WorkerId) -> sqlx::Result<bool> {

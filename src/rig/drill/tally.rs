@@ -1,9 +1,10 @@
-//! Counts, after a drill, what was lost, charged twice, stuck or stranded. All of it must be 0.
+//! Counts, after a drill, what was lost, charged twice, stuck or stranded, and what exceeded a budget
+//! or a limit. All of it must be 0.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Drill, DrillError};
+use super::{Drill, DrillError, replay::replay};
 use crate::{
     database,
     ids::OrganisationId,
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 
-/// The result of a drill. All counts after `kills` must be 0.
+/// The result of a drill. All counts from `lost` to `drift` must be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Number of photos that were sent.
@@ -31,9 +32,23 @@ pub struct Tally {
     /// Number of settlements that were accepted from a worker that was gone, or for an attempt that
     /// had ended.
     pub late_settles_accepted: i64,
+    /// Number of reservations with which an event used more credits than its cap allowed then.
+    pub caps_exceeded: i64,
+    /// Number of reservations that took a credit which a floor kept for another event.
+    pub floors_violated: i64,
+    /// Number of reservations with which more photos of an organisation or event were in flight
+    /// than its limit.
+    pub in_flight_exceeded: i64,
     /// Number of other errors in the books: rows that break an invariant at the end, checks by
     /// workers that found errors, broken chains, and accounts with wrong top-ups.
     pub drift: i64,
+    /// Number of reservations with which an event used up its cap. Where it is 0, nothing was said
+    /// about caps; the same goes for floors and limits.
+    pub caps_reached: i64,
+    /// Number of reservations after which only credits were left that floors kept.
+    pub floors_reached: i64,
+    /// Number of reservations with which a limit of photos in flight was reached.
+    pub in_flight_reached: i64,
     /// The seed, with which the drill can be repeated.
     pub seed: u64,
 }
@@ -47,6 +62,9 @@ impl Tally {
             self.stuck,
             self.stranded,
             self.late_settles_accepted,
+            self.caps_exceeded,
+            self.floors_violated,
+            self.in_flight_exceeded,
             self.drift,
         ]
         .iter()
@@ -78,6 +96,8 @@ pub struct Told {
     pub refused: usize,
     /// The faults, in words.
     pub chaos: String,
+    /// What was decided about credits, in words.
+    pub steering: String,
     /// Number of worker processes that were started.
     pub workers: usize,
 }
@@ -120,6 +140,7 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
     let chains = hash_chain::verify(&mut db, None, |_| ()).await?;
     let unsealed = chains.iter().filter(|one| one.broken.is_some()).count() + told.alarms;
     tell(&checks);
+    let decided = replay(&mut db).await?;
     Ok(Tally {
         jobs: told.expected.photos,
         kills: told.kills,
@@ -129,12 +150,18 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         stranded: counts.stranded,
         late_settles_accepted: broken(late)
             .max(i64::try_from(told.late_accepted).unwrap_or(i64::MAX)),
+        caps_exceeded: decided.caps_exceeded,
+        floors_violated: decided.floors_violated,
+        in_flight_exceeded: decided.in_flight_exceeded,
         drift: drift
             // If no check of the books ended, that counts as an alarm. Without workers there are no
             // checks.
             + if told.workers > 0 { counts.alarms } else { 0 }
             + i64::try_from(unsealed).unwrap_or(i64::MAX)
             + unfunded(&mut db, &told.expected).await?,
+        caps_reached: decided.caps_reached,
+        floors_reached: decided.floors_reached,
+        in_flight_reached: decided.in_flight_reached,
         seed: drill.seed,
     })
 }

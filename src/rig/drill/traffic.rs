@@ -1,23 +1,26 @@
-//! The calls of customers in a drill: photos, top-ups, skips, holds and deletions. Each call is sent twice at the same time,
-//! and again until there is an answer.
+//! The calls of customers in a drill: photos (some urgent), top-ups, decisions about credits, skips,
+//! cancelled runs and what is taken back, holds and deletions. Each call is sent twice at the same time, and again until there is an answer.
 
 use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use sqlx::PgPool;
 
-use super::DrillError;
+use super::{
+    DrillError,
+    steering::{self, Steering},
+};
 use crate::{
     catalog::{events, organisations},
     database,
-    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId},
+    ids::{EventId, HoldId, Operation, OrganisationId, PhotoId, RunId, UndoId},
     ledger::{
         credits::Credits,
         top_up::{self, TopUp, TopUpKind},
     },
     queue::{
         enqueue::{self, Priority},
-        follow_ups, holds, skips,
+        follow_ups, holds, runs, skips, undo,
     },
 };
 
@@ -32,6 +35,7 @@ pub(super) struct Traffic {
     left: usize,
     sent: usize,
     holds: Vec<HoldId>,
+    steering: Steering,
 }
 
 struct Club {
@@ -57,7 +61,15 @@ impl Traffic {
             }
             clubs.push(Club { organisation, events, queued: 0, funded: 0, top_ups: 0 });
         }
-        Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new() })
+        let other = (clubs[1].organisation, clubs[1].events[0]);
+        steering::limit_in_flight(&mut db, clubs[0].organisation, other).await?;
+        let steering = Steering::default();
+        Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new(), steering })
+    }
+
+    /// Returns what was decided about credits so far.
+    pub(super) fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     /// Returns the number of photos sent so far.
@@ -74,7 +86,8 @@ impl Traffic {
         }
     }
 
-    /// Sends a share of the remaining photos, and a top-up. `rounds` rounds are left.
+    /// Sends a share of the remaining photos, a decision about credits, and a top-up. `rounds` rounds
+    /// are left.
     pub(super) async fn send(&mut self, rng: &mut StdRng, pool: &PgPool, rounds: usize) {
         let share = self.left.div_ceil(rounds);
         let club = rng.random_range(0..self.clubs.len());
@@ -94,19 +107,28 @@ impl Traffic {
                 if both {
                     twice(|| enqueue_both(pool, event, &keys)).await;
                 } else {
-                    twice(|| enqueue(pool, event, operation, &keys)).await;
+                    let urgent = rng.random_ratio(1, 4);
+                    let priority = if urgent { Priority::Urgent } else { Priority::Normal };
+                    twice(|| enqueue(pool, event, operation, &keys, priority)).await;
                 }
             }
+            self.steering.budget(rng, pool, event, share).await;
             if rng.random_ratio(1, 6) {
                 self.hold_or_lift(pool, event, operation).await;
             }
             if rng.random_ratio(1, 4) {
                 skip_or_restore(pool, event, operation, rng.random_ratio(1, 2)).await;
             }
+            if rng.random_ratio(1, 4) {
+                let ways = (rng.random_ratio(1, 2), rng.random_ratio(1, 2));
+                change_a_run(pool, event, ways).await;
+            }
             if rng.random_ratio(1, 20) {
                 self.delete_an_event(rng, pool, club, operation).await;
             }
         }
+        let decides = &self.clubs[club];
+        self.steering.decide(rng, pool, decides.organisation, &decides.events).await;
         // The top-up is mostly smaller than the number of waiting photos. So credits run out again
         // and again.
         let poor = rng.random_range(0..self.clubs.len());
@@ -131,7 +153,8 @@ impl Traffic {
         }
     }
 
-    /// Creates an event, enqueues photos for it, and deletes it while they are worked on.
+    /// Creates an event, keeps credits for it, enqueues photos, and deletes it while they are worked
+    /// on.
     async fn delete_an_event(
         &mut self,
         rng: &mut StdRng,
@@ -153,11 +176,12 @@ impl Traffic {
             .await
         })
         .await;
+        steering::keep_credits_for(pool, event, 50).await;
         let keys: Vec<_> = (0..most).map(|number| act(rng, self.sent + number)).collect();
         self.sent += most;
         self.left -= most;
         self.clubs[club].queued += most;
-        twice(|| enqueue(pool, event, operation, &keys)).await;
+        twice(|| enqueue(pool, event, operation, &keys, Priority::Normal)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         let gone = async || -> sqlx::Result<()> {
             let mut db = pool.acquire().await?;
@@ -170,7 +194,8 @@ impl Traffic {
         twice(gone).await;
     }
 
-    /// Adds credits for all remaining photos, lifts all holds, and restores all skipped photos.
+    /// Adds credits for all remaining photos, lifts all holds, takes all rates away, and restores all
+    /// skipped photos. Budgets stay.
     pub(super) async fn fund_everything(&mut self, pool: &PgPool) {
         // Reads the holds from the database, because the answers to some calls were lost.
         let standing = async || {
@@ -184,9 +209,11 @@ impl Traffic {
         for hold in until_answered(&standing).await {
             twice(async || holds::lift(&mut *pool.acquire().await?, hold, "ops").await).await;
         }
+        steering::take_rates_away(pool).await;
         for event in self.clubs.iter().flat_map(|club| &club.events) {
             for operation in Operation::ALL {
-                skip_or_restore(pool, *event, operation, false).await;
+                while skip_or_restore(pool, *event, operation, false).await == enqueue::PHOTOS_MAX {
+                }
             }
         }
         for club in 0..self.clubs.len() {
@@ -253,9 +280,11 @@ async fn enqueue(
     event: EventId,
     operation: Operation,
     keys: &[String],
+    priority: Priority,
 ) -> Result<(), enqueue::EnqueueError> {
     let jobs = enqueue::jobs(keys)?;
-    enqueue::enqueue(&mut *pool.acquire().await?, event, operation, &jobs, "drill").await?;
+    let db = &mut *pool.acquire().await?;
+    enqueue::enqueue_with(db, event, operation, &jobs, "drill", priority).await?;
     // No wake-up is sent. Idle workers find the photos when they poll, as they do when Redis is
     // down.
     Ok(())
@@ -273,8 +302,46 @@ async fn enqueue_both(
     Ok(())
 }
 
+/// Cancels the latest run of an event's photo processing, or moves it to the front; and perhaps takes
+/// that back. What stays cancelled is restored in the end. (A run of AI rotation would take those
+/// with it that follow it, and they are expected.)
+async fn change_a_run(pool: &PgPool, event: EventId, (cancel, take_back): (bool, bool)) {
+    let latest = async || {
+        sqlx::query_scalar!(
+            r#"SELECT r.run_id AS "run: RunId" FROM run r JOIN queue q USING (queue_id)
+               WHERE q.event_id = $1 AND q.operation = 'photo_processing'
+               ORDER BY r.run_id DESC LIMIT 1"#,
+            event.0
+        )
+        .fetch_optional(pool)
+        .await
+    };
+    let Some(run) = until_answered(&latest).await else { return };
+    let change = async || -> sqlx::Result<Option<UndoId>> {
+        let db = &mut *pool.acquire().await?;
+        Ok(if cancel {
+            runs::cancel(db, run, "drill").await?.undo
+        } else {
+            runs::put_first(db, run, "drill").await?.undo
+        })
+    };
+    let (one, other) = tokio::join!(until_answered(&change), until_answered(&change));
+    if let Some(id) = one.or(other).filter(|_| take_back) {
+        let back = async || -> sqlx::Result<()> {
+            let db = &mut *pool.acquire().await?;
+            match undo::undo(db, id, "drill", Duration::from_mins(1)).await {
+                // The other call has done it, or photos were claimed or restored meanwhile.
+                Err(error) if database::is_code(&error, database::MOVED_ON) => Ok(()),
+                done => done.map(|_| ()),
+            }
+        };
+        twice(back).await;
+    }
+}
+
 /// Skips the last few photos of a queue that wait, or restores all that were skipped.
-async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, skip: bool) {
+/// Returns how many photos it named.
+async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, skip: bool) -> usize {
     let chosen = async || {
         sqlx::query_scalar!(
             r#"SELECT j.photo_id AS "photo: PhotoId" FROM queue q JOIN job j USING (queue_id)
@@ -300,15 +367,18 @@ async fn skip_or_restore(pool: &PgPool, event: EventId, operation: Operation, sk
         })
         .await;
     }
+    photos.len()
 }
 
 /// Sends the same call twice at the same time.
-async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
+pub(super) async fn twice<T, E: std::fmt::Display>(send: impl AsyncFn() -> Result<T, E>) {
     tokio::join!(until_answered(&send), until_answered(&send));
 }
 
 /// Sends a call again until there is an answer, as a customer's program does.
-async fn until_answered<T, E: std::fmt::Display>(send: &impl AsyncFn() -> Result<T, E>) -> T {
+pub(super) async fn until_answered<T, E: std::fmt::Display>(
+    send: &impl AsyncFn() -> Result<T, E>,
+) -> T {
     loop {
         match send().await {
             Ok(answer) => return answer,
