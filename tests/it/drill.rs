@@ -87,7 +87,7 @@ async fn a_small_drill(app: &App, photos: usize) -> (Drill, Told) {
         spending::set_budget(&mut db, event, budget, "anna").await.unwrap();
     }
     let pace = Pace { in_flight_max: Some(4), ..Pace::default() };
-    spending::set_pace(&mut db, organisation, None, pace).await.unwrap();
+    spending::set_pace(&mut db, organisation, None, pace, "drill").await.unwrap();
     drop(db);
     app.queue(event, "ok", photos).await;
     let hand = app.a_worker().await;
