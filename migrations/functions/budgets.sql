@@ -122,16 +122,19 @@ BEGIN
     END IF;
     INSERT INTO budget_change (organisation_id, entry, event_id, cap, floor, actor)
     VALUES (p_organisation, p_entry, p_event, p_cap, p_floor, p_actor);
-    PERFORM keep_steering(p_organisation);
+    PERFORM keep_steering(p_organisation, true);
 END $$;
 
--- Notes whether an organisation has decided anything, and how many credits of its floors are missing. The caller has
--- the account's lock, and has changed a decision, or the credits by hand.
-CREATE FUNCTION keep_steering(p_organisation bigint) RETURNS void
+-- Notes whether an organisation has decided anything, and how many credits of its floors are missing. Only a change of
+-- a budget can make these more: with any other, the invariant would forgive what a claim has taken. The caller has the
+-- account's lock, and has changed a decision.
+CREATE FUNCTION keep_steering(p_organisation bigint, p_is_budget boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     INSERT INTO steering (organisation_id, shortfall) VALUES (p_organisation, floors_short(p_organisation))
-    ON CONFLICT (organisation_id) DO UPDATE SET shortfall = EXCLUDED.shortfall;
+    ON CONFLICT (organisation_id) DO UPDATE SET
+        shortfall = CASE WHEN p_is_budget THEN EXCLUDED.shortfall
+                         ELSE least(steering.shortfall, EXCLUDED.shortfall) END;
     DELETE FROM steering s
     WHERE s.organisation_id = p_organisation AND s.spend_order = 'fair' AND s.weight = 1
         AND NOT EXISTS (SELECT FROM budget b WHERE b.organisation_id = p_organisation)

@@ -19,10 +19,10 @@
 
 -- The next p_most organisations whose queues can run, after p_cursor and then from the beginning: a skip scan of the
 -- partial index. Paused, drained and held queues are not in it. Nor is an organisation all of whose queues are too fast
--- now: it would take the place of one that is not. (A scan passes over 100 of these at most.)
+-- now: it would take the place of one that is not. (A scan passes over 100 of these at most.) It runs with the rights
+-- and the settings of the caller, because a setting of its own costs as much as the scan.
 CREATE FUNCTION next_organisations(p_cursor bigint, p_most integer) RETURNS bigint[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE c_passed constant integer := 100; v_next bigint[]; v_more bigint[];
 BEGIN
     WITH RECURSIVE o (organisation_id, n) AS (
@@ -35,7 +35,9 @@ BEGIN
                 ORDER BY q.organisation_id LIMIT 1), o.n + 1
         FROM o WHERE o.organisation_id IS NOT NULL AND o.n < p_most + c_passed)
     SELECT array_agg(organisation_id) INTO v_next
-    FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL AND has_room(o.organisation_id)
+    FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL
+              AND (NOT EXISTS (SELECT FROM pace p WHERE p.organisation_id = o.organisation_id)
+                   OR has_room(o.organisation_id))
           LIMIT p_most) s;
     -- If there are too few after the cursor, it goes on from the beginning, up to the cursor.
     IF coalesce(cardinality(v_next), 0) < p_most AND p_cursor > 0 THEN
@@ -49,7 +51,9 @@ BEGIN
                     ORDER BY q.organisation_id LIMIT 1), o.n + 1
             FROM o WHERE o.organisation_id IS NOT NULL AND o.n < p_most + c_passed)
         SELECT array_agg(organisation_id) INTO v_more
-        FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL AND has_room(o.organisation_id)
+        FROM (SELECT o.organisation_id FROM o WHERE o.organisation_id IS NOT NULL
+                  AND (NOT EXISTS (SELECT FROM pace p WHERE p.organisation_id = o.organisation_id)
+                       OR has_room(o.organisation_id))
               LIMIT p_most - coalesce(cardinality(v_next), 0)) s;
     END IF;
     RETURN v_next || v_more;

@@ -31,7 +31,9 @@ END $$;
 -- Shows the findings of the original on photos that are duplicates, in place of their own: what people have corrected
 -- or erased there counts here, too. From then on each photo stands for itself.
 -- A duplicate keeps its own findings if the original shows another content by now, if nothing is known of the original,
--- or if a person has corrected the duplicate. They are of the same content, so they say the same.
+-- or if a person has corrected the duplicate. They are of the same content, so they say the same. It also keeps them if
+-- they say more, because the search for faces or numbers was switched on after the original was looked at; but not if
+-- a person was erased from the original.
 -- The caller holds the event (findings.sql). p_keeps_embeddings: one for each photo.
 CREATE FUNCTION share_findings(p_photos uuid[], p_originals bigint[], p_keeps_embeddings boolean[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
@@ -44,6 +46,13 @@ BEGIN
     WHERE o.photo_id <> u.photo_id
         AND EXISTS (SELECT FROM looked_at l WHERE l.photo_id = o.photo_id)
         AND NOT EXISTS (SELECT FROM number_correction c WHERE c.photo_id = u.photo_id)
+        AND (EXISTS (SELECT FROM erasure x JOIN photo p USING (event_id)
+                     WHERE p.photo_id = o.photo_id AND x.kind = 'person' AND o.photo_id = ANY (x.photos))
+             OR EXISTS (SELECT FROM number_correction c WHERE c.photo_id = o.photo_id)
+             OR NOT (u.keeps AND EXISTS (SELECT FROM face f WHERE f.photo_id = u.photo_id AND f.embedding IS NOT NULL)
+                     AND NOT EXISTS (SELECT FROM face f WHERE f.photo_id = o.photo_id AND f.embedding IS NOT NULL)
+                 OR EXISTS (SELECT FROM bib b WHERE b.photo_id = u.photo_id)
+                     AND NOT EXISTS (SELECT FROM bib b WHERE b.photo_id = o.photo_id)))
         -- No later job of the original has written other findings.
         AND NOT EXISTS (
             SELECT FROM job j JOIN job later ON later.photo_id = j.photo_id AND later.queue_id = j.queue_id

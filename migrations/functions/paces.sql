@@ -37,13 +37,11 @@ LANGUAGE sql STABLE AS $$
 $$;
 GRANT EXECUTE ON FUNCTION rooms TO photogate_app, photogate_organisation;
 
--- Whether any queue of an organisation that can run may go on now. It is asked of each organisation in each claim, so
--- it is cheap where there is no pace.
+-- Whether any queue of an organisation that can run may go on now.
 CREATE FUNCTION has_room(p_organisation bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_full bigint[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM pace WHERE organisation_id = p_organisation) THEN RETURN true; END IF;
     SELECT array_agg(r_event) INTO v_full FROM rooms(p_organisation) WHERE r_room <= 0;
     RETURN v_full IS NULL OR array_position(v_full, NULL) IS NULL AND EXISTS (
         SELECT FROM queue q
@@ -57,6 +55,18 @@ LANGUAGE sql STABLE AS $$
     ORDER BY r_event NULLS FIRST LIMIT 1
 $$;
 GRANT EXECUTE ON FUNCTION kept_back_by TO photogate_app, photogate_organisation;
+
+-- When the quiet hours of an organisation (r_event NULL) and of its events ended last.
+CREATE FUNCTION quiet_ends(p_organisation bigint) RETURNS TABLE (r_event bigint, r_ended_at timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT p.event_id, (t.today + p.quiet_to - CASE WHEN t.today + p.quiet_to > t.now THEN interval '1 day'
+                                                    ELSE interval '0' END) AT TIME ZONE o.time_zone
+    FROM pace p JOIN organisation o USING (organisation_id)
+    CROSS JOIN LATERAL (
+        SELECT x.now, date_trunc('day', x.now) AS today
+        FROM (SELECT clock_timestamp() AT TIME ZONE o.time_zone AS now) x) t
+    WHERE p.organisation_id = p_organisation AND p.quiet_to IS NOT NULL
+$$;
 
 -- Takes photos that are claimed out of the buckets. p_events and p_photos go together: so many photos of an event. The
 -- caller has the account's lock.

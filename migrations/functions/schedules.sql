@@ -209,6 +209,6 @@ GRANT EXECUTE ON FUNCTION enqueue_scheduled TO photogate_worker;
 CREATE FUNCTION put_off_schedule(p_schedule bigint, p_trouble text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE schedule SET trouble = left(p_trouble, 500), tried_at = clock()
-    WHERE schedule_id = p_schedule AND ended_at IS NULL
+    WHERE schedule_id = p_schedule AND ended_at IS NULL AND due_at <= clock()
 $$;
 GRANT EXECUTE ON FUNCTION put_off_schedule TO photogate_worker;

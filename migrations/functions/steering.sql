@@ -78,7 +78,8 @@ END $$;
 GRANT EXECUTE ON FUNCTION set_event_class TO photogate_app;
 
 -- The class of a queue's event, as a number: 0 is the first. It gets better by one for each hour in which the queue had
--- photos and nobody claimed any (since p_since), so that no class starves another for ever. (VOLATILE: see tokens_of.)
+-- photos, could run, and nobody claimed any (since p_since), so that no class starves another for ever. (VOLATILE: see
+-- tokens_of.)
 CREATE FUNCTION aged_class(p_class event_class, p_since timestamptz) RETURNS integer
 LANGUAGE sql VOLATILE AS $$
     SELECT greatest(0, CASE p_class WHEN 'urgent' THEN 0 WHEN 'normal' THEN 1 WHEN 'background' THEN 2 END
@@ -96,6 +97,7 @@ BEGIN
     RETURN QUERY
     WITH s AS MATERIALIZED (SELECT * FROM spendable(ARRAY[p_organisation])),
     full_up AS MATERIALIZED (SELECT r_event FROM rooms(p_organisation) WHERE r_room <= 0),
+    quiet AS MATERIALIZED (SELECT * FROM quiet_ends(p_organisation)),
     -- Not all queues: an organisation may have thousands, and the accounts of others are locked meanwhile. Those of
     -- events with a class or a place of their own, and the next of all others. (More than can be too fast: set_pace.)
     near AS MATERIALIZED (
@@ -118,19 +120,26 @@ BEGIN
         FROM near JOIN queue q USING (queue_id) JOIN event e USING (event_id)
         JOIN steering g ON g.organisation_id = p_organisation
         JOIN s others ON others.r_event IS NULL LEFT JOIN s own ON own.r_event = q.event_id
+        LEFT JOIN quiet all_quiet ON all_quiet.r_event IS NULL
+        LEFT JOIN quiet own_quiet ON own_quiet.r_event = q.event_id
         CROSS JOIN LATERAL (
             SELECT CASE g.spend_order WHEN 'fair' THEN 0
                                       WHEN 'priority' THEN aged_class(e.class, greatest(q.filled_at, (
                                           SELECT h.claimed_at FROM queue_head h
                                           WHERE h.queue_id BETWEEN q.queue_id AND q.queue_id
-                                          ORDER BY h.queue_id DESC LIMIT 1)))
+                                          ORDER BY h.queue_id DESC LIMIT 1),
+                                          all_quiet.r_ended_at, own_quiet.r_ended_at))
                                       WHEN 'finish_first' THEN coalesce(e.turn, 1000001) END AS place,
                    CASE WHEN g.spend_order = 'finish_first' THEN q.event_id END AS event_id) r
         WHERE q.runnable AND coalesce(own.r_spendable, others.r_spendable) > 0
             AND NOT EXISTS (SELECT FROM full_up f WHERE f.r_event IS NULL OR f.r_event = q.event_id)
-        ORDER BY n LIMIT p_most),
+        ORDER BY n LIMIT 4 * p_most),
+    -- A queue that is empty comes last: somebody may append to it for a long time, and would keep its place.
+    few AS MATERIALIZED (
+        SELECT c.* FROM chosen c JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
+        ORDER BY t.tail - h.head - h.not_waiting = 0, c.n LIMIT p_most),
     locked AS MATERIALIZED (
-        SELECT q.queue_id, c.rank, c.n FROM chosen c JOIN queue q USING (queue_id) WHERE q.runnable
+        SELECT q.queue_id, c.rank, c.n FROM few c JOIN queue q USING (queue_id) WHERE q.runnable
         FOR NO KEY UPDATE OF q SKIP LOCKED)
     SELECT l.queue_id, l.rank, t.tail - h.head - h.not_waiting = 0
     FROM locked l JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) ORDER BY l.n;

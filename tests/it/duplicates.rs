@@ -146,6 +146,51 @@ async fn the_second_copy_is_refunded_shows_what_was_found_and_says_of_which_phot
     assert_eq!((again.queued, again.skipped.already_processed), (0, 1));
 }
 
+/// Found by review: a copy that was looked at with the search for faces lost its own embeddings.
+#[tokio::test]
+async fn a_copy_keeps_what_the_search_for_faces_found_but_not_after_a_person_was_erased() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(5).await;
+    let first = a_photo(&app, event, "a.jpg", seen(1, &["12"])).await;
+    sqlx::query("SELECT set_face_search($1, true, 'anna')")
+        .bind(event.0)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    let with_embeddings = || {
+        let mut verdict = seen(1, &["12"]);
+        if let Verdict::Processed(Findings::Processing { faces, .. }) = &mut verdict {
+            for (at, (_, embedding)) in faces.iter_mut().enumerate() {
+                let mut vector = vec![0.0; 128];
+                vector[at] = 1.0;
+                *embedding = Some(vector);
+            }
+        }
+        verdict
+    };
+    let embeddings = async |photo: PhotoId| -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM face WHERE photo_id = $1 AND embedding IS NOT NULL",
+        )
+        .bind(photo.0)
+        .fetch_one(&mut *app.db().await)
+        .await
+        .unwrap()
+    };
+
+    let second = a_photo(&app, event, "b.jpg", with_embeddings()).await;
+
+    assert_eq!((embeddings(first).await, embeddings(second).await), (0, 2));
+    sqlx::query("SELECT erase_person($1, ARRAY[$2], '{0}', NULL, 'anna', gen_random_uuid())")
+        .bind(event.0)
+        .bind(first.0)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    let third = a_photo(&app, event, "c.jpg", with_embeddings()).await;
+    assert_eq!(embeddings(third).await, 0, "as the original, without this person");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_copies_that_many_workers_settle_at_once_one_is_charged() {
     let app = App::new().await;

@@ -420,12 +420,24 @@ async fn an_organisation_that_is_kept_back_takes_nobodys_place() {
 /// Found by review: queues whose tails a pipeline keeps locked were in the way of all others.
 #[tokio::test]
 async fn queues_that_somebody_appends_to_are_not_in_the_way_of_others() {
+    for order in ["fair", "finish_first"] {
+        others_go_on(order).await;
+    }
+}
+
+async fn others_go_on(order: &str) {
     let app = App::new().await;
     let organisation = app.an_organisation_with(100).await;
     let mut events = Vec::new();
     for _ in 0..6 {
         events.push(app.an_event_of(organisation).await);
     }
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT set_spend_order({organisation}, '{order}', '{{}}', 'anna')"
+    )))
+    .execute(&mut *app.db().await)
+    .await
+    .unwrap();
     for event in &events[..4] {
         app.queue(*event, "ok", 1).await;
     }

@@ -239,6 +239,50 @@ async fn priority_is_strict_and_after_an_hour_of_waiting_a_class_is_one_better()
     assert_eq!(next(8).await, [background; 3]);
 }
 
+/// Found by review: after a pause, a hold or quiet hours all classes were the same, just when credits
+/// were scarce.
+#[tokio::test]
+async fn classes_do_not_age_while_their_queues_cannot_run() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let [background, urgent] =
+        [app.an_event_of(organisation).await, app.an_event_of(organisation).await];
+    for (event, class) in [(background, Class::Background), (urgent, Class::Urgent)] {
+        spending::set_class(&mut *app.db().await, event, class, "anna").await.unwrap();
+        app.queue(event, "ok", 9).await;
+    }
+    app.set_order(organisation, Order::Priority, &[]).await;
+    let hand = app.a_worker().await;
+    let next = async || hand.claim(2).await.iter().map(|one| one.event()).collect::<Vec<_>>();
+    let old = "UPDATE queue SET filled_at = filled_at - interval '3 hours'";
+    assert_eq!(next().await, [urgent], "the last credit");
+
+    app.tamper(old).await;
+    app.top_up(organisation, 2).await;
+    assert_eq!(next().await, [urgent; 2], "paused for three hours");
+
+    app.top_up(organisation, 6).await;
+    let hold = app.hold(background, "ops").await;
+    app.tamper(old).await;
+    photogate::queue::holds::lift(&mut *app.db().await, hold, "ops").await.unwrap();
+    assert_eq!(next().await, [urgent; 2], "held for three hours");
+
+    app.tamper(old).await;
+    app.tamper("UPDATE queue_head SET claimed_at = claimed_at - interval '3 hours'").await;
+    sqlx::query(
+        "SELECT set_pace($1, NULL, NULL, NULL, t.now - interval '3 hours', \
+                         t.now - interval '1 minute', 'anna')
+         FROM (SELECT (clock_timestamp() AT TIME ZONE 'Europe/Berlin')::time AS now) t",
+    )
+    .bind(organisation.0)
+    .execute(&mut *app.db().await)
+    .await
+    .unwrap();
+    assert_eq!(next().await, [urgent; 2], "quiet for three hours");
+    app.tamper("DELETE FROM pace").await;
+    assert_eq!(next().await, [background, urgent], "now all of them have waited");
+}
+
 /// Found: what one queue of a class did not want went to the next class, although another queue of
 /// the class wanted it.
 #[tokio::test]
