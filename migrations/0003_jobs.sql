@@ -103,6 +103,7 @@ CREATE TABLE undo (
     undone_at       timestamptz
 );
 CREATE INDEX undo_of_event ON undo (event_id, at);
+CREATE INDEX undo_age ON undo (at);
 
 -- A worker process: one row an incarnation. Neither its id nor its name is ever used again. The row is kept, because
 -- the books name workers for ever.

@@ -60,16 +60,31 @@ BEGIN
 END $$;
 
 -- After a claim of p_n photos that found nothing: whether photos wait that can be claimed, or will be in a moment; and
--- where the next claim begins. That is after the organisations that this one looked at, or somebody who is in the way
--- of all that comes after would stop them.
+-- where the next claim begins. That is after the organisations that this one looked at, also if none had room:
+-- otherwise somebody who is in the way of all that comes after would stop them.
 CREATE FUNCTION after_empty_claim(p_cursor bigint, p_n integer, OUT r_claimable boolean, OUT r_cursor bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_next bigint[] := next_organisations(p_cursor, least(p_n, 16));
+DECLARE c_passed constant integer := 100; v_next bigint[] := next_organisations(p_cursor, least(p_n, 16));
+    v_goes_on boolean := false;
 BEGIN
-    r_cursor := coalesce(v_next[cardinality(v_next)], 0);
+    r_cursor := v_next[cardinality(v_next)];
+    IF r_cursor IS NULL THEN
+        WITH RECURSIVE o (organisation_id, n) AS (
+            (SELECT q.organisation_id, 1 FROM queue q
+             WHERE q.runnable AND q.organisation_id > p_cursor
+             ORDER BY q.organisation_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT q.organisation_id FROM queue q
+                    WHERE q.runnable AND q.organisation_id > o.organisation_id
+                    ORDER BY q.organisation_id LIMIT 1), o.n + 1
+            FROM o WHERE o.organisation_id IS NOT NULL AND o.n < c_passed)
+        SELECT CASE WHEN count(organisation_id) < c_passed THEN 0 ELSE max(organisation_id) END INTO r_cursor FROM o;
+        v_goes_on := r_cursor > 0;
+    END IF;
     r_claimable := EXISTS (
-        SELECT FROM unnest(next_organisations(0, 1000)) o JOIN account a ON a.organisation_id = o WHERE a.available > 0)
-        OR EXISTS (SELECT FROM account WHERE resume_due);
+        SELECT FROM unnest(next_organisations(r_cursor, 16)) o JOIN account a ON a.organisation_id = o
+        WHERE a.available > 0)
+        OR v_goes_on OR EXISTS (SELECT FROM account WHERE resume_due);
 END $$;
 GRANT EXECUTE ON FUNCTION after_empty_claim TO photogate_worker;
 

@@ -53,8 +53,11 @@ BEGIN
             urgent, payload)
         SELECT v_then.queue_id, photo_id, v_then.organisation_id, v_first.queue_id, position, job_id, p_actor, v_take,
                p_urgent, payload
-        FROM taken ON CONFLICT DO NOTHING RETURNING follow_up)
-    SELECT array_agg(follow_up) INTO v_written FROM written;
+        FROM taken ON CONFLICT DO NOTHING
+        -- Without the payloads: these are kept for undo.
+        RETURNING (queue_id, photo_id, organisation_id, after_queue, after_position, after_job, actor, take, urgent,
+                   NULL)::follow_up AS one)
+    SELECT array_agg(one) INTO v_written FROM written;
     -- The rest is queued now, or it is said why not.
     SELECT array_agg(u.photo_id ORDER BY n), array_agg(u.payload ORDER BY n) INTO v_photos, v_payloads
     FROM unnest(v_photos, v_payloads) WITH ORDINALITY u (photo_id, payload, n)

@@ -74,6 +74,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v record; v_due timestamptz; v_n integer := 0;
 BEGIN
     PERFORM check_clock(clock(), NULL);
+    PERFORM forget_old_acts();
     FOR v IN
         SELECT e.event_id, e.organisation_id, e.keep_findings_days FROM event e
         WHERE e.keep_findings_days IS NOT NULL AND e.deleted_at IS NULL AND findings_due(e.event_id) IS NOT NULL

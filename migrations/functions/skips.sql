@@ -11,7 +11,10 @@ BEGIN
     PERFORM 1 FROM queue_tail t JOIN queue q USING (queue_id)
     WHERE q.event_id = p_event AND q.operation = p_operation FOR NO KEY UPDATE OF t;
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    -- A later statement than the locks: nobody would delete what is written now of a deleted event.
+    IF NOT EXISTS (SELECT FROM event WHERE event_id = p_event AND deleted_at IS NULL) THEN
+        RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002';
+    END IF;
     RETURN v_queue;
 END $$;
 
@@ -40,7 +43,7 @@ END $$;
 CREATE FUNCTION skip_photos(p_event bigint, p_operation operation, p_photos uuid[], p_actor text,
     OUT r_skipped integer, OUT r_undo bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_queue queue; v record; v_were stretch[];
+DECLARE v_queue queue; v record; v_were stretch[]; v_follow_ups follow_up[];
 BEGIN
     v_queue := lock_queue(p_event, p_operation);
     SELECT * INTO v FROM places_of(v_queue.queue_id, p_photos);
@@ -48,7 +51,10 @@ BEGIN
     IF r_skipped = 0 THEN RETURN; END IF;
     v_were := put_stretches(v_queue.queue_id, v.r_waiting, 'skipped', NULL, NULL, p_actor, r_skipped);
     PERFORM note_end(run_id) FROM unnest(v.r_runs) run_id;
-    r_undo := note_undo(v_queue, 'skip', p_actor, NULL, v.r_waiting, v_were, NULL);
+    -- What follows them is queued now. Then the skip cannot be taken back any more.
+    SELECT array_agg(f) INTO v_follow_ups FROM unnest(v.r_waiting) r JOIN follow_up f
+        ON f.after_queue = v_queue.queue_id AND f.after_position >= lower(r) AND f.after_position < upper(r);
+    r_undo := note_undo(v_queue, 'skip', p_actor, NULL, v.r_waiting, v_were, v_follow_ups);
 END $$;
 GRANT EXECUTE ON FUNCTION skip_photos TO photogate_app;
 

@@ -74,15 +74,20 @@ LANGUAGE sql STABLE AS $$
 $$;
 GRANT EXECUTE ON FUNCTION photos_ahead TO photogate_app, photogate_organisation;
 
--- Puts positions into stretches of this kind, or (NULL) into none. What is left of the stretches that they were in
--- stays as it was. p_fewer: by so many, what waits becomes less. Returns the stretches that they were in, cut to them.
--- Nobody may call it but the gate's own functions.
+-- Puts positions into stretches of this kind, or (NULL) into none. They are cut at the head, which no stretch reaches
+-- over. What is left of the stretches that they were in stays as it was. p_fewer: by so many, what waits becomes less.
+-- Returns the stretches that they were in, cut to them. Nobody may call it but the gate's own functions.
+-- Positions that do not stand beside each other are many ranges. So a stretch is only cut where it has to be: each cut
+-- looks at all of them.
 CREATE FUNCTION put_stretches(p_queue bigint, p_positions int8multirange, p_kind stretch_kind, p_place bigint,
     p_run bigint, p_actor text, p_fewer bigint) RETURNS stretch[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_were stretch[];
+DECLARE
+    c_stretches constant integer := 20000;                 -- after the head of a queue: a claim may hop over them all
+    v_were stretch[]; v_head bigint;
 BEGIN
     IF isempty(p_positions) THEN RETURN '{}'; END IF;
+    SELECT head INTO v_head FROM queue_head WHERE queue_id = p_queue;
     WITH cut AS (
         DELETE FROM stretch s USING stretches_in(p_queue, lower(p_positions), upper(p_positions) - 1) o
         WHERE s.queue_id = p_queue AND s.from_position = o.from_position
@@ -92,18 +97,33 @@ BEGIN
     INSERT INTO stretch (queue_id, from_position, to_position, kind, place, run_id, actor, at)
     SELECT s.queue_id, lower(r), upper(r) - 1, s.kind, s.place, s.run_id, s.actor, s.at
     FROM unnest(v_were) s
-    CROSS JOIN unnest(int8multirange(int8range(s.from_position, s.to_position, '[]')) - p_positions) r;
+    CROSS JOIN unnest(int8multirange(int8range(s.from_position, s.to_position, '[]')) - p_positions) r
+    WHERE NOT int8range(s.from_position, s.to_position, '[]') <@ p_positions;
     IF p_kind IS NOT NULL THEN
         INSERT INTO stretch (queue_id, from_position, to_position, kind, place, run_id, actor)
-        SELECT p_queue, lower(r), upper(r) - 1, p_kind, p_place, p_run, p_actor FROM unnest(p_positions) r;
+        SELECT p_queue, lower(r), upper(r) - 1, p_kind, p_place, p_run, p_actor FROM cut_at(p_positions, v_head) r;
+        IF c_stretches < (SELECT count(*) FROM stretch WHERE queue_id = p_queue AND from_position > v_head) THEN
+            RAISE EXCEPTION 'photos of this queue are skipped, or go first, in more than % places: choose photos that '
+                'stand beside each other, or wait until some are claimed', c_stretches USING ERRCODE = 'PG009';
+        END IF;
     END IF;
     UPDATE queue_head SET not_waiting = not_waiting + p_fewer WHERE queue_id = p_queue;
     PERFORM keep_queue(p_queue);
     RETURN coalesce((
         SELECT array_agg((s.queue_id, lower(r), upper(r) - 1, s.kind, s.place, s.run_id, s.actor, s.at)::stretch)
         FROM unnest(v_were) s
-        CROSS JOIN unnest(int8multirange(int8range(s.from_position, s.to_position, '[]')) * p_positions) r), '{}');
+        CROSS JOIN LATERAL (SELECT int8multirange(int8range(s.from_position, s.to_position, '[]')) AS all_of_it) a
+        CROSS JOIN LATERAL unnest(CASE WHEN a.all_of_it <@ p_positions THEN a.all_of_it
+                                       ELSE a.all_of_it * p_positions END) r), '{}');
 END $$;
+
+-- Positions as ranges, of which none reaches over the head.
+CREATE FUNCTION cut_at(p_positions int8multirange, p_head bigint) RETURNS SETOF int8range
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT unnest(p_positions * int8multirange(int8range(NULL, p_head, '[]')))
+    UNION ALL
+    SELECT unnest(p_positions * int8multirange(int8range(p_head + 1, NULL)))
+$$;
 
 -- Notes of a queue whether anything waits in it, and whether claims must look at stretches. The caller has the locks of
 -- its tail and of itself.

@@ -4,22 +4,37 @@
 -- Lock order: the row of undo, and then as what is taken back.
 
 -- Keeps what a person did. p_positions: those that it concerned; p_stretches: the stretches that they were in before;
--- p_follow_ups: those that it wrote (queue) or deleted (cancel). Nobody may call it but the gate's own functions.
+-- p_follow_ups: those that it wrote (queue), deleted (cancel), or that wait for them (skip). Nobody may call it but the
+-- gate's own functions.
 CREATE FUNCTION note_undo(p_queue queue, p_act undo_act, p_actor text, p_runs bigint[], p_positions int8multirange,
     p_stretches stretch[], p_follow_ups follow_up[], p_holds bigint[] DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_undo bigint;
 BEGIN
-    -- What is too old. (UNDO_SECONDS is at most an hour.)
-    DELETE FROM undo WHERE undo_id IN (
-        SELECT undo_id FROM undo WHERE event_id = p_queue.event_id AND at < clock_timestamp() - interval '1 hour'
-        FOR UPDATE SKIP LOCKED);
+    -- Nobody would delete it.
+    IF EXISTS (SELECT FROM event WHERE event_id = p_queue.event_id AND deleted_at IS NOT NULL) THEN RETURN NULL; END IF;
     INSERT INTO undo (organisation_id, event_id, act, actor, runs, holds, queue_id, positions, stretches, follow_ups)
     VALUES (p_queue.organisation_id, p_queue.event_id, p_act, p_actor, p_runs, p_holds, p_queue.queue_id, p_positions,
             p_stretches, p_follow_ups)
     RETURNING undo_id INTO v_undo;
     RETURN v_undo;
 END $$;
+
+-- Deletes acts that are too old to be taken back, at most 1000. (undo_seconds is at most an hour.)
+CREATE FUNCTION forget_old_acts() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    DELETE FROM undo WHERE undo_id IN (
+        SELECT undo_id FROM undo WHERE at < clock_timestamp() - interval '1 hour'
+        ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+$$;
+
+-- Locks several acts, for a transaction that takes all of them back.
+CREATE FUNCTION lock_acts(p_undos bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM undo WHERE undo_id = ANY (p_undos) ORDER BY undo_id FOR UPDATE;
+END $$;
+GRANT EXECUTE ON FUNCTION lock_acts TO photogate_app;
 
 -- Takes an act back that is at most p_within old. r_photos: how many photos this concerns. r_woke: they can be claimed,
 -- the workers should be told.
@@ -69,13 +84,23 @@ BEGIN
                 USING ERRCODE = 'PG010';
         END IF;
         CONTINUE WHEN (v.r_run).queued = 0;
+        IF EXISTS (
+            SELECT FROM follow_up f
+            WHERE f.after_queue = (v.r_run).queue_id AND f.after_position >= (v.r_run).first_position
+                AND f.after_position < (v.r_run).first_position + (v.r_run).queued
+                AND NOT EXISTS (SELECT FROM unnest(p_undo.follow_ups) w
+                                WHERE w.photo_id = f.photo_id AND w.after_job = f.after_job)) THEN
+            RAISE EXCEPTION 'another call has queued photo processing after these since: cancel run % instead', v_run
+                USING ERRCODE = 'PG010';
+        END IF;
         PERFORM undo_run(v.r_run, v.r_queue, p_actor);
         v_photos := v_photos + (v.r_run).queued;
     END LOOP;
     -- Those that its photos would be followed by are gone with them. Others waited for photos of earlier calls.
     DELETE FROM follow_up f USING unnest(p_undo.follow_ups) w
     WHERE f.queue_id = w.queue_id AND f.photo_id = w.photo_id AND f.after_job = w.after_job;
-    IF EXISTS (SELECT FROM unnest(p_undo.follow_ups) w CROSS JOIN LATERAL latest_job(w.photo_id, w.queue_id)) THEN
+    IF EXISTS (SELECT FROM unnest(p_undo.follow_ups) w CROSS JOIN LATERAL latest_job(w.photo_id, w.queue_id) j
+               WHERE j.run_id > p_undo.runs[2]) THEN
         RAISE EXCEPTION 'some of the photos were queued for photo processing already: skip them there'
             USING ERRCODE = 'PG010';
     END IF;
@@ -90,12 +115,20 @@ BEGIN
     IF p_undo.positions <> (
         SELECT coalesce(range_agg(int8range(from_position, to_position, '[]')), '{}') * p_undo.positions
         FROM stretches_in(p_undo.queue_id, lower(p_undo.positions), upper(p_undo.positions) - 1)
-        WHERE kind = 'skipped') THEN
+        -- Not by another act since.
+        WHERE kind = 'skipped' AND at <= p_undo.at) THEN
         RAISE EXCEPTION 'some of the photos were put back already: restore the others' USING ERRCODE = 'PG010';
+    END IF;
+    IF p_undo.act = 'skip' AND EXISTS (
+        SELECT FROM unnest(p_undo.follow_ups) w WHERE NOT EXISTS (
+            SELECT FROM follow_up f WHERE f.queue_id = w.queue_id AND f.photo_id = w.photo_id)) THEN
+        RAISE EXCEPTION 'photo processing of some of the photos was queued since: restore them' USING ERRCODE = 'PG010';
     END IF;
     PERFORM put_back(p_undo.queue_id, p_undo.positions, p_actor, -1);
     PERFORM put_first_again(p_undo);
-    INSERT INTO follow_up SELECT (f).* FROM unnest(p_undo.follow_ups) f ON CONFLICT DO NOTHING;
+    IF p_undo.act = 'cancel' THEN
+        INSERT INTO follow_up SELECT (f).* FROM unnest(p_undo.follow_ups) f ON CONFLICT DO NOTHING;
+    END IF;
     PERFORM note_undone(p_undo, p_actor);
     RETURN number_of(p_undo.positions);
 END $$;
@@ -114,9 +147,15 @@ BEGIN
     END IF;
     PERFORM put_stretches(p_undo.queue_id, p_undo.positions, 'skipped', NULL, NULL, p_actor, v_n);
     -- With the names of those who had skipped them.
-    DELETE FROM stretch s USING unnest(p_undo.positions) r
-    WHERE s.queue_id = p_undo.queue_id AND s.from_position = lower(r);
-    INSERT INTO stretch SELECT (s).* FROM unnest(p_undo.stretches) s;
+    DELETE FROM stretch s
+    WHERE s.queue_id = p_undo.queue_id AND s.from_position >= lower(p_undo.positions)
+        AND s.from_position < upper(p_undo.positions)
+        AND int8range(s.from_position, s.to_position, '[]') <@ p_undo.positions;
+    INSERT INTO stretch (queue_id, from_position, to_position, kind, run_id, actor, at)
+    SELECT s.queue_id, lower(r), upper(r) - 1, s.kind, s.run_id, s.actor, s.at
+    FROM queue_head h CROSS JOIN unnest(p_undo.stretches) s
+    CROSS JOIN LATERAL cut_at(int8multirange(int8range(s.from_position, s.to_position, '[]')), h.head) r
+    WHERE h.queue_id = p_undo.queue_id;
     RETURN v_n;
 END $$;
 
@@ -125,10 +164,13 @@ CREATE FUNCTION undo_first(p_undo undo, p_actor text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     PERFORM lock_queues_of(p_undo);
-    p_undo.positions := p_undo.positions * waiting_positions(
-        p_undo.queue_id, lower(p_undo.positions), upper(p_undo.positions) - 1);
+    SELECT coalesce(range_agg(int8range(from_position, to_position, '[]')), '{}') * p_undo.positions
+    INTO p_undo.positions
+    FROM stretches_in(p_undo.queue_id, lower(p_undo.positions), upper(p_undo.positions) - 1)
+    -- Not by another act since.
+    WHERE kind = 'first' AND at <= p_undo.at;
     IF isempty(p_undo.positions) THEN
-        RAISE EXCEPTION 'all of the photos were claimed since' USING ERRCODE = 'PG010';
+        RAISE EXCEPTION 'all of the photos were claimed or moved since' USING ERRCODE = 'PG010';
     END IF;
     PERFORM put_back(p_undo.queue_id, p_undo.positions, p_actor, 0);
     PERFORM put_first_again(p_undo);
@@ -169,13 +211,17 @@ END $$;
 
 -- Photos that went first before the act go first again, in their place.
 CREATE FUNCTION put_first_again(p_undo undo) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    SELECT put_stretches(s.queue_id, p, 'first', s.place, s.run_id, s.actor, 0)
-    FROM unnest(p_undo.stretches) s
-    CROSS JOIN LATERAL (
-        SELECT int8multirange(int8range(s.from_position, s.to_position, '[]')) * p_undo.positions AS p) x
-    WHERE s.kind = 'first'
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v stretch;
+BEGIN
+    FOR v IN SELECT * FROM unnest(p_undo.stretches) WHERE kind = 'first' LOOP
+        PERFORM put_stretches(v.queue_id, int8multirange(int8range(v.from_position, v.to_position, '[]'))
+            * p_undo.positions, 'first', v.place, v.run_id, v.actor, 0);
+        -- By the act that it was before.
+        UPDATE stretch SET at = v.at
+        WHERE queue_id = v.queue_id AND kind = 'first' AND from_position BETWEEN v.from_position AND v.to_position;
+    END LOOP;
+END $$;
 
 CREATE FUNCTION note_undone(p_undo undo, p_actor text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$

@@ -70,6 +70,7 @@ impl Commands {
         subjects.sort_by_key(|(id, event)| (event.organisation, std::cmp::Reverse(*id)));
         let (done, woke) = transaction!(self, tx, {
             let (mut done, mut woke) = (Vec::new(), false);
+            undo::lock(&mut tx, &asked.undo).await?;
             for (id, _) in &subjects {
                 let one = undo::undo(&mut tx, *id, &caller.actor, self.quotas.undo_within())
                     .await

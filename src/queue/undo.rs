@@ -118,6 +118,16 @@ pub async fn undo(
     .await
 }
 
+/// Locks several acts, in an order of their own. A transaction that takes all of them back must do
+/// this first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn lock(db: &mut PgConnection, acts: &[UndoId]) -> sqlx::Result<()> {
+    let acts: Vec<_> = acts.iter().map(|id| id.0).collect();
+    sqlx::query!("SELECT lock_acts($1)", &acts).execute(db).await.map(|_| ())
+}
+
 /// Returns what can be taken back in an event, newest first.
 ///
 /// # Errors

@@ -263,8 +263,8 @@ struct Queue {
     drained: bool,
 }
 
-/// What goes first in a queue: by place, the lowest first.
-type First = BTreeMap<usize, i64>;
+/// What goes first in a queue: by place, the lowest first; and the act that put it there, if it was one.
+type First = BTreeMap<usize, (i64, Option<usize>)>;
 
 impl Queue {
     fn waits(&self, at: usize) -> bool {
@@ -273,7 +273,9 @@ impl Queue {
 
     fn waiting(&self, first: &First) -> Vec<usize> {
         let mut waiting: Vec<_> = (0..self.jobs.len()).filter(|at| self.waits(*at)).collect();
-        waiting.sort_by_key(|at| (!first.contains_key(at), first.get(at).copied(), *at));
+        waiting.sort_by_key(|at| {
+            (!first.contains_key(at), first.get(at).map(|(place, _)| *place), *at)
+        });
         waiting
     }
 
@@ -312,9 +314,17 @@ enum Act {
         first: First,
         follows: Vec<(usize, usize, bool)>,
     },
+    Cancel {
+        queue: usize,
+        jobs: Vec<usize>,
+        first: First,
+        follows: Vec<(usize, usize, bool)>,
+    },
     Restore {
         queue: usize,
         jobs: Vec<usize>,
+        /// The acts that had skipped them.
+        by: Vec<usize>,
     },
     First {
         queue: usize,
@@ -331,6 +341,8 @@ struct Model {
     accounts: [Account; 2],
     queues: [Queue; 4],
     first: [First; 4],
+    /// The acts by which jobs were skipped last.
+    skipped_by: [BTreeMap<usize, usize>; 4],
     /// Runs, as the gate has them: the queue and the jobs.
     runs: Vec<(usize, Vec<usize>)>,
     /// What a person did, and whether it was taken back.
@@ -380,7 +392,7 @@ impl Model {
         let jobs: Vec<_> = (end - seen.len()..end).collect();
         if urgent {
             let place = self.places(queue).max().unwrap_or(0).max(0) + 1;
-            self.first[queue].extend(jobs.iter().map(|at| (*at, place)));
+            self.first[queue].extend(jobs.iter().map(|at| (*at, (place, None))));
         }
         self.runs.push((queue, jobs.clone()));
         jobs
@@ -389,7 +401,7 @@ impl Model {
     /// The places of those that go first and wait.
     fn places(&self, queue: usize) -> impl Iterator<Item = i64> {
         let waits = move |at: &usize| self.queues[queue].waits(*at);
-        self.first[queue].iter().filter(move |(at, _)| waits(at)).map(|(_, place)| *place)
+        self.first[queue].iter().filter(move |(at, _)| waits(at)).map(|(_, (place, _))| *place)
     }
 
     fn waits_for_rotation(&self, queue: usize, photo: usize) -> bool {
@@ -478,14 +490,19 @@ impl Model {
         }
         self.queues[queue].drained |= self.queues[queue].is_empty();
         let first = self.take_places(queue, &jobs);
+        let act = self.acts.len();
+        self.skipped_by[queue].extend(jobs.iter().map(|at| (*at, act)));
         self.acts.push((Act::Skip { queue, jobs, first, follows }, false));
     }
 
     fn skip(&mut self, queue: usize, photos: &[usize]) {
         let list = &self.queues[queue];
         let chosen = |at: &usize| list.waits(*at) && photos.contains(&list.jobs[*at].photo);
-        let jobs = (0..list.jobs.len()).filter(chosen).collect();
-        self.skip_jobs(queue, jobs, Vec::new());
+        let jobs: Vec<_> = (0..list.jobs.len()).filter(chosen).collect();
+        // They go on as soon as anybody looks, and then the skip cannot be taken back.
+        let waits_for = |at: &usize| queue == ROTATION && jobs.contains(at);
+        let follows = self.follows.iter().filter(|(_, at, _)| waits_for(at)).copied().collect();
+        self.skip_jobs(queue, jobs, follows);
     }
 
     fn wait_again(&mut self, queue: usize, jobs: &[usize]) {
@@ -503,7 +520,8 @@ impl Model {
         let jobs: Vec<_> = (0..list.jobs.len()).filter(skipped).collect();
         if !jobs.is_empty() {
             self.wait_again(queue, &jobs);
-            self.acts.push((Act::Restore { queue, jobs }, false));
+            let by = jobs.iter().map(|at| self.skipped_by[queue][at]).collect();
+            self.acts.push((Act::Restore { queue, jobs, by }, false));
         }
     }
 
@@ -519,6 +537,11 @@ impl Model {
         let (gone, left) = self.follows.iter().partition(|(_, at, _)| taken(*at));
         self.follows = left;
         self.skip_jobs(queue, jobs, gone);
+        if let Some((act, _)) = self.acts.last_mut().filter(|_| cancelled > 0)
+            && let Act::Skip { queue, jobs, first, follows } = act.clone()
+        {
+            *act = Act::Cancel { queue, jobs, first, follows };
+        }
         cancelled
     }
 
@@ -528,7 +551,8 @@ impl Model {
         if moved > 0 {
             let place = self.places(queue).min().unwrap_or(0).min(0) - 1;
             let first = self.take_places(queue, &jobs);
-            self.first[queue].extend(jobs.iter().map(|at| (*at, place)));
+            let act = self.acts.len();
+            self.first[queue].extend(jobs.iter().map(|at| (*at, (place, Some(act)))));
             self.acts.push((Act::First { queue, jobs, first }, false));
         }
         moved
@@ -536,14 +560,14 @@ impl Model {
 
     /// False if it cannot be taken back any more.
     fn undo(&mut self, which: usize) -> bool {
-        if self.acts[which].1 || !self.take_back(&self.acts[which].0.clone()) {
+        if self.acts[which].1 || !self.take_back(which, &self.acts[which].0.clone()) {
             return false;
         }
         self.acts[which].1 = true;
         true
     }
 
-    fn take_back(&mut self, act: &Act) -> bool {
+    fn take_back(&mut self, which: usize, act: &Act) -> bool {
         let all = |queue: usize, jobs: &[usize], state: &State| {
             jobs.iter().all(|at| self.queues[queue].jobs[*at].state == *state)
         };
@@ -551,8 +575,14 @@ impl Model {
             Act::Queue { jobs, follows } => {
                 let followed =
                     |(photo, _): &(usize, usize)| self.queues[PROCESSING].latest(*photo).is_some();
+                // What another call has let follow them would be lost.
+                let of_others = |(photo, at, _): &(usize, usize, bool)| {
+                    jobs.iter().any(|(queue, jobs)| *queue == ROTATION && jobs.contains(at))
+                        && !follows.contains(&(*photo, *at))
+                };
                 if !jobs.iter().all(|(queue, jobs)| all(*queue, jobs, &State::Waiting))
                     || follows.iter().any(followed)
+                    || self.follows.iter().any(of_others)
                 {
                     return false;
                 }
@@ -567,31 +597,40 @@ impl Model {
                 }
                 self.follows.retain(|(photo, at, _)| !follows.contains(&(*photo, *at)));
             }
-            Act::Skip { queue, jobs, first, follows } => {
-                if !all(*queue, jobs, &State::Skipped) {
+            Act::Skip { queue, jobs, first, follows }
+            | Act::Cancel { queue, jobs, first, follows } => {
+                let is_cancel = matches!(act, Act::Cancel { .. });
+                let ours = jobs.iter().all(|at| self.skipped_by[*queue].get(at) == Some(&which));
+                let follows_on =
+                    follows.iter().all(|(photo, ..)| self.waits_for_rotation(PROCESSING, *photo));
+                if !all(*queue, jobs, &State::Skipped) || !ours || !is_cancel && !follows_on {
                     return false;
                 }
                 self.wait_again(*queue, jobs);
                 self.first[*queue].extend(first);
-                for follow in follows {
+                for follow in follows.iter().filter(|_| is_cancel) {
                     if !self.waits_for_rotation(PROCESSING, follow.0) {
                         self.follows.push(*follow);
                     }
                 }
             }
-            Act::Restore { queue, jobs } => {
+            Act::Restore { queue, jobs, by } => {
                 if !all(*queue, jobs, &State::Waiting) {
                     return false;
                 }
-                for at in jobs {
+                for (at, by) in jobs.iter().zip(by) {
                     self.queues[*queue].jobs[*at].state = State::Skipped;
+                    self.skipped_by[*queue].insert(*at, *by);
                 }
                 self.take_places(*queue, jobs);
                 self.queues[*queue].drained |= self.queues[*queue].is_empty();
             }
             Act::First { queue, jobs, first } => {
-                let waits = |at: &usize| self.queues[*queue].waits(*at);
-                let jobs: Vec<_> = jobs.iter().copied().filter(waits).collect();
+                let ours = |at: &usize| {
+                    self.queues[*queue].waits(*at)
+                        && self.first[*queue].get(at).is_some_and(|(_, by)| *by == Some(which))
+                };
+                let jobs: Vec<_> = jobs.iter().copied().filter(ours).collect();
                 if jobs.is_empty() {
                     return false;
                 }
@@ -1484,6 +1523,7 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         follows: Vec::new(),
         paid: BTreeSet::new(),
         first: <[First; 4]>::default(),
+        skipped_by: <[BTreeMap<usize, usize>; 4]>::default(),
         runs: Vec::new(),
         acts: Vec::new(),
     };
@@ -1494,6 +1534,19 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         prop_assert_eq!(&queues[..], &model.queues[..], "after step {}, {:?}", step, ask);
         let follows = app.count("SELECT count(*) FROM follow_up").await;
         prop_assert_eq!(usize::try_from(follows).unwrap(), model.follows.len());
+        let across = app
+            .count(
+                "SELECT count(*) FROM stretch s JOIN queue_head h USING (queue_id)
+                 WHERE s.from_position <= h.head AND s.to_position > h.head",
+            )
+            .await;
+        prop_assert_eq!(
+            across,
+            0,
+            "a stretch reaches over the head after step {}, {:?}",
+            step,
+            ask
+        );
     }
     Ok(())
 }

@@ -334,9 +334,10 @@ async fn it_is_taken_back_for_a_minute_and_by_who_may_do_it() {
     assert!(app.commands().undoable(&Caller::trusted("a"), event).await.unwrap().is_empty());
     let refused = undo(&app, &[id]).await.unwrap_err();
     assert_eq!(refused, "it is too late: this could be undone within 60 seconds");
-    // Old ones are forgotten with the next act.
+    // A worker deletes old ones.
     app.owner_runs("UPDATE photogate.undo SET at = at - interval '2 hours'").await;
     queue(&app, event, &["2"], Priority::Normal).await;
+    app.owner_runs("SELECT photogate.forget_what_is_due()").await;
     assert_eq!(app.count("SELECT count(*) FROM undo").await, 1);
 }
 
@@ -523,4 +524,157 @@ async fn an_organiser_cancels_a_run_on_the_page_and_undoes_it() {
     browser.press("Go first").await;
     browser.sees("4 photos go first now.").await;
     browser.close().await;
+}
+
+async fn act(app: &App, event: EventId, function: &str, names: &[&str]) -> Option<UndoId> {
+    let mut photos = Vec::new();
+    for name in names {
+        let key = format!("rehearsal/ok/{name}");
+        let mut db = app.db().await;
+        photos
+            .push(photogate::catalog::events::photo(&mut db, event, &key).await.unwrap().unwrap());
+    }
+    let mut db = app.db().await;
+    match function {
+        "skip" => skips::skip(&mut db, event, PROCESSING, &photos, "anna").await.unwrap().undo,
+        _ => skips::restore(&mut db, event, PROCESSING, &photos, "anna").await.unwrap().undo,
+    }
+}
+
+/// Found by review: photos that were put back behind the head, and those just after it, became one
+/// stretch over the head. A photo was claimed twice, and the claims of all organisations failed.
+#[tokio::test]
+async fn no_stretch_reaches_over_the_head_whatever_people_do() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(50).await;
+    let run = queue(&app, event, &["1", "2", "3", "4"], Priority::Normal).await.run;
+    queue(&app, event, &["5", "6", "7", "8"], Priority::Normal).await;
+    let hand = app.a_worker().await;
+    let anna = Caller::trusted("anna");
+
+    // To the front.
+    act(&app, event, "skip", &["2", "3"]).await;
+    assert_eq!(claimed(&hand, 1).await, ["1"]);
+    act(&app, event, "restore", &["2", "3"]).await;
+    assert_eq!(app.commands().put_run_first(&anna, run).await.unwrap().moved, 3);
+    assert_eq!(claimed(&hand, 3).await, ["2", "3", "4"]);
+
+    // A skip.
+    act(&app, event, "skip", &["6"]).await;
+    assert_eq!(claimed(&hand, 1).await, ["5"]);
+    act(&app, event, "restore", &["6"]).await;
+    act(&app, event, "skip", &["6", "7"]).await;
+    assert_eq!(claimed(&hand, 9).await, ["8"]);
+
+    // The undo of a restore.
+    act(&app, event, "restore", &["6", "7"]).await;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let abc = queue(&app, event, &names[..3], Priority::Normal).await.run;
+    queue(&app, event, &names[3..], Priority::Normal).await;
+    let xyz = queue(&app, event, &["x", "y", "z"], Priority::Normal).await.run;
+    assert_eq!(claimed(&hand, 2).await, ["6", "7"]);
+    act(&app, event, "skip", &names).await;
+    let restored = act(&app, event, "restore", &names).await;
+    app.commands().put_run_first(&anna, abc).await.unwrap();
+    app.commands().put_run_first(&anna, xyz).await.unwrap();
+    assert_eq!(claimed(&hand, 1).await, ["x"]);
+    assert_eq!(undo(&app, &[restored.unwrap()]).await, Ok(6));
+    assert_eq!(claimed(&hand, 9).await, ["y", "z"]);
+    assert_eq!(app.processing(event).await.waiting, 0);
+}
+
+/// Found by review: the undo of one call took away what another had asked for, and the undo of an
+/// older act that of a later one.
+#[tokio::test]
+async fn undo_takes_back_its_own_act_and_nobody_elses() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(50).await;
+    let mut db = app.db().await;
+    let jobs = enqueue::jobs(&keys(&["1"])).unwrap();
+    let anna =
+        enqueue::enqueue(&mut db, event, Operation::AiRotation, &jobs, "anna").await.unwrap();
+    let bob =
+        follow_ups::enqueue_both(&mut db, event, &jobs, "bob", Priority::Normal).await.unwrap();
+    let refused = undo(&app, &[anna.undo.unwrap()]).await.unwrap_err();
+    assert!(refused.starts_with("another call has queued photo processing"), "{refused}");
+    assert_eq!(undo(&app, &[bob[0].undo.unwrap()]).await, Ok(1));
+    assert_eq!(undo(&app, &[anna.undo.unwrap()]).await, Ok(1));
+
+    queue(&app, event, &["2", "3"], Priority::Normal).await;
+    let first = act(&app, event, "skip", &["2"]).await.unwrap();
+    act(&app, event, "restore", &["2"]).await;
+    act(&app, event, "skip", &["2"]).await;
+    let refused = undo(&app, &[first]).await.unwrap_err();
+    assert!(refused.starts_with("some of the photos were put back"), "{refused}");
+
+    // What follows a skipped rotation has gone on.
+    follow_ups::enqueue_both(&mut db, event, &jobs, "bob", Priority::Normal).await.unwrap();
+    let photo =
+        photogate::catalog::events::photo(&mut db, event, "rehearsal/ok/1").await.unwrap().unwrap();
+    let skipped =
+        skips::skip(&mut db, event, Operation::AiRotation, &[photo], "anna").await.unwrap();
+    follow_ups::follow(&mut db, std::time::Duration::ZERO).await.unwrap();
+    let refused = undo(&app, &[skipped.undo.unwrap()]).await.unwrap_err();
+    assert!(refused.starts_with("photo processing of some of the photos was queued"), "{refused}");
+}
+
+/// Found by review: restoring ten thousand photos that do not stand beside each other took longer than
+/// a statement may.
+#[tokio::test]
+async fn ten_thousand_photos_that_do_not_stand_together_are_skipped_and_restored() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(5).await;
+    for half in 0..2 {
+        let names: Vec<_> =
+            (0..10_000).map(|n| format!("rehearsal/ok/{:05}", half * 10_000 + n)).collect();
+        app.queue_keys(event, PROCESSING, &names).await;
+    }
+    let photos: Vec<uuid::Uuid> =
+        sqlx::query_scalar("SELECT photo_id FROM job WHERE position % 2 = 0 ORDER BY position")
+            .fetch_all(&mut *app.db().await)
+            .await
+            .unwrap();
+    let photos: Vec<_> = photos.into_iter().map(photogate::ids::PhotoId).collect();
+    let mut db = app.db().await;
+    let skipped = skips::skip(&mut db, event, PROCESSING, &photos, "anna").await.unwrap();
+    assert_eq!(undo(&app, &[skipped.undo.unwrap()]).await, Ok(10_000));
+    skips::skip(&mut db, event, PROCESSING, &photos, "anna").await.unwrap();
+    let restored = skips::restore(&mut db, event, PROCESSING, &photos, "anna").await.unwrap();
+    assert_eq!(restored.photos, 10_000);
+    assert_eq!(undo(&app, &[restored.undo.unwrap()]).await, Ok(10_000));
+    assert_eq!(app.processing(event).await.waiting, 10_000);
+}
+
+/// Found by review: more than a hundred organisations that are kept back starved all others.
+#[tokio::test]
+async fn however_many_organisations_are_kept_back_the_cursor_passes_them() {
+    let app = App::new().await;
+    for _ in 0..120 {
+        let organisation = app.an_organisation_with(1).await;
+        let event = app.an_event_of(organisation).await;
+        queue(&app, event, &["1"], Priority::Normal).await;
+        sqlx::query("SELECT set_pace($1, NULL, NULL, NULL, '00:00', '23:59:59.999', 'anna')")
+            .bind(organisation.0)
+            .execute(&mut *app.db().await)
+            .await
+            .unwrap();
+    }
+    let (_, event) = app.an_event_with(5).await;
+    queue(&app, event, &["1"], Priority::Normal).await;
+    let hand = app.a_worker().await;
+    let mut cursor = photogate::ids::OrganisationId(0);
+    let mut db = app.db().await;
+    for tries in 0.. {
+        assert!(tries < 4, "it is found");
+        let batch =
+            photogate::queue::claim::claim(&mut db, hand.me, 4, cursor, false).await.unwrap();
+        if !batch.is_empty() {
+            assert_eq!(batch[0].event(), event);
+            hand.succeed_all(batch).await;
+            break;
+        }
+        let empty = photogate::queue::claim::after_empty(&mut db, 4, cursor).await.unwrap();
+        assert!(empty.claimable, "it goes on");
+        cursor = empty.cursor;
+    }
 }
