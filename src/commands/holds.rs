@@ -76,7 +76,7 @@ impl Commands {
                 let (actor, note) = (&caller.actor, &new.note);
                 let done = holds::hold(&mut tx, event, *operation, actor, note, new.until).await?;
                 held.holds.push(done.hold);
-                held.undo.push(done.undo);
+                held.undo.extend(done.undo);
             }
             let detail = json!({
                 "operation": new.operation, "note": new.note, "until": new.until,

@@ -11,8 +11,8 @@ use crate::ids::{EventId, HoldId, Operation, UndoId};
 pub struct Held {
     /// The hold's number.
     pub hold: HoldId,
-    /// The number by which this can be taken back.
-    pub undo: UndoId,
+    /// The number by which this can be taken back; `None` if the event was deleted meanwhile.
+    pub undo: Option<UndoId>,
 }
 
 /// Places a hold on an event's queue for an operation. The hold ends at `until`, or (`None`) when a
@@ -30,7 +30,7 @@ pub async fn hold(
 ) -> sqlx::Result<Held> {
     sqlx::query_as!(
         Held,
-        r#"SELECT r_hold AS "hold!: HoldId", r_undo AS "undo!: UndoId"
+        r#"SELECT r_hold AS "hold!: HoldId", r_undo AS "undo: UndoId"
            FROM hold_queue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,

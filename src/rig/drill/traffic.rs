@@ -1,5 +1,6 @@
 //! The calls of customers in a drill: photos (some urgent), top-ups, decisions about credits, skips,
-//! cancelled runs and what is taken back, holds and deletions. Each call is sent twice at the same time, and again until there is an answer.
+//! cancelled runs and what is taken back, holds and deletions. Each call is sent twice at the same
+//! time, and again until there is an answer.
 
 use std::time::Duration;
 
