@@ -1,7 +1,7 @@
 -- Runs: what one call has queued is cancelled, or claimed first. Its positions stand beside each other, so this takes
 -- one step, however many photos wait.
 --
--- Locks: as skips.sql. A run of AI rotation can have follow-ups in the event's other queue, so both tails are locked
+-- Locks: as in skips.sql. A run of AI rotation can have follow-ups in the event's other queue, so both tails are locked
 -- for it, in the order of delete_event.
 
 -- Locks the queue of a run for people, and finds what of the run waits. The error for a run of nobody, or of a deleted
@@ -32,7 +32,7 @@ BEGIN
     IF r_cancelled = 0 THEN RETURN; END IF;
     v_were := put_stretches((v.r_run).queue_id, v.r_waiting, 'skipped', NULL, p_run, p_actor, r_cancelled);
     v_follow_ups := take_follow_ups((v.r_run).queue_id, v.r_waiting);
-    PERFORM note_end(p_run);
+    PERFORM note_ends((v.r_run).organisation_id, ARRAY[p_run]);
     INSERT INTO timeline (organisation_id, event_id, operation, kind, actor, reference, photos)
     VALUES ((v.r_run).organisation_id, (v.r_run).event_id, (v.r_queue).operation, 'cancelled', p_actor, p_run,
             r_cancelled);

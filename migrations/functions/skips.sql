@@ -1,7 +1,7 @@
 -- Skips: a person takes photos that wait out of their queue, and puts them back.
 --
--- These lock the queue's tail, as enqueue does, and then the queue. They read in a later statement, so neither a claim
--- nor an enqueue can change what they read.
+-- These lock the queue's tail, as enqueue does, then the queue. They read in a later statement, so neither a claim nor an
+-- enqueue can change what they read. Where photos are taken out, the account comes last (note_ends).
 
 -- Locks a queue for people: its tail first, then the queue itself, as in enqueue. Returns the queue as it was locked.
 CREATE FUNCTION lock_queue(p_event bigint, p_operation operation) RETURNS queue
@@ -50,7 +50,7 @@ BEGIN
     r_skipped := number_of(v.r_waiting);
     IF r_skipped = 0 THEN RETURN; END IF;
     v_were := put_stretches(v_queue.queue_id, v.r_waiting, 'skipped', NULL, NULL, p_actor, r_skipped);
-    PERFORM note_end(run_id) FROM unnest(v.r_runs) run_id;
+    PERFORM note_ends(v_queue.organisation_id, v.r_runs);
     -- What follows them is queued now. Then the skip cannot be taken back any more.
     SELECT array_agg(f) INTO v_follow_ups FROM unnest(v.r_waiting) r JOIN follow_up f
         ON f.after_queue = v_queue.queue_id AND f.after_position >= lower(r) AND f.after_position < upper(r);

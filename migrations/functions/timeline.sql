@@ -6,7 +6,7 @@
 -- none.
 -- (A settlement after which no photo of a run is in flight looks whether the run is over: three lookups.)
 -- The triggers take no lock. Their callers have the account (usage), the tail (run) or the queue (queue, hold).
--- Skips, and what is done to a run as a whole, say themselves what they did (skips.sql, runs.sql).
+-- Skips, and what is done to a run as a whole, say themselves what they did (skips.sql, runs.sql, undo.sql).
 
 CREATE OR REPLACE FUNCTION timeline_is_append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
@@ -104,6 +104,15 @@ BEGIN
     SELECT q.organisation_id, q.event_id, q.operation, 'finished', p_run, v_settled
     FROM queue q WHERE q.queue_id = v_run.queue_id
     ON CONFLICT (reference, photos) WHERE kind = 'finished' DO NOTHING;
+END $$;
+
+-- The same after a person has taken photos of these runs out of a queue, whose lock the caller has. Under the account's
+-- lock no settlement is under way: of two that end a run together, the second one sees the first.
+CREATE FUNCTION note_ends(p_organisation bigint, p_runs bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    PERFORM note_end(run_id) FROM unnest(p_runs) run_id;
 END $$;
 
 CREATE OR REPLACE FUNCTION note_end_of_run() RETURNS trigger

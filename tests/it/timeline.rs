@@ -3,7 +3,7 @@
 use photogate::{
     access::{Caller, Role},
     catalog::events,
-    commands::{NewHold, NewOrder},
+    commands::{NewHold, NewOrder, Undo},
     ids::{EventId, Operation, OrganisationId},
     ledger::{
         credits::Credits,
@@ -16,6 +16,7 @@ use photogate::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Executor;
 
 use crate::support::{
     App, Hand, code_of, photogate,
@@ -582,6 +583,59 @@ async fn a_run_ends_when_its_last_photos_are_skipped_and_again_if_they_are_put_b
     assert_eq!(kinds, [Kind::Queued, Kind::Drained]);
 }
 
+/// Also by the way back: photos that were put back are skipped again.
+#[tokio::test]
+async fn a_run_ends_when_undo_skips_its_last_photos_again() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(9).await;
+    let run = app.queue(event, "ok", 2).await;
+    let hand = app.a_worker().await;
+    let processing = Operation::PhotoProcessing;
+    let photos: Vec<photogate::ids::PhotoId> =
+        sqlx::query_scalar("SELECT photo_id FROM job ORDER BY position")
+            .fetch_all(&mut *app.db().await)
+            .await
+            .unwrap();
+    let last = &photos[1..];
+    skips::skip(&mut *app.db().await, event, processing, last, "anna").await.unwrap();
+    let restored =
+        skips::restore(&mut *app.db().await, event, processing, last, "anna").await.unwrap();
+    succeed_all(&hand, 1).await;
+
+    let asked = Undo { undo: vec![restored.undo.unwrap()] };
+    app.commands().undo(&Caller::trusted("anna"), &asked).await.unwrap();
+
+    let last = of(&app, event).await.pop().unwrap();
+    assert_eq!((last.kind, last.run, last.photos), (Kind::Finished, Some(run.run), Some(1)));
+}
+
+/// Whichever of the two commits first.
+#[tokio::test]
+async fn a_run_ends_whose_last_photos_are_settled_and_skipped_at_the_same_instant() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(9).await;
+    let run = app.queue(event, "ok", 2).await;
+    let hand = app.a_worker().await;
+    let reservation = hand.claim_one().await;
+    let last: photogate::ids::PhotoId =
+        sqlx::query_scalar("SELECT photo_id FROM job WHERE position = 2")
+            .fetch_one(&mut *app.db().await)
+            .await
+            .unwrap();
+    let mut skipping = app.db().await;
+    skipping.execute("BEGIN").await.unwrap();
+    skips::skip(&mut skipping, event, Operation::PhotoProcessing, &[last], "anna").await.unwrap();
+
+    let (settled, ()) = tokio::join!(hand.succeed(reservation), async {
+        app.until_somebody_waits_for_a_lock().await;
+        skipping.execute("COMMIT").await.unwrap();
+    });
+
+    assert!(settled);
+    let last = of(&app, event).await.pop().unwrap();
+    assert_eq!((last.kind, last.run, last.photos), (Kind::Finished, Some(run.run), Some(1)));
+}
+
 /// A month that begins while a run is at work begins no run, and ends none.
 #[tokio::test]
 async fn a_run_over_the_end_of_a_month_starts_once_and_ends_once() {
@@ -620,6 +674,7 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
     let hand = app.a_worker().await;
     let mut random = rand::rngs::StdRng::seed_from_u64(16);
     let mut in_hand = Vec::new();
+    let mut looked_at = 0;
     for step in 0..300 {
         match random.random_range(0..8) {
             0 => {
@@ -656,7 +711,7 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
             }
             _ => {
                 let photo: Option<photogate::ids::PhotoId> = sqlx::query_scalar(
-                    "SELECT photo_id FROM job ORDER BY md5(photo_id::text || $1::text) LIMIT 1",
+                    "SELECT photo_id FROM job ORDER BY md5(position::text || $1::text) LIMIT 1",
                 )
                 .bind(step)
                 .fetch_optional(&mut *app.db().await)
@@ -672,9 +727,8 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
                 }
             }
         }
-        let wrong = app
-            .count(
-                "SELECT count(*) FROM run r
+        let wrong: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM run r
                  CROSS JOIN LATERAL (
                      SELECT coalesce(sum(claimed), 0) AS claimed,
                             coalesce(sum(committed + refunded), 0) AS settled
@@ -683,16 +737,21 @@ async fn in_random_histories_each_run_starts_and_ends_as_the_timeline_says() {
                      SELECT CASE WHEN r.undone_at IS NULL THEN skipped_of_run(r) ELSE r.queued END AS n) s
                  CROSS JOIN LATERAL (
                      SELECT count(*) FILTER (WHERE t.kind = 'started') AS started,
-                            max(t.photos) FILTER (WHERE t.kind = 'finished') AS finished
+                            max(t.photos) FILTER (WHERE t.kind = 'finished') AS finished,
+                            bool_or(t.kind = 'finished' AND t.entry_id > $1) AS just_finished
                      FROM timeline t WHERE t.reference = r.run_id
                          AND t.kind IN ('started', 'finished')) t
                  WHERE t.started <> (u.claimed > 0)::int
-                    OR (u.settled > 0 AND u.settled + s.n = r.queued)
+                    OR u.settled > 0 AND u.settled + s.n = r.queued
                        AND t.finished IS DISTINCT FROM u.settled
-                    OR u.settled + s.n < r.queued AND t.finished >= u.settled AND s.n = 0",
-            )
-            .await;
+                    OR t.just_finished AND u.settled + s.n < r.queued",
+        )
+        .bind(looked_at)
+        .fetch_one(&mut *app.db().await)
+        .await
+        .unwrap();
         assert_eq!(wrong, 0, "after step {step}");
+        looked_at = app.count("SELECT coalesce(max(entry_id), 0) FROM timeline").await;
     }
     assert!(app.count("SELECT count(*) FROM timeline WHERE kind = 'finished'").await > 10);
     assert!(app.count("SELECT count(*) FROM timeline WHERE kind = 'resumed'").await > 3);
