@@ -1,9 +1,12 @@
-//! An exhaustive model of the gate's protocol: claim, settle, adopt, lease and fence, credit and
-//! pause, with everything that may happen in between. Every state that can be reached is visited.
+//! An exhaustive model of the gate's protocol: claim, settle, adopt, lease and fence, credit, budget
+//! and pause, and photos that people take out, put back or let go first, with everything that may
+//! happen in between. Every state that can be reached is visited.
 //!
 //! Each action is one transaction of the gate (their statements are interleaved, for real, in
 //! `it/interleave.rs`), one message, or one misfortune. A failover may lose what was committed, also a
 //! top-up: who has paid must say so again, and that is not modelled.
+//! A photo that is undecided, a duplicate, or failed is one and the same here: its credit comes back.
+//! So are a skip and a cancelled run: its photos are taken out, each of them; and undo puts them back.
 //! Misfortunes and people's doings have budgets and everything else moves forward, so no history is
 //! endless: what holds in every state from which nothing more can happen, always comes to pass.
 
@@ -21,6 +24,8 @@ const CRASHES_MAX: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Job {
     Waiting,
+    /// A person took it out.
+    Skipped,
     /// Reserved; `None`: nobody has it, it waits to be adopted.
     InFlight {
         owner: Option<u8>,
@@ -73,8 +78,14 @@ enum Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Books {
     jobs: [Job; JOBS],
-    /// Claims move it, over what they claimed.
+    /// Claims move it, over what they claimed and what they pass over.
     head: usize,
+    /// Jobs that are claimed before the head's, in this order.
+    first: Vec<usize>,
+    /// Those that were claimed before the head came to them.
+    taken: [bool; JOBS],
+    /// What the event may use at most.
+    cap: Option<u8>,
     /// Enqueues move it.
     tail: usize,
     /// A claim has found nothing. An enqueue takes the mark away.
@@ -118,6 +129,8 @@ struct State {
     locks: u8,
     holds_left: [bool; 2],
     failovers: u8,
+    orders: u8,
+    caps: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +165,14 @@ enum Act {
     Enqueue,
     Hold(usize),
     Lift(usize),
+    /// A photo that waits is taken out.
+    Skip(usize),
+    /// And put back where it stood.
+    Restore(usize),
+    /// It goes before all others.
+    First(usize),
+    /// The event's budget. True: somebody else has the queue locked.
+    Cap(Option<u8>, bool),
     /// The standby stops to follow.
     StandbyLags,
     /// The database is gone, and its standby takes over.
@@ -173,6 +194,10 @@ struct Gate {
     late_photos: usize,
     holds: bool,
     failovers: u8,
+    /// How often a person takes a photo out, puts it back, or lets it go first.
+    orders: u8,
+    /// How often the event's budget changes.
+    caps: u8,
 }
 
 impl Books {
@@ -221,6 +246,7 @@ impl Books {
                     Some((job, attempt))
                 }
                 Job::Waiting
+                | Job::Skipped
                 | Job::InFlight { .. }
                 | Job::Processed { .. }
                 | Job::Refunded { .. } => None,
@@ -228,32 +254,98 @@ impl Books {
             .collect()
     }
 
+    /// What the event can use: credits, within its budget.
+    fn spendable(&self) -> u8 {
+        let left = |cap: u8| cap.saturating_sub(self.reserved + self.spent);
+        self.available.min(self.cap.map_or(u8::MAX, left))
+    }
+
+    fn waits(&self, job: usize) -> bool {
+        job < self.tail && self.jobs[job] == Job::Waiting
+    }
+
+    fn has_its_place(&self, job: usize) -> bool {
+        let goes_first = self.first.contains(&job);
+        self.head <= self.tail
+            && match self.jobs[job] {
+                Job::Waiting => job >= self.head || goes_first,
+                Job::Skipped => !goes_first,
+                Job::InFlight { .. } | Job::Processed { .. } | Job::Refunded { .. } => {
+                    !goes_first && (job < self.head || self.taken[job])
+                }
+            }
+    }
+
+    /// Takes the next photo: one that goes first, or the one whose turn it is.
+    fn take(&mut self) -> Option<usize> {
+        let job = if self.first.is_empty() {
+            self.hop();
+            if self.head == self.tail {
+                return None;
+            }
+            self.head += 1;
+            self.head - 1
+        } else {
+            let job = self.first.remove(0);
+            self.taken[job] = job >= self.head;
+            job
+        };
+        if !self.waits(job) {
+            self.wrong("claimed twice, or what was taken out");
+        }
+        self.hop();
+        Some(job)
+    }
+
+    /// The head passes over what is not claimed in its turn.
+    fn hop(&mut self) {
+        let head = self.head;
+        let passed = |job: &usize| {
+            self.taken[*job] || self.jobs[*job] == Job::Skipped || self.first.contains(job)
+        };
+        self.head += (head..self.tail).take_while(passed).count();
+    }
+
     /// One photo, and with it a credit.
     fn claim(&mut self, me: u8) -> Option<(usize, u8)> {
-        let job = self.head;
         if self.resume_due {
             (self.resume_due, self.paused) = (false, false);
         }
-        if self.available == 0 {
-            // Photos came to a queue that was drained when the credit ran out.
+        if self.spendable() == 0 {
+            // Photos came to a queue that was drained when the credit ran out, or somebody else had
+            // it locked when its budget was lowered.
             self.paused = true;
             return None;
         }
-        if job == self.tail {
+        let Some(job) = self.take() else {
             self.drained = true;
             return None;
-        }
-        if self.jobs[job] != Job::Waiting {
-            self.wrong("claimed twice");
-        }
+        };
         self.jobs[job] = Job::InFlight { owner: Some(me), attempt: 1, crashes: 0 };
-        self.head += 1;
         (self.available, self.reserved) = (self.available - 1, self.reserved + 1);
         self.give(job, 1);
-        if self.available == 0 && !self.drained {
+        if self.spendable() == 0 && !self.drained {
             self.paused = true;
         }
         Some((job, 1))
+    }
+
+    /// After people changed what waits.
+    fn keep_queue(&mut self) {
+        self.drained = !(0..self.tail).any(|job| self.waits(job));
+        if self.drained {
+            self.head = self.tail;
+        }
+    }
+
+    fn set_cap(&mut self, cap: Option<u8>, locked: bool) {
+        self.cap = cap;
+        if self.spendable() > 0 {
+            self.resume(locked);
+        } else if !locked {
+            self.paused |= !self.drained;
+            self.resume_due = false;
+        }
     }
 
     /// An attempt is given out once, and each is higher than the one before.
@@ -290,7 +382,9 @@ impl Books {
 
     /// Credit has come. It waits for nobody who has the queue locked.
     fn resume(&mut self, locked: bool) {
-        if locked {
+        if self.spendable() == 0 {
+            // The event has used up its budget.
+        } else if locked {
             self.resume_due |= self.paused;
         } else {
             (self.paused, self.resume_due) = (false, false);
@@ -371,6 +465,28 @@ impl State {
         self.books.in_hand(self.id(worker)).into_iter().filter(|held| !knows(held)).collect()
     }
 
+    fn skip(&mut self, job: usize) {
+        self.orders -= 1;
+        self.books.jobs[job] = Job::Skipped;
+        self.books.first.retain(|first| *first != job);
+        self.books.keep_queue();
+    }
+
+    fn restore(&mut self, job: usize) {
+        self.orders -= 1;
+        self.books.jobs[job] = Job::Waiting;
+        if job < self.books.head {
+            self.books.first.push(job);
+        }
+        self.books.keep_queue();
+    }
+
+    fn put_first(&mut self, job: usize) {
+        self.orders -= 1;
+        self.books.first.retain(|first| *first != job);
+        self.books.first.insert(0, job);
+    }
+
     /// The database was away, and everybody's lease ran out meanwhile.
     fn fail_over(&mut self) {
         if let Some(standby) = self.standby.take() {
@@ -378,7 +494,7 @@ impl State {
             self.settled = (0..JOBS)
                 .filter_map(|job| match self.books.jobs[job] {
                     Job::Processed { attempt } | Job::Refunded { attempt } => Some((job, attempt)),
-                    Job::Waiting | Job::InFlight { .. } => None,
+                    Job::Waiting | Job::Skipped | Job::InFlight { .. } => None,
                 })
                 .collect();
             self.books = *standby;
@@ -398,6 +514,9 @@ impl Model for Gate {
         let books = Books {
             jobs: [Job::Waiting; JOBS],
             head: 0,
+            first: Vec::new(),
+            taken: [false; JOBS],
+            cap: None,
             tail: JOBS - self.late_photos,
             drained: false,
             funded: 1,
@@ -429,6 +548,8 @@ impl Model for Gate {
             locks: self.locks,
             holds_left: [self.holds; 2],
             failovers: self.failovers,
+            orders: self.orders,
+            caps: self.caps,
         }]
     }
 
@@ -608,6 +729,13 @@ impl Model for Gate {
                 next.books.holds[hold] = false;
                 next.books.held = next.books.holds.contains(&true);
             }
+            Act::Skip(job) => next.skip(job),
+            Act::Restore(job) => next.restore(job),
+            Act::First(job) => next.put_first(job),
+            Act::Cap(cap, locked) => {
+                (next.caps, next.locks) = (next.caps - 1, next.locks - u8::from(locked));
+                next.books.set_cap(cap, locked);
+            }
             Act::StandbyLags => next.standby = Some(Box::new(last.books.clone())),
             Act::Failover => {
                 next.failovers -= 1;
@@ -643,6 +771,23 @@ fn misfortunes_and_people(state: &State, acts: &mut Vec<Act>) {
             acts.push(Act::Lift(hold));
         }
     }
+    if state.orders > 0 {
+        for job in 0..state.books.tail {
+            match state.books.jobs[job] {
+                Job::Waiting => acts.extend([Act::Skip(job), Act::First(job)]),
+                Job::Skipped => acts.push(Act::Restore(job)),
+                Job::InFlight { .. } | Job::Processed { .. } | Job::Refunded { .. } => {}
+            }
+        }
+    }
+    if state.caps > 0 {
+        for cap in [None, Some(0), Some(1)] {
+            acts.push(Act::Cap(cap, false));
+            if state.locks > 0 {
+                acts.push(Act::Cap(cap, true));
+            }
+        }
+    }
     if state.failovers > 0 {
         acts.push(Act::Failover);
         if state.standby.is_none() {
@@ -672,7 +817,7 @@ fn what_holds() -> Vec<Property<Gate>> {
                 Job::Processed { attempt } | Job::Refunded { attempt } => {
                     attempt == state.books.given[job]
                 }
-                Job::Waiting | Job::InFlight { .. } => true,
+                Job::Waiting | Job::Skipped | Job::InFlight { .. } => true,
             })
         }),
         Property::always(
@@ -692,31 +837,29 @@ fn what_holds() -> Vec<Property<Gate>> {
                         }
                         Job::InFlight { owner: None, .. }
                         | Job::Waiting
+                        | Job::Skipped
                         | Job::Processed { .. }
                         | Job::Refunded { .. } => true,
                     })
             },
         ),
         Property::always(
-            "what is before the head was claimed, what is behind it waits",
-            |_, state: &State| {
-                (0..JOBS)
-                    .all(|job| (state.books.jobs[job] == Job::Waiting) == (job >= state.books.head))
-                    && state.books.head <= state.books.tail
-            },
+            "what waits has its turn or goes first, what is claimed had its turn or went first",
+            |_, state: &State| (0..JOBS).all(|job| state.books.has_its_place(job)),
         ),
         Property::always("funded = available + reserved + spent", |_, state: &State| {
             state.books.funded == state.books.available + state.books.reserved + state.books.spent
         }),
         Property::always(
-            "paused means no credit, or the next claim ends the pause",
+            "paused means that nothing can be spent, or the next claim ends the pause",
             |_, state: &State| {
-                !state.books.paused || state.books.available == 0 || state.books.resume_due
+                !state.books.paused || state.books.spendable() == 0 || state.books.resume_due
             },
         ),
-        Property::always("a queue that is marked as drained is empty", |_, state: &State| {
-            !state.books.drained || state.books.head == state.books.tail
-        }),
+        Property::always(
+            "in a queue that is marked as drained nothing waits",
+            |_, state: &State| !state.books.drained || !(0..JOBS).any(|job| state.books.waits(job)),
+        ),
         Property::always(
             "what a living worker has in hand and still owns, the books say too",
             |_, state: &State| {
@@ -734,7 +877,8 @@ fn what_holds() -> Vec<Property<Gate>> {
             |model: &Gate, state: &State| {
                 !is_end(model, state)
                     || (state.books.reserved == 0
-                        && (state.books.available == 0 || state.books.head == JOBS))
+                        && (state.books.spendable() == 0
+                            || !state.books.jobs.contains(&Job::Waiting)))
             },
         ),
         Property::always(
@@ -762,6 +906,7 @@ fn what_is_seen() -> Vec<Property<Gate>> {
                 let somebody_elses = |job: usize| match state.books.jobs[job] {
                     Job::InFlight { owner: Some(owner), .. } => owner != state.id(worker),
                     Job::Waiting
+                    | Job::Skipped
                     | Job::InFlight { owner: None, .. }
                     | Job::Processed { .. }
                     | Job::Refunded { .. } => false,
@@ -796,6 +941,27 @@ fn what_is_seen() -> Vec<Property<Gate>> {
                     state.settled.iter().any(|held| state.unknown(worker).contains(held))
                 })
         }),
+        Property::sometimes("a photo that claims had passed is processed", |_, state: &State| {
+            state.orders == 0
+                && state.books.completions == [1, 1]
+                && state.books.given == [1, 1]
+                && state.books.taken == [false, true]
+        }),
+        Property::sometimes(
+            "a budget stops photos that credits are there for",
+            |_, state: &State| {
+                state.books.paused && state.books.available > 0 && !state.books.resume_due
+            },
+        ),
+        Property::sometimes(
+            "a budget was used up, and more photos are processed",
+            |model: &Gate, state: &State| {
+                model.caps > 0
+                    && state.caps == 0
+                    && state.books.cap != Some(1)
+                    && state.books.spent == 2
+            },
+        ),
         Property::sometimes("what a top-up paid for is processed", |_, state: &State| {
             state.top_ups == 0 && state.books.spent == 2
         }),
@@ -847,6 +1013,8 @@ fn no_history_of_the_protocol_loses_charges_twice_or_strands_a_photo() {
         late_photos: 0,
         holds: false,
         failovers: 0,
+        orders: 0,
+        caps: 0,
     });
 
     // The same protocol has the same states: whoever changes one means to change the other.
@@ -873,6 +1041,8 @@ fn a_lock_that_somebody_holds_while_credit_comes_strands_no_photo() {
         late_photos: 1,
         holds: false,
         failovers: 0,
+        orders: 0,
+        caps: 0,
     });
 
     assert_eq!(states, 85_726);
@@ -897,6 +1067,8 @@ fn holds_do_not_touch_each_other_nor_the_pause() {
         late_photos: 1,
         holds: true,
         failovers: 0,
+        orders: 0,
+        caps: 0,
     });
 
     let expected = [
@@ -920,6 +1092,8 @@ fn a_failover_is_no_crash_and_what_it_loses_comes_back() {
         late_photos: 0,
         holds: false,
         failovers: 1,
+        orders: 0,
+        caps: 0,
     };
     let musts = [
         "a photo is worked on, and its claim is lost",
@@ -933,4 +1107,58 @@ fn a_failover_is_no_crash_and_what_it_loses_comes_back() {
     });
 
     assert_eq!(counts, [2_484_481, 246_683]);
+}
+
+/// Photos that are taken out are not claimed, those that are put back are, also behind the head; and
+/// none is claimed twice.
+#[test]
+fn what_people_take_out_put_back_or_let_go_first_is_claimed_once_or_not_at_all() {
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 1,
+        kills: 1,
+        cuts: 0,
+        failures: 1,
+        locks: 1,
+        late_photos: 1,
+        holds: false,
+        failovers: 0,
+        orders: 3,
+        caps: 0,
+    });
+
+    assert_eq!(states, 955_796);
+    for must in [
+        "a photo that claims had passed is processed",
+        "credit came, and the queue was locked",
+        "what a top-up paid for is processed",
+    ] {
+        assert!(seen.contains(&must), "{must}");
+    }
+}
+
+#[test]
+fn a_budget_is_kept_to_and_strands_no_photo() {
+    let (states, seen) = visit(Gate {
+        top_ups: 1,
+        expiries: 0,
+        kills: 1,
+        cuts: 0,
+        failures: 1,
+        locks: 2,
+        late_photos: 1,
+        holds: false,
+        failovers: 0,
+        orders: 1,
+        caps: 2,
+    });
+
+    assert_eq!(states, 182_281);
+    for must in [
+        "a budget stops photos that credits are there for",
+        "a budget was used up, and more photos are processed",
+        "credit came, and the queue was locked",
+    ] {
+        assert!(seen.contains(&must), "{must}");
+    }
 }
