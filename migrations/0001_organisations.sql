@@ -14,6 +14,8 @@ CREATE TABLE organisation (
     photos_under     text NOT NULL DEFAULT '' CHECK (length(photos_under) <= 500),
     -- So many credits its people buy in a month by themselves. What is above it waits for staff (purchase_request).
     purchase_limit   bigint NOT NULL DEFAULT 10000 CHECK (purchase_limit BETWEEN 0 AND 1000000000),
+    -- Its feed of changes says which photos are settled.
+    feeds_photos     boolean NOT NULL DEFAULT false,
     CHECK ((price_per_credit IS NULL) = (currency IS NULL)),
     -- A part of the store is a directory. Without the slash, "club" would also be a prefix of "club-b".
     CONSTRAINT organisation_photos_under CHECK (photos_under = '' OR right(photos_under, 1) = '/')
@@ -40,6 +42,8 @@ CREATE TABLE account (
     resume_due      boolean NOT NULL DEFAULT false,
     -- It has decided how its credits are spent (steering, budget). Claims of others do not look there.
     steered         boolean NOT NULL DEFAULT false,
+    -- Somebody hears which photos are settled (webhook, feed): settlements say it.
+    tells_photos    boolean NOT NULL DEFAULT false,
     -- Double entry, checked on every version of the row.
     CHECK (funded = available + reserved + spent)
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,

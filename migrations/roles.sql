@@ -6,7 +6,7 @@
 --   photogate_worker        may claim, settle and write findings
 --   photogate_app           may do what a worker may, read everything, and call the functions that enqueue photos and
 --                           move credits
---   photogate_organisation  looks at one organisation; for it, no row of another exists (0008_row_security.sql)
+--   photogate_organisation  looks at one organisation; for it, no row of another exists (0009_row_security.sql)
 --   photogate_pipeline      a program of an organisation: may call enqueue_photos, and nothing else. It is for logins
 --                           that are not ours: photogate itself never acts as it (functions/pipelines.sql)
 -- Only the owner's functions write money. A login of your own becomes one of these: GRANT photogate_worker TO my_login.

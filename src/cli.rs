@@ -4,6 +4,7 @@
 mod access;
 mod annotate;
 mod audit;
+mod changes;
 mod clock;
 mod config;
 mod credits;
@@ -32,6 +33,7 @@ mod serve;
 mod spending;
 mod statement;
 mod undo;
+mod webhooks;
 mod why;
 mod work;
 
@@ -115,6 +117,11 @@ enum Command {
     /// Queues photos of an event at a later time; lists, changes and cancels that
     #[command(subcommand)]
     Schedules(schedules::Schedules),
+    /// Prints what happened in an organisation, as it happens with --follow
+    Changes(changes::Changes),
+    /// Adds, tries and removes webhooks, and shows what was sent to them
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
@@ -271,6 +278,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Runs(runs) => runs.run(&config, output).await,
         Command::Undo(undo) => undo.run(&config, output).await,
         Command::Schedules(schedules) => schedules.run(&config, output).await,
+        Command::Changes(changes) => changes.run(&config, output).await,
+        Command::Webhooks(webhooks) => webhooks.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,
         Command::Inspect(inspect) => inspect.run(&config, output),

@@ -47,6 +47,7 @@ mod runs;
 mod skips;
 mod undo;
 mod spending;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
 pub use spending::NewOrder;
 pub use undo::{Undo, UndoneActs};
+pub use webhooks::{NewWebhook, SecretWebhook, WebhookChange};
 
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
@@ -116,6 +118,10 @@ pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 pub const MAY_SEE_PURCHASES: &[Role] = purchases::MAY_SEE_PURCHASES;
 /// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;
+/// The roles that change webhooks.
+pub const MAY_CHANGE_WEBHOOKS: &[Role] = webhooks::MAY_CHANGE_WEBHOOKS;
+/// The roles that see webhooks and their deliveries.
+pub const MAY_SEE_WEBHOOKS: &[Role] = webhooks::MAY_SEE_WEBHOOKS;
 /// The roles that may check the books.
 pub const MAY_CHECK_BOOKS: &[Role] = books::MAY_CHECK;
 

@@ -89,6 +89,14 @@ pub struct Config {
     pub start_list_max: usize,
     /// Seconds in which a person can take back what they did to an event's queues. 0: not at all.
     pub undo_seconds: u64,
+    /// Days for which changes are kept, for the feed and for webhooks that do not answer.
+    pub changes_days: u32,
+    /// Whether webhooks may be called at private addresses and without HTTPS: the network of the
+    /// worker is then open to organisers. For tests, and where all organisers are yours.
+    pub webhooks_to_private_addresses: bool,
+    /// The pause after the first call of a webhook that failed, in milliseconds. It becomes three
+    /// times as long each time, up to an hour.
+    pub webhook_pause_milliseconds: u64,
     /// Minutes after which a session ends in which no page was asked for.
     pub session_idle_minutes: u32,
     /// Whether staff, operators and finance need a second factor to see pages.
@@ -155,6 +163,9 @@ impl Default for Config {
             events_max: 10_000,
             start_list_max: 100_000,
             undo_seconds: 60,
+            changes_days: 14,
+            webhooks_to_private_addresses: false,
+            webhook_pause_milliseconds: 5000,
             session_idle_minutes: 60,
             second_factor_required: true,
             metrics_listen: None,
@@ -285,6 +296,8 @@ impl Config {
             ("events_max", self.events_max, 1, 1_000_000),
             ("start_list_max", self.start_list_max as u64, 1, 1_000_000),
             ("undo_seconds", self.undo_seconds, 0, 3600),
+            ("changes_days", u64::from(self.changes_days), 4, 365),
+            ("webhook_pause_milliseconds", self.webhook_pause_milliseconds, 10, 600_000),
             ("session_idle_minutes", u64::from(self.session_idle_minutes), 5, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),

@@ -103,6 +103,10 @@ id!(
     ScheduleId(i64)
 );
 id!(
+    /// The number of a webhook: an address that hears an organisation's changes.
+    WebhookId(i64)
+);
+id!(
     /// The number of an attempt. It grows by one each time that a job in flight gets a new owner.
     /// It is part of the fence against late workers.
     Attempt(i32)

@@ -15,6 +15,7 @@ pub mod sandbox; // the child processes that decode and look at photos
 pub mod ledger; // every movement of credits
 pub mod catalog; // organisations, events, photos, and the findings on photos
 pub mod access; // people, tokens, roles, and the audit log
+pub mod changes; // what photogate says to the outside: the feed and webhooks
 
 pub mod commands; // every change that a person or a program can request
 #[cfg(feature = "serve")]

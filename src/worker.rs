@@ -2,6 +2,8 @@
 //! them, and adopts photos that other workers left.
 
 mod claimer;
+#[cfg(feature = "serve")]
+mod deliver;
 mod dispatch;
 mod follow;
 pub mod forget;
@@ -87,6 +89,10 @@ pub enum WorkerTrouble {
     /// The setting `redis_url` is not valid.
     #[error("redis_url is not valid: {0}")]
     Redis(#[from] redis::RedisError),
+    /// TLS cannot be set up, so no webhook could be called.
+    #[cfg(feature = "serve")]
+    #[error("webhooks cannot be called ({0}): are root certificates installed?")]
+    Tls(#[from] reqwest::Error),
 }
 
 /// A worker: it claims photos, has the work done, and settles them.
@@ -98,13 +104,15 @@ pub struct Worker<W> {
     wake: Wake,
     ear: Arc<Listener>,
     observers: Observers,
+    #[cfg(feature = "serve")]
+    deliveries: deliver::Means,
 }
 
 impl<W: Work> Worker<W> {
     /// Creates a worker that does `work` with every photo that it claims.
     ///
     /// # Errors
-    /// When the setting `redis_url` is not valid.
+    /// See [`WorkerTrouble`].
     pub fn new(config: &Config, pool: PgPool, work: W) -> Result<Self, WorkerTrouble> {
         let redis = config.redis_url.as_deref();
         let worker = Self {
@@ -114,6 +122,8 @@ impl<W: Work> Worker<W> {
             wake: Wake::open(redis)?,
             ear: Arc::new(Listener::open(redis)?),
             observers: Observers::default(),
+            #[cfg(feature = "serve")]
+            deliveries: deliver::Means::new(config)?,
         };
         Ok(worker.observe(Progress::open(redis)?))
     }
@@ -158,6 +168,8 @@ impl<W: Work> Worker<W> {
                 poll: Duration::from_millis(self.config.poll_milliseconds),
                 async_commit: self.config.claim_async_commit,
                 unpaid_photos_max: i64::try_from(self.config.unpaid_photos_max).unwrap_or(i64::MAX),
+                #[cfg(feature = "serve")]
+                deliveries: self.deliveries.clone(),
             });
             let books = Settling {
                 pool: self.pool.clone(),
@@ -197,6 +209,8 @@ struct Shift {
     poll: Duration,
     async_commit: bool,
     unpaid_photos_max: i64,
+    #[cfg(feature = "serve")]
+    deliveries: deliver::Means,
 }
 
 impl Shift {
@@ -222,6 +236,8 @@ impl Shift {
         tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
         tasks.spawn(follow::follow(pool.clone(), wake, drain.clone()));
+        #[cfg(feature = "serve")]
+        tasks.spawn(deliver::watch(pool.clone(), me, self.deliveries.clone(), drain.clone()));
         tasks.spawn(schedules::watch(pool.clone(), self.unpaid_photos_max, drain.clone()));
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
@@ -327,6 +343,8 @@ mod tests {
             poll: Duration::from_secs(1),
             async_commit: false,
             unpaid_photos_max: 1,
+            #[cfg(feature = "serve")]
+            deliveries: deliver::Means::new(&Config::default()).expect("there is TLS"),
         })
     }
 

@@ -32,6 +32,7 @@ DECLARE
     v_duplicates bigint[]; v_original bigint[];
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_month date[]; v_at timestamptz[]; v_ends timestamptz;
+    v_tells boolean;
 BEGIN
     r_resumed := false;
     r_duplicates := '{}';
@@ -51,8 +52,8 @@ BEGIN
     END IF;
     FOR v_pass IN 1..2 LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(month),
-               array_agg(book_at(moved_at)), min(month_ends_at)
-        INTO v_organisation, v_row, v_entries, v_month, v_at, v_ends
+               array_agg(book_at(moved_at)), min(month_ends_at), bool_or(tells_photos)
+        INTO v_organisation, v_row, v_entries, v_month, v_at, v_ends, v_tells
         FROM (SELECT n FROM unnest(v_organisations) n ORDER BY n) w
         CROSS JOIN LATERAL (
             -- From the end, as in claim.sql.
@@ -62,6 +63,7 @@ BEGIN
         -- Then the accounts are read again: their rows have moved.
         PERFORM open_months(v_organisation, v_at);
     END LOOP;
+    IF v_tells THEN PERFORM tell_photos(v_flights); END IF;
     -- A later statement than the lock, so that it sees what was charged before. Most calls have no duplicates.
     IF p_contents IS NOT NULL THEN
         SELECT array_agg(d.r_job), array_agg(d.r_original) INTO v_duplicates, v_original

@@ -1,7 +1,7 @@
 -- Skips: a person takes photos that wait out of their queue, and puts them back.
 --
--- These lock the queue's tail, as enqueue does, then the queue. They read in a later statement, so neither a claim nor an
--- enqueue can change what they read. Where photos are taken out, the account comes last (note_ends).
+-- These lock the queue's tail, as enqueue does, then the queue. They read in a later statement, so neither a claim nor
+-- an enqueue can change what they read. Where photos are taken out, the account comes last (note_ends).
 
 -- Locks a queue for people: its tail first, then the queue itself, as in enqueue. Returns the queue as it was locked.
 CREATE FUNCTION lock_queue(p_event bigint, p_operation operation) RETURNS queue

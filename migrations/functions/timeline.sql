@@ -104,6 +104,7 @@ BEGIN
     SELECT q.organisation_id, q.event_id, q.operation, 'finished', p_run, v_settled
     FROM queue q WHERE q.queue_id = v_run.queue_id
     ON CONFLICT (reference, photos) WHERE kind = 'finished' DO NOTHING;
+    IF FOUND THEN PERFORM tell_finished(v_run.queue_id); END IF;
 END $$;
 
 -- The same after a person has taken photos of these runs out of a queue, whose lock the caller has. Under the account's

@@ -1,5 +1,5 @@
-//! Quotas: how much an organisation may have, so that it cannot fill the database; and for how long
-//! it may take something back.
+//! Quotas: how much an organisation may have, so that it cannot fill the database; for how long it
+//! may take something back; and where its webhooks may lead.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use sqlx::PgConnection;
 use super::CommandError;
 use crate::{catalog::start_list, config::Config, database, ids::OrganisationId};
 
-/// How much an organisation may have, and for how long it may take something back.
+/// How much an organisation may have, and what it may do.
 #[derive(Debug, Clone, Copy)]
 pub struct Quotas {
     unpaid_photos: i64,
     events: i64,
     start_list: usize,
     undo_within: Duration,
+    webhooks_to_private_addresses: bool,
 }
 
 impl From<&Config> for Quotas {
@@ -25,6 +26,7 @@ impl From<&Config> for Quotas {
             events: number(config.events_max),
             start_list: config.start_list_max,
             undo_within: Duration::from_secs(config.undo_seconds),
+            webhooks_to_private_addresses: config.webhooks_to_private_addresses,
         }
     }
 }
@@ -57,6 +59,11 @@ impl Quotas {
     /// For how long something can be taken back.
     pub(super) fn undo_within(&self) -> Duration {
         self.undo_within
+    }
+
+    /// Whether webhooks may lead into our own networks.
+    pub(super) fn webhooks_to_private_addresses(&self) -> bool {
+        self.webhooks_to_private_addresses
     }
 
     /// Refuses an event that was just created, if there are too many now.

@@ -2,6 +2,7 @@
 
 mod access;
 pub(super) mod books;
+mod changes;
 mod corrections;
 pub(super) mod credits;
 mod document;
@@ -18,6 +19,7 @@ pub(super) mod runs;
 pub(super) mod search;
 mod spending;
 pub(super) mod top_ups;
+mod webhooks;
 mod why;
 
 use axum::Router;
@@ -47,6 +49,7 @@ type Answer<T> = Result<axum::Json<T>, Problem>;
         (name = "Credits", description = "An organisation's credits, top-ups and history"),
         (name = "Spending", description = "Which events get the credits, and how many"),
         (name = "Queues", description = "Queues, holds, failures and workers"),
+        (name = "Changes", description = "What happened, as a feed to read and as calls of webhooks"),
         (name = "Books", description = "Receipts, refunds and checks of the books, for finance"),
         (name = "Organisations", description = "Organisations and their settings"),
         (name = "Access", description = "Who may do what, and who did what"),
@@ -77,6 +80,15 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(corrections::take_turn_back))
         .routes(routes!(search::bib))
         .routes(routes!(search::selfie))
+        .routes(routes!(changes::list))
+        .routes(routes!(changes::change))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::add))
+        .routes(routes!(webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::ping))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay))
         .routes(routes!(organisations::list, organisations::create))
         .routes(routes!(organisations::show, organisations::change))
         .routes(routes!(live::organisation))

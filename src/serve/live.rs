@@ -47,8 +47,11 @@ pub(super) struct Streams(Arc<Mutex<HashMap<Whose, usize>>>);
 type Whose = (Option<OrganisationId>, String);
 
 impl Streams {
-    /// Counts one more stream, until the returned value is dropped. `None`: a limit is reached.
-    fn open(&self, caller: &Caller) -> Option<Counted> {
+    /// Counts one more stream, until the returned value is dropped.
+    ///
+    /// # Errors
+    /// A [`Problem`] if too many are open.
+    pub(super) fn open(&self, caller: &Caller) -> Result<Counted, Problem> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let whose = (caller.organisation, caller.actor.clone());
         let mine = open.get(&whose).copied().unwrap_or_default();
@@ -59,16 +62,17 @@ impl Streams {
             || of_organisation.map(|(_, streams)| streams).sum::<usize>() >= OF_ORGANISATION
             || open.values().sum::<usize>() >= AT_ONCE
         {
-            return None;
+            let detail = "too many live streams are open: close one, or come again later";
+            return Err(Problem::too_many(detail, Duration::from_secs(60)));
         }
         open.insert(whose.clone(), mine + 1);
-        Some(Counted { streams: self.clone(), whose })
+        Ok(Counted { streams: self.clone(), whose })
     }
 }
 
 /// An open stream; dropping it takes it out of the count.
 #[derive(Debug)]
-struct Counted {
+pub(super) struct Counted {
     streams: Streams,
     whose: Whose,
 }
@@ -183,10 +187,7 @@ pub(super) async fn organisation(
 /// Queries the state when Redis announces a change (without Redis, every second), and sends it if
 /// it differs from the last one sent.
 pub(super) fn stream(service: Service, asking: Authenticated, of: Of) -> Result<Live, Problem> {
-    let counted = service.streams.open(&asking.caller).ok_or_else(|| {
-        let detail = "too many live streams are open: close one, or load this page again";
-        Problem::too_many(detail, Duration::from_secs(60))
-    })?;
+    let counted = service.streams.open(&asking.caller)?;
     let subject = match of {
         Of::Event(event, _) => Subject::Event(event),
         Of::Organisation(organisation) => Subject::Organisation(organisation),

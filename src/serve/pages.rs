@@ -38,6 +38,7 @@ mod table;
 mod table_view;
 mod timeline;
 mod tokens;
+mod webhooks;
 mod why;
 mod workers;
 
@@ -204,6 +205,13 @@ pub(super) fn routes() -> Router<Service> {
         .route("/people/{person}/second-factor", post(people::reset_second_factor))
         .route("/tokens", get(tokens::page).post(tokens::create))
         .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
+        .route("/webhooks", get(webhooks::page).post(webhooks::add))
+        .route("/webhooks/{webhook}", get(webhooks::show).post(webhooks::save))
+        .route("/webhooks/{webhook}/enable", post(webhooks::enable))
+        .route("/webhooks/{webhook}/ping", post(webhooks::ping))
+        .route("/webhooks/{webhook}/rotate", post(webhooks::rotate))
+        .route("/webhooks/{webhook}/replay", post(webhooks::replay))
+        .route("/webhooks/{webhook}/remove", get(webhooks::ask_remove).post(webhooks::remove))
         .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",

@@ -169,6 +169,15 @@ impl Problem {
         problem
     }
 
+    /// 410: the feed does not reach back so far.
+    pub(super) fn changes_gone(forgotten: i64) -> Self {
+        let detail = format!(
+            "the changes up to {forgotten} are not kept any more: read the state of what you follow, \
+             and go on with after=0"
+        );
+        Self::new(StatusCode::GONE, "changes_gone", "Changes not kept", detail)
+    }
+
     /// 429: the caller must send less, and come again after this time.
     pub(super) fn too_many(detail: &str, after: Duration) -> Self {
         let mut problem = Self::new(

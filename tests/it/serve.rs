@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use photogate::{
     access::{Caller, Role},
     catalog::organisations,
-    commands::{NewSchedule, Payloads, Which},
+    commands::{NewSchedule, NewWebhook, Payloads, Which},
     ids::{EventId, Operation, OrganisationId},
     serve,
 };
@@ -207,6 +207,22 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/refunds/photos", READERS, none(), 200),
         ("GET", "/v1/reconciliations", CHECKERS, none(), 200),
         ("POST", "/v1/reconciliations", CHECKERS, none(), 200),
+        ("GET", "/v1/changes?organisation={organisation}", ALL, none(), 200),
+        ("PUT", "/v1/organisations/{organisation}/feed", OWNERS, json!({ "photos": true }), 204),
+        ("GET", "/v1/webhooks", RETRIERS, none(), 200),
+        (
+            "POST",
+            "/v1/organisations/{organisation}/webhooks",
+            OWNERS,
+            json!({ "url": "https://example.com/{new webhook}", "types": ["run.finished"] }),
+            201,
+        ),
+        ("PATCH", "/v1/webhooks/{new webhook}", OWNERS, json!({ "enabled": false }), 200),
+        ("DELETE", "/v1/webhooks/{new webhook}", OWNERS, none(), 204),
+        ("POST", "/v1/webhooks/{new webhook}/ping", OWNERS, none(), 202),
+        ("POST", "/v1/webhooks/{new webhook}/rotate", OWNERS, none(), 200),
+        ("POST", "/v1/webhooks/{new webhook}/replay", OWNERS, json!({ "from": 1 }), 200),
+        ("GET", "/v1/webhooks/{new webhook}/deliveries", RETRIERS, none(), 200),
         ("GET", "/v1/tokens", OWNERS, none(), 200),
         (
             "POST",
@@ -271,6 +287,14 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         app.hold(stage.event, "ops").await;
         let undo = app.count("SELECT max(undo_id) FROM undo").await;
         text = text.replace("\"{new undo}\"", &undo.to_string());
+    }
+    if text.contains("{new webhook}") {
+        // An organisation has at most ten.
+        app.owner_runs("DELETE FROM photogate.webhook").await;
+        let new = NewWebhook { url: "https://example.com/hook".into(), types: None };
+        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+        let made = commands.add_webhook(&caller, stage.organisation, &new).await.unwrap();
+        text = text.replace("{new webhook}", &made.webhook.id.to_string());
     }
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());

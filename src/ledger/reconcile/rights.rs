@@ -20,6 +20,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'queue_settled', 'run', 'hold', 'content', 'follow_up', 'stretch', 'undo',
                            'worker', 'attempt', 'steering', 'budget', 'budget_change', 'pace',
                            'timeline', 'resume_cause', 'schedule', 'schedule_part',
+                           'new_change', 'change', 'change_end', 'webhook', 'delivery',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')

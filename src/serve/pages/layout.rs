@@ -54,6 +54,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/statements", "Statements"),
             ("/people", "People"),
             ("/tokens", "Tokens"),
+            ("/webhooks", "Webhooks"),
             ("/audit-log", "Audit log"),
         ],
         Role::Operator => &[
@@ -62,6 +63,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/workers", "Workers"),
             ("/events", "Events"),
             ("/credits", "Credits"),
+            ("/webhooks", "Webhooks"),
             ("/audit-log", "Audit log"),
         ],
         Role::Finance => &[
@@ -87,6 +89,7 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
             ("/organisations", "Organisations"),
             ("/people", "People"),
             ("/tokens", "Tokens"),
+            ("/webhooks", "Webhooks"),
             ("/audit-log", "Audit log"),
         ],
     }

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod process;
+pub mod receiver;
 pub mod site;
 pub mod steps;
 

@@ -81,6 +81,11 @@ pub fn program(config: &Config) -> Command {
         .env("PHOTOGATE_POLL_MILLISECONDS", config.poll_milliseconds.to_string())
         .env("PHOTOGATE_RETRIES_MAX", config.retries_max.to_string())
         .env("PHOTOGATE_RETRY_BASE_MILLISECONDS", config.retry_base_milliseconds.to_string())
+        .env("PHOTOGATE_WEBHOOK_PAUSE_MILLISECONDS", config.webhook_pause_milliseconds.to_string())
+        .env(
+            "PHOTOGATE_WEBHOOKS_TO_PRIVATE_ADDRESSES",
+            config.webhooks_to_private_addresses.to_string(),
+        )
         .env("PHOTOGATE_LOG", "warn");
     command
 }

@@ -39,6 +39,10 @@ BEGIN
         ('timeline',     'organisation_id = ' || c_this),
         ('resume_cause', 'organisation_id = ' || c_this),
         ('schedule',     'organisation_id = ' || c_this),
+        ('new_change',   'organisation_id = ' || c_this),
+        ('change',       'organisation_id = ' || c_this),
+        ('change_end',   'organisation_id = ' || c_this),
+        ('delivery',     'organisation_id = ' || c_this),
         ('schedule_part', 'EXISTS (SELECT FROM schedule s WHERE s.schedule_id = schedule_part.schedule_id)'),
         -- These go by what they belong to, whose rows are secured in turn.
         ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),
@@ -70,7 +74,7 @@ BEGIN
     -- does what is left of deleted events, which workers learn from a function.
     FOREACH v_table IN ARRAY ARRAY['person', 'second_factor', 'recovery_code', 'invitation', 'token', 'session',
                                    'login_try', 'pipeline', 'audit_log', 'audit_chain', 'clock_confirmation',
-                                   'leftover_file', 'erased_bib', 'content'] LOOP
+                                   'leftover_file', 'erased_bib', 'content', 'webhook'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;

@@ -1,0 +1,103 @@
+-- What photogate says to the outside: changes, in an organisation's order; who hears them; and what was delivered.
+-- Functions: changes.sql (write and number), webhooks.sql (deliver).
+
+CREATE TYPE change_type AS ENUM ('run.queued', 'run.started', 'run.finished', 'run.cancelled', 'run.undone',
+    'photo.processed', 'event.paused', 'event.resumed', 'event.finished', 'event.held', 'event.lifted', 'event.deleted',
+    'credits.added', 'purchase.asked', 'purchase.decided', 'webhook.disabled', 'webhook.ping');
+
+-- A change is written here in the transaction of its cause. That costs a row and an entry in one index.
+CREATE TABLE new_change (
+    change_id       bigint GENERATED ALWAYS AS IDENTITY,
+    organisation_id bigint NOT NULL,                 -- no reference: whoever has an account waits for nothing else
+    type            change_type NOT NULL,
+    subject         text NOT NULL CHECK (length(subject) BETWEEN 1 AND 100), -- changes of one subject stay in order
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    data            jsonb NOT NULL,
+    jobs            bigint[],                        -- of photo.processed; what came of them is read when it is said
+    CHECK ((jobs IS NOT NULL) = (type = 'photo.processed')),
+    PRIMARY KEY (organisation_id, change_id)
+);
+
+-- It comes here when it gets its number: when it is seen, so after its transaction. A number that is given out means
+-- that all smaller ones are there, and no later change comes in between.
+CREATE TABLE change (
+    organisation_id bigint NOT NULL,
+    position        bigint NOT NULL,                 -- in the organisation; no gaps
+    type            change_type NOT NULL,
+    subject         text NOT NULL,
+    at              timestamptz NOT NULL,
+    data            jsonb NOT NULL,
+    jobs            bigint[],
+    PRIMARY KEY (organisation_id, position)
+);
+
+-- The last number that was given out in an organisation. Who numbers has this row.
+CREATE TABLE change_end (
+    organisation_id bigint PRIMARY KEY,
+    position        bigint NOT NULL DEFAULT 0,
+    forgotten       bigint NOT NULL DEFAULT 0,       -- changes up to this one are not kept any more
+    -- Before this, none of its changes is old enough to be deleted. NULL: none is kept.
+    oldest_at       timestamptz
+);
+CREATE INDEX change_oldest ON change_end (oldest_at) WHERE oldest_at IS NOT NULL;
+
+-- An address of an organisation that hears changes.
+CREATE TABLE webhook (
+    webhook_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id  bigint NOT NULL REFERENCES organisation,
+    url              text NOT NULL CHECK (length(url) BETWEEN 8 AND 2000),
+    types            change_type[] NOT NULL CHECK (cardinality(types) BETWEEN 1 AND 50),
+    secret           bytea NOT NULL CHECK (octet_length(secret) BETWEEN 24 AND 64),
+    -- After a rotation both sign, until then.
+    old_secret       bytea CHECK (octet_length(old_secret) BETWEEN 24 AND 64),
+    old_secret_until timestamptz,
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by       text NOT NULL CHECK (length(created_by) BETWEEN 1 AND 200),
+    -- By a person, or (System) after three days without an answer.
+    disabled_at      timestamptz,
+    disabled_by      text CHECK (length(disabled_by) BETWEEN 1 AND 200),
+    failing_since    timestamptz,                    -- nothing was delivered since; NULL: the last call succeeded
+    failures         integer NOT NULL DEFAULT 0,     -- in a row
+    rests_until      timestamptz,                    -- after a failure, nothing is sent until then
+    -- When there is something to do for it next; NULL: nothing. It is computed by keep_webhook.
+    due_at           timestamptz,
+    CHECK ((old_secret IS NULL) = (old_secret_until IS NULL)),
+    CHECK ((disabled_at IS NULL) = (disabled_by IS NULL)),
+    CHECK ((failing_since IS NULL) = (failures = 0))
+);
+CREATE INDEX webhook_of_organisation ON webhook (organisation_id, webhook_id);
+-- Those that fail have places of their own among the calls.
+CREATE INDEX webhook_due ON webhook ((failing_since IS NOT NULL), due_at)
+WHERE disabled_at IS NULL AND due_at IS NOT NULL;
+
+-- A change that goes to a webhook. The row is written when the change is numbered.
+CREATE TYPE delivery_state AS ENUM ('waiting', 'delivered');
+
+CREATE TABLE delivery (
+    webhook_id      bigint NOT NULL REFERENCES webhook ON DELETE CASCADE,
+    position        bigint NOT NULL,
+    organisation_id bigint NOT NULL,
+    type            change_type NOT NULL,
+    subject         text NOT NULL,
+    state           delivery_state NOT NULL DEFAULT 'waiting',
+    -- Of those that wait: when it is tried next. NULL: an earlier one of the same subject comes first.
+    due_at          timestamptz,
+    leased_until    timestamptz,                     -- a worker tries it now; until then nobody else does
+    attempts        integer NOT NULL DEFAULT 0,
+    failing_since   timestamptz,
+    tried_at        timestamptz,
+    status          integer CHECK (status BETWEEN 100 AND 999), -- the last answer's
+    trouble         text CHECK (length(trouble) <= 300), -- or why there was none
+    delivered_at    timestamptz,
+    CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
+    CHECK (state = 'waiting' OR due_at IS NULL AND leased_until IS NULL),
+    PRIMARY KEY (webhook_id, position)
+) WITH (fillfactor = 70);
+CREATE INDEX delivery_due ON delivery (webhook_id, due_at) WHERE state = 'waiting' AND due_at IS NOT NULL;
+CREATE INDEX delivery_leased ON delivery (webhook_id, leased_until) WHERE leased_until IS NOT NULL;
+CREATE INDEX delivery_of_subject ON delivery (webhook_id, subject, position) WHERE state = 'waiting';
+
+GRANT SELECT ON new_change, change, change_end, delivery TO photogate_app;
+-- Nobody reads the secrets: the functions that deliver give them to a worker.
+GRANT SELECT (webhook_id, organisation_id, url, types, old_secret_until, created_at, created_by, disabled_at,
+    disabled_by, failing_since, failures, rests_until, due_at) ON webhook TO photogate_app;

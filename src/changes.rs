@@ -1,0 +1,228 @@
+//! Room: what photogate says to the outside. Changes stand in the order of their organisation; a
+//! client reads them ([`feed`]), or they are delivered to webhooks.
+
+pub mod address;
+#[cfg(feature = "serve")]
+pub mod courier;
+pub mod deliveries;
+pub mod feed;
+pub mod webhooks;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::ids::OrganisationId;
+
+/// What happened.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+    ToSchema,
+)]
+#[sqlx(type_name = "change_type")]
+#[schema(as = ChangeType)]
+pub enum Type {
+    /// Photos were queued.
+    #[sqlx(rename = "run.queued")]
+    #[serde(rename = "run.queued")]
+    #[value(name = "run.queued")]
+    RunQueued,
+    /// The first photo of a run was claimed.
+    #[sqlx(rename = "run.started")]
+    #[serde(rename = "run.started")]
+    #[value(name = "run.started")]
+    RunStarted,
+    /// All photos of a run are settled, or were taken out.
+    #[sqlx(rename = "run.finished")]
+    #[serde(rename = "run.finished")]
+    #[value(name = "run.finished")]
+    RunFinished,
+    /// A person took back what waited of a run.
+    #[sqlx(rename = "run.cancelled")]
+    #[serde(rename = "run.cancelled")]
+    #[value(name = "run.cancelled")]
+    RunCancelled,
+    /// A person took an act on a run back: its queueing, its cancelling, or that it went first.
+    #[sqlx(rename = "run.undone")]
+    #[serde(rename = "run.undone")]
+    #[value(name = "run.undone")]
+    RunUndone,
+    /// Photos of a run were settled: processed, or refunded.
+    #[sqlx(rename = "photo.processed")]
+    #[serde(rename = "photo.processed")]
+    #[value(name = "photo.processed")]
+    PhotoProcessed,
+    /// A queue of an event was paused: nothing can be spent.
+    #[sqlx(rename = "event.paused")]
+    #[serde(rename = "event.paused")]
+    #[value(name = "event.paused")]
+    EventPaused,
+    /// A pause, or a hold that kept the queue, has ended.
+    #[sqlx(rename = "event.resumed")]
+    #[serde(rename = "event.resumed")]
+    #[value(name = "event.resumed")]
+    EventResumed,
+    /// Nothing of a queue of an event waits, and nothing is in progress.
+    #[sqlx(rename = "event.finished")]
+    #[serde(rename = "event.finished")]
+    #[value(name = "event.finished")]
+    EventFinished,
+    /// A person placed a hold on a queue.
+    #[sqlx(rename = "event.held")]
+    #[serde(rename = "event.held")]
+    #[value(name = "event.held")]
+    EventHeld,
+    /// A hold was lifted, or has ended.
+    #[sqlx(rename = "event.lifted")]
+    #[serde(rename = "event.lifted")]
+    #[value(name = "event.lifted")]
+    EventLifted,
+    /// An event was deleted.
+    #[sqlx(rename = "event.deleted")]
+    #[serde(rename = "event.deleted")]
+    #[value(name = "event.deleted")]
+    EventDeleted,
+    /// Credits came in; or staff took some out (`credits` is negative).
+    #[sqlx(rename = "credits.added")]
+    #[serde(rename = "credits.added")]
+    #[value(name = "credits.added")]
+    CreditsAdded,
+    /// A purchase waits for approval.
+    #[sqlx(rename = "purchase.asked")]
+    #[serde(rename = "purchase.asked")]
+    #[value(name = "purchase.asked")]
+    PurchaseAsked,
+    /// A purchase that waited was approved or refused, or has expired.
+    #[sqlx(rename = "purchase.decided")]
+    #[serde(rename = "purchase.decided")]
+    #[value(name = "purchase.decided")]
+    PurchaseDecided,
+    /// A webhook did not answer for three days, or said that it is gone. Nothing is sent to it any
+    /// more.
+    #[sqlx(rename = "webhook.disabled")]
+    #[serde(rename = "webhook.disabled")]
+    #[value(name = "webhook.disabled")]
+    WebhookDisabled,
+    /// Somebody tries a webhook. Only this webhook hears it.
+    #[sqlx(rename = "webhook.ping")]
+    #[serde(rename = "webhook.ping")]
+    #[value(name = "webhook.ping")]
+    WebhookPing,
+}
+
+impl Type {
+    /// All types that somebody can choose to hear. A ping goes to the webhook that is tried.
+    pub const ALL: [Self; 16] = [
+        Self::RunQueued,
+        Self::RunStarted,
+        Self::RunFinished,
+        Self::RunCancelled,
+        Self::RunUndone,
+        Self::PhotoProcessed,
+        Self::EventPaused,
+        Self::EventResumed,
+        Self::EventFinished,
+        Self::EventHeld,
+        Self::EventLifted,
+        Self::EventDeleted,
+        Self::CreditsAdded,
+        Self::PurchaseAsked,
+        Self::PurchaseDecided,
+        Self::WebhookDisabled,
+    ];
+
+    /// The stable name, as programs and SQL use it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RunQueued => "run.queued",
+            Self::RunStarted => "run.started",
+            Self::RunFinished => "run.finished",
+            Self::RunCancelled => "run.cancelled",
+            Self::RunUndone => "run.undone",
+            Self::PhotoProcessed => "photo.processed",
+            Self::EventPaused => "event.paused",
+            Self::EventResumed => "event.resumed",
+            Self::EventFinished => "event.finished",
+            Self::EventHeld => "event.held",
+            Self::EventLifted => "event.lifted",
+            Self::EventDeleted => "event.deleted",
+            Self::CreditsAdded => "credits.added",
+            Self::PurchaseAsked => "purchase.asked",
+            Self::PurchaseDecided => "purchase.decided",
+            Self::WebhookDisabled => "webhook.disabled",
+            Self::WebhookPing => "webhook.ping",
+        }
+    }
+}
+
+/// A change, as a `CloudEvent` 1.0. The feed and webhooks say the same of it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Change {
+    /// Always `1.0`.
+    pub specversion: &'static str,
+    /// The change's number in its organisation. Numbers have no gaps. With `source`, it identifies
+    /// the change: a change that is delivered again has the same.
+    pub id: String,
+    /// The organisation: `/v1/organisations/7`.
+    pub source: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// What it happened to, as `runs/12` or `events/3`. Changes of one subject are delivered in
+    /// their order.
+    pub subject: String,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// Always `application/json`.
+    pub datacontenttype: &'static str,
+    /// The details; which ones depends on the type. Fields may be added.
+    pub data: Value,
+}
+
+impl Change {
+    /// The change at this position of an organisation.
+    pub fn new(
+        organisation: OrganisationId,
+        position: i64,
+        kind: Type,
+        subject: String,
+        time: DateTime<Utc>,
+        data: Value,
+    ) -> Self {
+        Self {
+            specversion: "1.0",
+            id: position.to_string(),
+            source: format!("/v1/organisations/{organisation}"),
+            kind,
+            subject,
+            time,
+            datacontenttype: "application/json",
+            data,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_has_one_name_everywhere() {
+        for kind in Type::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.code());
+            let value = clap::ValueEnum::to_possible_value(&kind).unwrap();
+            assert_eq!(value.get_name(), kind.code());
+        }
+    }
+}

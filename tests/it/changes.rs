@@ -1,0 +1,193 @@
+//! The feed: a client reads each change once, in its order, and waits for the next one.
+
+use std::time::Duration;
+
+use photogate::{
+    access::Role,
+    changes::{Type, feed},
+    ids::OrganisationId,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    App, photogate,
+    site::{Site, answered},
+};
+
+async fn read(site: &Site, token: &str, query: &str) -> Value {
+    let (status, answer) = site.get(&format!("/v1/changes?{query}"), token).await;
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+fn kinds(answer: &Value) -> Vec<&str> {
+    answer["items"].as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect()
+}
+
+async fn an_organiser(app: &App, organisation: OrganisationId) -> String {
+    app.a_token(Role::Organiser, Some(organisation)).await
+}
+
+#[tokio::test]
+async fn pages_of_every_size_are_the_whole_feed() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    for n in 0..5 {
+        app.queue(event, &format!("ok-{n}"), 1).await;
+        app.top_up(organisation, 1).await;
+    }
+    let site = Site::of(&app).await;
+    let token = an_organiser(&app, organisation).await;
+    let whole = read(&site, &token, "").await;
+    assert_eq!(kinds(&whole).len(), 11);
+    for limit in 1..=12 {
+        let (mut found, mut after) = (Vec::new(), "0".to_owned());
+        loop {
+            let page = read(&site, &token, &format!("after={after}&limit={limit}")).await;
+            let items = page["items"].as_array().unwrap();
+            found.extend(items.iter().cloned());
+            if items.is_empty() {
+                break;
+            }
+            after = page["next"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(json!(found), whole["items"], "{limit}");
+    }
+    // What is of other types is passed over, and not read again.
+    let queued = read(&site, &token, "types=run.queued&limit=2").await;
+    assert_eq!(kinds(&queued), ["run.queued"; 2]);
+    let held = read(&site, &token, "types=event.held").await;
+    assert_eq!((kinds(&held).len(), &held["next"]), (0, &json!("11")));
+    for wrong in ["after=12", "after=x", "types=run", "wait=26", "limit=0"] {
+        let (status, _) = site.get(&format!("/v1/changes?{wrong}"), &token).await;
+        assert_eq!(status, 422, "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_hears_a_change_when_it_happens() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let site = Site::of(&app).await;
+    let token = an_organiser(&app, organisation).await;
+    let next = read(&site, &token, "after=end").await["next"].as_str().unwrap().to_owned();
+    assert_eq!(read(&site, &token, &format!("after={next}&wait=1")).await["items"], json!([]));
+
+    let query = format!("after={next}&wait=25");
+    let (heard, _) = tokio::join!(read(&site, &token, &query), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        app.top_up(organisation, 5).await;
+    });
+    assert_eq!(kinds(&heard), ["credits.added"]);
+    assert_eq!(heard["items"][0]["data"]["credits"], 5);
+
+    // A service that stops lets nobody wait.
+    let query = format!("after={}&wait=25", heard["next"].as_str().unwrap());
+    let (heard, ()) = tokio::join!(read(&site, &token, &query), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        site.stop.cancel();
+    });
+    assert_eq!(heard["items"], json!([]));
+}
+
+#[tokio::test]
+async fn old_changes_are_deleted_and_a_client_that_was_away_is_told() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let other = app.an_organisation_with(1).await;
+    for _ in 0..4 {
+        app.top_up(organisation, 1).await;
+    }
+    let site = Site::of(&app).await;
+    let token = an_organiser(&app, organisation).await;
+    assert_eq!(kinds(&read(&site, &token, "").await).len(), 5);
+    feed::number(&mut *app.db().await, other).await.unwrap();
+    app.tamper("UPDATE photogate.change SET at = at - interval '15 days' WHERE position <= 3")
+        .await;
+    app.tamper("UPDATE photogate.change_end SET oldest_at = oldest_at - interval '15 days'").await;
+    while feed::forget(&mut *app.db().await, 14).await.unwrap() > 0 {}
+
+    let left = read(&site, &token, "").await;
+    assert_eq!(left["items"][0]["id"], "4");
+    assert_eq!(kinds(&left).len(), 2);
+    let (status, problem) = site.get("/v1/changes?after=2", &token).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("changes_gone")));
+    assert_eq!(kinds(&read(&site, &token, "after=3").await).len(), 2);
+    let found = feed::list(&mut *app.db().await, other, 0, &Type::ALL, 9).await.unwrap();
+    assert_eq!(found, []);
+}
+
+#[tokio::test]
+async fn programs_that_queue_photos_do_not_hear_who_bought_credits() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(1).await;
+    app.queue(event, "ok", 1).await;
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Pipeline, Some(organisation)).await;
+    assert_eq!(kinds(&read(&site, &token, "").await), ["run.queued"]);
+    let (status, _) = site.get("/v1/changes?types=credits.added", &token).await;
+    assert_eq!(status, 422);
+    let staff = app.a_token(Role::Staff, None).await;
+    let (status, _) = site.get("/v1/changes", &staff).await;
+    assert_eq!(status, 422, "it must say whose");
+    let all = read(&site, &staff, &format!("organisation={organisation}")).await;
+    assert_eq!(kinds(&all), ["credits.added", "run.queued"]);
+}
+
+/// Settlements only write which photos they settle where somebody hears it.
+#[tokio::test]
+async fn photos_are_told_from_when_somebody_wants_to_hear_them() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    hand.succeed_all(hand.claim(1).await).await;
+    let site = Site::of(&app).await;
+    let token = an_organiser(&app, organisation).await;
+    let photos = "types=photo.processed";
+    assert_eq!(read(&site, &token, photos).await["items"], json!([]));
+
+    let path = format!("/v1/organisations/{organisation}/feed");
+    let on = site.ask(Method::PUT, &path, &token).json(&json!({ "photos": true }));
+    assert_eq!(answered(on).await.0, 204);
+    // Those that are settled within a moment are one change.
+    hand.succeed_all(hand.claim(2).await).await;
+    let reservation = hand.claim_one().await;
+    hand.fail(reservation).await;
+    let heard = read(&site, &token, photos).await;
+    assert_eq!(kinds(&heard), ["photo.processed"]);
+    let data = &heard["items"][0]["data"];
+    let states: Vec<_> = data["photos"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|photo| (photo["state"].as_str().unwrap(), photo["reason"].as_str()))
+        .collect();
+    let processed = ("processed", None);
+    assert_eq!(states, [processed, processed, ("failed", Some("corrupt"))]);
+    assert_eq!(data["event"], json!(event));
+
+    let off = site.ask(Method::PUT, &path, &token).json(&json!({ "photos": false }));
+    assert_eq!(answered(off).await.0, 204);
+    assert_eq!(app.count("SELECT count(*) FROM account WHERE tells_photos").await, 0);
+    let audited = "SELECT count(*) FROM audit_log WHERE action = 'feed.change'";
+    assert_eq!(app.count(audited).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_prints_the_same() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    app.queue(event, "ok", 1).await;
+    let organisation = organisation.to_string();
+    let printed = photogate(&app.config, &["--json", "changes", "--organisation", &organisation]);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let types: Vec<_> = printed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone())
+        .collect();
+    assert_eq!(types, ["credits.added", "run.queued"]);
+    let one = app.says(&["changes", "--organisation", &organisation, "--types", "run.queued"]);
+    assert!(one.contains("run.queued") && !one.contains("credits.added"), "{one}");
+}
