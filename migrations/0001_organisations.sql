@@ -44,6 +44,9 @@ CREATE TABLE account (
     steered         boolean NOT NULL DEFAULT false,
     -- Somebody hears which photos are settled (webhook, feed): settlements say it.
     tells_photos    boolean NOT NULL DEFAULT false,
+    -- Below the one and from the other on, a rule for a low balance changes (functions/alerts.sql).
+    alarm_below     bigint NOT NULL DEFAULT 0,
+    calm_from       bigint NOT NULL DEFAULT 9223372036854775807,
     -- Double entry, checked on every version of the row.
     CHECK (funded = available + reserved + spent)
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,

@@ -3,7 +3,8 @@
 
 CREATE TYPE change_type AS ENUM ('run.queued', 'run.started', 'run.finished', 'run.cancelled', 'run.undone',
     'photo.processed', 'event.paused', 'event.resumed', 'event.finished', 'event.held', 'event.lifted', 'event.deleted',
-    'credits.added', 'purchase.asked', 'purchase.decided', 'webhook.disabled', 'webhook.ping');
+    'credits.added', 'purchase.asked', 'purchase.decided', 'webhook.disabled', 'webhook.ping',
+    'alert.raised', 'alert.cleared');
 
 -- A change is written here in the transaction of its cause. That costs a row and an entry in one index.
 CREATE TABLE new_change (
@@ -97,6 +98,26 @@ CREATE INDEX delivery_due ON delivery (webhook_id, due_at) WHERE state = 'waitin
 CREATE INDEX delivery_leased ON delivery (webhook_id, leased_until) WHERE leased_until IS NOT NULL;
 CREATE INDEX delivery_of_subject ON delivery (webhook_id, subject, position) WHERE state = 'waiting';
 
+-- What an organisation wants to be alerted of.
+CREATE TYPE alert_kind AS ENUM ('low_balance', 'time_to_zero', 'failures', 'floor_short', 'hold_ends');
+
+CREATE TABLE alert (
+    alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id bigint NOT NULL REFERENCES organisation,
+    kind            alert_kind NOT NULL,
+    -- Raised below so many credits, hours, or minutes; or above so many percent, or credits.
+    threshold       numeric(12, 2) NOT NULL CHECK (threshold BETWEEN 0 AND 1000000000),
+    raised_at       timestamptz,                     -- NULL: it is not raised
+    measured        numeric,                         -- when it was raised or cleared last
+    judged_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by      text NOT NULL CHECK (length(created_by) BETWEEN 1 AND 200),
+    CHECK (threshold > 0 OR kind IN ('failures', 'floor_short')),
+    UNIQUE (organisation_id, kind, threshold)
+);
+CREATE INDEX alert_due ON alert (judged_at) WHERE kind <> 'low_balance';
+
+GRANT SELECT ON alert TO photogate_app;
 GRANT SELECT ON new_change, change, change_end, delivery TO photogate_app;
 -- Nobody reads the secrets: the functions that deliver give them to a worker.
 GRANT SELECT (webhook_id, organisation_id, url, types, old_secret_until, created_at, created_by, disabled_at,

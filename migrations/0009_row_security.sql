@@ -43,6 +43,7 @@ BEGIN
         ('change',       'organisation_id = ' || c_this),
         ('change_end',   'organisation_id = ' || c_this),
         ('delivery',     'organisation_id = ' || c_this),
+        ('alert',        'organisation_id = ' || c_this),
         ('schedule_part', 'EXISTS (SELECT FROM schedule s WHERE s.schedule_id = schedule_part.schedule_id)'),
         -- These go by what they belong to, whose rows are secured in turn.
         ('photo',        'EXISTS (SELECT FROM event e WHERE e.event_id = photo.event_id)'),

@@ -2,6 +2,7 @@
 //! client reads them ([`feed`]), or they are delivered to webhooks.
 
 pub mod address;
+pub mod alerts;
 #[cfg(feature = "serve")]
 pub mod courier;
 pub mod deliveries;
@@ -114,6 +115,16 @@ pub enum Type {
     #[serde(rename = "webhook.disabled")]
     #[value(name = "webhook.disabled")]
     WebhookDisabled,
+    /// What an alert measures has crossed its threshold.
+    #[sqlx(rename = "alert.raised")]
+    #[serde(rename = "alert.raised")]
+    #[value(name = "alert.raised")]
+    AlertRaised,
+    /// What an alert measures is well over its threshold again.
+    #[sqlx(rename = "alert.cleared")]
+    #[serde(rename = "alert.cleared")]
+    #[value(name = "alert.cleared")]
+    AlertCleared,
     /// Somebody tries a webhook. Only this webhook hears it.
     #[sqlx(rename = "webhook.ping")]
     #[serde(rename = "webhook.ping")]
@@ -123,7 +134,7 @@ pub enum Type {
 
 impl Type {
     /// All types that somebody can choose to hear. A ping goes to the webhook that is tried.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::RunQueued,
         Self::RunStarted,
         Self::RunFinished,
@@ -140,6 +151,8 @@ impl Type {
         Self::PurchaseAsked,
         Self::PurchaseDecided,
         Self::WebhookDisabled,
+        Self::AlertRaised,
+        Self::AlertCleared,
     ];
 
     /// The stable name, as programs and SQL use it.
@@ -161,6 +174,8 @@ impl Type {
             Self::PurchaseAsked => "purchase.asked",
             Self::PurchaseDecided => "purchase.decided",
             Self::WebhookDisabled => "webhook.disabled",
+            Self::AlertRaised => "alert.raised",
+            Self::AlertCleared => "alert.cleared",
             Self::WebhookPing => "webhook.ping",
         }
     }

@@ -2,6 +2,7 @@
 //! 2 usage, 3 the books do not balance, 4 not found.
 
 mod access;
+mod alerts;
 mod annotate;
 mod audit;
 mod changes;
@@ -119,6 +120,9 @@ enum Command {
     Schedules(schedules::Schedules),
     /// Prints what happened in an organisation, as it happens with --follow
     Changes(changes::Changes),
+    /// Adds, lists and removes alerts: what an organisation wants to be told of
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
     /// Adds, tries and removes webhooks, and shows what was sent to them
     #[command(subcommand)]
     Webhooks(webhooks::Webhooks),
@@ -279,6 +283,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Undo(undo) => undo.run(&config, output).await,
         Command::Schedules(schedules) => schedules.run(&config, output).await,
         Command::Changes(changes) => changes.run(&config, output).await,
+        Command::Alerts(alerts) => alerts.run(&config, output).await,
         Command::Webhooks(webhooks) => webhooks.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,

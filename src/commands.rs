@@ -26,6 +26,7 @@ macro_rules! transaction {
 }
 
 mod access;
+mod alerts;
 mod books;
 mod corrections;
 mod credits;
@@ -68,6 +69,7 @@ use crate::{
 };
 
 pub use access::{CreatedToken, NewToken, PersonChange};
+pub use alerts::NewAlert;
 pub use books::Checked;
 pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
@@ -118,6 +120,10 @@ pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 pub const MAY_SEE_PURCHASES: &[Role] = purchases::MAY_SEE_PURCHASES;
 /// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;
+/// The roles that add and remove alerts.
+pub const MAY_CHANGE_ALERTS: &[Role] = alerts::MAY_CHANGE_ALERTS;
+/// The roles that see alerts.
+pub const MAY_SEE_ALERTS: &[Role] = alerts::MAY_SEE_ALERTS;
 /// The roles that change webhooks.
 pub const MAY_CHANGE_WEBHOOKS: &[Role] = webhooks::MAY_CHANGE_WEBHOOKS;
 /// The roles that see webhooks and their deliveries.

@@ -107,6 +107,10 @@ id!(
     WebhookId(i64)
 );
 id!(
+    /// The number of an alert: what an organisation wants to be told of.
+    AlertId(i64)
+);
+id!(
     /// The number of an attempt. It grows by one each time that a job in flight gets a new owner.
     /// It is part of the fence against late workers.
     Attempt(i32)

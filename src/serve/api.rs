@@ -1,6 +1,7 @@
 //! The HTTP API, version 1. The OpenAPI document is made from the attributes of the handlers.
 
 mod access;
+mod alerts;
 pub(super) mod books;
 mod changes;
 mod corrections;
@@ -82,6 +83,9 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(search::selfie))
         .routes(routes!(changes::list))
         .routes(routes!(changes::change))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::add))
+        .routes(routes!(alerts::remove))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::add))
         .routes(routes!(webhooks::change, webhooks::remove))

@@ -2,6 +2,7 @@
 //! updates live numbers.
 
 mod account;
+mod alerts;
 mod audit_log;
 mod confirm;
 mod correct;
@@ -205,6 +206,8 @@ pub(super) fn routes() -> Router<Service> {
         .route("/people/{person}/second-factor", post(people::reset_second_factor))
         .route("/tokens", get(tokens::page).post(tokens::create))
         .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
+        .route("/alerts", get(alerts::page).post(alerts::add))
+        .route("/alerts/{alert}/remove", post(alerts::remove))
         .route("/webhooks", get(webhooks::page).post(webhooks::add))
         .route("/webhooks/{webhook}", get(webhooks::show).post(webhooks::save))
         .route("/webhooks/{webhook}/enable", post(webhooks::enable))

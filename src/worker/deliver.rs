@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     changes::{
+        alerts,
         courier::{self, Courier},
         deliveries::{self, Answer, Call, Patience},
         feed,
@@ -24,6 +25,8 @@ use crate::{
 const NUMBER_EVERY: Duration = Duration::from_secs(1);
 /// How often a worker looks for calls that are due, if none ends meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often alerts are judged that no movement of credits judges.
+const JUDGE_EVERY: Duration = Duration::from_secs(10);
 /// How often old changes are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Calls at the same time: to webhooks that answer, and to those whose last call has failed.
@@ -60,12 +63,19 @@ pub(super) async fn watch(pool: PgPool, me: Incarnation, means: Means, stop: Can
     let ended = Arc::new(Notify::new());
     let room = CALLS.map(|(failing, most)| (failing, Arc::new(Semaphore::new(most))));
     let mut last = OrganisationId(0);
-    let (mut number_at, mut forget_at) = (Instant::now(), Instant::now());
+    let (mut number_at, mut judge_at, mut forget_at) =
+        (Instant::now(), Instant::now(), Instant::now());
     loop {
         if number_at <= Instant::now() {
             number_at = Instant::now() + NUMBER_EVERY;
             if let Err(error) = deliverer.number(&mut last).await {
                 tracing::warn!(%error, "new changes could not be numbered yet");
+            }
+        }
+        if judge_at <= Instant::now() {
+            judge_at = Instant::now() + JUDGE_EVERY;
+            if let Err(error) = deliverer.judge().await {
+                tracing::warn!(%error, "alerts could not be judged yet");
             }
         }
         if forget_at <= Instant::now() {
@@ -105,6 +115,11 @@ impl Deliverer {
         }
         // A hundred at once: then it goes on behind them, and else from the start.
         *last = organisations.get(99).copied().unwrap_or(OrganisationId(0));
+        Ok(())
+    }
+
+    async fn judge(&self) -> sqlx::Result<()> {
+        alerts::judge(&mut *self.pool.acquire().await?, JUDGE_EVERY).await?;
         Ok(())
     }
 

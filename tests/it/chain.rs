@@ -216,6 +216,8 @@ const NOT_REHEARSED: &[&str] = &[
     "INSERT INTO change VALUES (1, 1, 'event.paused', 'x', now(), '{}'), \
          (2, 1, 'event.paused', 'x', now(), '{}')",
     "INSERT INTO change_end SELECT organisation_id FROM organisation",
+    "INSERT INTO alert (organisation_id, kind, threshold, created_by) \
+         SELECT organisation_id, 'failures', 5, 'x' FROM organisation",
     "INSERT INTO webhook (organisation_id, url, types, secret, created_by) SELECT organisation_id, \
          'https://x', '{event.paused}', repeat('x', 24)::bytea, 'x' FROM organisation",
     "INSERT INTO delivery SELECT webhook_id, 1, organisation_id, 'event.paused', 'x' FROM webhook",
@@ -259,6 +261,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "change",
         "change_end",
         "delivery",
+        "alert",
         "resume_cause",
         "steering",
         "budget",

@@ -3,8 +3,10 @@
 
 use fantoccini::Locator;
 use photogate::{
-    access::Role,
+    access::{Caller, Role},
     catalog::events,
+    changes::alerts::Kind,
+    commands::{NewAlert, NewWebhook},
     ids::{EventId, Operation},
 };
 use reqwest::StatusCode;
@@ -297,6 +299,8 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/statements?organisation={organisation}"),
         format!("/people?organisation={organisation}"),
         format!("/tokens?organisation={organisation}"),
+        format!("/alerts?organisation={organisation}"),
+        format!("/webhooks?organisation={organisation}"),
         format!("/receipts/{photo}"),
         format!("/photos/{photo}"),
         format!("/photos/{photo}/thumbnail"),
@@ -431,6 +435,12 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let checking = Process::start(checking);
     let checks = "SELECT count(*) FROM reconciliation WHERE ended_at IS NOT NULL";
     app.until("the books are checked", async || app.count(checks).await > 0).await;
+    let caller = Caller::trusted("anna@club.example");
+    let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
+    app.commands().add_alert(&caller, organisation, &new).await.unwrap();
+    let new = NewWebhook { url: "https://hooks.club.example/photogate".into(), types: None };
+    let webhook = app.commands().add_webhook(&caller, organisation, &new).await.unwrap().webhook;
+    app.commands().ping_webhook(&caller, webhook.id).await.unwrap();
     let site = Site::of(&app).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let hold = [("operation", "ai_rotation"), ("note", "the turns are looked at first")];
@@ -473,6 +483,9 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("organisations", "/organisations".into()),
             ("people", "/people".into()),
             ("tokens", "/tokens".into()),
+            ("alerts", format!("/alerts?organisation={organisation}")),
+            ("webhooks", format!("/webhooks?organisation={organisation}")),
+            ("webhook", format!("/webhooks/{}", webhook.id)),
             ("account", "/account".into()),
             ("second-factor", "/account/second-factor".into()),
             ("audit", "/audit-log".into()),

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use photogate::{
     access::{Caller, Role},
     catalog::organisations,
-    commands::{NewSchedule, NewWebhook, Payloads, Which},
+    changes::alerts::Kind,
+    commands::{NewAlert, NewSchedule, NewWebhook, Payloads, Which},
     ids::{EventId, Operation, OrganisationId},
     serve,
 };
@@ -209,6 +210,15 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("POST", "/v1/reconciliations", CHECKERS, none(), 200),
         ("GET", "/v1/changes?organisation={organisation}", ALL, none(), 200),
         ("PUT", "/v1/organisations/{organisation}/feed", OWNERS, json!({ "photos": true }), 204),
+        ("GET", "/v1/alerts", READERS, none(), 200),
+        (
+            "POST",
+            "/v1/organisations/{organisation}/alerts",
+            RETRIERS,
+            json!({ "kind": "low_balance", "threshold": "{new number}" }),
+            201,
+        ),
+        ("DELETE", "/v1/alerts/{new alert}", RETRIERS, none(), 204),
         ("GET", "/v1/webhooks", RETRIERS, none(), 200),
         (
             "POST",
@@ -287,6 +297,14 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         app.hold(stage.event, "ops").await;
         let undo = app.count("SELECT max(undo_id) FROM undo").await;
         text = text.replace("\"{new undo}\"", &undo.to_string());
+    }
+    if text.contains("{new number}") || text.contains("{new alert}") {
+        // An organisation has at most twenty.
+        app.owner_runs("DELETE FROM photogate.alert").await;
+        let new = NewAlert { kind: Kind::Failures, threshold: 9.into() };
+        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+        let made = commands.add_alert(&caller, stage.organisation, &new).await.unwrap();
+        text = text.replace("{new number}", "5").replace("{new alert}", &made.value.id.to_string());
     }
     if text.contains("{new webhook}") {
         // An organisation has at most ten.

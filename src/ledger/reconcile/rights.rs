@@ -21,6 +21,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'worker', 'attempt', 'steering', 'budget', 'budget_change', 'pace',
                            'timeline', 'resume_cause', 'schedule', 'schedule_part',
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
+                           'alert',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     access::Role,
     catalog::organisations::Price,
+    changes::alerts,
     commands::MAY_BUY,
     ledger::credits::{Balance, Credits},
     queue::totals,
@@ -54,12 +55,14 @@ pub(super) async fn page(
     }
     let balance = balance_of(&mut db, id).await?;
     let totals = totals::totals(&mut db, Some(id)).await?;
+    let raised = alerts::list(&mut db, Some(id), None).await?;
     let used = usage::latest(&mut db, id).await?;
     let found = movements(&mut db, id, &which).await?;
     let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
         (layout::said(&asked.said))
+        (super::alerts::raised(&raised))
         div.row.apart {
             (standing(&balance, usage::lasts(&balance, totals.rate, &used, zone)))
             @if may_buy { (purchase::form(id)) }

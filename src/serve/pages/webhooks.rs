@@ -120,6 +120,8 @@ fn says(kind: Type) -> &'static str {
         Type::PurchaseAsked => "a purchase waits for approval",
         Type::PurchaseDecided => "a purchase was approved or refused, or has expired",
         Type::WebhookDisabled => "an address did not answer for three days, and is disabled",
+        Type::AlertRaised => "an alert is raised",
+        Type::AlertCleared => "an alert is over",
         Type::WebhookPing => "somebody tries this address",
     }
 }
@@ -260,7 +262,7 @@ fn settings(browser: &Browser, webhook: &Webhook) -> Markup {
     let to = |act: &str| about(browser, &format!("{path}/{act}"));
     let enabled = webhook.disabled_at.is_none();
     html! {
-        div.buttons {
+        div.row {
             form method="post" action=(to("ping")) {
                 (layout::key(browser)) button.quiet type="submit" { "Send a ping" }
             }
