@@ -93,6 +93,37 @@ CREATE TABLE purchase_request (
 );
 CREATE INDEX purchase_request_history ON purchase_request (organisation_id, request_id);
 CREATE INDEX purchase_request_pending ON purchase_request (expires_at, organisation_id) WHERE state = 'pending';
+-- One purchase of an automatic top-up waits, and no second one.
+CREATE UNIQUE INDEX purchase_request_auto ON purchase_request (organisation_id)
+    WHERE actor = 'auto top-up' AND state = 'pending';
+
+-- What keeps an automatic top-up from buying: why it has stopped, or what it waits for.
+CREATE TYPE auto_top_up_reason AS ENUM ('refused', 'expired', 'price_changed', 'approval', 'no_price', 'month_used_up',
+                                        'too_many_requests', 'trouble');
+
+-- What an organisation has decided: when fewer than so many credits are available, so many are bought, at most so many
+-- in a month. Its purchases have the actor 'auto top-up', and are purchases like those of people.
+CREATE TABLE auto_top_up (
+    organisation_id  bigint PRIMARY KEY REFERENCES account,
+    switched_on      boolean NOT NULL,
+    below            bigint NOT NULL CHECK (below BETWEEN 1 AND 1000000000),
+    credits          bigint NOT NULL CHECK (credits BETWEEN 1 AND 1000000000),
+    monthly_max      bigint NOT NULL CHECK (monthly_max BETWEEN credits AND 1000000000),
+    -- That a person has agreed to. It buys at this price or a lower one.
+    price_per_credit numeric(12, 4) NOT NULL,
+    currency         text NOT NULL,
+    set_by           text NOT NULL CHECK (length(set_by) BETWEEN 1 AND 200),
+    set_at           timestamptz NOT NULL,
+    purchases        bigint NOT NULL DEFAULT 0,      -- the number of the last one, which is in its idempotency key
+    stopped          auto_top_up_reason,             -- a person must switch it on again
+    stopped_at       timestamptz,
+    waits_for        auto_top_up_reason,             -- it could not buy, and tries again every minute
+    tried_at         timestamptz,
+    CHECK ((stopped IS NULL) = (stopped_at IS NULL) AND (waits_for IS NULL) = (tried_at IS NULL)),
+    CHECK (stopped IS NULL OR waits_for IS NULL)
+);
+-- Workers look here every two seconds.
+CREATE INDEX auto_top_up_on ON auto_top_up (organisation_id) WHERE switched_on AND stopped IS NULL;
 
 -- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
 -- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the
@@ -122,4 +153,4 @@ CREATE INDEX usage_used ON usage (organisation_id, first_claimed_at, run_id) WHE
 CREATE INDEX usage_refunded ON usage (organisation_id, first_refunded_at, run_id) WHERE first_refunded_at IS NOT NULL;
 CREATE INDEX usage_of_queue ON usage (queue_id);
 
-GRANT SELECT ON ledger, link, top_up, purchase_request, usage TO photogate_app;
+GRANT SELECT ON ledger, link, top_up, purchase_request, auto_top_up, usage TO photogate_app;

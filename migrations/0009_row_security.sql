@@ -25,6 +25,7 @@ BEGIN
         ('link',         'organisation_id = ' || c_this),
         ('top_up',       'organisation_id = ' || c_this),
         ('purchase_request', 'organisation_id = ' || c_this),
+        ('auto_top_up',  'organisation_id = ' || c_this),
         ('event',        'organisation_id = ' || c_this),
         ('queue',        'organisation_id = ' || c_this),
         ('steering',     'organisation_id = ' || c_this),

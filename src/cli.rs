@@ -4,6 +4,7 @@
 mod access;
 mod annotate;
 mod audit;
+mod auto_top_up;
 mod changes;
 mod clock;
 mod config;

@@ -26,6 +26,7 @@ macro_rules! transaction {
 }
 
 mod access;
+mod auto_top_up;
 mod books;
 mod corrections;
 mod credits;
@@ -68,6 +69,7 @@ use crate::{
 };
 
 pub use access::{CreatedToken, NewToken, PersonChange};
+pub use auto_top_up::NewAutoTopUp;
 pub use books::Checked;
 pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
@@ -104,6 +106,8 @@ pub const MAY_SEARCH_FACES: &[Role] = search::MAY_SEARCH_FACES;
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 /// The roles that may buy credits, and withdraw a purchase that waits for approval.
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
+/// The roles that see how an automatic top-up stands.
+pub const MAY_SEE_AUTO_TOP_UP: &[Role] = auto_top_up::MAY_SEE_AUTO_TOP_UP;
 /// The roles that may decide how an organisation's credits are spent.
 pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
 /// The roles that see how an organisation's credits are spent.

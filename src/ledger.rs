@@ -1,6 +1,7 @@
 //! The ledger: every credit movement with its photo and its reason, and the checks that the
 //! movements add up.
 
+pub mod auto_top_up;
 pub mod credits;
 pub mod days;
 pub mod hash_chain;

@@ -1,6 +1,7 @@
 //! The HTTP API, version 1. The OpenAPI document is made from the attributes of the handlers.
 
 mod access;
+mod auto_top_up;
 pub(super) mod books;
 mod changes;
 mod corrections;
@@ -93,6 +94,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(organisations::show, organisations::change))
         .routes(routes!(live::organisation))
         .routes(routes!(credits::balance))
+        .routes(routes!(auto_top_up::show, auto_top_up::set, auto_top_up::switch_off))
         .routes(routes!(top_ups::purchase))
         .routes(routes!(purchases::list))
         .routes(routes!(purchases::approve))

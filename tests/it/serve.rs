@@ -165,6 +165,15 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             json!({ "order": "finish_first", "events": [] }),
             200,
         ),
+        ("GET", "/v1/organisations/{organisation}/auto-top-up", READERS, none(), 200),
+        (
+            "PUT",
+            "/v1/organisations/{organisation}/auto-top-up",
+            OWNERS,
+            json!({ "below": 1, "credits": 1, "monthly_max": 5, "price": "0.05 EUR" }),
+            200,
+        ),
+        ("DELETE", "/v1/organisations/{organisation}/auto-top-up", OWNERS, none(), 200),
         (
             "POST",
             "/v1/organisations/{organisation}/purchases",

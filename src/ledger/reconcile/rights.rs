@@ -19,7 +19,8 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'in_flight', 'job', 'queue', 'queue_head', 'queue_tail',
                            'queue_settled', 'run', 'hold', 'content', 'follow_up', 'stretch', 'undo',
                            'worker', 'attempt', 'steering', 'budget', 'budget_change', 'pace',
-                           'timeline', 'resume_cause', 'schedule', 'schedule_part',
+                           'timeline', 'resume_cause', 'purchase_request', 'auto_top_up',
+                           'schedule', 'schedule_part',
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
