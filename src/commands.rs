@@ -36,6 +36,7 @@ mod events;
 mod holds;
 mod invitations;
 mod organisations;
+mod payments;
 mod pipelines;
 mod purchases;
 mod quotas;
@@ -118,7 +119,7 @@ pub const MAY_PACE: &[Role] = spending::MAY_PACE;
 pub const MAY_PACE_ORGANISATIONS: &[Role] = spending::MAY_PACE_ORGANISATIONS;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
-/// The roles that see purchases that wait for approval.
+/// The roles that see purchases that wait, and payments.
 pub const MAY_SEE_PURCHASES: &[Role] = purchases::MAY_SEE_PURCHASES;
 /// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;

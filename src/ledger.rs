@@ -8,6 +8,7 @@ pub mod hash_chain;
 pub mod history;
 pub mod months;
 pub mod past_checks;
+pub mod payments;
 pub mod purchases;
 pub mod receipt;
 pub mod reconcile;

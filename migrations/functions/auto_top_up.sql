@@ -75,7 +75,7 @@ BEGIN
             AND (u.tried_at IS NULL OR u.tried_at NOT BETWEEN v_now - interval '1 minute' AND v_now)
             AND NOT EXISTS (SELECT FROM purchase_request r
                             WHERE r.organisation_id = u.organisation_id AND r.actor = 'auto top-up'
-                                AND r.state = 'pending')
+                                AND r.state IN ('pending', 'unpaid'))
         ORDER BY u.organisation_id LIMIT 1);
 END $$;
 GRANT EXECUTE ON FUNCTION next_auto_top_up TO photogate_worker;
@@ -95,7 +95,8 @@ BEGIN
     SELECT available INTO v_available FROM account WHERE organisation_id = p_organisation;
     IF v.switched_on IS NOT TRUE OR v.stopped IS NOT NULL OR v_available >= v.below OR EXISTS (
         SELECT FROM purchase_request
-        WHERE organisation_id = p_organisation AND actor = 'auto top-up' AND state = 'pending') THEN
+        WHERE organisation_id = p_organisation AND actor = 'auto top-up'
+            AND state IN ('pending', 'unpaid')) THEN
         RETURN;
     END IF;
     v_waits_for := auto_top_up_waits_for(v, v_at);
@@ -174,7 +175,8 @@ BEGIN
         jsonb_build_object('reason', p_why) || p_detail);
 END $$;
 
--- A purchase of it was refused, or nobody decided in time: somebody does not want it, or nobody looks. It stops.
+-- A purchase of it was refused, its payment failed, or nobody decided or paid in time: somebody does not want it, or
+-- nobody looks. It stops.
 CREATE OR REPLACE FUNCTION auto_top_up_was_refused() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
@@ -188,7 +190,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'purchase_request'::regclass
                    AND tgname = 'auto_top_up_was_refused') THEN
         CREATE TRIGGER auto_top_up_was_refused AFTER UPDATE OF state ON purchase_request FOR EACH ROW
-            WHEN (NEW.actor = 'auto top-up' AND NEW.state IN ('refused', 'expired'))
+            WHEN (NEW.actor = 'auto top-up' AND NEW.state IN ('refused', 'expired', 'failed'))
             EXECUTE FUNCTION auto_top_up_was_refused();
     END IF;
 END $$;

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::credits::Credits;
+use super::{
+    credits::Credits,
+    purchases::{self, WaitsFor},
+};
 use crate::{
     catalog::organisations::Price,
     ids::{OrganisationId, PurchaseId},
@@ -35,12 +38,16 @@ pub enum State {
 pub enum Reason {
     /// Stopped: somebody refused or withdrew one of its purchases.
     Refused,
-    /// Stopped: nobody decided on one of its purchases in time.
+    /// Stopped: nobody decided on one of its purchases, or paid it, in time.
     Expired,
+    /// Stopped: the payment of one of its purchases has failed.
+    Failed,
     /// Stopped: a credit costs more than when it was switched on, or has another currency.
     PriceChanged,
     /// Its purchase waits until staff approve it.
     Approval,
+    /// Its purchase waits until it is paid.
+    Payment,
     /// The organisation has no price any more.
     NoPrice,
     /// The next purchase would be above its own limit of the month.
@@ -62,6 +69,10 @@ impl Reason {
             Self::Expired => {
                 "It has stopped: one of its purchases has expired. Switch it on again to go on."
             }
+            Self::Failed => {
+                "It has stopped: the payment of one of its purchases has failed. Switch it on again \
+                 to go on."
+            }
             Self::PriceChanged => {
                 "It has stopped: the price of a credit has changed. Look at the new price, and \
                  switch it on again."
@@ -69,6 +80,9 @@ impl Reason {
             Self::Approval => {
                 "Its purchase is above the organisation's limit of the month, and waits until staff \
                  approve it. It buys nothing more until then."
+            }
+            Self::Payment => {
+                "Its purchase waits until it is paid. It buys nothing more until then."
             }
             Self::NoPrice => "It waits: the organisation has no price per credit. Contact support.",
             Self::MonthUsedUp => {
@@ -134,6 +148,7 @@ pub async fn read(
                   u.currency AS "currency?", u.set_by AS "set_by?", u.set_at AS "set_at?",
                   u.stopped AS "stopped?: _", u.stopped_at AS "stopped_at?",
                   u.waits_for AS "waits_for?: _", r.request_id AS "request?: _",
+                  r.state AS "request_state?: _",
                   (SELECT coalesce(sum(t.amount), 0) FROM top_up t
                    WHERE t.organisation_id = o.organisation_id AND t.kind = 'purchase'
                      AND t.actor = 'auto top-up'
@@ -142,7 +157,7 @@ pub async fn read(
            FROM organisation o
            LEFT JOIN auto_top_up u USING (organisation_id)
            LEFT JOIN purchase_request r ON r.organisation_id = o.organisation_id
-               AND r.actor = 'auto top-up' AND r.state = 'pending'
+               AND r.actor = 'auto top-up' AND r.state IN ('pending', 'unpaid')
            WHERE o.organisation_id = $1"#,
         organisation.0
     );
@@ -251,12 +266,16 @@ struct Row {
     stopped_at: Option<DateTime<Utc>>,
     waits_for: Option<Reason>,
     request: Option<PurchaseId>,
+    request_state: Option<purchases::State>,
     bought: Credits,
 }
 
 impl From<Row> for AutoTopUp {
     fn from(row: Row) -> Self {
-        let asked = row.request.map(|_| Reason::Approval);
+        let asked = row.request_state.map(|state| match state.waits_for() {
+            Some(WaitsFor::Payment) => Reason::Payment,
+            Some(WaitsFor::Approval) | None => Reason::Approval,
+        });
         let (state, reason) = match (row.switched_on, row.stopped, asked.or(row.waits_for)) {
             (None | Some(false), ..) => (State::Off, None),
             (Some(true), Some(why), _) => (State::Stopped, Some(why)),

@@ -10,6 +10,7 @@ mod document;
 mod events;
 pub(super) mod failures;
 mod organisations;
+mod payments;
 pub(super) mod photos;
 mod purchases;
 mod quality;
@@ -99,6 +100,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(purchases::list))
         .routes(routes!(purchases::approve))
         .routes(routes!(purchases::refuse))
+        .routes(routes!(payments::list))
         .routes(routes!(top_ups::grant))
         .routes(routes!(top_ups::adjust))
         .routes(routes!(credits::history))

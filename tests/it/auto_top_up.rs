@@ -26,12 +26,12 @@ fn settings(below: i64, credits: i64, monthly_max: i64) -> Value {
     json!({ "below": below, "credits": credits, "monthly_max": monthly_max })
 }
 
-async fn set_limit(app: &App, organisation: OrganisationId, limit: &str) {
+fn set_limit(app: &App, organisation: OrganisationId, limit: &str) {
     app.says(&["organisations", "limit", &organisation.to_string(), limit]);
 }
 
 /// Switched on by the command line.
-async fn switch_on(app: &App, organisation: OrganisationId, numbers: [&str; 3]) {
+fn switch_on(app: &App, organisation: OrganisationId, numbers: [&str; 3]) {
     let [below, credits, most] = numbers;
     let id = organisation.to_string();
     let arguments = ["credits", "auto-top-up", &id, "--below", below, "--credits", credits];
@@ -103,7 +103,7 @@ async fn below_its_limit_a_worker_buys_and_photos_that_wait_go_on() {
 async fn workers_that_look_at_the_same_time_buy_once() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(1).await;
-    switch_on(&app, organisation, ["5", "10", "100"]).await;
+    switch_on(&app, organisation, ["5", "10", "100"]);
     // All have found it to be due, and wait for the account.
     let mut owner = app.as_owner().await;
     let mut busy = owner.begin().await.unwrap();
@@ -125,7 +125,7 @@ async fn workers_that_look_at_the_same_time_buy_once() {
 async fn the_same_purchase_again_adds_nothing() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(1).await;
-    switch_on(&app, organisation, ["50", "10", "100"]).await;
+    switch_on(&app, organisation, ["50", "10", "100"]);
     assert!(look(&app, organisation).await.bought);
 
     app.owner_runs("UPDATE auto_top_up SET purchases = 0").await;
@@ -144,7 +144,7 @@ async fn a_worker_that_dies_right_after_the_commit_has_bought_once_and_photos_go
     let worker = app.start_worker();
     app.until_out_of_credit(event).await;
     worker.drain().await;
-    switch_on(&app, organisation, ["5", "10", "100"]).await;
+    switch_on(&app, organisation, ["5", "10", "100"]);
     // It has committed, and wakes nobody any more.
     assert_eq!(look(&app, organisation).await, Bought { bought: true, resumed: true });
     assert_eq!(due(&app).await, []);
@@ -161,8 +161,8 @@ async fn a_worker_that_dies_right_after_the_commit_has_bought_once_and_photos_go
 async fn above_the_ceiling_one_purchase_waits_for_approval_and_no_second_one_is_asked_for() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;
-    set_limit(&app, organisation, "5").await;
-    switch_on(&app, organisation, ["5", "10", "100"]).await;
+    set_limit(&app, organisation, "5");
+    switch_on(&app, organisation, ["5", "10", "100"]);
     assert_eq!(look(&app, organisation).await, Bought { bought: true, resumed: false });
 
     assert_eq!(due(&app).await, []);
@@ -195,9 +195,9 @@ async fn it_stops_after_a_refusal_or_an_expiry_and_says_so_until_a_person_switch
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Finance, Some(organisation)).await;
     let anna = Visitor::logged_in(&site, "anna@club.example").await;
-    set_limit(&app, organisation, "0").await;
+    set_limit(&app, organisation, "0");
     for (round, why) in ["refused", "expired"].into_iter().enumerate() {
-        switch_on(&app, organisation, ["5", "10", "100"]).await;
+        switch_on(&app, organisation, ["5", "10", "100"]);
         assert!(look(&app, organisation).await.bought);
         if why == "refused" {
             app.says(&["purchases", "refuse", "1"]);
@@ -230,7 +230,7 @@ async fn it_stops_after_a_refusal_or_an_expiry_and_says_so_until_a_person_switch
 async fn without_a_price_it_waits_at_a_higher_one_it_stops_and_at_a_lower_one_it_buys() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;
-    switch_on(&app, organisation, ["1000", "10", "100"]).await;
+    switch_on(&app, organisation, ["1000", "10", "100"]);
     let set = async |price: Option<&str>| {
         let price = price.map(|price| price.parse().unwrap());
         let db = &mut *app.db().await;
@@ -255,7 +255,7 @@ async fn without_a_price_it_waits_at_a_higher_one_it_stops_and_at_a_lower_one_it
         assert!(!look(&app, organisation).await.bought, "nobody has agreed to {dearer}");
         let stopped = (State::Stopped, Some(json!("price_changed")));
         assert_eq!(standing(&app, organisation).await, stopped);
-        switch_on(&app, organisation, ["1000", "10", "100"]).await;
+        switch_on(&app, organisation, ["1000", "10", "100"]);
         assert!(look(&app, organisation).await.bought);
     }
     assert_eq!(app.credits(organisation).await, (30, 0, 0));
@@ -268,7 +268,7 @@ async fn what_does_not_reach_the_limit_is_bought_again_up_to_the_most_of_a_month
     let organisation = app.an_organisation_with(0).await;
     // What people buy is not counted.
     app.top_up(organisation, 40).await;
-    switch_on(&app, organisation, ["1000", "10", "35"]).await;
+    switch_on(&app, organisation, ["1000", "10", "35"]);
 
     for n in 1..=3 {
         assert_eq!(due(&app).await, [organisation]);
@@ -293,7 +293,7 @@ async fn a_clock_that_jumps_over_the_end_of_a_month_and_back_does_not_buy_twice_
     let app = App::new().await;
     app.set_the_clock("2026-10-20T12:00:00Z").await;
     let organisation = app.an_organisation_with(0).await;
-    switch_on(&app, organisation, ["1000", "10", "10"]).await;
+    switch_on(&app, organisation, ["1000", "10", "10"]);
     assert!(look(&app, organisation).await.bought);
 
     app.let_the_clock_jump("2026-11-10T12:00:00Z").await;
@@ -313,7 +313,7 @@ async fn a_clock_that_jumps_over_the_end_of_a_month_and_back_does_not_buy_twice_
 async fn a_clock_that_is_implausible_buys_nothing_and_it_tries_again() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(0).await;
-    switch_on(&app, organisation, ["5", "10", "100"]).await;
+    switch_on(&app, organisation, ["5", "10", "100"]);
     app.let_the_clock_jump("2031-01-01").await;
 
     let refused = auto_top_up::buy(&mut *app.db().await, organisation).await.unwrap_err();
@@ -339,7 +339,7 @@ async fn a_key_that_a_person_has_used_does_not_stop_it() {
     for (key, credits) in [("auto top-up 1", 1), ("auto top-up 2", 10)] {
         app.top_up_with(organisation, credits, key).await.unwrap();
     }
-    switch_on(&app, organisation, ["1000", "10", "100"]).await;
+    switch_on(&app, organisation, ["1000", "10", "100"]);
 
     let mut bought = Vec::new();
     for _ in 0..3 {
@@ -357,7 +357,7 @@ async fn nobody_waits_for_an_organisation_that_buys_many_times_or_keeps_its_acco
     let second = app.an_organisation_with(0).await;
     let third = app.an_organisation_with(0).await;
     for organisation in [first, second, third] {
-        switch_on(&app, organisation, ["1000000", "10", "1000000"]).await;
+        switch_on(&app, organisation, ["1000000", "10", "1000000"]);
     }
     assert_eq!(due(&app).await, [first, second, third], "a look passes by each of them once");
     let mut owner = app.as_owner().await;
@@ -470,7 +470,7 @@ async fn a_look_reads_nothing_of_organisations_that_have_none() {
     let organisation = app.an_organisation_with(0).await;
     let content = app.an_organisation_with(100).await;
     for organisation in [organisation, content] {
-        switch_on(&app, organisation, ["5", "10", "100"]).await;
+        switch_on(&app, organisation, ["5", "10", "100"]);
     }
     app.owner_runs(
         "INSERT INTO organisation (name) SELECT 'Club' FROM generate_series(1, 3000);
@@ -510,7 +510,7 @@ async fn a_workers_login_buys_only_what_an_organisation_has_decided() {
     let app = App::new().await;
     let decided = app.an_organisation_with(0).await;
     let other = app.an_organisation_with(0).await;
-    switch_on(&app, decided, ["5", "10", "100"]).await;
+    switch_on(&app, decided, ["5", "10", "100"]);
     let worker = database::connect_worker(&app.owner, 1).await.unwrap();
     let db = &mut *worker.acquire().await.unwrap();
 

@@ -37,6 +37,7 @@ mod outages;
 mod own_work;
 mod paces;
 mod pages;
+mod payments;
 mod pause;
 mod photo_store;
 mod photos;

@@ -188,6 +188,13 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             none(),
             200,
         ),
+        (
+            "GET",
+            "/v1/payments?kept=true",
+            &[Role::Organiser, Role::Finance, Role::Staff],
+            none(),
+            200,
+        ),
         ("POST", "/v1/purchase-requests/{new request}/approve", STAFF, none(), 200),
         ("POST", "/v1/purchase-requests/{new request}/refuse", OWNERS, none(), 200),
         (

@@ -20,7 +20,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'queue_settled', 'run', 'hold', 'content', 'follow_up', 'stretch', 'undo',
                            'worker', 'attempt', 'steering', 'budget', 'budget_change', 'pace',
                            'timeline', 'resume_cause', 'purchase_request', 'auto_top_up',
-                           'schedule', 'schedule_part',
+                           'payment', 'payment_provider', 'schedule', 'schedule_part',
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
