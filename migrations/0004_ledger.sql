@@ -127,14 +127,21 @@ CREATE TABLE payment (
     received_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction_id  bigint UNIQUE REFERENCES top_up, -- that it has made
     kept            payment_kept,
+    settled_at      timestamptz,                     -- somebody has dealt with what was kept
+    settled_by      text CHECK (length(settled_by) BETWEEN 1 AND 200),
+    settled_note    text CHECK (length(settled_note) <= 1000),
     -- A payment that is reported twice is credited once.
     UNIQUE (provider, reference),
     CHECK ((transaction_id IS NULL) = (kept IS NOT NULL)),
-    CHECK (transaction_id IS NULL OR request_id IS NOT NULL)
+    CHECK (transaction_id IS NULL OR request_id IS NOT NULL),
+    CHECK ((settled_at IS NULL) = (settled_by IS NULL) AND (settled_at IS NULL) = (settled_note IS NULL)),
+    CHECK (settled_at IS NULL OR kept IS NOT NULL)
 );
 -- A purchase that is paid twice is credited once.
 CREATE UNIQUE INDEX payment_of_purchase ON payment (request_id) WHERE transaction_id IS NOT NULL;
 CREATE INDEX payment_history ON payment (organisation_id, payment_id);
+-- What finance must still deal with.
+CREATE INDEX payment_open ON payment (payment_id) WHERE kept IS NOT NULL AND settled_at IS NULL;
 
 -- What keeps an automatic top-up from buying: why it has stopped, or what it waits for.
 CREATE TYPE auto_top_up_reason AS ENUM ('refused', 'expired', 'failed', 'price_changed', 'approval', 'payment',

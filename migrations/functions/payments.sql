@@ -113,3 +113,13 @@ BEGIN
     r_ended := FOUND;
 END $$;
 GRANT EXECUTE ON FUNCTION end_unpaid_purchase TO photogate_app;
+
+-- Somebody has dealt with a payment that was kept. Returns false if nothing was left to do.
+CREATE FUNCTION settle_payment(p_payment bigint, p_actor text, p_note text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE payment SET settled_at = clock_timestamp(), settled_by = p_actor, settled_note = p_note
+    WHERE payment_id = p_payment AND kept IS NOT NULL AND settled_at IS NULL;
+    RETURN FOUND;
+END $$;
+GRANT EXECUTE ON FUNCTION settle_payment TO photogate_app;

@@ -6,7 +6,7 @@ use crate::{
     access::Caller,
     config::Config,
     database,
-    ids::{OrganisationId, PurchaseId},
+    ids::{OrganisationId, PaymentId, PurchaseId},
     ledger::{
         payments::{self, Payment},
         purchases::{self, Filter, PurchaseRequest},
@@ -38,14 +38,29 @@ Example:
     #[command(after_help = "Needs: PostgreSQL (--database-url).
 
 Example:
-  photogate purchases payments --kept               those that finance must deal with")]
+  photogate purchases payments --open               those that finance must deal with")]
     Payments {
         /// Only those of this organisation
         #[arg(long)]
         organisation: Option<OrganisationId>,
-        /// Only those that were kept for finance
+        /// Only those that were kept for finance, and that nobody has dealt with
         #[arg(long)]
-        kept: bool,
+        open: bool,
+    },
+    /// Notes that somebody has dealt with a payment that was kept
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Example:
+  photogate purchases settle 31 --note 'paid back on 24 November'")]
+    Settle {
+        /// The number of the payment
+        payment: PaymentId,
+        /// What was done
+        #[arg(long)]
+        note: String,
+        /// Who did it, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
     },
     /// Says that there is no payment provider any more: purchases are credited at once again
     #[command(after_help = "Needs: PostgreSQL (--database-url).
@@ -104,11 +119,22 @@ impl Purchases {
                 )?;
                 return Ok(End::Ok);
             }
-            Self::Payments { organisation, kept } => {
-                let filter = payments::Filter { organisation, kept, below: None };
+            Self::Payments { organisation, open } => {
+                let filter = payments::Filter { organisation, open, ..Default::default() };
                 let pool = database::connect(&config.database_url, 1).await?;
                 let found = payments::list(&mut *pool.acquire().await?, filter, MOST).await?;
                 output.rows(&found, PAYMENTS, payment_row)?;
+                return Ok(End::Ok);
+            }
+            Self::Settle { payment, note, actor } => {
+                let caller = Caller::trusted(&actor);
+                let settled =
+                    super::commands(config).await?.settle_payment(&caller, payment, &note).await;
+                match settled {
+                    Ok(found) => output
+                        .one(&found, |out| writeln!(out, "Payment {} is dealt with.", found.id))?,
+                    Err(error) => return super::refused(error),
+                }
                 return Ok(End::Ok);
             }
             Self::NoProvider { actor } => {

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::{CommandError, Commands, credits::MAY_GRANT};
 use crate::{
     access::{Caller, audit_log},
-    ids::PurchaseId,
+    ids::{PaymentId, PurchaseId},
     ledger::{
-        payments::{self, Paid, Received},
+        payments::{self, Filter, Paid, Payment, Received},
         purchases::State,
     },
 };
@@ -116,6 +116,43 @@ impl Commands {
                     .await?;
             }
             ended.is_some()
+        })
+    }
+
+    /// Somebody has dealt with a payment that was kept: paid it back, or added the credits. The same
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn settle_payment(
+        &self,
+        caller: &Caller,
+        id: PaymentId,
+        note: &str,
+    ) -> Result<Payment, CommandError> {
+        caller.must_be(MAY_GRANT)?;
+        if !(1..=1000).contains(&note.trim().chars().count()) {
+            let detail = "say what was done with the payment, in 1 to 1,000 characters";
+            return Err(CommandError::invalid("/note", detail));
+        }
+        let which = Filter { id: Some(id), ..Filter::default() };
+        transaction!(self, tx, {
+            let settled = payments::settle(&mut tx, id, &caller.actor, note).await?;
+            let found = payments::list(&mut tx, which, 1).await?.pop();
+            let found = found.ok_or_else(|| CommandError::NotFound(format!("payment {id}")))?;
+            if found.kept.is_none() {
+                return Err(CommandError::Conflict {
+                    code: "payment_credited",
+                    detail: "this payment became credits: nothing is left to deal with".into(),
+                });
+            }
+            if settled {
+                let (whose, subject) = (found.organisation, format!("payment {id}"));
+                let detail = json!({ "reference": found.reference, "note": note });
+                let action = "payment.settle";
+                audit_log::record(&mut tx, caller, whose, action, &subject, detail).await?;
+            }
+            found
         })
     }
 }

@@ -68,6 +68,12 @@ pub struct Payment {
     pub transaction: Option<JobId>,
     /// Why no credits were added; null if they were.
     pub kept: Option<Kept>,
+    /// When somebody dealt with a payment that was kept; null if nobody has.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// Who did.
+    pub settled_by: Option<String>,
+    /// What was done.
+    pub settled_note: Option<String>,
 }
 
 /// A payment, as a provider reports it.
@@ -192,13 +198,36 @@ pub async fn provider(db: &mut PgConnection) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!("SELECT provider FROM payment_provider").fetch_optional(db).await
 }
 
+/// Notes that somebody has dealt with a payment that was kept. Returns false if nothing was left to
+/// do.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn settle(
+    tx: &mut PgConnection,
+    payment: PaymentId,
+    actor: &str,
+    note: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT settle_payment($1, $2, $3) AS "settled!""#,
+        payment.0,
+        actor,
+        note
+    )
+    .fetch_one(tx)
+    .await
+}
+
 /// Which payments to list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
     /// Only those of this organisation.
     pub organisation: Option<OrganisationId>,
-    /// Only those that were kept for finance.
-    pub kept: bool,
+    /// Only those that were kept for finance, and that nobody has dealt with.
+    pub open: bool,
+    /// Only this one.
+    pub id: Option<PaymentId>,
     /// Only those with a lower number: the last one of the page before.
     pub below: Option<i64>,
 }
@@ -212,15 +241,18 @@ pub async fn list(db: &mut PgConnection, filter: Filter, most: i64) -> sqlx::Res
         Payment,
         r#"SELECT payment_id AS "id: _", provider, reference, purchase, request_id AS "request: _",
                   organisation_id AS "organisation: _", amount, currency, received_at,
-                  transaction_id AS "transaction: _", kept AS "kept: _"
+                  transaction_id AS "transaction: _", kept AS "kept: _", settled_at, settled_by,
+                  settled_note
            FROM payment
-           WHERE ($1::bigint IS NULL OR organisation_id = $1) AND (NOT $2 OR kept IS NOT NULL)
-             AND payment_id < $3
+           WHERE ($1::bigint IS NULL OR organisation_id = $1)
+             AND (NOT $2 OR kept IS NOT NULL AND settled_at IS NULL)
+             AND payment_id < $3 AND ($5::bigint IS NULL OR payment_id = $5)
            ORDER BY payment_id DESC LIMIT $4"#,
         filter.organisation.map(|organisation| organisation.0),
-        filter.kept,
+        filter.open,
         filter.below.unwrap_or(i64::MAX),
-        most
+        most,
+        filter.id.map(|payment| payment.0)
     )
     .fetch_all(db)
     .await

@@ -101,6 +101,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(purchases::approve))
         .routes(routes!(purchases::refuse))
         .routes(routes!(payments::list))
+        .routes(routes!(payments::settle))
         .routes(routes!(top_ups::grant))
         .routes(routes!(top_ups::adjust))
         .routes(routes!(credits::history))

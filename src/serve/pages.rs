@@ -160,6 +160,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/spending", get(spending::page))
         .route("/spending/order", get(spending::ask_order).post(spending::set_order))
         .route("/purchases", get(purchases::page))
+        .route("/payments/{payment}/settle", post(purchases::settle))
         .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
         .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
         .route("/events", get(events::page).post(events::create))

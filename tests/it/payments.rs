@@ -264,7 +264,7 @@ async fn what_is_not_what_the_purchase_costs_is_kept_for_finance_and_never_credi
 
     assert_eq!((shop.credits().await, shop.audited("payment.keep").await), (0, 7));
     let finance = shop.app.a_token(Role::Finance, None).await;
-    let (_, kept) = shop.site.get("/v1/payments?kept=true", &finance).await;
+    let (_, kept) = shop.site.get("/v1/payments?open=true", &finance).await;
     assert_eq!(kept["items"].as_array().map(Vec::len), Some(7));
     let (_, own) = shop.site.get("/v1/payments", &shop.buyer).await;
     assert_eq!(own["items"].as_array().map(Vec::len), Some(4), "those that name its purchases");
@@ -275,7 +275,7 @@ async fn what_is_not_what_the_purchase_costs_is_kept_for_finance_and_never_credi
     let visitor = Visitor::logged_in(&shop.site, "money@photogate.example").await;
     let page = visitor.text(&shop.site, "/purchases").await;
     assert!(page.contains("Payments for finance") && page.contains("cs_0"), "{page}");
-    assert!(shop.app.says(&["purchases", "payments", "--kept"]).contains("cs_6"));
+    assert!(shop.app.says(&["purchases", "payments", "--open"]).contains("cs_6"));
 
     assert_eq!(shop.report(COMPLETED, "cs_right", id, 50).await, "credited");
     assert_eq!(shop.credits().await, 10);
@@ -467,6 +467,35 @@ async fn what_is_not_paid_yet_counts_for_the_ceiling_and_ten_may_wait() {
     }
     let (status, no) = shop.buy(1, "eleven").await;
     assert_eq!((status, &no["code"]), (409, &json!("limit_reached")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_note_what_became_of_a_payment_that_was_kept_once() {
+    let shop = Shop::open().await;
+    let id = shop.buy_unpaid(10, "one").await;
+    assert_eq!(shop.report(COMPLETED, "cs_less", id, 49).await, "kept wrong_amount");
+    assert_eq!(shop.report(COMPLETED, "cs_right", id, 50).await, "credited");
+    let settle = async |payment: i64, token: &str, note: &str| {
+        let path = format!("/v1/payments/{payment}/settle");
+        shop.site.post(&path, token, json!({ "note": note })).await
+    };
+
+    assert_eq!(settle(1, &shop.buyer, "paid back").await.0, 403);
+    assert_eq!(settle(1, &shop.staff, " ").await.0, 422);
+    assert_eq!(settle(2, &shop.staff, "paid back").await.1["code"], "payment_credited");
+    assert_eq!(settle(99, &shop.staff, "paid back").await.0, 404);
+    shop.app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let staff = Visitor::logged_in(&shop.site, "staff@photogate.example").await;
+    assert!(staff.text(&shop.site, "/purchases").await.contains("/payments/1/settle"));
+    let form = [("note", "paid back")];
+    assert_eq!(staff.post(&shop.site, "/payments/1/settle", &form).await, 303);
+
+    let said = shop.app.says(&["purchases", "settle", "1", "--note", "again", "--json"]);
+    assert!(said.contains("paid back") && !said.contains("again"), "it was dealt with: {said}");
+    let (_, open) = shop.site.get("/v1/payments?open=true", &shop.staff).await;
+    assert_eq!(open["items"], json!([]));
+    assert_eq!(shop.audited("payment.settle").await, 1);
+    assert_eq!(shop.credits().await, 10, "it moves no credits");
 }
 
 /// Otherwise whoever starts a service or a worker without the secret would give credits away.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::Role,
     commands::{MAY_BUY, MAY_GRANT, MAY_SEE_PURCHASES},
-    ids::PurchaseId,
+    ids::{PaymentId, PurchaseId},
     ledger::{
         payments::{self, Payment},
         purchases::{self, Filter, PurchaseRequest, State as Decided, WaitsFor},
@@ -61,7 +61,7 @@ pub(super) async fn page(
     if asked.format == Format::Csv {
         return table.as_file("purchases", &found);
     }
-    let filter = payments::Filter { organisation, kept: true, below: None };
+    let filter = payments::Filter { organisation, open: true, ..payments::Filter::default() };
     let kept = payments::list(&mut db, filter, KEPT_MAX).await?;
     let (found, next) = PAGES.of(found, |row| row.id.to_string());
     let content = html! {
@@ -73,7 +73,7 @@ pub(super) async fn page(
             "decides or pays expires after 14 days."
         }
         (table.on_page(&found, "No purchase has needed an approval or a payment.", next.as_ref()))
-        @if !kept.is_empty() { (payments_kept(&kept, browser.zone())) }
+        @if !kept.is_empty() { (payments_kept(&kept, &browser)) }
     };
     Ok(layout::page(&browser, "/purchases", "Approvals", None, content).into_response())
 }
@@ -103,7 +103,8 @@ fn state(request: &PurchaseRequest, zone: &str) -> Markup {
 const KEPT_MAX: i64 = 100;
 
 /// The payments that did not become credits: somebody gets money back, or credits.
-fn payments_kept(kept: &[Payment], zone: &str) -> Markup {
+fn payments_kept(kept: &[Payment], browser: &Browser) -> Markup {
+    let may_settle = MAY_GRANT.contains(&browser.caller.role);
     html! {
         h2 { "Payments for finance" }
         p.faint {
@@ -113,15 +114,22 @@ fn payments_kept(kept: &[Payment], zone: &str) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Payments for finance" { table {
             thead { tr {
                 th { "Received" } th { "Provider" } th { "Reference" } th { "Purchase" }
-                th.number { "Amount" } th { "Reason" }
+                th.number { "Amount" } th { "Reason" } @if may_settle { th { "Dealt with" } }
             } }
             tbody { @for payment in kept { tr {
-                td { (layout::instant(payment.received_at, zone)) }
+                td { (layout::instant(payment.received_at, browser.zone())) }
                 td { (payment.provider) }
                 td { (payment.reference) }
                 td { (payment.purchase) }
                 td.number { (payment.amount) " (smallest units of " (payment.currency) ")" }
                 td { @if let Some(why) = payment.kept { (why.says()) } }
+                @if may_settle { td {
+                    form.row method="post" action={ "/payments/" (payment.id) "/settle" } {
+                        (layout::key(browser))
+                        label { "What was done" input name="note" maxlength="1000" required; }
+                        button.quiet type="submit" { "Dealt with" }
+                    }
+                } }
             } } }
         } }
     }
@@ -240,4 +248,19 @@ pub(super) async fn refuse(
 ) -> Result<Redirect, Problem> {
     service.commands.refuse_purchase(&form.browser.caller, id).await?;
     Ok(Redirect::to("/purchases?said=refused"))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Settled {
+    note: String,
+}
+
+pub(super) async fn settle(
+    State(service): State<Service>,
+    Path(payment): Path<PaymentId>,
+    form: Form<Settled>,
+) -> Result<Redirect, Problem> {
+    let (caller, note) = (form.browser.caller, form.fields.note);
+    service.commands.settle_payment(&caller, payment, &note).await?;
+    Ok(Redirect::to("/purchases?said=saved"))
 }
