@@ -49,13 +49,14 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- A purchase waits for approval, or that was decided.
+-- A purchase waits for approval or payment, or that was decided: an approval may leave it unpaid, and then it is told
+-- again when it was paid.
 CREATE OR REPLACE FUNCTION tell_purchase_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     INSERT INTO new_change (organisation_id, type, subject, data)
     VALUES (NEW.organisation_id,
-        CASE WHEN NEW.state = 'pending' THEN 'purchase.asked' ELSE 'purchase.decided' END::change_type,
+        CASE WHEN TG_OP = 'INSERT' THEN 'purchase.asked' ELSE 'purchase.decided' END::change_type,
         'purchases/' || NEW.request_id, jsonb_strip_nulls(jsonb_build_object(
             'request', NEW.request_id, 'state', NEW.state, 'credits', NEW.credits, 'actor', NEW.actor,
             'decided_by', NEW.decided_by, 'transaction', NEW.transaction_id)));

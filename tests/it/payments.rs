@@ -207,6 +207,18 @@ async fn what_staff_approve_waits_for_its_payment_whoever_approves_it() {
         (shop.audited("purchase.approve").await, shop.audited("purchase.pay").await),
         (1, 1)
     );
+    let told: Vec<String> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', type, data ->> 'state') FROM new_change
+         WHERE subject LIKE 'purchases/%' ORDER BY change_id",
+    )
+    .fetch_all(&mut shop.app.as_owner().await)
+    .await
+    .unwrap();
+    assert_eq!(
+        told,
+        ["purchase.asked pending", "purchase.decided unpaid", "purchase.decided paid"],
+        "as the feed tells it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
