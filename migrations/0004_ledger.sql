@@ -65,9 +65,11 @@ CREATE TABLE top_up (
 CREATE INDEX top_up_history ON top_up (organisation_id, transaction_id);
 CREATE INDEX top_up_shown_at ON top_up (organisation_id, shown_at, transaction_id);
 
--- A purchase above what its organisation buys in a month by itself. Staff approve or refuse it. If nobody does, it
--- expires. Only an approval moves credits: it makes the top-up, with the same idempotency key.
-CREATE TYPE purchase_state AS ENUM ('pending', 'approved', 'refused', 'expired');
+-- A purchase that waits: above what its organisation buys in a month by itself, it is pending, until staff approve or
+-- refuse it. Where there is a payment provider, it is unpaid then, until the provider says that it was paid, or that
+-- the payment has failed. If nothing comes, it expires. Only an approval (without a provider) or a payment moves
+-- credits: it makes the top-up, with the same idempotency key.
+CREATE TYPE purchase_state AS ENUM ('pending', 'unpaid', 'approved', 'paid', 'refused', 'expired', 'failed');
 
 CREATE UNIQUE INDEX top_up_as_asked ON top_up (transaction_id, organisation_id, amount);
 
@@ -75,7 +77,7 @@ CREATE TABLE purchase_request (
     request_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id  bigint NOT NULL REFERENCES account,
     credits          bigint NOT NULL CHECK (credits BETWEEN 1 AND 1000000000),
-    price_per_credit numeric(12, 4) NOT NULL,        -- that the buyer saw; an approval is at this price, or fails
+    price_per_credit numeric(12, 4) NOT NULL,        -- that the buyer saw; it is bought at this price, or not
     currency         text NOT NULL,
     actor            text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     note             text NOT NULL DEFAULT '' CHECK (length(note) <= 1000),
@@ -83,16 +85,91 @@ CREATE TABLE purchase_request (
     asked_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at       timestamptz NOT NULL,
     state            purchase_state NOT NULL DEFAULT 'pending',
-    decided_at       timestamptz,
+    approved_at      timestamptz,                    -- by staff; it may have to be paid then
+    approved_by      text CHECK (length(approved_by) BETWEEN 1 AND 200),
+    decided_at       timestamptz,                    -- nothing is left to wait for
     decided_by       text CHECK (length(decided_by) BETWEEN 1 AND 200),
-    transaction_id   bigint UNIQUE,                  -- of the top-up that the approval made
+    transaction_id   bigint UNIQUE,                  -- of the top-up that the approval or the payment made
     UNIQUE (organisation_id, idempotency_key),
-    CHECK ((state = 'pending') = (decided_at IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)),
-    CHECK ((state = 'approved') = (transaction_id IS NOT NULL)),
+    CHECK ((state IN ('pending', 'unpaid')) = (decided_at IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)),
+    CHECK ((state IN ('approved', 'paid')) = (transaction_id IS NOT NULL)),
+    CHECK ((approved_at IS NULL) = (approved_by IS NULL)),
     FOREIGN KEY (transaction_id, organisation_id, credits) REFERENCES top_up (transaction_id, organisation_id, amount)
 );
 CREATE INDEX purchase_request_history ON purchase_request (organisation_id, request_id);
-CREATE INDEX purchase_request_pending ON purchase_request (expires_at, organisation_id) WHERE state = 'pending';
+CREATE INDEX purchase_request_open ON purchase_request (expires_at, organisation_id)
+    WHERE state IN ('pending', 'unpaid');
+-- One purchase of an automatic top-up waits, and no second one.
+CREATE UNIQUE INDEX purchase_request_auto ON purchase_request (organisation_id)
+    WHERE actor = 'auto top-up' AND state IN ('pending', 'unpaid');
+
+-- The payment provider whose word purchases wait for. Without a row, they are credited at once.
+CREATE TABLE payment_provider (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    provider text NOT NULL CHECK (provider ~ '^[a-z_]{1,40}$'),
+    pay_at   text CHECK (length(pay_at) <= 2000)     -- where customers pay, with names of what to put in
+);
+
+-- Why a payment did not become credits. Finance deals with it.
+CREATE TYPE payment_kept AS ENUM ('unknown_purchase', 'wrong_amount', 'paid_before', 'not_approved', 'refused',
+                                  'key_reused');
+
+-- A payment that a provider has reported. It has made a top-up, or was kept for finance.
+CREATE TABLE payment (
+    payment_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    provider        text NOT NULL CHECK (length(provider) BETWEEN 1 AND 40),
+    reference       text NOT NULL CHECK (length(reference) BETWEEN 1 AND 255), -- the provider's ID of it
+    purchase        text NOT NULL CHECK (length(purchase) <= 200), -- as the provider named it
+    request_id      bigint REFERENCES purchase_request,
+    organisation_id bigint REFERENCES account,
+    amount          bigint NOT NULL,                 -- in the smallest unit of the currency
+    currency        text NOT NULL CHECK (length(currency) <= 10),
+    received_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    transaction_id  bigint UNIQUE REFERENCES top_up, -- that it has made
+    kept            payment_kept,
+    settled_at      timestamptz,                     -- somebody has dealt with what was kept
+    settled_by      text CHECK (length(settled_by) BETWEEN 1 AND 200),
+    settled_note    text CHECK (length(settled_note) <= 1000),
+    -- A payment that is reported twice is credited once.
+    UNIQUE (provider, reference),
+    CHECK ((transaction_id IS NULL) = (kept IS NOT NULL)),
+    CHECK (transaction_id IS NULL OR request_id IS NOT NULL),
+    CHECK ((settled_at IS NULL) = (settled_by IS NULL) AND (settled_at IS NULL) = (settled_note IS NULL)),
+    CHECK (settled_at IS NULL OR kept IS NOT NULL)
+);
+-- A purchase that is paid twice is credited once.
+CREATE UNIQUE INDEX payment_of_purchase ON payment (request_id) WHERE transaction_id IS NOT NULL;
+CREATE INDEX payment_history ON payment (organisation_id, payment_id);
+-- What finance must still deal with.
+CREATE INDEX payment_open ON payment (payment_id) WHERE kept IS NOT NULL AND settled_at IS NULL;
+
+-- What keeps an automatic top-up from buying: why it has stopped, or what it waits for.
+CREATE TYPE auto_top_up_reason AS ENUM ('refused', 'expired', 'failed', 'price_changed', 'approval', 'payment',
+                                        'no_price', 'month_used_up', 'too_many_requests', 'trouble');
+
+-- What an organisation has decided: when fewer than so many credits are available, so many are bought, at most so many
+-- in a month. Its purchases have the actor 'auto top-up', and are purchases like those of people.
+CREATE TABLE auto_top_up (
+    organisation_id  bigint PRIMARY KEY REFERENCES account,
+    switched_on      boolean NOT NULL,
+    below            bigint NOT NULL CHECK (below BETWEEN 1 AND 1000000000),
+    credits          bigint NOT NULL CHECK (credits BETWEEN 1 AND 1000000000),
+    monthly_max      bigint NOT NULL CHECK (monthly_max BETWEEN credits AND 1000000000),
+    -- That a person has agreed to. It buys at this price or a lower one.
+    price_per_credit numeric(12, 4) NOT NULL,
+    currency         text NOT NULL,
+    set_by           text NOT NULL CHECK (length(set_by) BETWEEN 1 AND 200),
+    set_at           timestamptz NOT NULL,
+    purchases        bigint NOT NULL DEFAULT 0,      -- the number of the last one, which is in its idempotency key
+    stopped          auto_top_up_reason,             -- a person must switch it on again
+    stopped_at       timestamptz,
+    waits_for        auto_top_up_reason,             -- it could not buy, and tries again every minute
+    tried_at         timestamptz,
+    CHECK ((stopped IS NULL) = (stopped_at IS NULL) AND (waits_for IS NULL) = (tried_at IS NULL)),
+    CHECK (stopped IS NULL OR waits_for IS NULL)
+);
+-- Workers look here every two seconds.
+CREATE INDEX auto_top_up_on ON auto_top_up (organisation_id) WHERE switched_on AND stopped IS NULL;
 
 -- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
 -- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the
@@ -122,4 +199,5 @@ CREATE INDEX usage_used ON usage (organisation_id, first_claimed_at, run_id) WHE
 CREATE INDEX usage_refunded ON usage (organisation_id, first_refunded_at, run_id) WHERE first_refunded_at IS NOT NULL;
 CREATE INDEX usage_of_queue ON usage (queue_id);
 
-GRANT SELECT ON ledger, link, top_up, purchase_request, usage TO photogate_app;
+GRANT SELECT ON ledger, link, top_up, purchase_request, payment_provider, payment, auto_top_up, usage
+TO photogate_app;

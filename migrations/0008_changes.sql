@@ -68,8 +68,8 @@ CREATE TABLE webhook (
 );
 CREATE INDEX webhook_of_organisation ON webhook (organisation_id, webhook_id);
 -- Those that fail have places of their own among the calls.
-CREATE INDEX webhook_due ON webhook ((failing_since IS NOT NULL), due_at)
-WHERE disabled_at IS NULL AND due_at IS NOT NULL;
+CREATE INDEX webhook_due ON webhook (due_at) WHERE disabled_at IS NULL AND failing_since IS NULL;
+CREATE INDEX webhook_failing_due ON webhook (due_at) WHERE disabled_at IS NULL AND failing_since IS NOT NULL;
 
 -- A change that goes to a webhook. The row is written when the change is numbered.
 CREATE TYPE delivery_state AS ENUM ('waiting', 'delivered');
@@ -84,7 +84,8 @@ CREATE TABLE delivery (
     -- Of those that wait: when it is tried next. NULL: an earlier one of the same subject comes first.
     due_at          timestamptz,
     leased_until    timestamptz,                     -- a worker tries it now; until then nobody else does
-    attempts        integer NOT NULL DEFAULT 0,
+    attempts        integer NOT NULL DEFAULT 0,      -- calls; the number is the fence
+    failures        integer NOT NULL DEFAULT 0,      -- in a row
     failing_since   timestamptz,
     tried_at        timestamptz,
     status          integer CHECK (status BETWEEN 100 AND 999), -- the last answer's
@@ -95,7 +96,7 @@ CREATE TABLE delivery (
     PRIMARY KEY (webhook_id, position)
 ) WITH (fillfactor = 70);
 CREATE INDEX delivery_due ON delivery (webhook_id, due_at) WHERE state = 'waiting' AND due_at IS NOT NULL;
-CREATE INDEX delivery_leased ON delivery (webhook_id, leased_until) WHERE leased_until IS NOT NULL;
+CREATE INDEX delivery_leased ON delivery (organisation_id, leased_until) WHERE leased_until IS NOT NULL;
 CREATE INDEX delivery_of_subject ON delivery (webhook_id, subject, position) WHERE state = 'waiting';
 
 -- What an organisation wants to be alerted of.

@@ -25,6 +25,8 @@ BEGIN
         ('link',         'organisation_id = ' || c_this),
         ('top_up',       'organisation_id = ' || c_this),
         ('purchase_request', 'organisation_id = ' || c_this),
+        ('auto_top_up',  'organisation_id = ' || c_this),
+        ('payment',      'organisation_id = ' || c_this),
         ('event',        'organisation_id = ' || c_this),
         ('queue',        'organisation_id = ' || c_this),
         ('steering',     'organisation_id = ' || c_this),
@@ -75,7 +77,8 @@ BEGIN
     -- does what is left of deleted events, which workers learn from a function.
     FOREACH v_table IN ARRAY ARRAY['person', 'second_factor', 'recovery_code', 'invitation', 'token', 'session',
                                    'login_try', 'pipeline', 'audit_log', 'audit_chain', 'clock_confirmation',
-                                   'leftover_file', 'erased_bib', 'content', 'webhook'] LOOP
+                                   'leftover_file', 'erased_bib', 'content', 'webhook',
+                                   'payment_provider'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;

@@ -99,12 +99,12 @@ pub enum Type {
     #[serde(rename = "credits.added")]
     #[value(name = "credits.added")]
     CreditsAdded,
-    /// A purchase waits for approval.
+    /// A purchase waits for approval, or for its payment (`state` is `unpaid`).
     #[sqlx(rename = "purchase.asked")]
     #[serde(rename = "purchase.asked")]
     #[value(name = "purchase.asked")]
     PurchaseAsked,
-    /// A purchase that waited was approved or refused, or has expired.
+    /// A purchase that waited was approved, paid or refused, has expired, or its payment has failed.
     #[sqlx(rename = "purchase.decided")]
     #[serde(rename = "purchase.decided")]
     #[value(name = "purchase.decided")]

@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod annotate;
 mod audit;
+mod auto_top_up;
 mod changes;
 mod clock;
 mod config;
@@ -98,7 +99,7 @@ enum Command {
     /// Shows and sets which events get an organisation's credits, and how many
     #[command(subcommand)]
     Spending(spending::Spending),
-    /// Lists purchases above an organisation's limit, and approves or refuses them
+    /// Lists purchases that wait for approval or payment, approves or refuses them; lists payments
     #[command(subcommand)]
     Purchases(purchases::Purchases),
     /// Creates, lists, shows, holds and deletes events

@@ -27,6 +27,7 @@ macro_rules! transaction {
 
 mod access;
 mod alerts;
+mod auto_top_up;
 mod books;
 mod corrections;
 mod credits;
@@ -36,6 +37,7 @@ mod events;
 mod holds;
 mod invitations;
 mod organisations;
+mod payments;
 mod pipelines;
 mod purchases;
 mod quotas;
@@ -70,6 +72,7 @@ use crate::{
 
 pub use access::{CreatedToken, NewToken, PersonChange};
 pub use alerts::NewAlert;
+pub use auto_top_up::NewAutoTopUp;
 pub use books::Checked;
 pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
@@ -106,6 +109,8 @@ pub const MAY_SEARCH_FACES: &[Role] = search::MAY_SEARCH_FACES;
 pub const MAY_HOLD: &[Role] = holds::MAY_HOLD;
 /// The roles that may buy credits, and withdraw a purchase that waits for approval.
 pub const MAY_BUY: &[Role] = purchases::MAY_BUY;
+/// The roles that see how an automatic top-up stands.
+pub const MAY_SEE_AUTO_TOP_UP: &[Role] = auto_top_up::MAY_SEE_AUTO_TOP_UP;
 /// The roles that may decide how an organisation's credits are spent.
 pub const MAY_SPEND: &[Role] = spending::MAY_SPEND;
 /// The roles that see how an organisation's credits are spent.
@@ -116,7 +121,7 @@ pub const MAY_PACE: &[Role] = spending::MAY_PACE;
 pub const MAY_PACE_ORGANISATIONS: &[Role] = spending::MAY_PACE_ORGANISATIONS;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
-/// The roles that see purchases that wait for approval.
+/// The roles that see purchases that wait, and payments.
 pub const MAY_SEE_PURCHASES: &[Role] = purchases::MAY_SEE_PURCHASES;
 /// The roles that may see and change the tokens and the people of an organisation.
 pub const MAY_ADMIT: &[Role] = access::MAY_ADMIT;

@@ -111,6 +111,14 @@ pub struct Config {
     pub log: String,
     /// The format of log lines: `text` or `json`.
     pub log_format: LogFormat,
+    /// Where customers pay a purchase, with names of what is put in: `{purchase}` (always),
+    /// `{amount}`, `{amount_minor}` (in the smallest unit), `{currency}`, `{credits}`. `None`:
+    /// photogate does not say where.
+    pub payment_url: Option<String>,
+    /// The signing secrets of the endpoint at Stripe, several while one is rolled; never shown.
+    /// Empty: there is no payment provider.
+    #[serde(default, skip_serializing)]
+    pub stripe_secrets: Vec<String>,
     /// The password that `photogate migrate --worker-login` sets; never shown.
     #[serde(default, skip_serializing)]
     pub worker_password: Option<String>,
@@ -172,6 +180,8 @@ impl Default for Config {
             otlp_endpoint: None,
             log: "info".into(),
             log_format: LogFormat::Text,
+            payment_url: None,
+            stripe_secrets: Vec::new(),
             worker_password: None,
             service_password: None,
             store_options: BTreeMap::new(),
@@ -233,6 +243,12 @@ pub enum ConfigError {
         /// The value that was set.
         found: u64,
     },
+    /// The address where customers pay is none.
+    #[error(
+        "a setting is wrong: payment_url must begin with https:// and contain {{purchase}}, \
+         which stands for the number of the purchase; it is {0}"
+    )]
+    PaymentUrl(String),
     /// The settings file that was named does not exist.
     #[error("there is no file {0}: remove --config to run without a settings file")]
     NoFile(PathBuf),
@@ -259,8 +275,15 @@ impl Config {
         // Read as text, because figment would read a password of digits as a number.
         config.worker_password = Env::var("PHOTOGATE_WORKER_PASSWORD");
         config.service_password = Env::var("PHOTOGATE_SERVICE_PASSWORD");
+        let secrets = Env::var("PHOTOGATE_STRIPE_SECRETS").unwrap_or_default();
+        config.stripe_secrets = secrets
+            .split([' ', ','])
+            .filter(|secret| !secret.is_empty())
+            .map(str::to_owned)
+            .collect();
         // An empty address means none: `REDIS_URL=` switches Redis off.
         config.redis_url = config.redis_url.filter(|url| !url.is_empty());
+        config.payment_url = config.payment_url.filter(|url| !url.is_empty());
         config.store_options = Env::raw()
             .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
             .iter()
@@ -302,6 +325,14 @@ impl Config {
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
+        // Pages link to it.
+        if let Some(address) = self.payment_url.as_ref().filter(|address| {
+            !address.starts_with("https://")
+                || !address.contains("{purchase}")
+                || address.len() > 2000
+        }) {
+            return Err(ConfigError::PaymentUrl(address.clone()));
+        }
         match bounds.into_iter().find(|(_, found, least, most)| !(least..=most).contains(&found)) {
             Some((name, found, least, most)) => {
                 Err(ConfigError::OutOfBounds { name, least, most, found })
@@ -346,13 +377,14 @@ impl Config {
         self.redis_url = self.redis_url.as_deref().map(redact);
         self.worker_password = None;
         self.service_password = None;
+        self.stripe_secrets.clear();
         self.store_options.clear();
         self
     }
 }
 
 /// Read from the environment by themselves.
-const NOT_MERGED: [&str; 3] = ["config", "worker_password", "service_password"];
+const NOT_MERGED: [&str; 4] = ["config", "worker_password", "service_password", "stripe_secrets"];
 
 /// True if a variable without its prefix is one of the settings that are merged.
 fn is_setting(name: &str) -> bool {
@@ -415,12 +447,25 @@ mod tests {
             database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim"
                 .into(),
             redis_url: Some("redis://:geheim@cache".into()),
+            stripe_secrets: vec!["whsec_geheim".into()],
             ..Config::default()
         };
 
         let shown = format!("{:?}", config.redacted());
 
         assert!(!shown.contains("geheim"), "{shown}");
+    }
+
+    #[test]
+    fn an_address_to_pay_at_is_https_and_names_the_purchase() {
+        for (address, is_good) in [
+            ("https://pay.example.org/?ref={purchase}&cents={amount_minor}", true),
+            ("https://pay.example.org/", false),
+            ("javascript:alert('{purchase}')", false),
+        ] {
+            let config = Config { payment_url: Some(address.into()), ..Config::default() };
+            assert_eq!(config.check().is_ok(), is_good, "{address}");
+        }
     }
 
     #[test]

@@ -79,6 +79,10 @@ id!(
     PurchaseId(i64)
 );
 id!(
+    /// The number of a payment that a provider has reported.
+    PaymentId(i64)
+);
+id!(
     /// The number of a person who can log in.
     PersonId(i64)
 );

@@ -10,6 +10,7 @@ mod input;
 mod live;
 mod middleware;
 mod pages;
+mod payments;
 mod problem;
 mod reads;
 mod shares;
@@ -29,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
 use crate::{
+    access::Caller,
     catalog::photo_store::PhotoStore,
-    commands::{Commands, Quotas},
+    commands::{CommandError, Commands, Quotas},
     config::Config,
     notify::wake::Wake,
     sandbox::Pool,
@@ -83,6 +85,9 @@ pub enum ServeError {
     /// The setting `redis_url` is not valid.
     #[error("redis_url is not valid: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The payment provider could not be noted.
+    #[error("the payment provider could not be noted in the database: {0}")]
+    Payments(#[from] CommandError),
     /// Accepting connections failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -116,6 +121,27 @@ impl Service {
     }
 }
 
+/// Notes in the database that purchases wait for a payment, so that workers and commands, which have
+/// no such setting, add no credits either. It is never undone here: a service that somebody starts
+/// without the secret must not give credits away.
+async fn note_payment_provider(service: &Service) -> Result<(), ServeError> {
+    let config = &service.config;
+    if !config.stripe_secrets.is_empty() {
+        let pay_at = config.payment_url.as_deref();
+        let (system, provider) = (Caller::trusted("System"), payments::STRIPE);
+        service.commands.use_payment_provider(&system, provider, pay_at).await?;
+    } else if let Ok(mut db) = service.database.acquire().await
+        && let Ok(Some(provider)) = crate::ledger::payments::provider(&mut db).await
+    {
+        tracing::warn!(
+            provider,
+            "purchases wait for a payment, but this service has no PHOTOGATE_STRIPE_SECRETS and \
+             hears of none (`photogate purchases no-provider` ends the waiting)"
+        );
+    }
+    Ok(())
+}
+
 /// Binds the port. The caller does this first, so that clients can connect as soon as the address
 /// is printed.
 ///
@@ -142,6 +168,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let service = Service::open(program, config, database, stop.clone())?;
+    note_payment_provider(&service).await?;
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
     // A proxy learns from /readyz that this process will stop, before connections are refused.
@@ -184,6 +211,7 @@ fn router(service: Service) -> Router {
         .merge(api)
         .merge(api::documents(document))
         .merge(pages::routes())
+        .merge(payments::routes())
         .fallback(fallback::nothing_there)
         .method_not_allowed_fallback(fallback::not_so);
     middleware::around(routes, service.config.behind_https)

@@ -1,6 +1,7 @@
 //! The worker process. It claims photos a little ahead of its slots, has them processed, settles
 //! them, and adopts photos that other workers left.
 
+mod auto_top_ups;
 mod claimer;
 #[cfg(feature = "serve")]
 mod deliver;
@@ -235,6 +236,7 @@ impl Shift {
         let (pool, me, drain) = (&self.pool, self.me, &self.stop.drain);
         tasks.spawn(reconciler::watch(pool.clone(), me, reconciling, drain.clone()));
         tasks.spawn(forget::forget(pool.clone(), drain.clone()));
+        tasks.spawn(auto_top_ups::watch(pool.clone(), wake.clone(), drain.clone()));
         tasks.spawn(follow::follow(pool.clone(), wake, drain.clone()));
         #[cfg(feature = "serve")]
         tasks.spawn(deliver::watch(pool.clone(), me, self.deliveries.clone(), drain.clone()));

@@ -18,7 +18,8 @@ BEGIN
     VALUES (NEW.organisation_id, v_type,
         CASE WHEN v_type::text LIKE 'run.%' THEN 'runs/' || NEW.reference ELSE 'events/' || NEW.event_id END,
         jsonb_strip_nulls(jsonb_build_object(
-            'event', NEW.event_id, 'operation', NEW.operation, 'actor', NEW.actor, 'cause', NEW.cause,
+            'event', NEW.event_id, 'operation', CASE WHEN NEW.kind <> 'deleted' THEN NEW.operation END,
+            'actor', NEW.actor, 'cause', NEW.cause,
             'photos', NEW.photos,
             'run', CASE WHEN v_type::text LIKE 'run.%' THEN NEW.reference END,
             'hold', CASE WHEN NEW.kind IN ('held', 'lifted') OR NEW.cause IN ('lift', 'expiry')
@@ -27,8 +28,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- A run is over. If nothing of its queue waits or is in flight any more, that is finished, too. Nobody may call it but
--- note_end.
+-- A run is over, or photos were taken out. If nothing of the queue waits or is in flight any more, that is finished,
+-- too; it is said once in a transaction. Nobody may call it but the gate's own functions.
 CREATE FUNCTION tell_finished(p_queue bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
     INSERT INTO new_change (organisation_id, type, subject, data)
@@ -36,7 +37,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_se
         jsonb_build_object('event', q.event_id, 'operation', q.operation)
     FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
     JOIN queue_settled s USING (queue_id)
-    WHERE q.queue_id = p_queue AND t.tail - h.head - h.not_waiting = 0 AND h.claimed = s.committed + s.refunded
+    WHERE q.queue_id = p_queue AND t.tail - h.head - h.not_waiting = 0 AND h.claimed > 0
+        AND h.claimed = s.committed + s.refunded
+        AND NOT EXISTS (SELECT FROM new_change c WHERE c.organisation_id = q.organisation_id
+                        AND c.type = 'event.finished' AND c.subject = 'events/' || q.event_id
+                        AND c.data ->> 'operation' = q.operation::text AND c.xmin = pg_current_xact_id()::xid)
 $$;
 
 -- Credits came in, or staff have taken some out.
@@ -49,13 +54,14 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- A purchase waits for approval, or that was decided.
+-- A purchase waits for approval or payment, or that was decided: an approval may leave it unpaid, and then it is told
+-- again when it was paid.
 CREATE OR REPLACE FUNCTION tell_purchase_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     INSERT INTO new_change (organisation_id, type, subject, data)
     VALUES (NEW.organisation_id,
-        CASE WHEN NEW.state = 'pending' THEN 'purchase.asked' ELSE 'purchase.decided' END::change_type,
+        CASE WHEN TG_OP = 'INSERT' THEN 'purchase.asked' ELSE 'purchase.decided' END::change_type,
         'purchases/' || NEW.request_id, jsonb_strip_nulls(jsonb_build_object(
             'request', NEW.request_id, 'state', NEW.state, 'credits', NEW.credits, 'actor', NEW.actor,
             'decided_by', NEW.decided_by, 'transaction', NEW.transaction_id)));
@@ -98,7 +104,13 @@ BEGIN
     INSERT INTO change_end (organisation_id) VALUES (p_organisation) ON CONFLICT DO NOTHING;
     SELECT position INTO v_end FROM change_end WHERE organisation_id = p_organisation FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN 0; END IF;
-    -- Later statements than the lock. Photos of a run that were settled soon after each other are one change, unless
+    -- It waits for no webhook: somebody comes again in a moment.
+    IF (SELECT count(*) FROM webhook WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
+        SELECT FROM webhook WHERE organisation_id = p_organisation ORDER BY webhook_id FOR NO KEY UPDATE SKIP LOCKED) w)
+    THEN
+        RETURN 0;
+    END IF;
+    -- Later statements than the locks. Photos of a run that were settled soon after each other are one change, unless
     -- something else was said of the run in between.
     WITH new AS MATERIALIZED (
         DELETE FROM new_change WHERE organisation_id = p_organisation AND change_id <= (
@@ -106,19 +118,19 @@ BEGIN
                 SELECT change_id FROM new_change WHERE organisation_id = p_organisation
                 ORDER BY organisation_id, change_id LIMIT 5000) s)
         RETURNING *),
-    lots AS (
-        SELECT *, count(*) FILTER (WHERE jobs IS NULL) OVER of_subject AS part,
-            (sum(cardinality(jobs)) OVER of_subject - 1) / c_photos AS lot
-        FROM new WINDOW of_subject AS (PARTITION BY subject ORDER BY change_id)),
+    parts AS (
+        SELECT *, count(*) FILTER (WHERE jobs IS NULL) OVER (PARTITION BY subject ORDER BY change_id) AS part FROM new),
+    photos AS (
+        SELECT p.change_id, p.subject, p.part, p.at, j.job, row_number() OVER (
+            PARTITION BY p.subject, p.part ORDER BY p.change_id, j.n) - 1 AS n
+        FROM parts p CROSS JOIN LATERAL unnest(p.jobs) WITH ORDINALITY j (job, n)),
     told AS (
-        SELECT change_id, type, subject, at, data, jobs FROM lots WHERE jobs IS NULL
+        SELECT change_id, 0 AS lot, type, subject, at, data, jobs FROM new WHERE jobs IS NULL
         UNION ALL
-        SELECT max(l.change_id), 'photo.processed', l.subject, max(l.at), '{}',
-            array_agg(j.job ORDER BY l.change_id, j.n)
-        FROM lots l CROSS JOIN LATERAL unnest(l.jobs) WITH ORDINALITY j (job, n)
-        GROUP BY l.subject, l.part, l.lot)
+        SELECT max(change_id), n / c_photos, 'photo.processed', subject, max(at), '{}', array_agg(job ORDER BY n)
+        FROM photos GROUP BY subject, part, n / c_photos)
     INSERT INTO change (organisation_id, position, type, subject, at, data, jobs)
-    SELECT p_organisation, v_end + row_number() OVER (ORDER BY change_id), type, subject, at, data, jobs FROM told;
+    SELECT p_organisation, v_end + row_number() OVER (ORDER BY change_id, lot), type, subject, at, data, jobs FROM told;
     GET DIAGNOSTICS v_n = ROW_COUNT;
     UPDATE change_end e SET position = v_end + v_n, oldest_at = coalesce(e.oldest_at, c.at)
     FROM change c
@@ -128,16 +140,17 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION number_changes TO photogate_worker;
 
--- What a change says. What came of its photos is read now: outcomes do not change. A deleted event has no keys any
--- more.
+-- What a change says. What came of its photos is read now: outcomes do not change. Keys of a deleted event are not said
+-- any more.
 CREATE FUNCTION said(p_change change) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT CASE WHEN p_change.jobs IS NULL THEN p_change.data ELSE (
         SELECT jsonb_build_object('event', min(q.event_id), 'operation', min(q.operation), 'run', min(o.run_id),
             'photos', jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-                'photo', o.photo_id, 'key', p.key, 'state', o.state, 'reason', o.reason)) ORDER BY j.n))
+                'photo', o.photo_id, 'key', CASE WHEN e.deleted_at IS NULL THEN p.key END, 'state', o.state,
+                'reason', o.reason)) ORDER BY j.n))
         FROM unnest(p_change.jobs) WITH ORDINALITY j (job, n) JOIN outcome o ON o.job_id = j.job
-        JOIN queue q USING (queue_id) LEFT JOIN photo p ON p.photo_id = o.photo_id) END
+        JOIN queue q USING (queue_id) JOIN event e USING (event_id) LEFT JOIN photo p ON p.photo_id = o.photo_id) END
 $$;
 GRANT EXECUTE ON FUNCTION said TO photogate_app;
 
@@ -145,14 +158,17 @@ GRANT EXECUTE ON FUNCTION said TO photogate_app;
 -- Returns how many.
 CREATE FUNCTION forget_changes(p_keep interval) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_organisation bigint; v_upto bigint; v_n integer;
+DECLARE v_organisation bigint; v_upto bigint; v_n integer; v_before timestamptz := clock() - p_keep;
 BEGIN
-    SELECT organisation_id INTO v_organisation FROM change_end WHERE oldest_at < clock_timestamp() - p_keep
+    IF NOT EXISTS (SELECT FROM change_end WHERE oldest_at < v_before) THEN RETURN 0; END IF;
+    -- A clock that has jumped ahead deletes nothing.
+    PERFORM check_clock(clock(), NULL);
+    SELECT organisation_id INTO v_organisation FROM change_end WHERE oldest_at < v_before
     ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN 0; END IF;
     -- From the start, up to the first that is kept.
     SELECT max(position) FILTER (WHERE is_old) INTO v_upto FROM (
-        SELECT position, bool_and(at < clock_timestamp() - p_keep) OVER (ORDER BY position) AS is_old
+        SELECT position, bool_and(at < v_before) OVER (ORDER BY position) AS is_old
         FROM (SELECT * FROM change WHERE organisation_id = v_organisation
               ORDER BY organisation_id, position LIMIT 1000) oldest) s;
     DELETE FROM change WHERE organisation_id = v_organisation AND position <= v_upto;
@@ -174,7 +190,9 @@ BEGIN
     END IF;
     CREATE TRIGGER entry_is_told AFTER INSERT ON timeline
         FOR EACH ROW WHEN (NEW.kind IN ('queued', 'started', 'finished', 'cancelled', 'undone', 'paused', 'resumed',
-            'held', 'lifted', 'deleted'))
+            'held', 'lifted')
+            -- The timeline has a row for each queue.
+            OR NEW.kind = 'deleted' AND NEW.operation = 'photo_processing')
         EXECUTE FUNCTION tell_timeline();
     CREATE TRIGGER top_up_is_told AFTER INSERT ON top_up FOR EACH ROW EXECUTE FUNCTION tell_top_up();
     CREATE TRIGGER request_is_told AFTER INSERT ON purchase_request

@@ -32,7 +32,7 @@ BEGIN
     IF r_cancelled = 0 THEN RETURN; END IF;
     v_were := put_stretches((v.r_run).queue_id, v.r_waiting, 'skipped', NULL, p_run, p_actor, r_cancelled);
     v_follow_ups := take_follow_ups((v.r_run).queue_id, v.r_waiting);
-    PERFORM note_ends((v.r_run).organisation_id, ARRAY[p_run]);
+    PERFORM note_ends(v.r_queue, ARRAY[p_run]);
     INSERT INTO timeline (organisation_id, event_id, operation, kind, actor, reference, photos)
     VALUES ((v.r_run).organisation_id, (v.r_run).event_id, (v.r_queue).operation, 'cancelled', p_actor, p_run,
             r_cancelled);
@@ -78,6 +78,7 @@ BEGIN
     PERFORM put_stretches(p_run.queue_id, v_all, 'undone', NULL, p_run.run_id, p_actor, p_run.queued);
     PERFORM take_follow_ups(p_run.queue_id, v_all);
     UPDATE run SET undone_at = clock_timestamp(), undone_by = p_actor WHERE run_id = p_run.run_id;
+    PERFORM note_ends(p_queue, NULL);
     INSERT INTO timeline (organisation_id, event_id, operation, kind, actor, reference)
     VALUES (p_run.organisation_id, p_run.event_id, p_queue.operation, 'undone', p_actor, p_run.run_id);
 END $$;

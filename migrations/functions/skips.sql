@@ -50,7 +50,7 @@ BEGIN
     r_skipped := number_of(v.r_waiting);
     IF r_skipped = 0 THEN RETURN; END IF;
     v_were := put_stretches(v_queue.queue_id, v.r_waiting, 'skipped', NULL, NULL, p_actor, r_skipped);
-    PERFORM note_ends(v_queue.organisation_id, v.r_runs);
+    PERFORM note_ends(v_queue, v.r_runs);
     -- What follows them is queued now. Then the skip cannot be taken back any more.
     SELECT array_agg(f) INTO v_follow_ups FROM unnest(v.r_waiting) r JOIN follow_up f
         ON f.after_queue = v_queue.queue_id AND f.after_position >= lower(r) AND f.after_position < upper(r);

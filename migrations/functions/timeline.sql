@@ -109,11 +109,12 @@ END $$;
 
 -- The same after a person has taken photos of these runs out of a queue, whose lock the caller has. Under the account's
 -- lock no settlement is under way: of two that end a run together, the second one sees the first.
-CREATE FUNCTION note_ends(p_organisation bigint, p_runs bigint[]) RETURNS void
+CREATE FUNCTION note_ends(p_queue queue, p_runs bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
-    PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
+    PERFORM 1 FROM account WHERE organisation_id = p_queue.organisation_id FOR NO KEY UPDATE;
     PERFORM note_end(run_id) FROM unnest(p_runs) run_id;
+    PERFORM tell_finished(p_queue.queue_id);
 END $$;
 
 CREATE OR REPLACE FUNCTION note_end_of_run() RETURNS trigger

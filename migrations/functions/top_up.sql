@@ -3,7 +3,8 @@
 -- Lock order: the account, then its queues. A top-up that brings credit in resumes them in the same transaction.
 
 -- Brings credit in or, with kind 'adjustment' (by staff) and a negative amount, takes it out. The same key again
--- changes nothing. A purchase is at the organisation's price of this moment. Without a price it fails (PG007).
+-- changes nothing. A purchase is at the organisation's price of this moment, or at that of the request that was paid.
+-- Without a price it fails (PG007).
 CREATE FUNCTION top_up(p_organisation bigint, p_kind top_up_kind, p_amount bigint, p_actor text, p_note text,
     p_key text, OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint, OUT r_resumed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
@@ -17,8 +18,12 @@ BEGIN
     FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     IF p_kind = 'purchase' THEN
-        SELECT price_per_credit, currency INTO v_price, v_currency
-        FROM organisation WHERE organisation_id = p_organisation;
+        SELECT coalesce(r.price_per_credit, o.price_per_credit), coalesce(r.currency, o.currency)
+        INTO v_price, v_currency
+        FROM organisation o
+        LEFT JOIN purchase_request r ON r.organisation_id = o.organisation_id AND r.idempotency_key = p_key
+            AND r.state IN ('unpaid', 'expired', 'failed')
+        WHERE o.organisation_id = p_organisation;
     END IF;
     INSERT INTO top_up (transaction_id, organisation_id, kind, amount, actor, note, idempotency_key, at,
         shown_at, price_per_credit, currency)

@@ -156,7 +156,7 @@ BEGIN
     FROM queue_head h CROSS JOIN unnest(p_undo.stretches) s
     CROSS JOIN LATERAL cut_at(int8multirange(int8range(s.from_position, s.to_position, '[]')), h.head) r
     WHERE h.queue_id = p_undo.queue_id;
-    PERFORM note_ends(p_undo.organisation_id, (
+    PERFORM note_ends((SELECT q FROM queue q WHERE q.queue_id = p_undo.queue_id), (
         SELECT array_agg(DISTINCT j.run_id) FROM unnest(p_undo.positions) r JOIN job j
             ON j.queue_id = p_undo.queue_id AND j.position >= lower(r) AND j.position < upper(r)));
     RETURN v_n;

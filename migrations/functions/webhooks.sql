@@ -11,19 +11,32 @@
 CREATE FUNCTION calls_at_once(p_webhook webhook) RETURNS integer
 LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN p_webhook.failing_since IS NULL THEN 4 ELSE 1 END $$;
 
--- Notes when there is something to do for a webhook. The caller has its lock.
+-- How many more changes can be sent to it now. An organisation has eight calls at the same time.
+CREATE FUNCTION calls_free(p_webhook webhook, p_now timestamptz) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+    SELECT greatest(0, least(calls_at_once(p_webhook) - count(*) FILTER (WHERE webhook_id = p_webhook.webhook_id),
+                             8 - count(*)))
+    FROM delivery WHERE organisation_id = p_webhook.organisation_id AND leased_until > p_now
+$$;
+
+-- Notes when there is something to do for a webhook: not before now, so that whoever was just served comes after the
+-- others. The caller has its lock.
 CREATE FUNCTION keep_webhook(p_webhook bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v webhook; v_busy integer; v_first_back timestamptz; v_due timestamptz;
+DECLARE v webhook; v_now timestamptz := clock_timestamp(); v_due timestamptz; v_full_until timestamptz;
 BEGIN
     SELECT * INTO v FROM webhook WHERE webhook_id = p_webhook;
-    SELECT count(*), min(leased_until) INTO v_busy, v_first_back
-    FROM delivery WHERE webhook_id = p_webhook AND leased_until > clock_timestamp();
     SELECT due_at INTO v_due FROM delivery
     WHERE webhook_id = p_webhook AND state = 'waiting' AND due_at IS NOT NULL ORDER BY webhook_id, due_at LIMIT 1;
-    -- greatest() leaves out what is NULL.
     IF v_due IS NOT NULL THEN
-        v_due := greatest(v_due, v.rests_until, CASE WHEN v_busy >= calls_at_once(v) THEN v_first_back END);
+        -- Whoever ends a call comes here again. If nobody does, its lease runs out.
+        IF calls_free(v, v_now) = 0 THEN
+            SELECT min(leased_until) INTO v_full_until
+            FROM delivery WHERE organisation_id = v.organisation_id AND leased_until > v_now
+                AND webhook_id = p_webhook;
+        END IF;
+        -- greatest() leaves out what is NULL.
+        v_due := greatest(v_due, v_now, v.rests_until, v_full_until);
     END IF;
     UPDATE webhook SET due_at = v_due WHERE webhook_id = p_webhook AND due_at IS DISTINCT FROM v_due;
 END $$;
@@ -52,39 +65,43 @@ BEGIN
     END LOOP;
 END $$;
 
--- Takes at most p_n deliveries that are due, for p_lease: those of addresses that fail, or of the others. The earliest
--- address comes first. Each row is one call; the secrets sign it.
+-- Takes at most p_n deliveries that are due, for p_lease: those of addresses that fail, or of the others. Whoever has
+-- waited longest comes first. Each row is one call; the secrets sign it.
 CREATE FUNCTION take_deliveries(p_key uuid, p_failing boolean, p_n integer, p_lease interval)
 RETURNS TABLE (r_webhook bigint, r_attempt integer, r_url text, r_secrets bytea[], r_organisation bigint,
     r_position bigint, r_type change_type, r_subject text, r_at timestamptz, r_data jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v webhook; v_left integer := p_n; v_room integer; v_n integer;
+DECLARE v webhook; v_due bigint[]; v_left integer := p_n; v_n integer; v_now timestamptz := clock_timestamp();
 BEGIN
     PERFORM leased_worker(p_key);
+    -- Each has an index of its own.
+    IF p_failing THEN
+        v_due := ARRAY(SELECT webhook_id FROM webhook
+            WHERE disabled_at IS NULL AND failing_since IS NOT NULL AND due_at <= v_now ORDER BY due_at LIMIT p_n);
+    ELSE
+        v_due := ARRAY(SELECT webhook_id FROM webhook
+            WHERE disabled_at IS NULL AND failing_since IS NULL AND due_at <= v_now ORDER BY due_at LIMIT p_n);
+    END IF;
     FOR v IN
-        SELECT * FROM webhook
-        WHERE disabled_at IS NULL AND (failing_since IS NOT NULL) = p_failing AND due_at <= clock_timestamp()
-        ORDER BY (failing_since IS NOT NULL), due_at LIMIT p_n FOR NO KEY UPDATE SKIP LOCKED
+        SELECT * FROM webhook w WHERE w.webhook_id = ANY (v_due) AND w.disabled_at IS NULL AND w.due_at <= v_now
+        ORDER BY w.due_at FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         EXIT WHEN v_left = 0;
-        SELECT calls_at_once(v) - count(*) INTO v_room
-        FROM delivery WHERE webhook_id = v.webhook_id AND leased_until > clock_timestamp();
         RETURN QUERY
         WITH due AS (
             SELECT d.position FROM delivery d
-            WHERE d.webhook_id = v.webhook_id AND d.state = 'waiting' AND d.due_at <= clock_timestamp()
-            ORDER BY d.webhook_id, d.due_at LIMIT greatest(0, least(v_left, v_room))),
+            WHERE d.webhook_id = v.webhook_id AND d.state = 'waiting' AND d.due_at <= v_now
+            ORDER BY d.webhook_id, d.due_at LIMIT least(v_left, calls_free(v, v_now))),
         taken AS (
             UPDATE delivery d SET
                 attempts = d.attempts + 1,
-                tried_at = clock_timestamp(),
-                leased_until = clock_timestamp() + p_lease,
-                due_at = clock_timestamp() + p_lease
+                tried_at = v_now,
+                leased_until = v_now + p_lease,
+                due_at = v_now + p_lease
             FROM due WHERE d.webhook_id = v.webhook_id AND d.position = due.position
             RETURNING d.*)
         SELECT v.webhook_id, t.attempts, v.url,
-            CASE WHEN v.old_secret_until > clock_timestamp() THEN ARRAY[v.secret, v.old_secret]
-                 ELSE ARRAY[v.secret] END,
+            CASE WHEN v.old_secret_until > v_now THEN ARRAY[v.secret, v.old_secret] ELSE ARRAY[v.secret] END,
             c.organisation_id, c.position, c.type, c.subject, c.at, said(c)
         FROM taken t JOIN change c ON c.organisation_id = t.organisation_id AND c.position = t.position
         ORDER BY c.position;
@@ -95,13 +112,14 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION take_deliveries TO photogate_worker;
 
--- What came of a call. p_trouble: NULL if it was accepted. p_gone: the address says that it does not exist any more.
--- The pauses after failures begin with p_pause and become longer, up to an hour; after p_patience the address is
--- disabled. What is late counts, as long as nobody else has tried since. r_disabled: this ended it.
-CREATE FUNCTION end_delivery(p_webhook bigint, p_position bigint, p_attempt integer, p_status integer, p_trouble text,
-    p_gone boolean, p_pause interval, p_patience interval, OUT r_disabled boolean)
+-- What came of a call to p_url. p_trouble: NULL if it was accepted. The status 410 says that there is nobody any more.
+-- The pauses after failures begin with p_pause and become longer, up to an hour. After p_patience without success, of
+-- the address or of one change, the address is disabled. What is late counts, as long as nobody else has tried since.
+-- r_disabled: this ended it.
+CREATE FUNCTION end_delivery(p_webhook bigint, p_position bigint, p_attempt integer, p_url text, p_status integer,
+    p_trouble text, p_pause interval, p_patience interval, OUT r_disabled boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v webhook; v_delivery delivery;
+DECLARE v webhook; v_delivery delivery; v_now timestamptz := clock_timestamp(); v_gone boolean;
 BEGIN
     r_disabled := false;
     SELECT * INTO v FROM webhook WHERE webhook_id = p_webhook FOR NO KEY UPDATE;
@@ -109,25 +127,28 @@ BEGIN
         AND attempts = p_attempt AND state = 'waiting' AND leased_until IS NOT NULL;
     IF NOT FOUND THEN RETURN; END IF;
     IF p_trouble IS NULL THEN
-        UPDATE delivery SET state = 'delivered', delivered_at = clock_timestamp(), due_at = NULL, leased_until = NULL,
-            failing_since = NULL, status = p_status, trouble = NULL
+        UPDATE delivery SET state = 'delivered', delivered_at = v_now, due_at = NULL, leased_until = NULL,
+            failing_since = NULL, failures = 0, status = p_status, trouble = NULL
         WHERE webhook_id = p_webhook AND position = p_position;
         PERFORM let_next_go(p_webhook, v_delivery.subject);
         UPDATE webhook SET failing_since = NULL, failures = 0, rests_until = NULL
         WHERE webhook_id = p_webhook AND failing_since IS NOT NULL;
     ELSE
-        UPDATE delivery SET due_at = clock_timestamp() + pause_after(p_attempt, p_pause), leased_until = NULL,
-            failing_since = coalesce(failing_since, clock_timestamp()), status = p_status,
+        UPDATE delivery SET due_at = v_now + pause_after(failures + 1, p_pause), leased_until = NULL,
+            failing_since = coalesce(failing_since, v_now), failures = failures + 1, status = p_status,
             trouble = left(p_trouble, 300)
         WHERE webhook_id = p_webhook AND position = p_position;
-        UPDATE webhook SET failing_since = coalesce(failing_since, clock_timestamp()), failures = failures + 1,
-            rests_until = clock_timestamp() + pause_after(failures + 1, p_pause)
-        WHERE webhook_id = p_webhook;
-        r_disabled := v.disabled_at IS NULL
-            AND (p_gone OR coalesce(v_delivery.failing_since < clock_timestamp() - p_patience, false));
+        -- Calls that fail together count once.
+        UPDATE webhook SET failing_since = coalesce(failing_since, v_now), failures = failures + 1,
+            rests_until = v_now + pause_after(failures + 1, p_pause)
+        WHERE webhook_id = p_webhook AND (rests_until IS NULL OR rests_until <= v_now);
+        -- What the address before has said does not concern this one.
+        v_gone := p_status = 410 AND v.url = p_url;
+        r_disabled := v.disabled_at IS NULL AND (coalesce(v_gone, false)
+            OR coalesce(least(v.failing_since, v_delivery.failing_since) < v_now - p_patience, false));
     END IF;
     PERFORM keep_webhook(p_webhook);
-    IF r_disabled THEN PERFORM give_webhook_up(v, CASE WHEN p_gone THEN 'gone' ELSE 'no_answer' END); END IF;
+    IF r_disabled THEN PERFORM give_webhook_up(v, CASE WHEN v_gone THEN 'gone' ELSE 'no_answer' END); END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION end_delivery TO photogate_worker;
 
@@ -147,6 +168,15 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_se
     WHERE d.webhook_id = p_webhook AND d.position = next.position AND d.due_at IS NULL
 $$;
 
+-- The same for all subjects of a webhook, in one pass.
+CREATE FUNCTION let_all_heads_go(p_webhook bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+    UPDATE delivery d SET due_at = clock_timestamp()
+    FROM (SELECT min(position) AS position FROM delivery WHERE webhook_id = p_webhook AND state = 'waiting'
+          GROUP BY subject HAVING count(due_at) = 0) head
+    WHERE d.webhook_id = p_webhook AND d.position = head.position
+$$;
+
 -- Nothing is sent to an address any more that does not answer. What waits for it is kept as long as changes are. The
 -- organisation hears of it at its other addresses. The caller has the webhook's lock.
 CREATE FUNCTION give_webhook_up(p_webhook webhook, p_reason text) RETURNS void
@@ -155,7 +185,8 @@ BEGIN
     UPDATE webhook SET disabled_at = clock_timestamp(), disabled_by = 'System' WHERE webhook_id = p_webhook.webhook_id;
     INSERT INTO new_change (organisation_id, type, subject, data)
     VALUES (p_webhook.organisation_id, 'webhook.disabled', 'webhooks/' || p_webhook.webhook_id,
-        jsonb_build_object('webhook', p_webhook.webhook_id, 'url', p_webhook.url, 'reason', p_reason));
+        -- Without the address: it may have a secret in it.
+        jsonb_build_object('webhook', p_webhook.webhook_id, 'reason', p_reason));
     INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
     VALUES ('System', p_webhook.organisation_id, 'webhook.disable', 'webhook ' || p_webhook.webhook_id,
         jsonb_build_object('url', p_webhook.url, 'reason', p_reason));
@@ -217,14 +248,15 @@ BEGIN
     UPDATE webhook SET url = coalesce(p_url, url), types = coalesce(p_types, types) WHERE webhook_id = p_webhook;
     IF p_enabled IS FALSE AND v.disabled_at IS NULL THEN
         UPDATE webhook SET disabled_at = clock_timestamp(), disabled_by = p_actor WHERE webhook_id = p_webhook;
-    ELSIF p_enabled OR p_url <> v.url THEN
+    ELSIF p_enabled AND v.disabled_at IS NOT NULL OR p_url <> v.url THEN
         UPDATE webhook SET
             disabled_at = CASE WHEN p_enabled THEN NULL ELSE disabled_at END,
             disabled_by = CASE WHEN p_enabled THEN NULL ELSE disabled_by END,
             failing_since = NULL, failures = 0, rests_until = NULL
         WHERE webhook_id = p_webhook;
-        UPDATE delivery SET failing_since = NULL, due_at = least(due_at, clock_timestamp())
-        WHERE webhook_id = p_webhook AND state = 'waiting' AND due_at IS NOT NULL AND leased_until IS NULL;
+        UPDATE delivery SET failing_since = NULL, failures = 0, due_at = least(due_at, clock_timestamp())
+        WHERE webhook_id = p_webhook AND state = 'waiting' AND due_at IS NOT NULL
+            AND (leased_until IS NULL OR leased_until <= clock_timestamp());
     END IF;
     PERFORM keep_webhook(p_webhook);
     PERFORM keep_tells_photos(v.organisation_id);
@@ -265,28 +297,32 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION ping_webhook TO photogate_app;
 
--- Delivers again what was delivered: one change (p_upto = p_from), or all from p_from that the address hears and that
--- are kept. They go in their order, behind what waits. Returns how many.
-CREATE FUNCTION replay_deliveries(p_webhook bigint, p_from bigint, p_upto bigint) RETURNS bigint
+-- Delivers again what was delivered, from p_from to p_upto (NULL: the last one), as far as the address hears it and it
+-- is kept; at most 10,000 changes. They go in their order. r_next: where to go on, if there are more.
+CREATE FUNCTION replay_deliveries(p_webhook bigint, p_from bigint, p_upto bigint, OUT r_changes bigint,
+    OUT r_next bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v webhook; v_n bigint;
+DECLARE
+    c_changes constant integer := 10000;
+    v webhook; v_last bigint;
 BEGIN
     SELECT * INTO v FROM webhook WHERE webhook_id = p_webhook FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no webhook %', p_webhook USING ERRCODE = 'PG002'; END IF;
+    SELECT max(position) INTO v_last FROM (
+        SELECT position FROM change
+        WHERE organisation_id = v.organisation_id AND position BETWEEN p_from AND coalesce(p_upto, 9223372036854775807)
+        ORDER BY organisation_id, position LIMIT c_changes) s;
     -- Also what came before it existed, or before it heard this type.
     INSERT INTO delivery (webhook_id, position, organisation_id, type, subject)
     SELECT p_webhook, position, organisation_id, type, subject FROM change
-    WHERE organisation_id = v.organisation_id AND position BETWEEN p_from AND coalesce(p_upto, 9223372036854775807)
-        AND type = ANY (v.types)
-    ON CONFLICT (webhook_id, position) DO UPDATE SET state = 'waiting', delivered_at = NULL
+    WHERE organisation_id = v.organisation_id AND position BETWEEN p_from AND v_last AND type = ANY (v.types)
+    ON CONFLICT (webhook_id, position) DO UPDATE SET state = 'waiting', delivered_at = NULL, failures = 0
     WHERE delivery.state = 'delivered';
-    GET DIAGNOSTICS v_n = ROW_COUNT;
-    PERFORM let_next_go(p_webhook, subject) FROM (
-        SELECT DISTINCT d.subject FROM delivery d WHERE d.webhook_id = p_webhook AND d.state = 'waiting'
-            AND NOT EXISTS (SELECT FROM delivery x WHERE x.webhook_id = p_webhook AND x.subject = d.subject
-                            AND x.state = 'waiting' AND x.due_at IS NOT NULL)) s;
+    GET DIAGNOSTICS r_changes = ROW_COUNT;
+    SELECT min(position) INTO r_next FROM change
+    WHERE organisation_id = v.organisation_id AND position > v_last AND position <= coalesce(p_upto, position);
+    PERFORM let_all_heads_go(p_webhook);
     PERFORM keep_webhook(p_webhook);
-    RETURN v_n;
 END $$;
 GRANT EXECUTE ON FUNCTION replay_deliveries TO photogate_app;
 
@@ -299,10 +335,7 @@ BEGIN
         SELECT webhook_id FROM webhook WHERE organisation_id = p_organisation ORDER BY webhook_id FOR NO KEY UPDATE
     LOOP
         DELETE FROM delivery WHERE webhook_id = v_webhook AND position <= p_upto;
-        PERFORM let_next_go(v_webhook, subject) FROM (
-            SELECT DISTINCT d.subject FROM delivery d WHERE d.webhook_id = v_webhook AND d.state = 'waiting'
-                AND NOT EXISTS (SELECT FROM delivery x WHERE x.webhook_id = v_webhook AND x.subject = d.subject
-                                AND x.state = 'waiting' AND x.due_at IS NOT NULL)) s;
+        PERFORM let_all_heads_go(v_webhook);
         PERFORM keep_webhook(v_webhook);
     END LOOP;
 END $$;

@@ -16,9 +16,10 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "alerts" "audit" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue" "erasures"
+    "adopt" "alerts" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
+    "erasures"
     "events" "findings" "follow_ups" "forget" "holds" "logins" "months" "organisations" "paces" "pauses"
-    "pipelines" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
+    "payments" "pipelines" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "webhooks" "worker"
 ];
 

@@ -17,7 +17,7 @@ pub enum AddressError {
     #[error("leave the name and password out of the address: each call is signed")]
     Password,
     /// It leads into a network of our own.
-    #[error("{0} is a private address: webhooks are called on the public internet only")]
+    #[error("{0} leads to no public address: webhooks are called on the public internet only")]
     Private(String),
     /// It is too long.
     #[error("the address is longer than 2000 characters")]
@@ -85,7 +85,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, c, _, _, _, g, h] = ip.segments();
+    let [a, b, rest @ .., g, h] = ip.segments();
+    let c = rest[0];
     // Other ways to write an IPv4 address: mapped, translated (NAT64), 6to4.
     if let Some(mapped) = ip.to_ipv4_mapped() {
         return is_public_v4(mapped);
@@ -95,13 +96,14 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         Ipv4Addr::new(w, x, y, z)
     };
     match (a, b) {
-        (0x64, 0xff9b) => return is_public_v4(v4(g, h)),
+        // The rest of that range is for networks of one's own (RFC 8215), and not below 2000::/3.
+        (0x64, 0xff9b) if rest == [0; 4] => return is_public_v4(v4(g, h)),
         (0x2002, _) => return is_public_v4(v4(b, c)),
         _ => {}
     }
     // Only what is given out: 2000::/3, without Teredo, ORCHID and documentation.
     (a & 0xe000) == 0x2000
-        && !(a == 0x2001 && (b == 0 || (0x10..0x40).contains(&b) || b == 0xdb8))
+        && !(a == 0x2001 && (b == 0 || b == 2 || (0x10..0x40).contains(&b) || b == 0xdb8))
         && !(a == 0x3fff && b < 0x1000)
 }
 
@@ -146,6 +148,8 @@ mod tests {
             "2001::1",
             "fec0::1",
             "100::1",
+            "64:ff9b:1:a00:0:100:808:808",
+            "2001:2::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }

@@ -34,12 +34,13 @@ struct Public;
 impl Resolve for Public {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let private = || Box::new(AddressError::Private(name.as_str().to_owned()));
+            // The same words whether there is no such name or a private one: nobody learns our names.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| private())?;
             let public: Vec<SocketAddr> =
                 found.filter(|found| address::is_public(found.ip())).collect();
             if public.is_empty() {
-                let error = AddressError::Private(name.as_str().to_owned());
-                return Err(Box::new(error) as Box<dyn Error + Send + Sync>);
+                return Err(private() as Box<dyn Error + Send + Sync>);
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })
@@ -133,4 +134,26 @@ fn why(error: &reqwest::Error) -> String {
         bottom = source;
     }
     bottom.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_here_is_resolved_to_nothing() {
+        for name in ["localhost", "nowhere.invalid"] {
+            let resolved = Public.resolve(name.parse().unwrap()).await;
+            let trouble = resolved.map(|_| ()).unwrap_err().to_string();
+            assert!(trouble.contains("leads to no public address"), "{trouble}");
+        }
+    }
+
+    /// The address is fine, and its name leads here: only the resolver keeps the call back.
+    #[tokio::test]
+    async fn a_call_goes_through_that_resolver() {
+        let courier = Courier::new(false).unwrap();
+        let asked = courier.client.get("https://localhost:9/").send().await.unwrap_err();
+        assert!(why(&asked).contains("leads to no public address"), "{}", why(&asked));
+    }
 }

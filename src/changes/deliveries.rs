@@ -91,8 +91,7 @@ pub async fn list(
     .await
 }
 
-/// Delivers changes again: from this number on, up to `upto` or (`None`) to the last one. Returns how
-/// many.
+/// Delivers changes again: from this number on, up to `upto` or (`None`) to the last one.
 ///
 /// # Errors
 /// An error of the database.
@@ -101,10 +100,25 @@ pub async fn replay(
     webhook: WebhookId,
     from: i64,
     upto: Option<i64>,
-) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"SELECT replay_deliveries($1, $2, $3) AS "n!""#, webhook.0, from, upto)
-        .fetch_one(db)
-        .await
+) -> sqlx::Result<Replayed> {
+    sqlx::query_as!(
+        Replayed,
+        r#"SELECT r_changes AS "changes!", r_next AS next FROM replay_deliveries($1, $2, $3)"#,
+        webhook.0,
+        from,
+        upto
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// What is delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Replayed {
+    /// Number of changes that are delivered again.
+    pub changes: i64,
+    /// A call delivers at most 10,000 again. Send this as `from` of the next one; null: that is all.
+    pub next: Option<i64>,
 }
 
 /// A call to make: this worker has it under a lease.
@@ -179,13 +193,6 @@ pub struct Answer {
     pub trouble: Option<String>,
 }
 
-impl Answer {
-    /// The address says that it does not exist any more.
-    fn is_gone(&self) -> bool {
-        self.status == Some(410)
-    }
-}
-
 /// How long failing webhooks are tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -201,18 +208,18 @@ pub struct Patience {
 /// An error of the database.
 pub async fn end(
     db: &mut PgConnection,
-    (webhook, position, attempt): (WebhookId, i64, i32),
+    call: &Call,
     answer: &Answer,
     patience: Patience,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT end_delivery($1, $2, $3, $4, $5, $6, $7, $8) AS "disabled!""#,
-        webhook.0,
-        position,
-        attempt,
+        call.webhook.0,
+        call.position,
+        call.attempt,
+        call.url,
         answer.status.map(i32::from),
         answer.trouble.as_deref(),
-        answer.is_gone(),
         interval(patience.pause),
         interval(patience.give_up_after)
     )

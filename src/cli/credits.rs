@@ -3,7 +3,7 @@
 use anyhow::bail;
 use sqlx::PgConnection;
 
-use super::{End, Output, say};
+use super::{End, Output, auto_top_up, say};
 use crate::{
     access::Caller,
     commands::{Addition, Twin},
@@ -48,6 +48,8 @@ Examples:
         #[arg(long, value_enum, default_value = "admin_grant")]
         kind: TopUpKind,
     },
+    /// Shows and sets when an organisation buys credits by itself, and how many
+    AutoTopUp(auto_top_up::Auto),
     /// Shows usage, additions and balances of the current month and the months before it
     #[command(after_help = "Needs: PostgreSQL (--database-url).
 
@@ -127,6 +129,7 @@ impl Credits {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
         match self {
+            Self::AutoTopUp(auto) => auto.run(config, output).await,
             Self::Balance { organisation } => balance(&mut db, organisation, output).await,
             Self::TopUp(amount) => amount.credit(TopUpKind::Purchase, config, output).await,
             Self::Grant { kind: TopUpKind::Purchase, .. } => {

@@ -178,9 +178,13 @@ impl Webhooks {
                 let commands = super::commands(config).await?;
                 let caller = Caller::trusted(&actor);
                 return match commands.replay_deliveries(&caller, webhook, from, upto).await {
-                    Ok(changes) => {
-                        output.one(&serde_json::json!({ "changes": changes }), |out| {
-                            writeln!(out, "{changes} changes are delivered again")
+                    Ok(replayed) => {
+                        output.one(&replayed, |out| {
+                            writeln!(out, "{} changes are delivered again", replayed.changes)?;
+                            if let Some(next) = replayed.next {
+                                writeln!(out, "there are more: go on with --from {next}")?;
+                            }
+                            Ok(())
                         })?;
                         Ok(End::Ok)
                     }

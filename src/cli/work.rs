@@ -41,8 +41,8 @@ impl Run {
             metrics::answer_prometheus(address)?;
         }
         // One connection for each of: claims, settles, heartbeats, checks of the books. The fifth
-        // is for start lists, and a reserve.
-        let pool = database::connect_worker(&config.database_url, 5).await?;
+        // is for start lists, and a reserve. Webhooks have three.
+        let pool = database::connect_worker(&config.database_url, 8).await?;
         let stop = Stop::default();
         let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
         if self.rehearse {

@@ -1,5 +1,5 @@
 //! Buys credits. What an organisation buys above its limit of the month waits until staff approve
-//! it.
+//! it, and where there is a payment provider, until it was paid.
 
 use serde_json::json;
 
@@ -20,7 +20,8 @@ pub(super) const MAY_SEE_PURCHASES: &[Role] = &[Role::Organiser, Role::Finance, 
 
 impl Commands {
     /// Buys credits at the organisation's price. Staff buys without a limit. An organisation's own
-    /// people buy up to its limit of the month. What is above it waits for approval.
+    /// people buy up to its limit of the month. What is above it waits for approval. Where there is a
+    /// payment provider, what they buy waits for the payment; what staff buy was paid otherwise.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -46,7 +47,10 @@ impl Commands {
             }
             Purchase::Asked { request, is_new: true } => {
                 addition.is_at(Some(&request.price))?;
-                let detail = json!({ "credits": request.credits, "note": request.note });
+                let detail = json!({
+                    "credits": request.credits, "note": request.note,
+                    "waits_for": request.waits_for,
+                });
                 record(&mut tx, caller, request, "purchase.ask", detail).await?;
                 false
             }
@@ -59,7 +63,8 @@ impl Commands {
         Ok(purchase)
     }
 
-    /// Approves a purchase: its credits are added, at the price that the buyer saw.
+    /// Approves a purchase: its credits are added, at the price that the buyer saw. Where there is a
+    /// payment provider, they are added when it was paid.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -93,7 +98,6 @@ impl Commands {
         approve: bool,
     ) -> Result<PurchaseRequest, CommandError> {
         let missing = || CommandError::NotFound(format!("purchase request {id}"));
-        let wanted = if approve { State::Approved } else { State::Refused };
         let (request, resumed) = transaction!(self, tx, {
             let found = purchases::find(&mut tx, id).await?.ok_or_else(missing)?;
             // The caller is not told that the request exists.
@@ -106,7 +110,7 @@ impl Commands {
                     json!({ "credits": request.credits, "transaction": request.transaction });
                 let action = if approve { "purchase.approve" } else { "purchase.refuse" };
                 record(&mut tx, caller, &request, action, detail).await?;
-            } else if request.state != wanted {
+            } else if !is_done(&request, approve) {
                 return Err(already(&request));
             }
             (request, resumed)
@@ -115,6 +119,16 @@ impl Commands {
             self.wake.send().await;
         }
         Ok(request)
+    }
+}
+
+/// Whether somebody has decided the same before.
+fn is_done(request: &PurchaseRequest, approve: bool) -> bool {
+    match request.state {
+        State::Approved => approve,
+        State::Unpaid | State::Paid => approve && request.approved_by.is_some(),
+        State::Refused => !approve,
+        State::Pending | State::Expired | State::Failed => false,
     }
 }
 
@@ -133,6 +147,9 @@ fn conflict(error: sqlx::Error) -> CommandError {
 fn already(request: &PurchaseRequest) -> CommandError {
     let detail = match request.state {
         State::Approved => "this purchase is approved already, and its credits were added",
+        State::Paid => "this purchase is paid already, and its credits were added",
+        State::Unpaid => "this purchase needs no approval: it waits for its payment",
+        State::Failed => "the payment of this purchase has failed: the buyer can buy again",
         State::Refused => "this purchase is refused already: the buyer can ask again",
         State::Pending | State::Expired => "this purchase has expired: the buyer can ask again",
     };

@@ -9,7 +9,8 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     changes::{
-        Type, address, deliveries,
+        Type, address,
+        deliveries::{self, Replayed},
         webhooks::{self, Secret, Update, Webhook},
     },
     ids::{OrganisationId, WebhookId},
@@ -165,8 +166,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Delivers changes again: from this one on, up to `upto` or (`None`) the last one. Returns how
-    /// many.
+    /// Delivers changes again: from this one on, up to `upto` or (`None`) the last one.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -176,15 +176,15 @@ impl Commands {
         id: WebhookId,
         from: i64,
         upto: Option<i64>,
-    ) -> Result<i64, CommandError> {
+    ) -> Result<Replayed, CommandError> {
         caller.must_be(MAY_CHANGE_WEBHOOKS)?;
         let mut tx = self.database.begin().await?;
         let webhook = found(&mut tx, caller, id).await?;
-        let n = deliveries::replay(&mut tx, id, from, upto).await?;
-        let detail = json!({ "from": from, "upto": upto, "changes": n });
+        let replayed = deliveries::replay(&mut tx, id, from, upto).await?;
+        let detail = json!({ "from": from, "upto": upto, "changes": replayed.changes });
         self.record(&mut tx, caller, webhook.organisation, "webhook.replay", id, detail).await?;
         tx.commit().await?;
-        Ok(n)
+        Ok(replayed)
     }
 
     /// Lets the feed say which photos are settled, or not.

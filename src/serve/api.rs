@@ -2,6 +2,7 @@
 
 mod access;
 mod alerts;
+mod auto_top_up;
 pub(super) mod books;
 mod changes;
 mod corrections;
@@ -10,6 +11,7 @@ mod document;
 mod events;
 pub(super) mod failures;
 mod organisations;
+mod payments;
 pub(super) mod photos;
 mod purchases;
 mod quality;
@@ -97,10 +99,13 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(organisations::show, organisations::change))
         .routes(routes!(live::organisation))
         .routes(routes!(credits::balance))
+        .routes(routes!(auto_top_up::show, auto_top_up::set, auto_top_up::switch_off))
         .routes(routes!(top_ups::purchase))
         .routes(routes!(purchases::list))
         .routes(routes!(purchases::approve))
         .routes(routes!(purchases::refuse))
+        .routes(routes!(payments::list))
+        .routes(routes!(payments::settle))
         .routes(routes!(top_ups::grant))
         .routes(routes!(top_ups::adjust))
         .routes(routes!(credits::history))

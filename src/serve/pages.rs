@@ -4,6 +4,7 @@
 mod account;
 mod alerts;
 mod audit_log;
+mod auto_top_up;
 mod confirm;
 mod correct;
 mod credits;
@@ -154,10 +155,13 @@ pub(super) fn routes() -> Router<Service> {
         .route("/organisations", get(organisations::page))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
+        .route("/credits/auto-top-up", get(auto_top_up::ask).post(auto_top_up::set))
+        .route("/credits/auto-top-up/off", post(auto_top_up::switch_off))
         .route("/credits/live", get(credits::live))
         .route("/spending", get(spending::page))
         .route("/spending/order", get(spending::ask_order).post(spending::set_order))
         .route("/purchases", get(purchases::page))
+        .route("/payments/{payment}/settle", post(purchases::settle))
         .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
         .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
         .route("/events", get(events::page).post(events::create))

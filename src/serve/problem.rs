@@ -89,6 +89,18 @@ impl Problem {
         problem
     }
 
+    /// 400: what was sent cannot be read.
+    pub(super) fn malformed(detail: impl ToString) -> Self {
+        let detail = detail.to_string();
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
+    }
+
+    /// 400: the signature of a report is not right.
+    pub(super) fn bad_signature(detail: impl ToString) -> Self {
+        let detail = detail.to_string();
+        Self::new(StatusCode::BAD_REQUEST, "bad_signature", "Signature not right", detail)
+    }
+
     /// 401: the request has no token or session, or one that is not valid.
     pub(super) fn unauthenticated() -> Self {
         Self::new(

@@ -51,6 +51,12 @@ pub(super) async fn in_turn<T>(answering: impl Future<Output = T>) -> T {
     TAKEN.scope(RefCell::default(), answering).await
 }
 
+/// Gives the places of this request back. For one that only waits for something to happen, and is
+/// counted otherwise.
+pub(super) fn give_back() {
+    let _ = TAKEN.try_with(|taken| taken.borrow_mut().clear());
+}
+
 /// The shares of everybody.
 #[derive(Debug)]
 pub(super) struct Shares {

@@ -33,6 +33,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const CALLS: [(bool, usize); 2] = [(false, 24), (true, 8)];
 /// A call is this worker's for so long. It ends earlier, and what came of it is written.
 const LEASE: Duration = Duration::from_secs(30);
+/// Connections for what came of calls.
+const WRITE_AT_ONCE: usize = 2;
 /// How long what came of a call is tried to be written.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// After this time without success, a webhook is disabled.
@@ -58,7 +60,8 @@ impl Means {
 
 /// Numbers and delivers until stopped; then the calls that run end, and what came of them is written.
 pub(super) async fn watch(pool: PgPool, me: Incarnation, means: Means, stop: CancellationToken) {
-    let deliverer = Arc::new(Deliverer { pool, me, means });
+    let writing = Semaphore::new(WRITE_AT_ONCE);
+    let deliverer = Arc::new(Deliverer { pool, me, means, writing });
     let calls = TaskTracker::new();
     let ended = Arc::new(Notify::new());
     let room = CALLS.map(|(failing, most)| (failing, Arc::new(Semaphore::new(most))));
@@ -104,6 +107,8 @@ struct Deliverer {
     pool: PgPool,
     me: Incarnation,
     means: Means,
+    /// For what came of calls. Claims and heartbeats must not wait for a connection.
+    writing: Semaphore,
 }
 
 impl Deliverer {
@@ -171,10 +176,10 @@ impl Deliverer {
     }
 
     async fn write(&self, call: &Call, answer: &Answer) -> sqlx::Result<bool> {
+        let _one_of_few = self.writing.acquire().await;
         let mut db = self.pool.acquire().await?;
         let patience = Patience { pause: self.means.pause, give_up_after: GIVE_UP_AFTER };
-        deliveries::end(&mut db, (call.webhook, call.position, call.attempt), answer, patience)
-            .await
+        deliveries::end(&mut db, call, answer, patience).await
     }
 }
 

@@ -209,6 +209,11 @@ const NOT_REHEARSED: &[&str] = &[
     "INSERT INTO schedule (organisation_id, event_id, operation, due_at, asked, actor) \
          SELECT organisation_id, event_id, 'ai_rotation', now(), '', 'x' FROM event",
     "INSERT INTO schedule_part (schedule_id, keys) SELECT schedule_id, '{x}' FROM schedule",
+    "INSERT INTO auto_top_up (organisation_id, switched_on, below, credits, monthly_max, \
+         price_per_credit, currency, set_by, set_at) \
+         SELECT organisation_id, false, 1, 1, 1, 1, 'EUR', 'x', now() FROM account",
+    "INSERT INTO payment (provider, reference, purchase, organisation_id, amount, currency, kept) \
+         SELECT 'x', organisation_id, 'x', organisation_id, 1, 'EUR', 'refused' FROM account",
     "INSERT INTO resume_cause SELECT organisation_id, 'refund', 1 FROM account",
     "INSERT INTO stretch SELECT queue_id, 1000, 1000, 'skipped', NULL, NULL, 'x' FROM queue",
     "INSERT INTO undo (organisation_id, event_id, act, actor) \
@@ -235,6 +240,8 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "ledger",
         "link",
         "top_up",
+        "auto_top_up",
+        "payment",
         "event",
         "queue",
         "run",

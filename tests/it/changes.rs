@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use photogate::{
-    access::Role,
+    access::{Caller, Role},
     changes::{Type, feed},
     ids::OrganisationId,
 };
@@ -190,4 +190,96 @@ async fn the_command_line_prints_the_same() {
     assert_eq!(types, ["credits.added", "run.queued"]);
     let one = app.says(&["changes", "--organisation", &organisation, "--types", "run.queued"]);
     assert!(one.contains("run.queued") && !one.contains("credits.added"), "{one}");
+}
+
+/// The jobs and attempts that are in flight.
+async fn in_flight(app: &App) -> (Vec<i64>, Vec<i32>) {
+    let found: Vec<(i64, i32)> =
+        sqlx::query_as("SELECT job_id, attempt::int FROM in_flight ORDER BY job_id")
+            .fetch_all(&mut *app.db().await)
+            .await
+            .unwrap();
+    found.into_iter().unzip()
+}
+
+/// Whatever ends the last run of a queue: a settlement of two, a cancelled run, an act taken back.
+#[tokio::test]
+async fn a_queue_is_finished_once_however_its_last_photos_go() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(9).await;
+    let finished = async || {
+        let db = &mut *app.db().await;
+        feed::number(db, organisation).await.unwrap();
+        let types = [Type::EventFinished];
+        feed::list(db, organisation, 0, &types, 100).await.unwrap().len()
+    };
+    app.queue(event, "ok-a", 1).await;
+    app.queue(event, "ok-b", 1).await;
+    let hand = app.a_worker().await;
+    hand.claim(2).await;
+    let (jobs, attempts) = in_flight(&app).await;
+    sqlx::query("SELECT settle($1, $2, $3, '{processed,processed}', '{NULL,NULL}', '{NULL,NULL}')")
+        .bind(hand.me.key())
+        .bind(jobs)
+        .bind(attempts)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    assert_eq!(finished().await, 1, "one settlement ended two runs");
+
+    app.queue(event, "ok-c", 1).await;
+    let run = app.queue(event, "ok-d", 1).await.run;
+    hand.succeed_all(hand.claim(1).await).await;
+    assert_eq!(finished().await, 1, "one waits");
+    app.commands().cancel_run(&Caller::trusted("anna"), run).await.unwrap();
+    assert_eq!(finished().await, 2);
+}
+
+/// A settlement of many photos is several changes.
+#[tokio::test]
+async fn a_change_names_at_most_250_photos() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(800).await;
+    app.owner_runs("UPDATE photogate.account SET tells_photos = true").await;
+    app.queue(event, "ok", 700).await;
+    let hand = app.a_worker().await;
+    hand.claim(700).await;
+    let (jobs, attempts) = in_flight(&app).await;
+    let (states, nothing) = (vec!["processed"; jobs.len()], vec![None::<&str>; jobs.len()]);
+    sqlx::query("SELECT settle($1, $2, $3, $4::outcome_state[], $5, $5)")
+        .bind(hand.me.key())
+        .bind(&jobs)
+        .bind(attempts)
+        .bind(states)
+        .bind(nothing)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    let db = &mut *app.db().await;
+    feed::number(db, organisation).await.unwrap();
+    let told = feed::list(db, organisation, 0, &Type::ALL, 100).await.unwrap();
+    let kinds: Vec<_> = told.iter().skip(3).map(|(_, change)| change.kind).collect();
+    let photos = Type::PhotoProcessed;
+    assert_eq!(kinds, [photos, photos, photos, Type::RunFinished, Type::EventFinished]);
+    let many = told.iter().filter_map(|(_, change)| change.data["photos"].as_array().map(Vec::len));
+    assert_eq!(many.collect::<Vec<_>>(), [250, 250, 200]);
+}
+
+/// Who waits for changes is in nobody's way: it is counted as a stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_do_not_use_up_the_requests_of_their_organisation() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let site = Site::of(&app).await;
+    let token = an_organiser(&app, organisation).await;
+    let next = read(&site, &token, "after=end").await["next"].as_str().unwrap().to_owned();
+    let query = format!("after={next}&wait=25");
+    let waiting = futures::future::join_all((0..12).map(|_| read(&site, &token, &query)));
+    let (heard, ()) = tokio::join!(waiting, async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let (status, _) = site.get("/v1/webhooks", &token).await;
+        assert_eq!(status, 200);
+        app.top_up(organisation, 5).await;
+    });
+    assert!(heard.iter().all(|one| kinds(one) == ["credits.added"]));
 }

@@ -294,6 +294,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/credits?organisation={organisation}"),
         format!("/credits?organisation={organisation}&format=csv"),
         format!("/credits/live?organisation={organisation}"),
+        format!("/credits/auto-top-up?organisation={organisation}&below=1&credits=1&monthly_max=1"),
         format!("/spending?organisation={organisation}"),
         format!("/spending/order?organisation={organisation}&order=fair"),
         format!("/statements?organisation={organisation}"),
@@ -462,6 +463,12 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
         browser.log_in("staff@photogate.example").await;
         for (page, path) in [
             ("credits", format!("/credits?organisation={organisation}")),
+            (
+                "auto-top-up",
+                format!(
+                    "/credits/auto-top-up?organisation={organisation}&below=5&credits=9&monthly_max=99"
+                ),
+            ),
             ("events", format!("/events?organisation={organisation}")),
             ("event", format!("/events/{event}")),
             ("correct", format!("/photos/{photo}?back=%2Fevents%2F{event}%3Fstate%3Dprocessed")),

@@ -166,6 +166,15 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             json!({ "order": "finish_first", "events": [] }),
             200,
         ),
+        ("GET", "/v1/organisations/{organisation}/auto-top-up", READERS, none(), 200),
+        (
+            "PUT",
+            "/v1/organisations/{organisation}/auto-top-up",
+            OWNERS,
+            json!({ "below": 1, "credits": 1, "monthly_max": 5, "price": "0.05 EUR" }),
+            200,
+        ),
+        ("DELETE", "/v1/organisations/{organisation}/auto-top-up", OWNERS, none(), 200),
         (
             "POST",
             "/v1/organisations/{organisation}/purchases",
@@ -180,6 +189,14 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             none(),
             200,
         ),
+        (
+            "GET",
+            "/v1/payments?open=true",
+            &[Role::Organiser, Role::Finance, Role::Staff],
+            none(),
+            200,
+        ),
+        ("POST", "/v1/payments/{new payment}/settle", STAFF, json!({ "note": "paid back" }), 200),
         ("POST", "/v1/purchase-requests/{new request}/approve", STAFF, none(), 200),
         ("POST", "/v1/purchase-requests/{new request}/refuse", OWNERS, none(), 200),
         (
@@ -329,6 +346,15 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
             .await
             .unwrap();
         text = text.replace("{new request}", &app.count(newest).await.to_string());
+    }
+    if text.contains("{new payment}") {
+        app.owner_runs(
+            "INSERT INTO payment (provider, reference, purchase, amount, currency, kept)
+             VALUES ('stripe', gen_random_uuid(), 'photogate-99', 50, 'EUR', 'unknown_purchase')",
+        )
+        .await;
+        let newest = app.count("SELECT max(payment_id) FROM payment").await;
+        text = text.replace("{new payment}", &newest.to_string());
     }
     if text.contains("{new person}") {
         let address = format!("{}@club.example", uuid::Uuid::now_v7());

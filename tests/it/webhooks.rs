@@ -299,9 +299,9 @@ async fn a_late_answer_is_ignored_once_another_worker_tries() {
 
     let patience = deliveries::Patience { pause: lease, give_up_after: lease };
     let well = deliveries::Answer { status: Some(204), trouble: None };
-    deliveries::end(db, (webhook.id, 1, 1), &well, patience).await.unwrap();
+    deliveries::end(db, &first[0], &well, patience).await.unwrap();
     assert_eq!(listed(&app, webhook.id).await[0].state, State::Waiting);
-    deliveries::end(db, (webhook.id, 1, 2), &well, patience).await.unwrap();
+    deliveries::end(db, &second[0], &well, patience).await.unwrap();
     assert_eq!(listed(&app, webhook.id).await[0].state, State::Delivered);
     // Whoever has lost the lease takes nothing.
     app.let_the_lease_run_out(one.me.worker).await;
@@ -322,6 +322,8 @@ async fn after_three_days_or_an_answer_410_nothing_is_sent_until_somebody_enable
     assert_eq!(shown(&app, failing).await.disabled_at, None);
     app.owner_runs(
         "UPDATE photogate.delivery SET failing_since = failing_since - interval '72 hours'
+         WHERE failing_since IS NOT NULL;
+         UPDATE photogate.webhook SET failing_since = failing_since - interval '72 hours'
          WHERE failing_since IS NOT NULL",
     )
     .await;
@@ -511,9 +513,12 @@ async fn a_ping_goes_to_one_and_a_replay_says_all_again() {
     // What was said before it was added can be said, too.
     let late = Receiver::start().await;
     let third = add(&app, organisation, &late, &[Type::CreditsAdded]).await.webhook.id;
-    assert_eq!(commands(&app).replay_deliveries(&caller, third, 1, None).await.unwrap(), 2);
+    let replay = async |from, upto| {
+        commands(&app).replay_deliveries(&caller, third, from, upto).await.unwrap().changes
+    };
+    assert_eq!(replay(1, None).await, 2);
     until_delivered(&app, third, 2).await;
-    assert_eq!(commands(&app).replay_deliveries(&caller, third, 3, Some(3)).await.unwrap(), 1);
+    assert_eq!(replay(3, Some(3)).await, 1);
     app.until("the last comes again", async || late.accepted().len() == 3).await;
     worker.drain().await;
     let numbers: Vec<_> = late.accepted().iter().map(Heard::number).collect();
@@ -581,4 +586,83 @@ async fn the_receiver_of_the_documentation_checks_signatures() {
     }
     said.sort();
     assert_eq!(said, ["event.finished", "run.finished"]);
+}
+
+/// Takes what is due, as a worker does, and ends each call with this status.
+async fn calls(
+    app: &App,
+    me: photogate::queue::claim::Incarnation,
+    most: usize,
+    status: u16,
+) -> usize {
+    let db = &mut *app.db().await;
+    let lease = std::time::Duration::from_secs(60);
+    let mut taken = deliveries::take(db, me, false, most, lease).await.unwrap();
+    taken.extend(deliveries::take(db, me, true, most, lease).await.unwrap());
+    let trouble = (status >= 300).then(|| format!("it answered {status}"));
+    let answer = deliveries::Answer { status: Some(status), trouble };
+    let pause = std::time::Duration::from_secs(5);
+    let patience = deliveries::Patience { pause, give_up_after: pause * 17_280 * 3 };
+    for call in &taken {
+        deliveries::end(db, call, &answer, patience).await.unwrap();
+    }
+    taken.len()
+}
+
+/// A backlog is served in turn with others, however old it is.
+#[tokio::test]
+async fn who_has_thousands_of_changes_waiting_keeps_nobody_waiting_who_has_one() {
+    let app = an_app().await;
+    let (hog, event) = app.an_event_with(0).await;
+    let receiver = Receiver::start().await;
+    for _ in 0..7 {
+        add(&app, hog, &receiver, &[Type::RunQueued]).await;
+    }
+    for n in 0..100 {
+        app.queue(event, &format!("ok-{n}"), 1).await;
+    }
+    feed::number(&mut *app.db().await, hog).await.unwrap();
+    let victim = app.an_organisation_with(0).await;
+    let webhook = add(&app, victim, &receiver, &[Type::CreditsAdded]).await.webhook.id;
+    app.top_up(victim, 1).await;
+    feed::number(&mut *app.db().await, victim).await.unwrap();
+    let me = app.a_worker().await.me;
+    // A round serves at most eight calls of an organisation.
+    assert!(calls(&app, me, 24, 204).await <= 9);
+    calls(&app, me, 24, 204).await;
+    assert_eq!(listed(&app, webhook).await[0].state, State::Delivered);
+}
+
+/// Four calls that fail together are one failure, and a dead address is given up after three days,
+/// however many subjects wait.
+#[tokio::test]
+async fn failures_are_counted_once_and_patience_is_that_of_the_address() {
+    let app = an_app().await;
+    let (organisation, event) = app.an_event_with(0).await;
+    let receiver = Receiver::start().await;
+    let webhook = add(&app, organisation, &receiver, &[Type::RunQueued]).await.webhook.id;
+    for n in 0..20 {
+        app.queue(event, &format!("ok-{n}"), 1).await;
+    }
+    feed::number(&mut *app.db().await, organisation).await.unwrap();
+    let me = app.a_worker().await.me;
+    assert_eq!(calls(&app, me, 24, 500).await, 4);
+    assert_eq!(shown(&app, webhook).await.failures, 1);
+    assert_eq!(calls(&app, me, 24, 500).await, 0, "it rests");
+    for hour in 1..=73 {
+        assert_eq!(shown(&app, webhook).await.disabled_at, None, "{hour}");
+        app.owner_runs(
+            "UPDATE photogate.webhook SET failing_since = failing_since - interval '1 hour',
+                 rests_until = rests_until - interval '1 hour', due_at = due_at - interval '1 hour';
+             UPDATE photogate.delivery SET failing_since = failing_since - interval '1 hour',
+                 due_at = due_at - interval '1 hour'",
+        )
+        .await;
+        assert_eq!(calls(&app, me, 24, 500).await, 1, "one call an hour at most");
+        if shown(&app, webhook).await.disabled_at.is_some() {
+            assert_eq!(hour, 73);
+            return;
+        }
+    }
+    panic!("it is not given up");
 }

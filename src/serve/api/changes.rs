@@ -15,6 +15,7 @@ use crate::{
         Service,
         input::{Json, Path, Query, limit},
         problem::Problem,
+        shares,
     },
 };
 
@@ -121,13 +122,16 @@ pub(super) async fn list(
         // What is of other types is passed over, also if nothing was found.
         let next = match found.last() {
             Some((last, _)) if is_full => *last,
-            _ => ends.last.max(from),
+            // The worker may have given numbers out between the two reads.
+            found => ends.last.max(from).max(found.map_or(0, |(last, _)| *last)),
         };
         if !found.is_empty() || Instant::now() >= until || service.draining.is_cancelled() {
             let items = found.into_iter().map(|(_, change)| change).collect();
             return Ok(axum::Json(Feed { items, next: next.to_string() }));
         }
         after = Some(next);
+        // It is counted as a stream, and is in nobody's way while it waits.
+        shares::give_back();
         service.draining.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
     }
 }

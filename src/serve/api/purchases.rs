@@ -1,4 +1,4 @@
-//! Purchases above the limit of the month: they wait until staff approve them.
+//! Purchases that wait: for approval above the limit of the month, or for their payment.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -31,7 +31,7 @@ pub(super) struct Which {
     limit: Option<i64>,
 }
 
-/// Lists purchases that wait, or waited, for approval, newest first.
+/// Lists purchases that wait, or waited, for approval or payment, newest first.
 #[utoipa::path(
     get,
     path = "/v1/purchase-requests",
@@ -51,6 +51,7 @@ pub(super) async fn list(
     let limit = limit(which.limit)?;
     let filter = Filter {
         organisation: which.organisation.or(caller.organisation),
+        waiting: false,
         state: which.state,
         below: which.after,
     };
@@ -59,7 +60,8 @@ pub(super) async fn list(
     Ok(axum::Json(Page::of(found, limit, |request| request.id.to_string())))
 }
 
-/// Approves a purchase: its credits are added, at the price that the buyer saw.
+/// Approves a purchase: its credits are added, at the price that the buyer saw. Where there is a
+/// payment provider, they are added when it was paid: it is `unpaid` until then.
 #[utoipa::path(
     post,
     path = "/v1/purchase-requests/{request}/approve",

@@ -58,8 +58,9 @@ pub(super) struct NewPurchase {
 /// Buys credits at the organisation's price.
 ///
 /// Queues that were paused for want of credits resume automatically. A purchase that would bring
-/// the purchases of the month above the organisation's limit waits until staff approve it: the
-/// answer is 202, and no credits are added until then.
+/// the purchases of the month above the organisation's limit waits until staff approve it. Where
+/// there is a payment provider, it waits until it was paid (at `pay_at`). The answer is 202 then, and
+/// no credits are added until then.
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/purchases",
@@ -79,7 +80,8 @@ pub(super) struct NewPurchase {
         (
             status = 202,
             body = PurchaseRequest,
-            description = "It is above the limit of the month, and was asked for, now or before",
+            description = "It waits for approval or payment, or waited: `state` says what became \
+                           of it",
         ),
     ),
 )]

@@ -8,7 +8,7 @@ use super::{Answer, Page};
 use crate::{
     access::Caller,
     changes::{
-        deliveries::{self, Delivery},
+        deliveries::{self, Delivery, Replayed},
         webhooks::{self, Webhook},
     },
     commands::{MAY_SEE_WEBHOOKS, NewWebhook, SecretWebhook, WebhookChange},
@@ -196,13 +196,6 @@ pub(super) struct Replay {
     upto: Option<i64>,
 }
 
-/// How many changes are delivered again.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Replayed {
-    /// Number of changes.
-    changes: i64,
-}
-
 /// Delivers changes again, also those from before the webhook was added, as long as they are kept.
 #[utoipa::path(
     post,
@@ -217,7 +210,6 @@ pub(super) async fn replay(
     Path(webhook): Path<WebhookId>,
     Json(asked): Json<Replay>,
 ) -> Answer<Replayed> {
-    let changes =
-        service.commands.replay_deliveries(&caller, webhook, asked.from, asked.upto).await?;
-    Ok(axum::Json(Replayed { changes }))
+    let commands = &service.commands;
+    Ok(axum::Json(commands.replay_deliveries(&caller, webhook, asked.from, asked.upto).await?))
 }

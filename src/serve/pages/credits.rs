@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use self::history::Asked;
 use super::{
-    PageOrFile, layout, purchase,
+    PageOrFile, auto_top_up, layout, purchase,
     table_view::{Format, View},
 };
 use crate::{
@@ -57,6 +57,7 @@ pub(super) async fn page(
     let totals = totals::totals(&mut db, Some(id)).await?;
     let raised = alerts::list(&mut db, Some(id), None).await?;
     let used = usage::latest(&mut db, id).await?;
+    let automatic = auto_top_up::section(&mut db, organisation, &browser).await?;
     let found = movements(&mut db, id, &which).await?;
     let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
     let content = html! {
@@ -78,6 +79,7 @@ pub(super) async fn page(
         }
         p { a href={ "/spending?organisation=" (id) } { "Which photos get the credits?" } }
         @if let Some(price) = &organisation.price { (cost(price)) }
+        (automatic)
         h2 { "Monthly Usage Summary" }
         div.cards { @for (month, days) in &used { (usage::card(month, days)) } }
         h2 id="history" { "Transaction History" }

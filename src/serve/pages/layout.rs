@@ -212,8 +212,14 @@ pub(super) fn said(word: &str) -> Markup {
         "asked" => {
             "You have asked for approval. Nothing is charged until staff approve it.".to_owned()
         }
-        "not_bought" => "This purchase was not approved. Buy again to ask again.".to_owned(),
+        "unpaid" => {
+            "The purchase waits for its payment. Its credits are added when it was paid.".to_owned()
+        }
+        "not_bought" => {
+            "This purchase has ended without credits. Buy again to ask again.".to_owned()
+        }
         "approved" => "The purchase was approved, and its credits were added.".to_owned(),
+        "approved_unpaid" => "The purchase was approved, and can be paid now.".to_owned(),
         "refused" => "The purchase was refused. Nothing was added or charged.".to_owned(),
         "queued" => format!("{count} photos were queued."),
         "queued_both" => format!("The photos were queued for both operations: {count} credits."),

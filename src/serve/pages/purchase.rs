@@ -12,6 +12,7 @@ use crate::{
     ids::OrganisationId,
     ledger::{
         credits::Credits,
+        payments,
         purchases::{self, Purchase, State as Decided},
         top_up::TopUpKind,
     },
@@ -66,7 +67,10 @@ pub(super) async fn ask(
         Problem::conflict("purchasing_disabled", "contact support to add credits")
     })?;
     let left = purchases::left(&mut db, id).await?;
-    let waits = add.credits.0 > left.0 && !MAY_GRANT.contains(&browser.caller.role);
+    let is_staff = MAY_GRANT.contains(&browser.caller.role);
+    let waits = add.credits.0 > left.0 && !is_staff;
+    let pays =
+        !is_staff && !price.per_credit.is_zero() && payments::provider(&mut db).await?.is_some();
     let total = price.per_credit * rust_decimal::Decimal::from(add.credits.0);
     let says = html! {
         p {
@@ -79,7 +83,9 @@ pub(super) async fn ask(
                 "This purchase waits until photogate's staff approve it. "
                 "Until then, nothing is added or charged."
             }
-        } @else { p.faint {
+        } @else if pays { p.notice {
+            "You pay it next. The credits are added when the payment has arrived."
+        } } @else { p.faint {
             "You have " (balance.available) " credits now, and will have "
             (Credits(balance.available.0 + add.credits.0))
             ". Photos that wait for credits resume automatically."
@@ -137,8 +143,10 @@ pub(super) async fn add(
         Purchase::Credited(_) => "added",
         Purchase::Asked { request, .. } => match request.state {
             Decided::Pending => "asked",
-            Decided::Approved => "before",
-            Decided::Refused | Decided::Expired => "not_bought",
+            // There it says where to pay.
+            Decided::Unpaid => return Ok(Redirect::to("/purchases?said=unpaid")),
+            Decided::Approved | Decided::Paid => "before",
+            Decided::Refused | Decided::Expired | Decided::Failed => "not_bought",
         },
     };
     Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
