@@ -85,26 +85,23 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, rest @ .., g, h] = ip.segments();
-    let c = rest[0];
     // Other ways to write an IPv4 address: mapped, translated (NAT64), 6to4.
     if let Some(mapped) = ip.to_ipv4_mapped() {
         return is_public_v4(mapped);
     }
-    let v4 = |high: u16, low: u16| {
-        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(w, x, y, z)
-    };
-    match (a, b) {
+    let octets = ip.octets();
+    let v4_at =
+        |at: usize| Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]);
+    let segments = ip.segments();
+    match segments {
         // The rest of that range is for networks of one's own (RFC 8215), and not below 2000::/3.
-        (0x64, 0xff9b) if rest == [0; 4] => return is_public_v4(v4(g, h)),
-        (0x2002, _) => return is_public_v4(v4(b, c)),
-        _ => {}
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_public_v4(v4_at(12)),
+        [0x2002, ..] => is_public_v4(v4_at(2)),
+        // Teredo, benchmarks, ORCHID, documentation.
+        [0x2001, 0 | 2 | 0x10..0x40 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
+        // What is given out: 2000::/3.
+        [first, ..] => (first & 0xe000) == 0x2000,
     }
-    // Only what is given out: 2000::/3, without Teredo, ORCHID and documentation.
-    (a & 0xe000) == 0x2000
-        && !(a == 0x2001 && (b == 0 || b == 2 || (0x10..0x40).contains(&b) || b == 0xdb8))
-        && !(a == 0x3fff && b < 0x1000)
 }
 
 #[cfg(test)]

@@ -51,9 +51,16 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// A new one: 256 random bits.
+    ///
+    /// # Panics
+    /// If the operating system has no random bits.
     pub fn random() -> Self {
         let mut bytes = vec![0; 32];
-        rand::rngs::OsRng.try_fill_bytes(&mut bytes).expect("the system has random numbers");
+        #[expect(
+            clippy::unwrap_used,
+            reason = "without random bits of the operating system nothing can work"
+        )]
+        rand::rngs::OsRng.try_fill_bytes(&mut bytes).unwrap();
         Self(bytes)
     }
 

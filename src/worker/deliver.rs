@@ -169,7 +169,7 @@ impl Deliverer {
             Ok(Ok(false)) => tracing::debug!(%webhook, change, ?answer, "a webhook was called"),
             // The lease runs out, and the change is delivered again.
             Ok(Err(error)) => {
-                tracing::warn!(%webhook, change, %error, "the answer of a webhook is lost")
+                tracing::warn!(%webhook, change, %error, "the answer of a webhook is lost");
             }
             Err(_) => tracing::warn!(%webhook, change, "the answer of a webhook is lost"),
         }

@@ -75,7 +75,7 @@ async fn who_waits_hears_a_change_when_it_happens() {
     assert_eq!(read(&site, &token, &format!("after={next}&wait=1")).await["items"], json!([]));
 
     let query = format!("after={next}&wait=25");
-    let (heard, _) = tokio::join!(read(&site, &token, &query), async {
+    let (heard, ()) = tokio::join!(read(&site, &token, &query), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         app.top_up(organisation, 5).await;
     });

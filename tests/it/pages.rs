@@ -7,7 +7,7 @@ use photogate::{
     catalog::events,
     changes::alerts::Kind,
     commands::{NewAlert, NewWebhook},
-    ids::{EventId, Operation},
+    ids::{EventId, Operation, OrganisationId, WebhookId},
 };
 use reqwest::StatusCode;
 
@@ -405,6 +405,16 @@ async fn passwords_are_not_guessed_here() {
     assert_eq!(app.count("SELECT count(*) FROM person WHERE password LIKE '$argon2id$%'").await, 1);
 }
 
+async fn an_alert_and_a_webhook(app: &App, organisation: OrganisationId) -> WebhookId {
+    let (commands, caller) = (app.commands(), Caller::trusted("anna@club.example"));
+    let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
+    commands.add_alert(&caller, organisation, &new).await.unwrap();
+    let new = NewWebhook { url: "https://hooks.club.example/photogate".into(), types: None };
+    let webhook = commands.add_webhook(&caller, organisation, &new).await.unwrap().webhook.id;
+    commands.ping_webhook(&caller, webhook).await.unwrap();
+    webhook
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let app = App::new().await;
@@ -436,12 +446,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let checking = Process::start(checking);
     let checks = "SELECT count(*) FROM reconciliation WHERE ended_at IS NOT NULL";
     app.until("the books are checked", async || app.count(checks).await > 0).await;
-    let caller = Caller::trusted("anna@club.example");
-    let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
-    app.commands().add_alert(&caller, organisation, &new).await.unwrap();
-    let new = NewWebhook { url: "https://hooks.club.example/photogate".into(), types: None };
-    let webhook = app.commands().add_webhook(&caller, organisation, &new).await.unwrap().webhook;
-    app.commands().ping_webhook(&caller, webhook.id).await.unwrap();
+    let webhook = an_alert_and_a_webhook(&app, organisation).await;
     let site = Site::of(&app).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let hold = [("operation", "ai_rotation"), ("note", "the turns are looked at first")];
@@ -492,7 +497,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("tokens", "/tokens".into()),
             ("alerts", format!("/alerts?organisation={organisation}")),
             ("webhooks", format!("/webhooks?organisation={organisation}")),
-            ("webhook", format!("/webhooks/{}", webhook.id)),
+            ("webhook", format!("/webhooks/{webhook}")),
             ("account", "/account".into()),
             ("second-factor", "/account/second-factor".into()),
             ("audit", "/audit-log".into()),

@@ -283,6 +283,26 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
 /// What concerns all organisations is not for who belongs to one.
 const OF_ALL: &[&str] = &["/v1/reconciliations", "/v1/workers"];
 
+async fn with_alerts_and_webhooks(app: &App, stage: &Stage, mut text: String) -> String {
+    if text.contains("{new number}") || text.contains("{new alert}") {
+        // An organisation has at most twenty.
+        app.owner_runs("DELETE FROM photogate.alert").await;
+        let new = NewAlert { kind: Kind::Failures, threshold: 9.into() };
+        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+        let made = commands.add_alert(&caller, stage.organisation, &new).await.unwrap();
+        text = text.replace("{new number}", "5").replace("{new alert}", &made.value.id.to_string());
+    }
+    if text.contains("{new webhook}") {
+        // An organisation has at most ten.
+        app.owner_runs("DELETE FROM photogate.webhook").await;
+        let new = NewWebhook { url: "https://example.com/hook".into(), types: None };
+        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+        let made = commands.add_webhook(&caller, stage.organisation, &new).await.unwrap();
+        text = text.replace("{new webhook}", &made.webhook.id.to_string());
+    }
+    text
+}
+
 async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     let mut text = text
         .replace("{organisation}", &stage.organisation.to_string())
@@ -315,22 +335,7 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         let undo = app.count("SELECT max(undo_id) FROM undo").await;
         text = text.replace("\"{new undo}\"", &undo.to_string());
     }
-    if text.contains("{new number}") || text.contains("{new alert}") {
-        // An organisation has at most twenty.
-        app.owner_runs("DELETE FROM photogate.alert").await;
-        let new = NewAlert { kind: Kind::Failures, threshold: 9.into() };
-        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
-        let made = commands.add_alert(&caller, stage.organisation, &new).await.unwrap();
-        text = text.replace("{new number}", "5").replace("{new alert}", &made.value.id.to_string());
-    }
-    if text.contains("{new webhook}") {
-        // An organisation has at most ten.
-        app.owner_runs("DELETE FROM photogate.webhook").await;
-        let new = NewWebhook { url: "https://example.com/hook".into(), types: None };
-        let (commands, caller) = (app.commands(), Caller::trusted("anna"));
-        let made = commands.add_webhook(&caller, stage.organisation, &new).await.unwrap();
-        text = text.replace("{new webhook}", &made.webhook.id.to_string());
-    }
+    text = with_alerts_and_webhooks(app, stage, text).await;
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());
     }

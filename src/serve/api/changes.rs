@@ -59,7 +59,7 @@ pub(super) struct Which {
 /// A part of the feed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Feed {
-    /// The changes, oldest first, as CloudEvents.
+    /// The changes, oldest first, as `CloudEvents`.
     items: Vec<Change>,
     /// Send it as `after` to go on from here. It is also there if nothing was new.
     next: String,

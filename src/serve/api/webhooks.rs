@@ -59,7 +59,7 @@ pub(super) async fn list(
 
 /// Adds a webhook. Changes from now on are sent to it. Its secret is in this answer only.
 ///
-/// A call is a `POST` of a CloudEvent (the schema `Change`), signed as Standard Webhooks describes:
+/// A call is a `POST` of a `CloudEvent` (the schema `Change`), signed as Standard Webhooks describes:
 /// `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any answer from 200 to 299 within 5 seconds
 /// accepts it; what else comes is tried again, at first after 5 seconds and then less and less often.
 /// A change can arrive twice: `webhook-id` is the same. Changes of one subject arrive in their order.

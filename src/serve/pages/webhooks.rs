@@ -51,7 +51,7 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
             },
             |webhook| webhook.url.clone(),
         )
-        .text("Hears", |webhook| hears(webhook))
+        .text("Hears", hears)
         .text("State", |webhook| state(webhook).to_owned())
         .moment("Failing since", browser.zone(), |webhook| webhook.failing_since)
         .text("By", |webhook| webhook.created_by.clone())
