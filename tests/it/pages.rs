@@ -405,6 +405,22 @@ async fn passwords_are_not_guessed_here() {
     assert_eq!(app.count("SELECT count(*) FROM person WHERE password LIKE '$argon2id$%'").await, 1);
 }
 
+/// It fits the width, each field has a name, and there is one heading.
+async fn is_for_everybody(browser: &Browser, page: &str, name: &str) {
+    let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
+    let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
+    assert_eq!(fits, true, "{page} fits the width of a {name}");
+    let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
+         .filter(field => !field.labels.length).length";
+    assert_eq!(
+        browser.page.execute(unnamed, Vec::new()).await.unwrap(),
+        0,
+        "every field of {page} has a name"
+    );
+    let heading = "return document.querySelectorAll('h1').length";
+    assert_eq!(browser.page.execute(heading, Vec::new()).await.unwrap(), 1, "{page}");
+}
+
 async fn an_alert_and_a_webhook(app: &App, organisation: OrganisationId) -> WebhookId {
     let (commands, caller) = (app.commands(), Caller::trusted("anna@club.example"));
     let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
@@ -504,18 +520,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("docs", "/docs".into()),
         ] {
             browser.go(&path).await;
-            let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
-            let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
-            assert_eq!(fits, true, "{page} fits the width of a {name}");
-            let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
-                 .filter(field => !field.labels.length).length";
-            assert_eq!(
-                browser.page.execute(unnamed, Vec::new()).await.unwrap(),
-                0,
-                "every field of {page} has a name"
-            );
-            let heading = "return document.querySelectorAll('h1').length";
-            assert_eq!(browser.page.execute(heading, Vec::new()).await.unwrap(), 1, "{page}");
+            is_for_everybody(&browser, page, name).await;
             browser.keep(page).await;
         }
         browser.close().await;
