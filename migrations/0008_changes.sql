@@ -18,6 +18,9 @@ CREATE TABLE new_change (
     CHECK ((jobs IS NOT NULL) = (type = 'photo.processed')),
     PRIMARY KEY (organisation_id, change_id)
 );
+-- A queue is finished once with so many photos.
+CREATE UNIQUE INDEX new_change_finished ON new_change (subject, (data ->> 'operation'), (data ->> 'photos'))
+WHERE type = 'event.finished';
 
 -- It comes here when it gets its number: when it is seen, so after its transaction. A number that is given out means
 -- that all smaller ones are there, and no later change comes in between.

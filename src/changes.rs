@@ -74,7 +74,8 @@ pub enum Type {
     #[serde(rename = "event.resumed")]
     #[value(name = "event.resumed")]
     EventResumed,
-    /// Nothing of a queue of an event waits, and nothing is in progress.
+    /// Nothing of a queue of an event waits, and nothing is in progress. `photos`: so many were
+    /// settled so far, in all.
     #[sqlx(rename = "event.finished")]
     #[serde(rename = "event.finished")]
     #[value(name = "event.finished")]
@@ -177,6 +178,31 @@ impl Type {
             Self::AlertRaised => "alert.raised",
             Self::AlertCleared => "alert.cleared",
             Self::WebhookPing => "webhook.ping",
+        }
+    }
+
+    /// What it means, for people.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::RunQueued => "photos were queued",
+            Self::RunStarted => "the first photo of a run is in progress",
+            Self::RunFinished => "all photos of a run are done",
+            Self::RunCancelled => "somebody cancelled a run",
+            Self::RunUndone => "somebody took an act on a run back",
+            Self::PhotoProcessed => "photos are done: which ones, and how they ended (many calls)",
+            Self::EventPaused => "an event is paused for want of credits",
+            Self::EventResumed => "an event goes on",
+            Self::EventFinished => "nothing of an event waits or is in progress",
+            Self::EventHeld => "somebody holds an event",
+            Self::EventLifted => "a hold has ended",
+            Self::EventDeleted => "an event was deleted",
+            Self::CreditsAdded => "credits came in, or staff took some out",
+            Self::PurchaseAsked => "a purchase waits for approval",
+            Self::PurchaseDecided => "a purchase was approved or refused, or has expired",
+            Self::WebhookDisabled => "an address did not answer for three days, and is disabled",
+            Self::AlertRaised => "an alert is raised",
+            Self::AlertCleared => "an alert is over",
+            Self::WebhookPing => "somebody tries this address",
         }
     }
 }

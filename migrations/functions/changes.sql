@@ -29,19 +29,17 @@ BEGIN
 END $$;
 
 -- A run is over, or photos were taken out. If nothing of the queue waits or is in flight any more, that is finished,
--- too; it is said once in a transaction. Nobody may call it but the gate's own functions.
+-- too. Who ends several runs says it once. Nobody may call it but the gate's own functions.
 CREATE FUNCTION tell_finished(p_queue bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
     INSERT INTO new_change (organisation_id, type, subject, data)
     SELECT q.organisation_id, 'event.finished', 'events/' || q.event_id,
-        jsonb_build_object('event', q.event_id, 'operation', q.operation)
+        jsonb_build_object('event', q.event_id, 'operation', q.operation, 'photos', h.claimed)
     FROM queue q JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id)
     JOIN queue_settled s USING (queue_id)
     WHERE q.queue_id = p_queue AND t.tail - h.head - h.not_waiting = 0 AND h.claimed > 0
         AND h.claimed = s.committed + s.refunded
-        AND NOT EXISTS (SELECT FROM new_change c WHERE c.organisation_id = q.organisation_id
-                        AND c.type = 'event.finished' AND c.subject = 'events/' || q.event_id
-                        AND c.data ->> 'operation' = q.operation::text AND c.xmin = pg_current_xact_id()::xid)
+    ON CONFLICT (subject, (data ->> 'operation'), (data ->> 'photos')) WHERE type = 'event.finished' DO NOTHING
 $$;
 
 -- Credits came in, or staff have taken some out.

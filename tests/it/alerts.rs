@@ -115,19 +115,18 @@ async fn claims_and_top_ups_at_the_same_time_raise_and_clear_in_turn() {
         }
     };
     tokio::join!(claim(), claim(), top_up(), top_up());
+    // However it went, it ends with nothing.
+    let hand = app.a_worker().await;
+    while !hand.try_claim(100).await.unwrap().is_empty() {}
+    assert_eq!(app.credits(organisation).await.0, 0);
 
     let kinds = kinds(&app, organisation).await;
-    assert!(!kinds.is_empty());
+    assert_eq!(kinds.last(), Some(&Type::AlertRaised));
     for pair in kinds.windows(2) {
         assert_ne!(pair[0], pair[1], "{kinds:?}");
     }
     let listed = alerts::list(&mut *app.db().await, None, Some(alert)).await.unwrap().remove(0);
-    assert_eq!(listed.raised_at.is_some(), kinds.last() == Some(&Type::AlertRaised));
-    let (available, ..) = app.credits(organisation).await;
-    assert_eq!(
-        listed.raised_at.is_some(),
-        available < 10 || listed.raised_at.is_some() && available < 12
-    );
+    assert!(listed.raised_at.is_some());
 }
 
 #[tokio::test]

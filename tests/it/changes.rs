@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use photogate::{
     access::{Caller, Role},
-    changes::{Type, feed},
+    changes::{Type, alerts::Kind, feed},
+    commands::{NewAlert, NewWebhook, Undo},
     ids::OrganisationId,
 };
 use reqwest::Method;
@@ -282,4 +283,69 @@ async fn those_who_wait_do_not_use_up_the_requests_of_their_organisation() {
         app.top_up(organisation, 5).await;
     });
     assert!(heard.iter().all(|one| kinds(one) == ["credits.added"]));
+}
+
+/// What the document says of webhooks is what is said: each type, and each field of its data.
+#[tokio::test]
+async fn the_document_tells_all_that_changes_say() {
+    let app = App::new().await;
+    let document = serde_json::to_value(photogate::serve::document()).unwrap();
+    let told = document["webhooks"].as_object().unwrap();
+    let all: std::collections::BTreeSet<_> =
+        Type::ALL.into_iter().chain([Type::WebhookPing]).map(Type::code).collect();
+    assert_eq!(told.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), all);
+
+    let (organisation, event) = app.an_event_with(3).await;
+    let (commands, anna) = (app.commands(), Caller::trusted("anna"));
+    commands.feed_photos(&anna, organisation, true).await.unwrap();
+    let url = "https://club.example/hook".to_owned();
+    let new = NewWebhook { url, types: None };
+    let webhook = commands.add_webhook(&anna, organisation, &new).await.unwrap().webhook.id;
+    commands.ping_webhook(&anna, webhook).await.unwrap();
+    let new = NewAlert { kind: Kind::LowBalance, threshold: 3.into() };
+    commands.add_alert(&anna, organisation, &new).await.unwrap();
+    app.queue(event, "ok", 4).await;
+    let hand = app.a_worker().await;
+    let mut claimed = hand.claim(3).await;
+    hand.fail(claimed.remove(0)).await;
+    hand.succeed_all(claimed).await;
+    app.top_up(organisation, 30).await;
+    let run = app.queue(event, "more", 2).await.run;
+    commands.cancel_run(&anna, run).await.unwrap();
+    hand.succeed_all(hand.claim(9).await).await;
+    let run = app.queue(event, "undone", 2).await;
+    let undo = Undo { undo: vec![run.undo.unwrap()] };
+    commands.undo(&anna, &undo).await.unwrap();
+    let hold = app.hold(event, "ops").await;
+    commands.lift_hold(&anna, hold).await.unwrap();
+    app.owner_runs(
+        "SELECT photogate.give_webhook_up(w, 'no_answer') FROM photogate.webhook w;
+         UPDATE photogate.organisation SET purchase_limit = 1",
+    )
+    .await;
+    sqlx::query(
+        "SELECT decide_purchase(r_request, true, 'staff') FROM purchase($1, 9, 'anna', '', 'k')",
+    )
+    .bind(organisation.0)
+    .execute(&mut *app.db().await)
+    .await
+    .unwrap();
+    commands.delete_event(&anna, event).await.unwrap();
+
+    let db = &mut *app.db().await;
+    feed::number(db, organisation).await.unwrap();
+    let types: Vec<_> = Type::ALL.into_iter().chain([Type::WebhookPing]).collect();
+    let said = feed::list(db, organisation, 0, &types, 1000).await.unwrap();
+    let kinds: std::collections::BTreeSet<_> =
+        said.iter().map(|(_, one)| one.kind.code()).collect();
+    assert_eq!(kinds, all, "the history has each of them");
+    for (_, change) in said {
+        let body = &told[change.kind.code()]["post"]["requestBody"]["content"];
+        let example = &body["application/cloudevents+json"]["example"];
+        let subject = change.subject.split('/').next();
+        assert_eq!(example["subject"].as_str().unwrap().split('/').next(), subject);
+        for field in change.data.as_object().unwrap().keys() {
+            assert!(example["data"].get(field).is_some(), "{}: {field}", change.kind.code());
+        }
+    }
 }

@@ -94,35 +94,10 @@ fn boxes(checked: impl Fn(Type) -> bool) -> Markup {
             @for kind in Type::ALL {
                 p { label {
                     input type="checkbox" name=(kind.code()) value="yes" checked[checked(kind)];
-                    " " code { (kind.code()) } " – " (says(kind))
+                    " " code { (kind.code()) } " – " (kind.says())
                 } }
             }
         }
-    }
-}
-
-/// What a type of change means, for people.
-fn says(kind: Type) -> &'static str {
-    match kind {
-        Type::RunQueued => "photos were queued",
-        Type::RunStarted => "the first photo of a run is in progress",
-        Type::RunFinished => "all photos of a run are done",
-        Type::RunCancelled => "somebody cancelled a run",
-        Type::RunUndone => "somebody took an act on a run back",
-        Type::PhotoProcessed => "photos are done: which ones, and how they ended (many calls)",
-        Type::EventPaused => "an event is paused for want of credits",
-        Type::EventResumed => "an event goes on",
-        Type::EventFinished => "nothing of an event waits or is in progress",
-        Type::EventHeld => "somebody holds an event",
-        Type::EventLifted => "a hold has ended",
-        Type::EventDeleted => "an event was deleted",
-        Type::CreditsAdded => "credits came in, or staff took some out",
-        Type::PurchaseAsked => "a purchase waits for approval",
-        Type::PurchaseDecided => "a purchase was approved or refused, or has expired",
-        Type::WebhookDisabled => "an address did not answer for three days, and is disabled",
-        Type::AlertRaised => "an alert is raised",
-        Type::AlertCleared => "an alert is over",
-        Type::WebhookPing => "somebody tries this address",
     }
 }
 
