@@ -196,17 +196,22 @@ BEGIN
         END LOOP;
     END IF;
     -- Shares of the batch for the accounts of these queues: one photo each, and the rest by weight. Where nobody has a
-    -- weight, these are equal shares.
-    SELECT array_agg(least(u.available, 1 + (p_n - n) * upto / total - (p_n - n) * (upto - weight) / total)
-                     ORDER BY u.organisation_id),
-           array_agg(u.organisation_id ORDER BY u.organisation_id)
-    INTO v_quota, v_owner FROM (
-        SELECT w.*, sum(weight) OVER () AS total, sum(weight) OVER (ORDER BY w.organisation_id DESC) AS upto
-        FROM (SELECT x.organisation_id, x.available, count(*) OVER () AS n,
-                     CASE WHEN NOT x.steered OR p_n <= count(*) OVER () THEN 1 ELSE (
-                         SELECT g.weight FROM steering g WHERE g.organisation_id = x.organisation_id) END AS weight
-              FROM unnest(v_organisation, v_available, v_steered) x (organisation_id, available, steered)
-              WHERE x.organisation_id = ANY (v_whose)) w) u;
+    -- weight, these are equal shares. One account has all of it: that is written out, because it is so most of the time.
+    IF cardinality(v_organisation) = 1 THEN
+        v_owner := v_organisation;
+        v_quota := ARRAY[least(p_n, v_available[1])];
+    ELSE
+        SELECT array_agg(least(u.available, 1 + (p_n - n) * upto / total - (p_n - n) * (upto - weight) / total)
+                         ORDER BY u.organisation_id),
+               array_agg(u.organisation_id ORDER BY u.organisation_id)
+        INTO v_quota, v_owner FROM (
+            SELECT w.*, sum(weight) OVER () AS total, sum(weight) OVER (ORDER BY w.organisation_id DESC) AS upto
+            FROM (SELECT x.organisation_id, x.available, count(*) OVER () AS n,
+                         CASE WHEN NOT x.steered OR p_n <= count(*) OVER () THEN 1 ELSE (
+                             SELECT g.weight FROM steering g WHERE g.organisation_id = x.organisation_id) END AS weight
+                  FROM unnest(v_organisation, v_available, v_steered) x (organisation_id, available, steered)
+                  WHERE x.organisation_id = ANY (v_whose)) w) u;
+    END IF;
     v_take := array_fill(NULL::bigint, ARRAY[coalesce(cardinality(v_queue), 0)]);
     IF true = ANY (v_steered) OR v_some_stretched THEN
         -- Organisations that have decided something, and those with stretches in the queues that are locked.

@@ -77,11 +77,11 @@ BEGIN
     -- A later statement than the lock, so that it sees the account as it was locked. Usage comes after accounts.
     WITH closed AS MATERIALIZED (
         -- The rows that were deleted, each with what the caller says of it, and what is known of its content.
-        SELECT f.*, CASE WHEN o.original IS NULL THEN p_states[u.n] ELSE 'duplicate' END AS state,
-               CASE WHEN o.original IS NULL THEN p_reasons[u.n] ELSE 'duplicate' END AS reason,
-               p_details[u.n] AS detail, o.original
-        FROM unnest(v_n) WITH ORDINALITY u (n, i) CROSS JOIN LATERAL (SELECT (v_flights[u.i]).*) f
-        CROSS JOIN LATERAL (SELECT v_original[array_position(v_duplicates, f.job_id)] AS original) o),
+        SELECT f.*, CASE WHEN o.original IS NULL THEN p_states[o.n] ELSE 'duplicate' END AS state,
+               CASE WHEN o.original IS NULL THEN p_reasons[o.n] ELSE 'duplicate' END AS reason,
+               p_details[o.n] AS detail, o.original
+        FROM unnest(v_flights) WITH ORDINALITY f CROSS JOIN LATERAL (
+            SELECT v_n[f.ordinality] AS n, v_original[array_position(v_duplicates, f.job_id)] AS original) o),
     o AS MATERIALIZED (
         SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
             AS u (organisation_id, row, entries, month, at)),

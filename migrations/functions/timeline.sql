@@ -118,9 +118,15 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION note_end_of_run() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
-    PERFORM note_end(NEW.run_id);
+    -- Mostly the run has more photos than it used in this month, it has no other month, and nothing of it is skipped.
+    IF NEW.committed + NEW.refunded >= (SELECT queued FROM run WHERE run_id = NEW.run_id)
+        OR EXISTS (SELECT FROM stretch WHERE queue_id = NEW.queue_id)
+        OR EXISTS (SELECT FROM usage WHERE run_id = NEW.run_id AND month < NEW.month)
+    THEN
+        PERFORM note_end(NEW.run_id);
+    END IF;
     RETURN NULL;
 END $$;
 

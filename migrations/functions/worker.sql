@@ -29,8 +29,9 @@ GRANT EXECUTE ON FUNCTION register_worker TO photogate_worker;
 -- The worker with this key, if it is not gone, and the end of its lease. Whoever declares it dead cannot pass until the
 -- caller commits. Heartbeats rewrite the row, and so it is looked for from the end of its index, as in claim.sql.
 -- "Not gone" is asked outside: otherwise PostgreSQL may read the whole index of the workers that are present.
+-- This and the next two run with the rights and the search path of the caller: each claim and settlement calls them.
 CREATE FUNCTION locked_worker(p_key uuid, OUT r_worker bigint, OUT r_lease_until timestamptz)
-LANGUAGE plpgsql SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE v_hash bytea := sha256(uuid_send(p_key));
 BEGIN
     SELECT worker_id, lease_until INTO r_worker, r_lease_until FROM (
@@ -41,7 +42,7 @@ END $$;
 
 -- The worker with this key, if it has a lease.
 CREATE FUNCTION leased_worker(p_key uuid) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE v_worker record := locked_worker(p_key);
 BEGIN
     IF v_worker.r_lease_until > clock_timestamp() THEN RETURN v_worker.r_worker; END IF;
@@ -50,7 +51,7 @@ END $$;
 
 -- The same, also if its lease has run out. NULL: it is gone.
 CREATE FUNCTION present_worker(p_key uuid) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE v_worker record := locked_worker(p_key);
 BEGIN
     RETURN v_worker.r_worker;
