@@ -3,8 +3,11 @@
 
 CREATE TYPE change_type AS ENUM ('run.queued', 'run.started', 'run.finished', 'run.cancelled', 'run.undone',
     'photo.processed', 'event.paused', 'event.resumed', 'event.finished', 'event.held', 'event.lifted', 'event.deleted',
-    'credits.added', 'purchase.asked', 'purchase.decided', 'webhook.disabled', 'webhook.ping',
-    'alert.raised', 'alert.cleared');
+    'credits.added', 'purchase.asked', 'purchase.decided', 'payment.kept', 'auto_top_up.stopped', 'webhook.disabled',
+    'webhook.ping', 'alert.raised', 'alert.cleared');
+
+-- What concerns those who run photogate is said to them: they are organisation 0 in the tables of this file, and in no
+-- other. So these have no foreign key to organisation; the functions that write them look for it.
 
 -- A change is written here in the transaction of its cause. That costs a row and an entry in one index.
 CREATE TABLE new_change (
@@ -48,7 +51,7 @@ CREATE INDEX change_oldest ON change_end (oldest_at) WHERE oldest_at IS NOT NULL
 -- An address of an organisation that hears changes.
 CREATE TABLE webhook (
     webhook_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organisation_id  bigint NOT NULL REFERENCES organisation,
+    organisation_id  bigint NOT NULL,
     url              text NOT NULL CHECK (length(url) BETWEEN 8 AND 2000),
     types            change_type[] NOT NULL CHECK (cardinality(types) BETWEEN 1 AND 50),
     secret           bytea NOT NULL CHECK (octet_length(secret) BETWEEN 24 AND 64),
@@ -102,24 +105,29 @@ CREATE INDEX delivery_due ON delivery (webhook_id, due_at) WHERE state = 'waitin
 CREATE INDEX delivery_leased ON delivery (organisation_id, leased_until) WHERE leased_until IS NOT NULL;
 CREATE INDEX delivery_of_subject ON delivery (webhook_id, subject, position) WHERE state = 'waiting';
 
--- What an organisation wants to be alerted of.
-CREATE TYPE alert_kind AS ENUM ('low_balance', 'time_to_zero', 'failures', 'floor_short', 'hold_ends');
+-- What an organisation wants to be alerted of; and, the last two, the staff.
+CREATE TYPE alert_kind AS ENUM ('low_balance', 'time_to_zero', 'failures', 'floor_short', 'hold_ends', 'books_drift',
+    'purchase_waits');
 
 CREATE TABLE alert (
     alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organisation_id bigint NOT NULL REFERENCES organisation,
+    organisation_id bigint NOT NULL,
     kind            alert_kind NOT NULL,
-    -- Raised below so many credits, hours, or minutes; or above so many percent, or credits.
+    -- Raised below so many credits, hours, or minutes; or above so many percent, credits, rows, or hours.
     threshold       numeric(12, 2) NOT NULL CHECK (threshold BETWEEN 0 AND 1000000000),
     raised_at       timestamptz,                     -- NULL: it is not raised
     measured        numeric,                         -- when it was raised or cleared last
     judged_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_by      text NOT NULL CHECK (length(created_by) BETWEEN 1 AND 200),
-    CHECK (threshold > 0 OR kind IN ('failures', 'floor_short')),
+    CHECK (threshold > 0 OR kind NOT IN ('low_balance', 'time_to_zero', 'hold_ends')),
+    CHECK ((organisation_id = 0) = (kind IN ('books_drift', 'purchase_waits'))),
     UNIQUE (organisation_id, kind, threshold)
 );
 CREATE INDEX alert_due ON alert (judged_at) WHERE kind <> 'low_balance';
+-- The staff hear of these without asking.
+INSERT INTO alert (organisation_id, kind, threshold, created_by)
+VALUES (0, 'books_drift', 0, 'System'), (0, 'purchase_waits', 24, 'System');
 
 GRANT SELECT ON alert TO photogate_app;
 GRANT SELECT ON new_change, change, change_end, delivery TO photogate_app;

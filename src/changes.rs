@@ -110,6 +110,17 @@ pub enum Type {
     #[serde(rename = "purchase.decided")]
     #[value(name = "purchase.decided")]
     PurchaseDecided,
+    /// A payment came that cannot become credits: `reason` says why. Only the staff hear it.
+    #[sqlx(rename = "payment.kept")]
+    #[serde(rename = "payment.kept")]
+    #[value(name = "payment.kept")]
+    PaymentKept,
+    /// An automatic top-up has stopped, until a person switches it on again: its purchase was refused,
+    /// has expired, its payment has failed, or the price has changed.
+    #[sqlx(rename = "auto_top_up.stopped")]
+    #[serde(rename = "auto_top_up.stopped")]
+    #[value(name = "auto_top_up.stopped")]
+    AutoTopUpStopped,
     /// A webhook did not answer for three days, or said that it is gone. Nothing is sent to it any
     /// more.
     #[sqlx(rename = "webhook.disabled")]
@@ -135,7 +146,7 @@ pub enum Type {
 
 impl Type {
     /// All types that somebody can choose to hear. A ping goes to the webhook that is tried.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::RunQueued,
         Self::RunStarted,
         Self::RunFinished,
@@ -151,6 +162,8 @@ impl Type {
         Self::CreditsAdded,
         Self::PurchaseAsked,
         Self::PurchaseDecided,
+        Self::PaymentKept,
+        Self::AutoTopUpStopped,
         Self::WebhookDisabled,
         Self::AlertRaised,
         Self::AlertCleared,
@@ -174,6 +187,8 @@ impl Type {
             Self::CreditsAdded => "credits.added",
             Self::PurchaseAsked => "purchase.asked",
             Self::PurchaseDecided => "purchase.decided",
+            Self::PaymentKept => "payment.kept",
+            Self::AutoTopUpStopped => "auto_top_up.stopped",
             Self::WebhookDisabled => "webhook.disabled",
             Self::AlertRaised => "alert.raised",
             Self::AlertCleared => "alert.cleared",
@@ -199,6 +214,8 @@ impl Type {
             Self::CreditsAdded => "credits came in, or staff took some out",
             Self::PurchaseAsked => "a purchase waits for approval",
             Self::PurchaseDecided => "a purchase was approved or refused, or has expired",
+            Self::PaymentKept => "a payment came that cannot become credits (for the staff)",
+            Self::AutoTopUpStopped => "an automatic top-up has stopped",
             Self::WebhookDisabled => "an address did not answer for three days, and is disabled",
             Self::AlertRaised => "an alert is raised",
             Self::AlertCleared => "an alert is over",
@@ -215,7 +232,7 @@ pub struct Change {
     /// The change's number in its organisation. Numbers have no gaps. With `source`, it identifies
     /// the change: a change that is delivered again has the same.
     pub id: String,
-    /// The organisation: `/v1/organisations/7`.
+    /// The organisation: `/v1/organisations/7`. `/v1/organisations/0`: those who run photogate.
     pub source: String,
     /// What happened.
     #[serde(rename = "type")]

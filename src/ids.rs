@@ -45,6 +45,11 @@ id!(
     /// The number of an organisation, and of its account.
     OrganisationId(i64)
 );
+impl OrganisationId {
+    /// Those who run photogate. They are no organisation, and have no account: what concerns them is
+    /// said to this number, and their webhooks and alerts have it.
+    pub const STAFF: Self = Self(0);
+}
 id!(
     /// The number of an event.
     EventId(i64)

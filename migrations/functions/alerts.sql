@@ -1,5 +1,5 @@
--- Alerts: a rule of an organisation is raised when something it measures crosses a threshold, and cleared when that is
--- well over. Both are changes, which webhooks and the feed say.
+-- Alerts: a rule of an organisation, or of the staff (organisation 0), is raised when something it measures crosses a
+-- threshold, and cleared when that is well over. Both are changes, which webhooks and the feed say.
 --
 -- A low balance is judged in the transaction that moves the credits: the account knows the next balance at which a rule
 -- changes, so a movement compares two numbers. The other rules are judged by workers, every few seconds.
@@ -42,6 +42,16 @@ BEGIN
             RETURN (SELECT round(extract(epoch FROM min(h.until) - clock_timestamp()) / 60, 1)
                     FROM queue q JOIN hold h USING (queue_id)
                     WHERE q.organisation_id = p_organisation AND h.lifted_at IS NULL AND h.until > clock_timestamp());
+        WHEN 'books_drift' THEN
+            -- Rows that break an invariant, of the last check of each kind: a short one sees less than a full one.
+            RETURN (SELECT sum(r.violations)
+                    FROM unnest(enum_range(NULL::reconciliation_kind)) k (kind) CROSS JOIN LATERAL (
+                        SELECT violations FROM reconciliation WHERE kind = k.kind AND ended_at IS NOT NULL
+                        ORDER BY kind DESC, started_at DESC LIMIT 1) r);
+        WHEN 'purchase_waits' THEN
+            -- Hours since the oldest purchase was asked for that staff must decide on.
+            RETURN (SELECT round(extract(epoch FROM clock_timestamp() - min(asked_at)) / 3600, 1)
+                    FROM purchase_request WHERE state = 'pending');
     END CASE;
 END $$;
 
@@ -130,7 +140,9 @@ DECLARE
     c_alerts constant integer := 20;
 BEGIN
     PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    IF NOT FOUND AND p_organisation <> 0 THEN
+        RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002';
+    END IF;
     SELECT alert_id INTO r_alert FROM alert
     WHERE organisation_id = p_organisation AND kind = p_kind AND threshold = p_threshold;
     r_is_new := NOT FOUND;
@@ -139,7 +151,10 @@ BEGIN
         RAISE EXCEPTION 'an organisation has at most % alerts: remove one first', c_alerts USING ERRCODE = 'PG009';
     END IF;
     INSERT INTO alert (organisation_id, kind, threshold, created_by)
-    VALUES (p_organisation, p_kind, p_threshold, p_actor) RETURNING alert_id INTO r_alert;
+    VALUES (p_organisation, p_kind, p_threshold, p_actor)
+    -- The staff have no account, and so two of them may come at the same time.
+    ON CONFLICT (organisation_id, kind, threshold) DO UPDATE SET kind = excluded.kind
+    RETURNING alert_id INTO r_alert;
     PERFORM judge_alerts(p_organisation, ARRAY[p_kind]);
     PERFORM keep_alarms(p_organisation);
 END $$;

@@ -53,16 +53,41 @@ BEGIN
 END $$;
 
 -- A purchase waits for approval or payment, or that was decided: an approval may leave it unpaid, and then it is told
--- again when it was paid.
+-- again when it was paid. The staff hear of those that wait for their approval.
 CREATE OR REPLACE FUNCTION tell_purchase_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
     INSERT INTO new_change (organisation_id, type, subject, data)
-    VALUES (NEW.organisation_id,
+    SELECT o.organisation_id,
         CASE WHEN TG_OP = 'INSERT' THEN 'purchase.asked' ELSE 'purchase.decided' END::change_type,
         'purchases/' || NEW.request_id, jsonb_strip_nulls(jsonb_build_object(
-            'request', NEW.request_id, 'state', NEW.state, 'credits', NEW.credits, 'actor', NEW.actor,
-            'decided_by', NEW.decided_by, 'transaction', NEW.transaction_id)));
+            'organisation', NEW.organisation_id, 'request', NEW.request_id, 'state', NEW.state,
+            'credits', NEW.credits, 'actor', NEW.actor, 'decided_by', NEW.decided_by,
+            'transaction', NEW.transaction_id))
+    FROM (VALUES (NEW.organisation_id), (0)) o (organisation_id)
+    WHERE o.organisation_id > 0 OR NEW.state = 'pending' OR TG_OP = 'UPDATE' AND OLD.state = 'pending';
+    RETURN NULL;
+END $$;
+
+-- A payment came that cannot become credits. The staff decide what becomes of it.
+CREATE OR REPLACE FUNCTION tell_payment() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    INSERT INTO new_change (organisation_id, type, subject, data)
+    VALUES (0, 'payment.kept', 'payments/' || NEW.payment_id, jsonb_strip_nulls(jsonb_build_object(
+        'payment', NEW.payment_id, 'organisation', NEW.organisation_id, 'request', NEW.request_id,
+        'reason', NEW.kept, 'amount', NEW.amount, 'currency', NEW.currency)));
+    RETURN NULL;
+END $$;
+
+-- An automatic top-up has stopped. The organisation and the staff hear it.
+CREATE OR REPLACE FUNCTION tell_auto_top_up() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    INSERT INTO new_change (organisation_id, type, subject, data)
+    SELECT o.organisation_id, 'auto_top_up.stopped', 'organisations/' || NEW.organisation_id,
+        jsonb_build_object('organisation', NEW.organisation_id, 'reason', NEW.stopped)
+    FROM (VALUES (NEW.organisation_id), (0)) o (organisation_id);
     RETURN NULL;
 END $$;
 
@@ -197,4 +222,8 @@ BEGIN
         FOR EACH ROW EXECUTE FUNCTION tell_purchase_request();
     CREATE TRIGGER decision_is_told AFTER UPDATE OF state ON purchase_request
         FOR EACH ROW WHEN (NEW.state <> OLD.state) EXECUTE FUNCTION tell_purchase_request();
+    CREATE TRIGGER kept_payment_is_told AFTER INSERT ON payment
+        FOR EACH ROW WHEN (NEW.kept IS NOT NULL) EXECUTE FUNCTION tell_payment();
+    CREATE TRIGGER stop_is_told AFTER UPDATE OF stopped ON auto_top_up
+        FOR EACH ROW WHEN (OLD.stopped IS NULL AND NEW.stopped IS NOT NULL) EXECUTE FUNCTION tell_auto_top_up();
 END $$;

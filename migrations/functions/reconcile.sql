@@ -24,13 +24,15 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION begin_reconciliation TO photogate_worker;
 
--- A worker ends its own check.
+-- A worker ends its own check. The staff's alerts are judged by it.
 CREATE FUNCTION end_reconciliation(p_key uuid, p_id bigint, p_violations bigint, p_broken jsonb) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
     UPDATE reconciliation SET ended_at = clock_timestamp(), violations = p_violations,
         broken = CASE WHEN p_violations > 0 THEN p_broken END
-    WHERE reconciliation_id = p_id AND worker_id = present_worker(p_key) AND ended_at IS NULL
-$$;
+    WHERE reconciliation_id = p_id AND worker_id = present_worker(p_key) AND ended_at IS NULL;
+    IF FOUND THEN PERFORM judge_alerts(0, '{books_drift}'); END IF;
+END $$;
 GRANT EXECUTE ON FUNCTION end_reconciliation TO photogate_worker;
 
 -- A check of a slice found nothing wrong: the next one goes on where the slice ended. A mark moves only from where the

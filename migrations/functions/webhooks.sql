@@ -225,7 +225,9 @@ DECLARE
 BEGIN
     -- One at a time, or two would both be the tenth.
     PERFORM 1 FROM organisation WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
-    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+    IF NOT FOUND AND p_organisation <> 0 THEN
+        RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002';
+    END IF;
     IF (SELECT count(*) FROM webhook WHERE organisation_id = p_organisation) >= c_webhooks THEN
         RAISE EXCEPTION 'an organisation has at most % webhooks: remove one first', c_webhooks USING ERRCODE = 'PG009';
     END IF;

@@ -1,4 +1,4 @@
-//! Alerts: what an organisation wants to be told of before it is too late.
+//! Alerts: what an organisation, or the staff, want to be told of before it is too late.
 
 use std::time::Duration;
 
@@ -33,12 +33,21 @@ pub enum Kind {
     FloorShort,
     /// Minutes until the next hold of a queue ends: raised below.
     HoldEnds,
+    /// Rows of the books that break an invariant, as the last checks have found: raised above. For the
+    /// staff, in the transaction that ends the check.
+    BooksDrift,
+    /// Hours that the oldest purchase waits for approval: raised above. For the staff.
+    PurchaseWaits,
 }
 
 impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::LowBalance, Self::TimeToZero, Self::Failures, Self::FloorShort, Self::HoldEnds];
+    /// What an organisation, or the staff, may be alerted of.
+    pub fn of(organisation: OrganisationId) -> &'static [Self] {
+        if organisation == OrganisationId::STAFF {
+            return &[Self::BooksDrift, Self::PurchaseWaits];
+        }
+        &[Self::LowBalance, Self::TimeToZero, Self::Failures, Self::FloorShort, Self::HoldEnds]
+    }
 
     /// What it means, with its threshold.
     pub fn says(self, threshold: Decimal) -> String {
@@ -49,6 +58,10 @@ impl Kind {
             Self::Failures => format!("more than {threshold} % of the photos of a day fail"),
             Self::FloorShort => format!("floors of events lack more than {threshold} credits"),
             Self::HoldEnds => format!("a hold ends within {threshold} minutes"),
+            Self::BooksDrift => format!("more than {threshold} rows of the books do not agree"),
+            Self::PurchaseWaits => {
+                format!("a purchase waits for approval for more than {threshold} hours")
+            }
         }
     }
 }
@@ -58,7 +71,7 @@ impl Kind {
 pub struct Alert {
     /// The alert's number.
     pub id: AlertId,
-    /// The organisation that is told.
+    /// The organisation that is told; 0: the staff.
     pub organisation: OrganisationId,
     /// What it measures.
     pub kind: Kind,

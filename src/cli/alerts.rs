@@ -32,15 +32,17 @@ Examples:
   photogate alerts add 1 time_to_zero 12      credits last for less than 12 hours
   photogate alerts add 1 failures 5           more than 5 % of the photos of a day fail
   photogate alerts add 1 floor_short 0        floors of events lack credits
-  photogate alerts add 1 hold_ends 30         a hold ends within 30 minutes"
+  photogate alerts add 1 hold_ends 30         a hold ends within 30 minutes
+  photogate alerts add 0 purchase_waits 4     the staff: a purchase waits for approval for 4 hours
+  photogate alerts add 0 books_drift 0        the staff: rows of the books do not agree"
     )]
     Add {
-        /// The organisation's number
+        /// The organisation's number; 0: the staff
         organisation: OrganisationId,
         /// What is measured
         #[arg(value_enum)]
         kind: Kind,
-        /// Credits, hours, percent or minutes
+        /// Credits, hours, percent, minutes or rows
         threshold: Decimal,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]

@@ -27,7 +27,7 @@ Examples:
   photogate changes --organisation 1 --follow --types run.finished,event.paused
   photogate changes --organisation 1 --photos on     say which photos are settled, from now on")]
 pub(super) struct Changes {
-    /// The organisation's number
+    /// The organisation's number; 0: what concerns the staff
     #[arg(long)]
     organisation: OrganisationId,
     /// Only those after the change with this number

@@ -1,4 +1,4 @@
-//! Adds and removes alerts of an organisation.
+//! Adds and removes alerts of an organisation, or of the staff.
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub(super) const MAY_SEE_ALERTS: &[Role] =
 pub struct NewAlert {
     /// What it measures.
     pub kind: Kind,
-    /// Where it is raised: credits, hours, percent or minutes, with two decimals at most.
+    /// Where it is raised: credits, hours, percent, minutes or rows, with two decimals at most.
     #[schema(value_type = String, example = "500")]
     pub threshold: Decimal,
 }
@@ -45,7 +45,12 @@ impl Commands {
         caller.must_be(MAY_CHANGE_ALERTS)?;
         caller.must_see(organisation)?;
         let threshold = new.threshold.normalize();
-        let may_be_zero = matches!(new.kind, Kind::Failures | Kind::FloorShort);
+        if !Kind::of(organisation).contains(&new.kind) {
+            let detail = "the staff (organisation 0) are alerted of books_drift and purchase_waits, \
+                          organisations of the other kinds";
+            return Err(CommandError::invalid("/kind", detail));
+        }
+        let may_be_zero = !matches!(new.kind, Kind::LowBalance | Kind::TimeToZero | Kind::HoldEnds);
         let bounds = Decimal::ZERO..=Decimal::from(1_000_000_000);
         if threshold.scale() > 2
             || !bounds.contains(&threshold)

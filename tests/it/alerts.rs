@@ -16,7 +16,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::Executor;
 
-use crate::support::{App, site::Site};
+use crate::support::{App, Hand, site::Site};
 
 async fn add(app: &App, organisation: OrganisationId, kind: Kind, threshold: i64) -> AlertId {
     let new = NewAlert { kind, threshold: Decimal::from(threshold) };
@@ -45,7 +45,7 @@ async fn judge(app: &App) -> i32 {
 async fn a_low_balance_is_raised_by_the_claim_that_causes_it_and_once() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(20).await;
-    add(&app, organisation, Kind::LowBalance, 10).await;
+    let alert = add(&app, organisation, Kind::LowBalance, 10).await;
     app.queue(event, "ok", 40).await;
     let hand = app.a_worker().await;
     assert_eq!(hand.claim(10).await.len(), 10);
@@ -54,7 +54,7 @@ async fn a_low_balance_is_raised_by_the_claim_that_causes_it_and_once() {
     let held = hand.claim_one().await;
     let raised = told(&app, organisation).await;
     let data = json!({
-        "alert": 1, "kind": "low_balance", "threshold": 10.00, "measured": 9, "credits_missing": 20,
+        "alert": alert, "kind": "low_balance", "threshold": 10.00, "measured": 9, "credits_missing": 20,
     });
     assert_eq!(raised, [(Type::AlertRaised, data)]);
     // Around the threshold nothing more is said.
@@ -192,7 +192,7 @@ async fn a_worker_judges_alerts_and_two_say_each_once() {
     other.drain().await;
     assert_eq!(kinds(&app, organisation).await, [Type::AlertRaised]);
     app.commands().remove_alert(&Caller::trusted("anna"), removed).await.unwrap();
-    assert_eq!(app.count("SELECT count(*) FROM alert").await, 0);
+    assert_eq!(app.count("SELECT count(*) FROM alert WHERE organisation_id > 0").await, 0);
 }
 
 #[tokio::test]
@@ -219,4 +219,108 @@ async fn alerts_are_limited_and_of_one_organisation() {
     assert_eq!(crate::support::site::answered(status).await.0, 404);
     let foreign = format!("/v1/organisations/{theirs}/alerts");
     assert_eq!(site.post(&foreign, &token, new("1")).await.0, 404);
+}
+
+async fn told_to_staff(app: &App) -> Vec<(Type, Value)> {
+    let db = &mut *app.db().await;
+    feed::number(db, OrganisationId::STAFF).await.unwrap();
+    let found = feed::list(db, OrganisationId::STAFF, 0, &Type::ALL, 1000).await.unwrap();
+    found.into_iter().map(|(_, change)| (change.kind, change.data)).collect()
+}
+
+/// A worker checks the books, and finds so many rows that do not agree.
+async fn check_books(app: &App, hand: &Hand<'_>, kind: &str, violations: i64) {
+    let done: bool = sqlx::query_scalar(
+        "WITH begun AS MATERIALIZED (
+             SELECT begin_reconciliation($1, $2::text::reconciliation_kind, '0 s') AS id)
+         SELECT id > 0 FROM begun CROSS JOIN LATERAL end_reconciliation($1, id, $3, '[]')",
+    )
+    .bind(hand.me.key())
+    .bind(kind)
+    .bind(violations)
+    .fetch_one(&mut *app.db().await)
+    .await
+    .unwrap();
+    assert!(done);
+}
+
+#[tokio::test]
+async fn staff_hear_of_books_that_do_not_agree_from_the_check_that_finds_it_and_once() {
+    let app = App::new().await;
+    let hand = app.a_worker().await;
+    check_books(&app, &hand, "full", 0).await;
+    assert_eq!(told_to_staff(&app).await, []);
+    check_books(&app, &hand, "full", 3).await;
+    let data = json!({ "alert": 1, "kind": "books_drift", "threshold": 0.00, "measured": 3 });
+    assert_eq!(told_to_staff(&app).await, [(Type::AlertRaised, data)]);
+    // A short check does not look at what the full one has found.
+    check_books(&app, &hand, "incremental", 0).await;
+    check_books(&app, &hand, "full", 5).await;
+    assert_eq!(told_to_staff(&app).await.len(), 1, "once");
+    check_books(&app, &hand, "full", 0).await;
+    let told = told_to_staff(&app).await;
+    assert_eq!(told.len(), 2);
+    assert_eq!((told[1].0, &told[1].1["measured"]), (Type::AlertCleared, &json!(0)));
+}
+
+#[tokio::test]
+async fn staff_hear_of_purchases_that_wait_and_are_reminded_after_a_day() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    app.owner_runs("UPDATE photogate.organisation SET purchase_limit = 1").await;
+    let ask = "SELECT purchase($1, 9, 'anna', '', 'k')";
+    sqlx::query(ask).bind(organisation.0).execute(&mut *app.db().await).await.unwrap();
+    let asked = json!({
+        "organisation": organisation, "request": 1, "state": "pending", "credits": 9, "actor": "anna",
+    });
+    assert_eq!(told_to_staff(&app).await, [(Type::PurchaseAsked, asked)]);
+    assert_eq!(judge(&app).await, 0, "it does not wait for long yet");
+
+    let later = "UPDATE photogate.purchase_request SET asked_at = asked_at - interval '25 hours'";
+    app.owner_runs(later).await;
+    assert_eq!(judge(&app).await, 1);
+    assert_eq!(judge(&app).await, 0, "once");
+    let decide = "SELECT decide_purchase(1, false, 'staff')";
+    sqlx::query(decide).execute(&mut *app.db().await).await.unwrap();
+    assert_eq!(judge(&app).await, 1);
+    let kinds: Vec<_> = told_to_staff(&app).await.into_iter().map(|(kind, _)| kind).collect();
+    let expected =
+        [Type::PurchaseAsked, Type::AlertRaised, Type::PurchaseDecided, Type::AlertCleared];
+    assert_eq!(kinds, expected);
+}
+
+/// The feed, webhooks and alerts of the staff are of nobody else.
+#[tokio::test]
+async fn organisers_neither_see_nor_change_what_is_of_the_staff() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(1).await;
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let drift = json!({ "kind": "books_drift", "threshold": "2" });
+    let hook = json!({ "url": "https://ops.example/hook" });
+    for (path, body) in [("alerts", &drift), ("webhooks", &hook)] {
+        let path = format!("/v1/organisations/0/{path}");
+        assert_eq!(site.post(&path, &staff, body.clone()).await.0, 201);
+        let organiser = app.a_token(Role::Organiser, Some(organisation)).await;
+        assert_eq!(site.post(&path, &organiser, body.clone()).await.0, 404);
+    }
+    let low = json!({ "kind": "low_balance", "threshold": "2" });
+    assert_eq!(site.post("/v1/organisations/0/alerts", &staff, low).await.0, 422);
+    let own = format!("/v1/organisations/{organisation}/alerts");
+    assert_eq!(site.post(&own, &staff, drift).await.0, 422);
+
+    let organiser = app.a_token(Role::Organiser, Some(organisation)).await;
+    for path in ["/v1/alerts", "/v1/webhooks"] {
+        let (_, all) = site.get(path, &staff).await;
+        assert!(!all["items"].as_array().unwrap().is_empty());
+        assert_eq!(site.get(path, &organiser).await.1["items"], json!([]));
+        let asked = format!("{path}?organisation=0");
+        assert_eq!(site.get(&asked, &organiser).await.0, 404);
+    }
+    assert_eq!(site.get("/v1/changes?organisation=0", &organiser).await.0, 404);
+    assert_eq!(site.get("/v1/changes?organisation=0", &staff).await.0, 200);
+    for path in ["/v1/alerts/1", "/v1/webhooks/1"] {
+        let answer = site.ask(reqwest::Method::DELETE, path, &organiser);
+        assert_eq!(crate::support::site::answered(answer).await.0, 404);
+    }
 }

@@ -331,11 +331,25 @@ async fn the_document_tells_all_that_changes_say() {
     .await
     .unwrap();
     commands.delete_event(&anna, event).await.unwrap();
+    sqlx::query("SELECT receive_payment('stripe', 'pi_1', 'nobody''s', NULL, 5, 'EUR')")
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    app.owner_runs(
+        "INSERT INTO photogate.auto_top_up
+             (organisation_id, switched_on, below, credits, monthly_max, price_per_credit, currency, set_by, set_at)
+         SELECT organisation_id, true, 1, 1, 1, 1, 'EUR', 'anna', now() FROM photogate.account;
+         SELECT photogate.stop_auto_top_up(organisation_id, 'refused', '{}') FROM photogate.account",
+    )
+    .await;
 
     let db = &mut *app.db().await;
-    feed::number(db, organisation).await.unwrap();
     let types: Vec<_> = Type::ALL.into_iter().chain([Type::WebhookPing]).collect();
-    let said = feed::list(db, organisation, 0, &types, 1000).await.unwrap();
+    let mut said = Vec::new();
+    for whose in [organisation, OrganisationId::STAFF] {
+        feed::number(db, whose).await.unwrap();
+        said.extend(feed::list(db, whose, 0, &types, 1000).await.unwrap());
+    }
     let kinds: std::collections::BTreeSet<_> =
         said.iter().map(|(_, one)| one.kind.code()).collect();
     assert_eq!(kinds, all, "the history has each of them");

@@ -135,9 +135,10 @@ fn subject(kind: Type) -> &'static str {
         | Type::EventHeld
         | Type::EventLifted
         | Type::EventDeleted => "events/4300",
-        Type::CreditsAdded => "organisations/7",
+        Type::CreditsAdded | Type::AutoTopUpStopped => "organisations/7",
         Type::PurchaseAsked | Type::PurchaseDecided => "purchases/9",
         Type::AlertRaised | Type::AlertCleared => "alerts/4",
+        Type::PaymentKept => "payments/5",
         Type::WebhookDisabled | Type::WebhookPing => "webhooks/3",
     }
 }
@@ -182,13 +183,18 @@ fn data(kind: Type) -> Value {
             json!({ "transaction": 1200, "kind": "purchase", "credits": 500, "actor": actor })
         }
         Type::PurchaseAsked | Type::PurchaseDecided => json!({
-            "request": 9, "state": "approved", "credits": 20000, "actor": actor,
+            "organisation": 7, "request": 9, "state": "approved", "credits": 20000, "actor": actor,
             "decided_by": "staff@photogate.example", "transaction": 1200,
         }),
         Type::AlertRaised | Type::AlertCleared => json!({
             "alert": 4, "kind": "low_balance", "threshold": 500, "measured": 498,
             "credits_missing": 120,
         }),
+        Type::PaymentKept => json!({
+            "payment": 5, "organisation": 7, "request": 9, "reason": "wrong_amount", "amount": 4900,
+            "currency": "EUR",
+        }),
+        Type::AutoTopUpStopped => json!({ "organisation": 7, "reason": "refused" }),
         Type::WebhookDisabled => json!({ "webhook": 3, "reason": "no_answer" }),
         Type::WebhookPing => json!({ "webhook": 3, "actor": actor }),
     }

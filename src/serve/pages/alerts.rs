@@ -9,7 +9,7 @@ use super::{Form, Page, layout, login::Nothing, people::about, table::Table, tab
 use crate::{
     changes::alerts::{self, Alert, Kind},
     commands::{MAY_CHANGE_ALERTS, MAY_SEE_ALERTS, NewAlert},
-    ids::AlertId,
+    ids::{AlertId, OrganisationId},
     serve::{Service, authentication::Browser, input::Path, problem::Problem},
 };
 
@@ -26,7 +26,9 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
             alert.measured.map(|measured| measured.normalize().to_string()).unwrap_or_default()
         })
         .text("By", |alert| alert.created_by.clone())
-        .unless(browser.about().is_some(), "Organisation", |alert| alert.organisation.to_string())
+        .unless(browser.about().is_some(), "Organisation", |alert| {
+            layout::whose(alert.organisation)
+        })
         .actions(|alert| remove_button(&browser, alert, may_change));
     let content = html! {
         h1 { "Alerts" }
@@ -35,26 +37,27 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
             "by a fifth. " a href=(about(&browser, "/webhooks")) { "Webhooks" }
             " hear both; the Credits page shows what is raised."
         }
-        @if may_change {
-            @if browser.about().is_some() { (form(&browser)) }
-            @else { p.notice { "Choose an organisation to add an alert." } }
-        }
+        @if may_change { (form(&browser)) }
         (table.on_page(&found, "There are no alerts yet.", None))
     };
     Ok(layout::page(&browser, "/alerts", "Alerts", None, content))
 }
 
 fn form(browser: &Browser) -> Markup {
-    let names = Kind::ALL.map(|kind| match kind {
+    let organisation = whose(browser);
+    let names = Kind::of(organisation).iter().map(|kind| match kind {
         Kind::LowBalance => ("low_balance", "few credits are available (credits)"),
         Kind::TimeToZero => ("time_to_zero", "credits do not last long (hours)"),
         Kind::Failures => ("failures", "many photos fail (percent of a day's)"),
         Kind::FloorShort => ("floor_short", "floors of events lack credits (credits)"),
         Kind::HoldEnds => ("hold_ends", "a hold ends soon (minutes)"),
+        Kind::BooksDrift => ("books_drift", "the books do not agree (rows)"),
+        Kind::PurchaseWaits => ("purchase_waits", "a purchase waits for approval (hours)"),
     });
+    let names: Vec<_> = names.collect();
     html! {
         details {
-            summary { "New alert" }
+            summary { "New alert" @if organisation == OrganisationId::STAFF { " for the staff" } }
             form.panel method="post" action=(about(browser, "/alerts")) {
                 (layout::key(browser))
                 (layout::choice("When", "kind", &names, names[0].0))
@@ -64,6 +67,11 @@ fn form(browser: &Browser) -> Markup {
             }
         }
     }
+}
+
+/// Whose alerts a form on the page adds: without a chosen organisation, those of the staff.
+fn whose(browser: &Browser) -> OrganisationId {
+    browser.about().unwrap_or(OrganisationId::STAFF)
 }
 
 fn remove_button(browser: &Browser, alert: &Alert, may_change: bool) -> Markup {
@@ -97,12 +105,10 @@ pub(super) async fn add(
     form: Form<New>,
 ) -> Result<Redirect, Problem> {
     let (browser, New { kind, threshold }) = (form.browser, form.fields);
-    let organisation =
-        browser.about().ok_or_else(|| Problem::invalid("organisation", "choose one"))?;
     let threshold: Decimal =
         threshold.trim().parse().map_err(|_| Problem::invalid("threshold", "enter a number"))?;
     let new = NewAlert { kind, threshold };
-    service.commands.add_alert(&browser.caller, organisation, &new).await?;
+    service.commands.add_alert(&browser.caller, whose(&browser), &new).await?;
     Ok(Redirect::to(&about(&browser, "/alerts")))
 }
 

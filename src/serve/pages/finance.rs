@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{
     access::Role,
+    changes::alerts,
+    ids::OrganisationId,
     ledger::{
         credits::Credits,
         past_checks::{self, Reconciliation},
@@ -52,8 +54,14 @@ pub(super) async fn page(
             _ => came_back.as_file("refunds-by-reason", &by_reason),
         };
     }
+    let raised = if browser.caller.organisation.is_none() {
+        alerts::list(&mut db, Some(OrganisationId::STAFF), None).await?
+    } else {
+        Vec::new()
+    };
     let content = html! {
         h1 { "Finance" }
+        (super::alerts::raised(&raised))
         @if let Some(last) = checks.first() {
             @if last.violations == 0 {
                 p.notice.good {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     access::{self, Caller, Role},
+    ids::OrganisationId,
     ledger::credits::Credits,
     serve::{authentication::Browser, problem::Problem},
 };
@@ -165,6 +166,15 @@ pub(super) fn key(browser: &Browser) -> Markup {
 pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
     let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M %Z");
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) } }
+}
+
+/// The number of an organisation, or that it is the staff.
+pub(super) fn whose(organisation: OrganisationId) -> String {
+    if organisation == OrganisationId::STAFF {
+        "the staff".to_owned()
+    } else {
+        organisation.to_string()
+    }
 }
 
 /// Renders an instant in few characters: the time of today, or the day. Hovering shows the exact

@@ -23,7 +23,7 @@ use crate::{
         webhooks::{self, Webhook},
     },
     commands::{MAY_CHANGE_WEBHOOKS, MAY_SEE_WEBHOOKS, NewWebhook, SecretWebhook, WebhookChange},
-    ids::WebhookId,
+    ids::{OrganisationId, WebhookId},
     serve::{
         Service,
         authentication::Browser,
@@ -56,7 +56,7 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
         .moment("Failing since", browser.zone(), |webhook| webhook.failing_since)
         .text("By", |webhook| webhook.created_by.clone())
         .unless(browser.about().is_some(), "Organisation", |webhook| {
-            webhook.organisation.to_string()
+            layout::whose(webhook.organisation)
         });
     let content = html! {
         h1 { "Webhooks" }
@@ -66,19 +66,15 @@ pub(super) async fn page(State(service): State<Service>, browser: Browser) -> Pa
             code { "GET /v1/changes" } ". Both are described on " a href="/docs" { "/docs" } "."
         }
         @if may_change(&browser) {
-            @if let Some(_organisation) = browser.about() {
-                details {
-                    summary { "New webhook" }
-                    form.panel method="post" action=(about(&browser, "/webhooks")) {
-                        (layout::key(&browser))
-                        label { "Address" input type="url" name="url" maxlength="2000"
-                            placeholder="https://" required; }
-                        (boxes(|kind| kind != Type::PhotoProcessed))
-                        button type="submit" { "Add" }
-                    }
+            details {
+                summary { "New webhook" @if browser.about().is_none() { " for the staff" } }
+                form.panel method="post" action=(about(&browser, "/webhooks")) {
+                    (layout::key(&browser))
+                    label { "Address" input type="url" name="url" maxlength="2000"
+                        placeholder="https://" required; }
+                    (boxes(|kind| kind != Type::PhotoProcessed))
+                    button type="submit" { "Add" }
                 }
-            } @else {
-                p.notice { "Choose an organisation to add a webhook." }
             }
         }
         (table.on_page(&found, "There are no webhooks yet.", None))
@@ -134,8 +130,8 @@ pub(super) async fn add(
     form: Form<New>,
 ) -> Result<Html<String>, Problem> {
     let (browser, New { url, boxes }) = (form.browser, form.fields);
-    let organisation =
-        browser.about().ok_or_else(|| Problem::invalid("organisation", "choose one"))?;
+    // Without a chosen organisation, it is a webhook of the staff.
+    let organisation = browser.about().unwrap_or(OrganisationId::STAFF);
     let new = NewWebhook { url, types: Some(chosen(&boxes)) };
     let made = service.commands.add_webhook(&browser.caller, organisation, &new).await?;
     Ok(secret(&browser, &made))
