@@ -196,7 +196,8 @@ BEGIN
         END LOOP;
     END IF;
     -- Shares of the batch for the accounts of these queues: one photo each, and the rest by weight. Where nobody has a
-    -- weight, these are equal shares. One account has all of it: that is written out, because it is so most of the time.
+    -- weight, these are equal shares. A single account has all of it: that is written out, because it is so most of
+    -- the time.
     IF cardinality(v_organisation) = 1 THEN
         v_owner := v_organisation;
         v_quota := ARRAY[least(p_n, v_available[1])];

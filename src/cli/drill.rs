@@ -15,8 +15,8 @@ Examples:
   photogate drill --server postgres://postgres@db/postgres    on a server that runs already
 
 Exits with 3 if a photo or credit was lost, charged twice, stuck or stranded, if a late settle was
-accepted, if a cap, a floor or a limit of photos in flight was not kept, or if the books do not
-balance.")]
+accepted, if a cap, a floor or a limit of photos in flight was not kept, if webhooks left something
+out, said what did not happen or changed the order, or if the books do not balance.")]
 pub(super) struct Drill {
     /// Number of photos to process
     #[arg(long, default_value_t = 5000, value_parser = at_least_one)]
@@ -79,6 +79,9 @@ impl Drill {
                 ("caps exceeded", tally.caps_exceeded),
                 ("floors violated", tally.floors_violated),
                 ("limits of photos in flight exceeded", tally.in_flight_exceeded),
+                ("changes lost", tally.changes_lost),
+                ("changes that did not happen", tally.changes_untrue),
+                ("changes out of order", tally.changes_out_of_order),
                 ("drift", tally.drift),
             ] {
                 writeln!(out, "{count:>6}  {name}")?;
@@ -87,6 +90,11 @@ impl Drill {
                 out,
                 "Caps were reached {} times, floors {} times, and limits of photos in flight {} times.",
                 tally.caps_reached, tally.floors_reached, tally.in_flight_reached
+            )?;
+            writeln!(
+                out,
+                "Webhooks had {} photos, entries of timelines and top-ups to say; their receiver got {} calls.",
+                tally.causes, tally.calls
             )
         })?;
         if tally.is_clean() {

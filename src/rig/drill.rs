@@ -1,11 +1,15 @@
 //! The drill: a test of the books under faults. Real worker processes are killed and frozen.
 //! PostgreSQL crashes and fails over, and its clock jumps. Redis is emptied and stopped, connections
 //! are cut, and every call is sent twice. Credits run out and are added again, while budgets, orders
-//! and paces change. Photos fail, panic and kill their workers. Then everything is counted from the
-//! database: no photo may be lost, charged twice, stuck or stranded, and no budget exceeded.
+//! and paces change. Photos fail, panic and kill their workers. Webhooks hear all of it, at an address
+//! that refuses, hangs, dies and comes back. Then everything is counted from the database: no photo may
+//! be lost, charged twice, stuck or stranded, and no budget exceeded. And from what the address has
+//! heard: no change may be lost, untrue, or out of order.
 
 mod chaos;
 mod crew;
+mod heard;
+mod listener;
 mod replay;
 mod sleeper;
 mod steering;
@@ -25,6 +29,8 @@ use crate::{
 };
 use chaos::Chaos;
 use crew::Crew;
+pub use heard::Heard;
+use listener::Listener;
 use sleeper::Sleepers;
 pub use tally::{Expected, Tally, Told, tally};
 use traffic::Traffic;
@@ -101,6 +107,7 @@ impl Drill {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let pool = database::connect(&ground.url, 8).await?;
         let mut traffic = Traffic::begin(&pool, self.jobs).await?;
+        let mut listener = Listener::start(&pool, &traffic.organisations(), self.seed).await?;
         let mut crew = Crew::hire(self, &ground.url, &ground.redis.url())?;
         let mut chaos = Chaos::default();
         let mut sleepers = Sleepers::default();
@@ -114,6 +121,9 @@ impl Drill {
                 sleepers.send_one(&pool, round);
             }
             crew.replace_the_dead()?;
+            if round % 4 == 3 {
+                listener.turn().await?;
+            }
             if last.elapsed() > TELL_EVERY {
                 last = Instant::now();
                 tell(format!(
@@ -125,6 +135,7 @@ impl Drill {
             }
         }
         chaos.end(ground, &mut crew).await?;
+        listener.get_well().await?;
         traffic.fund_everything(&pool).await;
         tell(format!("no more faults after {chaos}: the workers process the rest"));
         self.until_quiet(&pool, &mut crew, Left::WithinBudgets, tell).await?;
@@ -133,6 +144,7 @@ impl Drill {
         self.until_quiet(&pool, &mut crew, Left::All, tell).await?;
         let late = sleepers.wake().await;
         self.until_quiet(&pool, &mut crew, Left::All, tell).await?;
+        self.until_quiet(&pool, &mut crew, Left::Changes, tell).await?;
         crew.dismiss().await?;
         Ok(Told {
             expected: traffic.expected(),
@@ -143,6 +155,7 @@ impl Drill {
             chaos: chaos.to_string(),
             steering: traffic.steering().to_string(),
             workers: crew.started(),
+            heard: Some(listener.heard()),
         })
     }
 
@@ -165,8 +178,12 @@ impl Drill {
                                   WHERE e.event_id = q.event_id) IS NULL
                              AND ($1 OR q.paused_since IS NULL))
                           + (SELECT count(*) FROM in_flight WHERE $1)
-                          + (SELECT count(*) FROM follow_up WHERE $1) AS "open!""#,
-                which == Left::All
+                          + (SELECT count(*) FROM follow_up WHERE $1)
+                          + (SELECT count(*) FROM new_change WHERE $2 AND organisation_id > 0)
+                          + (SELECT count(*) FROM delivery WHERE $2 AND state = 'waiting')
+                          AS "open!""#,
+                which != Left::WithinBudgets,
+                which == Left::Changes
             )
             .fetch_one(pool)
             .await?;
@@ -178,7 +195,8 @@ impl Drill {
             }
             if last.elapsed() > TELL_EVERY {
                 last = Instant::now();
-                tell(format!("{open} photos are left"));
+                let what = if which == Left::Changes { "changes" } else { "photos" };
+                tell(format!("{open} {what} are left"));
             }
             if moved.elapsed() > PATIENCE {
                 tracing::error!(open, "the remaining photos do not move any more");
@@ -189,12 +207,15 @@ impl Drill {
     }
 }
 
-/// Which photos are left to do.
+/// What is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
+    /// All photos.
     All,
-    /// Those that wait, and whose event may spend something.
+    /// Photos that wait, and whose event may spend something.
     WithinBudgets,
+    /// All photos, and the changes that are to be delivered.
+    Changes,
 }
 
 /// The servers of a drill, and the database on them.

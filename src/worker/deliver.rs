@@ -32,7 +32,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Calls at the same time: to webhooks that answer, and to those whose last call has failed.
 const CALLS: [(bool, usize); 2] = [(false, 24), (true, 8)];
 /// A call is this worker's for so long. It ends earlier, and what came of it is written.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(20);
 /// Connections for what came of calls.
 const WRITE_AT_ONCE: usize = 2;
 /// How long what came of a call is tried to be written.

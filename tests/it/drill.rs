@@ -3,13 +3,16 @@
 use std::process::Output;
 
 use photogate::{
+    access::Caller,
+    changes::{Type, feed},
     ids::OrganisationId,
     ledger::{
         credits::Credits,
         spending::{self, Budget, Pace},
     },
-    rig::drill::{Drill, Expected, Tally, Told, tally},
+    rig::drill::{Drill, Expected, Heard, Tally, Told, tally},
 };
+use serde_json::json;
 
 use crate::support::{App, a_database_of_somebody_else, photogate, place, stderr, stdout};
 
@@ -50,6 +53,7 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     );
     let reached = [tally.caps_reached, tally.floors_reached, tally.in_flight_reached];
     assert!(!reached.contains(&0), "nothing was tested: {tally:?}");
+    assert!(tally.causes > 3000 && tally.calls > 0, "webhooks said nothing: {tally:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,6 +83,7 @@ async fn a_calm_app() -> (App, Drill, Told) {
 /// All its photos but one are processed.
 async fn a_small_drill(app: &App, photos: usize) -> (Drill, Told) {
     let (organisation, event) = app.an_event_with(10).await;
+    app.commands().feed_photos(&Caller::trusted("anna"), organisation, true).await.unwrap();
     let other = app.an_event_of(organisation).await;
     let mut db = app.db().await;
     let cap = Budget { cap: Some(Credits(4)), floor: Credits(0) };
@@ -157,6 +162,67 @@ async fn the_tally_sees_each_kind_of_harm() {
     let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
     let seen = tally(&app.owner, &drill, &alarmed).await.unwrap();
     assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));
+}
+
+#[tokio::test]
+async fn the_tally_sees_what_webhooks_leave_out_or_say_wrongly() {
+    let app = App::new().await;
+    let (drill, told) = a_small_drill(&app, 4).await;
+    let organisation = told.expected.funded[0].0;
+    let said = {
+        let db = &mut *app.db().await;
+        feed::number(db, organisation).await.unwrap();
+        feed::list(db, organisation, 0, &Type::ALL, 1000).await.unwrap()
+    };
+    let calls: Vec<_> = said
+        .into_iter()
+        .map(|(id, change)| Heard {
+            organisation,
+            id,
+            kind: change.kind.code().to_owned(),
+            subject: change.subject,
+            data: change.data,
+            is_signed: true,
+        })
+        .collect();
+    let seen = async |calls: &[Heard]| {
+        let told = Told { heard: Some(calls.to_vec()), ..told.clone() };
+        let tally = tally(&app.owner, &drill, &told).await.unwrap();
+        (tally.changes_lost, tally.changes_untrue, tally.changes_out_of_order)
+    };
+    let at = |kind: &str| calls.iter().position(|call| call.kind == kind).unwrap();
+
+    assert_eq!(seen(&calls).await, (0, 0, 0), "{calls:?}");
+    assert!(seen(&[]).await.0 >= 8, "photos, entries and top-ups");
+    let mut some = calls.clone();
+    some.remove(at("run.queued"));
+    assert_eq!(seen(&some).await.0, 2, "the change, and its number");
+    let mut twice = calls.clone();
+    twice.push(twice[0].clone());
+    assert_eq!(seen(&twice).await, (0, 0, 0), "it may come again");
+    let finished = at("run.finished");
+    let mut early = calls.clone();
+    let call = early.remove(finished);
+    early.insert(at("run.queued"), call);
+    assert!(seen(&early).await.2 > 0, "{early:?}");
+    let photos = at("photo.processed");
+    let wrong = |change: fn(&mut Heard)| {
+        let mut calls = calls.clone();
+        change(&mut calls[photos]);
+        calls
+    };
+    let dropped = wrong(|call| {
+        call.data["photos"].as_array_mut().unwrap().remove(0);
+    });
+    assert_eq!(seen(&dropped).await, (1, 0, 0));
+    let other = wrong(|call| call.data["photos"][0]["state"] = json!("crashed"));
+    assert_eq!(seen(&other).await, (1, 1, 0));
+    let forged = wrong(|call| call.is_signed = false);
+    assert_eq!(seen(&forged).await, (0, 1, 0));
+    let mut more = calls.clone();
+    let id = 1 + i64::try_from(calls.len()).unwrap();
+    more.push(Heard { id, subject: "runs/77".into(), ..calls[finished].clone() });
+    assert_eq!(seen(&more).await, (0, 1, 0));
 }
 
 #[tokio::test]

@@ -82,6 +82,8 @@ impl Crew {
             .env("PHOTOGATE_POLL_MILLISECONDS", "200")
             .env("PHOTOGATE_RECONCILE_SECONDS", "1")
             .env("PHOTOGATE_RECONCILE_FULL_HOURS", "0")
+            .env("PHOTOGATE_WEBHOOKS_TO_PRIVATE_ADDRESSES", "true")
+            .env("PHOTOGATE_WEBHOOK_PAUSE_MILLISECONDS", "20")
             .env("PHOTOGATE_LOG_FORMAT", "text")
             .env("RUST_BACKTRACE", "0")
             .env_remove("PHOTOGATE_METRICS_LISTEN")

@@ -1,10 +1,14 @@
-//! Counts, after a drill, what was lost, charged twice, stuck or stranded, and what exceeded a budget
-//! or a limit. All of it must be 0.
+//! Counts, after a drill, what was lost, charged twice, stuck or stranded, what exceeded a budget or a
+//! limit, and what webhooks left out or said wrongly. All of it must be 0.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Drill, DrillError, replay::replay};
+use super::{
+    Drill, DrillError,
+    heard::{self, Compared, Heard},
+    replay::replay,
+};
 use crate::{
     database,
     ids::OrganisationId,
@@ -39,6 +43,13 @@ pub struct Tally {
     /// Number of reservations with which more photos of an organisation or event were in flight
     /// than its limit.
     pub in_flight_exceeded: i64,
+    /// What has happened and webhooks did not say: photos that were settled, entries of timelines,
+    /// top-ups, and numbers of changes that are missing.
+    pub changes_lost: i64,
+    /// What webhooks said and did not happen, or was not signed.
+    pub changes_untrue: i64,
+    /// Number of changes that webhooks said after a later one of the same subject.
+    pub changes_out_of_order: i64,
     /// Number of other errors in the books: rows that break an invariant at the end, checks by
     /// workers that found errors, broken chains, and accounts with wrong top-ups.
     pub drift: i64,
@@ -49,6 +60,10 @@ pub struct Tally {
     pub floors_reached: i64,
     /// Number of reservations with which a limit of photos in flight was reached.
     pub in_flight_reached: i64,
+    /// What webhooks had to say: photos, entries of timelines, and top-ups.
+    pub causes: i64,
+    /// Number of calls that the receiver got.
+    pub calls: i64,
     /// The seed, with which the drill can be repeated.
     pub seed: u64,
 }
@@ -65,6 +80,9 @@ impl Tally {
             self.caps_exceeded,
             self.floors_violated,
             self.in_flight_exceeded,
+            self.changes_lost,
+            self.changes_untrue,
+            self.changes_out_of_order,
             self.drift,
         ]
         .iter()
@@ -100,6 +118,8 @@ pub struct Told {
     pub steering: String,
     /// Number of worker processes that were started.
     pub workers: usize,
+    /// The calls of webhooks, in the order in which they came. `None`: nobody listened.
+    pub heard: Option<Vec<Heard>>,
 }
 
 /// Counts the result of a drill from the database.
@@ -141,6 +161,10 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
     let unsealed = chains.iter().filter(|one| one.broken.is_some()).count() + told.alarms;
     tell(&checks);
     let decided = replay(&mut db).await?;
+    let said = match &told.heard {
+        Some(calls) => heard::compare(&mut db, calls).await?,
+        None => Compared::default(),
+    };
     Ok(Tally {
         jobs: told.expected.photos,
         kills: told.kills,
@@ -153,6 +177,9 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         caps_exceeded: decided.caps_exceeded,
         floors_violated: decided.floors_violated,
         in_flight_exceeded: decided.in_flight_exceeded,
+        changes_lost: said.lost,
+        changes_untrue: said.untrue,
+        changes_out_of_order: said.out_of_order,
         drift: drift
             // If no check of the books ended, that counts as an alarm. Without workers there are no
             // checks.
@@ -162,6 +189,11 @@ pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, Drill
         caps_reached: decided.caps_reached,
         floors_reached: decided.floors_reached,
         in_flight_reached: decided.in_flight_reached,
+        causes: said.causes,
+        calls: told
+            .heard
+            .as_ref()
+            .map_or(0, |calls| i64::try_from(calls.len()).unwrap_or(i64::MAX)),
         seed: drill.seed,
     })
 }

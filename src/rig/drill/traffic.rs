@@ -68,6 +68,11 @@ impl Traffic {
         Ok(Self { clubs, left: jobs, sent: 0, holds: Vec::new(), steering })
     }
 
+    /// Returns the organisations.
+    pub(super) fn organisations(&self) -> Vec<OrganisationId> {
+        self.clubs.iter().map(|club| club.organisation).collect()
+    }
+
     /// Returns what was decided about credits so far.
     pub(super) fn steering(&self) -> &Steering {
         &self.steering
