@@ -1,5 +1,5 @@
 -- What photogate says to the outside: changes, in an organisation's order; who hears them; and what was delivered.
--- Functions: changes.sql (write and number), webhooks.sql (deliver).
+-- Functions: changes.sql (write and number), webhooks.sql (deliver), mail.sql (e-mail).
 
 CREATE TYPE change_type AS ENUM ('run.queued', 'run.started', 'run.finished', 'run.cancelled', 'run.undone',
     'photo.processed', 'event.paused', 'event.resumed', 'event.finished', 'event.held', 'event.lifted', 'event.deleted',
@@ -129,7 +129,54 @@ CREATE INDEX alert_due ON alert (judged_at) WHERE kind <> 'low_balance';
 INSERT INTO alert (organisation_id, kind, threshold, created_by)
 VALUES (0, 'books_drift', 0, 'System'), (0, 'purchase_waits', 24, 'System');
 
-GRANT SELECT ON alert TO photogate_app;
+-- What a person can be told of by e-mail. topic_of() says which types of changes belong to which.
+CREATE TYPE mail_topic AS ENUM ('events', 'runs', 'holds', 'credits', 'purchases', 'technical', 'operations');
+
+-- What a person hears by e-mail. It reads the feed by a cursor, so a storm of changes is one mail and no row.
+CREATE TABLE mailbox (
+    person_id        bigint PRIMARY KEY REFERENCES person,
+    organisation_id  bigint NOT NULL,                -- whose feed: the person's; 0: that of photogate itself, for staff
+    topics           mail_topic[] NOT NULL DEFAULT '{}' CHECK (cardinality(topics) <= 20), -- empty: nothing is sent
+    -- The links in its mails are computed with it. Only the functions of mail.sql read it.
+    key              bytea NOT NULL CHECK (octet_length(key) = 32),
+    set_by           text NOT NULL CHECK (length(set_by) BETWEEN 1 AND 200),
+    set_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Somebody else may have typed the address. So the first mail only asks whether its owner wants more.
+    confirm_asked_at timestamptz,
+    confirm_sent_at  timestamptz,
+    confirm_mails    integer NOT NULL DEFAULT 0,     -- so many asked; none came back
+    confirmed_at     timestamptz,
+    position         bigint NOT NULL DEFAULT 0,      -- told up to this change; far behind, if nothing waits for it
+    upto             bigint,                         -- the mail that is on its way says what is up to this one
+    skipped          bigint NOT NULL DEFAULT 0,      -- changes that were deleted before they could be told
+    waits_since      timestamptz,                    -- something is to be told; NULL: nothing
+    is_urgent        boolean NOT NULL DEFAULT false,
+    sent_at          timestamptz,                    -- the last mail with changes
+    leased_until     timestamptz,                    -- a worker sends a mail now; until then nobody else does
+    attempts         integer NOT NULL DEFAULT 0,     -- mails that were begun; the number is the fence
+    failures         integer NOT NULL DEFAULT 0,     -- of this address, in a row; mail_server has the server's
+    rests_until      timestamptz,
+    trouble          text CHECK (length(trouble) <= 300), -- why the last mail did not arrive
+    stopped_at       timestamptz,                    -- the server says that there is no such address
+    CHECK (confirmed_at IS NULL OR confirm_asked_at IS NOT NULL)
+);
+CREATE INDEX mailbox_of_organisation ON mailbox (organisation_id, person_id);
+CREATE INDEX mailbox_waits ON mailbox (waits_since) WHERE waits_since IS NOT NULL AND stopped_at IS NULL;
+
+-- How the mail server is. While it rests, nothing is sent, and no mailbox counts that.
+CREATE TABLE mail_server (
+    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    failing_since timestamptz,
+    failures      integer NOT NULL DEFAULT 0,
+    rests_until   timestamptz,
+    trouble       text CHECK (length(trouble) <= 300)
+);
+INSERT INTO mail_server DEFAULT VALUES;
+
+GRANT SELECT ON alert, mail_server TO photogate_app;
+GRANT SELECT (person_id, organisation_id, topics, set_by, set_at, confirm_asked_at, confirm_sent_at, confirm_mails,
+    confirmed_at, position, waits_since, sent_at, failures, rests_until, trouble, stopped_at)
+ON mailbox TO photogate_app;
 GRANT SELECT ON new_change, change, change_end, delivery TO photogate_app;
 -- Nobody reads the secrets: the functions that deliver give them to a worker.
 GRANT SELECT (webhook_id, organisation_id, url, types, old_secret_until, created_at, created_by, disabled_at,

@@ -1,5 +1,5 @@
 //! Room: what photogate says to the outside. Changes stand in the order of their organisation; a
-//! client reads them ([`feed`]), or they are delivered to webhooks.
+//! client reads them ([`feed`]), they are delivered to webhooks, or mails say them to people.
 
 pub mod address;
 pub mod alerts;
@@ -7,6 +7,13 @@ pub mod alerts;
 pub mod courier;
 pub mod deliveries;
 pub mod feed;
+#[cfg(feature = "serve")]
+pub mod letters;
+pub mod mailboxes;
+#[cfg(feature = "serve")]
+pub mod post;
+#[cfg(feature = "serve")]
+pub mod sentences;
 pub mod webhooks;
 
 use chrono::{DateTime, Utc};

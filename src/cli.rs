@@ -19,6 +19,7 @@ mod export;
 mod inspect;
 mod jobs;
 mod ledger;
+mod mail;
 mod migrate;
 mod models;
 mod organisations;
@@ -74,7 +75,7 @@ const EXAMPLES: &str = "Examples:
   photogate inspect photo.jpg                 analyse a photo; needs no database
 
 Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
-inspect, models, `ledger verify --export` and `serve --openapi`.
+inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
 
 Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found.";
 
@@ -127,6 +128,9 @@ enum Command {
     /// Adds, tries and removes webhooks, and shows what was sent to them
     #[command(subcommand)]
     Webhooks(webhooks::Webhooks),
+    /// Sets what people hear by e-mail, and tries the mail server
+    #[command(subcommand)]
+    Mail(mail::Mail),
     /// Finds photos of an event by bib number or by selfie
     #[command(subcommand)]
     Search(search::Search),
@@ -286,6 +290,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Changes(changes) => changes.run(&config, output).await,
         Command::Alerts(alerts) => alerts.run(&config, output).await,
         Command::Webhooks(webhooks) => webhooks.run(&config, output).await,
+        Command::Mail(mail) => mail.run(&config, output).await,
         Command::Search(search) => search.run(config, output).await,
         Command::Export(export) => export.run(&config).await,
         Command::Inspect(inspect) => inspect.run(&config, output),

@@ -1,16 +1,21 @@
 //! All settings. They are read once; flags win over the environment, the environment over the file,
 //! and the file over the defaults. Nothing else reads the environment.
 
+mod flags;
+mod mail;
+
 use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
 };
 
-use clap::Args;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+
+pub use flags::Flags;
+pub use mail::{Line, Mail, MailError};
 
 /// All settings. They have these names in the file, and in the environment with a prefix
 /// (`PHOTOGATE_SLOTS=4`). The addresses of PostgreSQL and Redis are also read from `DATABASE_URL`
@@ -97,6 +102,17 @@ pub struct Config {
     /// The pause after the first call of a webhook that failed, in milliseconds. It becomes three
     /// times as long each time, up to an hour.
     pub webhook_pause_milliseconds: u64,
+    /// The address of the mail server: `smtps://user:password@host`, or `smtp://…` with STARTTLS.
+    /// `None`: no e-mail is sent.
+    pub smtp_url: Option<String>,
+    /// The sender of e-mail, as `photogate <photogate@example.org>`. Needed with `smtp_url`.
+    pub mail_from: Option<String>,
+    /// The address of the pages, as `https://photogate.example.org`, for links in e-mail. Needed
+    /// with `smtp_url`.
+    pub public_url: Option<String>,
+    /// A person gets one e-mail in this time at most, in seconds. What happens is collected for a
+    /// tenth of it, urgent things for a sixtieth.
+    pub mail_every_seconds: u64,
     /// Minutes after which a session ends in which no page was asked for.
     pub session_idle_minutes: u32,
     /// Whether staff, operators and finance need a second factor to see pages.
@@ -174,6 +190,10 @@ impl Default for Config {
             changes_days: 14,
             webhooks_to_private_addresses: false,
             webhook_pause_milliseconds: 5000,
+            smtp_url: None,
+            mail_from: None,
+            public_url: None,
+            mail_every_seconds: 300,
             session_idle_minutes: 60,
             second_factor_required: true,
             metrics_listen: None,
@@ -187,42 +207,6 @@ impl Default for Config {
             store_options: BTreeMap::new(),
         }
     }
-}
-
-/// The settings that are also flags of the command line.
-#[derive(Debug, Clone, Default, Args, Serialize)]
-#[command(
-    next_help_heading = "Settings (also in the environment, as PHOTOGATE_…, and in the file)"
-)]
-pub struct Flags {
-    /// The settings file, in TOML [default: photogate.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-    /// The address of PostgreSQL, as `postgres://user@host/database`
-    #[arg(long, global = true, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub database_url: Option<String>,
-    /// The address of Redis, as `redis://host`
-    #[arg(long, global = true, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub redis_url: Option<String>,
-    /// The store of the photos, as `file:///directory` or `s3://bucket/prefix`
-    #[arg(long, global = true, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store_url: Option<String>,
-    /// The directory of the models
-    #[arg(long, global = true, value_name = "DIRECTORY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub models_dir: Option<PathBuf>,
-    /// The address that `photogate serve` listens on, as 127.0.0.1:8080
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub listen: Option<SocketAddr>,
-    /// The filter for log messages, as info or photogate=debug
-    #[arg(long, global = true, value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
 }
 
 /// Why the settings cannot be used.
@@ -249,6 +233,9 @@ pub enum ConfigError {
          which stands for the number of the purchase; it is {0}"
     )]
     PaymentUrl(String),
+    /// E-mail cannot be sent with these settings.
+    #[error("a setting is wrong: {0}")]
+    Mail(#[from] MailError),
     /// The settings file that was named does not exist.
     #[error("there is no file {0}: remove --config to run without a settings file")]
     NoFile(PathBuf),
@@ -283,7 +270,14 @@ impl Config {
             .collect();
         // An empty address means none: `REDIS_URL=` switches Redis off.
         config.redis_url = config.redis_url.filter(|url| !url.is_empty());
-        config.payment_url = config.payment_url.filter(|url| !url.is_empty());
+        for address in [
+            &mut config.payment_url,
+            &mut config.smtp_url,
+            &mut config.mail_from,
+            &mut config.public_url,
+        ] {
+            address.take_if(|text| text.is_empty());
+        }
         config.store_options = Env::raw()
             .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
             .iter()
@@ -321,10 +315,12 @@ impl Config {
             ("undo_seconds", self.undo_seconds, 0, 3600),
             ("changes_days", u64::from(self.changes_days), 4, 365),
             ("webhook_pause_milliseconds", self.webhook_pause_milliseconds, 10, 600_000),
+            ("mail_every_seconds", self.mail_every_seconds, 1, 86_400),
             ("session_idle_minutes", u64::from(self.session_idle_minutes), 5, 720),
             ("retries_max", u64::from(self.retries_max), 0, 100),
             ("retry_base_milliseconds", self.retry_base_milliseconds, 1, 60_000),
         ];
+        self.mail()?;
         // Pages link to it.
         if let Some(address) = self.payment_url.as_ref().filter(|address| {
             !address.starts_with("https://")
@@ -370,11 +366,20 @@ impl Config {
         Duration::from_secs(60 * u64::from(self.session_idle_minutes))
     }
 
+    /// Returns how e-mail is sent. `None`: it is not set up.
+    ///
+    /// # Errors
+    /// See [`MailError`].
+    pub fn mail(&self) -> Result<Option<Mail>, MailError> {
+        Mail::of(self)
+    }
+
     /// Returns the settings without passwords, so that they can be shown.
     #[must_use]
     pub fn redacted(mut self) -> Self {
         self.database_url = redact(&self.database_url);
         self.redis_url = self.redis_url.as_deref().map(redact);
+        self.smtp_url = self.smtp_url.as_deref().map(redact);
         self.worker_password = None;
         self.service_password = None;
         self.stripe_secrets.clear();
@@ -447,6 +452,7 @@ mod tests {
             database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim"
                 .into(),
             redis_url: Some("redis://:geheim@cache".into()),
+            smtp_url: Some("smtps://anna:geheim@mail.example.org".into()),
             stripe_secrets: vec!["whsec_geheim".into()],
             ..Config::default()
         };

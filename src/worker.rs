@@ -12,6 +12,8 @@ mod handler;
 pub mod heartbeat;
 #[cfg(feature = "vision")]
 pub mod looker;
+#[cfg(feature = "serve")]
+mod mails;
 mod outage;
 pub mod reconciler;
 pub mod rehearsal;
@@ -36,6 +38,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "serve")]
+use crate::changes::post::{Post, PostError};
 use crate::{
     config::Config,
     database,
@@ -94,6 +98,14 @@ pub enum WorkerTrouble {
     #[cfg(feature = "serve")]
     #[error("webhooks cannot be called ({0}): are root certificates installed?")]
     Tls(#[from] reqwest::Error),
+    /// A setting of e-mail is wrong.
+    #[cfg(feature = "serve")]
+    #[error("a setting is wrong: {0}")]
+    Mail(#[from] crate::config::MailError),
+    /// E-mail cannot be sent.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Post(#[from] PostError),
 }
 
 /// A worker: it claims photos, has the work done, and settles them.
@@ -107,6 +119,9 @@ pub struct Worker<W> {
     observers: Observers,
     #[cfg(feature = "serve")]
     deliveries: deliver::Means,
+    /// `None`: e-mail is not set up.
+    #[cfg(feature = "serve")]
+    post: Option<Post>,
 }
 
 impl<W: Work> Worker<W> {
@@ -125,6 +140,8 @@ impl<W: Work> Worker<W> {
             observers: Observers::default(),
             #[cfg(feature = "serve")]
             deliveries: deliver::Means::new(config)?,
+            #[cfg(feature = "serve")]
+            post: config.mail()?.map(Post::new).transpose()?,
         };
         Ok(worker.observe(Progress::open(redis)?))
     }
@@ -171,6 +188,8 @@ impl<W: Work> Worker<W> {
                 unpaid_photos_max: i64::try_from(self.config.unpaid_photos_max).unwrap_or(i64::MAX),
                 #[cfg(feature = "serve")]
                 deliveries: self.deliveries.clone(),
+                #[cfg(feature = "serve")]
+                post: self.post.clone(),
             });
             let books = Settling {
                 pool: self.pool.clone(),
@@ -212,6 +231,8 @@ struct Shift {
     unpaid_photos_max: i64,
     #[cfg(feature = "serve")]
     deliveries: deliver::Means,
+    #[cfg(feature = "serve")]
+    post: Option<Post>,
 }
 
 impl Shift {
@@ -240,6 +261,10 @@ impl Shift {
         tasks.spawn(follow::follow(pool.clone(), wake, drain.clone()));
         #[cfg(feature = "serve")]
         tasks.spawn(deliver::watch(pool.clone(), me, self.deliveries.clone(), drain.clone()));
+        #[cfg(feature = "serve")]
+        if let Some(post) = self.post.clone() {
+            tasks.spawn(mails::watch(pool.clone(), me, post, self.stop.clone()));
+        }
         tasks.spawn(schedules::watch(pool.clone(), self.unpaid_photos_max, drain.clone()));
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
@@ -347,6 +372,8 @@ mod tests {
             unpaid_photos_max: 1,
             #[cfg(feature = "serve")]
             deliveries: deliver::Means::new(&Config::default()).expect("there is TLS"),
+            #[cfg(feature = "serve")]
+            post: None,
         })
     }
 

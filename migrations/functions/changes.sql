@@ -3,7 +3,8 @@
 -- Changes that are written at the same time become visible in any order. So nobody reads them before they have a
 -- number: whoever numbers sees what is committed, and goes on behind what was numbered before. Two changes of one
 -- subject whose causes follow each other (under the lock of the account or the queue) have numbers in that order.
--- Lock order: the organisation's row of change_end, then its webhooks. Nobody who writes a change takes these.
+-- Lock order: the organisation's row of change_end, then its webhooks, then its mailboxes. Nobody who writes a change
+-- takes these.
 
 -- An entry of the timeline that concerns others, too. Decisions are for people; they stand in the timeline.
 CREATE OR REPLACE FUNCTION tell_timeline() RETURNS trigger
@@ -115,8 +116,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET en
 $$;
 GRANT EXECUTE ON FUNCTION organisations_with_changes TO photogate_worker;
 
--- Numbers an organisation's new changes, at most 5000, and addresses them to its webhooks. Anybody may call it at any
--- time. If somebody else does it already, it does nothing. Returns how many got a number.
+-- Numbers an organisation's new changes, at most 5000, addresses them to its webhooks, and tells its mailboxes. Anybody
+-- may call it at any time. If somebody else does it already, it does nothing. Returns how many got a number.
 CREATE FUNCTION number_changes(p_organisation bigint) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -127,9 +128,11 @@ BEGIN
     INSERT INTO change_end (organisation_id) VALUES (p_organisation) ON CONFLICT DO NOTHING;
     SELECT position INTO v_end FROM change_end WHERE organisation_id = p_organisation FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN 0; END IF;
-    -- It waits for no webhook: somebody comes again in a moment.
+    -- It waits for no webhook, and no mailbox: somebody comes again in a moment.
     IF (SELECT count(*) FROM webhook WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
         SELECT FROM webhook WHERE organisation_id = p_organisation ORDER BY webhook_id FOR NO KEY UPDATE SKIP LOCKED) w)
+        OR (SELECT count(*) FROM mailbox WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
+        SELECT FROM mailbox WHERE organisation_id = p_organisation ORDER BY person_id FOR NO KEY UPDATE SKIP LOCKED) m)
     THEN
         RETURN 0;
     END IF;
@@ -159,6 +162,7 @@ BEGIN
     FROM change c
     WHERE e.organisation_id = p_organisation AND c.organisation_id = p_organisation AND c.position = v_end + 1;
     PERFORM address_changes(p_organisation, v_end);
+    PERFORM tell_mailboxes(p_organisation, v_end);
     RETURN v_n;
 END $$;
 GRANT EXECUTE ON FUNCTION number_changes TO photogate_worker;

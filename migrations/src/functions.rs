@@ -18,7 +18,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "adopt" "alerts" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
     "erasures"
-    "events" "findings" "follow_ups" "forget" "holds" "logins" "months" "organisations" "paces" "pauses"
+    "events" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
     "payments" "pipelines" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "webhooks" "worker"
 ];

@@ -10,6 +10,7 @@ pub(super) mod credits;
 mod document;
 mod events;
 pub(super) mod failures;
+mod mailboxes;
 mod organisations;
 mod payments;
 pub(super) mod photos;
@@ -88,6 +89,8 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::add))
         .routes(routes!(alerts::remove))
+        .routes(routes!(mailboxes::list))
+        .routes(routes!(mailboxes::set))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::add))
         .routes(routes!(webhooks::change, webhooks::remove))

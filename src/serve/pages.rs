@@ -18,6 +18,7 @@ mod invitation;
 mod layout;
 mod login;
 mod login_code;
+mod mail;
 mod organisations;
 mod paces;
 mod people;
@@ -147,6 +148,9 @@ pub(super) fn routes() -> Router<Service> {
         .route("/invitation/{secret}", get(invitation::page).post(invitation::choose))
         .route("/account", get(account::page))
         .route("/account/password", post(account::change_password))
+        .route("/account/mail", get(mail::own).post(mail::set_own))
+        .route("/mail/{ticket}/confirm", get(mail::ask_confirm).post(mail::confirm))
+        .route("/mail/{ticket}/unsubscribe", get(mail::ask_unsubscribe).post(mail::unsubscribe))
         .route("/account/second-factor", get(second_factor::page))
         .route("/account/second-factor/begin", post(second_factor::start))
         .route("/account/second-factor/confirm", post(second_factor::finish))
@@ -206,6 +210,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
         .route("/people/{person}/disable", get(people::ask_disable).post(people::disable))
         .route("/people/{person}/enable", post(people::enable))
+        .route("/people/{person}/mail", get(mail::of_person).post(mail::set))
         .route("/people/{person}/password", post(people::password_link))
         .route("/people/{person}/second-factor", post(people::reset_second_factor))
         .route("/tokens", get(tokens::page).post(tokens::create))

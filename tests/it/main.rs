@@ -33,6 +33,7 @@ mod gate;
 mod intake;
 mod interleave;
 mod ledger;
+mod mail;
 mod model;
 mod outages;
 mod own_work;

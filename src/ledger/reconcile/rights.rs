@@ -22,7 +22,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'timeline', 'resume_cause', 'purchase_request', 'auto_top_up',
                            'payment', 'payment_provider', 'schedule', 'schedule_part',
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
-                           'alert',
+                           'alert', 'mailbox', 'mail_server',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')

@@ -66,9 +66,10 @@ async fn answered(request: Request, next: Next) -> Result<Response, Problem> {
     })
 }
 
-/// Whether strangers may send a password to this path.
+/// Whether strangers may send a password to this path, or use a link in a mail.
 fn is_login(path: &str) -> bool {
-    path == "/login" || path.starts_with("/login/") || path.starts_with("/invitation/")
+    path == "/login"
+        || ["/login/", "/invitation/", "/mail/"].iter().any(|place| path.starts_with(place))
 }
 
 /// Reads the body of a login, before a place is taken: strangers who send half of it must not keep

@@ -35,6 +35,8 @@ pub(super) async fn page(
             p { @if person.has_second_factor { "It is set up." } @else {
                 "You have none. " a href="/account/second-factor" { "Set one up" }
             } }
+            h2 { "E-mail" }
+            p { a href="/account/mail" { "What is sent to you" } }
             h2 { "A new password" }
             p { "You are logged out everywhere, and log in again with the new password." }
             form method="post" action="/account/password" {

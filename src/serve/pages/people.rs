@@ -126,6 +126,9 @@ fn actions(browser: &Browser, person: &Person) -> Markup {
             Some(_) if is_staff => (button("enable", "Enable")),
             Some(_) => "",
         }
+        @if person.disabled_at.is_none() {
+            a.button.quiet href=(about(browser, &format!("/people/{}/mail", person.id))) { "E-mail" }
+        }
         @if is_staff && person.disabled_at.is_none() { (button("password", "Password link")) }
         @if is_staff && person.has_second_factor {
             (button("second-factor", "Reset second factor"))

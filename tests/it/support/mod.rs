@@ -2,6 +2,7 @@
 //! are audited.
 
 pub mod browser;
+pub mod postmaster;
 pub mod process;
 pub mod receiver;
 pub mod site;

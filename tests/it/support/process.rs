@@ -86,6 +86,10 @@ pub fn program(config: &Config) -> Command {
             "PHOTOGATE_WEBHOOKS_TO_PRIVATE_ADDRESSES",
             config.webhooks_to_private_addresses.to_string(),
         )
+        .env("PHOTOGATE_SMTP_URL", config.smtp_url.as_deref().unwrap_or_default())
+        .env("PHOTOGATE_MAIL_FROM", config.mail_from.as_deref().unwrap_or_default())
+        .env("PHOTOGATE_PUBLIC_URL", config.public_url.as_deref().unwrap_or_default())
+        .env("PHOTOGATE_MAIL_EVERY_SECONDS", config.mail_every_seconds.to_string())
         .env("PHOTOGATE_LOG", "warn");
     command
 }

@@ -1,0 +1,158 @@
+//! Letters: a mail as it is read, plain and as HTML, with the same words.
+
+use maud::{DOCTYPE, Markup, html};
+use sha2::{Digest, Sha256};
+
+use super::{
+    mailboxes::{Due, Topic},
+    sentences::{headline, tame, when},
+};
+
+/// A mail, before it is put into its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The address that it goes to.
+    pub to: String,
+    /// The subject line.
+    pub subject: String,
+    /// The words.
+    pub text: String,
+    /// The same as HTML.
+    pub html: String,
+    /// Where its reader ends it with one click.
+    pub unsubscribe: Option<String>,
+}
+
+impl Letter {
+    /// The mail that is due. `pages` is the address of the pages.
+    pub fn of(due: &Due, pages: &str) -> Self {
+        match &due.confirm {
+            Some(ticket) => question(due, &format!("{pages}/mail/{}/confirm", ticket.shown())),
+            None => news(due, pages),
+        }
+    }
+
+    /// A mail that only shows that mail arrives.
+    pub fn test(to: &str, pages: &str) -> Self {
+        let said = "photogate can send e-mail with these settings. Nobody needs to answer.";
+        Self {
+            to: to.to_owned(),
+            subject: "[photogate] A test".into(),
+            text: format!("{said}\n\n{pages}\n"),
+            html: whole(html! { p { (said) } p { a href=(pages) { (pages) } } }),
+            unsubscribe: None,
+        }
+    }
+
+    /// The same for the same words to the same address, so that a mail that comes twice is known.
+    pub fn id(&self) -> String {
+        let words = format!("{}\n{}\n{}", self.to, self.subject, self.text);
+        hex::encode(&Sha256::digest(words)[..16])
+    }
+}
+
+fn organisation(due: &Due) -> String {
+    due.organisation.as_deref().map_or_else(|| "photogate".into(), tame)
+}
+
+fn whole(content: Markup) -> String {
+    // No colours of text and background: the reader's program knows whether it is dark.
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="supported-color-schemes" content="light dark";
+            }
+            body style="font-family: system-ui, sans-serif; font-size: 16px; line-height: 1.5; max-width: 40em; \
+                        margin: 0 auto; padding: 16px" { (content) }
+        }
+    };
+    page.into_string()
+}
+
+/// Asks the owner of an address whether they want what somebody has set.
+fn question(due: &Due, link: &str) -> Letter {
+    let (name, set_by) = (organisation(due), tame(&due.set_by));
+    let asks = format!("{set_by} wants photogate to send you e-mail about {name}:");
+    let ends = "The link works for 7 days. If you do not want this, do nothing: no more is sent.";
+    let topics: Vec<_> = due.topics.iter().map(|topic| topic.says()).collect();
+    let text =
+        format!("{asks}\n\n- {}\n\nIf you want it:\n{link}\n\n{ends}\n", topics.join("\n- "));
+    let html = whole(html! {
+        p { (asks) }
+        ul { @for topic in &topics { li { (topic) } } }
+        p { a href=(link) { "Yes, send me these" } }
+        p { small { (ends) } }
+    });
+    let subject = format!("[{name}] Do you want e-mail from photogate?");
+    Letter { to: due.email.clone(), subject, text, html, unsubscribe: None }
+}
+
+/// Says all that waits.
+fn news(due: &Due, pages: &str) -> Letter {
+    let name = organisation(due);
+    let others = i64::try_from(due.changes.len()).unwrap_or(i64::MAX) - 1 + due.more;
+    let head = headline(&due.changes).map(|one| one.sentence()).unwrap_or_default();
+    let and = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+    let subject = format!("[{name}] {head}{and}");
+    let lines: Vec<_> = due
+        .changes
+        .iter()
+        .map(|one| {
+            let (at, page) = (when(one.at, &due.zone), format!("{pages}{}", one.page()));
+            (at, format!("{}.", one.sentence()), page)
+        })
+        .collect();
+    let more = (due.more > 0).then(|| format!("And {} more, on the pages:", due.more));
+    let skipped = (due.skipped > 0).then(|| {
+        format!(
+            "{} older changes of the organisation are not kept any more: this mail does not say \
+             them.",
+            due.skipped
+        )
+    });
+    let essential = due.topics.iter().all(|topic| Topic::ESSENTIAL.contains(topic));
+    let settings = format!("{pages}/account/mail");
+    let link = format!("{pages}/mail/{}/unsubscribe", due.unsubscribe.shown());
+    let why = if essential {
+        format!(
+            "You get this although you may have unsubscribed, because money waits for somebody. You, \
+             an organiser of {name} or the staff of photogate can end it on the page of your \
+             account, or on the page People."
+        )
+    } else {
+        format!("You get this because {} has set it for you.", tame(&due.set_by))
+    };
+    let mut text = format!("What happened at {name}:\n");
+    for (at, sentence, page) in &lines {
+        text += &format!("\n- {at}: {sentence}\n  {page}\n");
+    }
+    for line in more.iter().chain(&skipped) {
+        text += &format!("\n{line}\n");
+    }
+    if more.is_some() {
+        text += &format!("{pages}/\n");
+    }
+    text += &format!("\n-- \n{why}\nChange it: {settings}\n");
+    if !essential {
+        text += &format!("Unsubscribe: {link}\n");
+    }
+    let html = whole(html! {
+        p { "What happened at " strong { (name) } ":" }
+        ul { @for (at, sentence, page) in &lines {
+            li style="margin: 0 0 8px" { a href=(page) { (sentence) } br; small { (at) } }
+        } }
+        @if let Some(more) = &more { p { (more) " " a href={ (pages) "/" } { (pages) "/" } } }
+        @if let Some(skipped) = &skipped { p { (skipped) } }
+        hr;
+        p { small {
+            (why) " " a href=(settings) { "Change it" }
+            @if !essential { " · " a href=(link) { "Unsubscribe" } }
+        } }
+    });
+    let unsubscribe = (!essential).then_some(link);
+    Letter { to: due.email.clone(), subject, text, html, unsubscribe }
+}

@@ -1,0 +1,42 @@
+//! The settings that are also flags of the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+/// The settings that are also flags of the command line.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+#[command(
+    next_help_heading = "Settings (also in the environment, as PHOTOGATE_…, and in the file)"
+)]
+pub struct Flags {
+    /// The settings file, in TOML [default: photogate.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// The address of PostgreSQL, as `postgres://user@host/database`
+    #[arg(long, global = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<String>,
+    /// The address of Redis, as `redis://host`
+    #[arg(long, global = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_url: Option<String>,
+    /// The store of the photos, as `file:///directory` or `s3://bucket/prefix`
+    #[arg(long, global = true, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_url: Option<String>,
+    /// The directory of the models
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models_dir: Option<PathBuf>,
+    /// The address that `photogate serve` listens on, as 127.0.0.1:8080
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// The filter for log messages, as info or photogate=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+}
