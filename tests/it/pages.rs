@@ -279,6 +279,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     app.a_person("eve@other.example", Role::Organiser, Some(elsewhere)).await;
     app.a_person("finance@photogate.example", Role::Finance, None).await;
     app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let anna = app.count("SELECT person_id FROM person WHERE email = 'anna@club.example'").await;
     let site = Site::of(&app).await;
 
     let eve = Visitor::logged_in(&site, "eve@other.example").await;
@@ -302,6 +303,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/tokens?organisation={organisation}"),
         format!("/alerts?organisation={organisation}"),
         format!("/webhooks?organisation={organisation}"),
+        format!("/people/{anna}/mail"),
         format!("/receipts/{photo}"),
         format!("/photos/{photo}"),
         format!("/photos/{photo}/thumbnail"),
@@ -515,6 +517,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("webhooks", format!("/webhooks?organisation={organisation}")),
             ("webhook", format!("/webhooks/{webhook}")),
             ("account", "/account".into()),
+            ("mail", "/account/mail".into()),
             ("second-factor", "/account/second-factor".into()),
             ("audit", "/audit-log".into()),
             ("docs", "/docs".into()),

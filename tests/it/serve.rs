@@ -236,6 +236,14 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
             201,
         ),
         ("DELETE", "/v1/alerts/{new alert}", RETRIERS, none(), 204),
+        ("GET", "/v1/mailboxes", OWNERS, none(), 200),
+        (
+            "PUT",
+            "/v1/people/{new person}/mailbox",
+            OWNERS,
+            json!({ "topics": ["events", "credits"] }),
+            200,
+        ),
         ("GET", "/v1/webhooks", RETRIERS, none(), 200),
         (
             "POST",

@@ -56,9 +56,13 @@ pub(super) async fn recorded(
 }
 
 /// A path as logs and traces may have it: whoever reads them must not be able to use the link of an
-/// invitation.
+/// invitation or of a mail.
 fn told(path: &str) -> &str {
-    if path.contains("/invitation/") { "/invitation/…" } else { path }
+    match path {
+        _ if path.contains("/invitation/") => "/invitation/…",
+        _ if path.starts_with("/mail/") => "/mail/…",
+        _ => path,
+    }
 }
 
 /// Makes the span of a request. It continues the caller's trace, if the caller names one.
@@ -98,5 +102,7 @@ mod tests {
     fn logs_do_not_have_the_secret_of_a_link() {
         assert_eq!(told("/invitation/0123abcd"), "/invitation/…");
         assert_eq!(told("/invitations"), "/invitations");
+        assert_eq!(told("/mail/7-0123abcd/unsubscribe"), "/mail/…");
+        assert_eq!(told("/account/mail"), "/account/mail");
     }
 }

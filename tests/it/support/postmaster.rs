@@ -175,7 +175,7 @@ print(json.dumps({'headers': [(n.lower(), str(v)) for n, v in mail.items()], 'te
         to: one["to"][0].as_str().unwrap().to_owned(),
         accepted: one["accepted"].as_bool().unwrap(),
         tls: one["tls"].as_bool().unwrap(),
-        text: mail["text"].as_str().unwrap().to_owned(),
+        text: mail["text"].as_str().unwrap().replace("\r\n", "\n"),
         html: mail["html"].as_str().unwrap().to_owned(),
         raw,
         subject,
