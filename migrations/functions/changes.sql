@@ -131,11 +131,10 @@ BEGIN
     -- It waits for no webhook, and no mailbox: somebody comes again in a moment.
     IF (SELECT count(*) FROM webhook WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
         SELECT FROM webhook WHERE organisation_id = p_organisation ORDER BY webhook_id FOR NO KEY UPDATE SKIP LOCKED) w)
-        OR (SELECT count(*) FROM mailbox WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
-        SELECT FROM mailbox WHERE organisation_id = p_organisation ORDER BY person_id FOR NO KEY UPDATE SKIP LOCKED) m)
     THEN
         RETURN 0;
     END IF;
+    IF NOT have_mailboxes(p_organisation) THEN RETURN 0; END IF;
     -- Later statements than the locks. Photos of a run that were settled soon after each other are one change, unless
     -- something else was said of the run in between.
     WITH new AS MATERIALIZED (

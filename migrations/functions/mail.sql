@@ -42,6 +42,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT coalesce((SELECT position FROM change_end WHERE organisation_id = p_organisation), 0)
 $$;
 
+-- Locks the mailboxes of an organisation that may hear its new changes, and waits for none. False: somebody has one. Most
+-- changes are of photos and runs, and no mail says those. Nobody may call it but number_changes.
+CREATE FUNCTION have_mailboxes(p_organisation bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM mailbox WHERE organisation_id = p_organisation) OR NOT EXISTS (
+        SELECT FROM new_change WHERE organisation_id = p_organisation AND topic_of(type) IS NOT NULL)
+    THEN
+        RETURN true;
+    END IF;
+    RETURN (SELECT count(*) FROM mailbox WHERE organisation_id = p_organisation AND topics <> '{}') = (
+        SELECT count(*) FROM (SELECT FROM mailbox WHERE organisation_id = p_organisation AND topics <> '{}'
+                              ORDER BY person_id FOR NO KEY UPDATE SKIP LOCKED) m);
+END $$;
+
 -- Notes which mailboxes hear an organisation's changes after p_after. The caller has the organisation's change_end, and
 -- its mailboxes. Nobody may call it but number_changes.
 CREATE FUNCTION tell_mailboxes(p_organisation bigint, p_after bigint) RETURNS void
@@ -59,7 +74,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_se
           FROM mailbox w JOIN new n ON n.topic = ANY (w.topics)
           WHERE w.organisation_id = p_organisation AND w.confirmed_at IS NOT NULL
           GROUP BY w.person_id) h
-    WHERE m.person_id = h.person_id
+    WHERE m.person_id = h.person_id AND (m.waits_since IS NULL OR h.is_urgent AND NOT m.is_urgent)
 $$;
 
 -- It hears what comes from now on, of this organisation. A mail that is on its way does not count any more. The caller
@@ -230,20 +245,25 @@ END $$;
 GRANT EXECUTE ON FUNCTION end_mail TO photogate_worker;
 
 -- Sets what a person hears by e-mail; nothing: an empty list. Also sends again to an address that was refused. r_asks:
--- a mail asks the person first. An address is asked once a day at most, and three times at most (PG009).
+-- a mail asks the person first. An address is asked once a day at most, and three times at most (PG009). What a person
+-- has chosen themselves, also by unsubscribing, others can only make less (PG006).
 CREATE FUNCTION set_mailbox(p_person bigint, p_topics mail_topic[], p_actor text, OUT r_asks boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE
     c_asks constant integer := 3;
-    v_organisation bigint; v mailbox;
+    v_organisation bigint; v_email text; v mailbox;
 BEGIN
-    SELECT coalesce(organisation_id, 0) INTO v_organisation FROM person
+    SELECT coalesce(organisation_id, 0), email INTO v_organisation, v_email FROM person
     WHERE person_id = p_person AND disabled_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no person % who can log in', p_person USING ERRCODE = 'PG002'; END IF;
     INSERT INTO mailbox (person_id, organisation_id, key, set_by)
     VALUES (p_person, v_organisation, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), p_actor)
     ON CONFLICT (person_id) DO NOTHING;
     SELECT * INTO v FROM mailbox WHERE person_id = p_person FOR NO KEY UPDATE;
+    IF v.set_by = v_email AND p_actor <> v_email AND NOT p_topics <@ v.topics THEN
+        RAISE EXCEPTION '% has chosen what they hear: only they can add to it, on the page of their account', v_email
+        USING ERRCODE = 'PG006';
+    END IF;
     IF v.topics = '{}' OR v.organisation_id <> v_organisation THEN
         PERFORM begin_mailbox_anew(p_person, v_organisation);
     END IF;

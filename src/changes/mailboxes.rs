@@ -160,7 +160,7 @@ pub async fn list(
 ///
 /// # Errors
 /// An error of the database; with the code `database::LIMIT_REACHED` if the address was asked too
-/// often.
+/// often, and `database::BAD_ARGUMENT` if the person has chosen less themselves.
 pub async fn set(
     db: &mut PgConnection,
     person: PersonId,

@@ -567,6 +567,10 @@ async fn one_click_ends_all_but_what_is_essential_and_that_says_why_it_comes() {
     let entries = "SELECT count(*) FROM audit_log WHERE action = 'mailbox.unsubscribe' \
                    AND actor = 'anna@club.example'";
     assert_eq!(app.count(entries).await, 1);
+    // Nobody else switches it on again; they themselves can.
+    let again = app.set_mailbox(ANNA, &[Topic::Credits, Topic::Purchases]).await;
+    assert!(again.unwrap_err().to_string().contains("only they can add"));
+    app.set_mailbox(ANNA, &[Topic::Purchases]).await.unwrap();
     let forged = link.replace("/mail/", "/mail/9");
     let answer = stranger.client.post(site.url(&forged)).form(&body).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);

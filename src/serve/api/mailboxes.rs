@@ -60,7 +60,8 @@ pub(super) async fn list(
 /// Sets what a person hears by e-mail; nothing with an empty list.
 ///
 /// The first time, a mail asks the owner of the address whether they want it, with a link that works
-/// for 7 days. An address is asked once a day at most, and three times at most. If the mail server
+/// for 7 days. An address is asked once a day at most, and three times at most. What a person has
+/// chosen themselves, also by unsubscribing, others can only make less (422). If the mail server
 /// has refused the address (`stopped_at`), this call tries it again.
 #[utoipa::path(
     put,

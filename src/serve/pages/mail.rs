@@ -197,8 +197,8 @@ pub(super) async fn ask_unsubscribe(
 ) -> Page {
     let ticket = ticket(&service, peer, &headers, &text)?;
     let person = service.commands.reader_of(&ticket, What::Unsubscribe).await?;
-    let says =
-        html! { p { "photogate will not send e-mail to " strong { (person.email) } " any more." } };
+    let says = html! { p { "photogate will send no more e-mail to " strong { (person.email) }
+    ", but for purchases and payments that wait, if they hear of those." } };
     Ok(button("Unsubscribe?", says, "Unsubscribe"))
 }
 
