@@ -244,6 +244,16 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION end_mail TO photogate_worker;
 
+-- For how many seconds the mail that waits longest has waited, of addresses that are well; 0: none waits.
+CREATE FUNCTION mail_waits_seconds() RETURNS double precision
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
+    SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - (
+        SELECT min(m.waits_since) FROM mailbox m JOIN person p USING (person_id)
+        WHERE m.waits_since IS NOT NULL AND m.stopped_at IS NULL AND m.failures = 0 AND p.disabled_at IS NULL
+    ))), 0)::double precision
+$$;
+GRANT EXECUTE ON FUNCTION mail_waits_seconds TO photogate_worker;
+
 -- Sets what a person hears by e-mail; nothing: an empty list. Also sends again to an address that was refused. r_asks:
 -- a mail asks the person first. An address is asked once a day at most, and three times at most (PG009). What a person
 -- has chosen themselves, also by unsubscribing, others can only make less (PG006).

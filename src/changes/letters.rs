@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 use sha2::{Digest, Sha256};
 
 use super::{
-    mailboxes::{Due, Topic},
+    mailboxes::{Due, Told, Topic},
     sentences::{headline, tame, when},
 };
 
@@ -95,7 +95,7 @@ fn question(due: &Due, link: &str) -> Letter {
 fn news(due: &Due, pages: &str) -> Letter {
     let name = organisation(due);
     let others = i64::try_from(due.changes.len()).unwrap_or(i64::MAX) - 1 + due.more;
-    let head = headline(&due.changes).map(|one| one.sentence()).unwrap_or_default();
+    let head = headline(&due.changes).map(Told::sentence).unwrap_or_default();
     let and = if others > 0 { format!(" (and {others} more)") } else { String::new() };
     let subject = format!("[{name}] {head}{and}");
     let lines: Vec<_> = due
@@ -126,20 +126,13 @@ fn news(due: &Due, pages: &str) -> Letter {
     } else {
         format!("You get this because {} has set it for you.", tame(&due.set_by))
     };
-    let mut text = format!("What happened at {name}:\n");
-    for (at, sentence, page) in &lines {
-        text += &format!("\n- {at}: {sentence}\n  {page}\n");
-    }
-    for line in more.iter().chain(&skipped) {
-        text += &format!("\n{line}\n");
-    }
-    if more.is_some() {
-        text += &format!("{pages}/\n");
-    }
-    text += &format!("\n-- \n{why}\nChange it: {settings}\n");
-    if !essential {
-        text += &format!("Unsubscribe: {link}\n");
-    }
+    let mut parts = vec![format!("What happened at {name}:")];
+    parts.extend(lines.iter().map(|(at, sentence, page)| format!("- {at}: {sentence}\n  {page}")));
+    parts.extend(more.iter().map(|more| format!("{more}\n{pages}/")));
+    parts.extend(skipped.clone());
+    let end = if essential { String::new() } else { format!("Unsubscribe: {link}\n") };
+    parts.push(format!("-- \n{why}\nChange it: {settings}\n{end}"));
+    let text = parts.join("\n\n");
     let html = whole(html! {
         p { "What happened at " strong { (name) } ":" }
         ul { @for (at, sentence, page) in &lines {

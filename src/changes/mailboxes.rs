@@ -418,6 +418,14 @@ pub async fn end(
     .await
 }
 
+/// For how many seconds the mail has waited that waits longest; 0 if none waits.
+///
+/// # Errors
+/// An error of the database.
+pub async fn seconds_waiting(db: &mut PgConnection) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(r#"SELECT mail_waits_seconds() AS "seconds!""#).fetch_one(db).await
+}
+
 /// The mail server's trouble: since when, and what it said.
 ///
 /// # Errors

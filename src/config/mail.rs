@@ -1,6 +1,6 @@
 //! How e-mail is sent: the settings `smtp_url`, `mail_from` and `public_url`, checked together.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
@@ -90,7 +90,7 @@ impl Mail {
         };
         let decoded = |text: &str| {
             let text = percent_decode_str(text).decode_utf8();
-            text.map(|text| text.into_owned()).map_err(|_| MailError::Login)
+            text.map(Cow::into_owned).map_err(|_| MailError::Login)
         };
         let login = match (url.username(), url.password()) {
             ("", None) => None,

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    changes::mailboxes,
     ledger::credits,
     queue::{schedules, totals},
 };
@@ -64,6 +65,10 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_schedule_late_seconds",
         "How long the scheduled photos that are late the longest should have been queued; 0 if none are late",
+    ),
+    (
+        "photogate_mail_waits_seconds",
+        "How long the e-mail has waited that waits longest, but for addresses that are not well; 0 if none",
     ),
     (
         "photogate_credits",
@@ -153,6 +158,11 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
         match late.await {
             Ok(seconds) => metrics::gauge!("photogate_schedule_late_seconds").set(seconds),
             Err(error) => tracing::warn!(%error, "the schedules could not be looked at"),
+        }
+        let mail = async { mailboxes::seconds_waiting(&mut *database.acquire().await?).await };
+        match mail.await {
+            Ok(seconds) => metrics::gauge!("photogate_mail_waits_seconds").set(seconds),
+            Err(error) => tracing::warn!(%error, "the e-mail that waits could not be looked at"),
         }
         match is_clock_plausible(&database).await {
             Ok(is) => metrics::gauge!("photogate_clock_is_implausible").set(f64::from(!is)),

@@ -74,7 +74,7 @@ impl Sender {
             let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
             let (this, ended, now) = (self.clone(), ended.clone(), stop.now.clone());
             mails.spawn(async move {
-                now.run_until_cancelled(this.send(due)).await;
+                now.run_until_cancelled(Box::pin(this.send(due))).await;
                 drop(permit);
                 ended.notify_one();
             });

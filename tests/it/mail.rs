@@ -263,19 +263,19 @@ async fn a_person_gets_one_mail_in_five_minutes_and_urgent_things_are_collected_
     let hand = app.a_worker().await;
     let db = &mut *app.db().await;
     let every = Duration::from_secs(300);
-    let later = async |seconds: i64| {
+    let later = async |seconds: f64| {
         sqlx::query(
             "UPDATE photogate.mailbox SET waits_since = waits_since - make_interval(secs => $1),
                  sent_at = sent_at - make_interval(secs => $1)",
         )
-        .bind(seconds as f64)
+        .bind(seconds)
         .execute(&mut app.as_owner().await)
         .await
         .unwrap();
     };
     app.top_up(organisation, 1).await;
     feed::number(db, organisation).await.unwrap();
-    later(25).await;
+    later(25.0).await;
     assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
     app.pauses(organisation, 1, 1).await;
     feed::number(db, organisation).await.unwrap();
@@ -284,9 +284,9 @@ async fn a_person_gets_one_mail_in_five_minutes_and_urgent_things_are_collected_
     mailboxes::end(db, &due[0], &Outcome::Sent("250".into()), every).await.unwrap();
     app.pauses(organisation, 2, 2).await;
     feed::number(db, organisation).await.unwrap();
-    later(240).await;
+    later(240.0).await;
     assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
-    later(61).await;
+    later(61.0).await;
     assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 1);
 }
 
@@ -446,6 +446,8 @@ async fn an_outage_of_a_week_disables_nobody_and_costs_one_try_in_five_minutes()
     let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
     mailboxes::end(db, &due[0], &Outcome::Sent("250".into()), pause).await.unwrap();
     assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 2);
+    let waits = mailboxes::seconds_waiting(db).await.unwrap();
+    assert!(waits > 0.0, "{waits}");
     let stopped = "SELECT count(*) FROM mailbox WHERE stopped_at IS NOT NULL OR failures > 0";
     assert_eq!(app.count(stopped).await, 0);
 }
