@@ -130,12 +130,12 @@ INSERT INTO alert (organisation_id, kind, threshold, created_by)
 VALUES (0, 'books_drift', 0, 'System'), (0, 'purchase_waits', 24, 'System');
 
 -- What a person can be told of by e-mail. topic_of() says which types of changes belong to which.
-CREATE TYPE mail_topic AS ENUM ('events', 'runs', 'holds', 'credits', 'purchases', 'technical', 'operations');
+CREATE TYPE mail_topic AS ENUM ('events', 'runs', 'holds', 'alerts', 'credits', 'purchases', 'technical');
 
 -- What a person hears by e-mail. It reads the feed by a cursor, so a storm of changes is one mail and no row.
 CREATE TABLE mailbox (
     person_id        bigint PRIMARY KEY REFERENCES person,
-    organisation_id  bigint NOT NULL,                -- whose feed: the person's; 0: that of photogate itself, for staff
+    organisation_id  bigint NOT NULL,                -- whose feed: the person's; 0: that of the staff
     topics           mail_topic[] NOT NULL DEFAULT '{}' CHECK (cardinality(topics) <= 20), -- empty: nothing is sent
     -- The links in its mails are computed with it. Only the functions of mail.sql read it.
     key              bytea NOT NULL CHECK (octet_length(key) = 32),

@@ -8,7 +8,7 @@
 -- that address.
 -- Lock order: change_end, webhooks, mailboxes; mail_server after a mailbox; the audit log comes last.
 
--- What a type belongs to. A type that is not named here is about photogate itself, for its staff.
+-- What a type belongs to.
 CREATE FUNCTION topic_of(p_type change_type) RETURNS mail_topic
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
@@ -17,16 +17,16 @@ LANGUAGE sql IMMUTABLE AS $$
         WHEN p_type::text IN ('run.finished', 'run.cancelled', 'run.undone') THEN 'runs'
         -- Too many, or nobody's news: no mail says that photos were queued, claimed or settled, or that somebody tries.
         WHEN p_type::text LIKE 'run.%' OR p_type::text IN ('photo.processed', 'webhook.ping') THEN NULL
-        WHEN p_type::text LIKE 'alert.%' OR p_type = 'credits.added' THEN 'credits'
-        WHEN p_type IN ('purchase.asked', 'purchase.decided') THEN 'purchases'
-        WHEN p_type = 'webhook.disabled' THEN 'technical'
-        ELSE 'operations' END::mail_topic
+        WHEN p_type::text LIKE 'alert.%' THEN 'alerts'
+        WHEN p_type IN ('credits.added', 'auto_top_up.stopped') THEN 'credits'
+        WHEN p_type IN ('purchase.asked', 'purchase.decided', 'payment.kept') THEN 'purchases'
+        ELSE 'technical' END::mail_topic
 $$;
 
 -- What should be known within seconds.
 CREATE FUNCTION is_urgent_mail(p_type change_type) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT p_type IN ('event.paused', 'alert.raised') OR coalesce(topic_of(p_type) = 'operations', false)
+    SELECT p_type IN ('event.paused', 'alert.raised', 'payment.kept')
 $$;
 
 -- The last part of a link in a mail. Who has it may do what it says, without a login.
@@ -42,8 +42,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT coalesce((SELECT position FROM change_end WHERE organisation_id = p_organisation), 0)
 $$;
 
--- Locks the mailboxes of an organisation that may hear its new changes, and waits for none. False: somebody has one. Most
--- changes are of photos and runs, and no mail says those. Nobody may call it but number_changes.
+-- Locks the mailboxes of an organisation that may hear its new changes, and waits for none. False: somebody has one.
+-- Most changes are of photos and runs, and no mail says those. Nobody may call it but number_changes.
 CREATE FUNCTION have_mailboxes(p_organisation bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
@@ -169,14 +169,18 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION take_mails TO photogate_worker;
 
--- What a mail says: the urgent changes first if there are too many, in their order, with the names of their events.
+-- What a mail says: the urgent changes first if there are too many, in their order, with the names of their events; to
+-- the staff, of their organisations.
 CREATE FUNCTION mail_changes(p_mailbox mailbox, p_most integer) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
     SELECT jsonb_agg(jsonb_build_object('position', s.position, 'type', s.type, 'subject', s.subject, 'at', s.at,
-        'data', s.data, 'name', (
-            SELECT e.name FROM event e
-            WHERE e.event_id = CASE WHEN s.organisation_id > 0 THEN (s.data ->> 'event')::bigint END
-                AND e.organisation_id = s.organisation_id)) ORDER BY s.position)
+        'data', s.data, 'name', CASE
+            WHEN s.organisation_id = 0 THEN (
+                SELECT o.name FROM organisation o WHERE o.organisation_id = (s.data ->> 'organisation')::bigint)
+            ELSE (
+                SELECT e.name FROM event e
+                WHERE e.event_id = (s.data ->> 'event')::bigint AND e.organisation_id = s.organisation_id)
+            END) ORDER BY s.position)
     FROM (SELECT * FROM change c
           WHERE c.organisation_id = p_mailbox.organisation_id AND c.position > p_mailbox.position
               AND c.position <= p_mailbox.upto AND topic_of(c.type) = ANY (p_mailbox.topics)

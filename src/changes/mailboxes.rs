@@ -40,14 +40,15 @@ pub enum Topic {
     Runs,
     /// Events are held, go on, or are deleted.
     Holds,
-    /// Alerts, and credits that came in.
+    /// Alerts are raised, or over.
+    Alerts,
+    /// Credits came in, or an automatic top-up has stopped.
     Credits,
-    /// Purchases wait, or were decided. Unsubscribing does not end this: money waits for somebody.
+    /// Purchases wait, or were decided; payments are kept. Unsubscribing does not end this: money
+    /// waits for somebody.
     Purchases,
     /// Webhooks are disabled.
     Technical,
-    /// What photogate tells its own staff.
-    Operations,
 }
 
 impl Topic {
@@ -56,10 +57,10 @@ impl Topic {
         Self::Events,
         Self::Runs,
         Self::Holds,
+        Self::Alerts,
         Self::Credits,
         Self::Purchases,
         Self::Technical,
-        Self::Operations,
     ];
     /// What comes although a person unsubscribed, until somebody sets their topics.
     pub const ESSENTIAL: [Self; 1] = [Self::Purchases];
@@ -70,10 +71,10 @@ impl Topic {
             Self::Events => "events",
             Self::Runs => "runs",
             Self::Holds => "holds",
+            Self::Alerts => "alerts",
             Self::Credits => "credits",
             Self::Purchases => "purchases",
             Self::Technical => "technical",
-            Self::Operations => "operations",
         }
     }
 
@@ -83,17 +84,20 @@ impl Topic {
             Self::Events => "an event is paused for want of credits, goes on, or is done",
             Self::Runs => "a run is done, cancelled, or taken back",
             Self::Holds => "somebody holds an event, the hold ends, or an event is deleted",
-            Self::Credits => "alerts, and credits that come in",
+            Self::Alerts => "an alert is raised, or over",
+            Self::Credits => "credits come in, or an automatic top-up has stopped",
             Self::Purchases => "a purchase waits for approval or payment, or was decided",
             Self::Technical => "a webhook is disabled",
-            Self::Operations => "what photogate tells its own staff",
         }
     }
 
     /// What somebody of an organisation can hear, or (`None`) the staff of photogate.
     pub fn of(organisation: Option<OrganisationId>) -> Vec<Self> {
-        let is_theirs = |topic: &Self| (*topic == Self::Operations) == organisation.is_none();
-        Self::ALL.into_iter().filter(is_theirs).collect()
+        let is_of_events = |topic: &Self| matches!(topic, Self::Events | Self::Runs | Self::Holds);
+        Self::ALL
+            .into_iter()
+            .filter(|topic| organisation.is_some() || !is_of_events(topic))
+            .collect()
     }
 }
 
@@ -290,7 +294,7 @@ pub struct Told {
     pub at: DateTime<Utc>,
     /// The details.
     pub data: Value,
-    /// The name of its event.
+    /// The name of its event; told to the staff, of its organisation.
     pub name: Option<String>,
 }
 

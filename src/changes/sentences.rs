@@ -50,6 +50,12 @@ impl Told {
         name.map_or_else(|| format!("event {}", self.text("event")), |name| format!("“{name}”"))
     }
 
+    /// Whose it is, told to the staff.
+    fn whose(&self) -> String {
+        let name = self.name.as_deref().map(tame).filter(|_| self.data["event"].is_null());
+        name.map(|name| format!(" of “{name}”")).unwrap_or_default()
+    }
+
     fn operation(&self) -> String {
         match self.data["operation"].as_str() {
             Some("photo_processing") => "photo processing".into(),
@@ -61,7 +67,7 @@ impl Told {
     /// What happened, as a sentence without its full stop.
     pub fn sentence(&self) -> String {
         let (event, photos, operation) = (self.event(), self.photos(), self.operation());
-        let (run, actor) = (self.text("run"), self.text("actor"));
+        let (run, actor, whose) = (self.text("run"), self.text("actor"), self.whose());
         match self.kind {
             Type::RunQueued => format!("{actor} queued {photos} of {event} for {operation}"),
             Type::RunStarted => format!("Run {run} of {event} has started ({operation})"),
@@ -84,14 +90,23 @@ impl Told {
             Type::EventDeleted => format!("{actor} deleted {event}"),
             Type::CreditsAdded => self.top_up(),
             Type::PurchaseAsked => format!(
-                "A purchase of {} credits by {actor} waits for {}",
+                "A purchase of {} credits by {actor}{whose} waits for {}",
                 self.credits("credits"),
                 if self.data["state"] == "unpaid" { "its payment" } else { "approval" }
             ),
             Type::PurchaseDecided => format!(
-                "A purchase of {} credits by {actor} {}",
+                "A purchase of {} credits by {actor}{whose} {}",
                 self.credits("credits"),
                 self.decision()
+            ),
+            Type::PaymentKept => format!(
+                "Payment {}{whose} cannot become credits: {}",
+                self.text("payment"),
+                self.text("reason").replace('_', " ")
+            ),
+            Type::AutoTopUpStopped => format!(
+                "The automatic top-up{whose} has stopped: {}",
+                self.text("reason").replace('_', " ")
             ),
             Type::WebhookDisabled => format!(
                 "Webhook {} {}, and is disabled",
@@ -173,8 +188,11 @@ impl Told {
     /// How urgent it is; the smallest number is read first.
     pub fn rank(&self) -> u8 {
         match self.kind {
-            Type::EventPaused | Type::AlertRaised => 0,
-            Type::PurchaseAsked | Type::PurchaseDecided | Type::WebhookDisabled => 1,
+            Type::EventPaused | Type::AlertRaised | Type::PaymentKept => 0,
+            Type::PurchaseAsked
+            | Type::PurchaseDecided
+            | Type::AutoTopUpStopped
+            | Type::WebhookDisabled => 1,
             Type::EventFinished | Type::RunFinished | Type::EventResumed | Type::EventHeld => 2,
             Type::RunQueued
             | Type::RunStarted
@@ -195,7 +213,11 @@ impl Told {
         match (self.kind, self.subject.split_once('/')) {
             (Type::EventDeleted, _) => "/events".into(),
             (Type::CreditsAdded, _) => "/credits".into(),
-            (_, Some(("purchases", _))) => "/purchases".into(),
+            (Type::AutoTopUpStopped, _) => match self.data["organisation"].as_i64() {
+                Some(organisation) => format!("/credits?organisation={organisation}"),
+                None => "/credits".into(),
+            },
+            (_, Some(("purchases" | "payments", _))) => "/purchases".into(),
             (_, Some(("alerts", _))) => "/alerts".into(),
             (Type::WebhookDisabled, Some(("webhooks", id))) if id.parse::<i64>().is_ok() => {
                 format!("/webhooks/{id}")
