@@ -2,16 +2,15 @@
 
     postmaster.py PORT [CERTIFICATE KEY]
 
-It reads its mood from stdin, a line each: well; hangs (it says nothing to a recipient any more);
-connect CODE, from CODE, to CODE, data CODE (it answers so at that step), with words behind the code;
-to ADDRESS CODE. It writes what it has taken, and what it was asked to do, as JSON lines to stdout.
+It reads its mood from stdin, a line each: well; hangs (it does not answer when a recipient is named);
+silent (it takes the mail, and does not say so); connect CODE, from CODE, to CODE, data CODE (it answers so
+at that step), with words behind the code; to ADDRESS CODE. It writes what it has taken, and what it was asked to do, as JSON lines to stdout.
 """
 
+import asyncio
 import json
 import ssl
 import sys
-import threading
-import time
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
@@ -43,8 +42,6 @@ class Postmaster:
     async def handle_RCPT(self, server, session, envelope, address, options):
         say(step="to", to=address)
         if mood[0] == "hangs":
-            import asyncio
-
             await asyncio.sleep(3600)
         answer = await self.answer("to", address)
         if answer:
@@ -62,8 +59,6 @@ class Postmaster:
             mail=envelope.content.decode("utf-8", "surrogateescape"),
         )
         if mood[0] == "silent":
-            import asyncio
-
             # It has taken the mail, and nobody hears of it.
             await asyncio.sleep(3600)
         return answer or "250 it is in good hands"
