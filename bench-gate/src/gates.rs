@@ -34,11 +34,23 @@ enum Gate {
     Claims(i32),
     /// Photogate's gate without the hash chain, to measure what the chain costs.
     Unsealed(i32),
+    /// The same, where each organisation has three alerts and a webhook, to measure what these cost.
+    /// The webhook hears which photos are settled, or everything else.
+    Told { batch: i32, photos: bool },
 }
 
 /// The gates to measure. 1,024 photos is the largest claim of a worker.
-const GATES: [Gate; 5] =
-    [Gate::Naive, Gate::Claims(64), Gate::Claims(1024), Gate::Unsealed(64), Gate::Unsealed(1024)];
+const GATES: [Gate; 9] = [
+    Gate::Naive,
+    Gate::Claims(64),
+    Gate::Claims(1024),
+    Gate::Unsealed(64),
+    Gate::Unsealed(1024),
+    Gate::Told { batch: 64, photos: false },
+    Gate::Told { batch: 1024, photos: false },
+    Gate::Told { batch: 64, photos: true },
+    Gate::Told { batch: 1024, photos: true },
+];
 
 pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyhow::Result<()> {
     print_header();
@@ -61,6 +73,7 @@ pub(crate) async fn measure(ground: &mut Ground, figures: &mut Figures) -> anyho
             for turn in 0..GATES.len() {
                 let at = (turn + number) % GATES.len();
                 seal(&mut owner, GATES[at]).await?;
+                tell(&mut owner, GATES[at]).await?;
                 let cost = cost_of(ground, &pool, connections, GATES[at], organisations).await?;
                 results[at].push(cost);
             }
@@ -78,9 +91,10 @@ fn print_header() {
     println!(
         "| | naive photos/s | n = 64 | n = 1024 | ratio 64 | ratio 1024 \
          | server CPU ms per 1,000: naive, 64, 1024 | the same without the hash chain: 64, 1024 \
+         | with three alerts and a webhook: 64, 1024 | that hears photos: 64, 1024 \
          | fsyncs per photo: naive, 64, 1024 |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
 }
 
 /// Switches the hash chain on, or off for a gate without it.
@@ -91,6 +105,32 @@ async fn seal(owner: &mut PgConnection, gate: Gate) -> anyhow::Result<()> {
     )))
     .execute(owner)
     .await?;
+    Ok(())
+}
+
+/// Gives each organisation three alerts and a webhook, or takes them away.
+async fn tell(owner: &mut PgConnection, gate: Gate) -> anyhow::Result<()> {
+    sqlx::raw_sql(
+        "SET search_path = photogate;
+         SELECT remove_webhook(webhook_id) FROM webhook;
+         SELECT remove_alert(alert_id) FROM alert WHERE organisation_id > 0",
+    )
+    .execute(&mut *owner)
+    .await?;
+    if let Gate::Told { photos, .. } = gate {
+        sqlx::query(
+            "SELECT add_alert(organisation_id, 'low_balance', 10, 'bench'),
+                    add_alert(organisation_id, 'time_to_zero', 1, 'bench'),
+                    add_alert(organisation_id, 'failures', 5, 'bench'),
+                    add_webhook(organisation_id, 'https://club.example', ARRAY(
+                        SELECT t FROM unnest(enum_range(NULL::change_type)) t
+                        WHERE $1 OR t <> 'photo.processed'), decode(repeat('00', 32), 'hex'), 'bench')
+             FROM account",
+        )
+        .bind(photos)
+        .execute(owner)
+        .await?;
+    }
     Ok(())
 }
 
@@ -125,7 +165,7 @@ fn report(name: &str, results: &[Vec<Cost>; GATES.len()], figures: &mut Figures)
     let cpu = of(|cost| cost.server);
     let syncs = of(|cost| cost.syncs);
     println!(
-        "| {name} | {:.0} | {:.0} | {:.0} | {:.1}x | {:.1}x | {}, {}, {} | {}, {} \
+        "| {name} | {:.0} | {:.0} | {:.0} | {:.1}x | {:.1}x | {}, {}, {} | {}, {} | {}, {} | {}, {} \
          | {}, {}, {} |",
         rate[0],
         rate[1],
@@ -137,6 +177,10 @@ fn report(name: &str, results: &[Vec<Cost>; GATES.len()], figures: &mut Figures)
         cpu[2],
         cpu[3],
         cpu[4],
+        cpu[5],
+        cpu[6],
+        cpu[7],
+        cpu[8],
         syncs[0],
         syncs[1],
         syncs[2]
@@ -147,6 +191,10 @@ fn report(name: &str, results: &[Vec<Cost>; GATES.len()], figures: &mut Figures)
     figures.insert(format!("{name}_cpu_ms_per_1000_naive"), cpu[0]);
     figures.insert(format!("{name}_cpu_of_the_chain"), round(cpu[2] / cpu[4] - 1.0));
     figures.insert(format!("{name}_cpu_of_the_chain_n64"), round(cpu[1] / cpu[3] - 1.0));
+    figures.insert(format!("{name}_cpu_of_a_webhook_n64"), round(cpu[5] / cpu[1] - 1.0));
+    figures.insert(format!("{name}_cpu_of_a_webhook"), round(cpu[6] / cpu[2] - 1.0));
+    figures.insert(format!("{name}_cpu_of_telling_photos_n64"), round(cpu[7] / cpu[1] - 1.0));
+    figures.insert(format!("{name}_cpu_of_telling_photos"), round(cpu[8] / cpu[2] - 1.0));
     figures.insert(format!("{name}_fsyncs_per_photo"), syncs[2]);
 }
 
@@ -209,7 +257,9 @@ async fn run(
             let cursor = i64::from(number) * organisations / i64::from(connections);
             match gate {
                 Gate::Naive => naive(&mut db, until).await,
-                Gate::Claims(n) | Gate::Unsealed(n) => ours(&mut db, until, n, cursor).await,
+                Gate::Claims(batch) | Gate::Unsealed(batch) | Gate::Told { batch, .. } => {
+                    ours(&mut db, until, batch, cursor).await
+                }
             }
         })
     });
