@@ -40,8 +40,8 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_purchase_limit TO photogate_app;
 
--- Sets where the organisation's photos are in the store. Empty: anywhere. No other organisation's are in it, above it
--- or below it: each would see the photos of the other.
+-- Sets where the organisation's photos are in the store. Empty: wherever no other organisation's are. No other
+-- organisation's part is in it, above it or below it: each would see the photos of the other.
 CREATE FUNCTION set_photos_under(p_organisation bigint, p_prefix text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_other organisation;
@@ -63,3 +63,52 @@ BEGIN
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION set_photos_under TO photogate_app;
+
+-- A part of the store for an organisation that nobody has named one for: the first may use all of it, the others a
+-- directory with their name.
+CREATE FUNCTION part_of_store(p_organisation bigint) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_part text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM organisation WHERE organisation_id <> p_organisation) THEN RETURN ''; END IF;
+    SELECT trim(BOTH '-' FROM regexp_replace(left(lower(name), 60), '[^a-z0-9]+', '-', 'g')) INTO v_part
+    FROM organisation WHERE organisation_id = p_organisation;
+    IF v_part = '' OR EXISTS (
+        SELECT FROM organisation WHERE organisation_id <> p_organisation AND starts_with(photos_under, v_part || '/'))
+    THEN
+        v_part := concat_ws('-', nullif(v_part, ''), p_organisation);
+    END IF;
+    RETURN v_part || '/';
+END $$;
+GRANT EXECUTE ON FUNCTION part_of_store TO photogate_app;
+
+-- Which of these keys are not in the organisation's part of the store: their places in the list, from 1 on, or NULL.
+-- Where it may use all of the store, these are the keys in the part of another organisation.
+CREATE FUNCTION keys_outside(p_organisation bigint, p_keys text[]) RETURNS bigint[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_under text; v_outside bigint[];
+BEGIN
+    SELECT photos_under INTO v_under FROM organisation WHERE organisation_id = p_organisation;
+    IF v_under <> '' THEN
+        SELECT array_agg(k.n ORDER BY k.n) INTO v_outside FROM unnest(p_keys) WITH ORDINALITY k (key, n)
+        WHERE NOT starts_with(k.key, v_under);
+    ELSE
+        -- Parts of the store end with a slash. Many keys have few directories.
+        WITH d AS (
+            SELECT regexp_replace(k.key, '[^/]*$', '') AS directory, array_agg(k.n) AS places
+            FROM unnest(p_keys) WITH ORDINALITY k (key, n) GROUP BY 1)
+        SELECT array_agg(n ORDER BY n) INTO v_outside FROM d CROSS JOIN LATERAL unnest(d.places) n
+        WHERE EXISTS (SELECT FROM organisation WHERE photos_under <> '' AND starts_with(d.directory, photos_under));
+    END IF;
+    RETURN v_outside;
+END $$;
+GRANT EXECUTE ON FUNCTION keys_outside TO photogate_app;
+
+-- Whether another organisation may use all of the store, too. Then its people could queue this one's photos.
+CREATE FUNCTION shares_store(p_organisation bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT photos_under = '' AND EXISTS (
+        SELECT FROM organisation o WHERE o.photos_under = '' AND o.organisation_id <> p_organisation)
+    FROM organisation WHERE organisation_id = p_organisation
+$$;
+GRANT EXECUTE ON FUNCTION shares_store TO photogate_app;

@@ -87,7 +87,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp
 SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 DECLARE
-    v_pipeline pipeline; v_actor text; v_under text; v_bad record; v_run record; v_action text := 'photos.enqueue';
+    v_pipeline pipeline; v_actor text; v_under text; v_outside bigint; v_bad record; v_run record;
+    v_action text := 'photos.enqueue';
     v_detail jsonb; v_is_new boolean := true;
 BEGIN
     -- What a lock protects is read in a later statement. Only here does a later statement see more.
@@ -113,16 +114,20 @@ BEGIN
     v_actor := concat_ws(': ', 'login ' || v_pipeline.login, enqueue_photos.actor);
 
     SELECT photos_under INTO v_under FROM organisation WHERE organisation_id = v_pipeline.organisation_id;
-    IF v_under = '' AND (SELECT count(*) FROM organisation) > 1 THEN
-        RAISE EXCEPTION 'several organisations share the store, and photos_under is not set for this one: ask support '
-            'to set it' USING ERRCODE = 'PG006';
+    IF shares_store(v_pipeline.organisation_id) THEN
+        RAISE EXCEPTION 'several organisations may use the whole store: ask support to give each a part of it '
+            '(photogate organisations photos-under)' USING ERRCODE = 'PG006';
     END IF;
+    v_outside := (keys_outside(v_pipeline.organisation_id, keys))[1];
     SELECT u.n, key_trouble(u.key) AS trouble INTO v_bad
     FROM unnest(keys) WITH ORDINALITY u (key, n)
-    WHERE key_trouble(u.key) IS NOT NULL OR NOT starts_with(u.key, v_under) ORDER BY u.n LIMIT 1;
+    WHERE key_trouble(u.key) IS NOT NULL OR u.n = v_outside
+    ORDER BY u.n LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'photo % of the call: %', v_bad.n, coalesce(v_bad.trouble,
-            format('the keys of the organisation''s photos must start with "%s"', v_under)) USING ERRCODE = 'PG006';
+        RAISE EXCEPTION 'photo % of the call: %', v_bad.n, coalesce(v_bad.trouble, CASE
+            WHEN v_under = '' THEN 'this key is in the part of the store of another organisation'
+            ELSE format('the keys of the organisation''s photos must start with "%s"', v_under) END)
+            USING ERRCODE = 'PG006';
     END IF;
 
     PERFORM lock_audit_chain(-v_pipeline.pipeline_id);

@@ -141,7 +141,7 @@ CREATE FUNCTION enqueue_scheduled(p_schedule bigint, p_unpaid_max bigint, OUT r_
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     c_part constant integer := 10000;
-    v schedule; v_refusal text; v_keys text[]; v_payloads jsonb[]; v_ids uuid[]; v_under text; v_runs bigint[];
+    v schedule; v_refusal text; v_keys text[]; v_payloads jsonb[]; v_ids uuid[]; v_runs bigint[];
     v_following integer := 0;
 BEGIN
     SELECT * INTO v FROM schedule
@@ -158,12 +158,11 @@ BEGIN
         WHERE part_id = (SELECT min(part_id) FROM schedule_part WHERE schedule_id = v.schedule_id)
         RETURNING keys, payloads INTO v_keys, v_payloads;
     END IF;
-    SELECT photos_under INTO v_under FROM organisation WHERE organisation_id = v.organisation_id;
     v_refusal := CASE
         WHEN EXISTS (SELECT FROM event WHERE event_id = v.event_id AND deleted_at IS NOT NULL) THEN 'event_deleted'
         WHEN actor_is_gone(v.actor, v.pipeline_id) THEN 'actor_gone'
         -- The organisation has another part of the store now.
-        WHEN EXISTS (SELECT FROM unnest(v_keys) key WHERE NOT starts_with(key, v_under)) THEN 'outside_photos_under'
+        WHEN keys_outside(v.organisation_id, v_keys) IS NOT NULL THEN 'outside_photos_under'
     END;
     IF v_refusal IS NOT NULL THEN
         PERFORM end_schedule(v.schedule_id, 'refused', v_refusal);

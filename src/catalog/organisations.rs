@@ -261,6 +261,45 @@ pub async fn set_photos_under(
         .map(|_| ())
 }
 
+/// A part of the store for a new organisation that nobody has named one for.
+///
+/// # Errors
+/// An error of the database.
+pub async fn part_of_store(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<String> {
+    sqlx::query_scalar!(r#"SELECT part_of_store($1) AS "part!""#, organisation.0).fetch_one(db).await
+}
+
+/// Which of these keys are not in the organisation's part of the store: their places in the list.
+///
+/// # Errors
+/// An error of the database.
+pub async fn keys_outside(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    keys: &[String],
+) -> sqlx::Result<Vec<usize>> {
+    let places = sqlx::query_scalar!("SELECT keys_outside($1, $2)", organisation.0, keys)
+        .fetch_one(db)
+        .await?;
+    let places = places.unwrap_or_default().into_iter();
+    Ok(places.filter_map(|place| usize::try_from(place - 1).ok()).collect())
+}
+
+/// Whether another organisation may use all of the store, too.
+///
+/// # Errors
+/// An error of the database.
+pub async fn shares_store(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+) -> sqlx::Result<bool> {
+    let shares = sqlx::query_scalar!("SELECT shares_store($1)", organisation.0).fetch_one(db).await?;
+    Ok(shares.unwrap_or(false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

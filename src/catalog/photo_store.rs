@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path, prefix::PrefixStore,
@@ -84,6 +84,8 @@ fn io_error(error: &object_store::Error) -> Option<io::ErrorKind> {
 /// shorter ones; a file system may hang for ever.
 const PROBE_MAX: Duration = Duration::from_secs(15);
 const FILE_MAX: Duration = Duration::from_secs(120);
+/// Photos that are looked for at the same time.
+const LOOKS_AT_ONCE: usize = 64;
 
 /// Memory for fetched photos, in MiB. When it is in use, [`PhotoStore::get`] waits. Many large
 /// photos at once must not exhaust the memory.
@@ -267,6 +269,23 @@ impl PhotoStore {
         let room = self.in_memory.clone().acquire_many_owned(mebibytes).await;
         let room = room.map_err(|_| StoreError::Missing(key.to_string()))?;
         Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
+    }
+
+    /// Tells which of these photos are not in the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`] when the store fails.
+    pub async fn missing<'a>(&self, keys: &'a [Key]) -> Result<Vec<&'a Key>, StoreError> {
+        let looks = keys.iter().map(async |key| {
+            let path = path(key)?;
+            match in_time(self.store.head(&path)).await {
+                Err(object_store::Error::NotFound { .. }) => Ok::<_, StoreError>(Some(key)),
+                found => Ok(found.map(|_| None)?),
+            }
+        });
+        let found: Vec<Option<&Key>> =
+            futures::stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Returns the photos whose keys begin with `prefix` and have a photo's file extension, in order,

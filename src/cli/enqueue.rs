@@ -7,13 +7,16 @@ use anyhow::Context;
 use super::{End, Output, say};
 use crate::{
     access::Caller,
-    catalog::photo_store::PhotoStore,
+    catalog::{key::Key, photo_store::PhotoStore},
     commands::{self, FundingPlan, OnInsufficient, Payloads, Which},
     config::Config,
     ids::{EventId, Operations},
     ledger::credits::Credits,
     queue::enqueue::Priority,
 };
+
+/// More photos than this are not looked for in the store.
+const LOOKED_FOR: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs: PostgreSQL (--database-url).
@@ -77,6 +80,9 @@ impl Enqueue {
             on_insufficient: OnInsufficient::Wait,
             priority: if self.urgent { Priority::Urgent } else { Priority::Normal },
         };
+        if self.prefix.is_none() {
+            tell_missing(&photos, config).await;
+        }
         let caller = Caller::trusted(&self.actor);
         let plan = super::commands(config).await?.enqueue(&caller, self.event, &enqueue).await;
         let plan = match plan {
@@ -86,6 +92,26 @@ impl Enqueue {
         show(&plan, output)?;
         super::undo::tell(config, &plan.undo);
         Ok(End::Ok)
+    }
+}
+
+/// Says which photos are not in the store. They can be queued before they are copied there; most often
+/// it is a mistake. If the store cannot be read from here, or there are too many, nothing is said.
+async fn tell_missing(photos: &[String], config: &Config) {
+    let keys: Vec<Key> = photos.iter().filter_map(|key| Key::parse(key).ok()).collect();
+    if keys.len() > LOOKED_FOR {
+        return;
+    }
+    let Ok(store) = PhotoStore::open(&config.store_url, &config.store_options) else { return };
+    let Ok(missing) = store.missing(&keys).await else { return };
+    if let Some(first) = missing.first() {
+        say!(
+            "warning: {} of {} photos are not in the store {} yet (the first one: {first}). If they are not \
+             there when their turn comes, they fail as photo_missing and are refunded.",
+            missing.len(),
+            photos.len(),
+            config.store_url
+        );
     }
 }
 

@@ -14,12 +14,13 @@ use nix::time::{ClockId, clock_gettime};
 use photogate_jobs::{BYTES_MAX, Bib, Eyes, Face, Photo, PhotoError, Rotation, StartList, Turn};
 use serde::Serialize;
 
-use super::{End, Output, annotate};
+use super::{End, Output, annotate, say};
 use crate::{config::Config, telemetry::panics};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs: the models (--models-dir). Needs no database.
-A photo that cannot be read is reported in its line; the exit code is 0 all the same.
+A photo that cannot be read is reported in its line, and the others are read all the same. The exit
+code is 1 then.
 
 Examples:
   photogate inspect photo.jpg
@@ -79,6 +80,7 @@ impl Inspect {
         } else {
             ProgressBar::hidden()
         };
+        let mut unread = 0;
         for file in &self.files {
             let mut inspection =
                 Inspection { file: file.to_string_lossy().into_owned(), ..Inspection::default() };
@@ -92,10 +94,15 @@ impl Inspect {
                     Some(Trouble { code: "crashed", detail: panics::message(&*panic).to_owned() })
                 }
             };
+            unread += usize::from(inspection.error.is_some());
             bar.suspend(|| output.one(&inspection, |out| words(&inspection, self.explain, out)))?;
             bar.inc(1);
         }
         bar.finish_and_clear();
+        if unread > 0 {
+            say!("error: {unread} of {} photos could not be read", self.files.len());
+            return Ok(End::Failed);
+        }
         Ok(End::Ok)
     }
 

@@ -177,6 +177,9 @@ impl Which {
                 Err(error) => return super::refused(error),
             }
         }
+        if let (true, Some(reason)) = (retried.is_empty(), &self.reason) {
+            return self.no_such_reason(reason, config).await;
+        }
         let header = ["Operation", "Photos", "Credits", "Available", "Queued", "Run"];
         output.rows(&retried, &header, |OfOperation { operation, done }| {
             vec![
@@ -189,6 +192,23 @@ impl Which {
             ]
         })?;
         Ok(End::Ok)
+    }
+}
+
+impl Which {
+    /// Says which reasons there are.
+    async fn no_such_reason(&self, reason: &str, config: &Config) -> anyhow::Result<End> {
+        let pool = database::connect(&config.database_url, 1).await?;
+        let which = failures::Which { event: Some(self.event), ..failures::Which::default() };
+        let groups = failures::groups(&mut *pool.acquire().await?, which).await?;
+        let there: Vec<String> = groups
+            .into_iter()
+            .filter(|group| self.operation.is_none_or(|operation| group.operation == operation))
+            .map(|group| format!("{} ({}, {} photos)", group.reason, group.operation, group.photos))
+            .collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        say!("error: no photo of event {} failed for the reason {reason:?}; the reasons there: {there}", self.event);
+        Ok(End::NotFound)
     }
 }
 

@@ -35,9 +35,25 @@ Example:
         #[arg(long)]
         price: Option<Price>,
         /// The part of the store that holds its photos, as `clubs/7/`: its people can queue no
-        /// others; empty for the whole store
-        #[arg(long, default_value = "")]
-        photos_under: String,
+        /// others; empty: wherever no other organisation's are [default: that for the first
+        /// organisation, a directory with its name for the others]
+        #[arg(long)]
+        photos_under: Option<String>,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Sets the part of the store that holds its photos: its people can queue no others
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
+  photogate organisations photos-under 1 athletics-club/
+  photogate organisations photos-under 1 ''        wherever no other organisation's are")]
+    PhotosUnder {
+        /// The organisation's number
+        organisation: OrganisationId,
+        /// The beginning of its photos' keys, with a slash at the end
+        prefix: String,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -83,14 +99,31 @@ impl Organisations {
                 let caller = Caller::trusted(&actor);
                 let new = NewOrganisation { name, reference, time_zone, price, photos_under };
                 let made = super::commands(config).await?.create_organisation(&caller, &new).await;
-                let (id, is_new) = match made {
-                    Ok(made) => (made.value.id, made.is_new),
+                let (found, is_new) = match made {
+                    Ok(made) => (made.value, made.is_new),
                     Err(error) => return super::refused(error),
                 };
+                let (id, under) = (found.id, &found.photos_under);
                 let what = if is_new { "was created" } else { "has this reference already" };
-                output.one(&json!({ "organisation": id, "is_new": is_new }), |out| {
-                    writeln!(out, "Organisation {id} {what}.")
+                let made =
+                    json!({ "organisation": id, "is_new": is_new, "photos_under": found.photos_under });
+                output.one(&made, |out| {
+                    writeln!(out, "Organisation {id} {what}. {}", where_photos_are(under))
                 })?;
+            }
+            Self::PhotosUnder { organisation, prefix, actor } => {
+                let change = OrganisationChange {
+                    photos_under: Some(prefix),
+                    ..OrganisationChange::default()
+                };
+                let caller = Caller::trusted(&actor);
+                let commands = super::commands(config).await?;
+                match commands.change_organisation(&caller, organisation, &change).await {
+                    Ok(changed) => output.one(&changed, |out| {
+                        writeln!(out, "{}", where_photos_are(&changed.photos_under))
+                    })?,
+                    Err(error) => return super::refused(error),
+                }
             }
             Self::Limit { organisation, credits, actor } => {
                 let (caller, credits) = (Caller::trusted(&actor), Credits(credits));
@@ -145,5 +178,13 @@ impl Organisations {
             }
         }
         Ok(End::Ok)
+    }
+}
+
+fn where_photos_are(under: &str) -> String {
+    if under.is_empty() {
+        "Its photos are wherever no other organisation's are in the store.".to_owned()
+    } else {
+        format!("Its photos are below {under} in the store.")
     }
 }

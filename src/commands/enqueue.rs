@@ -1,6 +1,6 @@
 //! Enqueues photos, or plans what that would cost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
-    catalog::{organisations, photos as catalog_photos},
+    catalog::{events::Event, organisations, photos as catalog_photos},
     ids::{EventId, Operations, OrganisationId, RunId, UndoId},
     ledger::{
         credits::Credits,
@@ -134,7 +134,7 @@ impl Commands {
         caller.must_be(MAY_ENQUEUE)?;
         let found = self.event_seen_by(caller, event).await?;
         let under = self.photos_under(caller, found.organisation).await?;
-        let mut jobs = self.jobs(event, &asked.photos, &under).await?;
+        let mut jobs = self.jobs(&found, &asked.photos, &under).await?;
         put_payloads(&mut jobs, &asked.payloads)?;
         // An empty list is enqueued too, because the result tells the available credits.
         let parts: Vec<&[NewJob]> =
@@ -219,14 +219,12 @@ impl Commands {
         let mut db = self.database.acquire().await?;
         let owner = organisations::find(&mut db, organisation).await?;
         let under = owner.map(|owner| owner.photos_under).unwrap_or_default();
-        if under.is_empty()
-            && caller.organisation.is_some()
-            && organisations::list(&mut db).await?.len() > 1
+        if caller.organisation.is_some() && organisations::shares_store(&mut db, organisation).await?
         {
             return Err(CommandError::Conflict {
                 code: "photos_under_unset",
-                detail: "several organisations share the store, and photos_under is not set for \
-                         this one: ask support to set it"
+                detail: "several organisations may use the whole store: ask support to give each a part \
+                         of it"
                     .into(),
             });
         }
@@ -235,11 +233,17 @@ impl Commands {
 
     pub(super) async fn jobs(
         &self,
-        event: EventId,
+        event: &Event,
         photos: &Which<'_>,
         under: &str,
     ) -> Result<Vec<NewJob>, CommandError> {
-        let outside = || format!("the keys of the organisation's photos must start with {under:?}");
+        let outside = || {
+            if under.is_empty() {
+                "this key is in the part of the store of another organisation".to_owned()
+            } else {
+                format!("the keys of the organisation's photos must start with {under:?}")
+            }
+        };
         // What the listing says of each file, if there is one.
         let (keys, files): (Vec<String>, Vec<String>) = match *photos {
             Which::Keys(keys) => (keys.to_vec(), Vec::new()),
@@ -258,7 +262,7 @@ impl Commands {
             Which::All => {
                 let most = i64::try_from(CALL_MAX + 1).unwrap_or(i64::MAX);
                 let mut db = self.database.acquire().await?;
-                (catalog_photos::keys(&mut db, event, "", most).await?, Vec::new())
+                (catalog_photos::keys(&mut db, event.id, "", most).await?, Vec::new())
             }
         };
         if !matches!(photos, Which::Keys(_)) && keys.len() > CALL_MAX {
@@ -270,8 +274,17 @@ impl Commands {
         for (job, file) in jobs.iter_mut().zip(files) {
             job.listed = Some(file);
         }
-        if let Some(at) = keys.iter().position(|key| !key.starts_with(under)) {
-            return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
+        let mut db = self.database.acquire().await?;
+        let others = organisations::keys_outside(&mut db, event.organisation, &keys).await?;
+        if matches!(photos, Which::Keys(_)) {
+            if let Some(at) = others.first() {
+                return Err(CommandError::invalid(format!("/keys/{at}"), outside()));
+            }
+        } else if !others.is_empty() {
+            // What a listing has of others is left out.
+            let others: HashSet<usize> = others.into_iter().collect();
+            let mut at = 0..;
+            jobs.retain(|_| at.next().is_none_or(|at| !others.contains(&at)));
         }
         Ok(jobs)
     }

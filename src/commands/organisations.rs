@@ -25,19 +25,20 @@ pub struct NewOrganisation {
     /// The price per credit. With `None`, the organisation cannot buy credits.
     pub price: Option<Price>,
     /// The prefix in the store below which its photos are. Its people can enqueue no other photos.
-    /// Empty means no limit.
-    pub photos_under: String,
+    /// Empty: wherever no other organisation's are. `None`: that for the first organisation, a directory
+    /// with its name for the others.
+    pub photos_under: Option<String>,
 }
 
 impl NewOrganisation {
-    /// An organisation in UTC, without a price, that may use the whole store.
+    /// An organisation in UTC, without a price.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             reference: None,
             time_zone: "UTC".to_owned(),
             price: None,
-            photos_under: String::new(),
+            photos_under: None,
         }
     }
 
@@ -82,14 +83,18 @@ impl Commands {
             let value = found(organisations::find(&mut tx, id).await?, id)?;
             return Ok(Created { value, is_new });
         }
-        organisations::set_photos_under(&mut tx, id, &new.photos_under).await?;
+        let photos_under = match &new.photos_under {
+            Some(prefix) => prefix.clone(),
+            None => organisations::part_of_store(&mut tx, id).await?,
+        };
+        organisations::set_photos_under(&mut tx, id, &photos_under).await?;
         if new.price.is_some() {
             organisations::set_price(&mut tx, id, new.price.as_ref()).await?;
         }
         let detail = json!({
             "name": new.name, "reference": new.reference, "time_zone": new.time_zone,
             "price": new.price.as_ref().map(Price::to_string),
-            "photos_under": new.photos_under,
+            "photos_under": photos_under,
         });
         let subject = format!("organisation {id}");
         audit_log::record(&mut tx, caller, Some(id), "organisation.create", &subject, detail)

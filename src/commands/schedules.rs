@@ -59,7 +59,7 @@ impl Commands {
             }
             None
         } else {
-            let mut jobs = self.jobs(event, &new.photos, &under).await?;
+            let mut jobs = self.jobs(&found, &new.photos, &under).await?;
             enqueue::put_payloads(&mut jobs, &new.payloads)?;
             Some(jobs)
         };

@@ -50,6 +50,10 @@ async fn an_event_is_run_from_the_command_line_alone() {
     app.until("the rest is done", async || shown()["processed"] == 3).await;
     assert_eq!(run(&["jobs", "failures", &event])[0]["reason"], "corrupt");
     assert_eq!(run(&["jobs", "retry", &event, "--dry-run"])[0]["credits"], 1);
+    let unknown = photogate(&app.config, &["jobs", "retry", &event, "--reason", "nonsense"]);
+    assert_eq!(unknown.status.code(), Some(4));
+    let said = stderr(&unknown);
+    assert!(said.contains("the reasons there: corrupt (photo_processing, 1 photos)"), "{said}");
     assert_eq!(
         run(&["events", "hold", &event, "--owner", "ops"])["holds"].as_array().map(Vec::len),
         Some(2)
@@ -197,6 +201,27 @@ fn flags_win_over_the_environment_over_the_file_over_the_default() {
     assert_eq!(shown["database_url"], "postgres://anna:***@db/photogate");
 }
 
+#[tokio::test]
+async fn enqueue_says_which_photos_are_not_in_the_store() {
+    let mut app = App::new().await;
+    let (_, event) = app.an_event_with(10).await;
+    let store = place("store-of-one");
+    std::fs::create_dir_all(&store).unwrap();
+    std::fs::write(store.join("there.jpg"), "a photo").unwrap();
+    app.config.store_url = format!("file://{}", store.display());
+    let event = event.to_string();
+    let said = |keys: &[&str]| {
+        let output = photogate(&app.config, &[&["enqueue", &event], keys].concat());
+        assert!(output.status.success(), "it may be copied there later");
+        stderr(&output)
+    };
+
+    assert!(!said(&["there.jpg"]).contains("warning"));
+    let both = said(&["there.jpg", "nowhere.jpg"]);
+    assert!(both.contains("1 of 2 photos are not in the store"), "{both}");
+    assert!(both.contains("the first one: nowhere.jpg"), "{both}");
+}
+
 #[test]
 fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
     let files = [
@@ -212,7 +237,8 @@ fn inspect_prints_an_object_a_line_in_order_and_survives_what_it_cannot_read() {
         &[&["inspect", "--json", "--rotated", upright.to_str().unwrap()], &files[..]].concat(),
     );
 
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(1), "two could not be read");
+    assert!(stderr(&output).contains("error: 2 of 4 photos could not be read"));
     let lines: Vec<Value> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()

@@ -723,6 +723,7 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
     let other = app.an_organisation_with(0).await;
     let theirs = app.an_event_of(other).await;
     let stranger = app.a_token(Role::Pipeline, Some(other)).await;
+    app.owner_runs("UPDATE photogate.organisation SET photos_under = ''").await;
     let all = json!({ "operation": "ai_rotation", "prefix": "" });
     let (status, no) = site.post(&format!("/v1/events/{theirs}/runs"), &stranger, all).await;
     assert_eq!(
@@ -730,6 +731,52 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
         (409, &json!("photos_under_unset")),
         "not the photos of others"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_organisation_gets_a_part_of_the_store_and_stops_nobody() {
+    let app = App::new().await;
+    let store = samples(&app);
+    std::fs::write(store.join("first.jpg"), "a photo").unwrap();
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let create = async |name: &str| {
+        let new = json!({ "name": name, "time_zone": "Europe/Berlin" });
+        let (status, made) = site.post("/v1/organisations", &staff, new).await;
+        assert_eq!(status, 201, "{made}");
+        (OrganisationId(made["id"].as_i64().unwrap()), made["photos_under"].clone())
+    };
+    let (first, under) = create("First Club").await;
+    assert_eq!(under, "");
+    let event = app.an_event_of(first).await;
+    let path = format!("/v1/events/{event}/runs");
+    let token = app.a_token(Role::Pipeline, Some(first)).await;
+    let (_, under) = create("Marathon").await;
+    assert_eq!(under, "marathon/");
+    let (_, under) = create("Märathon!").await;
+    assert_eq!(under, "m-rathon/");
+    let (third, under) = create("marathon").await;
+    assert_eq!(under, json!(format!("marathon-{third}/")), "each has its own");
+    let (fourth, under) = create("Клуб").await;
+    assert_eq!(under, json!(format!("{fourth}/")));
+
+    let keys = |keys: &[&str]| json!({ "operation": "ai_rotation", "keys": keys });
+    let (status, run) = site.post(&path, &token, keys(&["first.jpg"])).await;
+    assert_eq!((status.as_u16(), &run["queued"]), (202, &json!(1)));
+    let (status, no) = site.post(&path, &token, keys(&["x.jpg", "marathon/IMG_0001.jpg"])).await;
+    assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/keys/1")));
+    let sync = json!({ "operation": "photo_processing", "prefix": "" });
+    let (status, run) = site.post(&path, &token, sync).await;
+    let of_others = app.count("SELECT count(*) FROM photo WHERE key LIKE 'marathon/%'").await;
+    assert_eq!((status.as_u16(), of_others), (202, 0), "a sync leaves out what is of others: {run}");
+    assert!(run["queued"].as_i64().unwrap() >= 1);
+
+    // The command line changes it.
+    let number = first.to_string();
+    let said = app.says(&["organisations", "photos-under", &number, "first/"]);
+    assert!(said.contains("below first/"), "{said}");
+    let (status, no) = site.post(&path, &token, keys(&["second.jpg"])).await;
+    assert_eq!((status.as_u16(), &no["errors"][0]["pointer"]), (422, &json!("/keys/0")));
 }
 
 #[tokio::test]

@@ -46,8 +46,9 @@ pub(super) struct NewOrganisation {
     /// The price of one credit, as `0.05 EUR`; if missing, the organisation cannot buy credits.
     price: Option<String>,
     /// The prefix of its photos in the store, as `athletics-club/`: it can queue no other photos.
-    /// Empty: no limit, for a store that only this organisation uses.
-    photos_under: String,
+    /// Empty: wherever no other organisation's photos are. If missing: that for the first organisation,
+    /// and a directory with its name for the others.
+    photos_under: Option<String>,
 }
 
 /// Lists all organisations.
