@@ -80,9 +80,6 @@ impl Enqueue {
             on_insufficient: OnInsufficient::Wait,
             priority: if self.urgent { Priority::Urgent } else { Priority::Normal },
         };
-        if self.prefix.is_none() {
-            tell_missing(&photos, config).await;
-        }
         let caller = Caller::trusted(&self.actor);
         let plan = super::commands(config).await?.enqueue(&caller, self.event, &enqueue).await;
         let plan = match plan {
@@ -90,6 +87,9 @@ impl Enqueue {
             Err(error) => return super::refused(error),
         };
         show(&plan, output)?;
+        if self.prefix.is_none() {
+            tell_missing(&photos, config).await;
+        }
         super::undo::tell(config, &plan.undo);
         Ok(End::Ok)
     }

@@ -204,7 +204,7 @@ impl Which {
         let there: Vec<String> = groups
             .into_iter()
             .filter(|group| self.operation.is_none_or(|operation| group.operation == operation))
-            .map(|group| format!("{} ({}, {} photos)", group.reason, group.operation, group.photos))
+            .map(|group| format!("{} ({}: {})", group.reason, group.operation, group.photos))
             .collect();
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         say!("error: no photo of event {} failed for the reason {reason:?}; the reasons there: {there}", self.event);
