@@ -141,10 +141,11 @@ CREATE TABLE mailbox (
     key              bytea NOT NULL CHECK (octet_length(key) = 32),
     set_by           text NOT NULL CHECK (length(set_by) BETWEEN 1 AND 200),
     set_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    own_topics       mail_topic[],                   -- what the person has chosen themselves; others cannot add to it
     -- Somebody else may have typed the address. So the first mail only asks whether its owner wants more.
     confirm_asked_at timestamptz,
-    confirm_sent_at  timestamptz,
-    confirm_mails    integer NOT NULL DEFAULT 0,     -- so many asked; none came back
+    confirm_sent_at  timestamptz,                    -- when the last question was tried last, arrived or not
+    confirm_mails    integer NOT NULL DEFAULT 0,     -- questions that were tried, and not answered
     confirmed_at     timestamptz,
     position         bigint NOT NULL DEFAULT 0,      -- told up to this change; far behind, if nothing waits for it
     upto             bigint,                         -- the mail that is on its way says what is up to this one
@@ -155,13 +156,18 @@ CREATE TABLE mailbox (
     leased_until     timestamptz,                    -- a worker sends a mail now; until then nobody else does
     attempts         integer NOT NULL DEFAULT 0,     -- mails that were begun; the number is the fence
     failures         integer NOT NULL DEFAULT 0,     -- of this address, in a row; mail_server has the server's
+    failing_since    timestamptz,
+    is_bare          boolean NOT NULL DEFAULT false, -- the server refused its words: the next mail has none of others
     rests_until      timestamptz,
     trouble          text CHECK (length(trouble) <= 300), -- why the last mail did not arrive
     stopped_at       timestamptz,                    -- the server says that there is no such address
-    CHECK (confirmed_at IS NULL OR confirm_asked_at IS NOT NULL)
+    CHECK (confirmed_at IS NULL OR confirm_asked_at IS NOT NULL),
+    CHECK ((failing_since IS NULL) = (failures = 0))
 );
 CREATE INDEX mailbox_of_organisation ON mailbox (organisation_id, person_id);
 CREATE INDEX mailbox_waits ON mailbox (waits_since) WHERE waits_since IS NOT NULL AND stopped_at IS NULL;
+CREATE INDEX mailbox_leased ON mailbox (organisation_id) WHERE leased_until IS NOT NULL;
+CREATE INDEX mailbox_asked ON mailbox (organisation_id, confirm_sent_at) WHERE confirm_sent_at IS NOT NULL;
 
 -- How the mail server is. While it rests, nothing is sent, and no mailbox counts that.
 CREATE TABLE mail_server (
@@ -169,7 +175,8 @@ CREATE TABLE mail_server (
     failing_since timestamptz,
     failures      integer NOT NULL DEFAULT 0,
     rests_until   timestamptz,
-    trouble       text CHECK (length(trouble) <= 300)
+    trouble       text CHECK (length(trouble) <= 300),
+    sent_at       timestamptz                        -- when it took a mail last, to ten seconds
 );
 INSERT INTO mail_server DEFAULT VALUES;
 

@@ -10,6 +10,7 @@ pub mod feed;
 #[cfg(feature = "serve")]
 pub mod letters;
 pub mod mailboxes;
+pub mod outcome;
 #[cfg(feature = "serve")]
 pub mod post;
 #[cfg(feature = "serve")]

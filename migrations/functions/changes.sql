@@ -128,7 +128,8 @@ BEGIN
     INSERT INTO change_end (organisation_id) VALUES (p_organisation) ON CONFLICT DO NOTHING;
     SELECT position INTO v_end FROM change_end WHERE organisation_id = p_organisation FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN 0; END IF;
-    -- It waits for no webhook, and no mailbox: somebody comes again in a moment.
+    -- It waits for no webhook: somebody comes again in a moment. For a mailbox it waits only if a change for it was
+    -- committed since have_mailboxes has looked; whoever has a mailbox waits for nobody who numbers.
     IF (SELECT count(*) FROM webhook WHERE organisation_id = p_organisation) > (SELECT count(*) FROM (
         SELECT FROM webhook WHERE organisation_id = p_organisation ORDER BY webhook_id FOR NO KEY UPDATE SKIP LOCKED) w)
     THEN

@@ -34,7 +34,12 @@ impl Letter {
 
     /// A mail that only shows that mail arrives.
     pub fn test(to: &str, pages: &str) -> Self {
-        let said = "photogate can send e-mail with these settings. Nobody needs to answer.";
+        // Each has words of its own, and so an ID: a mail program drops a mail that it knows.
+        let number = rand::random::<u32>();
+        let said = format!(
+            "photogate can send e-mail with these settings. Nobody needs to answer. This is test \
+             {number:08x}."
+        );
         Self {
             to: to.to_owned(),
             subject: "[photogate] A test".into(),
@@ -52,7 +57,17 @@ impl Letter {
 }
 
 fn organisation(due: &Due) -> String {
-    due.organisation.as_deref().map_or_else(|| "photogate".into(), tame)
+    match due.organisation.as_deref() {
+        Some(_) if due.is_bare => "your organisation".into(),
+        Some(name) => tame(name),
+        None => "photogate".into(),
+    }
+}
+
+/// How a subject line begins.
+fn head(due: &Due) -> String {
+    let name = if due.is_bare { "photogate".into() } else { organisation(due) };
+    format!("[{name}]")
 }
 
 fn whole(content: Markup) -> String {
@@ -75,8 +90,13 @@ fn whole(content: Markup) -> String {
 
 /// Asks the owner of an address whether they want what somebody has set.
 fn question(due: &Due, link: &str) -> Letter {
-    let (name, set_by) = (organisation(due), tame(&due.set_by));
-    let asks = format!("{set_by} wants photogate to send you e-mail about {name}:");
+    let name = organisation(due);
+    let asks = match &due.set_by {
+        Some(person) if !due.is_bare => {
+            format!("{} wants photogate to send you e-mail about {name}:", tame(person))
+        }
+        _ => format!("Somebody of {name} wants photogate to send you e-mail about it:"),
+    };
     let ends = "The link works for 7 days. If you do not want this, do nothing: no more is sent.";
     let topics: Vec<_> = due.topics.iter().map(|topic| topic.says()).collect();
     let text =
@@ -87,7 +107,7 @@ fn question(due: &Due, link: &str) -> Letter {
         p { a href=(link) { "Yes, send me these" } }
         p { small { (ends) } }
     });
-    let subject = format!("[{name}] Do you want e-mail from photogate?");
+    let subject = format!("{} Do you want e-mail from photogate?", head(due));
     Letter { to: due.email.clone(), subject, text, html, unsubscribe: None }
 }
 
@@ -95,25 +115,30 @@ fn question(due: &Due, link: &str) -> Letter {
 fn news(due: &Due, pages: &str) -> Letter {
     let name = organisation(due);
     let others = i64::try_from(due.changes.len()).unwrap_or(i64::MAX) - 1 + due.more;
-    let head = headline(&due.changes).map(Told::sentence).unwrap_or_default();
+    let says = |one: &Told| if due.is_bare { one.bare() } else { one.sentence() };
+    let headline = headline(&due.changes).map(says).unwrap_or_default();
     let and = if others > 0 { format!(" (and {others} more)") } else { String::new() };
-    let subject = format!("[{name}] {head}{and}");
+    let subject = format!("{} {headline}{and}", head(due));
     let lines: Vec<_> = due
         .changes
         .iter()
         .map(|one| {
             let (at, page) = (when(one.at, &due.zone), format!("{pages}{}", one.page()));
-            (at, format!("{}.", one.sentence()), page)
+            (at, format!("{}.", says(one)), page)
         })
         .collect();
     let more = (due.more > 0).then(|| format!("And {} more, on the pages:", due.more));
     let skipped = (due.skipped > 0).then(|| {
+        let (s, are) = if due.skipped == 1 { ("", "is") } else { ("s", "are") };
         format!(
-            "{} older changes of the organisation are not kept any more: this mail does not say \
-             them.",
+            "{} older change{s} of the organisation {are} not kept any more: this mail does not say \
+             what happened then.",
             due.skipped
         )
     });
+    let bare = due.is_bare.then_some(
+        "The mail server refused the last mail because of its words. So this one says no names.",
+    );
     let essential = due.topics.iter().all(|topic| Topic::ESSENTIAL.contains(topic));
     let settings = format!("{pages}/account/mail");
     let link = format!("{pages}/mail/{}/unsubscribe", due.unsubscribe.shown());
@@ -124,12 +149,25 @@ fn news(due: &Due, pages: &str) -> Letter {
              account, or on the page People."
         )
     } else {
-        format!("You get this because {} has set it for you.", tame(&due.set_by))
+        match &due.set_by {
+            Some(person) if *person == due.email => "You get this because you chose it.".into(),
+            Some(person) if !due.is_bare => {
+                format!("You get this because {} has set it for you.", tame(person))
+            }
+            _ => {
+                let of = due.organisation.as_ref().map(|_| format!(" of {name}, or"));
+                let of = of.unwrap_or_default();
+                format!(
+                    "You get this because somebody{of} of the staff of photogate has set it for you."
+                )
+            }
+        }
     };
     let mut parts = vec![format!("What happened at {name}:")];
     parts.extend(lines.iter().map(|(at, sentence, page)| format!("- {at}: {sentence}\n  {page}")));
     parts.extend(more.iter().map(|more| format!("{more}\n{pages}/")));
     parts.extend(skipped.clone());
+    parts.extend(bare.map(str::to_owned));
     let end = if essential { String::new() } else { format!("Unsubscribe: {link}\n") };
     parts.push(format!("-- \n{why}\nChange it: {settings}\n{end}"));
     let text = parts.join("\n\n");
@@ -140,6 +178,7 @@ fn news(due: &Due, pages: &str) -> Letter {
         } }
         @if let Some(more) = &more { p { (more) " " a href={ (pages) "/" } { (pages) "/" } } }
         @if let Some(skipped) = &skipped { p { (skipped) } }
+        @if let Some(bare) = bare { p { (bare) } }
         hr;
         p { small {
             (why) " " a href=(settings) { "Change it" }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
 
-use super::Type;
+use super::{Type, outcome::Outcome};
 use crate::{
     ids::{OrganisationId, PersonId},
     queue::claim::{Incarnation, interval},
@@ -116,7 +116,7 @@ pub struct Mailbox {
     pub set_by: String,
     /// When this was set last.
     pub set_at: DateTime<Utc>,
-    /// When the last mail was sent that asks the person whether they want this.
+    /// When it was tried last to send a mail that asks the person whether they want this.
     pub asked_at: Option<DateTime<Utc>>,
     /// When the person said yes; null: nothing is told yet.
     pub confirmed_at: Option<DateTime<Utc>>,
@@ -313,12 +313,14 @@ pub struct Due {
     pub zone: String,
     /// What the person hears.
     pub topics: Vec<Topic>,
-    /// Who has set that.
-    pub set_by: String,
+    /// Who has set that, by their address; `None`: a program, whose name is not for people's mail.
+    pub set_by: Option<String>,
     /// The link with which the person says yes; `None`: they have.
     pub confirm: Option<Ticket>,
     /// The link that ends it.
     pub unsubscribe: Ticket,
+    /// The server refused what the last mail said: this one says no words of others.
+    pub is_bare: bool,
     /// Older changes of the organisation that were deleted before they could be told.
     pub skipped: i64,
     /// Changes that the mail has no place for.
@@ -327,13 +329,14 @@ pub struct Due {
     pub changes: Vec<Told>,
 }
 
-/// Takes mails that are due, at most `most`, under a lease.
+/// Takes mails that are due, at most `most`, under a lease: to addresses that fail, or to others.
 ///
 /// # Errors
 /// An error of the database.
 pub async fn take(
     db: &mut PgConnection,
     me: Incarnation,
+    failing: bool,
     most: usize,
     lease: Duration,
     every: Duration,
@@ -341,11 +344,12 @@ pub async fn take(
     let rows = sqlx::query!(
         r#"SELECT r_person AS "person!: PersonId", r_attempt AS "attempt!", r_email AS "email!",
                   r_name AS name, r_zone AS zone, r_topics AS "topics!: Vec<Topic>",
-                  r_set_by AS "set_by!", r_confirm AS confirm, r_unsubscribe AS "unsubscribe!",
-                  r_skipped AS "skipped!", r_more AS "more!",
+                  r_set_by AS set_by, r_confirm AS confirm, r_unsubscribe AS "unsubscribe!",
+                  r_is_bare AS "is_bare!", r_skipped AS "skipped!", r_more AS "more!",
                   r_changes AS "changes!: Json<Vec<Told>>"
-           FROM take_mails($1, $2, $3, $4)"#,
+           FROM take_mails($1, $2, $3, $4, $5)"#,
         me.key(),
+        failing,
         i32::try_from(most).unwrap_or(i32::MAX),
         interval(lease),
         interval(every)
@@ -362,42 +366,12 @@ pub async fn take(
         set_by: row.set_by,
         confirm: row.confirm.map(|token| Ticket { person: row.person, token }),
         unsubscribe: Ticket { person: row.person, token: row.unsubscribe },
+        is_bare: row.is_bare,
         skipped: row.skipped,
         more: row.more,
         changes: row.changes.0,
     });
     Ok(due.collect())
-}
-
-/// What came of a mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The server took it, and said this.
-    Sent(String),
-    /// The server is not well: it cannot be reached, hangs, or takes no mail from photogate.
-    Server(String),
-    /// It does not take this mail now.
-    Later(String),
-    /// It says that there is no such address.
-    Refused(String),
-}
-
-impl Outcome {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Sent(_) => "sent",
-            Self::Server(_) => "server",
-            Self::Later(_) => "later",
-            Self::Refused(_) => "refused",
-        }
-    }
-
-    /// What the server said, or why it said nothing.
-    pub fn said(&self) -> &str {
-        match self {
-            Self::Sent(said) | Self::Server(said) | Self::Later(said) | Self::Refused(said) => said,
-        }
-    }
 }
 
 /// Notes what came of a mail. True if nothing is sent to the address any more.

@@ -22,15 +22,24 @@ use lettre::{
     },
 };
 
-use super::{letters::Letter, mailboxes::Outcome, sentences::tame};
+use super::{letters::Letter, outcome::Outcome, sentences::tame};
 use crate::config::{Line, Mail};
 
 /// A step ends after this time, whatever has come by then.
 const STEP_MAX: Duration = Duration::from_secs(10);
-/// A letter ends after this time.
-pub const LETTER_MAX: Duration = Duration::from_secs(20);
+/// An address of the server is tried for so long, and then its next one.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// All steps before the address is named end after this time.
+const OPEN_MAX: Duration = Duration::from_secs(20);
+/// How long the server may think about the whole letter. It may look for viruses, and has the letter:
+/// whoever gives up earlier sends it twice (RFC 5321, 4.5.3.2.6).
+const THINK_MAX: Duration = Duration::from_secs(300);
 /// How long the server may take to say goodbye.
 const QUIT_MAX: Duration = Duration::from_secs(1);
+/// A letter ends after this time.
+pub const LETTER_MAX: Duration = Duration::from_secs(
+    OPEN_MAX.as_secs() + 2 * STEP_MAX.as_secs() + THINK_MAX.as_secs() + QUIT_MAX.as_secs(),
+);
 
 /// Why no letter can be sent.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +77,8 @@ enum Step {
     Address,
     /// It is about the letter.
     Letter,
+    /// It is about the letter, and the server has all of it.
+    End,
 }
 
 impl Post {
@@ -100,13 +111,15 @@ impl Post {
     pub async fn send(&self, letter: &Letter) -> Outcome {
         let (envelope, bytes) = match self.put_into_envelope(letter) {
             Ok(put) => put,
-            Err(trouble) => return Outcome::Refused(tame(&trouble)),
+            Err(trouble) => return Outcome::Unfit(tame(&trouble)),
         };
-        match tokio::time::timeout(LETTER_MAX, self.deliver(&envelope, &bytes)).await {
-            Ok(Ok(said)) => Outcome::Sent(said),
-            Ok(Err(outcome)) => outcome,
-            Err(_) => Outcome::Later(too_late(LETTER_MAX)),
-        }
+        let opened = tokio::time::timeout(OPEN_MAX, self.open(&envelope)).await;
+        let sent = match opened {
+            Ok(Ok(line)) => hand_over(line, &envelope, &bytes).await,
+            Ok(Err(outcome)) => return outcome,
+            Err(_) => return Outcome::Server(too_late(OPEN_MAX)),
+        };
+        sent.map_or_else(|outcome| outcome, Outcome::Sent)
     }
 
     fn put_into_envelope(&self, letter: &Letter) -> Result<(Envelope, Vec<u8>), String> {
@@ -130,12 +143,13 @@ impl Post {
         Ok((message.envelope().clone(), message.formatted()))
     }
 
-    async fn deliver(&self, envelope: &Envelope, bytes: &[u8]) -> Result<String, Outcome> {
+    /// All steps before the address is named.
+    async fn open(&self, envelope: &Envelope) -> Result<AsyncSmtpConnection, Outcome> {
         let hello = ClientId::Domain(self.host.clone());
         let wrapped = self.tls.clone().filter(|_| self.mail.line == Line::Tls);
         let server = (self.mail.host.as_str(), self.mail.port);
         let greeted =
-            AsyncSmtpConnection::connect_tokio1(server, Some(STEP_MAX), &hello, wrapped, None);
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_MAX), &hello, wrapped, None);
         let mut line = step(Step::Server, greeted).await?;
         if let (Line::StartTls, Some(tls)) = (self.mail.line, self.tls.clone()) {
             step(Step::Server, line.starttls(tls, &hello)).await?;
@@ -156,15 +170,24 @@ impl Post {
         }
         let from = From::new(envelope.from().cloned(), options);
         step(Step::Server, line.command(from)).await?;
-        for to in envelope.to() {
-            step(Step::Address, line.command(Rcpt::new(to.clone(), vec![]))).await?;
-        }
-        step(Step::Letter, line.command(Data)).await?;
-        let answer: Response = step(Step::Letter, line.message(bytes)).await?;
-        // It has taken the letter, whatever becomes of the goodbye.
-        let _ = tokio::time::timeout(QUIT_MAX, line.quit()).await;
-        Ok(tame(&format!("{} {}", answer.code(), answer.message().collect::<Vec<_>>().join(" "))))
+        Ok(line)
     }
+}
+
+/// Names the address, and hands the letter over.
+async fn hand_over(
+    mut line: AsyncSmtpConnection,
+    envelope: &Envelope,
+    bytes: &[u8],
+) -> Result<String, Outcome> {
+    for to in envelope.to() {
+        step(Step::Address, line.command(Rcpt::new(to.clone(), vec![]))).await?;
+    }
+    step(Step::Letter, line.command(Data)).await?;
+    let answer: Response = step(Step::End, line.message(bytes)).await?;
+    // It has taken the letter, whatever becomes of the goodbye.
+    let _ = tokio::time::timeout(QUIT_MAX, line.quit()).await;
+    Ok(tame(&format!("{} {}", answer.code(), answer.message().collect::<Vec<_>>().join(" "))))
 }
 
 /// Waits for a step, and says what its failure means.
@@ -172,28 +195,45 @@ async fn step<T>(
     step: Step,
     answer: impl Future<Output = Result<T, SmtpError>>,
 ) -> Result<T, Outcome> {
-    let later = |trouble| match step {
-        Step::Server => Outcome::Server(trouble),
-        Step::Address | Step::Letter => Outcome::Later(trouble),
-    };
-    match tokio::time::timeout(STEP_MAX, answer).await {
+    let most = if step == Step::End { THINK_MAX } else { STEP_MAX };
+    match tokio::time::timeout(most, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Err(_) => Err(later(too_late(STEP_MAX))),
-        Ok(Err(error)) if step == Step::Address && is_no_address(&error) => {
-            Err(Outcome::Refused(said(&error)))
+        Ok(Err(error)) => {
+            let code = error.status().map(u16::from);
+            let says = error.source().map(ToString::to_string).unwrap_or_default();
+            Err(meaning(step, code, &says)(said(&error)))
         }
-        Ok(Err(error)) => Err(later(said(&error))),
+        Err(_) => Err(meaning(step, None, "")(too_late(most))),
     }
 }
 
-/// Whether a server says for good that the address does not take mail. What it says of its own rules
-/// (5.7) or of us is no word about the address: others would be refused, too.
-fn is_no_address(error: &SmtpError) -> bool {
-    let code = error.status().map(u16::from);
-    let says = error.source().map(ToString::to_string).unwrap_or_default();
-    let detail = says.trim_start();
-    matches!(code, Some(550..=553 | 556))
-        && !["5.3.", "5.4.", "5.5.", "5.6.", "5.7."].iter().any(|ours| detail.starts_with(ours))
+/// What a failure means at a step: the code of the answer, and its words; `None`: there was no answer.
+fn meaning(step: Step, code: Option<u16>, says: &str) -> fn(String) -> Outcome {
+    let detail = enhanced(says);
+    let is_of_server = code == Some(421) || detail.is_some_and(|detail| detail.starts_with("4.3."));
+    match (step, code) {
+        (Step::Server, _) => Outcome::Server,
+        _ if is_of_server => Outcome::Busy,
+        (Step::Address, Some(550..=559)) if detail.is_some_and(is_no_address) => Outcome::Refused,
+        // A server that takes nothing from us may say just that.
+        (Step::Address, Some(550..=553)) if detail.is_none() => Outcome::Doubtful,
+        (Step::Letter | Step::End, Some(500..=599)) => Outcome::Letter,
+        (Step::End, None) => Outcome::Unanswered,
+        (Step::Address | Step::Letter | Step::End, _) => Outcome::Later,
+    }
+}
+
+/// The enhanced code of an answer, as `5.1.1` (RFC 3463).
+fn enhanced(says: &str) -> Option<&str> {
+    let first = says.split_whitespace().next()?;
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|one| one.is_ascii_digit());
+    (first.split('.').count() == 3 && first.split('.').all(is_number)).then_some(first)
+}
+
+/// Whether an enhanced code says that the address does not take mail. 5.1.7 and 5.1.8 are about the
+/// sender, and what a server says of its rules (5.7) or of us is no word about the address.
+fn is_no_address(detail: &str) -> bool {
+    detail == "5.2.1" || detail.starts_with("5.1.") && !matches!(detail, "5.1.7" | "5.1.8")
 }
 
 fn said(error: &SmtpError) -> String {
@@ -217,4 +257,36 @@ fn tame_subject(subject: &str) -> String {
 
 fn raw(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_means_what_it_says_at_its_step() {
+        for (step, code, says, means) in [
+            (Step::Server, Some(550), "5.1.1 who are you", "server"),
+            (Step::Server, None, "", "server"),
+            (Step::Address, None, "", "later"),
+            (Step::Address, Some(421), "4.7.0 too many", "busy"),
+            (Step::Address, Some(451), "4.3.0 the disk is full", "busy"),
+            (Step::Address, Some(450), "4.2.0 greylisted", "later"),
+            (Step::Address, Some(550), "5.1.1 nobody of that name", "refused"),
+            (Step::Address, Some(556), "5.1.10 takes no mail", "refused"),
+            (Step::Address, Some(550), "5.2.1 disabled", "refused"),
+            (Step::Address, Some(553), "5.1.8 the sender's domain does not exist", "later"),
+            (Step::Address, Some(554), "5.7.1 relay denied", "later"),
+            (Step::Address, Some(550), "relay not permitted", "doubtful"),
+            (Step::Address, Some(550), "1.2.x is no code", "doubtful"),
+            (Step::Letter, Some(554), "no valid recipients", "letter"),
+            (Step::End, Some(552), "5.7.0 spam", "letter"),
+            (Step::End, Some(451), "4.3.0 queue file write error", "busy"),
+            (Step::End, Some(451), "4.7.1 later", "later"),
+            (Step::End, None, "", "unanswered"),
+        ] {
+            let outcome = meaning(step, code, says)(String::new());
+            assert_eq!(outcome.code(), means, "{step:?} {code:?} {says}");
+        }
+    }
 }

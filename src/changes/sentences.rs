@@ -185,6 +185,24 @@ impl Told {
         }
     }
 
+    /// Whether it ends what an earlier change has begun. `mail_changes` in SQL has the same rule.
+    fn ends(&self, one: &Self) -> bool {
+        let same = |field: &str| self.data[field] == one.data[field];
+        self.subject == one.subject
+            && match (one.kind, self.kind) {
+                (Type::EventPaused, Type::EventResumed) => same("operation"),
+                (Type::EventHeld, Type::EventLifted) => same("operation") && same("hold"),
+                (Type::EventPaused | Type::EventHeld, Type::EventDeleted)
+                | (Type::AlertRaised, Type::AlertCleared) => true,
+                _ => false,
+            }
+    }
+
+    /// What kind of thing happened to what, without a word of others.
+    pub fn bare(&self) -> String {
+        format!("{} ({})", self.kind.says(), tame(&self.subject))
+    }
+
     /// How urgent it is; the smallest number is read first.
     pub fn rank(&self) -> u8 {
         match self.kind {
@@ -230,19 +248,10 @@ impl Told {
 /// The change that a subject line says: the most urgent one that still holds. A pause is not news
 /// after the event has gone on.
 pub fn headline(changes: &[Told]) -> Option<&Told> {
-    let ends = [
-        (Type::EventPaused, Type::EventResumed),
-        (Type::AlertRaised, Type::AlertCleared),
-        (Type::EventHeld, Type::EventLifted),
-    ];
-    let is_over = |at: usize, one: &Told| {
-        let same = |later: &&Told| {
-            later.subject == one.subject && later.data["operation"] == one.data["operation"]
-        };
-        let mut later = changes[at + 1..].iter().filter(same);
-        later.any(|later| ends.contains(&(one.kind, later.kind)))
-    };
-    let holding = changes.iter().enumerate().filter(|(at, one)| !is_over(*at, one));
+    let holding = changes.iter().enumerate().filter(|(at, one)| {
+        let mut later = changes[at + 1..].iter();
+        !later.any(|later| later.ends(one))
+    });
     holding.map(|(_, one)| one).min_by_key(|one| one.rank()).or(changes.last())
 }
 
@@ -316,7 +325,17 @@ mod tests {
         let done = told(Type::EventFinished, "events/3", of);
         let all = [pause.clone(), resume.clone(), done.clone()];
         assert_eq!(headline(&all).unwrap().kind, Type::EventResumed);
-        assert_eq!(headline(&[resume, pause]).unwrap().kind, Type::EventPaused);
+        assert_eq!(headline(&[resume, pause.clone()]).unwrap().kind, Type::EventPaused);
+        let deleted = told(Type::EventDeleted, "events/3", json!({ "event": 3 }));
+        assert_eq!(headline(&[pause, deleted]).unwrap().kind, Type::EventDeleted);
+        // Two hold it, and one of them has ended that.
+        let hold = |kind, hold: i64| {
+            let data = json!({ "event": 3, "operation": "photo_processing", "hold": hold });
+            told(kind, "events/3", data)
+        };
+        let lifted = hold(Type::EventLifted, 1);
+        let held = [hold(Type::EventHeld, 2), hold(Type::EventHeld, 1), lifted];
+        assert_eq!(headline(&held).unwrap(), &held[0]);
         assert!(headline(&[]).is_none());
     }
 

@@ -10,7 +10,8 @@ use crate::{
     access::{self, Caller},
     changes::{
         letters::Letter,
-        mailboxes::{self, Mailbox, Outcome, Topic},
+        mailboxes::{self, Mailbox, Topic},
+        outcome::Outcome,
         post::Post,
     },
     commands::MailboxChange,
@@ -130,10 +131,17 @@ async fn test(config: &Config, output: Output, address: &str) -> anyhow::Result<
             })?;
             Ok(End::Ok)
         }
-        Outcome::Server(said) => Err(anyhow::anyhow!("the mail server is not well: {said}")),
-        Outcome::Later(said) | Outcome::Refused(said) => {
-            Err(anyhow::anyhow!("the mail server did not take it: {said}"))
+        Outcome::Server(said) | Outcome::Busy(said) => {
+            Err(anyhow::anyhow!("the mail server is not well: {said}"))
         }
+        Outcome::Unanswered(said) => {
+            Err(anyhow::anyhow!("the mail server has it, and did not say that it takes it: {said}"))
+        }
+        Outcome::Unfit(said) => Err(anyhow::anyhow!("{said}")),
+        Outcome::Later(said)
+        | Outcome::Letter(said)
+        | Outcome::Doubtful(said)
+        | Outcome::Refused(said) => Err(anyhow::anyhow!("the mail server did not take it: {said}")),
     }
 }
 

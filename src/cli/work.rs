@@ -41,8 +41,9 @@ impl Run {
             metrics::answer_prometheus(address)?;
         }
         // One connection for each of: claims, settles, heartbeats, checks of the books. The fifth
-        // is for start lists, and a reserve. Webhooks have three.
-        let pool = database::connect_worker(&config.database_url, 8).await?;
+        // is for start lists, and a reserve. Webhooks have three, and e-mail two: each has one to
+        // look with, and the others to write with (WRITE_AT_ONCE).
+        let pool = database::connect_worker(&config.database_url, 10).await?;
         let stop = Stop::default();
         let signals = tokio::spawn(obey(stop.clone(), Duration::from_secs(config.drain_seconds)));
         if self.rehearse {

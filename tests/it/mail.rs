@@ -7,7 +7,9 @@ use photogate::{
     access::{Caller, Role, find_person},
     changes::{
         Type, feed,
-        mailboxes::{self, Mailbox, Outcome, Ticket, Topic},
+        letters::Letter,
+        mailboxes::{self, Due, Mailbox, Ticket, Topic},
+        outcome::Outcome,
     },
     commands::{CommandError, MailboxChange},
     ids::{OrganisationId, PersonId},
@@ -147,6 +149,7 @@ async fn nobody_gets_more_than_one_question_before_they_say_yes() {
     let app = an_app(&postmaster).await;
     let organisation = app.an_organisation_with(0).await;
     app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
+    app.a_person("bert@club.example", Role::Organiser, Some(organisation)).await;
     let worker = app.start_worker();
     let site = Site::of(&app).await;
     let mailbox = app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
@@ -276,18 +279,18 @@ async fn a_person_gets_one_mail_in_five_minutes_and_urgent_things_are_collected_
     app.top_up(organisation, 1).await;
     feed::number(db, organisation).await.unwrap();
     later(25.0).await;
-    assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
+    assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 0);
     app.pauses(organisation, 1, 1).await;
     feed::number(db, organisation).await.unwrap();
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!(due[0].changes.len(), 2, "an urgent change takes the others along");
     mailboxes::end(db, &due[0], &Outcome::Sent("250".into()), every).await.unwrap();
     app.pauses(organisation, 2, 2).await;
     feed::number(db, organisation).await.unwrap();
     later(240.0).await;
-    assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
+    assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 0);
     later(61.0).await;
-    assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 1);
+    assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 1);
 }
 
 /// Killed while the server has the mail and has not answered: nobody knows whether it is delivered.
@@ -334,12 +337,12 @@ async fn a_late_worker_moves_no_cursor() {
     let db = &mut *app.db().await;
     let every = Duration::from_millis(1);
     tokio::time::sleep(every * 10).await;
-    let first = mailboxes::take(db, one.me, 9, every, every).await.unwrap();
+    let first = mailboxes::take(db, one.me, false, 9, every, every).await.unwrap();
     assert_eq!(first.len(), 1);
     tokio::time::sleep(every * 10).await;
-    let second = mailboxes::take(db, other.me, 9, LEASE, every).await.unwrap();
+    let second = mailboxes::take(db, other.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!((second.len(), second[0].attempt), (1, first[0].attempt + 1));
-    assert_eq!(mailboxes::take(db, one.me, 9, LEASE, every).await.unwrap().len(), 0);
+    assert_eq!(mailboxes::take(db, one.me, false, 9, LEASE, every).await.unwrap().len(), 0);
     let refused = Outcome::Refused("550 nobody".into());
     assert!(!mailboxes::end(db, &first[0], &refused, every).await.unwrap());
     assert!(app.mailbox(ANNA).await.waits_since.is_some(), "it is not told yet");
@@ -349,7 +352,7 @@ async fn a_late_worker_moves_no_cursor() {
     assert_eq!((mailbox.waits_since, mailbox.stopped_at), (None, None));
     // Whoever has lost the lease of the worker takes nothing.
     app.let_the_lease_run_out(one.me.worker).await;
-    assert!(mailboxes::take(db, one.me, 9, LEASE, every).await.is_err());
+    assert!(mailboxes::take(db, one.me, false, 9, LEASE, every).await.is_err());
 }
 
 /// The server's troubles are no mailbox's: nobody is stopped, and all comes when it is back.
@@ -413,39 +416,39 @@ async fn a_server_that_is_gone_or_takes_nothing_from_us_stops_nobody_and_gets_al
 async fn an_outage_of_a_week_disables_nobody_and_costs_one_try_in_five_minutes() {
     let postmaster = Postmaster::start();
     let app = an_app(&postmaster).await;
-    let organisation = app.an_organisation_with(0).await;
-    for person in ["anna@club.example", "bert@club.example", "carl@club.example"] {
-        app.a_reader(person, Some(organisation), &[Topic::Credits]).await;
-    }
-    app.top_up(organisation, 1).await;
     let hand = app.a_worker().await;
     let db = &mut *app.db().await;
-    feed::number(db, organisation).await.unwrap();
+    for person in ["anna@club.example", "bert@club.example", "carl@club.example"] {
+        let organisation = app.an_organisation_with(0).await;
+        app.a_reader(person, Some(organisation), &[Topic::Credits]).await;
+        app.top_up(organisation, 1).await;
+        feed::number(db, organisation).await.unwrap();
+    }
     let every = Duration::from_millis(1);
     let pause = Duration::from_secs(5);
     tokio::time::sleep(every * 10).await;
     let gone = Outcome::Server("connection refused".into());
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!(due.len(), 3);
     for due in &due {
         mailboxes::end(db, due, &gone, pause).await.unwrap();
     }
     assert_eq!(app.count("SELECT failures::bigint FROM mail_server").await, 1);
     for _ in 0..20 {
-        assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
+        assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 0);
         app.owner_runs(
             "UPDATE photogate.mail_server SET rests_until = rests_until - interval '5 minutes'",
         )
         .await;
-        let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+        let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
         assert_eq!(due.len(), 1);
-        assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 0);
+        assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 0);
         mailboxes::end(db, &due[0], &gone, pause).await.unwrap();
     }
     app.owner_runs("UPDATE photogate.mail_server SET rests_until = clock_timestamp()").await;
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     mailboxes::end(db, &due[0], &Outcome::Sent("250".into()), pause).await.unwrap();
-    assert_eq!(mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap().len(), 2);
+    assert_eq!(mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap().len(), 2);
     let waits = mailboxes::seconds_waiting(db).await.unwrap();
     assert!(waits > 0.0, "{waits}");
     let stopped = "SELECT count(*) FROM mailbox WHERE stopped_at IS NOT NULL OR failures > 0";
@@ -634,7 +637,9 @@ async fn people_hear_their_topics_of_their_organisation_and_nothing_else() {
     let anna = only(ANNA);
     assert!(anna.contains("is paused") && !anna.contains("credits came in"), "{anna}");
     let bert = only("bert@club.example");
-    assert!(bert.contains("11 credits") && !bert.contains("paused") && !bert.contains("22"));
+    assert!(
+        bert.contains("11 credits") && !bert.contains("paused") && !bert.contains("22 credits")
+    );
     for theirs in ["eve@other.example", "moved@club.example"] {
         let text = only(theirs);
         assert!(text.contains("22 credits") && !text.contains("11 credits"), "{text}");
@@ -657,6 +662,7 @@ async fn staff_hear_their_own_feed_with_the_names_of_organisations() {
     let postmaster = Postmaster::start();
     let app = an_app(&postmaster).await;
     let organisation = app.an_organisation_with(5).await;
+    app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
     app.a_reader("staff@photogate.example", None, &Topic::of(None)).await;
     let mixed = app.set_mailbox("staff@photogate.example", &[Topic::Events]).await;
     assert!(matches!(mixed, Err(CommandError::Invalid { .. })), "{mixed:?}");
@@ -679,9 +685,9 @@ async fn staff_hear_their_own_feed_with_the_names_of_organisations() {
         feed::number(db, whose).await.unwrap();
     }
     tokio::time::sleep(every * 10).await;
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!(due.len(), 1);
-    let letter = photogate::changes::letters::Letter::of(&due[0], "https://photogate.example");
+    let letter = Letter::of(&due[0], "https://photogate.example");
     let head = letter.subject.strip_prefix("[photogate] Payment ").unwrap();
     assert!(head.ends_with(" cannot become credits: unknown purchase (and 1 more)"), "{head}");
     let purchase = "A purchase of 900 credits by anna@club.example of “Club” waits for approval.\n";
@@ -754,21 +760,21 @@ async fn changes_that_were_deleted_before_they_could_be_told_are_counted() {
     let hand = app.a_worker().await;
     let every = Duration::from_millis(1);
     tokio::time::sleep(every * 10).await;
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!(due.len(), 0, "there is nothing to say");
     app.top_up(organisation, 4).await;
     feed::number(db, organisation).await.unwrap();
     tokio::time::sleep(every * 10).await;
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!((due[0].skipped, due[0].changes.len()), (3, 1));
-    let letter = photogate::changes::letters::Letter::of(&due[0], "https://photogate.example");
+    let letter = Letter::of(&due[0], "https://photogate.example");
     assert!(letter.text.contains("3 older changes of the organisation are not kept any more"));
     mailboxes::end(db, &due[0], &Outcome::Sent("250".into()), every).await.unwrap();
     // Nor is it said again, or of what is not for it.
     app.top_up(organisation, 5).await;
     feed::number(db, organisation).await.unwrap();
     tokio::time::sleep(every * 10).await;
-    let due = mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap();
+    let due = mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap();
     assert_eq!((due[0].skipped, due[0].changes.len()), (0, 1));
 }
 
@@ -791,7 +797,7 @@ async fn a_mailbox_finds_its_change_behind_thousands_of_others() {
     let mut said = Vec::new();
     for _ in 0..5 {
         tokio::time::sleep(every * 10).await;
-        for due in mailboxes::take(db, hand.me, 9, LEASE, every).await.unwrap() {
+        for due in mailboxes::take(db, hand.me, false, 9, LEASE, every).await.unwrap() {
             said.extend(due.changes.iter().map(|one| one.data["credits"].as_i64().unwrap()));
             mailboxes::end(db, &due, &Outcome::Sent("250".into()), every).await.unwrap();
         }
@@ -925,4 +931,585 @@ async fn mail_goes_over_tls_to_whom_the_certificate_names_and_otherwise_not_at_a
     app.config.smtp_url = Some(format!("smtp://localhost:{}?tls=required", plain.address.port()));
     assert!(!test(&app.config, true).status.success());
     assert_eq!((secured.received().len(), plain.received().len()), (1, 0));
+}
+
+/// A millisecond: nothing is collected, and the next mail may go at once.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+impl App {
+    /// The mails that are due by now, of those that fail or of the others.
+    async fn due(&self, me: photogate::queue::claim::Incarnation, failing: bool) -> Vec<Due> {
+        tokio::time::sleep(AT_ONCE * 10).await;
+        mailboxes::take(&mut *self.db().await, me, failing, 9, LEASE, AT_ONCE).await.unwrap()
+    }
+
+    async fn ends(&self, due: &Due, outcome: fn(String) -> Outcome) -> bool {
+        let (outcome, pause) = (outcome("so it said".into()), Duration::from_secs(5));
+        mailboxes::end(&mut *self.db().await, due, &outcome, pause).await.unwrap()
+    }
+
+    /// Credits came in, and the mailboxes know.
+    async fn news(&self, organisation: OrganisationId, credits: i64) {
+        self.top_up(organisation, credits).await;
+        feed::number(&mut *self.db().await, organisation).await.unwrap();
+    }
+
+    /// The pauses of addresses and of the server are over.
+    async fn pauses_end(&self) {
+        self.owner_runs(
+            "UPDATE photogate.mailbox SET rests_until = NULL;
+             UPDATE photogate.mail_server SET rests_until = NULL",
+        )
+        .await;
+    }
+
+    async fn ticket(&self, email: &str, what: &str) -> Ticket {
+        let person = self.person_id(email).await;
+        let token =
+            "SELECT photogate.mail_token(m, $2) FROM photogate.mailbox m WHERE person_id = $1";
+        let token: String = sqlx::query_scalar(token)
+            .bind(person.0)
+            .bind(what)
+            .fetch_one(&mut self.as_owner().await)
+            .await
+            .unwrap();
+        Ticket::read(&format!("{person}-{token}")).unwrap()
+    }
+
+    /// So many people of an organisation, who cannot log in.
+    async fn people(&self, organisation: OrganisationId, people: i64) {
+        sqlx::query(
+            "INSERT INTO photogate.person (email, password, role, organisation_id)
+             SELECT 'p' || n || '@club' || $1 || '.example', 'x', 'organiser', $1
+             FROM generate_series(1, $2) n",
+        )
+        .bind(organisation.0)
+        .bind(people)
+        .execute(&mut self.as_owner().await)
+        .await
+        .unwrap();
+    }
+}
+
+/// Found: two calls switched on again what somebody had unsubscribed from. The first one made it less,
+/// and was then the one who had set it.
+#[tokio::test]
+async fn nobody_adds_to_what_a_person_has_chosen_also_not_in_two_steps() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits, Topic::Purchases]).await;
+    app.commands().unsubscribe(&app.ticket(ANNA, "unsubscribe").await).await.unwrap();
+    app.set_mailbox(ANNA, &[]).await.unwrap();
+    let again = app.set_mailbox(ANNA, &[Topic::Credits]).await;
+    assert!(again.unwrap_err().to_string().contains("only they can add"));
+    // What is essential goes on after unsubscribing, so that is no addition.
+    app.set_mailbox(ANNA, &[Topic::Purchases]).await.unwrap();
+    let own = MailboxChange { topics: vec![Topic::Credits] };
+    app.commands().set_own_mailbox(&Caller::trusted(ANNA), &own).await.unwrap();
+    app.set_mailbox(ANNA, &[]).await.unwrap();
+    app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+    assert!(app.set_mailbox(ANNA, &[Topic::Credits, Topic::Runs]).await.is_err());
+}
+
+/// Found: a change that was numbered while a mail ended was told to nobody. Whoever numbered looked at
+/// the mailbox as it was before the mail's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_numbered_while_a_mail_ends_is_told() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    app.news(organisation, 1).await;
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await.remove(0);
+    let mut ending = app.as_owner().await;
+    let pid: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut ending).await.unwrap();
+    let mut tx = sqlx::Connection::begin(&mut ending).await.unwrap();
+    mailboxes::end(&mut tx, &due, &Outcome::Sent("250".into()), AT_ONCE).await.unwrap();
+    // As if number_changes had seen no change for a mailbox, and then one was committed.
+    let mut numbers = app.as_owner().await;
+    let telling = tokio::spawn(async move {
+        sqlx::query(
+            "WITH one AS (
+                INSERT INTO photogate.change (organisation_id, position, type, subject, at, data)
+                SELECT organisation_id, position + 1, 'credits.added', 'x', now(), '{}'
+                FROM photogate.change_end),
+             ended AS (UPDATE photogate.change_end SET position = position + 1)
+             SELECT 1",
+        )
+        .execute(&mut numbers)
+        .await
+        .unwrap();
+        sqlx::query("SELECT photogate.tell_mailboxes($1, 1)")
+            .bind(organisation.0)
+            .execute(&mut numbers)
+            .await
+            .unwrap();
+    });
+    app.until("it waits for the mailbox, or has not seen it", async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+        let mut owner = app.as_owner().await;
+        let waits: i64 = sqlx::query_scalar(waits).bind(pid).fetch_one(&mut owner).await.unwrap();
+        waits > 0 || telling.is_finished()
+    })
+    .await;
+    tx.commit().await.unwrap();
+    telling.await.unwrap();
+    assert!(app.mailbox(ANNA).await.waits_since.is_some(), "the second change is to be told");
+    assert_eq!(app.due(hand.me, false).await[0].changes[0].position, 2);
+}
+
+/// Found: an organisation stopped the mail of the staff with the name of a token that filters of mail
+/// refuse: the same letter was tried until its changes were forgotten.
+#[tokio::test]
+async fn a_letter_that_is_refused_for_its_words_is_sent_without_those_of_others() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader("staff@photogate.example", None, &Topic::of(None)).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Purchases]).await;
+    app.owner_runs("UPDATE photogate.organisation SET purchase_limit = 1, name = 'Evil Club'")
+        .await;
+    sqlx::query("SELECT purchase($1, 900, 'token 4 (http://virus.example)', '', 'k')")
+        .bind(organisation.0)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    for whose in [OrganisationId::STAFF, organisation] {
+        feed::number(&mut *app.db().await, whose).await.unwrap();
+    }
+    let hand = app.a_worker().await;
+    let both = app.due(hand.me, false).await;
+    assert_eq!(both.len(), 2);
+    for due in &both {
+        let said = Letter::of(due, "https://photogate.example");
+        let is_staff = due.email.starts_with("staff");
+        assert_eq!(said.text.contains("virus"), !is_staff, "{}", said.text);
+        if is_staff {
+            let sentence = "A purchase of 900 credits by a program of “Evil Club” waits";
+            assert!(said.text.contains(sentence), "{}", said.text);
+        }
+        app.ends(due, Outcome::Letter).await;
+    }
+    app.pauses_end().await;
+    assert_eq!(app.due(hand.me, false).await.len(), 0);
+    let bare = app.due(hand.me, true).await;
+    assert_eq!(bare.len(), 2);
+    for due in &bare {
+        let said = Letter::of(due, "https://photogate.example");
+        let whole = format!("{} {} {}", said.subject, said.text, said.html);
+        assert!(!whole.contains("virus") && !whole.contains("Evil"), "{whole}");
+        assert!(whole.contains("a purchase waits for approval (purchases/"), "{whole}");
+        assert!(!app.ends(due, Outcome::Sent).await);
+    }
+    app.owner_runs("UPDATE photogate.organisation SET purchase_limit = 2").await;
+    app.news(organisation, 1).await;
+    sqlx::query("SELECT purchase($1, 901, 'x', '', 'l')")
+        .bind(organisation.0)
+        .execute(&mut *app.db().await)
+        .await
+        .unwrap();
+    feed::number(&mut *app.db().await, organisation).await.unwrap();
+    assert!(!app.due(hand.me, false).await[0].is_bare, "the next one is whole again");
+}
+
+/// A program has any name; a question goes to somebody who never asked for it.
+#[tokio::test]
+async fn a_question_names_a_person_or_the_organisation() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
+    let person = app.person_id(ANNA).await;
+    let caller = Caller::trusted("token 4 (Win at http://virus.example)");
+    let change = MailboxChange { topics: vec![Topic::Credits] };
+    app.commands().set_mailbox(&caller, person, &change).await.unwrap();
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await.remove(0);
+    let letter = Letter::of(&due, "https://photogate.example");
+    assert!(letter.text.starts_with("Somebody of Club wants photogate"), "{}", letter.text);
+    assert!(!letter.text.contains("virus") && !letter.html.contains("virus"));
+}
+
+/// The server has the whole mail. If that was it, the same mail must not come every few seconds.
+#[tokio::test]
+async fn a_mail_that_was_not_answered_comes_again_after_an_hour_and_a_question_never() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    app.a_person("new@club.example", Role::Organiser, Some(organisation)).await;
+    app.set_mailbox("new@club.example", &[Topic::Credits]).await.unwrap();
+    app.news(organisation, 1).await;
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await;
+    assert_eq!(due.len(), 2);
+    for due in &due {
+        assert!(!app.ends(due, Outcome::Unanswered).await);
+    }
+    let anna = app.mailbox(ANNA).await;
+    let rest = anna.rests_until.unwrap() - chrono::Utc::now();
+    assert!(rest > chrono::TimeDelta::minutes(50), "{rest}");
+    let new = app.mailbox("new@club.example").await;
+    assert_eq!((new.waits_since, new.rests_until), (None, None));
+    app.pauses_end().await;
+    let again = app.due(hand.me, true).await;
+    let ids = [&due[0], &due[1], &again[0]].map(|one| (one.person, Letter::of(one, "x").id()));
+    assert!(ids[..2].contains(&ids[2]), "it is known by its ID");
+    assert_eq!((again.len(), app.due(hand.me, false).await.len()), (1, 0));
+}
+
+/// The server thinks about a mail for minutes; whoever must stop does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_to_stop_gives_up_a_mail_that_the_server_thinks_about() {
+    let postmaster = Postmaster::start();
+    let app = an_app(&postmaster).await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    postmaster.is("silent");
+    let worker = app.start_worker();
+    app.top_up(organisation, 5).await;
+    app.until("the server has it", async || postmaster.count("data") == 1).await;
+    worker.drain().await;
+    let mailbox = app.mailbox(ANNA).await;
+    assert_eq!(mailbox.trouble, None, "nobody has said what came of it");
+    let leased = "SELECT count(*) FROM mailbox WHERE leased_until > clock_timestamp()";
+    assert_eq!(app.count(leased).await, 1);
+    // A server that hangs up instead is an answer as little.
+    postmaster.is("drops");
+    app.owner_runs("UPDATE photogate.mailbox SET leased_until = NULL").await;
+    let worker = app.start_worker();
+    app.until("it is noted", async || app.mailbox(ANNA).await.trouble.is_some()).await;
+    worker.drain().await;
+    let rest = app.mailbox(ANNA).await.rests_until.unwrap() - chrono::Utc::now();
+    assert!(rest > chrono::TimeDelta::minutes(50), "{rest}");
+}
+
+/// Found: topics that were set to nothing and back while a question was on its way asked again, and
+/// questions that did not arrive never counted.
+#[tokio::test]
+async fn a_question_counts_when_it_is_tried_whatever_is_set_meanwhile() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
+    let hand = app.a_worker().await;
+    for day in 1..=3 {
+        app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+        let due = app.due(hand.me, false).await;
+        assert_eq!(due.len(), 1, "day {day}");
+        app.set_mailbox(ANNA, &[]).await.unwrap();
+        app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+        app.ends(&due[0], Outcome::Later).await;
+        app.set_mailbox(ANNA, &[]).await.unwrap();
+        app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+        app.pauses_end().await;
+        assert_eq!(app.due(hand.me, false).await.len() + app.due(hand.me, true).await.len(), 0);
+        app.owner_runs(
+            "UPDATE photogate.mailbox SET confirm_sent_at = confirm_sent_at - interval '25 hours',
+                 failures = 0, failing_since = NULL",
+        )
+        .await;
+    }
+    let refused = app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap_err();
+    assert!(refused.to_string().contains("asked 3 times"), "{refused}");
+}
+
+/// One question that is tried again and again is one: an outage, or a server that says "not yet", uses
+/// up nothing.
+#[tokio::test]
+async fn a_question_that_is_tried_again_counts_once() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
+    app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+    let hand = app.a_worker().await;
+    for outcome in [Outcome::Server, Outcome::Busy, Outcome::Later, Outcome::Sent] {
+        let mut due = app.due(hand.me, false).await;
+        due.extend(app.due(hand.me, true).await);
+        assert_eq!(due.len(), 1);
+        app.ends(&due[0], outcome).await;
+        app.pauses_end().await;
+        // A long outage: the link is good from now on.
+        app.owner_runs(
+            "UPDATE photogate.mailbox SET confirm_asked_at = confirm_asked_at - interval '2 days',
+                 confirm_sent_at = confirm_sent_at - interval '2 days'",
+        )
+        .await;
+    }
+    assert_eq!(app.count("SELECT confirm_mails::bigint FROM mailbox").await, 1);
+}
+
+/// An organisation that invites strangers, and opens the links itself, asks few of them.
+#[tokio::test]
+async fn an_organisation_asks_fifty_people_a_day() {
+    let app = App::new().await;
+    let (evil, other) = (app.an_organisation_with(0).await, app.an_organisation_with(0).await);
+    app.people(evil, 60).await;
+    app.people(other, 1).await;
+    app.owner_runs(
+        "SELECT photogate.set_mailbox(person_id, '{credits}', 'x') FROM photogate.person",
+    )
+    .await;
+    let hand = app.a_worker().await;
+    let mut asked = Vec::new();
+    for round in 0..60 {
+        for due in app.due(hand.me, false).await {
+            asked.push(due.email.clone());
+            // Also those that were disabled since then count.
+            if round == 10 {
+                app.owner_runs(
+                    "UPDATE photogate.person SET disabled_at = now() WHERE person_id IN (
+                    SELECT person_id FROM photogate.mailbox WHERE confirm_sent_at IS NOT NULL)",
+                )
+                .await;
+            }
+            app.ends(&due, Outcome::Sent).await;
+        }
+    }
+    let of = |organisation: OrganisationId| {
+        asked.iter().filter(|one| one.contains(&format!("club{organisation}."))).count()
+    };
+    assert_eq!((of(evil), of(other)), (50, 1));
+    app.owner_runs(
+        "UPDATE photogate.mailbox SET confirm_sent_at = confirm_sent_at - interval '25 hours'",
+    )
+    .await;
+    app.pauses_end().await;
+    assert_eq!(app.due(hand.me, false).await.len(), 2, "tomorrow the others are asked");
+}
+
+/// Found: an organisation whose addresses are dead or slow had all places, because it waited longest.
+#[tokio::test]
+async fn addresses_that_hang_or_fail_leave_places_to_others() {
+    let app = App::new().await;
+    let (slow, other) = (app.an_organisation_with(0).await, app.an_organisation_with(0).await);
+    app.people(slow, 5).await;
+    app.people(other, 1).await;
+    app.owner_runs(
+        "SELECT photogate.set_mailbox(person_id, '{credits}', 'x') FROM photogate.person
+         ORDER BY organisation_id",
+    )
+    .await;
+    app.owner_runs(
+        "UPDATE photogate.mailbox SET confirm_asked_at = now(), confirmed_at = now(), waits_since = NULL",
+    )
+    .await;
+    app.news(slow, 1).await;
+    app.news(other, 2).await;
+    let hand = app.a_worker().await;
+    let whose = |due: &[Due]| {
+        due.iter().map(|one| one.changes[0].data["credits"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    let first = app.due(hand.me, false).await;
+    assert_eq!(whose(&first), [1, 1, 2], "two hang, and the other organisation is served");
+    assert_eq!(app.due(hand.me, false).await.len(), 0);
+    // They fail, and then compete only with those that fail.
+    for due in &first[..2] {
+        app.ends(due, Outcome::Later).await;
+    }
+    app.pauses_end().await;
+    let well = app.due(hand.me, false).await;
+    assert_eq!(whose(&well), [1, 1]);
+    assert!(well.iter().all(|due| due.person != first[0].person && due.person != first[1].person));
+    assert_eq!(app.due(hand.me, true).await.len(), 0, "the organisation has two mails already");
+    for due in &well {
+        app.ends(due, Outcome::Sent).await;
+    }
+    assert_eq!(app.due(hand.me, true).await.len(), 2);
+}
+
+/// Mailboxes for which nothing is left to say take no place of others.
+#[tokio::test]
+async fn a_mailbox_with_nothing_to_say_takes_no_place() {
+    let app = App::new().await;
+    let hand = app.a_worker().await;
+    for person in ["anna@club.example", "bert@club.example", "carl@club.example"] {
+        let organisation = app.an_organisation_with(0).await;
+        app.a_reader(person, Some(organisation), &[Topic::Credits]).await;
+        app.news(organisation, 1).await;
+        if person != "carl@club.example" {
+            app.set_mailbox(person, &[Topic::Runs]).await.unwrap();
+        }
+    }
+    tokio::time::sleep(AT_ONCE * 10).await;
+    let db = &mut *app.db().await;
+    let due = mailboxes::take(db, hand.me, false, 1, LEASE, AT_ONCE).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].email, "carl@club.example");
+}
+
+/// Found: a relay that refuses everybody with a plain 550 stopped every mailbox.
+#[tokio::test]
+async fn a_plain_no_stops_an_address_after_a_day_and_only_if_others_are_taken() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    app.news(organisation, 1).await;
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await.remove(0);
+    assert!(!app.ends(&due, Outcome::Doubtful).await);
+    let refused = async || {
+        app.pauses_end().await;
+        let due = app.due(hand.me, true).await.remove(0);
+        app.ends(&due, Outcome::Doubtful).await
+    };
+    for _ in 0..4 {
+        assert!(!refused().await, "not in a day");
+    }
+    app.owner_runs(
+        "UPDATE photogate.mailbox SET failing_since = failing_since - interval '25 hours'",
+    )
+    .await;
+    assert!(!refused().await, "it takes nobody's mail");
+    app.owner_runs("UPDATE photogate.mail_server SET sent_at = clock_timestamp()").await;
+    assert!(refused().await);
+    assert!(app.mailbox(ANNA).await.stopped_at.is_some());
+}
+
+/// Found: troubles of the server that it says when the address is named were those of each address, and
+/// the metric left out all addresses that fail. And one address alone must not stop all mail.
+#[tokio::test]
+async fn a_server_that_is_busy_rests_and_another_address_finds_out_whether_it_is_back() {
+    let app = App::new().await;
+    let hand = app.a_worker().await;
+    let people = ["anna@club.example", "bert@club.example"];
+    for person in people {
+        let organisation = app.an_organisation_with(0).await;
+        app.a_reader(person, Some(organisation), &[Topic::Credits]).await;
+        app.news(organisation, 1).await;
+    }
+    let db = &mut *app.db().await;
+    tokio::time::sleep(AT_ONCE * 10).await;
+    let first = mailboxes::take(db, hand.me, false, 1, LEASE, AT_ONCE).await.unwrap().remove(0);
+    app.ends(&first, Outcome::Busy).await;
+    assert!(mailboxes::server_trouble(db).await.unwrap().is_some());
+    app.owner_runs("UPDATE photogate.mail_server SET rests_until = NULL").await;
+    assert_eq!(app.due(hand.me, true).await.len(), 0, "that address rests, too");
+    let second = app.due(hand.me, false).await.remove(0);
+    assert_ne!(first.email, second.email);
+    // No server was asked: that says nothing of it, and keeps nobody back.
+    app.ends(&second, Outcome::Unfit).await;
+    assert!(mailboxes::server_trouble(db).await.unwrap().is_some());
+    assert!(app.mailbox(&second.email).await.stopped_at.is_some());
+    app.owner_runs(
+        "UPDATE photogate.mailbox SET failing_since = failing_since - interval '40 minutes',
+             rests_until = NULL",
+    )
+    .await;
+    let waits = mailboxes::seconds_waiting(db).await.unwrap();
+    assert!((2300.0..2600.0).contains(&waits), "the address that fails counts: {waits}");
+    let first = app.due(hand.me, true).await.remove(0);
+    app.ends(&first, Outcome::Sent).await;
+    assert!(mailboxes::server_trouble(db).await.unwrap().is_none());
+}
+
+/// Found: of many changes the urgent ones had a place, and what ended them had none: the mail said that
+/// an event is paused that went on.
+#[tokio::test]
+async fn a_pause_that_is_over_has_no_place_in_a_long_mail() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Events]).await;
+    app.pauses(organisation, 1, 70).await;
+    app.owner_runs(
+        "INSERT INTO photogate.new_change (organisation_id, type, subject, data)
+         SELECT organisation_id, 'event.resumed', 'events/' || n, jsonb_build_object('event', n,
+             'operation', 'photo_processing', 'cause', 'top_up')
+         FROM photogate.organisation, generate_series(1, 69) n",
+    )
+    .await;
+    feed::number(&mut *app.db().await, organisation).await.unwrap();
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await.remove(0);
+    let paused: Vec<_> = due.changes.iter().filter(|one| one.kind == Type::EventPaused).collect();
+    assert_eq!((paused.len(), paused[0].subject.as_str()), (1, "events/70"));
+    assert_eq!((due.changes.len(), due.more), (50, 89));
+    let letter = Letter::of(&due, "https://photogate.example");
+    assert!(letter.subject.contains("event 70 is paused"), "{}", letter.subject);
+}
+
+/// A clock that was years ahead, and is right again.
+#[tokio::test]
+async fn times_of_the_future_keep_no_mail_back() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    app.news(organisation, 1).await;
+    app.owner_runs(
+        "UPDATE photogate.mailbox SET waits_since = now() + interval '1 year',
+             leased_until = now() + interval '1 year', rests_until = now() + interval '1 year',
+             sent_at = now() + interval '1 year';
+         UPDATE photogate.mail_server SET failing_since = now() + interval '1 year', failures = 1,
+             rests_until = now() + interval '1 year'",
+    )
+    .await;
+    let hand = app.a_worker().await;
+    let due = app.due(hand.me, false).await;
+    assert_eq!(due.len(), 1);
+    app.ends(&due[0], Outcome::Server).await;
+    let rests = "SELECT count(*) FROM mail_server WHERE rests_until < now() + interval '1 hour'";
+    assert_eq!(app.count(rests).await, 1);
+}
+
+/// Found: a person who was disabled for a moment was never asked, and the page said that they will be.
+#[tokio::test]
+async fn a_question_survives_that_a_person_is_disabled_for_a_moment() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person(ANNA, Role::Organiser, Some(organisation)).await;
+    app.set_mailbox(ANNA, &[Topic::Credits]).await.unwrap();
+    let hand = app.a_worker().await;
+    app.owner_runs("UPDATE photogate.person SET disabled_at = now()").await;
+    assert_eq!(app.due(hand.me, false).await.len(), 0);
+    app.owner_runs("UPDATE photogate.person SET disabled_at = NULL").await;
+    assert_eq!(app.due(hand.me, false).await.len(), 1);
+}
+
+/// Each change is looked at when it is numbered: that must cost no call of a function.
+#[tokio::test]
+async fn the_topic_of_a_change_is_read_without_a_call() {
+    let app = App::new().await;
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN (VERBOSE) SELECT FROM photogate.new_change WHERE photogate.topic_of(type) IS NOT NULL
+             AND photogate.is_urgent_mail(type)",
+    )
+    .fetch_all(&mut app.as_owner().await)
+    .await
+    .unwrap();
+    let plan = plan.join(" ");
+    assert!(plan.contains("event.paused") && !plan.contains("topic_of"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_words_are_right() {
+    let postmaster = Postmaster::start();
+    let app = an_app(&postmaster).await;
+    let organisation = app.an_organisation_with(0).await;
+    app.a_reader(ANNA, Some(organisation), &[Topic::Credits]).await;
+    let own = MailboxChange { topics: vec![Topic::Credits] };
+    app.commands().set_own_mailbox(&Caller::trusted(ANNA), &own).await.unwrap();
+    app.news(organisation, 1).await;
+    let hand = app.a_worker().await;
+    let mut due = app.due(hand.me, false).await.remove(0);
+    due.skipped = 1;
+    let letter = Letter::of(&due, "https://photogate.example");
+    assert!(letter.text.contains("1 older change of the organisation is not kept"));
+    assert!(letter.text.contains("You get this because you chose it."), "{}", letter.text);
+
+    // Two tests are two mails.
+    for _ in 0..2 {
+        app.says(&["mail", "test", "ops@club.example"]);
+    }
+    let tests = postmaster.to("ops@club.example");
+    assert_ne!(tests[0].header("message-id"), tests[1].header("message-id"));
+
+    // Who says yes when all was switched off meanwhile is told that nothing comes.
+    app.a_person("new@club.example", Role::Organiser, Some(organisation)).await;
+    app.set_mailbox("new@club.example", &[Topic::Credits]).await.unwrap();
+    let ticket = app.ticket("new@club.example", "confirm").await;
+    app.set_mailbox("new@club.example", &[]).await.unwrap();
+    let site = Site::of(&app).await;
+    let (stranger, path) = (Visitor::stranger(), format!("/mail/{}/confirm", ticket.shown()));
+    assert!(stranger.text(&site, &path).await.contains("Nothing is to be sent"));
+    let answer = stranger.client.post(site.url(&path)).send().await.unwrap();
+    assert!(answer.text().await.unwrap().contains("so no mail comes"));
+    let visitor = Visitor::logged_in(&site, ANNA).await;
+    assert!(visitor.text(&site, "/account/mail").await.contains("minutes at most"));
 }

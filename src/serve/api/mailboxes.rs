@@ -60,9 +60,10 @@ pub(super) async fn list(
 /// Sets what a person hears by e-mail; nothing with an empty list.
 ///
 /// The first time, a mail asks the owner of the address whether they want it, with a link that works
-/// for 7 days. An address is asked once a day at most, and three times at most. What a person has
-/// chosen themselves, also by unsubscribing, others can only make less (422). If the mail server
-/// has refused the address (`stopped_at`), this call tries it again.
+/// for 7 days. An address is asked once a day at most, and three times at most; an organisation asks 50
+/// a day. To what a person has chosen themselves, also by unsubscribing, others cannot add (422). If
+/// the mail server has refused the address (`stopped_at`), this call tries it again. Organisers and
+/// staff set the e-mail of people; everybody sets their own on the page of their account.
 #[utoipa::path(
     put,
     path = "/v1/people/{person}/mailbox",
@@ -70,7 +71,7 @@ pub(super) async fn list(
     params(("person" = PersonId, Path, description = "The number of the person")),
     responses(
         (status = 200, body = Mailbox),
-        (status = 409, body = Problem, description = "The address was asked three times"),
+        (status = 409, body = Problem, description = "The address was asked three times, or refused today"),
     ),
 )]
 pub(super) async fn set(

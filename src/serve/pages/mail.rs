@@ -79,8 +79,10 @@ async fn of(
             }
             button type="submit" { @if is_stopped { "Save, and try again" } @else { "Save" } }
         }
-        p.faint { "What happens is collected for a moment, and said in one mail; what is urgent comes "
-            "within seconds. Each mail has a link that ends all but purchases and payments." }
+        p.faint { "What happens is collected for a moment, and said in one mail: a pause, an alert or a "
+            "kept payment for seconds, all else longer; and one mail comes in "
+            (service.config.mail_every_seconds.div_ceil(60)) " minutes at most, also if it is urgent. "
+            "Each mail has a link that ends all but purchases and payments." }
     })
 }
 
@@ -91,11 +93,14 @@ fn standing(browser: &Browser, mailbox: &Mailbox) -> Markup {
             (true, _, _) => p { "Nothing is sent. (Set by " (mailbox.set_by) ".)" },
             (false, Some(at), _) => p { "Confirmed by the owner of the address on " (instant(at)) ". "
                 @if let Some(at) = mailbox.sent_at { "The last mail was sent on " (instant(at)) "." } },
-            (false, None, Some(at)) => p.notice { "A mail was sent on " (instant(at))
-                " that asks whether its owner wants this. Nothing else is sent before they say yes; the "
-                "link in it works for 7 days." },
-            (false, None, None) => p.notice { "A mail will ask whether the owner of the address wants this. "
-                "Nothing else is sent before they say yes." },
+            (false, None, Some(at)) if mailbox.waits_since.is_none() => p.notice { "On " (instant(at))
+                " a mail asked whether the owner of the address wants this. Nothing else is sent before "
+                "they say yes; the link in it works for 7 days. An address is asked once a day, and three "
+                "times at most." },
+            (false, None, _) => p.notice { "A mail will ask whether the owner of the address wants this. "
+                "Nothing else is sent before they say yes."
+                @if let (Some(at), None) = (mailbox.rests_until, &mailbox.trouble) {
+                    " The organisation has asked many people today: it is sent after " (instant(at)) "." } },
         }
         @if let Some(at) = mailbox.stopped_at {
             p.notice.bad { "Nothing is sent since " (instant(at)) ", because the mail server says: "
@@ -169,7 +174,16 @@ pub(super) async fn ask_confirm(
 ) -> Page {
     let ticket = ticket(&service, peer, &headers, &text)?;
     let person = service.commands.reader_of(&ticket, What::Confirm).await?;
-    let says = html! { p { "photogate will send e-mail to " strong { (person.email) } "." } };
+    let mut db = service.database.acquire().await?;
+    let hears = mailboxes::list(&mut db, None, Some(person.id)).await?.pop();
+    let says = html! {
+        @if hears.is_some_and(|own| own.topics.is_empty()) {
+            p { "Nothing is to be sent to " strong { (person.email) } " any more. If you say yes, mail can be "
+                "switched on again on the page of your account, without another question." }
+        } @else {
+            p { "photogate will send e-mail to " strong { (person.email) } "." }
+        }
+    };
     Ok(button("Do you want e-mail?", says, "Yes, send it"))
 }
 
@@ -181,10 +195,17 @@ pub(super) async fn confirm(
 ) -> Page {
     let ticket = ticket(&service, peer, &headers, &text)?;
     let person = service.commands.confirm_mailbox(&ticket).await?;
+    let mut db = service.database.acquire().await?;
+    let hears = mailboxes::list(&mut db, None, Some(person.id)).await?.pop();
     let content = html! {
         h1 { "Done" }
-        p { "From now on, " strong { (person.email) } " is told what happens. Each mail has a link that "
-            "ends it. " a href="/account/mail" { "Change what is sent" } }
+        @if hears.is_some_and(|own| own.topics.is_empty()) {
+            p { "Nothing is switched on for " strong { (person.email) } ", so no mail comes. "
+                a href="/account/mail" { "Choose what is sent" } }
+        } @else {
+            p { "From now on, " strong { (person.email) } " is told what happens. Each mail has a link that "
+                "ends it. " a href="/account/mail" { "Change what is sent" } }
+        }
     };
     Ok(layout::bare("Done", content))
 }

@@ -3,7 +3,7 @@
     postmaster.py PORT [CERTIFICATE KEY]
 
 It reads its mood from stdin, a line each: well; hangs (it does not answer when a recipient is named);
-silent (it takes the mail, and does not say so); connect CODE, from CODE, to CODE, data CODE (it answers so
+silent (it takes the mail, and does not say so); drops (it takes the mail, and hangs up); connect CODE, from CODE, to CODE, data CODE (it answers so
 at that step), with words behind the code; to ADDRESS CODE. It writes what it has taken, and what it was asked to do, as JSON lines to stdout.
 """
 
@@ -61,6 +61,8 @@ class Postmaster:
         if mood[0] == "silent":
             # It has taken the mail, and nobody hears of it.
             await asyncio.sleep(3600)
+        if mood[0] == "drops":
+            server.transport.abort()
         return answer or "250 it is in good hands"
 
 
