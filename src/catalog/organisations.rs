@@ -269,7 +269,9 @@ pub async fn part_of_store(
     db: &mut PgConnection,
     organisation: OrganisationId,
 ) -> sqlx::Result<String> {
-    sqlx::query_scalar!(r#"SELECT part_of_store($1) AS "part!""#, organisation.0).fetch_one(db).await
+    sqlx::query_scalar!(r#"SELECT part_of_store($1) AS "part!""#, organisation.0)
+        .fetch_one(db)
+        .await
 }
 
 /// Which of these keys are not in the organisation's part of the store: their places in the list.
@@ -296,7 +298,8 @@ pub async fn shares_store(
     db: &mut PgConnection,
     organisation: OrganisationId,
 ) -> sqlx::Result<bool> {
-    let shares = sqlx::query_scalar!("SELECT shares_store($1)", organisation.0).fetch_one(db).await?;
+    let shares =
+        sqlx::query_scalar!("SELECT shares_store($1)", organisation.0).fetch_one(db).await?;
     Ok(shares.unwrap_or(false))
 }
 

@@ -207,7 +207,10 @@ impl Which {
             .map(|group| format!("{} ({}: {})", group.reason, group.operation, group.photos))
             .collect();
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        say!("error: no photo of event {} failed for the reason {reason:?}; the reasons there: {there}", self.event);
+        say!(
+            "error: no photo of event {} failed for the reason {reason:?}; the reasons there: {there}",
+            self.event
+        );
         Ok(End::NotFound)
     }
 }

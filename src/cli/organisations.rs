@@ -105,8 +105,7 @@ impl Organisations {
                 };
                 let (id, under) = (found.id, &found.photos_under);
                 let what = if is_new { "was created" } else { "has this reference already" };
-                let made =
-                    json!({ "organisation": id, "is_new": is_new, "photos_under": found.photos_under });
+                let made = json!({ "organisation": id, "is_new": is_new, "photos_under": found.photos_under });
                 output.one(&made, |out| {
                     writeln!(out, "Organisation {id} {what}. {}", where_photos_are(under))
                 })?;

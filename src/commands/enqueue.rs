@@ -219,7 +219,8 @@ impl Commands {
         let mut db = self.database.acquire().await?;
         let owner = organisations::find(&mut db, organisation).await?;
         let under = owner.map(|owner| owner.photos_under).unwrap_or_default();
-        if caller.organisation.is_some() && organisations::shares_store(&mut db, organisation).await?
+        if caller.organisation.is_some()
+            && organisations::shares_store(&mut db, organisation).await?
         {
             return Err(CommandError::Conflict {
                 code: "photos_under_unset",

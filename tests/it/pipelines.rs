@@ -186,7 +186,10 @@ async fn a_login_reaches_what_it_was_given_and_nothing_else() {
     }
     app.owner_runs("UPDATE photogate.organisation SET photos_under = ''").await;
     let (code, told) = refused(&mut db, &call(event, "1/b.jpg")).await;
-    assert!(code == "PG006" && told.contains("several organisations may use the whole store"), "{told}");
+    assert!(
+        code == "PG006" && told.contains("several organisations may use the whole store"),
+        "{told}"
+    );
     app.owner_runs("UPDATE photogate.organisation SET photos_under = organisation_id || '/'").await;
     // Another role is not another login.
     db.execute("SET ROLE photogate_pipeline").await.unwrap();

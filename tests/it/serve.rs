@@ -768,7 +768,11 @@ async fn a_second_organisation_gets_a_part_of_the_store_and_stops_nobody() {
     let sync = json!({ "operation": "photo_processing", "prefix": "" });
     let (status, run) = site.post(&path, &token, sync).await;
     let of_others = app.count("SELECT count(*) FROM photo WHERE key LIKE 'marathon/%'").await;
-    assert_eq!((status.as_u16(), of_others), (202, 0), "a sync leaves out what is of others: {run}");
+    assert_eq!(
+        (status.as_u16(), of_others),
+        (202, 0),
+        "a sync leaves out what is of others: {run}"
+    );
     assert!(run["queued"].as_i64().unwrap() >= 1);
 
     // The command line changes it.
