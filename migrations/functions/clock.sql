@@ -93,13 +93,15 @@ BEGIN
     SELECT p_organisation, v_month, v_early.entries, v_early.funded, v_early.available, v_early.reserved, v_early.spent
     WHERE v_early.month IS NOT NULL
     ON CONFLICT (organisation_id, month) DO NOTHING;
-    -- What runs used in months that were opened too early, they have used in this one.
+    -- What runs used in months that were opened too early, they have used in this one. It is one statement: whoever
+    -- notes that a run is over adds up its months, and must not find it in both.
+    WITH early AS (DELETE FROM usage WHERE organisation_id = p_organisation AND month > v_month RETURNING *)
     INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, refunded, committed, undecided,
         duplicates, first_claimed_at, last_claimed_at, first_refunded_at, last_refunded_at)
     SELECT run_id, v_month, p_organisation, min(queue_id), sum(claimed), sum(refunded), sum(committed),
            sum(undecided), sum(duplicates), min(first_claimed_at), max(last_claimed_at), min(first_refunded_at),
            max(last_refunded_at)
-    FROM usage WHERE organisation_id = p_organisation AND month > v_month GROUP BY run_id
+    FROM early GROUP BY run_id
     ON CONFLICT (run_id, month) DO UPDATE SET
         claimed = u.claimed + EXCLUDED.claimed,
         refunded = u.refunded + EXCLUDED.refunded,
@@ -110,7 +112,6 @@ BEGIN
         last_claimed_at = coalesce(EXCLUDED.last_claimed_at, u.last_claimed_at),
         first_refunded_at = coalesce(u.first_refunded_at, EXCLUDED.first_refunded_at),
         last_refunded_at = coalesce(EXCLUDED.last_refunded_at, u.last_refunded_at);
-    DELETE FROM usage WHERE organisation_id = p_organisation AND month > v_month;
     DELETE FROM month WHERE organisation_id = p_organisation AND month > v_month;
 
     -- Where the history and the statement show what was booked too early.

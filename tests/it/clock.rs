@@ -194,6 +194,30 @@ async fn an_account_is_put_back_also_if_nothing_moves_until_the_next_month() {
     }
 }
 
+/// Found: while a repair put months together, a run was counted in both, and was said to be finished.
+#[tokio::test]
+async fn a_run_is_not_over_because_its_months_are_put_together() {
+    let app = App::new().await;
+    app.set_the_clock("2026-09-15T12:00:00Z").await;
+    let (_, event) = app.an_event_with(50).await;
+    app.queue(event, "ok", 6).await;
+    let hand = app.a_worker().await;
+    let ended = async || app.count("SELECT count(*) FROM timeline WHERE kind = 'finished'").await;
+    hand.succeed_all(hand.claim(1).await).await;
+    app.let_the_clock_jump("2026-10-15T12:00:00Z").await;
+    hand.succeed_all(hand.claim(1).await).await;
+    app.let_the_clock_jump("2026-11-10T12:00:00Z").await;
+    hand.succeed_all(hand.claim(2).await).await;
+    app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
+
+    let today = "2026-10-16".parse().unwrap();
+    app.commands().repair_clock(&Caller::trusted("anna"), today).await.unwrap();
+
+    assert_eq!(ended().await, 0, "two of its photos wait");
+    hand.succeed_all(hand.claim(2).await).await;
+    assert_eq!(ended().await, 1);
+}
+
 /// Found: after a jump, no worker that had lived through it declared others dead.
 #[tokio::test]
 async fn a_worker_that_lived_through_a_jump_declares_the_dead_dead() {
