@@ -65,11 +65,12 @@ END $$;
 GRANT EXECUTE ON FUNCTION set_photos_under TO photogate_app;
 
 -- A part of the store for an organisation that nobody has named one for: the first may use all of it, the others a
--- directory with their name.
+-- directory with their name. Two that are made at the same time wait for each other until one is committed.
 CREATE FUNCTION part_of_store(p_organisation bigint) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_part text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('photogate.photos_under'));
     IF NOT EXISTS (SELECT FROM organisation WHERE organisation_id <> p_organisation) THEN RETURN ''; END IF;
     SELECT trim(BOTH '-' FROM regexp_replace(left(lower(name), 60), '[^a-z0-9]+', '-', 'g')) INTO v_part
     FROM organisation WHERE organisation_id = p_organisation;

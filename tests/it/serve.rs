@@ -733,6 +733,27 @@ async fn a_prefix_brings_what_is_new_below_it_and_nothing_of_others() {
     );
 }
 
+/// Found: of two that were made at the same time, both were the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_organisations_that_are_made_at_the_same_time_get_a_part_each() {
+    let app = App::new().await;
+    let site = Site::of(&app).await;
+    let staff = app.a_token(Role::Staff, None).await;
+    let mut db = app.db().await;
+    let mut tx = db.begin().await.unwrap();
+    let first = organisations::create(&mut tx, "First", "UTC").await.unwrap();
+    assert_eq!(organisations::part_of_store(&mut tx, first).await.unwrap(), "");
+
+    let new = json!({ "name": "Second", "time_zone": "UTC" });
+    let mut second = Box::pin(site.post("/v1/organisations", &staff, new));
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut second).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    tx.commit().await.unwrap();
+
+    let (status, made) = second.await;
+    assert_eq!((status.as_u16(), &made["photos_under"]), (201, &json!("second/")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_organisation_gets_a_part_of_the_store_and_stops_nobody() {
     let app = App::new().await;
