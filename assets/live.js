@@ -1,78 +1,71 @@
-// Updates live numbers on a page. An element with data-live shows the value of that name: of the queue whose section it is in,
-// or of the organisation. Without this script the page is correct too, but changes only when it is loaded again.
+// Keeps a page up to date. When the page's stream says that something has changed, or every few seconds, the page is
+// fetched again, and idiomorph changes only what differs. Nothing is loaded again, so whoever reads, types, or has
+// opened something keeps their place. Without this script the page is correct too, but stands still.
 (() => {
-  const source = document.querySelector("[data-stream]");
-  if (!source || !window.EventSource) return;
-  const number = new Intl.NumberFormat("en-US");
-  const show = (within, name, text) => {
-    for (const place of within.querySelectorAll(`[data-live="${name}"]`)) {
-      if (place.textContent === text) continue;
-      place.textContent = text;
-      place.classList.remove("changed");
-      void place.offsetWidth;
-      place.classList.add("changed");
-    }
+  const { stream, every } = document.body.dataset;
+  if (!stream && !every) return;
+  const PAUSE = 2000; // between two fetches, in milliseconds
+  let fetching = false, wanted = false, left = false, last = 0;
+
+  // What a person has begun stays as it is: a form that is filled in, a box that is ticked, what is open.
+  const touched = (field) =>
+    field === document.activeElement || (field.type === "file" ? field.value
+      : field.type === "checkbox" || field.type === "radio" ? field.checked !== field.defaultChecked
+      : field.tagName === "SELECT" ? [...field.options].some((option) => option.selected !== option.defaultSelected)
+      : field.type !== "hidden" && field.defaultValue !== undefined && field.value !== field.defaultValue);
+  const begun = (element) =>
+    element.matches("dialog[open], :popover-open")
+    || (element.matches("form") && [...element.elements].some(touched))
+    || (element.matches("input, select, textarea") && touched(element));
+  const callbacks = {
+    beforeNodeMorphed: (old) => !(old instanceof Element && begun(old)),
+    beforeNodeRemoved: (old) => !(old instanceof Element && (begun(old) || old.querySelector(":focus"))),
+    beforeAttributeUpdated: (name, element) => !(name === "open" && element.matches("details")),
   };
-  // Shows one notice at the top: the page is out of date, or live updates have stopped.
-  const notice = (says) => {
-    const known = document.getElementById("live-notice");
-    const place = known || document.createElement("p");
-    place.id = "live-notice";
-    place.className = "notice";
+
+  // Says that the page stands still, and offers to load it again.
+  const stopped = (says) => {
+    if (document.getElementById("live-notice")) return;
+    const place = Object.assign(document.createElement("p"), { id: "live-notice", className: "notice" });
     place.setAttribute("role", "status");
-    place.textContent = `${says} `;
-    const again = document.createElement("a");
-    again.href = location.href;
-    again.textContent = "Load it again";
-    place.append(again);
-    if (!known) document.querySelector("main").prepend(place);
+    const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Load it again" });
+    place.append(`${says} `, again);
+    document.querySelector("main").prepend(place);
   };
-  // The page is not reloaded while a person fills in a form.
-  const busy = () =>
-    document.querySelector("details[open] form") ||
-    [...document.querySelectorAll("input, textarea, select")].some((field) => field === document.activeElement || (field.type === "file" && field.value));
-  const stands = document.querySelector("[data-states]");
-  const queue = (now) => {
-    const part = document.querySelector(`[data-queue="${now.operation}"]`);
-    if (!part) return;
-    const stopped = ["no_credits", "budget", "held"].includes(now.state);
-    const done = now.processed + now.undecided + now.duplicates + now.failed;
-    const total = done + now.in_progress + now.waiting + now.following;
-    const values = {
-      total, processed: now.processed, failed: now.failed, in_progress: now.in_progress, undecided: now.undecided,
-      duplicates: now.duplicates, following: now.following,
-      paused: stopped ? now.waiting : 0, pending: stopped ? 0 : now.waiting,
-    };
-    for (const [name, value] of Object.entries(values)) show(part, name, number.format(value));
-    show(part, "percent", `${total ? Math.floor((100 * done) / total) : 0} %`);
-    const bar = part.querySelector("progress[data-live-done]");
-    bar.max = Math.max(total, 1);
-    bar.value = done;
-    const left = !stopped && now.waiting && now.eta_seconds ? now.eta_seconds : 0;
-    const words = left < 60 ? "less than a minute" : left < 3600 ? `about ${Math.round(left / 60)} min` : `about ${Math.floor(left / 3600)} h ${Math.round((left % 3600) / 60)} min`;
-    const after = now.waiting - now.funded;
-    part.querySelector("[data-eta]").textContent = left ? `${words} left${after > 0 ? ` with the available credits; then ${number.format(after)} photos will wait` : ""}` : "";
+
+  const update = async () => {
+    wanted = true;
+    if (fetching || left || document.hidden) return;
+    fetching = true;
+    await new Promise((done) => setTimeout(done, Math.max(0, last + PAUSE - Date.now())));
+    wanted = false;
+    last = Date.now();
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (answer.redirected) stopped("You have been logged out.");
+      else if (answer.ok && !left) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        Idiomorph.morph(document.querySelector("main"), page.querySelector("main"), { ignoreActiveValue: true, callbacks });
+      } else if (!left) stopped("Live updates have stopped.");
+    } catch {
+      stopped("Live updates have stopped.");
+    }
+    fetching = false;
+    if (wanted) update();
   };
+
+  // A form that is being sent has the last word.
+  addEventListener("submit", () => { left = true; });
+  addEventListener("pageshow", () => { left = false; });
+  document.addEventListener("visibilitychange", update);
+  if (every) setInterval(update, 1000 * every);
+  if (!stream || !window.EventSource) return;
   const open = () => {
-    const stream = new EventSource(source.dataset.stream);
-    stream.addEventListener("standing", (message) => {
-      const { credits, queues } = JSON.parse(message.data);
-      show(document, "available", number.format(credits.available));
-      show(document, "reserved", number.format(credits.reserved));
-      if (!stands) return;
-      queues.forEach(queue);
-      // Only the server renders why a queue is paused, so a new state needs a reload.
-      if (queues.map((now) => now.state + (now.kept_back_by ?? "")).join() === stands.dataset.states) {
-        document.getElementById("live-notice")?.remove();
-        return;
-      }
-      if (busy()) notice("This page is out of date.");
-      else location.reload();
-    });
-    stream.addEventListener("open", () => document.getElementById("live-notice")?.remove());
-    stream.addEventListener("error", () => {
-      if (stream.readyState !== EventSource.CLOSED) return;
-      notice("Live updates have stopped.");
+    const source = new EventSource(stream);
+    source.addEventListener("standing", update);
+    source.addEventListener("error", () => {
+      if (source.readyState !== EventSource.CLOSED) return;
+      stopped("Live updates have stopped.");
       setTimeout(open, 30000);
     });
   };

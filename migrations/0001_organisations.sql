@@ -5,7 +5,7 @@ CREATE TABLE organisation (
     name             text NOT NULL CHECK (length(btrim(name)) BETWEEN 1 AND 200),
     -- The ID that another program has for it. Creating it again with the same one finds it.
     reference        text UNIQUE CHECK (reference = btrim(reference) AND length(reference) BETWEEN 1 AND 200),
-    time_zone        text NOT NULL DEFAULT 'UTC',    -- its months begin and end in this zone
+    time_zone        text NOT NULL DEFAULT 'UTC',    -- its days and months begin and end in this zone
     created_at       timestamptz NOT NULL DEFAULT now(),
     -- What a credit costs. Without a price (custom billing, or none yet) nothing can be purchased. Staff may grant.
     price_per_credit numeric(12, 4) CHECK (price_per_credit >= 0),
@@ -31,11 +31,11 @@ CREATE TABLE account (
     spent           bigint NOT NULL DEFAULT 0 CHECK (spent     >= 0),
     entries         bigint NOT NULL DEFAULT 0,                        -- the number of its last ledger entry; no gaps
     queue_cursor    bigint NOT NULL DEFAULT 0,                        -- claims go round robin over its queues
-    month           date NOT NULL,                                    -- the month that is open
-    month_ends_at   timestamptz NOT NULL,
+    day             date NOT NULL,                                    -- the day that is open, and so the month
+    day_ends_at     timestamptz NOT NULL,
     -- When the account last moved. Whoever moves it holds its lock and books at the later of now and this. So the
-    -- instants of an organisation's ledger never decrease, a month is a range of entries, and a month that is over does
-    -- not change.
+    -- instants of an organisation's ledger never decrease, a day and a month are ranges of entries, and what is over
+    -- does not change.
     moved_at        timestamptz NOT NULL DEFAULT now(),
     -- Credit came, and a paused queue was locked by somebody else. The next claim resumes it. Nobody who holds an
     -- account waits for a queue.

@@ -3,7 +3,7 @@
 -- Jobs and top-ups share one id space: their ids are the ledger's transactions.
 CREATE SEQUENCE transaction_id CACHE 64;
 
--- One enqueue call. A run is written once. The credits that it moves are counted by month, in usage: a row that could
+-- One enqueue call. A run is written once. The credits that it moves are counted by day, in usage: a row that could
 -- still grow in a month that is over would change that month.
 CREATE TABLE run (
     run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

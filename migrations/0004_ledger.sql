@@ -171,12 +171,13 @@ CREATE TABLE auto_top_up (
 -- Workers look here every two seconds.
 CREATE INDEX auto_top_up_on ON auto_top_up (organisation_id) WHERE switched_on AND stopped IS NULL;
 
--- One row for each run and month: the credits that left and came back. They are counted in the transactions that move
--- them. The history shows the row as a Usage row and a Refund row. These rows always add up to the balance, and the
--- rows of a month add up to that month.
+-- One row for each run and day of its organisation: the credits that left and came back. They are counted in the
+-- transactions that move them. The history shows the row as a Usage row and a Refund row. Each stands where the last
+-- of its credits moved: at this instant, and after this entry of the ledger. These rows always add up to the balance,
+-- and the rows of a day, or of a month, add up to that day or month.
 CREATE TABLE usage (
     run_id            bigint NOT NULL REFERENCES run,
-    month             date NOT NULL,
+    day               date NOT NULL,
     organisation_id   bigint NOT NULL,
     queue_id          bigint NOT NULL,
     claimed           integer NOT NULL DEFAULT 0,    -- credits that left the balance
@@ -186,17 +187,21 @@ CREATE TABLE usage (
     duplicates        integer NOT NULL DEFAULT 0,    -- and these had a content that was paid for
     first_claimed_at  timestamptz,
     last_claimed_at   timestamptz,
+    claimed_entry     bigint,                        -- the account's last entry after the last of these claims
     first_refunded_at timestamptz,
     last_refunded_at  timestamptz,
+    refunded_entry    bigint,                        -- and after the last settlement that refunded
     CHECK (claimed >= 0 AND refunded >= 0 AND committed >= 0 AND undecided >= 0 AND duplicates >= 0
            AND undecided + duplicates <= refunded),
     CHECK ((claimed > 0) = (first_claimed_at IS NOT NULL)),
+    CHECK ((claimed > 0) = (last_claimed_at IS NOT NULL) AND (claimed > 0) = (claimed_entry IS NOT NULL)),
     CHECK ((refunded > 0) = (first_refunded_at IS NOT NULL)),
-    PRIMARY KEY (run_id, month)
+    CHECK ((refunded > 0) = (last_refunded_at IS NOT NULL) AND (refunded > 0) = (refunded_entry IS NOT NULL)),
+    PRIMARY KEY (run_id, day)
 ) WITH (fillfactor = 50);
 -- The indexes are on columns that are written once, so that counting stays heap-only.
-CREATE INDEX usage_used ON usage (organisation_id, first_claimed_at, run_id) WHERE first_claimed_at IS NOT NULL;
-CREATE INDEX usage_refunded ON usage (organisation_id, first_refunded_at, run_id) WHERE first_refunded_at IS NOT NULL;
+CREATE INDEX usage_used ON usage (organisation_id, day, run_id) WHERE first_claimed_at IS NOT NULL;
+CREATE INDEX usage_refunded ON usage (organisation_id, day, run_id) WHERE first_refunded_at IS NOT NULL;
 CREATE INDEX usage_of_queue ON usage (queue_id);
 
 GRANT SELECT ON ledger, link, top_up, purchase_request, payment_provider, payment, auto_top_up, usage

@@ -34,6 +34,8 @@ BEGIN
             -- In a hundred, of the photos of runs that began in the last day, if they are twenty at least.
             RETURN (SELECT round(100.0 * sum(refunded - undecided - duplicates) / sum(committed + refunded), 1)
                     FROM usage WHERE organisation_id = p_organisation
+                        -- A day anywhere begins at most 14 hours before it does in UTC, or 12 after it.
+                        AND day >= (clock_timestamp() AT TIME ZONE 'UTC' - interval '1 day')::date - 1
                         AND first_claimed_at > clock_timestamp() - interval '1 day'
                     HAVING sum(committed + refunded) >= 20);
         WHEN 'floor_short' THEN RETURN floors_short(p_organisation);

@@ -150,7 +150,7 @@ BEGIN
     IF v.price_per_credit > p.price_per_credit OR v.currency <> p.currency THEN RETURN 'price_changed'; END IF;
     SELECT coalesce(sum(amount), 0) INTO v_bought FROM top_up
     WHERE organisation_id = p.organisation_id AND kind = 'purchase' AND actor = 'auto top-up'
-        AND shown_at >= month_begins(month_of(p_at, v.time_zone), v.time_zone);
+        AND shown_at >= day_begins(month_of(p_at, v.time_zone), v.time_zone);
     IF v_bought + p.credits > p.monthly_max THEN RETURN 'month_used_up'; END IF;
     RETURN NULL;
 END $$;

@@ -24,7 +24,7 @@ END $$;
 CREATE OR REPLACE FUNCTION month_has_not_begun() RETURNS trigger
 LANGUAGE plpgsql SET search_path = photogate, pg_temp AS $$
 BEGIN
-    IF (SELECT month_begins(OLD.month, o.time_zone) > clock() FROM organisation o
+    IF (SELECT day_begins(OLD.month, o.time_zone) > clock() FROM organisation o
         WHERE o.organisation_id = OLD.organisation_id) THEN
         RETURN OLD;
     END IF;

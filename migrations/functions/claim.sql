@@ -102,7 +102,7 @@ DECLARE
     v_worker bigint; v_n bigint; v_booked bigint;
     v_next   bigint[]; v_due bigint[]; v_zero bigint[];
     -- These go together: one element for each account that is locked.
-    v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_month date[];
+    v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_day date[];
     v_at     timestamptz[]; v_steered boolean[];
     v_ends   timestamptz; v_is_kept boolean := false;
     -- These go together: one element for each queue that is locked. v_take is NULL where claim itself decides.
@@ -128,9 +128,9 @@ BEGIN
     -- account before it can pay is done next, and then the accounts are read again: their rows have moved.
     FOR v_pass IN 1..3 LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(available), array_agg(queue_cursor),
-               array_agg(entries), array_agg(month), array_agg(book_at(moved_at)), array_agg(steered),
-               min(month_ends_at), array_agg(organisation_id) FILTER (WHERE resume_due)
-        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_month, v_at, v_steered, v_ends, v_due
+               array_agg(entries), array_agg(day), array_agg(book_at(moved_at)), array_agg(steered),
+               min(day_ends_at), array_agg(organisation_id) FILTER (WHERE resume_due)
+        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_day, v_at, v_steered, v_ends, v_due
         FROM (SELECT DISTINCT n FROM unnest(v_next) n ORDER BY n) w
         CROSS JOIN LATERAL (
             SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
@@ -143,7 +143,7 @@ BEGIN
         END IF;
         EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
         IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due, NULL); END IF;
-        IF v_ends <= ANY (v_at) THEN PERFORM open_months(v_organisation, v_at); END IF;
+        IF v_ends <= ANY (v_at) THEN PERFORM open_days(v_organisation, v_at); END IF;
         v_is_kept := true;
         v_next := v_organisation;
     END LOOP;
@@ -264,8 +264,8 @@ BEGIN
     RETURN QUERY
     WITH o AS MATERIALIZED (
         -- The accounts that are locked, and have photos to pay for.
-        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
-            AS u (organisation_id, row, entries, month, at)
+        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_day, v_at)
+            AS u (organisation_id, row, entries, day, at)
         JOIN unnest(v_owner, v_quota) AS s (organisation_id, quota) USING (organisation_id)),
     wanted AS (
         -- The queues that are locked, each with an equal share of its organisation's quota. The event is read once for
@@ -330,23 +330,25 @@ BEGIN
             moved_at = o.at
         FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row),
     runs AS MATERIALIZED (
-        -- What each run uses, and its row of this month, if it has one. The account's lock protects it.
-        SELECT c.*, o.month, o.at, u.row
+        -- What each run uses, and its row of this day, if it has one. The account's lock protects it.
+        SELECT c.*, o.day, o.at, o.entries + (sum(c.n) OVER (PARTITION BY organisation_id))::bigint AS entry, u.row
         FROM (SELECT run_id, organisation_id, queue_id, count(*)::integer AS n
               FROM jobs GROUP BY run_id, organisation_id, queue_id) c
         JOIN o USING (organisation_id)
         LEFT JOIN LATERAL (
-            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.month = o.month
-            ORDER BY u.run_id DESC, u.month DESC LIMIT 1) u ON true),
+            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.day = o.day
+            ORDER BY u.run_id DESC, u.day DESC LIMIT 1) u ON true),
     used_more AS (
         UPDATE usage u SET
             claimed = u.claimed + r.n,
             first_claimed_at = coalesce(u.first_claimed_at, r.at),
-            last_claimed_at = r.at
+            last_claimed_at = r.at,
+            claimed_entry = r.entry
         FROM runs r WHERE u.ctid = r.row),
     used AS (
-        INSERT INTO usage (run_id, month, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at)
-        SELECT run_id, month, organisation_id, queue_id, n, at, at FROM runs WHERE row IS NULL)
+        INSERT INTO usage (run_id, day, organisation_id, queue_id, claimed, first_claimed_at, last_claimed_at,
+            claimed_entry)
+        SELECT run_id, day, organisation_id, queue_id, n, at, at, entry FROM runs WHERE row IS NULL)
     SELECT j.job_id, 1, j.organisation_id, j.event_id, j.operation, j.photo_id, j.key, j.payload, j.bib_search,
            j.face_search
     FROM jobs j;

@@ -67,14 +67,14 @@ $$;
 GRANT EXECUTE ON FUNCTION accounts_of_the_future TO photogate_app;
 
 -- Puts an account back that was booked in the future, after the clock was set right. The entries stay as they are,
--- and sealed: they keep their instants. They belong to the month that is open now, and history and statement show them
+-- and sealed: they keep their instants. They belong to the day that is open now, and history and statement show them
 -- as of now. A month that has not begun is taken back. From now on the account is booked at the right time.
 -- Returns how many entries were of the future. p_today is what the person says: a clock that is slow makes all right
 -- accounts look as if they were of the future, and the months that have begun as if they had not.
 CREATE FUNCTION repair_account(p_organisation bigint, p_actor text, p_today date) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 #variable_conflict use_column
-DECLARE v account; v_now timestamptz; v_zone text; v_month date; v_early month; v_n bigint;
+DECLARE v account; v_now timestamptz; v_zone text; v_day date; v_month date; v_early month; v_n bigint;
 BEGIN
     SELECT * INTO v FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     v_now := clock(); -- after the lock: whoever had it may have moved the account meanwhile
@@ -84,7 +84,8 @@ BEGIN
     END IF;
     IF v.moved_at IS NULL OR v.moved_at <= v_now THEN RETURN 0; END IF;
     SELECT time_zone INTO v_zone FROM organisation WHERE organisation_id = p_organisation;
-    v_month := month_of(v_now, v_zone);
+    v_day := day_of(v_now, v_zone);
+    v_month := date_trunc('month', v_day)::date;
 
     -- The first month that was opened too early tells how the account stood before what was booked too early.
     SELECT * INTO v_early FROM month
@@ -93,16 +94,17 @@ BEGIN
     SELECT p_organisation, v_month, v_early.entries, v_early.funded, v_early.available, v_early.reserved, v_early.spent
     WHERE v_early.month IS NOT NULL
     ON CONFLICT (organisation_id, month) DO NOTHING;
-    -- What runs used in months that were opened too early, they have used in this one. It is one statement: whoever
-    -- notes that a run is over adds up its months, and must not find it in both.
-    WITH early AS (DELETE FROM usage WHERE organisation_id = p_organisation AND month > v_month RETURNING *)
-    INSERT INTO usage AS u (run_id, month, organisation_id, queue_id, claimed, refunded, committed, undecided,
-        duplicates, first_claimed_at, last_claimed_at, first_refunded_at, last_refunded_at)
-    SELECT run_id, v_month, p_organisation, min(queue_id), sum(claimed), sum(refunded), sum(committed),
-           sum(undecided), sum(duplicates), min(first_claimed_at), max(last_claimed_at), min(first_refunded_at),
-           max(last_refunded_at)
+    -- What runs used on days that were opened too early, they have used on this one. It is one statement: whoever
+    -- notes that a run is over adds up its days, and must not find it in both.
+    WITH early AS (DELETE FROM usage WHERE organisation_id = p_organisation AND day > v_day RETURNING *)
+    INSERT INTO usage AS u (run_id, day, organisation_id, queue_id, claimed, refunded, committed, undecided,
+        duplicates, first_claimed_at, last_claimed_at, claimed_entry, first_refunded_at, last_refunded_at,
+        refunded_entry)
+    SELECT run_id, v_day, p_organisation, min(queue_id), sum(claimed), sum(refunded), sum(committed),
+           sum(undecided), sum(duplicates), min(first_claimed_at), max(last_claimed_at), max(claimed_entry),
+           min(first_refunded_at), max(last_refunded_at), max(refunded_entry)
     FROM early GROUP BY run_id
-    ON CONFLICT (run_id, month) DO UPDATE SET
+    ON CONFLICT (run_id, day) DO UPDATE SET
         claimed = u.claimed + EXCLUDED.claimed,
         refunded = u.refunded + EXCLUDED.refunded,
         committed = u.committed + EXCLUDED.committed,
@@ -110,8 +112,10 @@ BEGIN
         duplicates = u.duplicates + EXCLUDED.duplicates,
         first_claimed_at = coalesce(u.first_claimed_at, EXCLUDED.first_claimed_at),
         last_claimed_at = coalesce(EXCLUDED.last_claimed_at, u.last_claimed_at),
+        claimed_entry = coalesce(EXCLUDED.claimed_entry, u.claimed_entry),
         first_refunded_at = coalesce(u.first_refunded_at, EXCLUDED.first_refunded_at),
-        last_refunded_at = coalesce(EXCLUDED.last_refunded_at, u.last_refunded_at);
+        last_refunded_at = coalesce(EXCLUDED.last_refunded_at, u.last_refunded_at),
+        refunded_entry = coalesce(EXCLUDED.refunded_entry, u.refunded_entry);
     DELETE FROM month WHERE organisation_id = p_organisation AND month > v_month;
 
     -- Where the history and the statement show what was booked too early.
@@ -125,8 +129,8 @@ BEGIN
     UPDATE top_up SET shown_at = v_now WHERE organisation_id = p_organisation AND shown_at > v_now;
 
     UPDATE account SET
-        month = v_month,
-        month_ends_at = month_begins((v_month + interval '1 month')::date, v_zone),
+        day = v_day,
+        day_ends_at = day_begins(v_day + 1, v_zone),
         moved_at = v_now
     WHERE organisation_id = p_organisation;
     INSERT INTO clock_repair (organisation_id, entry, booked_to, at, actor)

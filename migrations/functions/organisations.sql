@@ -1,9 +1,9 @@
 -- Organisations: making one, and what staff set for it.
 
--- Makes an organisation with an empty account, and opens its first month.
+-- Makes an organisation with an empty account, and opens its first day and month.
 CREATE FUNCTION create_organisation(p_name text, p_time_zone text, p_reference text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_organisation bigint; v_at timestamptz := clock(); v_month date;
+DECLARE v_organisation bigint; v_at timestamptz := clock(); v_day date;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_time_zone) THEN
         RAISE EXCEPTION 'no time zone "%"', p_time_zone USING ERRCODE = 'PG006';
@@ -13,11 +13,11 @@ BEGIN
     ON CONFLICT (reference) DO NOTHING
     RETURNING organisation_id INTO v_organisation;
     IF v_organisation IS NULL THEN RETURN NULL; END IF;
-    v_month := month_of(v_at, p_time_zone);
-    INSERT INTO account (organisation_id, month, month_ends_at, moved_at)
-    VALUES (v_organisation, v_month, month_begins((v_month + interval '1 month')::date, p_time_zone), v_at);
+    v_day := day_of(v_at, p_time_zone);
+    INSERT INTO account (organisation_id, day, day_ends_at, moved_at)
+    VALUES (v_organisation, v_day, day_begins(v_day + 1, p_time_zone), v_at);
     INSERT INTO month (organisation_id, month, entries, funded, available, reserved, spent)
-    VALUES (v_organisation, v_month, 0, 0, 0, 0, 0);
+    VALUES (v_organisation, date_trunc('month', v_day)::date, 0, 0, 0, 0, 0);
     RETURN v_organisation;
 END $$;
 GRANT EXECUTE ON FUNCTION create_organisation TO photogate_app;

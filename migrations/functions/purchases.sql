@@ -29,7 +29,7 @@ BEGIN
     SELECT * INTO v_organisation FROM organisation WHERE organisation_id = p_organisation;
     SELECT coalesce(sum(amount), 0) INTO v_bought FROM top_up
     WHERE organisation_id = p_organisation AND kind = 'purchase'
-        AND shown_at >= month_begins(month_of(v_at, v_organisation.time_zone), v_organisation.time_zone);
+        AND shown_at >= day_begins(month_of(v_at, v_organisation.time_zone), v_organisation.time_zone);
     SELECT v_bought + coalesce(sum(credits), 0) INTO v_bought FROM purchase_request
     WHERE organisation_id = p_organisation AND state = 'unpaid';
     v_fits := v_bought + p_amount <= v_organisation.purchase_limit;

@@ -31,7 +31,7 @@ DECLARE
     -- These go together: one element for each duplicate, if there are some.
     v_duplicates bigint[]; v_original bigint[];
     -- These go together: one element for each account that is locked.
-    v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_month date[]; v_at timestamptz[]; v_ends timestamptz;
+    v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_day date[]; v_at timestamptz[]; v_ends timestamptz;
     v_tells boolean;
 BEGIN
     r_resumed := false;
@@ -51,9 +51,9 @@ BEGIN
         RETURN;
     END IF;
     FOR v_pass IN 1..2 LOOP
-        SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(month),
-               array_agg(book_at(moved_at)), min(month_ends_at), bool_or(tells_photos)
-        INTO v_organisation, v_row, v_entries, v_month, v_at, v_ends, v_tells
+        SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(day),
+               array_agg(book_at(moved_at)), min(day_ends_at), bool_or(tells_photos)
+        INTO v_organisation, v_row, v_entries, v_day, v_at, v_ends, v_tells
         FROM (SELECT n FROM unnest(v_organisations) n ORDER BY n) w
         CROSS JOIN LATERAL (
             -- From the end, as in claim.sql.
@@ -61,7 +61,7 @@ BEGIN
             ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE) a;
         EXIT WHEN v_pass = 2 OR NOT (v_ends <= ANY (v_at));
         -- Then the accounts are read again: their rows have moved.
-        PERFORM open_months(v_organisation, v_at);
+        PERFORM open_days(v_organisation, v_at);
     END LOOP;
     IF v_tells THEN PERFORM tell_photos(v_flights); END IF;
     -- A later statement than the lock, so that it sees what was charged before. Most calls have no duplicates.
@@ -83,8 +83,8 @@ BEGIN
         FROM unnest(v_flights) WITH ORDINALITY f CROSS JOIN LATERAL (
             SELECT v_n[f.ordinality] AS n, v_original[array_position(v_duplicates, f.job_id)] AS original) o),
     o AS MATERIALIZED (
-        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_month, v_at)
-            AS u (organisation_id, row, entries, month, at)),
+        SELECT * FROM unnest(v_organisation, v_row, v_entries, v_day, v_at)
+            AS u (organisation_id, row, entries, day, at)),
     told AS (
         INSERT INTO outcome (job_id, queue_id, photo_id, run_id, state, reason, detail, attempt, worker_id, started_at,
             version, same_as)
@@ -111,8 +111,10 @@ BEGIN
         FROM counted c JOIN o USING (organisation_id) WHERE a.ctid = o.row
         RETURNING a.organisation_id),
     runs AS MATERIALIZED (
-        -- What comes of each run, and its row of this month, if it has one. The account's lock protects it.
-        SELECT c.*, o.month, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, u.row
+        -- What comes of each run, and its row of this day, if it has one. The account's lock protects it.
+        SELECT c.*, o.day, o.at, CASE WHEN c.back > 0 THEN o.at END AS back_at, CASE WHEN c.back > 0 THEN
+                   o.entries + (sum(c.earned + c.back) OVER (PARTITION BY organisation_id))::bigint END AS back_entry,
+               u.row
         FROM (SELECT run_id, organisation_id, queue_id,
                      (count(*) FILTER (WHERE state = 'processed'))::integer AS earned,
                      (count(*) FILTER (WHERE state <> 'processed'))::integer AS back,
@@ -121,8 +123,8 @@ BEGIN
               FROM closed GROUP BY run_id, organisation_id, queue_id) c
         JOIN o USING (organisation_id)
         LEFT JOIN LATERAL (
-            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.month = o.month
-            ORDER BY u.run_id DESC, u.month DESC LIMIT 1) u ON true),
+            SELECT u.ctid AS row FROM usage u WHERE u.run_id BETWEEN c.run_id AND c.run_id AND u.day = o.day
+            ORDER BY u.run_id DESC, u.day DESC LIMIT 1) u ON true),
     summed AS (
         UPDATE usage u SET
             committed = u.committed + r.earned,
@@ -130,12 +132,14 @@ BEGIN
             undecided = u.undecided + r.undecided,
             duplicates = u.duplicates + r.duplicates,
             first_refunded_at = coalesce(u.first_refunded_at, r.back_at),
-            last_refunded_at = coalesce(r.back_at, u.last_refunded_at)
+            last_refunded_at = coalesce(r.back_at, u.last_refunded_at),
+            refunded_entry = coalesce(r.back_entry, u.refunded_entry)
         FROM runs r WHERE u.ctid = r.row),
     begun AS (
-        INSERT INTO usage (run_id, month, organisation_id, queue_id, committed, refunded, undecided,
-            duplicates, first_refunded_at, last_refunded_at)
-        SELECT run_id, month, organisation_id, queue_id, earned, back, undecided, duplicates, back_at, back_at
+        INSERT INTO usage (run_id, day, organisation_id, queue_id, committed, refunded, undecided, duplicates,
+            first_refunded_at, last_refunded_at, refunded_entry)
+        SELECT run_id, day, organisation_id, queue_id, earned, back, undecided, duplicates, back_at, back_at,
+               back_entry
         FROM runs WHERE row IS NULL),
     tallied AS (
         -- The account's lock protects this row: a settlement does not lock queues.

@@ -65,7 +65,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- The first claim of a run. (The first one of a later month writes such a row of usage, too.)
+-- The first claim of a run. (The first one of a later day writes such a row of usage, too.)
 CREATE OR REPLACE FUNCTION note_start() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
@@ -120,10 +120,10 @@ END $$;
 CREATE OR REPLACE FUNCTION note_end_of_run() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 BEGIN
-    -- Mostly the run has more photos than it used in this month, it has no other month, and nothing of it is skipped.
+    -- Mostly the run has more photos than it used on this day, it has no other day, and nothing of it is skipped.
     IF NEW.committed + NEW.refunded >= (SELECT queued FROM run WHERE run_id = NEW.run_id)
         OR EXISTS (SELECT FROM stretch WHERE queue_id = NEW.queue_id)
-        OR EXISTS (SELECT FROM usage WHERE run_id = NEW.run_id AND month < NEW.month)
+        OR EXISTS (SELECT FROM usage WHERE run_id = NEW.run_id AND day < NEW.day)
     THEN
         PERFORM note_end(NEW.run_id);
     END IF;
@@ -199,7 +199,7 @@ BEGIN
         FOR EACH ROW WHEN (NEW.claimed > 0) EXECUTE FUNCTION note_start();
     CREATE TRIGGER end_is_noted AFTER UPDATE OF committed, refunded ON usage
         FOR EACH ROW WHEN (NEW.committed + NEW.refunded >= NEW.claimed) EXECUTE FUNCTION note_end_of_run();
-    CREATE TRIGGER end_in_another_month_is_noted AFTER INSERT ON usage
+    CREATE TRIGGER end_on_another_day_is_noted AFTER INSERT ON usage
         FOR EACH ROW WHEN (NEW.committed + NEW.refunded > 0) EXECUTE FUNCTION note_end_of_run();
     CREATE TRIGGER change_is_noted AFTER UPDATE OF drained, held ON queue
         FOR EACH ROW WHEN (NEW.drained AND NOT OLD.drained OR OLD.held AND NEW.runnable)

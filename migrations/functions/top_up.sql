@@ -14,7 +14,7 @@ BEGIN
     r_credited := false;
     r_resumed := false;
     -- The account comes first in any case: it is the lock order, and a replay reads a settled balance.
-    SELECT available, book_at(moved_at), month_ends_at, steered INTO r_available, v_at, v_ends, v_is_steered
+    SELECT available, book_at(moved_at), day_ends_at, steered INTO r_available, v_at, v_ends, v_is_steered
     FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
     IF p_kind = 'purchase' THEN
@@ -45,7 +45,7 @@ BEGIN
     IF r_available + p_amount < 0 THEN
         RAISE EXCEPTION 'only % credits are available', r_available USING ERRCODE = 'PG004';
     END IF;
-    IF v_at >= v_ends THEN PERFORM open_months(ARRAY[p_organisation], ARRAY[v_at]); END IF;
+    IF v_at >= v_ends THEN PERFORM open_days(ARRAY[p_organisation], ARRAY[v_at]); END IF;
     UPDATE account SET funded = funded + p_amount, available = available + p_amount, entries = entries + 1,
         moved_at = v_at
     WHERE organisation_id = p_organisation RETURNING entries, available INTO v_entry, r_available;

@@ -87,7 +87,7 @@ Example:
 Examples:
   photogate credits history 1 --limit 200 --json
   photogate credits history 1 --kind refund --event 3
-  photogate credits history 1 --after 64420af9c1b7a-2-11      next page, after this cursor")]
+  photogate credits history 1 --after b496e-4f1-11      next page, after this cursor")]
     History {
         /// The organisation's number
         organisation: OrganisationId,
@@ -238,19 +238,24 @@ fn photo_row(row: &PhotoOfRun) -> Vec<String> {
 }
 
 pub(super) const HISTORY: &[&str] =
-    &["Type", "Credits", "Event", "Event ID", "Operation", "Run", "User", "Date"];
+    &["Type", "Credits", "Balance", "Event", "Event ID", "Operation", "Run", "User", "Date"];
 
 pub(super) fn history_row(row: &Movement) -> Vec<String> {
     let dash = || "—".to_owned();
     vec![
         row.kind.name().to_owned(),
         format!("{:+}", row.credits),
+        row.balance.to_string(),
         row.event_name.clone().unwrap_or_else(dash),
         row.event.map_or_else(dash, |event| event.to_string()),
         row.operation.map_or_else(dash, |operation| operation.to_string()),
         row.run.map_or_else(dash, |run| run.to_string()),
         row.actor.clone(),
-        row.at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        format!(
+            "{}{}",
+            row.at.format("%Y-%m-%d %H:%M:%S UTC"),
+            if row.growing { ", today so far" } else { "" }
+        ),
     ]
 }
 

@@ -5,12 +5,11 @@ use std::io;
 use chrono::NaiveDate;
 
 use super::{End, Output, say};
-use crate::spreadsheet::plain;
 use crate::{
     config::Config,
     database,
     ids::OrganisationId,
-    ledger::statement::{self, Statement, StatementError},
+    ledger::statement::{self, StatementError},
 };
 
 #[derive(Debug, clap::Args)]
@@ -64,62 +63,11 @@ impl MonthOf {
             };
         match self.format.unwrap_or(if output.json { Format::Json } else { Format::Csv }) {
             Format::Json => Output { json: true }.one(&found, |_| Ok(()))?,
-            Format::Csv => write_csv(&found)?,
+            Format::Csv => statement::write_csv(&found, io::stdout().lock())?,
         }
         if !found.closed {
             say!("The month is not over yet: this statement can still change.");
         }
         Ok(End::Ok)
     }
-}
-
-/// Writes one row for the opening balance, one for each movement, one for the closing balance.
-fn write_csv(found: &Statement) -> io::Result<()> {
-    let mut out = csv::Writer::from_writer(io::stdout().lock());
-    out.write_record([
-        "date",
-        "type",
-        "credits",
-        "balance",
-        "event",
-        "event_id",
-        "operation",
-        "run",
-        "transaction",
-        "user",
-        "note",
-        "price_per_credit",
-        "currency",
-    ])?;
-    let edge = |at: chrono::DateTime<chrono::Utc>,
-                kind: &str,
-                balance: crate::ledger::credits::Credits| {
-        let mut row = vec![String::new(); 13];
-        row[0] = at.to_rfc3339();
-        kind.clone_into(&mut row[1]);
-        row[3] = balance.0.to_string();
-        row
-    };
-    out.write_record(edge(found.begins_at, "Opening", found.opening))?;
-    for line in &found.lines {
-        let text = |value: Option<String>| value.unwrap_or_default();
-        out.write_record([
-            line.at.to_rfc3339(),
-            line.kind.name().to_owned(),
-            line.credits.0.to_string(),
-            line.balance.0.to_string(),
-            text(line.event_name.clone().map(plain)),
-            text(line.event.map(|event| event.to_string())),
-            text(line.operation.map(|operation| operation.to_string())),
-            text(line.run.map(|run| run.to_string())),
-            text(line.transaction.map(|transaction| transaction.to_string())),
-            plain(line.actor.clone()),
-            text(line.note.clone().map(plain)),
-            text(line.price_per_credit.map(|price| price.to_string())),
-            text(line.currency.clone()),
-        ])?;
-    }
-    out.write_record(edge(found.ends_at, "Closing", found.closing))?;
-    out.flush()?;
-    Ok(())
 }

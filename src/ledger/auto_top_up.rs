@@ -152,7 +152,7 @@ pub async fn read(
                   (SELECT coalesce(sum(t.amount), 0) FROM top_up t
                    WHERE t.organisation_id = o.organisation_id AND t.kind = 'purchase'
                      AND t.actor = 'auto top-up'
-                     AND t.shown_at >= month_begins(month_of(clock(), o.time_zone), o.time_zone)
+                     AND t.shown_at >= day_begins(month_of(clock(), o.time_zone), o.time_zone)
                   )::bigint AS "bought!: Credits"
            FROM organisation o
            LEFT JOIN auto_top_up u USING (organisation_id)

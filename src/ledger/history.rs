@@ -4,7 +4,7 @@
 
 mod photos;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -73,14 +73,20 @@ impl Kind {
     }
 }
 
-/// A row of the history: a top-up, or the usage of a run within a month, or its refunds within a
-/// month.
+/// A row of the history: a top-up, or the usage of a run on one day, or its refunds on one day. Days
+/// are those of the organisation's time zone.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Movement {
     /// Why the balance changed.
     pub kind: Kind,
     /// The change of the balance in credits; negative for usage.
     pub credits: Credits,
+    /// The available credits after the last movement in this row, as the ledger has them. Runs
+    /// overlap in time, so within a day this is not always the balance of the row before, plus
+    /// `credits`.
+    pub balance: Credits,
+    /// True while the row's day is not over, so that its usage or refunds may grow.
+    pub growing: bool,
     /// The event's number, for usage and refunds of photos.
     pub event: Option<EventId>,
     /// The name of the event.
@@ -99,17 +105,17 @@ pub struct Movement {
     pub price_per_credit: Option<Decimal>,
     /// The currency of the price, as an ISO 4217 code.
     pub currency: Option<String>,
-    /// The time of the first movement in this row. The history is ordered by it.
+    /// The time of the last movement in this row. The history is ordered by it.
     pub at: DateTime<Utc>,
-    /// The time of the last movement in this row, for usage and refunds of photos.
-    pub until: Option<DateTime<Utc>>,
+    /// The time of the first movement in this row, for usage and refunds of photos.
+    pub from: Option<DateTime<Utc>>,
     /// The position of this row. To get the next page, pass it as [`Page::after`].
     #[schema(value_type = String)]
     pub cursor: Cursor,
 }
 
-/// A position in the history: the instant in microseconds, the rank of the kind, and the number of
-/// the row.
+/// A position in the history: the day as a number of days since the year 1, the account's last
+/// entry after the row, and the run, which tells rows of one claim apart.
 pub type Cursor = cursor::Cursor<3>;
 
 /// Selects a part of a history.
@@ -136,19 +142,19 @@ impl Default for Page<'_> {
 }
 
 impl Page<'_> {
-    /// The position after which the page begins. The first page begins before `before`, or in the
-    /// far future if it is not set.
-    fn begins_after(&self) -> (DateTime<Utc>, i32, i64) {
-        let newest = self.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
-        self.after.map_or((newest, 0, 0), |cursor::Cursor([at, rank, id])| {
-            let at = DateTime::from_timestamp_micros(at).unwrap_or(newest);
-            (at, i32::try_from(rank).unwrap_or(i32::MAX), id)
+    /// The position after which the page begins. The first page begins in the far future.
+    fn begins_after(&self) -> (NaiveDate, i64, i64) {
+        let future = far_future().date_naive();
+        self.after.map_or((future, i64::MAX, i64::MAX), |cursor::Cursor([day, entry, run])| {
+            let day = i32::try_from(day).ok().and_then(NaiveDate::from_num_days_from_ce_opt);
+            (day.map_or(future, |day| day.min(future)), entry, run)
         })
     }
 }
 
-/// Returns a page of the history of an organisation, newest first. A run has one row of usage a
-/// month, and one row of refunds if there were any. The cost does not grow with the ledger.
+/// Returns a page of the history of an organisation, newest first. A run has one row of usage a day,
+/// and one row of refunds if there were any. The cost grows with the number of runs of a day, not
+/// with the ledger: the index has the day of a row, because what moves with each claim is in none.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -158,56 +164,80 @@ pub async fn history(
     page: Page<'_>,
 ) -> sqlx::Result<Vec<Movement>> {
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
-    let (at, rank, id) = page.begins_after();
+    let (day, entry, id) = page.begins_after();
+    let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
     sqlx::query!(
-        r#"SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
-                  m.event_id AS "event: EventId", e.name AS "event_name?",
-                  q.operation AS "operation?: Operation", m.run_id AS "run: RunId",
-                  m.transaction_id AS "transaction: JobId", m.actor AS "actor!",
-                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.until,
-                  m.rank AS "rank!", m.id AS "id!"
-           FROM (
-               (SELECT 3 AS rank, transaction_id AS id, kind::text, amount AS credits,
-                       NULL::bigint AS event_id, NULL::bigint AS queue_id, NULL::bigint AS run_id,
-                       transaction_id, actor, nullif(note, '') AS note, price_per_credit, currency,
-                       shown_at AS at, NULL::timestamptz AS until
-                FROM top_up
-                WHERE organisation_id = $1 AND shown_at >= $5 AND shown_at <= $6
-                  AND (shown_at, 3, transaction_id) < ($6, $7, $8)
-                  AND (kind::text = ANY ($2) OR $2 = '{}') AND $3::bigint IS NULL
-                ORDER BY shown_at DESC, transaction_id DESC LIMIT $4)
+        r#"WITH o AS MATERIALIZED (
+               SELECT organisation_id, time_zone,
+                      day_of(greatest(clock(), moved_at), time_zone) AS today,
+                      day_of($5, time_zone) AS first, least($7, day_of($6, time_zone)) AS last,
+                      CASE WHEN $3::bigint IS NOT NULL THEN
+                          ARRAY(SELECT queue_id FROM queue WHERE event_id = $3) END AS queues
+               FROM organisation JOIN account USING (organisation_id) WHERE organisation_id = $1),
+           m AS MATERIALIZED (
+               (SELECT kind::text AS kind, amount AS credits, NULL::bigint AS queue_id,
+                       0::bigint AS run_id, transaction_id, actor, nullif(note, '') AS note,
+                       price_per_credit, currency, shown_at AS at, NULL::timestamptz AS begins_at,
+                       day_of(shown_at, time_zone) AS day, entry, false AS is_usage
+                FROM o JOIN top_up t USING (organisation_id) CROSS JOIN LATERAL (
+                    SELECT entry FROM ledger l
+                    WHERE l.transaction_id = t.transaction_id AND l.leg = 0 LIMIT 1) l
+                WHERE t.organisation_id = $1 AND shown_at >= $5 AND shown_at < $6
+                  AND shown_at < day_begins($7 + 1, time_zone)
+                  AND (day_of(shown_at, time_zone), entry, 0::bigint) < ($7, $8, $9::bigint)
+                  AND (kind::text = ANY ($2) OR $2 = '{}') AND $3 IS NULL
+                ORDER BY shown_at DESC, entry DESC LIMIT $4)
                UNION ALL
-               (SELECT 2, u.run_id, 'usage', -u.claimed, r.event_id, u.queue_id, u.run_id, NULL,
-                       r.actor, NULL, NULL, NULL, u.first_claimed_at, u.last_claimed_at
-                FROM usage u JOIN run r USING (run_id)
-                WHERE u.organisation_id = $1 AND u.first_claimed_at >= $5
-                  AND u.first_claimed_at <= $6
-                  AND (u.first_claimed_at, 2, u.run_id) < ($6, $7, $8)
-                  AND ('usage' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
-                ORDER BY u.first_claimed_at DESC, u.run_id DESC LIMIT $4)
+               (SELECT 'usage', -u.claimed, u.queue_id, u.run_id, NULL, NULL, NULL, NULL, NULL,
+                       u.last_claimed_at, u.first_claimed_at, u.day, u.claimed_entry, true
+                FROM o JOIN usage u USING (organisation_id)
+                WHERE u.organisation_id = $1 AND u.first_claimed_at IS NOT NULL
+                  AND u.day >= o.first AND u.day <= o.last
+                  AND (u.day, u.claimed_entry, u.run_id) < ($7, $8, $9::bigint)
+                  AND u.last_claimed_at >= $5 AND u.last_claimed_at < $6
+                  AND ('usage' = ANY ($2) OR $2 = '{}')
+                  AND (o.queues IS NULL OR u.queue_id = ANY (o.queues))
+                ORDER BY u.day DESC, u.claimed_entry DESC, u.run_id DESC LIMIT $4)
                UNION ALL
-               (SELECT 1, u.run_id, 'refund', u.refunded, r.event_id, u.queue_id, u.run_id, NULL,
-                       'System', NULL, NULL, NULL, u.first_refunded_at, u.last_refunded_at
-                FROM usage u JOIN run r USING (run_id)
-                WHERE u.organisation_id = $1 AND u.first_refunded_at >= $5
-                  AND u.first_refunded_at <= $6
-                  AND (u.first_refunded_at, 1, u.run_id) < ($6, $7, $8)
-                  AND ('refund' = ANY ($2) OR $2 = '{}') AND ($3 IS NULL OR r.event_id = $3)
-                ORDER BY u.first_refunded_at DESC, u.run_id DESC LIMIT $4)
-           ) m LEFT JOIN event e USING (event_id) LEFT JOIN queue q USING (queue_id)
-           ORDER BY m.at DESC, m.rank DESC, m.id DESC LIMIT $4"#,
+               (SELECT 'refund', u.refunded, u.queue_id, u.run_id, NULL, 'System', NULL, NULL, NULL,
+                       u.last_refunded_at, u.first_refunded_at, u.day, u.refunded_entry, true
+                FROM o JOIN usage u USING (organisation_id)
+                WHERE u.organisation_id = $1 AND u.first_refunded_at IS NOT NULL
+                  AND u.day >= o.first AND u.day <= o.last
+                  AND (u.day, u.refunded_entry, u.run_id) < ($7, $8, $9::bigint)
+                  AND u.last_refunded_at >= $5 AND u.last_refunded_at < $6
+                  AND ('refund' = ANY ($2) OR $2 = '{}')
+                  AND (o.queues IS NULL OR u.queue_id = ANY (o.queues))
+                ORDER BY u.day DESC, u.refunded_entry DESC, u.run_id DESC LIMIT $4)
+               ORDER BY day DESC, entry DESC, run_id DESC LIMIT $4)
+           SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
+                  (SELECT l.available FROM link l
+                   WHERE l.organisation_id = $1 AND l.last_entry >= m.entry
+                   ORDER BY l.last_entry LIMIT 1) AS "balance!: Credits",
+                  m.is_usage AND m.day >= o.today AS "growing!",
+                  q.event_id AS "event?: EventId", e.name AS "event_name?",
+                  q.operation AS "operation?: Operation", r.run_id AS "run?: RunId",
+                  m.transaction_id AS "transaction: JobId", coalesce(m.actor, r.actor) AS "actor!",
+                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.begins_at,
+                  m.day AS "day!", m.entry AS "entry!", m.run_id AS "id!"
+           FROM m CROSS JOIN o LEFT JOIN run r ON r.run_id = m.run_id
+           LEFT JOIN queue q ON q.queue_id = m.queue_id LEFT JOIN event e ON e.event_id = q.event_id
+           ORDER BY m.day DESC, m.entry DESC, m.run_id DESC"#,
         organisation.0,
         &kinds,
         page.event.map(|event| event.0),
         page.most,
         page.since.unwrap_or(DateTime::UNIX_EPOCH),
-        at,
-        rank,
+        newest,
+        day,
+        entry,
         id
     )
     .map(|row| Movement {
         kind: row.kind,
         credits: row.credits,
+        balance: row.balance,
+        growing: row.growing,
         event: row.event,
         event_name: row.event_name,
         operation: row.operation,
@@ -218,14 +248,15 @@ pub async fn history(
         price_per_credit: row.price_per_credit,
         currency: row.currency,
         at: row.at,
-        until: row.until,
-        cursor: cursor::Cursor([row.at.timestamp_micros(), row.rank.into(), row.id]),
+        from: row.begins_at,
+        cursor: cursor::Cursor([row.day.num_days_from_ce().into(), row.entry, row.id]),
     })
     .fetch_all(db)
     .await
 }
 
-/// Returns the last second of the year 9999. PostgreSQL cannot store chrono's `MAX_UTC`.
+/// Returns the last second of the year 9998. PostgreSQL cannot store chrono's `MAX_UTC`, and the day
+/// after it must exist, too.
 fn far_future() -> DateTime<Utc> {
-    DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default()
+    DateTime::from_timestamp(253_370_764_799, 0).unwrap_or_default()
 }

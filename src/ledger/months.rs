@@ -51,8 +51,8 @@ pub async fn latest(
                JOIN account a USING (organisation_id), generate_series(0, $2::integer) n
                WHERE o.organisation_id = $1),
            instants AS (
-               SELECT e.*, month_begins(month, time_zone) AS begins_at,
-                      month_begins((month + interval '1 month')::date, time_zone) AS ends_at
+               SELECT e.*, day_begins(month, time_zone) AS begins_at,
+                      day_begins((month + interval '1 month')::date, time_zone) AS ends_at
                FROM edges e)
            SELECT i.month AS "month!", i.begins_at AS "begins_at!", i.ends_at AS "ends_at!",
                   i.n = 0 AS "current!",
@@ -63,11 +63,11 @@ pub async fn latest(
                    WHERE t.organisation_id = $1 AND t.shown_at >= i.begins_at
                      AND t.shown_at < i.ends_at)
                   + (SELECT count(*) FROM usage u
-                     WHERE u.organisation_id = $1 AND u.first_claimed_at >= i.begins_at
-                       AND u.first_claimed_at < i.ends_at)
+                     WHERE u.organisation_id = $1 AND u.first_claimed_at IS NOT NULL
+                       AND u.day >= i.month AND u.day < (i.month + interval '1 month')::date)
                   + (SELECT count(*) FROM usage u
-                     WHERE u.organisation_id = $1 AND u.first_refunded_at >= i.begins_at
-                       AND u.first_refunded_at < i.ends_at)
+                     WHERE u.organisation_id = $1 AND u.first_refunded_at IS NOT NULL
+                       AND u.day >= i.month AND u.day < (i.month + interval '1 month')::date)
                   AS "transactions!"
            FROM instants i, opening_of($1, i.month) o,
                 opening_of($1, (i.month + interval '1 month')::date) c

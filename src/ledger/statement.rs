@@ -2,6 +2,8 @@
 //! balance. The closing balance of a month is the opening balance of the next. A month that is over
 //! never changes.
 
+mod file;
+
 use std::ops::Range;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -16,8 +18,10 @@ use crate::{
     ledger::credits::Credits,
 };
 
-/// Number of rows of the history that are read at once.
-const PAGE: i64 = 1000;
+pub use file::write_csv;
+
+/// Number of rows of the history that are read at once. Each page reads the rest of a day.
+const PAGE: i64 = 10_000;
 
 /// The statement of one organisation for one month.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -46,18 +50,21 @@ pub struct Statement {
     pub sealed_by: Option<String>,
 }
 
-/// A row of the history, and the balance after it.
+/// A row of the history.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Line {
-    /// The time of the movement; for a run, of its first photo in this month.
+    /// The time of the movement; for a run, of its last photo on this day.
     pub at: DateTime<Utc>,
     /// Why the balance changed.
     pub kind: Kind,
     /// The change of the balance in credits; negative for usage.
     pub credits: Credits,
-    /// The opening balance plus all lines up to this one. Runs overlap in time, so this is not
-    /// always what was available at the line's time.
+    /// The available credits at this time, as the ledger has them. Runs overlap in time, so within
+    /// a day this is not always the balance of the line before, plus `credits`. After the last line
+    /// of a day it is.
     pub balance: Credits,
+    /// True while the day is not over, so that this line may grow.
+    pub growing: bool,
     /// The event's number, for usage and refunds of photos.
     pub event: Option<EventId>,
     /// The name of the event.
@@ -76,6 +83,33 @@ pub struct Line {
     pub price_per_credit: Option<Decimal>,
     /// The currency of the price, as an ISO 4217 code.
     pub currency: Option<String>,
+}
+
+impl Statement {
+    /// What the lines of some kinds add up to.
+    fn sum(&self, of: impl Fn(Kind) -> bool) -> Credits {
+        Credits(self.lines.iter().filter(|line| of(line.kind)).map(|line| line.credits.0).sum())
+    }
+
+    /// Credits that left the balance for photos.
+    pub fn charged(&self) -> Credits {
+        Credits(-self.sum(|kind| kind == Kind::Usage).0)
+    }
+
+    /// Credits that came back for photos.
+    pub fn refunded(&self) -> Credits {
+        self.sum(|kind| kind == Kind::Refund)
+    }
+
+    /// Credits from top-ups of every kind. Adjustments may make it negative.
+    pub fn added(&self) -> Credits {
+        self.sum(|kind| !matches!(kind, Kind::Usage | Kind::Refund))
+    }
+
+    /// What was charged and not refunded: the usage of the month's card.
+    pub fn used(&self) -> Credits {
+        Credits(self.charged().0 - self.refunded().0)
+    }
 }
 
 /// Why a statement could not be made.
@@ -142,8 +176,8 @@ pub async fn statement(
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     database::become_organisation(&mut tx, organisation).await?;
     let head = sqlx::query!(
-        r#"SELECT o.name, o.time_zone, month_begins($2, o.time_zone) AS "begins_at!",
-                  month_begins(($2 + interval '1 month')::date, o.time_zone) AS "ends_at!",
+        r#"SELECT o.name, o.time_zone, day_begins($2, o.time_zone) AS "begins_at!",
+                  day_begins(($2 + interval '1 month')::date, o.time_zone) AS "ends_at!",
                   b.available AS "opening!: Credits", e.available AS "closing!: Credits",
                   (SELECT encode(hash, 'hex') FROM link l
                    WHERE l.organisation_id = o.organisation_id AND l.last_entry <= e.entries
@@ -158,18 +192,11 @@ pub async fn statement(
     .await?;
     let movements = movements(&mut tx, organisation, head.begins_at..head.ends_at, most).await?;
     tx.rollback().await?;
-    let mut balance = head.opening;
-    let lines = movements
-        .into_iter()
-        .rev()
-        .map(|row| {
-            balance.0 += row.credits.0;
-            line(row, balance)
-        })
-        .collect();
-    if balance != head.closing {
-        return Err(StatementError::DoesNotAddUp { sum: balance, closing: head.closing });
+    let sum = Credits(head.opening.0 + movements.iter().map(|row| row.credits.0).sum::<i64>());
+    if sum != head.closing {
+        return Err(StatementError::DoesNotAddUp { sum, closing: head.closing });
     }
+    let lines = movements.into_iter().rev().map(line).collect();
     Ok(Statement {
         organisation,
         name: head.name,
@@ -213,12 +240,13 @@ async fn movements(
     }
 }
 
-fn line(row: Movement, balance: Credits) -> Line {
+fn line(row: Movement) -> Line {
     Line {
         at: row.at,
         kind: row.kind,
         credits: row.credits,
-        balance,
+        balance: row.balance,
+        growing: row.growing,
         event: row.event,
         event_name: row.event_name,
         operation: row.operation,

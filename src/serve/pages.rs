@@ -12,6 +12,7 @@ mod erase;
 mod event;
 mod events;
 mod failures;
+mod files;
 mod finance;
 mod holds;
 mod invitation;
@@ -178,6 +179,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/undo", post(runs::undo))
+        .route("/runs/{run}", get(credits::run::page))
         .route("/runs/{run}/cancel", post(runs::cancel))
         .route("/runs/{run}/first", post(runs::first))
         .route("/events/{event}/budget", post(spending::set_budget))
@@ -229,14 +231,14 @@ pub(super) fn routes() -> Router<Service> {
             "/assets/style.css",
             asset("text/css; charset=utf-8", include_str!("../../assets/style.css")),
         )
-        .route(
-            "/assets/live.js",
-            asset("text/javascript; charset=utf-8", include_str!("../../assets/live.js")),
-        )
+        .route("/assets/live.js", asset(SCRIPT, include_str!("../../assets/live.js")))
+        .route("/assets/idiomorph.js", asset(SCRIPT, include_str!("../../assets/idiomorph.js")))
         // Within `for_people`, so that a panic is answered with a page too.
         .layer(middleware::caught())
         .layer(from_fn(for_people))
 }
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")];

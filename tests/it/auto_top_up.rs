@@ -474,8 +474,8 @@ async fn a_look_reads_nothing_of_organisations_that_have_none() {
     }
     app.owner_runs(
         "INSERT INTO organisation (name) SELECT 'Club' FROM generate_series(1, 3000);
-         INSERT INTO account (organisation_id, month, month_ends_at)
-         SELECT organisation_id, '2000-01-01', '2000-02-01' FROM organisation
+         INSERT INTO account (organisation_id, day, day_ends_at)
+         SELECT organisation_id, '2000-01-01', '2000-01-02' FROM organisation
          WHERE organisation_id > 2",
     )
     .await;

@@ -129,7 +129,7 @@ async fn an_account_that_was_booked_in_the_future_is_put_back_by_a_person() {
     assert!(hand.fail(claimed.remove(0)).await);
     app.let_the_clock_jump("2026-10-16T12:00:00Z").await;
     hand.succeed_all(claimed).await;
-    assert_eq!(app.count("SELECT count(*) FROM account WHERE month = '2026-11-01'").await, 1);
+    assert_eq!(app.count("SELECT count(*) FROM account WHERE day = '2026-11-10'").await, 1);
 
     let said = app.says(&["clock", "repair", "--today", "2026-10-16", "--actor", "anna"]);
     assert!(said.contains("\n1             7\n"), "{said}");

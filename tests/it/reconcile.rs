@@ -122,6 +122,8 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
         (FOLLOWS_NOTHING, "no_job_is_lost"),
         ("UPDATE outcome SET run_id = 77 WHERE state = 'failed'", "outcomes_are_booked"),
         ("UPDATE usage SET claimed = claimed + 1", "history_adds_up"),
+        ("UPDATE usage SET claimed_entry = 2", "history_adds_up"),
+        ("UPDATE usage SET refunded_entry = 2", "history_adds_up"),
         ("UPDATE usage SET refunded = refunded + 1", "queues_count_their_photos"),
         ("UPDATE month SET funded = 7, available = 7", "months_add_up"),
         ("UPDATE month SET month = month + interval '1 month'", "months_add_up"),

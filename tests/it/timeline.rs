@@ -659,7 +659,7 @@ async fn a_run_over_the_end_of_a_month_starts_once_and_ends_once() {
         hand.succeed(reservation).await;
     }
 
-    assert_eq!(app.count("SELECT count(*) FROM usage").await, 2, "two months");
+    assert_eq!(app.count("SELECT count(*) FROM usage").await, 2, "two days");
     let kinds: Vec<_> = kinds(&app, event).await.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, [Kind::Queued, Kind::Started, Kind::Finished]);
 }

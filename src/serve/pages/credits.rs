@@ -1,6 +1,7 @@
 //! The credits page: the balance, usage, and history.
 
 mod history;
+pub(super) mod run;
 mod usage;
 
 use axum::{

@@ -160,7 +160,6 @@ pub(super) async fn page(
     let (found, next) = PAGES.of(found, |photo| photo.key.clone());
     let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
-    let states_of = standing.queues.iter().map(live_state).collect::<Vec<_>>();
     let budget = if MAY_SPEND.contains(&browser.caller.role) {
         let found = spending::read(&mut db, event.organisation, Some(id)).await?;
         found.and_then(|found| found.events.into_iter().find(|one| one.event == id))
@@ -174,7 +173,7 @@ pub(super) async fn page(
         h1 { (event.name) " " span.faint { "· " (event.id) } }
         (layout::said(&shown.said))
         (runs_page::undoable(id, &undoable, &browser, zone))
-        div data-states=(states_of.join(",")) {
+        div {
             @for queue in standing.queues.iter().filter(|queue| {
                 queue.operation == Operation::PhotoProcessing || total(queue) > 0
             }) {
@@ -223,11 +222,6 @@ pub(super) async fn page(
     Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
 }
 
-/// What makes the page load itself again when it changes, as in assets/live.js.
-fn live_state(queue: &Queue) -> String {
-    format!("{}{}", queue.state.code(), queue.kept_back_by.as_deref().unwrap_or_default())
-}
-
 fn total(queue: &Queue) -> i64 {
     done(queue) + queue.in_progress + queue.waiting + queue.following
 }
@@ -242,7 +236,7 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
     let (total, done) = (total(queue), done(queue));
     let left = queue.eta_seconds.filter(|_| !queue.is_stopped() && queue.waiting > 0);
     html! {
-        section data-queue=(queue.operation.code()) aria-label=(queue.operation) {
+        section aria-label=(queue.operation) {
             h2 { (queue.operation.title()) }
             div.strip aria-live="polite" {
                 div { "Total photos" b data-live="total" { (total) } }
@@ -262,11 +256,11 @@ fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup 
                 div { "Paused" b data-live="paused" { (paused) } }
             }
             div.row {
-                progress data-live-done aria-label={ "Done of " (queue.operation) }
+                progress aria-label={ "Done of " (queue.operation) }
                     max=(total.max(1)) value=(done) {}
                 span data-live="percent" { (percent(done, total)) " %" }
             }
-            p.faint data-eta { @if let Some(left) = left {
+            p.faint { @if let Some(left) = left {
                 (layout::about(left)) " left"
                 @if queue.funded < queue.waiting {
                     " with the available credits; then " (queue.waiting - queue.funded)

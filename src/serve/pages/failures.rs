@@ -86,7 +86,8 @@ pub(super) async fn page(
         }
         (table.on_page(&groups, "No photos have failed: there is nothing to do.", None))
     };
-    Ok(layout::page(&browser, "/failures", "Failures", None, content).into_response())
+    Ok(layout::page(&browser, "/failures", "Failures", layout::Live::Every(5), content)
+        .into_response())
 }
 
 /// The table of failures, one row for each event, operation and reason. Times are in `zone`.

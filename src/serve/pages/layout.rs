@@ -100,21 +100,47 @@ fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Renders a page with navigation. `here` is the address that is marked in the navigation,
-/// `stream` the address of the page's live updates.
+/// When the script of live updates (assets/live.js) fetches a page again.
+pub(super) enum Live {
+    /// Never.
+    Never,
+    /// When the stream at this address says that something has changed.
+    Stream(String),
+    /// Every so many seconds.
+    Every(u32),
+}
+
+impl From<Option<String>> for Live {
+    fn from(stream: Option<String>) -> Self {
+        stream.map_or(Self::Never, Self::Stream)
+    }
+}
+
+/// Renders a page with navigation. `here` is the address that is marked in the navigation.
 pub(super) fn page(
     browser: &Browser,
     here: &str,
     title: &str,
-    stream: Option<String>,
+    live: impl Into<Live>,
     content: Markup,
 ) -> Html<String> {
     let caller = &browser.caller;
+    let (stream, every) = match live.into() {
+        Live::Never => (None, None),
+        Live::Stream(stream) => (Some(stream), None),
+        Live::Every(seconds) => (None, Some(seconds)),
+    };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head { (head(title)) script src="/assets/live.js" defer {} }
-            body.app data-stream=[stream] {
+            head {
+                (head(title))
+                @if stream.is_some() || every.is_some() {
+                    script src="/assets/idiomorph.js" defer {}
+                    script src="/assets/live.js" defer {}
+                }
+            }
+            body.app data-stream=[stream] data-every=[every] {
                 a.skip href="#content" { "Skip to the content" }
                 nav.side aria-label="Main" {
                     strong { "photogate" }
@@ -276,6 +302,11 @@ pub(super) fn age(age: TimeDelta) -> String {
 /// Renders a rate in photos a second; a dash if it is 0.
 pub(super) fn rate(rate: f64) -> Markup {
     html! { @if rate > 0.0 { (format!("{rate:.1}")) } @else { "—" } }
+}
+
+/// A number with thousands separators.
+pub(super) fn grouped<N: TryInto<i64>>(number: N) -> Credits {
+    Credits(number.try_into().unwrap_or(i64::MAX))
 }
 
 /// Formats a change in credits: an increase has a plus sign.

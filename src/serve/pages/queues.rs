@@ -113,7 +113,7 @@ pub(super) async fn page(
         p.faint { "Times are in the time zone " (browser.zone()) "." }
         (table.on_page(&rows, "No queues match: choose another state or name.", next.as_ref()))
     };
-    Ok(layout::page(&browser, "/queues", "Queues", None, content).into_response())
+    Ok(layout::page(&browser, "/queues", "Queues", layout::Live::Every(5), content).into_response())
 }
 
 fn strip(totals: &Totals) -> Markup {

@@ -5,15 +5,16 @@ use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{
-    PageOrFile, layout,
-    table::Table,
-    table_view::{Format, View},
-};
+use super::{PageOrFile, files, layout};
 use crate::{
     access::Role,
-    ledger::{credits::Credits, history::Kind, statement::Line},
-    serve::{Service, authentication::Browser, input::Query, reads::statement_of},
+    ledger::{
+        credits::Credits,
+        statement::{Line, Statement, write_csv},
+    },
+    serve::{
+        Service, authentication::Browser, input::Query, problem::Problem, reads::statement_of,
+    },
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,22 +22,33 @@ pub(super) struct Asked {
     #[serde(default)]
     month: String,
     #[serde(default)]
-    json: bool,
-    #[serde(default)]
     format: Format,
 }
 
-/// The credits added, used and refunded between the opening and the closing balance.
-fn sums(lines: &[Line]) -> Markup {
-    let sum = |of: fn(&Line) -> bool| {
-        Credits(lines.iter().filter(|line| of(line)).map(|line| line.credits.0).sum())
-    };
-    let used = sum(|line| line.kind == Kind::Usage);
-    let came_back = sum(|line| line.kind == Kind::Refund);
-    let added = sum(|line| !matches!(line.kind, Kind::Usage | Kind::Refund));
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Page,
+    Csv,
+    Json,
+}
+
+/// How the opening balance became the closing balance.
+fn sums(statement: &Statement) -> Markup {
+    let (added, used) = (statement.added(), statement.used());
     html! {
-        @if added.0 < 0 { " − " } @else { " + " }
-        (Credits(added.0.abs())) " added − " (Credits(-used.0)) " used + " (came_back) " refunded"
+        p {
+            "Opening " strong { (statement.opening) }
+            @if added.0 < 0 { " − " } @else { " + " } (Credits(added.0.abs())) " added − "
+            (used) " used = closing " strong { (statement.closing) }
+        }
+        @if statement.refunded().0 > 0 {
+            p.faint {
+                (statement.charged()) " were charged, and " (statement.refunded())
+                " refunded: " (used) " were used."
+            }
+        }
     }
 }
 
@@ -51,22 +63,49 @@ fn form(organisation: &str, id: &str, month: &str) -> Markup {
     }
 }
 
-fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Line> {
-    Table::new(view)
-        .instant("Date", zone, |line: &Line| Some(line.at))
-        .text("Type", |line| line.kind.name().into())
-        .text("Event", |line| line.event_name.clone().unwrap_or_default())
-        .only_in_file("Event ID", |line| {
-            line.event.map(|event| event.to_string()).unwrap_or_default()
-        })
-        .text("User", |line| line.actor.clone())
-        .only_in_file("Note", |line| line.note.clone().unwrap_or_default())
-        .figure(
-            "Credits",
-            |line| html! { (layout::signed(line.credits)) },
-            |line| line.credits.0.to_string(),
-        )
-        .number("Balance", |line| line.balance.0)
+/// The lines, between a row for the opening balance and one for the closing balance.
+fn table(statement: &Statement, lines: &[Line]) -> Markup {
+    let zone = &statement.time_zone;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Lines of the statement" { table {
+            thead { tr {
+                th { "Date" } th { "Type" } th { "Event" } th { "User" }
+                th.number { "Credits" } th.number { "Balance" }
+            } }
+            tbody {
+                tr {
+                    td { (layout::instant(statement.begins_at, zone)) }
+                    td colspan="4" { strong { "Opening balance" } }
+                    td.number { strong { (statement.opening) } }
+                }
+                @for line in lines { tr {
+                    td {
+                        (layout::instant(line.at, zone))
+                        @if line.growing { " " span.chip { "today so far" } }
+                    }
+                    td { (line.kind.name()) }
+                    td {
+                        @if let Some(event) = line.event {
+                            a href={ "/events/" (event) } {
+                                (line.event_name.as_deref().unwrap_or("—"))
+                            }
+                        } @else { "—" }
+                    }
+                    td { span.words { (line.actor) } }
+                    td.number.good[line.credits.0 > 0] { (layout::signed(line.credits)) }
+                    td.number { (line.balance) }
+                } }
+                @if lines.len() == statement.lines.len() { tr {
+                    td {
+                        @if statement.closed { (layout::instant(statement.ends_at, zone)) }
+                        @else { "now" }
+                    }
+                    td colspan="4" { strong { "Closing balance" } }
+                    td.number { strong { (statement.closing) } }
+                } }
+            }
+        } }
+    }
 }
 
 /// Lines on the page; a file has all.
@@ -97,44 +136,47 @@ pub(super) async fn page(
     };
     let mut db = service.database.acquire().await?;
     let statement = statement_of(&mut db, about, &month).await?;
-    if asked.json {
-        return Ok(axum::Json(statement).into_response());
-    }
-    let view = View {
-        path: "/statements",
-        filters: vec![(organisation, id.clone()), ("month", month.clone())],
-        sort: "",
-    };
-    let table = table(view, &statement.time_zone);
-    if asked.format == Format::Csv {
-        return table.as_file(&format!("statement-{about}-{month}"), &statement.lines);
+    let name = format!("statement-{about}-{month}");
+    match asked.format {
+        Format::Page => {}
+        Format::Json => return Ok(axum::Json(statement).into_response()),
+        Format::Csv => {
+            let mut file = Vec::new();
+            write_csv(&statement, &mut file)
+                .map_err(|error| Problem::unavailable("csv", error.to_string()))?;
+            return files::download(&format!("{name}.csv"), files::CSV, file);
+        }
     }
     let shown = statement.lines.get(..SHOWN).unwrap_or(&statement.lines);
+    let file =
+        |format: &str| format!("/statements?month={month}&{organisation}={id}&format={format}");
     let content = html! {
         h1 { "Statements" }
         (form(organisation, &id, &month))
-        h2 {
-            (statement.name) " · " (statement.month.format("%B %Y")) " "
-            span.badge { @if statement.closed { "Closed" } @else { "Current" } }
-        }
-        p {
-            "Opening " strong { (statement.opening) } (sums(&statement.lines))
-            " = closing " strong { (statement.closing) }
-            @if let Some(seal) = &statement.sealed_by {
-                " · sealed by link " code { (seal.chars().take(16).collect::<String>()) "…" }
+        div.row.apart {
+            h2 {
+                (statement.name) " · " (statement.month.format("%B %Y")) " "
+                span.badge { @if statement.closed { "Closed" } @else { "Current" } }
+            }
+            div.row {
+                a download href=(file("csv")) { "CSV" }
+                a download={ (name) ".json" } href=(file("json")) { "JSON" }
             }
         }
+        (sums(&statement))
         @if shown.len() < statement.lines.len() {
             p.faint {
-                "These are the first " (SHOWN) " of " (statement.lines.len())
-                " lines; the CSV file has all."
+                "These are the first " (layout::grouped(SHOWN)) " of "
+                (layout::grouped(statement.lines.len())) " lines; the CSV file has all."
             }
         }
-        (table.on_page(shown, "No credits moved in this month.", None))
-        p {
-            a download={ "statement-" (about) "-" (month) ".json" }
-                href={ "/statements?month=" (month) "&" (organisation) "=" (id) "&json=true" } {
-                "JSON"
+        (table(&statement, shown))
+        p.faint {
+            "A run has one line a day, at the time of its last photo. The balance is what was "
+            "available at that time. Lines of one day may overlap in time."
+            @if let Some(seal) = &statement.sealed_by {
+                " The closing balance is sealed by link "
+                code { (seal.chars().take(16).collect::<String>()) "…" } "."
             }
         }
     };

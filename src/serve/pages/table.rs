@@ -1,14 +1,11 @@
 //! Tables that are shown on a page and sent as a CSV file, from the same columns.
 
-use axum::{
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::{
-    layout,
+    files, layout,
     table_view::{FILE_MAX, View},
 };
 use crate::{ledger::credits::Credits, serve::problem::Problem, spreadsheet};
@@ -222,12 +219,6 @@ impl<'a, T> Table<'a, T> {
         let trouble = |error: String| Problem::unavailable("csv", error);
         written.map_err(|error| trouble(error.to_string()))?;
         let bytes = writer.into_inner().map_err(|error| trouble(error.to_string()))?;
-        let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}.csv\""))
-            .map_err(|error| trouble(error.to_string()))?;
-        let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8")),
-            (header::CONTENT_DISPOSITION, disposition),
-        ];
-        Ok((headers, bytes).into_response())
+        files::download(&format!("{name}.csv"), files::CSV, bytes)
     }
 }

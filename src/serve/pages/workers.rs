@@ -112,5 +112,6 @@ pub(super) async fn page(
             p.notice { "No worker is running. Start one: " code { "photogate work" } }
         } @else { (table.on_page(&workers, "", None)) }
     };
-    Ok(layout::page(&browser, "/workers", "Workers", None, content).into_response())
+    Ok(layout::page(&browser, "/workers", "Workers", layout::Live::Every(5), content)
+        .into_response())
 }

@@ -1,4 +1,4 @@
-//! The sums by run and by month.
+//! The sums by run, by day and by month.
 
 use sqlx::PgConnection;
 
@@ -16,21 +16,9 @@ pub(super) async fn periods(
         slice,
         checks,
         "history_adds_up",
-        "the usage and refunds of each run and month are those of the ledger",
-        "SELECT coalesce(u.organisation_id, l.organisation_id),
-                format('run %s, %s: claimed %s, refunded %s, committed %s, undecided %s, '
-                       'duplicates %s; ledger: %s, %s, %s, %s, %s',
-                       run_id, month, u.claimed, u.refunded, u.committed, u.undecided, u.duplicates,
-                       l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)
-         FROM (SELECT u.* FROM run_moved CROSS JOIN LATERAL (
-                   SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u) u
-         FULL JOIN (
-             SELECT r.run_id, m.month, min(l.organisation_id) AS organisation_id,
-                    count(*) FILTER (WHERE l.movement = 'reserve') AS claimed,
-                    count(*) FILTER (WHERE l.movement = 'refund') AS refunded,
-                    count(*) FILTER (WHERE l.movement = 'commit') AS committed,
-                    count(*) FILTER (WHERE l.leg = 1 AND o.state = 'undecided') AS undecided,
-                    count(*) FILTER (WHERE l.leg = 1 AND o.state = 'duplicate') AS duplicates
+        "the usage and refunds of each run, by day and by month, are those of the ledger",
+        "WITH entries AS MATERIALIZED (
+             SELECT r.run_id, l.organisation_id, l.entry, l.movement, l.leg, o.state
              FROM run_moved CROSS JOIN LATERAL (
                  SELECT r.run_id, r.queue_id, r.first_position, r.queued FROM run r
                  WHERE r.run_id = run_moved.run_id LIMIT 1) r
@@ -41,14 +29,57 @@ pub(super) async fn periods(
              CROSS JOIN LATERAL (
                  SELECT * FROM ledger l WHERE l.transaction_id = j.job_id OFFSET 0) l
              LEFT JOIN LATERAL (
-                 SELECT o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true
-             CROSS JOIN LATERAL (
+                 SELECT o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true),
+         days AS MATERIALIZED (
+             -- The entries of a day's row are those after the row before it, up to its own.
+             SELECT u.*, lag(claimed_upto, 1, 0) OVER of_run AS claimed_after,
+                    lag(refunded_upto, 1, 0) OVER of_run AS refunded_after
+             FROM (SELECT u.*, max(u.claimed_entry) OVER upto AS claimed_upto,
+                          max(u.refunded_entry) OVER upto AS refunded_upto
+                   FROM run_moved CROSS JOIN LATERAL (
+                       SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u
+                   WINDOW upto AS (PARTITION BY u.run_id ORDER BY u.day)) u
+             WINDOW of_run AS (PARTITION BY run_id ORDER BY day))
+         SELECT coalesce(u.organisation_id, l.organisation_id),
+                format('run %s, %s: claimed %s, refunded %s, committed %s, undecided %s, '
+                       'duplicates %s; ledger: %s, %s, %s, %s, %s',
+                       run_id, month, u.claimed, u.refunded, u.committed, u.undecided, u.duplicates,
+                       l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)
+         FROM (SELECT run_id, date_trunc('month', day)::date AS month,
+                      min(organisation_id) AS organisation_id, sum(claimed) AS claimed,
+                      sum(refunded) AS refunded, sum(committed) AS committed,
+                      sum(undecided) AS undecided, sum(duplicates) AS duplicates
+               FROM days GROUP BY 1, 2) u
+         FULL JOIN (
+             SELECT e.run_id, m.month, min(e.organisation_id) AS organisation_id,
+                    count(*) FILTER (WHERE e.movement = 'reserve') AS claimed,
+                    count(*) FILTER (WHERE e.movement = 'refund') AS refunded,
+                    count(*) FILTER (WHERE e.movement = 'commit') AS committed,
+                    count(*) FILTER (WHERE e.leg = 1 AND e.state = 'undecided') AS undecided,
+                    count(*) FILTER (WHERE e.leg = 1 AND e.state = 'duplicate') AS duplicates
+             FROM entries e CROSS JOIN LATERAL (
                  SELECT month FROM month
-                 WHERE month.organisation_id = l.organisation_id AND month.entries < l.entry
+                 WHERE month.organisation_id = e.organisation_id AND month.entries < e.entry
                  ORDER BY month.month DESC LIMIT 1) m
-             GROUP BY r.run_id, m.month) l USING (run_id, month)
+             GROUP BY e.run_id, m.month) l USING (run_id, month)
          WHERE (u.claimed, u.refunded, u.committed, u.undecided, u.duplicates)
-               IS DISTINCT FROM (l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)"
+               IS DISTINCT FROM (l.claimed, l.refunded, l.committed, l.undecided, l.duplicates)
+         UNION ALL
+         SELECT d.organisation_id,
+                format('run %s, %s: claimed %s up to entry %s, refunded %s up to entry %s; '
+                       'ledger: %s, %s', d.run_id, d.day, d.claimed, d.claimed_entry, d.refunded,
+                       d.refunded_entry, l.claimed, l.refunded)
+         FROM days d LEFT JOIN (
+             SELECT d.run_id, d.day,
+                    count(*) FILTER (WHERE e.movement = 'reserve' AND e.entry > coalesce(d.claimed_after, 0)
+                                       AND e.entry <= d.claimed_entry) AS claimed,
+                    count(*) FILTER (WHERE e.movement = 'refund'
+                                       AND e.entry > coalesce(d.refunded_after, 0)
+                                       AND e.entry <= d.refunded_entry) AS refunded
+             FROM days d JOIN entries e USING (run_id) GROUP BY d.run_id, d.day) l
+             USING (run_id, day)
+         WHERE (d.claimed, d.refunded)
+               IS DISTINCT FROM (coalesce(l.claimed, 0), coalesce(l.refunded, 0))"
     );
     on_slice!(
         tx,
@@ -69,12 +100,12 @@ pub(super) async fn periods(
          UNION ALL
          SELECT m.organisation_id,
                 format('%s began at %s: entry %s is of %s',
-                       m.month, month_begins(m.month, o.time_zone), l.entry, l.at)
+                       m.month, day_begins(m.month, o.time_zone), l.entry, l.at)
          FROM slice s JOIN month m ON m.organisation_id = s.organisation_id AND m.entries >= s.after
          JOIN organisation o ON o.organisation_id = m.organisation_id
          JOIN ledger l ON l.organisation_id = m.organisation_id
                       AND l.entry >= m.entries AND l.entry <= m.entries + 1
-         WHERE (l.entry = m.entries) <> (l.at < month_begins(m.month, o.time_zone))
+         WHERE (l.entry = m.entries) <> (l.at < day_begins(m.month, o.time_zone))
            AND NOT EXISTS (SELECT FROM clock_repair r
                            WHERE r.organisation_id = l.organisation_id AND r.entry = m.entries)"
     );

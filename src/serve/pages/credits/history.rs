@@ -130,8 +130,9 @@ pub(super) fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
             |row: &Movement| {
                 html! {
                     (row.kind.name())
-                    @if let (Kind::Refund, Some(run)) = (row.kind, row.run) {
-                        " " a href={ "/refunds?run=" (run) } { "show photos" }
+                    @if let Some(run) = row.run {
+                        @let which = if row.kind == Kind::Refund { "/refunds?run=" } else { "/runs/" };
+                        " " a href={ (which) (run) } { "which photos" }
                     }
                 }
             },
@@ -148,6 +149,7 @@ pub(super) fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
             },
             |row| row.credits.0.to_string(),
         )
+        .number("Balance", |row| row.balance.0)
         .column(
             "Event",
             |row| {
@@ -168,5 +170,14 @@ pub(super) fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
         })
         .text("User", |row| row.actor.clone())
         .only_in_file("Note", |row| row.note.clone().unwrap_or_default())
-        .instant("Date", zone, |row| Some(row.at))
+        .column(
+            "Date",
+            |row| {
+                html! {
+                    (layout::instant(row.at, zone))
+                    @if row.growing { " " span.chip { "today so far" } }
+                }
+            },
+            |row| row.at.to_rfc3339(),
+        )
 }
