@@ -41,7 +41,7 @@
     wanted = false;
     last = Date.now();
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(location.href, { headers: { "photogate-live": "1" } });
       if (answer.redirected) stopped("You have been logged out.");
       else if (answer.ok && !left) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -10,6 +10,7 @@ CREATE TABLE person (
     organisation_id bigint REFERENCES organisation,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     disabled_at     timestamptz,
+    time_zone       text CHECK (length(time_zone) <= 100), -- in which pages show times; NULL: the organisation's
     -- Who works for an organisation belongs to it; who runs photogate belongs to none.
     CONSTRAINT person_belongs CHECK (organisation_id IS NOT NULL OR role IN ('operator', 'finance', 'staff')),
     CONSTRAINT person_staff CHECK (organisation_id IS NULL OR role <> 'staff'),
@@ -145,7 +146,7 @@ GRANT UPDATE (expires_at), DELETE ON invitation TO photogate_app;
 GRANT SELECT ON audit_log, audit_chain TO photogate_app;
 -- Not its number, its instant, its link or its hash.
 GRANT INSERT (actor, organisation_id, action, subject, detail) ON audit_log TO photogate_app;
-GRANT UPDATE (password, disabled_at) ON person TO photogate_app;
+GRANT UPDATE (password, disabled_at, time_zone) ON person TO photogate_app;
 GRANT UPDATE (last_used_at, revoked_at) ON token TO photogate_app;
 GRANT SELECT, INSERT, DELETE ON second_factor, recovery_code TO photogate_app;
 GRANT UPDATE (secret, begun_at, session_hash, confirmed_at, last_step) ON second_factor TO photogate_app;

@@ -30,7 +30,7 @@ pub use invitations::{
 };
 pub use people::{
     Hashed, Person, create_person, disable_person, find_person, people, present_password,
-    set_password,
+    set_password, set_time_zone,
 };
 pub use pipelines::{Pipeline, allow_pipeline, pipelines, revoke_pipeline};
 pub use second_factor::{
@@ -40,6 +40,7 @@ pub use second_factor::{
 pub use sessions::{
     Begun, Device, LoggedIn, Networks, SESSION, SESSIONS_MAX, Session, caller_with_session,
     end_sessions, form_key, has_logged_in, log_in, log_out, may_log_in, prove_session, sessions,
+    zone_of_session,
 };
 pub use tokens::{
     TOKEN_DAYS, Token, caller_with_token, create_token, must_still_be, revoke_token, tokens,

@@ -210,7 +210,7 @@ fn router(service: Service) -> Router {
     let routes = Router::new()
         .merge(api)
         .merge(api::documents(document))
-        .merge(pages::routes())
+        .merge(pages::routes(&service))
         .merge(payments::routes())
         .fallback(fallback::nothing_there)
         .method_not_allowed_fallback(fallback::not_so);

@@ -113,6 +113,21 @@ pub async fn disable_person(
     end_sessions(tx, person.id).await
 }
 
+/// Sets the time zone in which pages show times to a person. `None`: that of the organisation.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn set_time_zone(
+    db: &mut PgConnection,
+    person: PersonId,
+    zone: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE person SET time_zone = $2 WHERE person_id = $1", person.0, zone)
+        .execute(db)
+        .await
+        .map(|_| ())
+}
+
 /// Changes a person's password, ends their sessions, and withdraws the links for it. A second factor
 /// that somebody has begun, and not confirmed, is forgotten. False: the password is not `instead_of`
 /// any more, and nothing changed. `tx` must be a transaction.

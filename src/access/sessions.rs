@@ -263,6 +263,18 @@ pub async fn caller_with_session(
     Ok(Some(LoggedIn { caller, awaits_code, only_password }))
 }
 
+/// Returns the time zone that the person of a session has chosen for the pages.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn zone_of_session(db: &mut PgConnection, session: &str) -> sqlx::Result<Option<String>> {
+    let found = sqlx::query_scalar!(
+        "SELECT p.time_zone FROM session s JOIN person p USING (person_id) WHERE s.hash = $1",
+        hash(session)
+    );
+    Ok(found.fetch_optional(db).await?.flatten())
+}
+
 /// A session, as its owner sees it.
 #[derive(Debug, Clone)]
 pub struct Session {

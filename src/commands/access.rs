@@ -137,6 +137,27 @@ impl Commands {
         Ok(())
     }
 
+    /// Sets the time zone in which pages show times to the caller, as an IANA name. Empty: that of
+    /// the organisation.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn set_own_time_zone(&self, caller: &Caller, zone: &str) -> Result<(), CommandError> {
+        let person = self.person_of(caller).await?;
+        let zone = Some(zone.trim()).filter(|zone| !zone.is_empty());
+        if zone.is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
+            let why = "choose a time zone of the list, such as Europe/Berlin, or leave it empty";
+            return Err(CommandError::invalid("time_zone", why));
+        }
+        let mut tx = self.database.begin().await?;
+        access::set_time_zone(&mut tx, person.id, zone).await?;
+        let (whose, action) = (person.organisation, "person.time_zone");
+        let detail = json!({ "time_zone": zone });
+        audit_log::record(&mut tx, caller, whose, action, &person.email, detail).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Ends one session of the caller, or without a number all but the one that asks. `session` is
     /// the secret of the one that asks. Returns how many have ended.
     ///

@@ -122,8 +122,9 @@ impl Authenticated {
     ) -> Result<(Self, Option<Lacks>), Problem> {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
         let is_counted = service.shares.may_ask(secret, address(parts, service))?;
-        // A page that is left open asks for its live stream again and again.
-        let is_asking = !parts.uri.path().ends_with("/live");
+        // A page that is left open asks for its live stream, and for itself, again and again.
+        let is_asking =
+            !parts.uri.path().ends_with("/live") && !parts.headers.contains_key("photogate-live");
         let found = credential.caller(service, is_asking).await?;
         // Who only knows the password does not use up the owner's share.
         let owner = found.as_ref().filter(|(_, lacks)| *lacks != Some(Lacks::Code));
@@ -193,6 +194,8 @@ pub(super) struct Browser {
     pub(super) organisation: Option<Organisation>,
     /// What the session lacks. Only the pages on which it is made up for see such a session.
     pub(super) lacks: Option<Lacks>,
+    /// The time zone that the person has chosen.
+    zone: Option<String>,
 }
 
 impl Browser {
@@ -224,9 +227,24 @@ impl Browser {
         ("organisation", about.map(|id| id.to_string()).unwrap_or_default())
     }
 
-    /// The time zone in which the page shows times: the organisation's, or UTC.
+    /// The time zone in which the page shows times: the person's own, or the organisation's, or
+    /// UTC.
     pub(super) fn zone(&self) -> &str {
-        self.organisation.as_ref().map_or("UTC", |organisation| &organisation.time_zone)
+        let organisation = self.organisation.as_ref().map(|one| one.time_zone.as_str());
+        self.zone.as_deref().or(organisation).unwrap_or("UTC")
+    }
+
+    /// The time zone that the person has chosen.
+    pub(super) fn own_zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Who is logged in, for the page of a problem. It does not count as a request.
+    pub(super) async fn of(headers: &HeaderMap, service: &Service) -> Option<Self> {
+        let session = session(headers, service)?;
+        let credential = Credential::Session(session.clone());
+        let (caller, lacks) = credential.caller(service, false).await.ok()??;
+        lacks.is_none().then_some(Self { caller, session, organisation: None, lacks, zone: None })
     }
 }
 
@@ -251,7 +269,8 @@ impl FromRequestParts<Service> for Browser {
             ),
             None => None,
         };
-        Ok(Self { caller, session, organisation, lacks })
+        let zone = access::zone_of_session(&mut db, &session).await?;
+        Ok(Self { caller, session, organisation, lacks, zone })
     }
 }
 

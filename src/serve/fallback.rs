@@ -5,12 +5,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{pages, problem::Problem};
+use super::{authentication::Browser, pages, problem::Problem};
 
 /// There is no such path. Programs get a problem, people get a page.
-pub(super) async fn nothing_there(uri: Uri) -> Response {
+pub(super) async fn nothing_there(uri: Uri, browser: Result<Browser, Problem>) -> Response {
     let problem = Problem::not_found(format!("page {}", uri.path()));
-    if uri.path().starts_with("/v1") { problem.into_response() } else { pages::trouble(&problem) }
+    if uri.path().starts_with("/v1") {
+        return problem.into_response();
+    }
+    pages::trouble(&problem, browser.ok().as_ref())
 }
 
 /// The path has no such method.

@@ -48,9 +48,9 @@ mod workers;
 
 use axum::{
     Router,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, Request, State},
     http::{Method, StatusCode, header},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn_with_state},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
@@ -66,26 +66,36 @@ type Page = Result<Html<String>, Problem>;
 /// The result of a handler with a table: a page, the table as a CSV file, or a problem.
 type PageOrFile = Result<Response, Problem>;
 
-/// Renders a problem as a page.
-pub(super) fn trouble(problem: &Problem) -> Response {
-    let page = layout::bare(
-        problem.title(),
-        html! {
-            h1 { (problem.title()) }
-            p { (problem.detail()) }
-            @for wrong in problem.errors().iter().filter(|wrong| !wrong.pointer().is_empty()) {
-                p { "Wrong field: " code { (wrong.pointer()) } }
-            }
-            p { "Go back to correct it, or " a href="/" { "go to the start page" } "." }
-        },
-    );
+/// Renders a problem as a page. Whoever is logged in keeps the navigation.
+pub(super) fn trouble(problem: &Problem, browser: Option<&Browser>) -> Response {
+    let content = html! {
+        h1 { (problem.title()) }
+        p { (sentence(problem.detail())) }
+        @for wrong in problem.errors().iter().filter(|wrong| !wrong.pointer().is_empty()) {
+            p { "Wrong field: " code { (wrong.pointer()) } }
+        }
+        p { "Go back to correct it, or " a href="/" { "go to the start page" } "." }
+    };
+    let page = match browser {
+        Some(browser) => layout::page(browser, "", problem.title(), None, content),
+        None => layout::bare(problem.title(), content),
+    };
     (problem.status(), page).into_response()
+}
+
+/// A problem's detail as a sentence: programs read it in lower case, and without a full stop.
+fn sentence(detail: &str) -> String {
+    let mut rest = detail.chars();
+    let first: String = rest.next().into_iter().flat_map(char::to_uppercase).collect();
+    let end = if detail.ends_with(['.', '!', '?']) || detail.is_empty() { "" } else { "." };
+    format!("{first}{}{end}", rest.as_str())
 }
 
 /// Turns problems into pages. Without a session, or with one whose login is not complete, redirects
 /// to the login page, which leads back to the page that was asked for.
-async fn for_people(request: Request, next: Next) -> Response {
+async fn for_people(State(service): State<Service>, request: Request, next: Next) -> Response {
     let wanted = (request.method() == Method::GET).then(|| request.uri().to_string());
+    let headers = request.headers().clone();
     let response = next.run(request).await;
     match response.extensions().get::<Problem>() {
         Some(problem)
@@ -100,7 +110,14 @@ async fn for_people(request: Request, next: Next) -> Response {
             let query = if to.is_empty() { String::new() } else { format!("?{to}") };
             Redirect::to(&format!("{page}{query}")).into_response()
         }
-        Some(problem) => trouble(problem),
+        // Nobody is looked up for the sake of a page where there are too many requests, or trouble.
+        Some(problem)
+            if problem.status().is_client_error()
+                && problem.status() != StatusCode::TOO_MANY_REQUESTS =>
+        {
+            trouble(problem, Browser::of(&headers, &service).await.as_ref())
+        }
+        Some(problem) => trouble(problem, None),
         None => response,
     }
 }
@@ -140,7 +157,7 @@ impl<T: DeserializeOwned> FromRequest<Service> for Form<T> {
     }
 }
 
-pub(super) fn routes() -> Router<Service> {
+pub(super) fn routes(service: &Service) -> Router<Service> {
     Router::new()
         .route("/", get(home))
         .route("/login", get(login::page).post(login::log_in))
@@ -148,6 +165,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/logout", post(login::log_out))
         .route("/invitation/{secret}", get(invitation::page).post(invitation::choose))
         .route("/account", get(account::page))
+        .route("/account/time-zone", post(account::set_time_zone))
         .route("/account/password", post(account::change_password))
         .route("/account/mail", get(mail::own).post(mail::set_own))
         .route("/mail/{ticket}/confirm", get(mail::ask_confirm).post(mail::confirm))
@@ -235,7 +253,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/assets/idiomorph.js", asset(SCRIPT, include_str!("../../assets/idiomorph.js")))
         // Within `for_people`, so that a panic is answered with a page too.
         .layer(middleware::caught())
-        .layer(from_fn(for_people))
+        .layer(from_fn_with_state(service.clone(), for_people))
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -37,6 +37,7 @@ pub(super) async fn page(
             } }
             h2 { "E-mail" }
             p { a href="/account/mail" { "What is sent to you" } }
+            (time_zone(&browser))
             h2 { "A new password" }
             p { "You are logged out everywhere, and log in again with the new password." }
             form method="post" action="/account/password" {
@@ -52,6 +53,29 @@ pub(super) async fn page(
         (list(&browser, &sessions))
     };
     Ok(layout::page(&browser, "/account", "Your account", None, content))
+}
+
+/// The form for the time zone of all pages.
+fn time_zone(browser: &Browser) -> Markup {
+    html! {
+        h2 { "Your time zone" }
+        form.filters method="post" action="/account/time-zone" {
+            (layout::key(browser))
+            label {
+                "Pages show times in"
+                input name="time_zone" list="zones" autocomplete="off" maxlength="100"
+                    placeholder="the organisation's" value=(browser.own_zone().unwrap_or_default());
+            }
+            datalist id="zones" {
+                @for zone in chrono_tz::TZ_VARIANTS { option value=(zone.name()) {} }
+            }
+            button.quiet type="submit" { "Save" }
+        }
+        p.faint {
+            "Leave it empty for the zone of each organisation. Statements, months and days of credits "
+            "are always those of the organisation."
+        }
+    }
 }
 
 /// The browsers in which the caller is logged in.
@@ -106,6 +130,21 @@ pub(super) async fn end_other_sessions(
 ) -> Result<Redirect, Problem> {
     let Browser { caller, session: this, .. } = &form.browser;
     service.commands.end_sessions(caller, this, None).await?;
+    Ok(Redirect::to("/account"))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Zone {
+    time_zone: String,
+}
+
+/// Sets the caller's time zone.
+pub(super) async fn set_time_zone(
+    State(service): State<Service>,
+    form: Form<Zone>,
+) -> Result<Redirect, Problem> {
+    let caller = &form.browser.caller;
+    service.commands.set_own_time_zone(caller, &form.fields.time_zone).await?;
     Ok(Redirect::to("/account"))
 }
 

@@ -31,73 +31,63 @@ pub(super) fn bare(title: &str, content: Markup) -> Html<String> {
     Html(page.into_string())
 }
 
-/// The entries of the navigation, by role: address and name. The page of workers is left out for
-/// callers of one organisation, because workers serve all organisations.
-pub(super) fn places(caller: &Caller) -> Vec<(&'static str, &'static str)> {
-    let bound = caller.organisation.is_some();
-    all_places(caller.role)
-        .iter()
-        .copied()
-        .filter(|place| !bound || place.0 != "/workers")
-        .collect()
+/// A part of the navigation: its heading, and its places.
+type Group = (&'static str, &'static [Place]);
+
+/// A place: its address, its name, and who sees it.
+type Place = (&'static str, &'static str, &'static [Role]);
+
+const ALL: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+const RUN: &[Role] = &[Role::Operator, Role::Staff];
+const COUNT: &[Role] = &[Role::Organiser, Role::Finance, Role::Staff];
+const OWN: &[Role] = &[Role::Organiser, Role::Staff];
+
+const NAVIGATION: [Group; 3] = [
+    (
+        "Work",
+        &[
+            ("/queues", "Queues", RUN),
+            ("/events", "Events", &[Role::Pipeline, Role::Organiser, Role::Operator, Role::Staff]),
+            ("/failures", "Failures", &[Role::Organiser, Role::Operator, Role::Staff]),
+            ("/workers", "Workers", RUN),
+        ],
+    ),
+    (
+        "Money",
+        &[
+            ("/finance", "Finance", &[Role::Finance, Role::Staff]),
+            ("/credits", "Credits", ALL),
+            ("/purchases", "Approvals", COUNT),
+            ("/statements", "Statements", COUNT),
+            ("/refunds", "Refunds", COUNT),
+            ("/receipts", "Receipts", COUNT),
+        ],
+    ),
+    (
+        "Set up",
+        &[
+            ("/organisations", "Organisations", &[Role::Staff]),
+            ("/people", "People", OWN),
+            ("/tokens", "Tokens", OWN),
+            ("/alerts", "Alerts", ALL),
+            ("/webhooks", "Webhooks", &[Role::Organiser, Role::Operator, Role::Staff]),
+            ("/audit-log", "Audit log", ALL),
+        ],
+    ),
+];
+
+/// The places of a group that the caller sees. The page of workers is left out for callers of one
+/// organisation, because workers serve all organisations.
+fn places<'a>(caller: &'a Caller, places: &'a [Place]) -> impl Iterator<Item = &'a Place> {
+    places.iter().filter(|(address, _, roles)| {
+        roles.contains(&caller.role) && (caller.organisation.is_none() || *address != "/workers")
+    })
 }
 
-fn all_places(role: Role) -> &'static [(&'static str, &'static str)] {
-    match role {
-        Role::Pipeline => &[("/events", "Events")],
-        Role::Organiser => &[
-            ("/credits", "Credits"),
-            ("/purchases", "Approvals"),
-            ("/events", "Events"),
-            ("/failures", "Failures"),
-            ("/refunds", "Refunds"),
-            ("/receipts", "Receipts"),
-            ("/statements", "Statements"),
-            ("/people", "People"),
-            ("/tokens", "Tokens"),
-            ("/alerts", "Alerts"),
-            ("/webhooks", "Webhooks"),
-            ("/audit-log", "Audit log"),
-        ],
-        Role::Operator => &[
-            ("/queues", "Queues"),
-            ("/failures", "Failures"),
-            ("/workers", "Workers"),
-            ("/events", "Events"),
-            ("/credits", "Credits"),
-            ("/alerts", "Alerts"),
-            ("/webhooks", "Webhooks"),
-            ("/audit-log", "Audit log"),
-        ],
-        Role::Finance => &[
-            ("/finance", "Finance"),
-            ("/refunds", "Refunds"),
-            ("/receipts", "Receipts"),
-            ("/statements", "Statements"),
-            ("/credits", "Credits"),
-            ("/purchases", "Approvals"),
-            ("/alerts", "Alerts"),
-            ("/audit-log", "Audit log"),
-        ],
-        Role::Staff => &[
-            ("/queues", "Queues"),
-            ("/failures", "Failures"),
-            ("/workers", "Workers"),
-            ("/finance", "Finance"),
-            ("/refunds", "Refunds"),
-            ("/receipts", "Receipts"),
-            ("/statements", "Statements"),
-            ("/events", "Events"),
-            ("/credits", "Credits"),
-            ("/purchases", "Approvals"),
-            ("/organisations", "Organisations"),
-            ("/people", "People"),
-            ("/tokens", "Tokens"),
-            ("/alerts", "Alerts"),
-            ("/webhooks", "Webhooks"),
-            ("/audit-log", "Audit log"),
-        ],
-    }
+/// The address of a place in the caller's navigation, if it is one.
+pub(super) fn place(caller: &Caller, asked: &str) -> Option<&'static str> {
+    let all = NAVIGATION.iter().flat_map(|(_, group)| places(caller, group));
+    all.map(|(address, ..)| *address).find(|address| *address == asked)
 }
 
 /// When the script of live updates (assets/live.js) fetches a page again.
@@ -142,17 +132,33 @@ pub(super) fn page(
             }
             body.app data-stream=[stream] data-every=[every] {
                 a.skip href="#content" { "Skip to the content" }
-                nav.side aria-label="Main" {
+                header.side {
                     strong { "photogate" }
-                    @if caller.organisation.is_none() { (switch(browser, here)) }
-                    @for (address, name) in places(caller) {
-                        @let current = (address == here).then_some("page");
-                        a href=(kept(browser, address)) aria-current=[current] { (name) }
-                    }
-                    form method="post" action="/logout" {
-                        (key(browser))
-                        small { a href="/account" { (caller.actor) } ", " (caller.role) } br;
-                        button.quiet type="submit" { "Log out" }
+                    // On a phone it opens and folds the rest; on a desk it is not shown.
+                    input.hidden id="menu" type="checkbox";
+                    label.menu for="menu" { "Menu" }
+                    div.fold {
+                        @if caller.organisation.is_none() { (switch(browser, here)) }
+                        nav aria-label="Main" {
+                            @for (heading, group) in NAVIGATION {
+                                @let group: Vec<_> = places(caller, group).collect();
+                                @if !group.is_empty() {
+                                    p.group { (heading) }
+                                    @for (address, name, _) in group {
+                                        @let current = (*address == here).then_some("page");
+                                        a href=(kept(browser, address)) aria-current=[current] {
+                                            (name)
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                        form method="post" action="/logout" {
+                            (key(browser))
+                            a.who href="/account" title=(caller.actor) { (caller.actor) }
+                            small { (caller.role) }
+                            button.quiet type="submit" { "Log out" }
+                        }
                     }
                 }
                 main id="content" { (content) }
@@ -188,7 +194,7 @@ pub(super) fn key(browser: &Browser) -> Markup {
     html! { input type="hidden" name="form_key" value=(access::form_key(&browser.session)); }
 }
 
-/// Renders an instant in a time zone (an IANA name); hovering shows the exact instant.
+/// Renders an instant in a time zone (an IANA name); hovering shows the exact instant in UTC.
 pub(super) fn instant(at: DateTime<Utc>, zone: &str) -> Markup {
     let local = at.with_timezone(&self::zone(zone)).format("%-d %b %Y, %H:%M %Z");
     html! { time datetime=(at.to_rfc3339()) title=(at.to_rfc3339()) { (local) } }

@@ -56,10 +56,8 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     let found = organisations::search(&mut db, own, name, asked.sort == Sort::Name, most).await?;
     // Only to pages of the navigation: no redirects to other sites.
-    let to = layout::places(&browser.caller)
-        .into_iter()
-        .map(|(path, _)| path)
-        .find(|path| *path == asked.to && *path != "/organisations")
+    let to = layout::place(&browser.caller, &asked.to)
+        .filter(|path| *path != "/organisations")
         .unwrap_or("/credits");
     if let ([only], false) = (found.as_slice(), name.is_empty() || asked.format == Format::Csv) {
         let to = Redirect::to(&format!("{to}?organisation={}", only.id));
