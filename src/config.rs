@@ -3,6 +3,7 @@
 
 mod flags;
 mod mail;
+mod support;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use flags::Flags;
 pub use mail::{Line, Mail, MailError};
+pub use support::Support;
 
 /// All settings. They have these names in the file, and in the environment with a prefix
 /// (`PHOTOGATE_SLOTS=4`). The addresses of PostgreSQL and Redis are also read from `DATABASE_URL`
@@ -96,6 +98,9 @@ pub struct Config {
     pub undo_seconds: u64,
     /// Days for which changes are kept, for the feed and for webhooks that do not answer.
     pub changes_days: u32,
+    /// Where the pages send people who need help: an e-mail address, or the `https://` address of a
+    /// page. `None`: they name no address.
+    pub support: Option<Support>,
     /// Whether webhooks may be called at private addresses and without HTTPS: the network of the
     /// worker is then open to organisers. For tests, and where all organisers are yours.
     pub webhooks_to_private_addresses: bool,
@@ -188,6 +193,7 @@ impl Default for Config {
             start_list_max: 100_000,
             undo_seconds: 60,
             changes_days: 14,
+            support: None,
             webhooks_to_private_addresses: false,
             webhook_pause_milliseconds: 5000,
             smtp_url: None,

@@ -15,10 +15,13 @@ pub struct Day {
     pub day: NaiveDate,
     /// Credits that were reserved, minus credits that were refunded.
     pub usage: Credits,
+    /// Credits that were refunded on this day.
+    pub refunded: Credits,
+    /// Available credits when the day ended; now, if it is not over.
+    pub closing: Credits,
 }
 
-/// Returns the usage of `days` days, from `first` on. It is 0 for days without usage and for future
-/// days.
+/// Returns `days` days, from `first` on. The usage is 0 for days without usage and for future days.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -32,14 +35,21 @@ pub async fn days(
     sqlx::query_as!(
         Day,
         r#"WITH edge AS (
-               SELECT n, (SELECT l.reserved + l.spent FROM link l
-                          WHERE l.organisation_id = o.organisation_id
-                            AND l.at < ($2::date + n)::timestamp AT TIME ZONE o.time_zone
-                          ORDER BY l.at DESC, l.last_entry DESC LIMIT 1) AS used
-               FROM organisation o, generate_series(0, $3::integer) n WHERE o.organisation_id = $1)
+               SELECT n, l.used, l.available
+               FROM organisation o CROSS JOIN generate_series(0, $3::integer) n
+               LEFT JOIN LATERAL (
+                   SELECT l.reserved + l.spent AS used, l.available FROM link l
+                   WHERE l.organisation_id = o.organisation_id
+                     AND l.at < ($2::date + n)::timestamp AT TIME ZONE o.time_zone
+                   ORDER BY l.at DESC, l.last_entry DESC LIMIT 1) l ON true
+               WHERE o.organisation_id = $1)
            SELECT ($2::date + n) AS "day!",
                   (coalesce(lead(used) OVER (ORDER BY n), 0) - coalesce(used, 0))
-                  AS "usage!: Credits"
+                  AS "usage!: Credits",
+                  (SELECT coalesce(sum(u.refunded), 0) FROM usage u
+                   WHERE u.organisation_id = $1 AND u.first_refunded_at IS NOT NULL
+                     AND u.day = $2::date + n) AS "refunded!: Credits",
+                  coalesce(lead(available) OVER (ORDER BY n), 0) AS "closing!: Credits"
            FROM edge ORDER BY n LIMIT $3"#,
         organisation.0,
         first,

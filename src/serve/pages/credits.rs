@@ -1,5 +1,7 @@
 //! The credits page: the balance, usage, and history.
 
+mod chart;
+mod estimate;
 mod history;
 pub(super) mod run;
 mod usage;
@@ -8,20 +10,25 @@ use axum::{
     extract::State,
     response::{IntoResponse, Redirect},
 };
+use chrono::{TimeDelta, Utc};
 use maud::{Markup, html};
 
-use self::history::Asked;
+use self::{history::Asked, usage::Lasts};
 use super::{
     PageOrFile, auto_top_up, layout, purchase,
     table_view::{Format, View},
 };
 use crate::{
     access::Role,
-    catalog::organisations::Price,
+    catalog::organisations::{Organisation, Price},
     changes::alerts,
     commands::MAY_BUY,
-    ledger::credits::{Balance, Credits},
-    queue::totals,
+    config::Support,
+    ledger::{
+        credits::{Balance, Credits},
+        days,
+    },
+    queue::totals::{self, Totals},
     serve::{
         Service,
         authentication::Browser,
@@ -58,31 +65,38 @@ pub(super) async fn page(
     let totals = totals::totals(&mut db, Some(id)).await?;
     let raised = alerts::list(&mut db, Some(id), None).await?;
     let used = usage::latest(&mut db, id).await?;
+    let today = Utc::now().with_timezone(&layout::zone(&organisation.time_zone)).date_naive();
+    let first = today - TimeDelta::days(chart::BEFORE.into());
+    let days = days::days(&mut db, id, first, chart::BEFORE + 1).await?;
+    let lasts = Lasts::of(&balance, totals.rate, &days);
     let automatic = auto_top_up::section(&mut db, organisation, &browser).await?;
     let found = movements(&mut db, id, &which).await?;
     let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
+    let support = service.config.support.as_ref();
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
         (layout::said(&asked.said))
         (super::alerts::raised(&raised))
-        div.row.apart {
-            (standing(&balance, usage::lasts(&balance, totals.rate, &used, zone)))
-            @if may_buy { (purchase::form(id)) }
-            @else if organisation.price.is_none() {
-                p.notice { "Contact support to add credits." }
+        section.card.balance aria-label="Balance" {
+            (standing(&balance, &totals, lasts.as_ref().map(|lasts| lasts.says(today))))
+            div.do {
+                @if may_buy { (purchase::form(id)) } @else { (no_purchases(organisation, support)) }
+                @if let Some(price) = &organisation.price { (cost(price)) }
+            }
+            p.faint {
+                "Credits are shared by all events. They never expire, cannot be transferred to "
+                "another organisation, and are generally not refundable. The credit of a photo that "
+                "fails comes back by itself."
             }
         }
-        @if totals.no_credits > 0 && balance.available.0 == 0 {
-            p.notice {
-                (Credits(totals.waiting - totals.waiting_held))
-                " photos wait. They resume automatically when credits are added."
-            }
+        (chart::draw(&days, lasts.as_ref()))
+        p.row {
+            a href={ "/spending?organisation=" (id) } { "Which photos get the credits?" }
         }
-        p { a href={ "/spending?organisation=" (id) } { "Which photos get the credits?" } }
-        @if let Some(price) = &organisation.price { (cost(price)) }
+        (estimate::section(&asked.estimate, organisation, &balance, may_buy))
         (automatic)
         h2 { "Monthly Usage Summary" }
-        div.cards { @for (month, days) in &used { (usage::card(month, days)) } }
+        div.cards.months { @for (month, days) in &used { (usage::card(month, days)) } }
         h2 id="history" { "Transaction History" }
         (history::form(&asked, id))
         (table.on_page(
@@ -90,34 +104,80 @@ pub(super) async fn page(
             "No transactions match. Add credits and queue photos, or choose another filter.",
             found.next.as_ref(),
         ))
+        (help(support))
     };
     let stream = Some(format!("/credits/live?organisation={id}"));
     Ok(layout::page(&browser, "/credits", "Credits", stream, content).into_response())
 }
 
-/// The balance: what is available, what is reserved, and how long it lasts.
-fn standing(balance: &Balance, lasts: Option<String>) -> Markup {
+/// The balance: what is available, what is reserved, how long it lasts, and what is queued.
+fn standing(balance: &Balance, totals: &Totals, lasts: Option<String>) -> Markup {
+    let queued = Credits(totals.waiting - totals.waiting_held);
+    let after = Credits(balance.available.0 - queued.0);
     html! {
         div {
             div.faint { "Available Credits" }
-            div.big data-live="available" { (balance.available) }
+            div.big.bad[balance.available.0 == 0] data-live="available" { (balance.available) }
             div.faint {
                 span data-live="reserved" { (balance.reserved) }
                 " reserved for photos in progress"
-                @if let Some(lasts) = lasts { " · lasts " (lasts) }
             }
-            div.faint { "Shared by all events. Credits never expire." }
+            @if let Some(lasts) = lasts { p { (lasts) } }
+            @if queued.0 > 0 && after.0 >= 0 {
+                p { (queued) " photos are queued. After them, " (after) " credits are left." }
+            } @else if queued.0 > 0 {
+                p.warn {
+                    (queued) " photos wait, and " strong { (Credits(-after.0)) }
+                    " credits are missing for them. They resume automatically when credits are added."
+                }
+            }
         }
     }
 }
 
+/// The price of a credit, which is only shown to whoever wants to see it.
 fn cost(price: &Price) -> Markup {
     html! {
-        details {
-            summary { "Cost per credit ••••• (show or hide)" }
-            p {
-                "One credit costs " strong { (price) }
-                ". A photo costs one credit for each operation."
+        details.cost {
+            summary { "Cost per credit: " span.veiled { "•••• " span.do { "Show" } }
+                span.unveiled { (price) " " span.do { "Hide" } } }
+            p.faint { "A photo costs one credit for each operation." }
+        }
+    }
+}
+
+/// Why nothing can be bought here, and whom to ask.
+fn no_purchases(organisation: &Organisation, support: Option<&Support>) -> Markup {
+    html! {
+        p.notice {
+            @if organisation.price.is_none() {
+                "Purchasing is disabled here: this organisation has custom billing, or no price yet. "
+            } @else { "Your role cannot buy credits. " }
+            (contact(support)) " to add credits."
+        }
+    }
+}
+
+/// "Contact Support", with its address if the settings have one.
+fn contact(support: Option<&Support>) -> Markup {
+    html! {
+        @match support {
+            Some(support) => a href=(support.href()) { "Contact Support" },
+            None => "Contact Support",
+        }
+    }
+}
+
+fn help(support: Option<&Support>) -> Markup {
+    html! {
+        section.card aria-label="Help" {
+            h2 { "Need Help?" }
+            p { "Questions about credits, prices or refunds? We are happy to help." }
+            div.row {
+                @if let Some(support) = support {
+                    a.button href=(support.href()) { "Contact Support" }
+                }
+                a.button.quiet href="/events" { "Manage Events" }
             }
         }
     }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
+use super::estimate;
 use crate::{
     ids::{EventId, OrganisationId},
     ledger::history::{Kind, Movement},
@@ -36,6 +37,8 @@ pub(in crate::serve::pages) struct Asked {
     pub(super) said: String,
     #[serde(default)]
     pub(super) format: Format,
+    #[serde(flatten)]
+    pub(super) estimate: estimate::Event,
 }
 
 impl Asked {

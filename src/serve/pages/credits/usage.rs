@@ -1,7 +1,6 @@
 //! The usage on the credits page: a card for each month, and how long the balance lasts.
 
-use std::collections::BTreeMap;
-
+use chrono::NaiveDate;
 use maud::{Markup, html};
 use sqlx::PgConnection;
 
@@ -22,38 +21,50 @@ pub(super) async fn latest(
 ) -> sqlx::Result<Vec<(Month, Vec<Day>)>> {
     let mut used = Vec::new();
     for month in months::latest(db, id, 3).await? {
+        // Before the first movement there is nothing to see.
+        if !month.current && month.transactions == 0 && month.opening.0 == 0 {
+            continue;
+        }
         let days = days::days(db, id, month.month, 31).await?;
         used.push((month, days));
     }
     Ok(used)
 }
 
-/// How long the balance lasts, at the present rate, or else at the average of the days with usage
-/// among the last seven.
-pub(super) fn lasts(
-    balance: &Balance,
-    rate: f64,
-    used: &[(Month, Vec<Day>)],
-    zone: &str,
-) -> Option<String> {
-    let available = f64::from(i32::try_from(balance.available.0).ok()?);
-    if available > 0.0 && rate > 0.0 {
-        return Some(format!("{} at the present rate", layout::about(available / rate)));
+/// How long the balance lasts, and on what this is based.
+pub(super) struct Lasts {
+    pub(super) days: f64,
+    at: &'static str,
+}
+
+impl Lasts {
+    /// At the present rate in photos per second, or else at the average of the last seven of these
+    /// days, of which the last is today. `None`: nothing is used, or nothing is left.
+    pub(super) fn of(balance: &Balance, rate: f64, days: &[Day]) -> Option<Self> {
+        let available = f64::from(i32::try_from(balance.available.0).ok()?);
+        if available > 0.0 && rate > 0.0 {
+            return Some(Self { days: available / rate / 86_400.0, at: "at the present rate" });
+        }
+        let week: Vec<_> = days.iter().rev().take(7).map(|day| day.usage.0.max(0)).collect();
+        let used = f64::from(i32::try_from(week.iter().sum::<i64>()).ok()?);
+        let a_day = used / f64::from(i32::try_from(week.len()).ok()?);
+        (a_day > 0.0 && available > 0.0)
+            .then(|| Self { days: available / a_day, at: "at the average of the last 7 days" })
     }
-    let today = chrono::Utc::now().with_timezone(&layout::zone(zone)).date_naive();
-    // Each month has 31 days of data, which may reach into the next month: the map drops doubles.
-    let days: BTreeMap<_, _> =
-        used.iter().flat_map(|(_, days)| days).map(|day| (day.day, day.usage.0)).collect();
-    let days: Vec<_> = days
-        .into_iter()
-        .filter(|(day, usage)| {
-            *usage > 0 && *day <= today && *day > today - chrono::TimeDelta::days(7)
-        })
-        .collect();
-    let count = f64::from(i32::try_from(days.len()).ok()?);
-    let sum = f64::from(i32::try_from(days.iter().map(|(_, usage)| usage).sum::<i64>()).ok()?);
-    let lasts = || layout::about(86_400.0 * count * available / sum);
-    (sum > 0.0 && available > 0.0).then(|| format!("{}, at the rate of the last days", lasts()))
+
+    /// As a sentence, with the day on which nothing is left.
+    pub(super) fn says(&self, today: NaiveDate) -> String {
+        #[expect(clippy::cast_possible_truncation, reason = "it is at most ten years")]
+        let whole = self.days.min(3650.0) as i64;
+        let lasts = layout::about(86_400.0 * self.days);
+        match whole {
+            0 => format!("They last {lasts} {}.", self.at),
+            whole => {
+                let zero = today + chrono::TimeDelta::days(whole);
+                format!("They last {lasts} {}, until {}.", self.at, zero.format("%-d %b %Y"))
+            }
+        }
+    }
 }
 
 /// The card of a month, with a bar for each day. The current month has a border and a badge.
