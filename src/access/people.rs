@@ -114,6 +114,7 @@ pub async fn disable_person(
 }
 
 /// Sets the time zone in which pages show times to a person. `None`: that of the organisation.
+/// Returns false if there is no such zone.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -121,11 +122,16 @@ pub async fn set_time_zone(
     db: &mut PgConnection,
     person: PersonId,
     zone: Option<&str>,
-) -> sqlx::Result<()> {
-    sqlx::query!("UPDATE person SET time_zone = $2 WHERE person_id = $1", person.0, zone)
-        .execute(db)
-        .await
-        .map(|_| ())
+) -> sqlx::Result<bool> {
+    sqlx::query!(
+        "UPDATE person SET time_zone = $2 WHERE person_id = $1
+           AND ($2::text IS NULL OR EXISTS (SELECT FROM pg_timezone_names WHERE name = $2))",
+        person.0,
+        zone
+    )
+    .execute(db)
+    .await
+    .map(|set| set.rows_affected() == 1)
 }
 
 /// Changes a person's password, ends their sessions, and withdraws the links for it. A second factor

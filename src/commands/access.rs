@@ -145,12 +145,11 @@ impl Commands {
     pub async fn set_own_time_zone(&self, caller: &Caller, zone: &str) -> Result<(), CommandError> {
         let person = self.person_of(caller).await?;
         let zone = Some(zone.trim()).filter(|zone| !zone.is_empty());
-        if zone.is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
+        let mut tx = self.database.begin().await?;
+        if !access::set_time_zone(&mut tx, person.id, zone).await? {
             let why = "choose a time zone of the list, such as Europe/Berlin, or leave it empty";
             return Err(CommandError::invalid("time_zone", why));
         }
-        let mut tx = self.database.begin().await?;
-        access::set_time_zone(&mut tx, person.id, zone).await?;
         let (whose, action) = (person.organisation, "person.time_zone");
         let detail = json!({ "time_zone": zone });
         audit_log::record(&mut tx, caller, whose, action, &person.email, detail).await?;
