@@ -9,6 +9,7 @@ COPY scripts scripts
 COPY training training
 RUN scripts/models
 COPY assets assets
+COPY docs/api.md docs/api.md
 COPY migrations migrations
 COPY jobs jobs
 COPY bench-gate bench-gate

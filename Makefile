@@ -1,6 +1,6 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
-        setup models sqlx samples
+        setup models sqlx samples docs
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -p photogate -- demo $(ARGS)
@@ -10,6 +10,9 @@ test: setup models      ## runs all tests, with their own PostgreSQL, Redis and 
 
 check: setup            ## checks format, lints, docs, dependencies, and that .sqlx/ matches the queries
 	scripts/check
+
+docs: setup             ## builds the site of the documentation in target/site; ARGS=serve shows it
+	scripts/site $(ARGS)
 
 advisories: setup       ## asks whether dependencies have known weaknesses; needs GitHub, or ARGS=COPY of its database
 	scripts/advisories $(ARGS)

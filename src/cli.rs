@@ -322,7 +322,7 @@ fn refused(error: CommandError) -> anyhow::Result<End> {
     Err(anyhow::anyhow!("{error}"))
 }
 
-/// True if these words are a valid command line. Tests check the commands in the README with it.
+/// True if these words are a valid command line. Tests check the commands in the documents with it.
 pub fn understands<'a>(words: impl Iterator<Item = &'a str>) -> bool {
     Cli::try_parse_from(std::iter::once("photogate").chain(words)).is_ok()
 }

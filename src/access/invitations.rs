@@ -39,6 +39,7 @@ pub struct Invitation {
 
 /// A link that was just made.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = PasswordLink)]
 pub struct Link {
     /// The number of the invitation.
     pub id: InvitationId,

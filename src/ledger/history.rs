@@ -33,6 +33,7 @@ pub use photos::{PhotoOfRun, photos_of_run};
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
+#[schema(as = MovementKind)]
 pub enum Kind {
     /// Credits were reserved because photos were claimed.
     Usage,

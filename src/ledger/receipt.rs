@@ -31,6 +31,7 @@ pub struct Receipt {
 
 /// A job: one time that the photo was queued.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = ReceiptJob)]
 pub struct Job {
     /// The job's number. It is also the transaction in the ledger.
     pub job: JobId,

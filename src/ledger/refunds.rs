@@ -23,6 +23,7 @@ use crate::{
 )]
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RefundsBy)]
 pub enum By {
     /// By the reason of the refund.
     Reason,

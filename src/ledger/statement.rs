@@ -52,6 +52,7 @@ pub struct Statement {
 
 /// A row of the history.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = StatementLine)]
 pub struct Line {
     /// The time of the movement; for a run, of its last photo on this day.
     pub at: DateTime<Utc>,

@@ -111,6 +111,7 @@ pub async fn list(
 /// The photos that failed in one event, for one operation and for one reason. Photos that were
 /// retried since then are not included.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = FailureGroup)]
 pub struct Group {
     /// The event's number.
     pub event: EventId,

@@ -15,6 +15,7 @@ use crate::ids::{EventId, Operation, RunId, UndoId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "undo_act", rename_all = "snake_case")]
+#[schema(as = UndoableAct)]
 pub enum Act {
     /// Photos were queued.
     Queue,

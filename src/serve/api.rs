@@ -7,6 +7,7 @@ pub(super) mod books;
 mod changes;
 mod corrections;
 pub(super) mod credits;
+mod docs;
 mod document;
 mod events;
 pub(super) mod failures;
@@ -23,6 +24,7 @@ pub(super) mod runs;
 pub(super) mod search;
 mod spending;
 pub(super) mod top_ups;
+mod webhook_calls;
 mod webhooks;
 mod why;
 
@@ -32,7 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Service, live, problem::Problem, reads::Page};
 
-pub(super) use document::routes as documents;
+pub(super) use docs::routes as documents;
 
 /// The result of a handler: a JSON answer or a problem.
 type Answer<T> = Result<axum::Json<T>, Problem>;
@@ -42,10 +44,16 @@ type Answer<T> = Result<axum::Json<T>, Problem>;
     info(
         title = "photogate",
         description = "Background jobs for event photos, paid with credits. Errors are \
-                       `application/problem+json`; programs must branch on `code` only.",
+                       `application/problem+json`; programs must branch on `code` only. The guide \
+                       is on `/docs`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(crate::ledger::refunds::By, crate::queue::status::Sort)),
+    paths(super::payments::report),
+    components(schemas(
+        crate::ledger::refunds::By,
+        crate::queue::status::Sort,
+        super::live::Standing,
+    )),
     tags(
         (name = "Runs", description = "Queue photos, and follow the runs"),
         (name = "Events", description = "Events and their settings"),
@@ -54,6 +62,7 @@ type Answer<T> = Result<axum::Json<T>, Problem>;
         (name = "Spending", description = "Which events get the credits, and how many"),
         (name = "Queues", description = "Queues, holds, failures and workers"),
         (name = "Changes", description = "What happened, as a feed to read and as calls of webhooks"),
+        (name = "Webhook calls", description = "What photogate sends to your webhooks"),
         (name = "Books", description = "Receipts, refunds and checks of the books, for finance"),
         (name = "Organisations", description = "Organisations and their settings"),
         (name = "Access", description = "Who may do what, and who did what"),

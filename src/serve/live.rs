@@ -133,14 +133,15 @@ pub(super) type Live = Sse<KeepAliveStream<Messages>>;
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/live",
+    operation_id = "follow_event",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses(
         (
             status = 200,
-            body = Standing,
+            body = String,
             content_type = "text/event-stream",
-            description = "Server-sent events named `standing`, each with this object as data",
+            description = "Server-sent events named `standing`, each with a `Standing` as JSON",
         ),
     ),
 )]
@@ -160,14 +161,15 @@ pub(super) async fn event(
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/live",
+    operation_id = "follow_organisation",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses(
         (
             status = 200,
-            body = Standing,
+            body = String,
             content_type = "text/event-stream",
-            description = "Server-sent events named `standing`, each with this object as data",
+            description = "Server-sent events named `standing`, each with a `Standing` as JSON",
         ),
     ),
 )]

@@ -1,5 +1,5 @@
 //! Where a payment provider reports payments: `POST /v1/payments/{provider}`. It has no token or
-//! session: what it sends is signed. It is not in the OpenAPI document, which is for callers.
+//! session: what it sends is signed.
 
 mod stripe;
 
@@ -14,6 +14,7 @@ use axum::{
 };
 use chrono::Utc;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Service, client_address, input::Path, problem::Problem};
 use crate::{
@@ -47,13 +48,16 @@ enum Report {
 }
 
 /// The answer to a report. Whatever it says, the provider need not send the report again.
-#[derive(Debug, Serialize)]
-struct Heard {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HeardReport)]
+pub(super) struct Heard {
     /// What became of it: `credited`, `kept` (for finance), `known` (nothing changed), `ended` (the
     /// purchase) or `ignored`.
     outcome: &'static str,
+    /// The payment, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<PaymentId>,
+    /// Why it was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Kept>,
 }
@@ -64,7 +68,31 @@ impl Heard {
     }
 }
 
-async fn report(
+/// Hears from a payment provider that a purchase was paid, or will not be.
+///
+/// For Stripe: make this address an endpoint for the events `checkout.session.*`. It needs no token,
+/// because what the provider sends is signed.
+#[utoipa::path(
+    post,
+    path = "/v1/payments/{provider}",
+    operation_id = "report_payment",
+    tag = "Credits",
+    security(()),
+    params(
+        ("provider" = String, Path, description = "`stripe`"),
+        ("Stripe-Signature" = String, Header, description = "As Stripe signs the body, byte for byte"),
+    ),
+    request_body(
+        content = Object,
+        content_type = "application/json",
+        description = "An event of Stripe, at most 64 KiB",
+    ),
+    responses(
+        (status = 200, body = Heard),
+        (status = 400, body = Problem, description = "The signature is not right (`bad_signature`)"),
+    ),
+)]
+pub(super) async fn report(
     State(service): State<Service>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(provider): Path<String>,

@@ -47,6 +47,7 @@ pub(crate) struct Problem {
 
 /// A part of the request that is wrong.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = WrongPart)]
 pub(crate) struct Wrong {
     /// A JSON pointer into the body (such as `/credits`), or the name of a parameter or header.
     pointer: String,

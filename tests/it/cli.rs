@@ -283,29 +283,42 @@ fn inspect_explains_what_decided_which_way_is_up() {
     );
 }
 
-#[test]
-fn every_command_of_the_readme_is_one() {
-    let readme = read("README.md");
-    let commands: Vec<_> = readme
-        .lines()
-        .filter_map(|line| {
-            line.trim()
-                .strip_prefix("photogate ")
-                .or_else(|| line.trim().strip_prefix("docker compose run --rm migrate "))
-        })
-        .collect();
-
-    assert!(commands.len() > 8, "the README shows commands");
-    for command in commands {
-        // As a shell splits them, quotes and comments included.
-        let split = std::process::Command::new("sh")
-            .args(["-c", &format!("printf '%s\\n' {command}")])
-            .output()
-            .unwrap();
-        let words = String::from_utf8(split.stdout).unwrap();
-        let words = words.lines();
-        assert!(photogate::cli::understands(words), "photogate {command}");
+/// The README, and all documents for those who use photogate.
+fn documents() -> Vec<String> {
+    let mut names = vec!["README.md".to_owned()];
+    for folder in ["docs", "docs/guides"] {
+        let inside = fs::read_dir(root().join(folder)).unwrap();
+        let inside = inside.map(|one| one.unwrap().file_name().into_string().unwrap());
+        names.extend(
+            inside.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")),
+        );
     }
+    names
+}
+
+#[test]
+fn every_command_of_the_documents_is_one() {
+    let mut tried = 0;
+    for document in documents() {
+        let text = read(&document);
+        let blocks = text.split("```console\n").skip(1);
+        let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+        for command in lines.filter_map(|line| {
+            line.strip_prefix("photogate ")
+                .or_else(|| line.strip_prefix("docker compose run --rm migrate "))
+        }) {
+            // As a shell splits them, quotes and comments included.
+            let split = std::process::Command::new("sh")
+                .args(["-c", &format!("printf '%s\\n' {command}")])
+                .output()
+                .unwrap();
+            let words = String::from_utf8(split.stdout).unwrap();
+            let words = words.lines();
+            assert!(photogate::cli::understands(words), "{document}: photogate {command}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried}");
 }
 
 /// The targets that a document tells to make: in its blocks of code, and in words that are code.
@@ -334,21 +347,21 @@ fn every_make_target_of_the_readme_is_one() {
 }
 
 #[test]
-fn the_readme_tells_every_setting() {
-    let readme = read("README.md");
+fn the_documents_tell_every_setting() {
+    let table = read("docs/settings.md");
     let settings = serde_json::to_value(Config::default()).unwrap();
 
     for (name, default) in settings.as_object().unwrap() {
-        let row = readme
+        let row = table
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}`")))
-            .unwrap_or_else(|| panic!("the README does not tell of {name}"));
+            .unwrap_or_else(|| panic!("docs/settings.md does not tell of {name}"));
         let shown = default
             .as_str()
             .map_or_else(|| default.to_string().replace("null", "none"), str::to_owned);
         assert!(
             row.contains(&format!("`{shown}`")),
-            "the README's default of {name} is not {shown}: {row}"
+            "the default of {name} in docs/settings.md is not {shown}: {row}"
         );
     }
 }
@@ -466,18 +479,18 @@ fn reasons_of_the_code() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_reason_has_a_meaning_and_is_in_the_readme_and_nothing_else_is() {
+fn every_reason_has_a_meaning_and_is_in_the_documents_and_nothing_else_is() {
     let written = reasons_of_the_code();
     assert!(written.len() > 10, "{written:?}");
 
     let explained = codes("src/queue/failures.rs", "\n        \"", "\" =>");
-    let readme = read("README.md");
-    let (_, told) = readme.split_once("carry a stable reason: ").unwrap();
-    let (told, _) = told.split_once("\"No face").unwrap();
-    let told: BTreeSet<_> = told.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let told: BTreeSet<_> = read("docs/reasons.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
+        .collect();
 
     assert_eq!(explained, written, "the meanings, and the code");
-    assert_eq!(told, written, "the README, and the code");
+    assert_eq!(told, written, "docs/reasons.md, and the code");
     for reason in &written {
         assert!(!photogate::queue::failures::meaning(reason).is_empty(), "{reason}");
     }

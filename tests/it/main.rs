@@ -9,6 +9,7 @@ mod support;
 
 mod access;
 mod alerts;
+mod api_docs;
 mod architecture;
 mod audit;
 mod auto_top_up;

@@ -31,6 +31,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/tokens",
+    operation_id = "list_tokens",
     tag = "Access",
     params(Which),
     responses((status = 200, body = Page<Token>)),
@@ -51,6 +52,7 @@ pub(super) async fn tokens(
 #[utoipa::path(
     post,
     path = "/v1/tokens",
+    operation_id = "create_token",
     tag = "Access",
     responses(
         (status = 201, body = CreatedToken),
@@ -70,6 +72,7 @@ pub(super) async fn create_token(
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{token}",
+    operation_id = "revoke_token",
     tag = "Access",
     params(("token" = TokenId, Path, description = "The token's number")),
     responses((status = 204, description = "The token is revoked")),
@@ -91,6 +94,7 @@ pub(super) async fn revoke_token(
 #[utoipa::path(
     post,
     path = "/v1/people",
+    operation_id = "invite_person",
     tag = "Access",
     responses(
         (status = 201, body = Link),
@@ -116,6 +120,7 @@ pub(super) async fn invite(
 #[utoipa::path(
     post,
     path = "/v1/people/{person}/password-link",
+    operation_id = "create_password_link",
     tag = "Access",
     params(("person" = PersonId, Path, description = "The person's number")),
     responses(
@@ -138,6 +143,7 @@ pub(super) async fn password_link(
 #[utoipa::path(
     delete,
     path = "/v1/people/{person}/second-factor",
+    operation_id = "reset_second_factor",
     tag = "Access",
     params(("person" = PersonId, Path, description = "The person's number")),
     responses((status = 204, description = "The person has no second factor any more")),
@@ -155,6 +161,7 @@ pub(super) async fn reset_second_factor(
 #[utoipa::path(
     get,
     path = "/v1/invitations",
+    operation_id = "list_invitations",
     tag = "Access",
     params(Which),
     responses((status = 200, body = Page<Invitation>)),
@@ -175,6 +182,7 @@ pub(super) async fn invitations(
 #[utoipa::path(
     delete,
     path = "/v1/invitations/{invitation}",
+    operation_id = "withdraw_invitation",
     tag = "Access",
     params(("invitation" = InvitationId, Path, description = "The invitation's number")),
     responses((status = 204, description = "The link is withdrawn")),
@@ -192,6 +200,7 @@ pub(super) async fn withdraw_invitation(
 #[utoipa::path(
     get,
     path = "/v1/people",
+    operation_id = "list_people",
     tag = "Access",
     params(Which),
     responses((status = 200, body = Page<Person>)),
@@ -215,6 +224,7 @@ pub(super) async fn people(
 #[utoipa::path(
     patch,
     path = "/v1/people/{person}",
+    operation_id = "change_person",
     tag = "Access",
     params(("person" = PersonId, Path, description = "The person's number")),
     responses((status = 200, body = Person)),
@@ -232,6 +242,7 @@ pub(super) async fn change_person(
 #[utoipa::path(
     get,
     path = "/v1/audit-log",
+    operation_id = "read_audit_log",
     tag = "Access",
     params(Which),
     responses((status = 200, body = Page<AuditEntry>)),

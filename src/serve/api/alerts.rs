@@ -36,6 +36,7 @@ pub(super) struct Alerts {
 #[utoipa::path(
     get,
     path = "/v1/alerts",
+    operation_id = "list_alerts",
     tag = "Changes",
     params(Listed),
     responses((status = 200, body = Alerts)),
@@ -61,6 +62,7 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/alerts",
+    operation_id = "add_alert",
     tag = "Changes",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses(
@@ -83,6 +85,7 @@ pub(super) async fn add(
 #[utoipa::path(
     delete,
     path = "/v1/alerts/{alert}",
+    operation_id = "remove_alert",
     tag = "Changes",
     params(("alert" = AlertId, Path, description = "The alert's number")),
     responses((status = 204, description = "The alert is removed")),

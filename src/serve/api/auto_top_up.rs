@@ -19,6 +19,7 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/auto-top-up",
+    operation_id = "get_auto_top_up",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = AutoTopUp)),
@@ -42,6 +43,7 @@ pub(super) async fn show(
 #[utoipa::path(
     put,
     path = "/v1/organisations/{organisation}/auto-top-up",
+    operation_id = "set_auto_top_up",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = AutoTopUp)),
@@ -59,6 +61,7 @@ pub(super) async fn set(
 #[utoipa::path(
     delete,
     path = "/v1/organisations/{organisation}/auto-top-up",
+    operation_id = "stop_auto_top_up",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = AutoTopUp)),

@@ -33,6 +33,7 @@ const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role
 #[utoipa::path(
     get,
     path = "/v1/photos/{photo}/receipt",
+    operation_id = "get_receipt",
     tag = "Books",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 200, body = Receipt)),
@@ -85,6 +86,7 @@ pub(super) struct Counted {
 
 /// The groups of refunds.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RefundCounts)]
 pub(super) struct Counts {
     items: Vec<Refunds>,
 }
@@ -93,6 +95,7 @@ pub(super) struct Counts {
 #[utoipa::path(
     get,
     path = "/v1/refunds",
+    operation_id = "count_refunds",
     tag = "Books",
     params(Which, Counted),
     responses((status = 200, body = Counts)),
@@ -125,6 +128,7 @@ pub(super) struct At {
 #[utoipa::path(
     get,
     path = "/v1/refunds/photos",
+    operation_id = "list_refunds",
     tag = "Books",
     params(Which, At),
     responses((status = 200, body = Page<Refund>)),
@@ -160,6 +164,7 @@ pub(super) struct Reconciliations {
 #[utoipa::path(
     get,
     path = "/v1/reconciliations",
+    operation_id = "list_reconciliations",
     tag = "Books",
     responses((status = 200, body = Reconciliations)),
 )]
@@ -177,6 +182,7 @@ pub(super) async fn reconciliations(
 #[utoipa::path(
     post,
     path = "/v1/reconciliations",
+    operation_id = "reconcile_books",
     tag = "Books",
     responses((status = 200, body = Checked)),
 )]

@@ -78,6 +78,7 @@ pub(super) struct Feed {
 #[utoipa::path(
     get,
     path = "/v1/changes",
+    operation_id = "read_changes",
     tag = "Changes",
     params(Which),
     responses(
@@ -181,6 +182,7 @@ pub(super) struct FeedChange {
 #[utoipa::path(
     put,
     path = "/v1/organisations/{organisation}/feed",
+    operation_id = "set_feed",
     tag = "Changes",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 204, description = "It does, or does not any more")),

@@ -23,6 +23,7 @@ use crate::{
 #[utoipa::path(
     put,
     path = "/v1/photos/{photo}/bibs",
+    operation_id = "correct_numbers",
     tag = "Photos",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 200, body = Photo)),
@@ -43,6 +44,7 @@ pub(super) async fn numbers(
 #[utoipa::path(
     delete,
     path = "/v1/photos/{photo}/bibs/correction",
+    operation_id = "take_back_numbers",
     tag = "Photos",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 204, description = "There is no correction any more")),
@@ -63,6 +65,7 @@ pub(super) async fn take_numbers_back(
 #[utoipa::path(
     put,
     path = "/v1/photos/{photo}/turn",
+    operation_id = "correct_turn",
     tag = "Photos",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses(
@@ -86,6 +89,7 @@ pub(super) async fn turn(
 #[utoipa::path(
     delete,
     path = "/v1/photos/{photo}/turn/correction",
+    operation_id = "take_back_turn",
     tag = "Photos",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 204, description = "There is no correction any more")),

@@ -31,6 +31,7 @@ const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/credits",
+    operation_id = "get_balance",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Balance)),
@@ -52,6 +53,7 @@ pub(super) async fn balance(
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/history",
+    operation_id = "list_history",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),
@@ -82,6 +84,7 @@ pub(super) struct Months {
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/months",
+    operation_id = "list_months",
     tag = "Credits",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Months)),
@@ -116,6 +119,7 @@ pub(super) struct From {
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/days",
+    operation_id = "list_days",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),
@@ -143,6 +147,7 @@ pub(super) async fn days(
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/statements/{month}",
+    operation_id = "get_statement",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),

@@ -23,6 +23,7 @@ use crate::{
 
 /// An event and the state of its queues.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventWithQueues)]
 pub(super) struct Shown {
     #[serde(flatten)]
     event: Event,
@@ -50,6 +51,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "list_events",
     tag = "Events",
     params(Which),
     responses((status = 200, body = Page<Event>)),
@@ -81,6 +83,7 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/events",
+    operation_id = "create_event",
     tag = "Events",
     responses(
         (status = 201, body = Event),
@@ -100,6 +103,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/v1/events/{event}",
+    operation_id = "get_event",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Shown)),
@@ -118,6 +122,7 @@ pub(super) async fn show(
 #[utoipa::path(
     patch,
     path = "/v1/events/{event}",
+    operation_id = "change_event",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Event)),
@@ -138,6 +143,7 @@ pub(super) async fn change(
 #[utoipa::path(
     delete,
     path = "/v1/events/{event}",
+    operation_id = "delete_event",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 204, description = "The event is deleted")),
@@ -153,6 +159,7 @@ pub(super) async fn delete(
 
 /// The size of a start list.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StartList)]
 pub(super) struct Listed {
     /// How many bib numbers the start list has.
     numbers: usize,
@@ -166,6 +173,7 @@ pub(super) struct Listed {
 #[utoipa::path(
     put,
     path = "/v1/events/{event}/start-list",
+    operation_id = "set_start_list",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     request_body(content = String, content_type = "text/csv", example = "bib\n1482\nA207\n"),
@@ -188,6 +196,7 @@ pub(super) async fn start_list(
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/erasures",
+    operation_id = "erase_findings",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 201, body = Erased)),
@@ -212,6 +221,7 @@ pub(super) struct Erasures {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/erasures",
+    operation_id = "list_erasures",
     tag = "Events",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Erasures)),

@@ -34,6 +34,7 @@ pub(super) struct Failures {
 
 /// Failures, grouped by event, operation and reason.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Failures)]
 pub(super) struct Groups {
     items: Vec<Group>,
 }
@@ -44,6 +45,7 @@ pub(super) struct Groups {
 #[utoipa::path(
     get,
     path = "/v1/failures",
+    operation_id = "list_failures",
     tag = "Queues",
     params(Failures),
     responses((status = 200, body = Groups)),
@@ -90,6 +92,7 @@ pub(super) struct NewRetry {
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/retry",
+    operation_id = "retry_photos",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Retried)),

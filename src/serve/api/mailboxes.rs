@@ -38,6 +38,7 @@ pub(super) struct Mailboxes {
 #[utoipa::path(
     get,
     path = "/v1/mailboxes",
+    operation_id = "list_mailboxes",
     tag = "Changes",
     params(Listed),
     responses((status = 200, body = Mailboxes)),
@@ -67,6 +68,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put,
     path = "/v1/people/{person}/mailbox",
+    operation_id = "set_mailbox",
     tag = "Changes",
     params(("person" = PersonId, Path, description = "The number of the person")),
     responses(

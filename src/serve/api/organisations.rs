@@ -20,6 +20,7 @@ use crate::{
 
 /// The list of all organisations.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Organisations)]
 pub(super) struct All {
     items: Vec<Organisation>,
 }
@@ -55,6 +56,7 @@ pub(super) struct NewOrganisation {
 #[utoipa::path(
     get,
     path = "/v1/organisations",
+    operation_id = "list_organisations",
     tag = "Organisations",
     responses((status = 200, body = All)),
 )]
@@ -73,6 +75,7 @@ fn price(text: &str) -> Result<Price, Problem> {
 #[utoipa::path(
     post,
     path = "/v1/organisations",
+    operation_id = "create_organisation",
     tag = "Organisations",
     responses(
         (status = 201, body = Organisation),
@@ -100,6 +103,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}",
+    operation_id = "get_organisation",
     tag = "Organisations",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Organisation)),
@@ -133,6 +137,7 @@ pub(super) struct Change {
 #[utoipa::path(
     patch,
     path = "/v1/organisations/{organisation}",
+    operation_id = "change_organisation",
     tag = "Organisations",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Organisation)),

@@ -37,6 +37,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/payments",
+    operation_id = "list_payments",
     tag = "Credits",
     params(Which),
     responses((status = 200, body = Page<Payment>)),
@@ -76,6 +77,7 @@ pub(super) struct Settled {
 #[utoipa::path(
     post,
     path = "/v1/payments/{payment}/settle",
+    operation_id = "settle_payment",
     tag = "Credits",
     params(("payment" = PaymentId, Path, description = "The payment's number")),
     responses((status = 200, body = Payment, description = "It is noted, now or before")),

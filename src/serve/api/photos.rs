@@ -42,6 +42,7 @@ pub(crate) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/photos",
+    operation_id = "list_photos",
     tag = "Photos",
     params(("event" = EventId, Path, description = "The event's number"), Which),
     responses((status = 200, body = Page<Photo>)),
@@ -73,6 +74,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/photos/{photo}",
+    operation_id = "get_photo",
     tag = "Photos",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 200, body = Photo)),

@@ -35,6 +35,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/purchase-requests",
+    operation_id = "list_purchase_requests",
     tag = "Credits",
     params(Which),
     responses((status = 200, body = Page<PurchaseRequest>)),
@@ -65,6 +66,7 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/purchase-requests/{request}/approve",
+    operation_id = "approve_purchase",
     tag = "Credits",
     params(("request" = PurchaseId, Path, description = "The request's number")),
     responses((status = 200, body = PurchaseRequest, description = "It is approved, now or before")),
@@ -81,6 +83,7 @@ pub(super) async fn approve(
 #[utoipa::path(
     post,
     path = "/v1/purchase-requests/{request}/refuse",
+    operation_id = "refuse_purchase",
     tag = "Credits",
     params(("request" = PurchaseId, Path, description = "The request's number")),
     responses((status = 200, body = PurchaseRequest, description = "It is refused, now or before")),

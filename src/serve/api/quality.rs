@@ -17,6 +17,7 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/quality",
+    operation_id = "get_quality",
     tag = "Photos",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Report)),

@@ -50,6 +50,7 @@ pub(crate) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/queues",
+    operation_id = "list_queues",
     tag = "Queues",
     params(Which),
     responses((status = 200, body = Page<Queue>)),
@@ -92,6 +93,7 @@ pub(crate) async fn page(
 #[utoipa::path(
     get,
     path = "/v1/queues/totals",
+    operation_id = "get_totals",
     tag = "Queues",
     responses((status = 200, body = Totals)),
 )]
@@ -111,6 +113,7 @@ pub(super) struct Workers {
 #[utoipa::path(
     get,
     path = "/v1/workers",
+    operation_id = "list_workers",
     tag = "Queues",
     responses((status = 200, body = Workers)),
 )]
@@ -127,6 +130,7 @@ pub(super) async fn workers(State(service): State<Service>, caller: Caller) -> A
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/holds",
+    operation_id = "hold_event",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 201, body = Held)),
@@ -145,6 +149,7 @@ pub(super) async fn hold(
 #[utoipa::path(
     delete,
     path = "/v1/holds/{hold}",
+    operation_id = "lift_hold",
     tag = "Queues",
     params(("hold" = HoldId, Path, description = "The hold's number")),
     responses((status = 204, description = "The hold is lifted")),
@@ -160,6 +165,7 @@ pub(super) async fn lift(
 
 /// The number of photos that were changed; the others were in a state that does not allow it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChangedPhotos)]
 pub(super) struct Count {
     photos: u32,
     /// The number by which this can be taken back. Null if nothing was changed.
@@ -170,6 +176,7 @@ pub(super) struct Count {
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/skip",
+    operation_id = "skip_photos",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Count)),
@@ -188,6 +195,7 @@ pub(super) async fn skip(
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/restore",
+    operation_id = "restore_photos",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Count)),
@@ -212,6 +220,7 @@ pub(super) struct Undoables {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/undo",
+    operation_id = "list_undoable",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Undoables)),
@@ -232,6 +241,7 @@ pub(super) async fn undoable(
 #[utoipa::path(
     post,
     path = "/v1/undo",
+    operation_id = "undo_acts",
     tag = "Queues",
     responses((status = 200, body = UndoneActs)),
 )]

@@ -70,6 +70,7 @@ pub(super) struct NewRun {
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/runs",
+    operation_id = "queue_photos",
     tag = "Runs",
     params(("event" = EventId, Path, description = "The event's number")),
     responses(
@@ -115,6 +116,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/v1/runs/{run}",
+    operation_id = "get_run",
     tag = "Runs",
     params(("run" = RunId, Path, description = "The run's number")),
     responses((status = 200, body = Run)),
@@ -135,6 +137,7 @@ pub(super) async fn show(
 #[utoipa::path(
     post,
     path = "/v1/runs/{run}/cancel",
+    operation_id = "cancel_run",
     tag = "Runs",
     params(("run" = RunId, Path, description = "The run's number")),
     responses((status = 200, body = Cancelled)),
@@ -151,6 +154,7 @@ pub(super) async fn cancel(
 #[utoipa::path(
     post,
     path = "/v1/runs/{run}/first",
+    operation_id = "move_run_first",
     tag = "Runs",
     params(("run" = RunId, Path, description = "The run's number")),
     responses((status = 200, body = MovedFirst)),
@@ -186,6 +190,7 @@ pub(super) struct PhotosPage {
 #[utoipa::path(
     get,
     path = "/v1/runs/{run}/photos",
+    operation_id = "list_run_photos",
     tag = "Runs",
     params(("run" = RunId, Path, description = "The run's number"), PhotosPage),
     responses((status = 200, body = super::Page<PhotoOfRun>)),

@@ -67,6 +67,7 @@ fn needed_time(asked: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Problem> {
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/schedules",
+    operation_id = "create_schedule",
     tag = "Runs",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 201, body = Schedule)),
@@ -120,6 +121,7 @@ pub(super) struct Listed {
 #[utoipa::path(
     get,
     path = "/v1/schedules",
+    operation_id = "list_schedules",
     tag = "Runs",
     params(Listed),
     responses((status = 200, body = Page<Schedule>)),
@@ -159,6 +161,7 @@ pub(super) struct Change {
 #[utoipa::path(
     patch,
     path = "/v1/schedules/{schedule}",
+    operation_id = "change_schedule",
     tag = "Runs",
     params(("schedule" = ScheduleId, Path, description = "The schedule's number")),
     responses((status = 200, body = Schedule)),
@@ -177,6 +180,7 @@ pub(super) async fn change(
 #[utoipa::path(
     delete,
     path = "/v1/schedules/{schedule}",
+    operation_id = "cancel_schedule",
     tag = "Runs",
     params(("schedule" = ScheduleId, Path, description = "The schedule's number")),
     responses((status = 200, body = Schedule)),

@@ -43,6 +43,7 @@ pub(super) struct FoundByBib {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/search/bib",
+    operation_id = "search_bib",
     tag = "Photos",
     params(("event" = EventId, Path, description = "The event's number"), Number),
     responses((status = 200, body = FoundByBib)),
@@ -82,6 +83,7 @@ pub(super) struct FoundByFace {
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/search/selfie",
+    operation_id = "search_selfie",
     tag = "Photos",
     params(("event" = EventId, Path, description = "The event's number"), Alike),
     request_body(

@@ -22,6 +22,7 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/spending",
+    operation_id = "get_spending",
     tag = "Spending",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Spending)),
@@ -52,6 +53,7 @@ pub(super) struct How {
 #[utoipa::path(
     put,
     path = "/v1/organisations/{organisation}/spending/order",
+    operation_id = "set_spending_order",
     tag = "Spending",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number"), How),
     responses((status = 200, body = Spending)),
@@ -71,6 +73,7 @@ pub(super) async fn set_order(
 #[utoipa::path(
     put,
     path = "/v1/events/{event}/budget",
+    operation_id = "set_budget",
     tag = "Spending",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Spending)),
@@ -88,6 +91,7 @@ pub(super) async fn set_budget(
 #[utoipa::path(
     delete,
     path = "/v1/events/{event}/budget",
+    operation_id = "remove_budget",
     tag = "Spending",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Spending)),
@@ -105,6 +109,7 @@ pub(super) async fn remove_budget(
 #[utoipa::path(
     put,
     path = "/v1/events/{event}/pace",
+    operation_id = "set_event_pace",
     tag = "Spending",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Spending)),
@@ -136,6 +141,7 @@ pub(super) struct OrganisationPace {
 #[utoipa::path(
     put,
     path = "/v1/organisations/{organisation}/pace",
+    operation_id = "set_organisation_pace",
     tag = "Spending",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Spending)),

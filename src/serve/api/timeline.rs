@@ -39,6 +39,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/timeline",
+    operation_id = "get_timeline",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number"), Which),
     responses((status = 200, body = Page<Entry>)),

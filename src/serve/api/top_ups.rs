@@ -64,6 +64,7 @@ pub(super) struct NewPurchase {
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/purchases",
+    operation_id = "buy_credits",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),
@@ -133,6 +134,7 @@ pub(super) struct Grant {
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/grants",
+    operation_id = "grant_credits",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),
@@ -165,6 +167,7 @@ pub(super) async fn grant(
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/adjustments",
+    operation_id = "adjust_credits",
     tag = "Credits",
     params(
         ("organisation" = OrganisationId, Path, description = "The organisation's number"),

@@ -39,6 +39,7 @@ pub(super) struct Webhooks {
 #[utoipa::path(
     get,
     path = "/v1/webhooks",
+    operation_id = "list_webhooks",
     tag = "Changes",
     params(Listed),
     responses((status = 200, body = Webhooks)),
@@ -67,6 +68,7 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/organisations/{organisation}/webhooks",
+    operation_id = "add_webhook",
     tag = "Changes",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses(
@@ -88,6 +90,7 @@ pub(super) async fn add(
 #[utoipa::path(
     patch,
     path = "/v1/webhooks/{webhook}",
+    operation_id = "change_webhook",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number")),
     responses((status = 200, body = Webhook)),
@@ -105,6 +108,7 @@ pub(super) async fn change(
 #[utoipa::path(
     delete,
     path = "/v1/webhooks/{webhook}",
+    operation_id = "remove_webhook",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number")),
     responses((status = 204, description = "The webhook is removed")),
@@ -122,6 +126,7 @@ pub(super) async fn remove(
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{webhook}/rotate",
+    operation_id = "rotate_webhook_secret",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number")),
     responses((status = 200, body = SecretWebhook)),
@@ -138,6 +143,7 @@ pub(super) async fn rotate(
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{webhook}/ping",
+    operation_id = "ping_webhook",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number")),
     responses((status = 202, description = "It is sent within a moment, if a worker runs")),
@@ -168,6 +174,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/v1/webhooks/{webhook}/deliveries",
+    operation_id = "list_deliveries",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number"), Which),
     responses((status = 200, body = Page<Delivery>)),
@@ -200,6 +207,7 @@ pub(super) struct Replay {
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{webhook}/replay",
+    operation_id = "replay_changes",
     tag = "Changes",
     params(("webhook" = WebhookId, Path, description = "The webhook's number")),
     responses((status = 200, body = Replayed)),

@@ -16,6 +16,7 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/why",
+    operation_id = "explain_event",
     tag = "Queues",
     params(("event" = EventId, Path, description = "The event's number")),
     responses((status = 200, body = Why)),
@@ -35,6 +36,7 @@ pub(super) async fn event(
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/why",
+    operation_id = "explain_organisation",
     tag = "Queues",
     params(("organisation" = OrganisationId, Path, description = "The organisation's number")),
     responses((status = 200, body = Why)),
@@ -54,6 +56,7 @@ pub(super) async fn organisation(
 #[utoipa::path(
     get,
     path = "/v1/photos/{photo}/why",
+    operation_id = "explain_photo",
     tag = "Queues",
     params(("photo" = PhotoId, Path, description = "The photo's ID, a UUID")),
     responses((status = 200, body = Why)),
