@@ -501,7 +501,7 @@ fn the_table_of_endpoints_and_the_document_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_answered_has_the_shape_that_is_documented_and_so_have_the_examples() {
+async fn what_is_answered_has_the_shape_that_is_documented() {
     let app = App::new().await;
     let stage = a_stage(&app).await;
     let site = Site::of(&app).await;
@@ -522,17 +522,12 @@ async fn what_is_answered_has_the_shape_that_is_documented_and_so_have_the_examp
         let mut schema = content["schema"].clone();
         schema["components"] = document["components"].clone();
         let schema = jsonschema::validator_for(&schema).unwrap();
-        let mut check =
-            |what: &str, found: &Value| {
-                wrong.extend(schema.iter_errors(found).map(|error| {
-                    format!("{what} of {name}: {error} at {}", error.instance_path())
-                }));
-            };
-        check("the example", &content["example"]);
         if kind == "application/json" && *ok < 300 {
             let answer = ask(&app, &site, &stage, &endpoint, Some(&staff)).await;
             let answer: Value = answer.json().await.unwrap();
-            check("the answer", &answer);
+            wrong.extend(schema.iter_errors(&answer).map(|error| {
+                format!("the answer of {name}: {error} at {}", error.instance_path())
+            }));
             answers.insert(name.to_owned(), answer);
         }
     }
