@@ -128,6 +128,7 @@ fn guide() -> (Vec<(String, String)>, String) {
     let mut sections = Vec::new();
     let mut events: Vec<Event> = Vec::new();
     let mut heading: Option<usize> = None;
+    let mut leads_away = false;
     for event in Parser::new_ext(GUIDE, Options::ENABLE_TABLES) {
         match &event {
             Event::Start(Tag::Heading { level: HeadingLevel::H2, .. }) => {
@@ -143,9 +144,17 @@ fn guide() -> (Vec<(String, String)>, String) {
                 }
             }
             Event::Start(Tag::Table(_)) => {
-                let scrolls =
-                    "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table\">";
-                events.push(Event::Html(scrolls.into()));
+                let of = sections.last().map_or("", |(_, name)| name.as_str());
+                events.push(Event::Html(table_begins(of).into()));
+            }
+            // The other documents are not served: their names stay, without a link.
+            Event::Start(Tag::Link { dest_url, .. }) if dest_url.contains(".md") => {
+                leads_away = true;
+                continue;
+            }
+            Event::End(TagEnd::Link) if leads_away => {
+                leads_away = false;
+                continue;
             }
             _ => {}
         }
@@ -158,6 +167,13 @@ fn guide() -> (Vec<(String, String)>, String) {
     let mut written = String::new();
     pulldown_cmark::html::push_html(&mut written, events.into_iter());
     (sections, written)
+}
+
+/// A wide table scrolls by itself. It is named after its section, because all of them are regions.
+fn table_begins(section: &str) -> String {
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of: {section}\">"
+    )
 }
 
 /// A heading as the part of an address after `#`.
