@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use photogate::{access::Role, catalog::organisations, config::Config, ids::EventId, serve};
+use photogate::{access::Role, config::Config, ids::EventId, serve};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -21,7 +21,7 @@ fn document() -> Value {
 
 /// Each operation of the document, with its method and path.
 fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
-    ["paths", "webhooks"].into_iter().flat_map(|section| {
+    ["paths", "webhooks"].into_iter().flat_map(move |section| {
         document[section].as_object().unwrap().iter().flat_map(|(path, item)| {
             item.as_object()
                 .unwrap()
@@ -155,7 +155,8 @@ fn every_code_of_a_problem_is_in_the_guide_and_nothing_else_is() {
         written.extend(strings_after(&text, mark));
     }
     // `Self::new(StatusCode::GONE, "changes_gone", …)`
-    for status in text.split("StatusCode::").skip(1) {
+    let problems = sources("src/serve/problem");
+    for status in problems.split("StatusCode::").skip(1) {
         written.extend(status.split_once(',').into_iter().flat_map(|(name, rest)| {
             let is_status = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
             let (string, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
@@ -187,11 +188,11 @@ fn the_limits_of_the_guide_are_those_of_the_service() {
 }
 
 /// As the OpenAPI document has it.
-fn limit_max() -> u64 {
+fn limit_max() -> f64 {
     let document = document();
     let parameters = document["paths"]["/v1/events"]["get"]["parameters"].as_array().unwrap();
     let limit = parameters.iter().find(|one| one["name"] == "limit").unwrap();
-    limit["schema"]["maximum"].as_f64().unwrap() as u64
+    limit["schema"]["maximum"].as_f64().unwrap()
 }
 
 /// The blocks of code of this kind in the guide.
@@ -214,7 +215,6 @@ async fn a_stage() -> Stage {
     let app = App::new().await;
     samples(&app);
     let (organisation, event) = app.a_gala_with(100).await;
-    organisations::set_photos_under(&mut *app.db().await, organisation, "").await.unwrap();
     let site = Site::of(&app).await;
     let token = app.a_token(Role::Organiser, Some(organisation)).await;
     Stage { app, site, token, event, files: tempfile::tempdir().unwrap() }
