@@ -3,8 +3,8 @@
 -- Jobs and top-ups share one id space: their ids are the ledger's transactions.
 CREATE SEQUENCE transaction_id CACHE 64;
 
--- One enqueue call. A run is written once. The credits that it moves are counted by day, in usage: a row that could
--- still grow in a month that is over would change that month.
+-- One enqueue call that queued photos. A run is written once. The credits that it moves are counted by day, in usage:
+-- a row that could still grow in a month that is over would change that month.
 CREATE TABLE run (
     run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE run (
     -- It was taken back before any of its photos was claimed. It has no jobs any more.
     undone_at       timestamptz,
     undone_by       text CHECK (length(undone_by) BETWEEN 1 AND 200),
-    CHECK (queued BETWEEN 0 AND asked),
+    CHECK (queued BETWEEN 1 AND asked),
     CHECK ((undone_at IS NULL) = (undone_by IS NULL))
 ) WITH (fillfactor = 50);
 CREATE INDEX run_history ON run (organisation_id, run_id);

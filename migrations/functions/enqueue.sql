@@ -51,19 +51,29 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     SELECT coalesce(sum(w.r_waiting), 0)::bigint FROM waiting_by_queue(p_organisation) w
 $$;
 
--- Appends the photos that may be queued, in the order given, and writes the run. Returns how many were taken, and why
--- the others were not. p_take: 'new' takes photos that were never queued, 'listed' also those whose file has changed
--- since their latest job was claimed (r_changed), 'failed' those whose latest job failed, 'undecided' also those that
--- found no answer, and 'skipped' those whose latest job was passed over by a claim. p_unknown: how many more were asked
--- for, but are not photos of this event. p_payloads: one for each photo, or NULL; a photo that is queued again keeps
--- the payload that its latest job has. r_woke: the photos can be claimed, the workers should be told. With 'skipped',
--- the caller holds the queue's lock.
+-- The runs that have these photos, each once, those with photos that are not done first (p_open, r_open: how many of
+-- them), and then the latest first. At most 101: who shows 100 sees that there are more.
+CREATE FUNCTION runs_to_ask(p_runs bigint[], p_open boolean[], OUT r_runs bigint[], OUT r_open integer)
+LANGUAGE sql IMMUTABLE SET search_path = photogate, pg_temp AS $$
+    SELECT coalesce(array_agg(run ORDER BY is_open DESC, run DESC), '{}'), count(*) FILTER (WHERE is_open)
+    FROM (SELECT run, bool_or(open) AS is_open FROM unnest(p_runs, p_open) u (run, open)
+          WHERE run IS NOT NULL GROUP BY run ORDER BY is_open DESC, run DESC LIMIT 101) r
+$$;
+
+-- Appends the photos that may be queued, in the order given, and writes the run; if none may, there is no run (NULL).
+-- Returns how many were taken, why the others were not, and in which runs these are (runs_to_ask). p_take: 'new' takes
+-- photos that were never queued, 'listed' also those whose file has changed since their latest job was claimed
+-- (r_changed), 'failed' those whose latest job failed, 'undecided' also those that found no answer. p_unknown: how
+-- many more were asked for, but are not photos of this event. p_payloads: one for each photo, or NULL; a photo that is
+-- queued again keeps the payload that its latest job has. r_woke: the photos can be claimed, so tell the workers.
 CREATE FUNCTION append_jobs(p_queue queue, p_photos uuid[], p_actor text, p_take text, p_unknown integer,
     p_payloads jsonb[], p_urgent boolean, OUT r_run bigint, OUT r_queued integer, OUT r_repeated integer,
     OUT r_waiting integer, OUT r_processed integer, OUT r_undecided integer, OUT r_failed integer,
-    OUT r_skipped integer, OUT r_changed integer, OUT r_woke boolean)
+    OUT r_skipped integer, OUT r_changed integer, OUT r_woke boolean, OUT r_runs bigint[], OUT r_open integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_row tid; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[]; v_some_follow boolean;
+DECLARE
+    v_row tid; v_tail bigint; v_photo uuid[]; v_retry smallint[]; v_payload jsonb[]; v_some_follow boolean;
+    v_runs bigint[]; v_open boolean[];
 BEGIN
     -- Whatever another enqueue of these photos did is committed from here on, and the next statement sees it.
     -- The row is looked for from the end, as in claim.sql.
@@ -77,22 +87,20 @@ BEGIN
     seen AS (
         -- What became of the photo's latest job in this queue. All NULL: it has none.
         SELECT a.photo_id, a.n, CASE WHEN p_take IN ('new', 'listed') THEN coalesce(a.payload, j.payload)
-                                     ELSE j.payload END AS payload, j.retry, o.state,
+                                     ELSE j.payload END AS payload, j.retry, j.run_id, o.state,
                CASE WHEN p_take = 'listed' THEN coalesce(o.version < (
                    SELECT p.version FROM photo p WHERE p.photo_id = a.photo_id LIMIT 1), false)
                     ELSE false END AS changed,
                coalesce(stretch_kind_at(j.queue_id, j.position) = 'skipped', false) AS skipped,
-               -- It waits for its AI rotation.
-               CASE WHEN v_some_follow THEN EXISTS (
-                   SELECT FROM follow_up f WHERE f.queue_id = p_queue.queue_id AND f.photo_id = a.photo_id)
-                    ELSE false END AS follows
+               -- It waits for its AI rotation, in this run.
+               CASE WHEN v_some_follow THEN run_followed(p_queue.queue_id, a.photo_id) END AS follows
         FROM asked a
         LEFT JOIN LATERAL latest_job(a.photo_id, p_queue.queue_id) j ON true
         LEFT JOIN LATERAL (
             SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true),
     sorted AS (
-        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL AND NOT follows
-                              WHEN 'listed' THEN (retry IS NULL OR changed) AND NOT follows
+        SELECT *, CASE p_take WHEN 'new' THEN retry IS NULL AND follows IS NULL
+                              WHEN 'listed' THEN (retry IS NULL OR changed) AND follows IS NULL
                               WHEN 'failed' THEN coalesce(state IN ('failed', 'quarantined'), false)
                               WHEN 'undecided' THEN coalesce(state IN ('undecided', 'failed', 'quarantined'), false)
                   END AS take
@@ -101,21 +109,25 @@ BEGIN
            array_agg((coalesce(retry, -1) + 1)::smallint ORDER BY n) FILTER (WHERE take),
            array_agg(payload ORDER BY n) FILTER (WHERE take),
            cardinality(p_photos) - count(*),
-           count(*) FILTER (WHERE NOT take AND (follows OR retry IS NOT NULL AND state IS NULL AND NOT skipped)),
-           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('processed', 'duplicate')),
-           count(*) FILTER (WHERE NOT take AND NOT follows AND state = 'undecided'),
-           count(*) FILTER (WHERE NOT take AND NOT follows AND state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE NOT take AND NOT follows AND skipped), count(*) FILTER (WHERE take AND changed)
-    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed
-    FROM sorted;
+           count(*) FILTER (WHERE is_open),
+           count(*) FILTER (WHERE NOT take AND follows IS NULL AND state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT take AND follows IS NULL AND state = 'undecided'),
+           count(*) FILTER (WHERE NOT take AND follows IS NULL AND state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE NOT take AND follows IS NULL AND skipped), count(*) FILTER (WHERE take AND changed),
+           array_agg(coalesce(follows, run_id)) FILTER (WHERE NOT take), array_agg(is_open) FILTER (WHERE NOT take)
+    INTO v_photo, v_retry, v_payload, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed,
+        v_runs, v_open
+    FROM sorted CROSS JOIN LATERAL (
+        SELECT NOT take AND (follows IS NOT NULL OR retry IS NOT NULL AND state IS NULL AND NOT skipped) AS is_open) w;
     r_queued := coalesce(cardinality(v_photo), 0);
     r_woke := false;
-    INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
-    VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor,
-            p_take NOT IN ('new', 'listed') OR r_changed > 0,
-            cardinality(p_photos) + p_unknown, r_queued, v_tail + 1)
-    RETURNING run_id INTO r_run;
+    SELECT * INTO r_runs, r_open FROM runs_to_ask(v_runs, v_open);
     IF r_queued > 0 THEN
+        INSERT INTO run (organisation_id, event_id, queue_id, actor, retry, asked, queued, first_position)
+        VALUES (p_queue.organisation_id, p_queue.event_id, p_queue.queue_id, p_actor,
+                p_take NOT IN ('new', 'listed') OR r_changed > 0,
+                cardinality(p_photos) + p_unknown, r_queued, v_tail + 1)
+        RETURNING run_id INTO r_run;
         -- Dense: position order is commit order, and no position is ever left out.
         INSERT INTO job (queue_id, position, photo_id, run_id, retry, payload)
         SELECT p_queue.queue_id, v_tail + n, photo_id, r_run, retry, payload
@@ -167,7 +179,7 @@ BEGIN
 END $$;
 
 -- Queues photos of an event. A photo that is queued, done, undecided, failed or skipped already is left as it is, and
--- counted.
+-- counted. r_run: the run of those that are new, NULL if none is. r_runs, r_open: where the others are (runs_to_ask).
 -- p_ids are fresh ids for the photos that are new. p_payloads: what the worker gets beside each key, or NULL.
 -- p_listed: what the store's listing says of each file, if this is a sync, or NULL. A photo whose file has changed
 -- since it was claimed is queued again then (r_changed, also counted in r_queued). r_woke: they can be claimed, the
@@ -176,7 +188,8 @@ CREATE FUNCTION enqueue(p_event bigint, p_operation operation, p_keys text[], p_
     p_payloads jsonb[] DEFAULT NULL, p_listed text[] DEFAULT NULL, p_urgent boolean DEFAULT false, OUT r_run bigint,
     OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
     OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_changed integer,
-    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean, OUT r_undo bigint)
+    OUT r_available bigint, OUT r_ahead bigint, OUT r_woke boolean, OUT r_undo bigint, OUT r_runs bigint[],
+    OUT r_open integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v_queue queue; v_photos uuid[];
 BEGIN
@@ -187,7 +200,7 @@ BEGIN
     FROM unnest(p_keys) WITH ORDINALITY u (key, n)
     CROSS JOIN LATERAL (SELECT x.photo_id FROM photo x WHERE x.event_id = p_event AND x.key = u.key LIMIT 1) p;
     SELECT * INTO r_run, r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed,
-        r_woke
+        r_woke, r_runs, r_open
     FROM append_jobs(v_queue, coalesce(v_photos, '{}'), p_actor,
                      CASE WHEN p_listed IS NULL THEN 'new' ELSE 'listed' END, 0, p_payloads, p_urgent);
     IF r_queued > 0 THEN r_undo := note_undo(v_queue, 'queue', p_actor, ARRAY[r_run], NULL, NULL, NULL); END IF;
@@ -235,9 +248,9 @@ CREATE FUNCTION plan_enqueue(p_event bigint, p_operation operation, p_keys text[
     p_both boolean DEFAULT false,
     OUT r_queued integer, OUT r_repeated integer, OUT r_waiting integer, OUT r_processed integer,
     OUT r_undecided integer, OUT r_failed integer, OUT r_skipped integer, OUT r_changed integer,
-    OUT r_following integer, OUT r_available bigint, OUT r_ahead bigint)
+    OUT r_following integer, OUT r_available bigint, OUT r_ahead bigint, OUT r_runs bigint[], OUT r_open integer)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
-DECLARE v_queue queue; v_first bigint; v_some_follow boolean;
+DECLARE v_queue queue; v_first bigint; v_some_follow boolean; v_runs bigint[]; v_open boolean[];
 BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
@@ -247,16 +260,18 @@ BEGIN
     END IF;
     -- The same lookups as in append_jobs, for 'new' and 'listed'. A test compares what is planned with what is done.
     SELECT count(*) FILTER (WHERE c.take), cardinality(p_keys) - count(*),
-           count(*) FILTER (WHERE c.follows OR NOT c.take AND j.retry IS NOT NULL AND o.state IS NULL
-                                               AND s.kind IS DISTINCT FROM 'skipped'),
-           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('processed', 'duplicate')),
-           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state = 'undecided'),
-           count(*) FILTER (WHERE NOT c.take AND NOT c.follows AND o.state IN ('failed', 'quarantined')),
-           count(*) FILTER (WHERE NOT c.follows AND s.kind = 'skipped'),
+           count(*) FILTER (WHERE s.is_open),
+           count(*) FILTER (WHERE NOT c.take AND c.follows IS NULL AND o.state IN ('processed', 'duplicate')),
+           count(*) FILTER (WHERE NOT c.take AND c.follows IS NULL AND o.state = 'undecided'),
+           count(*) FILTER (WHERE NOT c.take AND c.follows IS NULL AND o.state IN ('failed', 'quarantined')),
+           count(*) FILTER (WHERE c.follows IS NULL AND s.kind = 'skipped'),
            count(*) FILTER (WHERE c.take AND j.retry IS NOT NULL),
            count(*) FILTER (WHERE c.take AND v_first IS NOT NULL AND first_is_open(
-               p.photo_id, v_first, a.listed IS NOT NULL, c.file_changed))
-    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed, r_following
+               p.photo_id, v_first, a.listed IS NOT NULL, c.file_changed)),
+           array_agg(coalesce(c.follows, j.run_id)) FILTER (WHERE NOT c.take),
+           array_agg(s.is_open) FILTER (WHERE NOT c.take)
+    INTO r_queued, r_repeated, r_waiting, r_processed, r_undecided, r_failed, r_skipped, r_changed, r_following,
+        v_runs, v_open
     FROM (SELECT DISTINCT ON (key) key, listed FROM unnest(p_keys, p_listed) u (key, listed) ORDER BY key) a
     LEFT JOIN LATERAL (
         SELECT x.photo_id, x.listed, x.version FROM photo x
@@ -266,14 +281,16 @@ BEGIN
         SELECT x.state, x.version FROM outcome x WHERE x.job_id = j.job_id LIMIT 1) o ON true
     -- The listing that a sync would keep (note_listing), and then the version.
     CROSS JOIN LATERAL (
-        SELECT *, (j.retry IS NULL OR changed) AND NOT follows AS take
+        SELECT *, (j.retry IS NULL OR changed) AND follows IS NULL AS take
         FROM (SELECT coalesce(a.listed <> p.listed, false) AS file_changed,
                      a.listed IS NOT NULL AND coalesce(o.version < p.version OR a.listed <> p.listed, false)
                          AND o.state IS NOT NULL AS changed,
-                     CASE WHEN v_some_follow THEN EXISTS (
-                         SELECT FROM follow_up f WHERE f.queue_id = v_queue.queue_id AND f.photo_id = p.photo_id)
-                          ELSE false END AS follows) x) c
-    CROSS JOIN LATERAL (SELECT stretch_kind_at(j.queue_id, j.position) AS kind) s;
+                     CASE WHEN v_some_follow THEN run_followed(v_queue.queue_id, p.photo_id) END AS follows) x) c
+    CROSS JOIN LATERAL (
+        SELECT x.kind, c.follows IS NOT NULL OR NOT c.take AND j.retry IS NOT NULL AND o.state IS NULL
+                           AND x.kind IS DISTINCT FROM 'skipped' AS is_open
+        FROM (SELECT stretch_kind_at(j.queue_id, j.position) AS kind) x) s;
+    SELECT * INTO r_runs, r_open FROM runs_to_ask(v_runs, v_open);
     SELECT a.available, waiting_photos(a.organisation_id) + r_queued INTO r_available, r_ahead
     FROM account a WHERE a.organisation_id BETWEEN v_queue.organisation_id AND v_queue.organisation_id
     ORDER BY a.organisation_id DESC LIMIT 1;

@@ -16,7 +16,8 @@ CREATE FUNCTION enqueue_both(p_event bigint, p_keys text[], p_ids uuid[], p_acto
     p_payloads jsonb[] DEFAULT NULL, p_listed text[] DEFAULT NULL, p_urgent boolean DEFAULT false)
 RETURNS TABLE (r_operation operation, r_run bigint, r_queued integer, r_following integer, r_repeated integer,
                r_waiting integer, r_processed integer, r_undecided integer, r_failed integer, r_skipped integer,
-               r_changed integer, r_available bigint, r_ahead bigint, r_woke boolean, r_undo bigint)
+               r_changed integer, r_available bigint, r_ahead bigint, r_woke boolean, r_undo bigint,
+               r_runs bigint[], r_open integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -65,7 +66,8 @@ BEGIN
     SELECT * INTO v_b FROM append_jobs(v_then, coalesce(v_photos, '{}'), p_actor, v_take, 0,
                                        CASE WHEN p_payloads IS NOT NULL THEN coalesce(v_payloads, '{}') END, p_urgent);
     IF v_a.r_queued + v_b.r_queued > 0 OR v_written IS NOT NULL THEN
-        v_undo := note_undo(v_first, 'queue', p_actor, ARRAY[v_a.r_run, v_b.r_run], NULL, NULL, v_written);
+        v_undo := note_undo(v_first, 'queue', p_actor, array_remove(ARRAY[v_a.r_run, v_b.r_run], NULL), NULL, NULL,
+                            v_written);
     END IF;
     -- Information for the caller, read without a lock: the next claim may change it.
     SELECT a.available, waiting_photos(a.organisation_id) INTO v_available, v_ahead
@@ -74,12 +76,20 @@ BEGIN
     RETURN QUERY VALUES
         ('ai_rotation'::operation, v_a.r_run, v_a.r_queued, 0, v_a.r_repeated, v_a.r_waiting, v_a.r_processed,
          v_a.r_undecided, v_a.r_failed, v_a.r_skipped, v_a.r_changed, v_available, v_ahead, v_a.r_woke,
-         v_undo),
+         v_undo, v_a.r_runs, v_a.r_open),
         ('photo_processing', v_b.r_run, v_b.r_queued + coalesce(cardinality(v_written), 0),
          coalesce(cardinality(v_written), 0), v_b.r_repeated, v_b.r_waiting, v_b.r_processed, v_b.r_undecided,
-         v_b.r_failed, v_b.r_skipped, v_b.r_changed, v_available, v_ahead, v_b.r_woke, v_undo);
+         v_b.r_failed, v_b.r_skipped, v_b.r_changed, v_available, v_ahead, v_b.r_woke, v_undo, v_b.r_runs,
+         v_b.r_open);
 END $$;
 GRANT EXECUTE ON FUNCTION enqueue_both TO photogate_app;
+
+-- The run of the AI rotation that a photo waits for, before it is queued for photo processing. NULL: it waits for none.
+CREATE FUNCTION run_followed(p_queue bigint, p_photo uuid) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT j.run_id FROM follow_up f JOIN job j ON j.queue_id = f.after_queue AND j.position = f.after_position
+    WHERE f.queue_id = p_queue AND f.photo_id = p_photo LIMIT 1
+$$;
 
 -- Whether photo processing would take a photo: 'new' if it was never queued, 'listed' also if its file has changed
 -- since.

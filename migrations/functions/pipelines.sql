@@ -81,7 +81,7 @@ CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys tex
     not_before timestamptz DEFAULT NULL, priority text DEFAULT 'normal',
     OUT run bigint, OUT queued integer, OUT repeated integer, OUT already_queued integer,
     OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer,
-    OUT available bigint, OUT shortfall bigint, OUT schedule bigint, OUT undecided_before integer)
+    OUT available bigint, OUT shortfall bigint, OUT schedule bigint, OUT undecided_before integer, OUT runs bigint[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp
 -- The patterns of this file mean something else without it, and the caller has set what it liked.
 SET standard_conforming_strings = on AS $$
@@ -148,7 +148,7 @@ BEGIN
             PERFORM check_unpaid_photos(v_pipeline.organisation_id, v_pipeline.unpaid_photos_max);
         END IF;
         v_detail := jsonb_build_object('operation', enqueue_photos.operation,
-            'runs', jsonb_build_array(v_run.r_run), 'queued', v_run.r_queued);
+            'runs', array_remove(ARRAY[v_run.r_run], NULL), 'queued', v_run.r_queued);
     END IF;
     IF v_is_new THEN
         INSERT INTO audit_log (actor, organisation_id, pipeline_id, action, subject, detail)
@@ -156,6 +156,7 @@ BEGIN
             format('event %s', enqueue_photos.event), v_detail);
     END IF;
     run := v_run.r_run;
+    runs := (array_remove(ARRAY[v_run.r_run], NULL) || v_run.r_runs)[:100];
     queued := v_run.r_queued;
     repeated := v_run.r_repeated;
     already_queued := v_run.r_waiting;

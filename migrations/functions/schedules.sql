@@ -174,12 +174,13 @@ BEGIN
     IF v_keys IS NOT NULL THEN
         SELECT array_agg(new_photo_id()) INTO v_ids FROM generate_series(1, cardinality(v_keys));
         IF v.operation = 'both' THEN
-            SELECT array_agg(e.r_run ORDER BY e.r_operation = 'photo_processing'), sum(e.r_queued), sum(e.r_following),
+            SELECT array_remove(array_agg(e.r_run ORDER BY e.r_operation = 'photo_processing'), NULL),
+                   sum(e.r_queued), sum(e.r_following),
                    bool_or(e.r_woke)
             INTO v_runs, r_queued, v_following, r_woke
             FROM enqueue_both(v.event_id, v_keys, v_ids, v.actor, v_payloads, NULL, v.urgent) e;
         ELSE
-            SELECT ARRAY[e.r_run], e.r_queued, e.r_woke INTO v_runs, r_queued, r_woke
+            SELECT array_remove(ARRAY[e.r_run], NULL), e.r_queued, e.r_woke INTO v_runs, r_queued, r_woke
             FROM enqueue(v.event_id, v.operation::text::operation, v_keys, v_ids, v.actor, v_payloads, NULL,
                 v.urgent) e;
         END IF;

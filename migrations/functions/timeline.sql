@@ -194,7 +194,7 @@ BEGIN
     CREATE TRIGGER timeline_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON timeline
         FOR EACH STATEMENT EXECUTE FUNCTION timeline_is_append_only();
     CREATE TRIGGER run_is_noted AFTER INSERT ON run
-        FOR EACH ROW WHEN (NEW.queued > 0) EXECUTE FUNCTION note_run();
+        FOR EACH ROW EXECUTE FUNCTION note_run();
     CREATE TRIGGER start_is_noted AFTER INSERT ON usage
         FOR EACH ROW WHEN (NEW.claimed > 0) EXECUTE FUNCTION note_start();
     CREATE TRIGGER end_is_noted AFTER UPDATE OF committed, refunded ON usage

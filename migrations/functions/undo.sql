@@ -76,6 +76,9 @@ CREATE FUNCTION undo_queueing(p_undo undo, p_actor text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v record; v_run bigint; v_photos bigint := 0; v_n bigint;
 BEGIN
+    -- There may be follow-ups, and no run.
+    PERFORM 1 FROM queue_tail t JOIN queue q USING (queue_id) WHERE q.event_id = p_undo.event_id
+    ORDER BY queue_id FOR NO KEY UPDATE OF t;
     FOREACH v_run IN ARRAY p_undo.runs LOOP
         SELECT * INTO v FROM lock_run(v_run);
         v_n := (v.r_run).queued - number_of(v.r_waiting);
@@ -83,7 +86,6 @@ BEGIN
             RAISE EXCEPTION '% of the photos do not wait any more: cancel run % to take back those that do', v_n, v_run
                 USING ERRCODE = 'PG010';
         END IF;
-        CONTINUE WHEN (v.r_run).queued = 0;
         IF EXISTS (
             SELECT FROM follow_up f
             WHERE f.after_queue = (v.r_run).queue_id AND f.after_position >= (v.r_run).first_position
@@ -99,8 +101,9 @@ BEGIN
     -- Those that its photos would be followed by are gone with them. Others waited for photos of earlier calls.
     DELETE FROM follow_up f USING unnest(p_undo.follow_ups) w
     WHERE f.queue_id = w.queue_id AND f.photo_id = w.photo_id AND f.after_job = w.after_job;
+    -- What followed had no job then, or only one of a file that has changed.
     IF EXISTS (SELECT FROM unnest(p_undo.follow_ups) w CROSS JOIN LATERAL latest_job(w.photo_id, w.queue_id) j
-               WHERE j.run_id > p_undo.runs[2]) THEN
+               WHERE j.run_id > p_undo.runs[1] OR NOT takes_job(w.photo_id, w.queue_id, w.take)) THEN
         RAISE EXCEPTION 'some of the photos were queued for photo processing already: skip them there'
             USING ERRCODE = 'PG010';
     END IF;

@@ -10,7 +10,7 @@ use crate::{
     catalog::{key::Key, photo_store::PhotoStore},
     commands::{self, FundingPlan, OnInsufficient, Payloads, Which},
     config::Config,
-    ids::{EventId, Operations},
+    ids::{EventId, Operations, RunId},
     ledger::credits::Credits,
     queue::enqueue::Priority,
 };
@@ -118,7 +118,11 @@ async fn tell_missing(photos: &[String], config: &Config) {
 /// Prints what was queued, or would be, and what it needs.
 pub(super) fn show(plan: &FundingPlan, output: Output) -> anyhow::Result<()> {
     output.one(plan, |out| {
-        let runs: Vec<_> = plan.runs.iter().map(ToString::to_string).collect();
+        let list =
+            |runs: &[RunId]| runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let before: Vec<_> =
+            plan.runs.iter().copied().filter(|run| !plan.new_runs.contains(run)).collect();
+        let more = if plan.more_runs { " and more" } else { "" };
         let skipped = plan.skipped;
         for (name, value) in [
             ("Photos", plan.photos.to_string()),
@@ -133,7 +137,8 @@ pub(super) fn show(plan: &FundingPlan, output: Output) -> anyhow::Result<()> {
             ("Repeated keys", skipped.repeated.to_string()),
             ("Credits available", plan.available.to_string()),
             ("Credits missing", plan.shortfall.to_string()),
-            ("Runs", runs.join(" ")),
+            ("New runs", list(&plan.new_runs)),
+            ("Queued before in", format!("{}{more}", list(&before))),
         ] {
             writeln!(out, "{name:18} {value}")?;
         }

@@ -17,7 +17,7 @@ use crate::{
         spending::{Added, Outlook, outlook},
     },
     queue::{
-        enqueue::{self, NewJob, PHOTOS_MAX, Priority, Skipped},
+        enqueue::{self, Before, NewJob, PHOTOS_MAX, Priority, RUNS_MAX, Skipped},
         follow_ups,
     },
     telemetry::traces,
@@ -76,9 +76,17 @@ pub enum OnInsufficient {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Planned)]
 pub struct FundingPlan {
-    /// The runs that were created: one for every 10,000 photos and each operation. Empty for a dry run.
-    /// Photos that follow their AI rotation get runs of their own later.
+    /// The runs to ask about until they are done: those of this call, and then those in which the other
+    /// photos were queued before, those with photos that are not done first. At most 100, and all of this
+    /// call. A photo that follows its AI rotation is in the run of that until it has ended, and then in a
+    /// run of its own: to ask about everything at once, send the same call as a dry run. All that it asks
+    /// for is done when `queued` and `skipped.already_queued` are 0.
     pub runs: Vec<RunId>,
+    /// Those of `runs` that this call created: one for every 10,000 photos and each operation, if any of
+    /// them was queued. A call that brings nothing new creates none; nor does a dry run.
+    pub new_runs: Vec<RunId>,
+    /// True if more runs have photos of this call than `runs` has.
+    pub more_runs: bool,
     /// Number of photos in the request.
     pub photos: u64,
     /// Number of photos that were enqueued, or would be in a dry run. For both operations, a photo
@@ -115,6 +123,9 @@ pub struct FundingPlan {
     pub over_cap: u64,
     /// True for a dry run: nothing was enqueued.
     pub dry_run: bool,
+    /// The runs of the photos that were not enqueued, until all parts are there.
+    #[serde(skip)]
+    before: Before,
 }
 
 impl Commands {
@@ -177,11 +188,11 @@ impl Commands {
                 // The runs of both operations are taken back together.
                 plan.undo.extend(runs.iter().find_map(|run| run.undo));
                 for run in &runs {
-                    plan.runs.push(run.run);
+                    plan.find(run.run, &run.before);
                     plan.add(run.queued, run.following, run.changed, run.skipped);
                     (plan.available, plan.shortfall) = (run.available, run.shortfall);
                 }
-                let ids: Vec<RunId> = runs.iter().map(|run| run.run).collect();
+                let ids: Vec<RunId> = runs.iter().filter_map(|run| run.run).collect();
                 let (whose, missing) = (found.organisation, plan.shortfall);
                 plan.tell(outlook(&mut tx, whose, event, added, false, missing).await?);
                 if may_reject && parts.len() == 1 {
@@ -206,6 +217,7 @@ impl Commands {
                 self.wake.send().await;
             }
         }
+        done.list_runs();
         Ok(done)
     }
 
@@ -295,6 +307,9 @@ impl FundingPlan {
     fn nothing(photos: usize, dry_run: bool) -> Self {
         Self {
             runs: Vec::new(),
+            new_runs: Vec::new(),
+            more_runs: false,
+            before: Before::default(),
             photos: photos as u64,
             queued: 0,
             following: 0,
@@ -309,6 +324,29 @@ impl FundingPlan {
             undo: Vec::new(),
             over_cap: 0,
             dry_run,
+        }
+    }
+
+    /// Adds the runs of one transaction.
+    fn find(&mut self, new: Option<RunId>, before: &Before) {
+        self.new_runs.extend(new);
+        self.before.open.extend(&before.open);
+        self.before.done.extend(&before.done);
+        self.before.more |= before.more;
+    }
+
+    /// Puts the runs of all transactions into one list, each once.
+    fn list_runs(&mut self) {
+        let before = std::mem::take(&mut self.before);
+        self.more_runs = before.more;
+        self.runs.clone_from(&self.new_runs);
+        let mut seen: HashSet<RunId> = self.new_runs.iter().copied().collect();
+        for run in before.open.into_iter().chain(before.done).filter(|run| seen.insert(*run)) {
+            if self.runs.len() < RUNS_MAX {
+                self.runs.push(run);
+            } else {
+                self.more_runs = true;
+            }
         }
     }
 
@@ -365,12 +403,14 @@ async fn plan(
             // The photos of the parts before would wait before this part.
             let before = i64::try_from(planned.queued).unwrap_or(i64::MAX);
             planned.add(plan.queued, plan.following, plan.changed, plan.skipped);
+            planned.find(None, &plan.before);
             added.add(*operation, plan.queued, plan.following);
             planned.available = plan.available;
             planned.shortfall = Credits((plan.ahead.0 + before - plan.available.0).max(0));
         }
     }
     planned.tell(outlook(db, organisation, event, added, true, planned.shortfall).await?);
+    planned.list_runs();
     Ok(planned)
 }
 

@@ -98,7 +98,7 @@ impl Commands {
         if run.woke {
             self.wake.send().await;
         }
-        retried.run = Some(run.run);
+        retried.run = run.run;
         retried.queued = run.queued;
         retried.undo = run.undo;
         retried.available = run.available;

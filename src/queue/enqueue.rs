@@ -54,11 +54,38 @@ impl Priority {
     }
 }
 
+/// Runs of photos that were queued before: at most [`RUNS_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Before {
+    /// Those with photos of this call that are not done, the latest first.
+    pub open: Vec<RunId>,
+    /// The others, the latest first.
+    pub done: Vec<RunId>,
+    /// There are more.
+    pub more: bool,
+}
+
+/// The largest number of runs that an answer names beside its own.
+pub const RUNS_MAX: usize = 100;
+
+impl Before {
+    /// From what SQL says: one more than there may be, the first `open` of them are open.
+    fn of(mut runs: Vec<i64>, open: i32) -> Self {
+        let more = runs.len() > RUNS_MAX;
+        runs.truncate(RUNS_MAX);
+        let open = usize::try_from(open).unwrap_or_default().min(runs.len());
+        let done = runs.split_off(open).into_iter().map(RunId).collect();
+        Self { open: runs.into_iter().map(RunId).collect(), done, more }
+    }
+}
+
 /// The result of an enqueue call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
-    /// The run's number, to ask for its progress later.
-    pub run: RunId,
+    /// The run's number, to ask for its progress later; `None` if nothing was queued.
+    pub run: Option<RunId>,
+    /// The runs of the photos that were not queued.
+    pub before: Before,
     /// Number of photos that were queued, in the given order.
     pub queued: u32,
     /// How many of these are queued later, when their AI rotation has ended.
@@ -185,11 +212,11 @@ pub async fn enqueue_with(
     check(jobs)?;
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", 0 AS "following!",
+        r#"SELECT r_run AS "run: RunId", r_queued AS "queued!", 0 AS "following!",
                   r_changed AS "changed!", r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
-                  r_undo AS "undo: UndoId", r_woke AS "woke!"
+                  r_undo AS "undo: UndoId", r_woke AS "woke!", r_runs AS "runs!", r_open AS "open!"
            FROM enqueue($1, $2, $3, $4, $5, $6, $7, $8)"#,
         event.0,
         operation as Operation,
@@ -208,7 +235,7 @@ pub async fn enqueue_with(
 
 /// What the SQL functions say of a run.
 pub(super) struct Row {
-    pub(super) run: RunId,
+    pub(super) run: Option<RunId>,
     pub(super) queued: i32,
     pub(super) following: i32,
     pub(super) changed: i32,
@@ -222,12 +249,15 @@ pub(super) struct Row {
     pub(super) ahead: i64,
     pub(super) undo: Option<UndoId>,
     pub(super) woke: bool,
+    pub(super) runs: Vec<i64>,
+    pub(super) open: i32,
 }
 
 impl From<Row> for Run {
     fn from(row: Row) -> Self {
         Self {
             run: row.run,
+            before: Before::of(row.runs, row.open),
             queued: row.queued.unsigned_abs(),
             following: row.following.unsigned_abs(),
             changed: row.changed.unsigned_abs(),
@@ -248,8 +278,10 @@ impl From<Row> for Run {
 }
 
 /// The result of a dry run: what an enqueue call would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// The runs of the photos that would not be queued.
+    pub before: Before,
     /// Number of photos that would be queued.
     pub queued: u32,
     /// How many of these would be queued later, when their AI rotation has ended.
@@ -281,7 +313,8 @@ pub async fn plan(
         r#"SELECT r_queued AS "queued!", r_changed AS "changed!", r_following AS "following!",
                   r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!",
-                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!"
+                  r_failed AS "failed!", r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
+                  r_runs AS "runs!", r_open AS "open!"
            FROM plan_enqueue($1, $2, $3, $4, $5)"#,
         event.0,
         operation as Operation,
@@ -293,6 +326,7 @@ pub async fn plan(
     .await
     .map_err(|error| no_event(error, event))?;
     Ok(Plan {
+        before: Before::of(row.runs, row.open),
         queued: row.queued.unsigned_abs(),
         following: row.following.unsigned_abs(),
         changed: row.changed.unsigned_abs(),

@@ -18,7 +18,7 @@ const PHOTOS_AT_ONCE: i32 = 10_000;
 /// append is a run, and a row of the history, so they are not made one by one.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Enqueues photos of an event for both operations, in one transaction. Returns a run of each
+/// Enqueues photos of an event for both operations, in one transaction. Returns the result of each
 /// operation, AI rotation first.
 ///
 /// A photo is queued for photo processing when its AI rotation has ended, however it ended:
@@ -36,11 +36,11 @@ pub async fn enqueue_both(
     enqueue::check(jobs)?;
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_following AS "following!",
+        r#"SELECT r_run AS "run: RunId", r_queued AS "queued!", r_following AS "following!",
                   r_changed AS "changed!", r_repeated AS "repeated!", r_waiting AS "waiting!",
                   r_processed AS "processed!", r_undecided AS "undecided!", r_failed AS "failed!",
                   r_skipped AS "skipped!", r_available AS "available!", r_ahead AS "ahead!",
-                  r_undo AS "undo: UndoId", r_woke AS "woke!"
+                  r_undo AS "undo: UndoId", r_woke AS "woke!", r_runs AS "runs!", r_open AS "open!"
            FROM enqueue_both($1, $2, $3, $4, $5, $6, $7)
            ORDER BY r_operation = 'photo_processing'"#,
         event.0,

@@ -12,8 +12,8 @@ use crate::{
 /// The result of a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Retry {
-    /// The run's number, to ask for its progress later.
-    pub run: RunId,
+    /// The run's number, to ask for its progress later; `None` if nothing was queued.
+    pub run: Option<RunId>,
     /// Number of photos that were queued again. Each will reserve a credit again.
     pub queued: u32,
     /// Number of photos that were not queued: they had not failed, or belong to another event.
@@ -45,7 +45,7 @@ pub async fn retry(
 ) -> Result<Retry, EnqueueError> {
     let ids = ids(photos)?;
     let row = sqlx::query!(
-        r#"SELECT r_run AS "run!: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
+        r#"SELECT r_run AS "run: RunId", r_queued AS "queued!", r_skipped AS "skipped!",
                   r_available AS "available!", r_ahead AS "ahead!", r_woke AS "woke!",
                   r_undo AS "undo: UndoId"
            FROM retry($1, $2, $3, $4, $5)"#,

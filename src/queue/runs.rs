@@ -113,7 +113,7 @@ pub async fn waiting(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<
         r#"SELECT w.run_id AS "run!" FROM queue q CROSS JOIN LATERAL (
                -- A run that waits is one of the latest. Each is counted, so only so many are looked at.
                SELECT r.run_id, r.queued, r.queue_id FROM run r
-               WHERE r.queue_id = q.queue_id AND r.undone_at IS NULL AND r.queued > 0
+               WHERE r.queue_id = q.queue_id AND r.undone_at IS NULL
                ORDER BY r.run_id DESC LIMIT 200) w
            WHERE q.event_id = $1 AND NOT q.drained
              AND w.queued > (SELECT coalesce(sum(u.claimed), 0) FROM usage u

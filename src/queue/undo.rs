@@ -141,12 +141,15 @@ pub async fn open(
     sqlx::query_as!(
         Open,
         r#"SELECT u.undo_id AS "id: _", u.act AS "act: _",
-                  CASE WHEN cardinality(u.runs) > 1 THEN NULL ELSE q.operation END
+                  CASE WHEN cardinality(u.runs) > 1 OR u.act = 'queue' AND u.follow_ups IS NOT NULL THEN NULL
+                       WHEN u.runs <> '{}' THEN (
+                           SELECT operation FROM run JOIN queue USING (queue_id) WHERE run_id = u.runs[1])
+                       ELSE q.operation END
                   AS "operation: Operation",
                   u.actor, u.at, u.at + $2 AS "until!",
                   CASE WHEN u.act NOT IN ('hold', 'lift') THEN coalesce(
                       number_of(u.positions),
-                      (SELECT sum(r.queued) FROM run r WHERE r.run_id = ANY (u.runs))
+                      (SELECT coalesce(sum(r.queued), 0) FROM run r WHERE r.run_id = ANY (u.runs))
                       + coalesce(cardinality(u.follow_ups), 0)) END AS photos,
                   coalesce(u.runs, '{}') AS "runs!: Vec<RunId>"
            FROM undo u JOIN event e USING (event_id) JOIN queue q USING (queue_id)

@@ -229,7 +229,7 @@ async fn a_history_is_read_page_by_page_and_nothing_is_missed_or_told_twice() {
 async fn a_row_of_the_history_is_made_of_photos() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(2).await;
-    let run = app.queue(event, "ok", 4).await.run;
+    let run = app.queue(event, "ok", 4).await.run.unwrap();
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(2).await;
     hand.fail(claimed.remove(0)).await;
@@ -271,7 +271,7 @@ async fn a_receipt_tells_everything_that_happened_to_a_credit() {
     let [job] = told.jobs.as_slice() else { panic!("one job: {told:?}") };
     assert_eq!(
         (job.state.as_str(), job.run, job.queued_by.as_str()),
-        ("failed", run.run, "pipeline@club.example")
+        ("failed", run.run.unwrap(), "pipeline@club.example")
     );
     assert_eq!(job.reason.as_deref(), Some("corrupt"));
     let (reserved, closed) = (job.reserved.as_ref().unwrap(), job.closed.as_ref().unwrap());

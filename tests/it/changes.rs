@@ -229,7 +229,7 @@ async fn a_queue_is_finished_once_however_its_last_photos_go() {
     assert_eq!(finished().await, 1, "one settlement ended two runs");
 
     app.queue(event, "ok-c", 1).await;
-    let run = app.queue(event, "ok-d", 1).await.run;
+    let run = app.queue(event, "ok-d", 1).await.run.unwrap();
     hand.succeed_all(hand.claim(1).await).await;
     assert_eq!(finished().await, 1, "one waits");
     app.commands().cancel_run(&Caller::trusted("anna"), run).await.unwrap();
@@ -310,7 +310,7 @@ async fn the_document_tells_all_that_changes_say() {
     hand.fail(claimed.remove(0)).await;
     hand.succeed_all(claimed).await;
     app.top_up(organisation, 30).await;
-    let run = app.queue(event, "more", 2).await.run;
+    let run = app.queue(event, "more", 2).await.run.unwrap();
     commands.cancel_run(&anna, run).await.unwrap();
     hand.succeed_all(hand.claim(9).await).await;
     let run = app.queue(event, "undone", 2).await;

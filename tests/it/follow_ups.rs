@@ -92,7 +92,7 @@ async fn no_photo_is_looked_at_before_its_rotation_has_ended() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(10).await;
     let plan = both(&app, event, &["a", "b"]).await;
-    assert_eq!((plan.photos, plan.queued, plan.following, plan.runs.len()), (2, 4, 2, 2));
+    assert_eq!((plan.photos, plan.queued, plan.following, plan.runs.len()), (2, 4, 2, 1));
     let hand = app.a_worker().await;
     let mut rotations = claim(&hand, ROTATION).await;
     assert_eq!(rotations.len(), 2);

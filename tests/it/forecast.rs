@@ -223,7 +223,7 @@ impl App {
         assert_eq!(planned.will_finish, done.will_finish, "as planned: {history:?}");
         let mut db = self.db().await;
         let jobs = sqlx::query_scalar("SELECT job_id FROM job WHERE run_id = ANY ($1)")
-            .bind(done.runs.iter().map(|run| run.0).collect::<Vec<_>>())
+            .bind(done.new_runs.iter().map(|run| run.0).collect::<Vec<_>>())
             .fetch_all(&mut *db)
             .await
             .unwrap();

@@ -52,6 +52,7 @@ mod pool;
 mod purchases;
 mod reconcile;
 mod reconsider;
+mod repeats;
 mod runs;
 mod schedules;
 mod schema;

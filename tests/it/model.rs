@@ -394,7 +394,9 @@ impl Model {
             let place = self.places(queue).max().unwrap_or(0).max(0) + 1;
             self.first[queue].extend(jobs.iter().map(|at| (*at, (place, None))));
         }
-        self.runs.push((queue, jobs.clone()));
+        if !jobs.is_empty() {
+            self.runs.push((queue, jobs.clone()));
+        }
         jobs
     }
 

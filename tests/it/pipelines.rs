@@ -143,6 +143,7 @@ async fn the_answer_says_what_was_queued_and_what_was_not() {
     assert_eq!((row.get::<i64, _>("available"), row.get::<i64, _>("shortfall")), (0, 2));
     let run: i64 = row.get("run");
     assert_eq!(app.count("SELECT max(run_id) FROM run").await, run);
+    assert_eq!(row.get::<Vec<i64>, _>("runs"), [run, run - 1], "and where the others are");
     // Its ids grow with time, as those that the service makes.
     let ids: Vec<(uuid::Uuid,)> =
         sqlx::query_as("SELECT photo_id FROM photo ORDER BY key = 'new.jpg'")
@@ -572,7 +573,7 @@ async fn the_interface_is_what_the_page_promises() {
          OUT queued integer, OUT repeated integer, OUT already_queued integer, \
          OUT already_processed integer, OUT failed_before integer, OUT skipped_before integer, \
          OUT available bigint, OUT shortfall bigint, OUT schedule bigint, \
-         OUT undecided_before integer"
+         OUT undecided_before integer, OUT runs bigint[]"
     );
     assert_eq!(result, "record", "one row");
 

@@ -57,7 +57,7 @@ async fn urgent_photos_are_claimed_before_the_rest_of_their_event_and_in_their_o
 
     assert_eq!(app.processing(event).await.waiting, 7);
     assert_eq!(claimed(&hand, 1).await, ["u1"]);
-    let run = runs::find(&mut *app.db().await, first.run).await.unwrap().unwrap();
+    let run = runs::find(&mut *app.db().await, first.run.unwrap()).await.unwrap().unwrap();
     assert_eq!((run.waiting, run.processed), (1, 1));
     let mut next = claimed(&hand, 3).await;
     next.sort_unstable();
@@ -122,7 +122,7 @@ async fn urgent_photos_of_both_operations_go_first_in_both_queues() {
 async fn a_cancelled_run_costs_nothing_more_and_what_is_in_flight_is_finished() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(20).await;
-    let run = queue(&app, event, &["1", "2", "3", "4", "5"], Priority::Normal).await.run;
+    let run = queue(&app, event, &["1", "2", "3", "4", "5"], Priority::Normal).await.run.unwrap();
     queue(&app, event, &["6"], Priority::Normal).await;
     let hand = app.a_worker().await;
     let in_flight = hand.claim(2).await;
@@ -157,7 +157,7 @@ async fn a_cancelled_run_of_ten_thousand_photos_is_one_row_and_a_claim_reads_non
     let app = App::new().await;
     let (_, event) = app.an_event_with(20).await;
     let names: Vec<_> = (0..10_000).map(|n| format!("rehearsal/ok/{n}")).collect();
-    let run = app.queue_keys(event, PROCESSING, &names).await.run;
+    let run = app.queue_keys(event, PROCESSING, &names).await.run.unwrap();
     queue(&app, event, &["late"], Priority::Normal).await;
     app.commands().cancel_run(&Caller::trusted("anna"), run).await.unwrap();
     assert_eq!(app.count("SELECT count(*) FROM stretch").await, 1);
@@ -242,7 +242,7 @@ async fn each_act_is_taken_back_exactly_or_refused_with_what_has_happened_since(
     assert_eq!(run.queued, 2, "they are new again");
     assert_eq!(claimed(&hand, 1).await, ["1"]);
     let refused = undo(&app, &[run.undo.unwrap()]).await.unwrap_err();
-    let told = format!("1 of the photos do not wait any more: cancel run {}", run.run);
+    let told = format!("1 of the photos do not wait any more: cancel run {}", run.run.unwrap());
     assert!(refused.starts_with(&told), "{refused}");
 
     // A skip: also if the claims have passed it. It is one of the next then.
@@ -269,7 +269,7 @@ async fn each_act_is_taken_back_exactly_or_refused_with_what_has_happened_since(
 
     // A run that was moved to the front: what still waits goes back.
     queue(&app, event, &["6", "7"], Priority::Normal).await;
-    let late = queue(&app, event, &["8", "9"], Priority::Normal).await.run;
+    let late = queue(&app, event, &["8", "9"], Priority::Normal).await.run.unwrap();
     let moved = app.commands().put_run_first(&anna, late).await.unwrap();
     assert_eq!(moved.moved, 2);
     assert_eq!(claimed(&hand, 1).await, ["8"]);
@@ -352,8 +352,11 @@ async fn undo_and_cancel_race_with_claims_and_settlements_and_nothing_is_lost_or
         let run = app.queue_keys(event, PROCESSING, &names).await;
         let hand = app.a_worker().await;
         let (commands, anna, ids) = (app.commands(), Caller::trusted("anna"), [run.undo.unwrap()]);
-        let (batch, undone, cancelled) =
-            tokio::join!(hand.claim(5), undo(&app, &ids), commands.cancel_run(&anna, run.run));
+        let (batch, undone, cancelled) = tokio::join!(
+            hand.claim(5),
+            undo(&app, &ids),
+            commands.cancel_run(&anna, run.run.unwrap())
+        );
         let cancelled = cancelled.unwrap();
         for one in &batch {
             assert!(paid.insert(one.photo()), "a photo is claimed once");
@@ -364,10 +367,10 @@ async fn undo_and_cancel_race_with_claims_and_settlements_and_nothing_is_lost_or
             Err(_) => assert!(cancelled.cancelled <= 12),
         }
         let (settled, again) =
-            tokio::join!(hand.succeed_all(batch), commands.cancel_run(&anna, run.run));
+            tokio::join!(hand.succeed_all(batch), commands.cancel_run(&anna, run.run.unwrap()));
         let () = settled;
         let all = cancelled.cancelled + again.unwrap().cancelled;
-        let found = runs::find(&mut *app.db().await, run.run).await.unwrap().unwrap();
+        let found = runs::find(&mut *app.db().await, run.run.unwrap()).await.unwrap().unwrap();
         assert_eq!(found.waiting, 0);
         assert_eq!(found.skipped, all);
         if found.undone_at.is_none() {
@@ -547,7 +550,7 @@ async fn act(app: &App, event: EventId, function: &str, names: &[&str]) -> Optio
 async fn no_stretch_reaches_over_the_head_whatever_people_do() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(50).await;
-    let run = queue(&app, event, &["1", "2", "3", "4"], Priority::Normal).await.run;
+    let run = queue(&app, event, &["1", "2", "3", "4"], Priority::Normal).await.run.unwrap();
     queue(&app, event, &["5", "6", "7", "8"], Priority::Normal).await;
     let hand = app.a_worker().await;
     let anna = Caller::trusted("anna");
@@ -569,9 +572,9 @@ async fn no_stretch_reaches_over_the_head_whatever_people_do() {
     // The undo of a restore.
     act(&app, event, "restore", &["6", "7"]).await;
     let names = ["a", "b", "c", "d", "e", "f"];
-    let abc = queue(&app, event, &names[..3], Priority::Normal).await.run;
+    let abc = queue(&app, event, &names[..3], Priority::Normal).await.run.unwrap();
     queue(&app, event, &names[3..], Priority::Normal).await;
-    let xyz = queue(&app, event, &["x", "y", "z"], Priority::Normal).await.run;
+    let xyz = queue(&app, event, &["x", "y", "z"], Priority::Normal).await.run.unwrap();
     assert_eq!(claimed(&hand, 2).await, ["6", "7"]);
     act(&app, event, "skip", &names).await;
     let restored = act(&app, event, "restore", &names).await;

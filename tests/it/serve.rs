@@ -42,7 +42,7 @@ async fn a_stage(app: &App) -> Stage {
     let photo = held[0].photo().to_string();
     assert!(hand.fail(held.pop().unwrap()).await);
     assert!(hand.succeed(held.pop().unwrap()).await);
-    Stage { organisation, event, photo, run: run.run.0 }
+    Stage { organisation, event, photo, run: run.run.unwrap().0 }
 }
 
 const ALL: &[Role] = &Role::ALL;

@@ -90,7 +90,7 @@ async fn an_abstention_is_refunded_and_kept_and_what_is_upright_is_charged() {
 async fn everybody_sees_that_it_is_no_failure() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(5).await;
-    let run = app.queue_keys(event, ROTATION, &["a.jpg".into(), "b.jpg".into()]).await.run;
+    let run = app.queue_keys(event, ROTATION, &["a.jpg".into(), "b.jpg".into()]).await.run.unwrap();
     let hand = app.a_worker().await;
     let mut claimed = hand.claim(2).await;
     let photo = claimed[0].photo();

@@ -96,7 +96,7 @@ async fn what_happens_to_a_run_is_said_signed_and_in_its_order() {
     let (organisation, event) = app.an_event_with(2).await;
     let receiver = Receiver::start().await;
     let SecretWebhook { webhook, secret } = add(&app, organisation, &receiver, &Type::ALL).await;
-    let run = app.queue(event, "ok", 3).await.run;
+    let run = app.queue(event, "ok", 3).await.run.unwrap();
     let worker = app.start_worker();
     app.until_out_of_credit(event).await;
     app.top_up(organisation, 5).await;

@@ -66,7 +66,9 @@ pub(super) struct NewRun {
 
 /// Queues photos, or says what that would cost.
 ///
-/// Photos that were queued before are not queued again, so it is safe to send the same call twice.
+/// Photos that were queued before are not queued again, so it is safe to send the same call twice. `runs`
+/// says where all these photos are: ask about each until `waiting` and `in_progress` are 0. Or send the same
+/// call as a dry run until `queued` and `skipped.already_queued` are 0.
 #[utoipa::path(
     post,
     path = "/v1/events/{event}/runs",
