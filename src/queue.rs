@@ -6,6 +6,7 @@ pub mod enqueue;
 pub mod failures;
 pub mod follow_ups;
 pub mod holds;
+pub mod overview;
 pub mod retry;
 pub mod runs;
 pub mod schedules;

@@ -36,6 +36,23 @@ LANGUAGE sql STABLE ROWS 100 AS $$
 $$;
 GRANT EXECUTE ON FUNCTION recent_jobs TO photogate_app, photogate_organisation;
 
+-- A queue's refunds that stand. Refunds stay in the ledger, but a photo that was queued again does not count any more.
+-- All but the first parameter are what queue_settled says.
+CREATE FUNCTION standing_refunds(p_queue bigint, p_refunded bigint, p_undecided bigint, p_duplicates bigint)
+RETURNS TABLE (r_undecided bigint, r_duplicates bigint, r_failed bigint)
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT p_undecided, p_duplicates, p_refunded - p_undecided - p_duplicates
+    WHERE p_refunded = 0 OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = p_queue AND run.retry)
+    UNION ALL
+    SELECT count(*) FILTER (WHERE o.state = 'undecided'), count(*) FILTER (WHERE o.state = 'duplicate'),
+           count(*) FILTER (WHERE o.state IN ('failed', 'quarantined'))
+    FROM outcome o
+    WHERE o.queue_id = p_queue AND o.state <> 'processed'
+        AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
+    HAVING p_refunded > 0 AND EXISTS (SELECT FROM run WHERE run.queue_id = p_queue AND run.retry)
+$$;
+GRANT EXECUTE ON FUNCTION standing_refunds TO photogate_app, photogate_organisation;
+
 -- The state of a photo, as people see it, from that of its latest job. p_is_stopped: its queue is paused or held.
 CREATE FUNCTION photo_state(p_job_state text, p_is_stopped boolean) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$

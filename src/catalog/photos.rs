@@ -299,6 +299,33 @@ pub async fn list(
     .await
 }
 
+/// The photos before and after one, by their keys. `None`: there is none.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside {
+    /// The one before it.
+    pub before: Option<PhotoId>,
+    /// The one after it.
+    pub after: Option<PhotoId>,
+}
+
+/// Returns the photos of an event before and after a key.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn beside(db: &mut PgConnection, event: EventId, key: &str) -> sqlx::Result<Beside> {
+    sqlx::query_as!(
+        Beside,
+        r#"SELECT (SELECT photo_id FROM photo WHERE event_id = $1 AND key < $2
+                   ORDER BY key DESC LIMIT 1) AS "before: _",
+                  (SELECT photo_id FROM photo WHERE event_id = $1 AND key > $2
+                   ORDER BY key LIMIT 1) AS "after: _""#,
+        event.0,
+        key
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Returns the event of a photo; `None` if there is no such photo, or its event was deleted.
 ///
 /// # Errors

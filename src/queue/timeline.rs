@@ -11,7 +11,10 @@ use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
 
-use crate::ids::{EventId, HoldId, JobId, Operation, RunId};
+use crate::{
+    ids::{EventId, HoldId, JobId, Operation, RunId},
+    ledger::credits::Credits,
+};
 
 pub use columns::COLUMNS;
 pub use decided::Decided;
@@ -167,7 +170,7 @@ impl fmt::Display for Entry {
         let run = number(self.run.map(|id| id.to_string()));
         let hold = number(self.hold.map(|id| id.to_string()));
         let transaction = number(self.transaction.map(|id| id.to_string()));
-        let photos = self.photos.unwrap_or(0);
+        let photos = Credits(self.photos.unwrap_or(0).into());
         let cause = self.cause;
         let decided = self.decided.as_ref().map(|decided| decided.to_string()).unwrap_or_default();
         match self.kind {
@@ -183,10 +186,12 @@ impl fmt::Display for Entry {
             Kind::Held => write!(f, "held (hold {hold})"),
             Kind::Deleted => write!(f, "the event was deleted"),
             Kind::Budget => {
-                let floor = self.floor.unwrap_or(0);
+                let floor = Credits(self.floor.unwrap_or(0));
                 match self.cap {
-                    Some(cap) => write!(f, "budget: at most {cap} credits, {floor} are kept"),
-                    None if floor > 0 => write!(f, "budget: {floor} credits are kept"),
+                    Some(cap) => {
+                        write!(f, "budget: at most {} credits, {floor} are kept", Credits(cap))
+                    }
+                    None if floor.0 > 0 => write!(f, "budget: {floor} credits are kept"),
                     None => write!(f, "the budget was taken away"),
                 }
             }

@@ -16,13 +16,16 @@ mod files;
 mod finance;
 mod holds;
 mod invitation;
+mod journey;
 mod layout;
 mod login;
 mod login_code;
 mod mail;
+mod new_event;
 mod organisations;
 mod paces;
 mod people;
+mod photo;
 mod photos;
 mod process_photos;
 mod purchase;
@@ -37,6 +40,7 @@ mod second_factor;
 mod selfie;
 mod settings;
 mod spending;
+mod standing;
 mod statements;
 mod table;
 mod table_view;
@@ -187,7 +191,8 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/payments/{payment}/settle", post(purchases::settle))
         .route("/purchases/{request}/approve", get(purchases::ask_approve).post(purchases::approve))
         .route("/purchases/{request}/refuse", get(purchases::ask_refuse).post(purchases::refuse))
-        .route("/events", get(events::page).post(events::create))
+        .route("/events", get(events::page).post(new_event::create))
+        .route("/events/new", get(new_event::page))
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
         .route("/events/{event}/run", get(process_photos::ask).post(process_photos::run))
@@ -211,7 +216,8 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/events/{event}/timeline", get(timeline::page))
         .route("/events/{event}/why", get(why::page))
         .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
-        .route("/photos/{photo}", get(correct::page))
+        .route("/photos/{photo}", get(photo::page))
+        .route("/photos/{photo}/correct", get(correct::page))
         .route("/photos/{photo}/numbers", post(correct::save_numbers))
         .route("/photos/{photo}/numbers/take-back", post(correct::take_numbers_back))
         .route("/photos/{photo}/turn", post(correct::save_turn))

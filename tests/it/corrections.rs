@@ -513,13 +513,16 @@ async fn people_correct_a_photo_on_its_page() {
     let site = Site::of(&app).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let ops = Visitor::logged_in(&site, "ops@photogate.example").await;
-    let page = format!("/photos/{photo}");
-    assert!(staff.text(&site, &format!("/events/{event}")).await.contains(&page));
-    assert!(!ops.text(&site, &format!("/events/{event}")).await.contains(&format!("{page}?back")));
+    let of_photo = format!("/photos/{photo}");
+    let page = format!("{of_photo}/correct");
+    for path in [format!("/events/{event}"), of_photo.clone()] {
+        assert!(staff.text(&site, &path).await.contains(&page));
+        assert!(!ops.text(&site, &path).await.contains(&page), "it may look");
+    }
     assert_eq!(ops.get(&site, &page).await, 403);
     assert!(staff.text(&site, &page).await.contains("value=\"12\""));
 
-    let save = format!("{page}/numbers");
+    let save = format!("{of_photo}/numbers");
     let back = format!("/events/{event}?state=processed");
     let form = [("numbers", " 12, a77;"), ("back", back.as_str())];
     assert_eq!(ops.post(&site, &save, &form).await, 403);
@@ -537,7 +540,7 @@ async fn people_correct_a_photo_on_its_page() {
     assert_eq!(staff.post(&site, &save, &[("numbers", "")]).await, 303, "none");
     assert_eq!(numbers(&app, photo).await, []);
     // There is no file of it.
-    assert_eq!(staff.post(&site, &format!("{page}/turn"), &[("turn", "90")]).await, 409);
+    assert_eq!(staff.post(&site, &format!("{of_photo}/turn"), &[("turn", "90")]).await, 409);
     assert_eq!(staff.post(&site, &format!("{page}/turn"), &[]).await, 422);
     assert_eq!(staff.post(&site, &format!("{page}/turn/take-back"), &[]).await, 303);
 }

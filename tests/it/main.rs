@@ -25,6 +25,7 @@ mod corrections;
 mod drill;
 mod duplicates;
 mod erasures;
+mod event_pages;
 mod eyes;
 mod failover;
 mod follow_ups;

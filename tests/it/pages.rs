@@ -170,7 +170,8 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     let site = Site::of(&app).await;
     let browser = Browser::logged_in(&site, "organiser", "anna@club.example").await;
     browser.go("/events").await;
-    browser.write("form[method=post] input[name=name]", "City Marathon").await;
+    browser.press("New event").await;
+    browser.write("main input[name=name]", "City Marathon").await;
     browser.press("Create").await;
     browser.sees("No photos yet").await;
     let event = EventId(app.count("SELECT max(event_id) FROM event").await);
@@ -306,6 +307,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
         format!("/people/{anna}/mail"),
         format!("/receipts/{photo}"),
         format!("/photos/{photo}"),
+        format!("/photos/{photo}/correct"),
         format!("/photos/{photo}/thumbnail"),
     ] {
         assert_eq!(eve.get(&site, &path).await, 404, "{path}");
@@ -494,7 +496,12 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ),
             ("events", format!("/events?organisation={organisation}")),
             ("event", format!("/events/{event}")),
-            ("correct", format!("/photos/{photo}?back=%2Fevents%2F{event}%3Fstate%3Dprocessed")),
+            ("new-event", format!("/events/new?organisation={organisation}")),
+            ("photo", format!("/photos/{photo}")),
+            (
+                "correct",
+                format!("/photos/{photo}/correct?back=%2Fevents%2F{event}%3Fstate%3Dprocessed"),
+            ),
             ("why", format!("/events/{event}/why")),
             ("quality", format!("/events/{event}/quality")),
             ("timeline", format!("/events/{event}/timeline")),

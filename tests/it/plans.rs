@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use photogate::{
     ids::{EventId, Operation, OrganisationId},
-    queue::{claim, enqueue, skips, status, timeline},
+    queue::{claim, enqueue, overview, skips, status, timeline},
     telemetry::metrics,
 };
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
@@ -311,5 +311,36 @@ async fn a_held_snapshot_does_not_make_the_gate_read_more() {
         // At first, indexes grow from one level to two: that is no old version that is read.
         let (first, last) = (median(&read[450..500], of), median(&read[CYCLES - 50..], of));
         assert!(last <= first + first / 4, "{name} read {first} blocks, and later {last}");
+    }
+}
+
+/// The list of events reads the queues of one page, however many events there are.
+#[tokio::test]
+async fn a_page_of_events_reads_the_queues_of_its_own_events_only() {
+    let app = App::new().await;
+    let (organisation, _) = app.an_event_with(1).await;
+    sqlx::query(
+        "SELECT count(create_event($1, 'Old', true, false, 'anna')) FROM generate_series(1, 3000)",
+    )
+    .bind(organisation.0)
+    .execute(&mut *app.db().await)
+    .await
+    .unwrap();
+    app.owner_runs(
+        "ANALYZE photogate.event; ANALYZE photogate.queue; ANALYZE photogate.queue_head; \
+         ANALYZE photogate.queue_tail; ANALYZE photogate.queue_settled",
+    )
+    .await;
+    let app = app.reconnected().await;
+
+    let mut db = app.db().await;
+    let mut counted = Counted::begin(&mut db).await;
+    let which =
+        overview::Which { organisation: Some(organisation), most: 51, ..Default::default() };
+    assert_eq!(overview::list(&mut counted.tx, which).await.unwrap().len(), 51);
+
+    for table in ["event", "queue", "queue_head", "queue_tail", "queue_settled"] {
+        let read = counted.rows_of(table).await;
+        assert!(read <= 300, "{read} rows of {table} were read for 51 events");
     }
 }

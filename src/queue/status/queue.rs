@@ -48,6 +48,12 @@ impl State {
         }
     }
 
+    /// The state of an event with these queues: that of the one which needs a person most.
+    pub fn of_all(queues: &[Queue]) -> Self {
+        let states = queues.iter().map(|queue| queue.state);
+        states.min_by_key(|state| state.rank()).unwrap_or(Self::Idle)
+    }
+
     /// The name of the state, for people.
     pub fn name(self) -> &'static str {
         match self {

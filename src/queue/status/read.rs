@@ -36,8 +36,8 @@ pub(super) async fn read(
                   (SELECT count(*) FROM follow_up y WHERE y.queue_id = q.queue_id) AS "following!",
                   h.claimed - u.committed - u.refunded AS "in_progress!",
                   k.kept_back_by,
-                  u.committed AS "processed!", f.undecided AS "undecided!",
-                  f.duplicates AS "duplicates!", f.failed AS "failed!",
+                  u.committed AS "processed!", f.r_undecided AS "undecided!",
+                  f.r_duplicates AS "duplicates!", f.r_failed AS "failed!",
                   w.since AS "oldest_waiting?",
                   coalesce(s.rate, 0) AS "rate!",
                   CASE WHEN s.rate > 0 AND k.kept_back_by IS DISTINCT FROM 'quiet_hours'
@@ -55,20 +55,7 @@ pub(super) async fn read(
                                            ELSE 'no_credits' END AS state) c
            CROSS JOIN LATERAL (SELECT CASE WHEN a.steered AND c.state = 'running'
                THEN kept_back_by(q.organisation_id, q.event_id) END AS kept_back_by) k
-           -- Refunds stay in the ledger, but a photo that was queued again does not count any more.
-           CROSS JOIN LATERAL (
-               SELECT u.undecided, u.duplicates, u.refunded - u.undecided - u.duplicates AS failed
-               WHERE u.refunded = 0
-                  OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)
-               UNION ALL
-               SELECT count(*) FILTER (WHERE o.state = 'undecided'),
-                      count(*) FILTER (WHERE o.state = 'duplicate'),
-                      count(*) FILTER (WHERE o.state IN ('failed', 'quarantined'))
-               FROM outcome o
-               WHERE o.queue_id = q.queue_id AND o.state <> 'processed'
-                 AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
-               HAVING u.refunded > 0
-                  AND EXISTS (SELECT FROM run WHERE run.queue_id = q.queue_id AND run.retry)) f
+           CROSS JOIN LATERAL standing_refunds(q.queue_id, u.refunded, u.undecided, u.duplicates) f
            LEFT JOIN LATERAL (SELECT * FROM hold
                               WHERE hold.queue_id = q.queue_id AND lifted_at IS NULL
                               ORDER BY since LIMIT 1) d ON true

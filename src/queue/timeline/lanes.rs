@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Entry, Kind};
+use super::{Cause, Entry, Kind};
 use crate::ids::{EventId, Operation};
 
 /// Why a queue was stopped.
@@ -33,7 +33,7 @@ pub struct Lane {
     pub operation: Operation,
     /// The times in which the queue was stopped.
     pub bands: Vec<Band>,
-    /// The instants at which anything else happened.
+    /// The instants at which anything else happened, or a top-up let the queue go on.
     pub marks: Vec<(DateTime<Utc>, Kind)>,
 }
 
@@ -70,6 +70,9 @@ pub async fn lanes(
                 Kind::Resumed if entry.hold.is_none() => {
                     if let Some(from) = since.take() {
                         bands.push(Band { stop: Stop::Paused, from, to: entry.at.max(from) });
+                    }
+                    if entry.cause == Some(Cause::TopUp) {
+                        marks.push((entry.at, entry.kind));
                     }
                 }
                 // The bands say the same.

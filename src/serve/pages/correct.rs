@@ -4,7 +4,10 @@ use axum::{extract::State, response::Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Form, Page, layout, photos::picture};
+use super::{
+    Form, Page, layout,
+    photos::{Labels, picture},
+};
 use crate::{
     catalog::{
         corrections::{self, Found},
@@ -26,7 +29,7 @@ use crate::{
 pub(super) fn address(photo: PhotoId, back: &str) -> String {
     let query =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("back", back).finish();
-    format!("/photos/{photo}?{query}")
+    format!("/photos/{photo}/correct?{query}")
 }
 
 /// Where the forms lead, as the address says.
@@ -59,7 +62,7 @@ pub(super) async fn page(
         p.faint { (photo.key) }
         p { "A correction costs nothing, and no later run replaces it." }
         div.correct {
-            div.photo { figure { (picture(&photo, photo.turn.unwrap_or(0))) } }
+            div.photo { figure { (picture(&photo, photo.turn.unwrap_or(0), Labels::None)) } }
             div {
                 (numbers(&browser, &photo, &found, &back))
                 (turns(&browser, &photo, &found, &back))
@@ -113,7 +116,7 @@ fn turns(browser: &Browser, photo: &Photo, found: &Found, back: &str) -> Markup 
                     legend { "Choose the one that is upright" }
                     @for (turn, name) in TURNS {
                         label {
-                            (picture(photo, turn))
+                            (picture(photo, turn, Labels::None))
                             span {
                                 input type="radio" name="turn" value=(turn) required
                                     checked[photo.turn == Some(turn)];

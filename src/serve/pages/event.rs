@@ -1,28 +1,37 @@
 //! The page of an event: the progress of its queues, its settings, failures and photos.
 
 use axum::{extract::State, response::IntoResponse};
+use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
+use sqlx::PgConnection;
 
 use super::{
-    PageOrFile, erase, layout,
+    PageOrFile, erase,
+    events::percent,
+    layout,
     photos::{all, card, table},
     process_photos, runs as runs_page, selfie, settings, spending as spending_page,
+    standing::{Standing, chip, done, left},
     table_view::{Format, Pages, View},
+    timeline as timeline_page,
 };
 use crate::{
-    access::Role,
     catalog::{
         events::{self, Event},
         photos::{self, Filter, State as PhotoState},
     },
     commands::{MAY_CORRECT, MAY_ENQUEUE, MAY_SPEND},
     ids::{EventId, Operation},
-    ledger::spending,
+    ledger::{
+        credits::Credits,
+        spending::{self, EventSpending},
+    },
     queue::{
         failures::{self, Group},
-        runs,
+        runs::{self, Run},
         status::{Queue, State as QueueState},
+        timeline, totals,
     },
     serve::{
         Service,
@@ -117,6 +126,9 @@ impl Shown {
     }
 }
 
+/// Entries of the timeline that are drawn.
+const DRAWN: i64 = 100;
+
 /// Photos on one page.
 const PAGES: Pages = Pages(48);
 
@@ -158,7 +170,6 @@ pub(super) async fn page(
     let failures = failures::groups(&mut db, which).await?;
     let found = photos::list(&mut db, id, filter).await?;
     let (found, next) = PAGES.of(found, |photo| photo.key.clone());
-    let may_run = MAY_ENQUEUE.contains(&browser.caller.role);
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let budget = if MAY_SPEND.contains(&browser.caller.role) {
         let found = spending::read(&mut db, event.organisation, Some(id)).await?;
@@ -168,42 +179,32 @@ pub(super) async fn page(
     };
     let waiting = runs::waiting(&mut db, id).await?;
     let undoable = service.commands.undoable(&browser.caller, id).await?;
-    let back = MAY_CORRECT.contains(&browser.caller.role).then(|| shown.address(&path));
+    let may_correct = MAY_CORRECT.contains(&browser.caller.role);
+    let back = shown.address(&path);
+    let state = QueueState::of_all(&standing.queues);
+    let elsewhere = elsewhere(&mut db, &event, &standing.queues).await?;
+    let happened = happened(&mut db, id, &failures, &browser).await?;
+    let stands = Standing {
+        event: &event,
+        queues: &standing.queues,
+        failures: &failures,
+        elsewhere,
+        browser: &browser,
+    };
     let content = html! {
-        h1 { (event.name) " " span.faint { "· " (event.id) } }
+        h1 { (event.name) " " span.faint { "· " (event.id) } " " (chip(state, !empty)) }
         (layout::said(&shown.said))
         (runs_page::undoable(id, &undoable, &browser, zone))
+        (stands.answers())
+        (happened)
         div {
             @for queue in standing.queues.iter().filter(|queue| {
                 queue.operation == Operation::PhotoProcessing || total(queue) > 0
             }) {
-                (strip(queue, &event, &browser, zone))
+                (strip(queue))
             }
         }
-        p {
-            a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } " "
-            a href={ "/events/" (event.id) "/quality" } { "What was found?" } " "
-            a href={ "/events/" (event.id) "/timeline" } { "What happened?" } " "
-            a href={ "/events/" (event.id) "/schedules" } { "Scheduled photos" }
-        }
-        @if may_run { div.row {
-            (process_photos::form(id, Operation::PhotoProcessing, "Process Photos", empty))
-            (process_photos::form(id, Operation::AiRotation, "AI Rotation", empty))
-        } }
-        (runs_page::waiting(&waiting, &browser, zone))
-        (settings::form(&browser, &event))
-        @if let Some(budget) = &budget {
-            details {
-                summary { "Credits for this event" }
-                div.panel {
-                    p { (budget.used) " credits are used. The event never uses more than its limit, and "
-                        "what is kept for it cannot be used by other events." }
-                    (spending_page::form(budget, &browser, ""))
-                }
-            }
-        }
-        (selfie::form(&browser, &event))
-        (erase::form(&browser, &event))
+        (managing(&event, &browser, empty, &waiting, budget.as_ref()))
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         (shown.form(id))
@@ -215,100 +216,127 @@ pub(super) async fn page(
         } @else if found.is_empty() {
             p.faint { "No photos match: choose another filter." }
         }
-        ul.grid { @for photo in &found { (card(photo, back.as_deref())) } }
+        ul.grid { @for photo in &found { (card(photo, &back, may_correct)) } }
         @if !found.is_empty() { (view.ways(next.as_ref())) }
     };
     let stream = Some(format!("/events/{id}/live"));
     Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
 }
 
+/// What people do with the event: queue photos, change it, search in it.
+fn managing(
+    event: &Event,
+    browser: &Browser,
+    empty: bool,
+    waiting: &[Run],
+    budget: Option<&EventSpending>,
+) -> Markup {
+    html! {
+        p {
+            a href={ "/events/" (event.id) "/why" } { "Why are photos waiting?" } " "
+            a href={ "/events/" (event.id) "/quality" } { "What was found?" } " "
+            a href={ "/events/" (event.id) "/schedules" } { "Scheduled photos" }
+        }
+        @if MAY_ENQUEUE.contains(&browser.caller.role) { div.row id="process" {
+            (process_photos::form(event.id, Operation::PhotoProcessing, "Process Photos", empty))
+            (process_photos::form(event.id, Operation::AiRotation, "AI Rotation", empty))
+        } }
+        (runs_page::waiting(waiting, browser, browser.zone()))
+        (settings::form(browser, event))
+        @if let Some(budget) = budget {
+            details {
+                summary { "Credits for this event" }
+                div.panel {
+                    p { (budget.used) " credits are used. The event never uses more than its limit, and "
+                        "what is kept for it cannot be used by other events." }
+                    (spending_page::form(budget, browser, ""))
+                }
+            }
+        }
+        (selfie::form(browser, event))
+        (erase::form(browser, event))
+    }
+}
+
+/// Photos of the organisation's other events that wait, where this one waits for credits; else 0.
+async fn elsewhere(db: &mut PgConnection, event: &Event, queues: &[Queue]) -> sqlx::Result<i64> {
+    if queues.iter().all(|queue| queue.state != QueueState::NoCredits) {
+        return Ok(0);
+    }
+    let all = totals::totals(db, Some(event.organisation)).await?;
+    let own: i64 = queues
+        .iter()
+        .filter(|queue| queue.state != QueueState::Held)
+        .map(|queue| queue.waiting)
+        .sum();
+    Ok((all.waiting - all.waiting_held - own).max(0))
+}
+
+/// The picture of what happened last, for those who may see the timeline.
+async fn happened(
+    db: &mut PgConnection,
+    event: EventId,
+    failures: &[Group],
+    browser: &Browser,
+) -> sqlx::Result<Markup> {
+    if !timeline_page::MAY_LOOK.contains(&browser.caller.role) {
+        return Ok(html! {});
+    }
+    let entries = timeline::list(db, event, None, DRAWN).await?;
+    let zone = browser.zone();
+    let drawn = timeline_page::draw(db, event, &entries, failures, Utc::now(), zone).await?;
+    Ok(html! {
+        (drawn)
+        @if !entries.is_empty() {
+            p { a href={ "/events/" (event) "/timeline" } { "What happened, line by line" } }
+        }
+    })
+}
+
 fn total(queue: &Queue) -> i64 {
-    done(queue) + queue.in_progress + queue.waiting + queue.following
+    done(queue) + left(queue)
 }
 
-fn done(queue: &Queue) -> i64 {
-    queue.processed + queue.undecided + queue.duplicates + queue.failed
-}
-
-/// The progress of an operation; if its queue is stopped, also why, and what to do.
-fn strip(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup {
+/// The progress of an operation.
+fn strip(queue: &Queue) -> Markup {
     let paused = if queue.is_stopped() { queue.waiting } else { 0 };
     let (total, done) = (total(queue), done(queue));
     let left = queue.eta_seconds.filter(|_| !queue.is_stopped() && queue.waiting > 0);
+    let number = |name: &str, live: &str, photos: i64| {
+        html! { div { (name) b data-live=(live) { (Credits(photos)) } } }
+    };
     html! {
         section aria-label=(queue.operation) {
             h2 { (queue.operation.title()) }
             div.strip aria-live="polite" {
-                div { "Total photos" b data-live="total" { (total) } }
-                div { "Processed" b.good data-live="processed" { (queue.processed) } }
-                div { "In Progress" b data-live="in_progress" { (queue.in_progress) } }
-                div { "Pending" b data-live="pending" { (queue.waiting - paused) } }
+                (number("Total photos", "total", total))
+                (number("Processed", "processed", queue.processed))
+                (number("In Progress", "in_progress", queue.in_progress))
+                (number("Pending", "pending", queue.waiting - paused))
                 // Photo processing always decides.
                 @if queue.operation == Operation::AiRotation {
-                    div { "Undecided" b data-live="undecided" { (queue.undecided) } }
+                    (number("Undecided", "undecided", queue.undecided))
                 }
                 // AI rotation follows nothing.
                 @if queue.operation == Operation::PhotoProcessing {
-                    div { "After Rotation" b data-live="following" { (queue.following) } }
+                    (number("After Rotation", "following", queue.following))
                 }
-                div { "Duplicates" b data-live="duplicates" { (queue.duplicates) } }
-                div { "Failed" b data-live="failed" { (queue.failed) } }
-                div { "Paused" b data-live="paused" { (paused) } }
+                (number("Duplicates", "duplicates", queue.duplicates))
+                (number("Failed", "failed", queue.failed))
+                (number("Paused", "paused", paused))
             }
             div.row {
                 progress aria-label={ "Done of " (queue.operation) }
                     max=(total.max(1)) value=(done) {}
-                span data-live="percent" { (percent(done, total)) " %" }
+                span data-live="percent" { (percent(done, total - done)) " %" }
             }
             p.faint { @if let Some(left) = left {
                 (layout::about(left)) " left"
                 @if queue.funded < queue.waiting {
-                    " with the available credits; then " (queue.waiting - queue.funded)
+                    " with the available credits; then " (Credits(queue.waiting - queue.funded))
                     " photos will wait"
                 }
             } }
-            @if let Some(why) = queue.kept_back() {
-                p.notice { "The " (queue.waiting) " photos wait: " (why) ". "
-                    a href={ "/spending?organisation=" (event.organisation) } { "See the pace" }
-                }
-            }
-            @if queue.waiting > 0 && queue.is_stopped() { (stopped(queue, event, browser, zone)) }
-        }
-    }
-}
-
-/// The share of photos that are done, rounded down: 100 only when all are done.
-fn percent(done: i64, total: i64) -> i64 {
-    if total == 0 { 0 } else { 100 * done / total }
-}
-
-fn stopped(queue: &Queue, event: &Event, browser: &Browser, zone: &str) -> Markup {
-    html! {
-        @if queue.state == QueueState::Held {
-            p.notice { "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
-                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
-                    " (" (note) ")"
-                }
-                @if let Some(until) = queue.until { " until " (layout::instant(until, zone)) }
-                ". A top-up does not lift the hold." }
-        } @else if queue.state == QueueState::Budget {
-            p.notice { "The budget of this event is used up. "
-                @if MAY_SPEND.contains(&browser.caller.role) {
-                    a href={ "/spending?organisation=" (event.organisation) } { "Change the budget" }
-                }
-            }
-        } @else if queue.available > 0 {
-            p.notice { "All " (queue.available) " available credits are kept for other events. "
-                a href={ "/spending?organisation=" (event.organisation) } { "See which" }
-            }
-        } @else {
-            p.notice { "No credits"
-                @if let Some(since) = queue.since { " since " (layout::instant(since, zone)) }
-                ". Add " (queue.waiting) " credits to finish. "
-                @if matches!(browser.caller.role, Role::Organiser | Role::Staff) {
-                    a href={ "/credits?organisation=" (event.organisation) } { "Add Credits" }
-                }
-            }
         }
     }
 }
@@ -318,7 +346,7 @@ fn failed(event: EventId, groups: &[Group], browser: &Browser, zone: &str) -> Ma
     let filters = vec![("event", event.to_string())];
     let view = View { path: "/failures", filters, sort: "photos" };
     html! {
-        h2 { "Failures" }
+        h2 id="failures" { "Failures" }
         (super::failures::table(view, browser, zone).on_page(groups, "", None))
     }
 }

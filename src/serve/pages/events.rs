@@ -1,22 +1,20 @@
-//! The list of events, and the form to create one.
+//! The list of events: how far each is, and what is wrong with it.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Redirect},
-};
-use maud::html;
+use axum::{extract::State, response::IntoResponse};
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    Form, PageOrFile, layout,
+    PageOrFile, layout, standing,
     table::Table,
     table_view::{Format, Pages, View},
 };
 use crate::{
-    catalog::events::{self, Event},
-    commands::{MAY_CREATE_EVENTS, NewEvent},
-    ids::{EventId, OrganisationId},
-    serve::{Service, authentication::Browser, input::Query, problem::Problem},
+    commands::MAY_CREATE_EVENTS,
+    ids::EventId,
+    ledger::credits::Credits,
+    queue::overview::{self, Overview, Which},
+    serve::{Service, authentication::Browser, input::Query},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,21 +34,12 @@ pub(super) async fn page(
     browser: Browser,
     Query(asked): Query<Asked>,
 ) -> PageOrFile {
-    let mut db = service.database.acquire().await?;
     let (about, name) = (browser.about(), asked.name.trim());
-    let events = events::page(&mut db, about, name, asked.after, PAGES.rows(asked.format)).await?;
+    let most = PAGES.rows(asked.format);
+    let which = Which { organisation: about, name, below: asked.after, most };
+    let events = overview::list(&mut *service.database.acquire().await?, which).await?;
     let filters = vec![browser.filter(), ("name", asked.name.clone())];
-    let on = |setting: bool| if setting { "on" } else { "off" }.to_owned();
-    let table = Table::new(View { path: "/events", filters, sort: "" })
-        .column(
-            "Event",
-            |event: &Event| html! { a href={ "/events/" (event.id) } { (event.name) } },
-            |event| event.name.clone(),
-        )
-        .text("ID", |event| event.id.to_string())
-        .unless(about.is_some(), "Organisation", |event| event.organisation.to_string())
-        .text("Bib search", move |event| on(event.bib_search))
-        .text("Face search", move |event| on(event.face_search));
+    let table = table(View { path: "/events", filters, sort: "" }, &browser);
     if asked.format == Format::Csv {
         return table.as_file("events", &events);
     }
@@ -62,52 +51,79 @@ pub(super) async fn page(
         _ => "No event has this name or ID.",
     };
     let content = html! {
-        h1 { "Events" }
+        div.row.apart {
+            h1 { "Events" }
+            @if about.is_some() && MAY_CREATE_EVENTS.contains(&browser.caller.role) {
+                a.button href=(View { path: "/events/new", ..View::default() }
+                    .address(&[(organisation, &id)])) { "New event" }
+            }
+        }
         form.filters method="get" action="/events" {
             input type="hidden" name=(organisation) value=(id);
             label { "Name or ID" input type="search" name="name" value=(asked.name); }
             button.quiet type="submit" { "Search" }
         }
-        (table.on_page(&events, empty, next.as_ref()))
-        @if let (Some(about), true) = (about, MAY_CREATE_EVENTS.contains(&browser.caller.role)) {
-            h2 { "New event" }
-            form.filters method="post" action="/events" {
-                (layout::key(&browser))
-                input type="hidden" name="organisation" value=(about);
-                label { "Name" input name="name" required maxlength="200"; }
-                label {
-                    input type="checkbox" name="face_search" value="yes";
-                    " Face search: the people on the photos agreed to it (biometric data)"
+        div.events { (table.on_page(&events, empty, next.as_ref())) }
+    };
+    let live = layout::Live::Every(5);
+    Ok(layout::page(&browser, "/events", "Events", live, content).into_response())
+}
+
+fn table<'a>(view: View<'a>, browser: &'a Browser) -> Table<'a, Overview> {
+    let on = |setting: bool| if setting { "on" } else { "off" }.to_owned();
+    let zone = browser.zone();
+    let table = Table::new(view)
+        .column(
+            "Event",
+            |event: &Overview| html! { a href={ "/events/" (event.id) } { (event.name) } },
+            |event| event.name.clone(),
+        )
+        .only_in_file("ID", |event| event.id.to_string());
+    let organisation = |event: &Overview| event.organisation.to_string();
+    let table = if browser.about().is_some() {
+        table.only_in_file("Organisation", organisation)
+    } else {
+        table.column("Organisation", |event| html! { (event.organisation_name) }, organisation)
+    };
+    table
+        .only_in_file("Bib search", move |event| on(event.bib_search))
+        .only_in_file("Face search", move |event| on(event.face_search))
+        .column(
+            "State",
+            |event| standing::chip(event.state, event.done + event.left > 0),
+            |event| event.state.code().into(),
+        )
+        .column("Progress", progress, |event| percent(event.done, event.left).to_string())
+        .number("Photos", |event| event.photos)
+        .figure(
+            "Failed",
+            |event| {
+                html! {
+                    @if event.failed > 0 {
+                        a href={ "/failures?event=" (event.id) } { (Credits(event.failed)) }
+                    } @else { "0" }
                 }
-                label { "Delete faces and bib numbers after so many days (empty: with the event)"
-                    input type="number" name="keep_findings_days" min="1" max="3650"; }
-                button type="submit" { "Create" }
+            },
+            |event| event.failed.to_string(),
+        )
+        .number("Credits used", |event| event.used)
+        .moment("Created", zone, |event| Some(event.created_at))
+        .moment("Last work", zone, |event| event.worked_at)
+}
+
+/// The share of photos that are done, rounded down: 100 only when all are done.
+pub(super) fn percent(done: i64, left: i64) -> i64 {
+    if done + left == 0 { 0 } else { 100 * done / (done + left) }
+}
+
+fn progress(event: &Overview) -> Markup {
+    html! {
+        @if event.done + event.left == 0 { span.faint { "—" } } @else {
+            div.far {
+                progress aria-label={ "Done of " (event.name) } max=(event.done + event.left)
+                    value=(event.done) {}
+                span { (percent(event.done, event.left)) " %" }
             }
         }
-    };
-    Ok(layout::page(&browser, "/events", "Events", None, content).into_response())
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct New {
-    organisation: OrganisationId,
-    name: String,
-    face_search: Option<String>,
-    #[serde(default, deserialize_with = "layout::number")]
-    keep_findings_days: Option<i32>,
-}
-
-pub(super) async fn create(
-    State(service): State<Service>,
-    form: Form<New>,
-) -> Result<Redirect, Problem> {
-    let new = NewEvent {
-        face_search: form.fields.face_search.is_some(),
-        // The box says both.
-        face_consent: form.fields.face_search.is_some(),
-        keep_findings_days: form.fields.keep_findings_days,
-        ..NewEvent::new(&form.fields.name, form.fields.organisation)
-    };
-    let event = service.commands.create_event(&form.browser.caller, &new).await?;
-    Ok(Redirect::to(&format!("/events/{}", event.value.id)))
+    }
 }

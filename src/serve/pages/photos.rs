@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use sqlx::PgConnection;
 
 use super::{
-    correct,
+    correct, photo as photo_page,
     table::Table,
     table_view::{FILE_MAX, View},
 };
@@ -68,8 +68,9 @@ pub(super) fn table(view: View<'_>) -> Table<'_, Photo> {
         .only_in_file("Faces", |photo| photo.faces.0.len().to_string())
 }
 
-/// A photo on a page. `back`: where the link leads back with which the caller may correct it.
-pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
+/// A photo on a page. Its picture leads to its own page. `back`: where that leads back;
+/// `may_correct`: whether there is a link to correct it.
+pub(super) fn card(photo: &Photo, back: &str, may_correct: bool) -> Markup {
     let state = |operation: Operation, state: Option<PhotoState>, reason: Option<&str>| {
         html! {
             @if let Some(state) = state {
@@ -88,11 +89,13 @@ pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
         }
     };
     html! {
-        li.photo tabindex="0" id={ "photo-" (photo.id) } {
-            figure {
-                (picture(photo, 0))
-                @if let Some(turn) = photo.turn.filter(|turn| *turn != 0) { (picture(photo, turn)) }
-            }
+        li.photo id={ "photo-" (photo.id) } {
+            a href=(photo_page::address(photo.id, back)) { figure {
+                (picture(photo, 0, Labels::None))
+                @if let Some(turn) = photo.turn.filter(|turn| *turn != 0) {
+                    (picture(photo, turn, Labels::None))
+                }
+            } }
             div.text {
                 div { @for bib in &photo.bibs.0 { (number(bib)) " " }
                     @match photo.faces.0.len() { 0 => {}, 1 => "1 face", n => { (n) " faces" } } }
@@ -115,7 +118,7 @@ pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
                     a href={ "/receipts/" (photo.id) } aria-label={ "Receipt of " (photo.key) } {
                         "Receipt"
                     }
-                    @if let Some(back) = back {
+                    @if may_correct {
                         " · "
                         a href=(correct::address(photo.id, back))
                             aria-label={ "Correct " (photo.key) } { "Correct" }
@@ -127,7 +130,7 @@ pub(super) fn card(photo: &Photo, back: Option<&str>) -> Markup {
 }
 
 /// A bib number, with what decided it. One that is not sure has a question mark.
-fn number(bib: &BibBox) -> Markup {
+pub(super) fn number(bib: &BibBox) -> Markup {
     let mut why = bib.settled_by.reason().to_owned();
     if let Some(was) = &bib.was {
         why = format!("{why}; {was} was read");
@@ -138,8 +141,15 @@ fn number(bib: &BibBox) -> Markup {
     html! { span.chip title=(why) { (bib.number) @if !bib.sure { "?" } } }
 }
 
+/// Whether the numbers stand beside their boxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Labels {
+    Shown,
+    None,
+}
+
 /// The thumbnail with boxes around faces and bib numbers, turned clockwise by so many degrees.
-pub(super) fn picture(photo: &Photo, turn: i16) -> Markup {
+pub(super) fn picture(photo: &Photo, turn: i16, labels: Labels) -> Markup {
     let (width, height) = (photo.width.unwrap_or(4), photo.height.unwrap_or(3));
     let (across, down) = if turn % 180 == 0 { (width, height) } else { (height, width) };
     let (right, below) = match turn {
@@ -175,10 +185,25 @@ pub(super) fn picture(photo: &Photo, turn: i16) -> Markup {
                         (bib.x, bib.y, bib.width, bib.height)
                     {
                         rect x=(x) y=(y) width=(width) height=(height) { title { (bib.number) } }
+                        @if labels == Labels::Shown {
+                            (label(&bib.number, [x, y, width, height], turn, across.max(down)))
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// A number above its box, upright however the photo is turned.
+fn label(number: &str, [x, y, width, height]: [f32; 4], turn: i16, longest: i32) -> Markup {
+    let (x, y) = (x + width / 2.0, y + height / 2.0);
+    #[expect(clippy::cast_precision_loss, reason = "pixels of a photo")]
+    let size = longest as f32 / 32.0;
+    let half = if turn % 180 == 0 { height } else { width } / 2.0;
+    html! {
+        text x=(x) y=(y - half - size / 3.0) font-size=(size) text-anchor="middle"
+            transform={ "rotate(" (-turn) " " (x) " " (y) ")" } { (number) }
     }
 }
 

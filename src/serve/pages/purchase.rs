@@ -5,11 +5,11 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Form, Page, confirm};
+use super::{Form, Page, confirm, layout};
 use crate::{
     catalog::organisations::{self, Price},
     commands::{Addition, MAY_BUY, MAY_GRANT, Twin},
-    ids::OrganisationId,
+    ids::{EventId, OrganisationId},
     ledger::{
         credits::Credits,
         payments,
@@ -46,6 +46,9 @@ pub(super) struct Add {
     once: String,
     /// The price of one credit that the confirmation page showed.
     price: Option<String>,
+    /// The event whose page asked for it, and where this leads back.
+    #[serde(default, deserialize_with = "layout::number")]
+    event: Option<EventId>,
 }
 
 /// Asks for confirmation of a purchase: the credits, the price, and the new balance.
@@ -96,8 +99,9 @@ pub(super) async fn ask(
         ("credits", add.credits.0.to_string()),
         ("once", add.once),
         ("price", price.to_string()),
+        ("event", add.event.map(|event| event.to_string()).unwrap_or_default()),
     ];
-    let back = format!("/credits?organisation={id}");
+    let back = back(add.event, id);
     let question = confirm::Question {
         title: "Add credits",
         says,
@@ -107,6 +111,14 @@ pub(super) async fn ask(
         here: "/credits",
     };
     Ok(question.page(&browser, &fields))
+}
+
+/// The page that asked: an event's, or that of the credits.
+fn back(event: Option<EventId>, organisation: OrganisationId) -> String {
+    match event {
+        Some(event) => format!("/events/{event}"),
+        None => format!("/credits?organisation={organisation}"),
+    }
 }
 
 /// Formats an amount with at least two decimals.
@@ -149,5 +161,6 @@ pub(super) async fn add(
             Decided::Refused | Decided::Expired | Decided::Failed => "not_bought",
         },
     };
-    Ok(Redirect::to(&format!("/credits?organisation={organisation}&said={said}")))
+    let back = back(add.event, organisation);
+    Ok(Redirect::to(&layout::back_to(&back, &back, said)))
 }

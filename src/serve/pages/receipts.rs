@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
+pub(super) const MAY_READ: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {

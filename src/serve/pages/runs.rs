@@ -8,6 +8,7 @@ use super::{Form, layout, login::Nothing};
 use crate::{
     commands::{MAY_RETRY, Undo},
     ids::{EventId, RunId, UndoId},
+    ledger::credits::Credits,
     queue::{
         runs::{self, Run},
         undo::{Act, Open},
@@ -31,7 +32,7 @@ pub(super) fn undoable(event: EventId, open: &[Open], browser: &Browser, zone: &
 
 /// What was done, by whom, up to "can be undone".
 fn sentence(one: &Open) -> Markup {
-    let photos = one.photos.unwrap_or_default();
+    let photos = Credits(one.photos.unwrap_or_default());
     let queue = one.operation.map_or_else(|| "both operations".to_owned(), |one| one.to_string());
     let run = one.runs.first().map_or_else(String::new, ToString::to_string);
     html! {
@@ -66,7 +67,7 @@ pub(super) fn waiting(found: &[Run], browser: &Browser, zone: &str) -> Markup {
                         td { (run.operation) }
                         td { (layout::instant(run.at, zone)) }
                         td { (run.actor) }
-                        td.number { (run.waiting) }
+                        td.number { (Credits(run.waiting)) }
                         td { @if may { (ways(run, browser)) } }
                     } } }
                 }

@@ -68,7 +68,7 @@ pub(super) async fn find(
         let filter = Filter { photo: Some(one.photo), most: 1, ..Filter::default() };
         shown.extend(photos::list(&mut db, id, filter).await?);
     }
-    let back = MAY_CORRECT.contains(&browser.caller.role).then(|| format!("/events/{id}"));
+    let (back, may_correct) = (format!("/events/{id}"), MAY_CORRECT.contains(&browser.caller.role));
     let content = html! {
         h1 { "Photos with this face" }
         @if found.is_empty() {
@@ -82,7 +82,7 @@ pub(super) async fn find(
                 @if found.len() > SHOWN { " These are the first " (SHOWN) "." }
             }
         }
-        ul.grid { @for photo in &shown { (card(photo, back.as_deref())) } }
+        ul.grid { @for photo in &shown { (card(photo, &back, may_correct)) } }
         @if !found.is_empty() { (erase::form_of_faces(&browser, id, &found)) }
         p { a href={ "/events/" (id) } { "Back to the event" } }
     };

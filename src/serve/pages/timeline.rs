@@ -4,9 +4,10 @@ use axum::{extract::State, response::IntoResponse};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
+use sqlx::PgConnection;
 
 use super::{
-    PageOrFile, layout,
+    PageOrFile, journey, layout,
     table::Table,
     table_view::{Format, Pages, View},
 };
@@ -14,7 +15,10 @@ use crate::{
     access::Role,
     catalog::events,
     ids::EventId,
-    queue::timeline::{self, COLUMNS, Entry, Kind, Lane, Stop},
+    queue::{
+        failures::{self, Group},
+        timeline::{self, COLUMNS, Entry},
+    },
     serve::{
         Service,
         authentication::Browser,
@@ -32,10 +36,7 @@ pub(super) struct Asked {
 const PAGES: Pages = Pages(100);
 
 /// As in the API.
-const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
-
-/// The width of the picture. It is stretched to the width of the page.
-const WIDTH: i64 = 1000;
+pub(super) const MAY_LOOK: &[Role] = &[Role::Organiser, Role::Operator, Role::Finance, Role::Staff];
 
 pub(super) async fn page(
     State(service): State<Service>,
@@ -68,84 +69,34 @@ pub(super) async fn page(
     // The newest page ends now, any other one with its newest entry.
     let newest = entries.first().map(|entry| entry.at);
     let until = if asked.after.is_none() { Utc::now() } else { newest.unwrap_or_else(Utc::now) };
-    let lanes = timeline::lanes(&mut db, event, &entries, until).await?;
+    let which = failures::Which { event: Some(event), ..failures::Which::default() };
+    let failures = failures::groups(&mut db, which).await?;
+    let drawn = draw(&mut db, event, &entries, &failures, until, zone).await?;
     let content = html! {
         h1 { "What happened " span.faint { (found.name) " · " (event) } }
-        @if let Some(oldest) = entries.last() { (picture(&lanes, oldest.at, until, zone)) }
+        (drawn)
         (table.on_page(&entries, "Nothing has happened yet: no photo was queued.", next.as_ref()))
         p { a href={ "/events/" (event) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "What happened", None, content).into_response())
 }
 
-/// Draws the lanes, one below the other, over the same time.
-fn picture(lanes: &[Lane], oldest: DateTime<Utc>, until: DateTime<Utc>, zone: &str) -> Markup {
-    let instants = lanes.iter().flat_map(|lane| {
-        let bands = lane.bands.iter().flat_map(|band| [band.from, band.to]);
-        bands.chain(lane.marks.iter().map(|(at, _)| *at))
-    });
-    let (from, until) =
-        instants.fold((oldest, until), |(from, until), at| (from.min(at), until.max(at)));
-    let length = (until - from).num_milliseconds().max(1);
-    let x = |at: DateTime<Utc>| (at - from).num_milliseconds() * WIDTH / length;
-    html! {
-        section aria-label="Picture" {
-            @for lane in lanes {
-                h2 { (lane.operation.title()) }
-                svg.lane role="img" viewBox={ "0 0 " (WIDTH) " 20" } preserveAspectRatio="none" {
-                    title { (summary(lane)) }
-                    rect x="0" y="8" width=(WIDTH) height="4" {}
-                    @for band in &lane.bands {
-                        @let class = match band.stop { Stop::Paused => "paused", Stop::Held => "held" };
-                        @let y = match band.stop { Stop::Paused => 2, Stop::Held => 10 };
-                        rect class=(class) x=(x(band.from)) y=(y)
-                            width=((x(band.to) - x(band.from)).max(2)) height="8" {}
-                    }
-                    @for (at, kind) in &lane.marks {
-                        rect class=(mark(*kind)) x=(x(*at).min(WIDTH - 2)) y="0" width="2" height="20" {}
-                    }
-                }
-            }
-            div.row.apart.faint {
-                (layout::instant(from, zone)) (layout::instant(until, zone))
-            }
-            div.row {
-                span.key.paused { "Paused" } span.key.held { "Held" }
-                span.key.mark { "Photos queued, run started, spending decided" } span.key.done { "Run finished" }
-            }
-        }
-    }
-}
-
-fn mark(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Finished | Kind::Drained => "done",
-        Kind::Deleted => "held",
-        Kind::Queued
-        | Kind::Started
-        | Kind::Paused
-        | Kind::Resumed
-        | Kind::Held
-        | Kind::Lifted
-        | Kind::Budget
-        | Kind::Class
-        | Kind::Pace
-        | Kind::Order
-        | Kind::Weight
-        | Kind::Cancelled
-        | Kind::First
-        | Kind::Undone => "mark",
-    }
-}
-
-/// What the lane shows, for those who do not see it.
-fn summary(lane: &Lane) -> String {
-    let count = |stop| lane.bands.iter().filter(|band| band.stop == stop).count();
-    format!(
-        "{}: paused {} times, held {} times; {} other entries",
-        lane.operation.title(),
-        count(Stop::Paused),
-        count(Stop::Held),
-        lane.marks.len()
-    )
+/// The picture of these entries, the newest first. `failures` are those of the whole event: what is
+/// older than the entries is left out.
+pub(super) async fn draw(
+    db: &mut PgConnection,
+    event: EventId,
+    entries: &[Entry],
+    failures: &[Group],
+    until: DateTime<Utc>,
+    zone: &str,
+) -> sqlx::Result<Markup> {
+    let Some(oldest) = entries.last() else { return Ok(html! {}) };
+    let lanes = timeline::lanes(db, event, entries, until).await?;
+    let failures: Vec<Group> = failures
+        .iter()
+        .filter(|group| (oldest.at..=until).contains(&group.last_at))
+        .cloned()
+        .collect();
+    Ok(journey::picture(&lanes, &failures, (oldest.at, until), zone))
 }
