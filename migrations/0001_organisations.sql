@@ -7,9 +7,13 @@ CREATE TABLE organisation (
     reference        text UNIQUE CHECK (reference = btrim(reference) AND length(reference) BETWEEN 1 AND 200),
     time_zone        text NOT NULL DEFAULT 'UTC',    -- its days and months begin and end in this zone
     created_at       timestamptz NOT NULL DEFAULT now(),
-    -- What a credit costs. Without a price (custom billing, or none yet) nothing can be purchased. Staff may grant.
+    -- What a credit costs. Without a price nothing can be purchased. Staff may grant.
     price_per_credit numeric(12, 4) CHECK (price_per_credit >= 0),
     currency         text CHECK (currency ~ '^[A-Z]{3}$'), -- ISO 4217
+    -- Its people may buy. Staff switch it off, for instance while an invoice is open; the price stays.
+    purchasing       boolean NOT NULL DEFAULT true,
+    -- It pays by a contract: its people do not buy, and staff grant what was agreed.
+    custom_billing   boolean NOT NULL DEFAULT false,
     -- Where its photos are in the store. Its people can enqueue no others, and so see no others. Empty: anywhere.
     photos_under     text NOT NULL DEFAULT '' CHECK (length(photos_under) <= 500),
     -- So many credits its people buy in a month by themselves. What is above it waits for staff (purchase_request).

@@ -13,6 +13,8 @@ CREATE TABLE reconciliation (
     CHECK ((ended_at IS NULL) = (violations IS NULL) AND (violations > 0) = (broken IS NOT NULL))
 );
 CREATE INDEX reconciliation_latest ON reconciliation (kind, started_at);
+-- Almost always empty.
+CREATE INDEX reconciliation_wrong ON reconciliation (reconciliation_id) WHERE violations > 0;
 
 -- How far the full checks of workers have come. What is behind these marks was checked and was right, and does not
 -- change. The next check goes on from here, so its cost grows with what has moved, not with the history.

@@ -121,6 +121,8 @@ pub const MAY_SEE_SPENDING: &[Role] = spending::MAY_SEE_SPENDING;
 pub const MAY_PACE: &[Role] = spending::MAY_PACE;
 /// The roles that may set the pace and the weight of an organisation.
 pub const MAY_PACE_ORGANISATIONS: &[Role] = spending::MAY_PACE_ORGANISATIONS;
+/// The roles that may create and change organisations.
+pub const MAY_CHANGE_ORGANISATIONS: &[Role] = organisations::MAY_CHANGE;
 /// The roles that may add credits without a limit, and approve purchases.
 pub const MAY_GRANT: &[Role] = credits::MAY_GRANT;
 /// The roles that see purchases that wait, and payments.

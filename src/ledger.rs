@@ -6,6 +6,7 @@ pub mod credits;
 pub mod days;
 pub mod hash_chain;
 pub mod history;
+pub mod month_close;
 pub mod months;
 pub mod past_checks;
 pub mod payments;

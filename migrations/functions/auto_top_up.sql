@@ -11,18 +11,18 @@
 CREATE FUNCTION set_auto_top_up(p_organisation bigint, p_below bigint, p_credits bigint, p_monthly_max bigint,
     p_actor text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-DECLARE v_price numeric; v_currency text;
+DECLARE v organisation;
 BEGIN
     PERFORM 1 FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
-    SELECT price_per_credit, currency INTO v_price, v_currency
-    FROM organisation WHERE organisation_id = p_organisation;
-    IF v_price IS NULL THEN
-        RAISE EXCEPTION 'organisation % has no price per credit', p_organisation USING ERRCODE = 'PG007';
+    SELECT * INTO v FROM organisation WHERE organisation_id = p_organisation;
+    IF NOT can_buy(v) THEN
+        RAISE EXCEPTION 'organisation % cannot buy credits', p_organisation USING ERRCODE = 'PG007';
     END IF;
     INSERT INTO auto_top_up AS u (organisation_id, switched_on, below, credits, monthly_max, price_per_credit, currency,
         set_by, set_at)
-    VALUES (p_organisation, true, p_below, p_credits, p_monthly_max, v_price, v_currency, p_actor, clock_timestamp())
+    VALUES (p_organisation, true, p_below, p_credits, p_monthly_max, v.price_per_credit, v.currency, p_actor,
+        clock_timestamp())
     ON CONFLICT (organisation_id) DO UPDATE SET
         switched_on = true,
         below = EXCLUDED.below,
@@ -146,7 +146,7 @@ LANGUAGE plpgsql STABLE SET search_path = photogate, pg_temp AS $$
 DECLARE v organisation; v_bought bigint;
 BEGIN
     SELECT * INTO v FROM organisation WHERE organisation_id = p.organisation_id;
-    IF v.price_per_credit IS NULL THEN RETURN 'no_price'; END IF;
+    IF NOT can_buy(v) THEN RETURN 'no_price'; END IF;
     IF v.price_per_credit > p.price_per_credit OR v.currency <> p.currency THEN RETURN 'price_changed'; END IF;
     SELECT coalesce(sum(amount), 0) INTO v_bought FROM top_up
     WHERE organisation_id = p.organisation_id AND kind = 'purchase' AND actor = 'auto top-up'

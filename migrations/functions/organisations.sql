@@ -22,7 +22,7 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION create_organisation TO photogate_app;
 
--- Sets the price of a credit or, with NULLs, ends purchasing.
+-- Sets the price of a credit. With NULLs nothing can be purchased.
 CREATE FUNCTION set_price(p_organisation bigint, p_price numeric, p_currency text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
@@ -30,6 +30,26 @@ BEGIN
     IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION set_price TO photogate_app;
+
+-- Sets its name, whether its people may buy, and whether it pays by a contract. What is NULL stays as it is.
+CREATE FUNCTION set_organisation(p_organisation bigint, p_name text, p_purchasing boolean, p_custom_billing boolean)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    UPDATE organisation SET
+        name = coalesce(p_name, name),
+        purchasing = coalesce(p_purchasing, purchasing),
+        custom_billing = coalesce(p_custom_billing, custom_billing)
+    WHERE organisation_id = p_organisation;
+    IF NOT FOUND THEN RAISE EXCEPTION 'no organisation %', p_organisation USING ERRCODE = 'PG002'; END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION set_organisation TO photogate_app;
+
+-- Whether its people can buy credits. Staff can add them in any case.
+CREATE FUNCTION can_buy(p organisation) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = photogate, pg_temp AS $$
+    SELECT p.purchasing AND NOT p.custom_billing AND p.price_per_credit IS NOT NULL
+$$;
 
 -- Sets how many credits the organisation's people buy in a month by themselves (purchases.sql).
 CREATE FUNCTION set_purchase_limit(p_organisation bigint, p_credits bigint) RETURNS void

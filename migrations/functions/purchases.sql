@@ -6,7 +6,7 @@
 
 -- Buys credits, or asks (r_request): staff, if the month's purchases would be above the limit, or for the payment.
 -- What waits for a payment counts as bought. The same key again changes nothing. A purchase that asks is at the
--- organisation's price of this moment. Without a price it fails (PG007).
+-- organisation's price of this moment. If the organisation cannot buy, it fails (PG007).
 CREATE FUNCTION purchase(p_organisation bigint, p_amount bigint, p_actor text, p_note text, p_key text,
     OUT r_request bigint, OUT r_asked boolean, OUT r_transaction bigint, OUT r_credited boolean, OUT r_available bigint,
     OUT r_resumed boolean)
@@ -14,6 +14,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE
     c_open constant integer := 10;                         -- of an organisation
     v_organisation organisation; v_amount bigint; v_at timestamptz; v_bought bigint; v_fits boolean;
+    v_is_done boolean;
 BEGIN
     r_asked := false;
     SELECT book_at(moved_at) INTO v_at FROM account WHERE organisation_id = p_organisation FOR NO KEY UPDATE;
@@ -33,15 +34,16 @@ BEGIN
     SELECT v_bought + coalesce(sum(credits), 0) INTO v_bought FROM purchase_request
     WHERE organisation_id = p_organisation AND state = 'unpaid';
     v_fits := v_bought + p_amount <= v_organisation.purchase_limit;
-    IF v_fits AND must_be_paid(v_organisation.price_per_credit) IS NOT TRUE OR EXISTS (
-        SELECT FROM top_up WHERE organisation_id = p_organisation AND idempotency_key = p_key) THEN
+    v_is_done := EXISTS (
+        SELECT FROM top_up WHERE organisation_id = p_organisation AND idempotency_key = p_key);
+    IF NOT v_is_done AND NOT can_buy(v_organisation) THEN
+        RAISE EXCEPTION 'organisation % cannot buy credits', p_organisation USING ERRCODE = 'PG007';
+    END IF;
+    IF v_is_done OR v_fits AND must_be_paid(v_organisation.price_per_credit) IS NOT TRUE THEN
         SELECT t.r_transaction, t.r_credited, t.r_available, t.r_resumed
         INTO r_transaction, r_credited, r_available, r_resumed
         FROM top_up(p_organisation, 'purchase', p_amount, p_actor, p_note, p_key) t;
         RETURN;
-    END IF;
-    IF v_organisation.price_per_credit IS NULL THEN
-        RAISE EXCEPTION 'organisation % has no price per credit', p_organisation USING ERRCODE = 'PG007';
     END IF;
     IF (SELECT count(*) FROM purchase_request
         WHERE organisation_id = p_organisation AND state IN ('pending', 'unpaid')) >= c_open THEN

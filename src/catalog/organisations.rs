@@ -1,5 +1,7 @@
 //! Organisations: the customers. Each owns an account of credits and its events.
 
+pub mod overview;
+
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
@@ -23,9 +25,20 @@ pub struct Organisation {
     pub price: Option<Price>,
     /// Number of credits that its people can buy in a month without approval by staff.
     pub purchase_limit: Credits,
+    /// Whether staff let its people buy credits. While this is off, the price stays.
+    pub purchasing: bool,
+    /// Whether it pays by a contract. Then its people do not buy, and staff grant what was agreed.
+    pub custom_billing: bool,
     /// Prefix of the organisation's photo keys in the store. Its people can queue no other photos.
     /// Empty: they can queue every photo.
     pub photos_under: String,
+}
+
+impl Organisation {
+    /// The price at which its people can buy credits; `None` if they cannot buy.
+    pub fn sells_at(&self) -> Option<&Price> {
+        self.price.as_ref().filter(|_| self.purchasing && !self.custom_billing)
+    }
 }
 
 /// The price of one credit.
@@ -139,6 +152,30 @@ pub async fn set_price(
     .map(|_| ())
 }
 
+/// Sets an organisation's name, whether its people may buy credits, and whether it pays by a contract.
+/// What is `None` stays as it is.
+///
+/// # Errors
+/// `PG002` if there is no such organisation, or trouble with the database.
+pub async fn change(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    name: Option<&str>,
+    purchasing: Option<bool>,
+    custom_billing: Option<bool>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT set_organisation($1, $2, $3, $4)",
+        organisation.0,
+        name,
+        purchasing,
+        custom_billing
+    )
+    .execute(db)
+    .await
+    .map(|_| ())
+}
+
 /// Sets how many credits an organisation's people can buy in a month without approval by staff.
 ///
 /// # Errors
@@ -163,42 +200,12 @@ pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Organisation>> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  purchase_limit AS "purchase_limit: _", photos_under
+                  purchase_limit AS "purchase_limit: _", purchasing, custom_billing, photos_under
            FROM organisation ORDER BY organisation_id"#
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Organisation::from).collect())
-}
-
-/// Returns the organisations whose name contains `text`, or whose number is `text`.
-///
-/// They are ordered by name (`by_name`), else by number. With `own`, only this organisation is
-/// searched.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn search(
-    db: &mut PgConnection,
-    own: Option<OrganisationId>,
-    text: &str,
-    by_name: bool,
-    most: i64,
-) -> sqlx::Result<Vec<Organisation>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  purchase_limit AS "purchase_limit: _", photos_under
-           FROM organisation
-           WHERE ($1::bigint IS NULL OR organisation_id = $1)
-             AND (name ILIKE '%' || $2 || '%' OR organisation_id::text = $2)
-           ORDER BY CASE WHEN $3 THEN lower(name) END, organisation_id LIMIT $4"#,
-        own.map(|own| own.0),
-        text,
-        by_name,
-        most
-    );
-    Ok(rows.fetch_all(db).await?.into_iter().map(Organisation::from).collect())
 }
 
 /// Returns one organisation; `None` if there is no such organisation.
@@ -212,7 +219,7 @@ pub async fn find(
     let row = sqlx::query_as!(
         Row,
         r#"SELECT organisation_id AS "id: _", name, reference, time_zone, price_per_credit, currency,
-                  purchase_limit AS "purchase_limit: _", photos_under
+                  purchase_limit AS "purchase_limit: _", purchasing, custom_billing, photos_under
            FROM organisation WHERE organisation_id = $1"#,
         organisation.0
     );
@@ -227,6 +234,8 @@ struct Row {
     price_per_credit: Option<Decimal>,
     currency: Option<String>,
     purchase_limit: Credits,
+    purchasing: bool,
+    custom_billing: bool,
     photos_under: String,
 }
 
@@ -240,6 +249,8 @@ impl From<Row> for Organisation {
             time_zone: row.time_zone,
             price: price.map(|(per_credit, currency)| Price { per_credit, currency }),
             purchase_limit: row.purchase_limit,
+            purchasing: row.purchasing,
+            custom_billing: row.custom_billing,
             photos_under: row.photos_under,
         }
     }

@@ -1,11 +1,11 @@
-//! `photogate organisations …`: creates and lists organisations, and sets their price.
+//! `photogate organisations …`: creates, changes and lists organisations.
 
 use serde_json::json;
 
 use super::{End, Output};
 use crate::{
     access::Caller,
-    catalog::organisations::{self, Price},
+    catalog::organisations::{self, Organisation, Price},
     commands::{NewOrganisation, OrganisationChange},
     config::Config,
     database,
@@ -77,12 +77,35 @@ Example:
 
 Examples:
   photogate organisations price 1 '0.05 EUR'
-  photogate organisations price 1 none              custom billing: the organisation cannot buy")]
+  photogate organisations price 1 none              without a price, the organisation cannot buy")]
     Price {
         /// The organisation's number
         organisation: OrganisationId,
         /// The price of one credit, as '0.05 EUR', or none
         price: String,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Changes the name of an organisation, and whether its people can buy credits
+    #[command(after_help = "Needs: PostgreSQL (--database-url).
+
+Examples:
+  photogate organisations change 1 --name 'Athletics Club Berlin'
+  photogate organisations change 1 --purchasing off      its people cannot buy; the price stays
+  photogate organisations change 1 --custom-billing on   it pays by a contract; staff grant credits")]
+    Change {
+        /// The organisation's number
+        organisation: OrganisationId,
+        /// The new name
+        #[arg(long, required_unless_present_any = ["purchasing", "custom_billing"])]
+        name: Option<String>,
+        /// Whether its people may buy credits
+        #[arg(long, value_name = "on|off")]
+        purchasing: Option<Switch>,
+        /// Whether it pays by a contract, so that its people do not buy
+        #[arg(long, value_name = "on|off")]
+        custom_billing: Option<Switch>,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -163,6 +186,22 @@ impl Organisations {
                     }
                 })?;
             }
+            Self::Change { organisation, name, purchasing, custom_billing, actor } => {
+                let change = OrganisationChange {
+                    name,
+                    purchasing: purchasing.map(|switch| switch == Switch::On),
+                    custom_billing: custom_billing.map(|switch| switch == Switch::On),
+                    ..OrganisationChange::default()
+                };
+                let caller = Caller::trusted(&actor);
+                let commands = super::commands(config).await?;
+                match commands.change_organisation(&caller, organisation, &change).await {
+                    Ok(changed) => output.one(&changed, |out| {
+                        writeln!(out, "{}: {}.", changed.name, buys(&changed))
+                    })?,
+                    Err(error) => return super::refused(error),
+                }
+            }
             Self::List => {
                 let pool = database::connect(&config.database_url, 1).await?;
                 let all = organisations::list(&mut *pool.acquire().await?).await?;
@@ -177,6 +216,21 @@ impl Organisations {
             }
         }
         Ok(End::Ok)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
+}
+
+fn buys(organisation: &Organisation) -> String {
+    match (organisation.sells_at(), organisation.custom_billing, organisation.purchasing) {
+        (Some(price), ..) => format!("its people buy credits at {price}"),
+        (None, true, _) => "custom billing, staff grant its credits".to_owned(),
+        (None, false, false) => "its people cannot buy credits, purchasing is off".to_owned(),
+        (None, false, true) => "its people cannot buy credits, there is no price".to_owned(),
     }
 }
 

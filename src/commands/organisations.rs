@@ -1,4 +1,4 @@
-//! Creates organisations, and changes their price and their part of the store.
+//! Creates organisations, and changes what staff set for them.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::{
     ledger::credits::Credits,
 };
 
-const MAY_CHANGE: &[Role] = &[Role::Staff];
+pub(super) const MAY_CHANGE: &[Role] = &[Role::Staff];
 
 /// An organisation to create.
 #[derive(Debug)]
@@ -50,8 +50,14 @@ impl NewOrganisation {
 }
 
 /// The changes to an organisation. A value that is `None` stays as it is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct OrganisationChange {
+    /// A new name: 1 to 200 characters.
+    pub name: Option<String>,
+    /// Whether its people may buy credits.
+    pub purchasing: Option<bool>,
+    /// Whether it pays by a contract, so that its people do not buy.
+    pub custom_billing: Option<bool>,
     /// A new price per credit. With `Some(None)`, the organisation can no longer buy credits.
     pub price: Option<Option<Price>>,
     /// How many credits its people can buy in a month without approval.
@@ -72,6 +78,7 @@ impl Commands {
     ) -> Result<Created<Organisation>, CommandError> {
         caller.must_be(MAY_CHANGE)?;
         CommandError::check_reference(new.reference.as_deref())?;
+        check_name(&new.name)?;
         let mut tx = self.database.begin().await?;
         let (id, is_new) = match &new.reference {
             Some(reference) => {
@@ -104,7 +111,7 @@ impl Commands {
         Ok(Created { value, is_new })
     }
 
-    /// Changes an organisation's price, its limit of purchases, and its part of the store.
+    /// Changes an organisation's name, price and part of the store, and how its people may buy.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -117,6 +124,10 @@ impl Commands {
         caller.must_be(MAY_CHANGE)?;
         let mut tx = self.database.begin().await?;
         found(organisations::find(&mut tx, id).await?, id)?;
+        let name = change.name.as_deref().map(str::trim);
+        name.map_or(Ok(()), check_name)?;
+        let (purchasing, custom_billing) = (change.purchasing, change.custom_billing);
+        organisations::change(&mut tx, id, name, purchasing, custom_billing).await?;
         if let Some(price) = &change.price {
             organisations::set_price(&mut tx, id, price.as_ref()).await?;
         }
@@ -135,7 +146,8 @@ impl Commands {
             .as_ref()
             .map(|price| price.as_ref().map_or_else(|| "none".into(), Price::to_string));
         let detail = json!({
-            "price": price, "purchase_limit": change.purchase_limit,
+            "name": name, "price": price, "purchasing": purchasing,
+            "custom_billing": custom_billing, "purchase_limit": change.purchase_limit,
             "photos_under": change.photos_under,
         });
         let subject = format!("organisation {id}");
@@ -145,6 +157,13 @@ impl Commands {
         tx.commit().await?;
         Ok(changed)
     }
+}
+
+fn check_name(name: &str) -> Result<(), CommandError> {
+    if (1..=200).contains(&name.trim().chars().count()) {
+        return Ok(());
+    }
+    Err(CommandError::invalid("/name", "the name of an organisation has 1 to 200 characters"))
 }
 
 fn found(

@@ -48,7 +48,7 @@ pub enum Reason {
     Approval,
     /// Its purchase waits until it is paid.
     Payment,
-    /// The organisation has no price any more.
+    /// The organisation cannot buy any more: it has no price, or staff have switched that off.
     NoPrice,
     /// The next purchase would be above its own limit of the month.
     MonthUsedUp,
@@ -84,7 +84,7 @@ impl Reason {
             Self::Payment => {
                 "Its purchase waits until it is paid. It buys nothing more until then."
             }
-            Self::NoPrice => "It waits: the organisation has no price per credit. Contact support.",
+            Self::NoPrice => "It waits: the organisation cannot buy credits now. Contact support.",
             Self::MonthUsedUp => {
                 "It waits for the next month: one more purchase would be above its limit of the \
                  month. Raise that limit, or add credits."

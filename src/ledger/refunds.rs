@@ -110,8 +110,12 @@ pub struct Refund {
     pub operation: Operation,
     /// The event that the photo belongs to.
     pub event: EventId,
+    /// The name of the event.
+    pub event_name: String,
     /// The organisation that had paid for the photo.
     pub organisation: OrganisationId,
+    /// The name of the organisation.
+    pub organisation_name: String,
     /// The job. It is also the transaction in the ledger.
     pub job: JobId,
     /// The number of the refund's entry in the organisation's ledger.
@@ -138,11 +142,14 @@ pub async fn list(
     sqlx::query_as!(
         Refund,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
-                  q.event_id AS "event: _", q.organisation_id AS "organisation: _",
+                  q.event_id AS "event: _", e.name AS event_name,
+                  q.organisation_id AS "organisation: _", g.name AS organisation_name,
                   o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
            FROM outcome o
            JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
+           JOIN event e ON e.event_id = q.event_id
+           JOIN organisation g ON g.organisation_id = q.organisation_id
            WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1
              AND ($2::timestamptz IS NULL OR l.at < $2)
              AND ($3::bigint IS NULL OR q.organisation_id = $3)
@@ -159,38 +166,52 @@ pub async fn list(
     .await
 }
 
-/// Lists refunds, newest first, at most `most`. They can be limited to one reason, to one run, or
-/// both.
+/// Selects among the refunds of a filter. `None` selects all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Only<'a> {
+    /// Only those with this reason.
+    pub reason: Option<&'a str>,
+    /// Only those of this run.
+    pub run: Option<RunId>,
+    /// Only those of this event.
+    pub event: Option<EventId>,
+}
+
+/// Lists refunds, newest first, at most `most`.
 ///
 /// # Errors
 /// When the database has trouble.
 pub async fn newest(
     db: &mut PgConnection,
     filter: Filter,
-    reason: Option<&str>,
-    run: Option<RunId>,
+    only: Only<'_>,
     most: i64,
 ) -> sqlx::Result<Vec<Refund>> {
     sqlx::query_as!(
         Refund,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
-                  q.event_id AS "event: _", q.organisation_id AS "organisation: _",
+                  q.event_id AS "event: _", e.name AS event_name,
+                  q.organisation_id AS "organisation: _", g.name AS organisation_name,
                   o.job_id AS "job: _", l.entry, o.reason AS "reason!", o.detail, l.at
            FROM outcome o
            JOIN ledger l ON l.transaction_id = o.job_id AND l.leg = 1 AND l.movement = 'refund'
            JOIN queue q USING (queue_id) JOIN photo p USING (photo_id)
+           JOIN event e ON e.event_id = q.event_id
+           JOIN organisation g ON g.organisation_id = q.organisation_id
            WHERE o.state <> 'processed' AND o.settled_at >= $1 AND l.at >= $1
              AND ($2::timestamptz IS NULL OR l.at < $2)
              AND ($3::bigint IS NULL OR q.organisation_id = $3)
              AND ($4::text IS NULL OR o.reason = $4)
              AND ($6::bigint IS NULL OR o.run_id = $6)
+             AND ($7::bigint IS NULL OR q.event_id = $7)
            ORDER BY l.at DESC, o.job_id DESC LIMIT $5"#,
         filter.since,
         filter.until,
         filter.organisation.map(|organisation| organisation.0),
-        reason,
+        only.reason,
         most,
-        run.map(|run| run.0)
+        only.run.map(|run| run.0),
+        only.event.map(|event| event.0)
     )
     .fetch_all(db)
     .await

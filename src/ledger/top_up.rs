@@ -100,10 +100,11 @@ pub enum TopUpError {
     /// The idempotency key was used for another top-up.
     #[error("the idempotency key {0:?} was used for another top-up: choose a new one")]
     KeyReused(String),
-    /// The organisation has no price, so it cannot buy credits.
+    /// The organisation cannot buy credits: it has no price, or staff have switched that off.
     #[error(
-        "organisation {0} has no price per credit: \
-         set one with `photogate organisations price`, or grant the credits"
+        "organisation {0} cannot buy credits: it has no price per credit, its purchases are switched \
+         off, or it has custom billing (`photogate organisations price` and `change`). Grant the \
+         credits instead"
     )]
     NoPrice(OrganisationId),
     /// An adjustment would take more credits than are available.

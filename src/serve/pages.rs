@@ -22,6 +22,7 @@ mod login;
 mod login_code;
 mod mail;
 mod new_event;
+mod organisation;
 mod organisations;
 mod paces;
 mod people;
@@ -32,6 +33,7 @@ mod purchase;
 mod purchases;
 mod quality;
 mod queues;
+mod reason;
 mod receipts;
 mod refunds;
 mod runs;
@@ -179,7 +181,14 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/account/second-factor/confirm", post(second_factor::finish))
         .route("/account/sessions/end", post(account::end_other_sessions))
         .route("/account/sessions/{session}/end", post(account::end_session))
-        .route("/organisations", get(organisations::page))
+        .route("/organisations", get(organisations::page).post(organisation::create))
+        .route("/organisations/new", get(organisation::ask_new))
+        .route("/organisations/{organisation}", get(organisation::page))
+        .route(
+            "/organisations/{organisation}/credits",
+            get(organisation::ask_grant).post(organisation::book_grant),
+        )
+        .route("/organisations/{organisation}/settings", post(organisation::save))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/auto-top-up", get(auto_top_up::ask).post(auto_top_up::set))
@@ -227,6 +236,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/failures", get(failures::page))
         .route("/workers", get(workers::page))
         .route("/finance", get(finance::page))
+        .route("/finance/months", get(finance::months::page))
         .route("/refunds", get(refunds::page))
         .route("/receipts", get(receipts::find))
         .route("/receipts/{photo}", get(receipts::page))
@@ -273,7 +283,8 @@ fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {
 async fn home(browser: Browser) -> Redirect {
     Redirect::to(match browser.caller.role {
         Role::Organiser => "/credits",
-        Role::Operator | Role::Staff => "/queues",
+        Role::Operator => "/queues",
+        Role::Staff => "/organisations",
         Role::Finance => "/finance",
         Role::Pipeline => "/events",
     })

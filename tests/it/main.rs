@@ -61,6 +61,7 @@ mod search;
 mod serve;
 mod shares;
 mod settle;
+mod staff;
 mod spending;
 mod tables;
 mod timeline;

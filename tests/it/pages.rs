@@ -147,8 +147,11 @@ async fn finance_follows_a_refund_to_its_photo() {
     let site = Site::of(&app).await;
     let browser = Browser::logged_in(&site, "finance", "finance@photogate.example").await;
     browser.sees("Refunds of the last 31 days").await;
+    browser.sees("The file is corrupt").await;
+    browser.sees("Club").await;
     browser.press("Photos").await;
     browser.sees("rehearsal/ok/1").await;
+    browser.sees("Marathon").await;
     browser.keep("refunds").await;
     browser.press("Receipt").await;
     browser.sees("1 credit refunded").await;
@@ -312,12 +315,22 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     ] {
         assert_eq!(eve.get(&site, &path).await, 404, "{path}");
     }
-    for path in ["/queues", "/workers", "/finance", "/organisations", "/purchases/1/approve"] {
+    for path in [
+        "/queues",
+        "/workers",
+        "/finance",
+        "/finance/months",
+        "/organisations",
+        "/organisations/1",
+        "/organisations/new",
+        "/organisations/1/credits?kind=adjustment&credits=1&note=x&once=x",
+        "/purchases/1/approve",
+    ] {
         assert_eq!(eve.get(&site, path).await, 403, "{path}");
     }
     assert!(!eve.text(&site, "/events").await.contains(&format!("/events/{event}")));
     let finance = Visitor::logged_in(&site, "finance@photogate.example").await;
-    for path in ["/queues", "/people", "/tokens"] {
+    for path in ["/queues", "/people", "/tokens", "/organisations/1", "/organisations/new"] {
         assert_eq!(finance.get(&site, path).await, 403, "{path}");
     }
 
@@ -518,6 +531,15 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("receipt", format!("/receipts/{photo}")),
             ("statement", format!("/statements?organisation={organisation}")),
             ("organisations", "/organisations".into()),
+            ("organisation", format!("/organisations/{organisation}")),
+            ("new-organisation", "/organisations/new".into()),
+            (
+                "grant",
+                format!(
+                    "/organisations/{organisation}/credits?kind=admin_grant&credits=9&note=x&once=x"
+                ),
+            ),
+            ("months", format!("/finance/months?month={}", chrono::Utc::now().format("%Y-%m"))),
             ("people", "/people".into()),
             ("tokens", "/tokens".into()),
             ("alerts", format!("/alerts?organisation={organisation}")),

@@ -50,7 +50,11 @@ async fn every_table_is_a_file_too_with_the_same_rows() {
         ("/workers?format=csv", "name,since,state,slots,in_hand,photos_s,last_failure", 1),
         ("/events?format=csv", "event,id,organisation,bib_search,face_search", 2),
         ("/events?format=csv&name=marathon", "event,id,organisation,", 1),
-        ("/organisations?format=csv", "organisation,id,time_zone,cost_per_credit", 1),
+        (
+            "/organisations?format=csv",
+            "organisation,id,available,photos_waiting,cost_per_credit,purchasing,",
+            1,
+        ),
         (
             "/credits?organisation=1&format=csv",
             "type,credits,balance,event,event_id,operation,user,",
@@ -62,8 +66,10 @@ async fn every_table_is_a_file_too_with_the_same_rows() {
             "date,type,credits,balance,day_is_over,event,",
             5,
         ),
-        ("/refunds?format=csv", "photo,photo_id,operation,event,organisation,reason,", 1),
-        ("/finance?format=csv", "reason,photos,credits,first,last", 1),
+        ("/refunds?format=csv", "when,photo,photo_id,organisation,organisation_id,event,", 1),
+        ("/finance?format=csv", "reason,code,credits,first,last", 1),
+        ("/finance?table=where&format=csv", "organisation,id,credits,last", 1),
+        ("/finance/months?format=csv", "organisation,organisation_id,month,time_zone,", 0),
         ("/finance?table=checks&format=csv", "when,kind,took,found,broken", 0),
         ("/audit-log?format=csv", "date,who,action,subject,details,organisation", 1),
         ("/events/1?format=csv", "photo,photo_id,processing,processing_reason,rotation,", 3),
@@ -179,7 +185,7 @@ async fn whoever_sees_several_organisations_switches_between_them() {
     );
     assert_eq!(
         lead("/organisations?to=https://evil.example/&name=agency").await,
-        format!("/credits?organisation={other}")
+        format!("/organisations/{other}")
     );
     let page = staff.text(&site, &format!("/events?organisation={other}")).await;
     assert!(page.contains("value=\"Agency\""), "it says which one");

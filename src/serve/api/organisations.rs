@@ -125,6 +125,13 @@ pub(super) async fn show(
 #[schema(example = json!({"price": "0.04 EUR"}))]
 #[schema(as = OrganisationChange)]
 pub(super) struct Change {
+    /// The display name, 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// Whether its people may buy credits. The price stays when this is switched off.
+    purchasing: Option<bool>,
+    /// Whether it pays by a contract: its people cannot buy, and staff grant what was agreed.
+    custom_billing: Option<bool>,
     /// The price of one credit, as `0.05 EUR`; an empty text stops the sale of credits.
     price: Option<String>,
     /// Number of credits that its people can buy in a month without approval.
@@ -153,6 +160,9 @@ pub(super) async fn change(
         text => price(text).map(Some),
     });
     let change = commands::OrganisationChange {
+        name: change.name,
+        purchasing: change.purchasing,
+        custom_billing: change.custom_billing,
         price: price.transpose()?,
         purchase_limit: change.purchase_limit,
         photos_under: change.photos_under,

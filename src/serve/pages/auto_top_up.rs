@@ -42,10 +42,10 @@ pub(super) async fn section(
             }
         } @else { p.faint { "It is off: nothing is bought automatically." } }
         @if let Some(says) = found.says { p.notice { (says) } }
-        @if may_set && (is_on || organisation.price.is_some()) {
+        @if may_set && (is_on || organisation.sells_at().is_some()) {
             details.add {
                 summary.button.quiet { @if is_on { "Change it" } @else { "Switch it on" } }
-                @if organisation.price.is_some() { (form(&found)) }
+                @if organisation.sells_at().is_some() { (form(&found)) }
                 @if is_on { form method="post" action="/credits/auto-top-up/off" {
                     (layout::key(browser))
                     input type="hidden" name="organisation" value=(organisation.id);
@@ -96,7 +96,7 @@ pub(super) async fn ask(
     browser.caller.must_see(id)?;
     let found = organisations::find(&mut *service.database.acquire().await?, id).await?;
     let found = found.ok_or_else(|| Problem::not_found(format!("organisation {id}")))?;
-    let price = found.price.ok_or_else(|| {
+    let price = found.sells_at().cloned().ok_or_else(|| {
         Problem::conflict("purchasing_disabled", "contact support to add credits")
     })?;
     let says = html! {

@@ -11,9 +11,10 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::layout;
+use super::{layout, people::does};
 use crate::{
     access,
+    catalog::organisations::overview,
     serve::{Service, client_address, input::Path, problem::Problem},
 };
 
@@ -35,11 +36,19 @@ async fn ask(service: &Service, secret: &str, said: Option<&str>) -> Result<Html
              for a new one",
         ));
     };
+    let names = overview::names(&mut db, found.organisation.as_slice()).await?;
     Ok(layout::bare(
         "Choose a password",
         html! {
             h1 { "Choose a password" }
             @if let Some(said) = said { p.notice.bad role="alert" { (said) } }
+            @if found.person.is_none() {
+                p {
+                    (found.created_by) " has invited you"
+                    @if let Some(name) = names.values().next() { " to " strong { (name) } }
+                    " as " strong { (found.role) } ": " (does(found.role)) "."
+                }
+            }
             p { "You will log in with the address " strong { (found.email) } " and this password." }
             form method="post" {
                 (new_password(&found.email))

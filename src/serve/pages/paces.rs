@@ -14,8 +14,9 @@ use crate::{
     serve::{Service, authentication::Browser, input::Path, problem::Problem},
 };
 
-/// The pace of all events together, and the weight; with a form for who may change them.
-pub(super) fn of_organisation(found: &Spending, browser: &Browser) -> Markup {
+/// The pace of all events together, and the weight; with a form for who may change them. `back` is
+/// where it returns to.
+pub(super) fn of_organisation(found: &Spending, browser: &Browser, back: &str) -> Markup {
     let pace = found.pace.unwrap_or_default();
     html! {
         p { "All events together: " (pace) ". Weight beside other organisations: " (found.weight) "." }
@@ -24,6 +25,7 @@ pub(super) fn of_organisation(found: &Spending, browser: &Browser) -> Markup {
                 summary { "Change the pace of all events together" }
                 form.panel method="post" action={ "/organisations/" (found.organisation) "/pace" } {
                     (layout::key(browser))
+                    input type="hidden" name="back" value=(back);
                     (fields(pace))
                     @if browser.caller.organisation.is_none() {
                         label { "Weight"
@@ -89,6 +91,8 @@ pub(super) struct Wanted {
     quiet_to: String,
     #[serde(default, deserialize_with = "layout::number")]
     weight: Option<i32>,
+    #[serde(default)]
+    back: String,
 }
 
 impl Wanted {
@@ -125,6 +129,10 @@ pub(super) async fn set_organisation(
 ) -> Result<Redirect, Problem> {
     let (pace, weight) = (Some(form.fields.pace()?), form.fields.weight);
     service.commands.set_organisation_pace(&form.browser.caller, id, pace, weight).await?;
+    let own = format!("/organisations/{id}");
+    if form.fields.back == own {
+        return Ok(Redirect::to(&layout::back_to(&own, "", "saved")));
+    }
     Ok(back(id))
 }
 

@@ -1,5 +1,7 @@
 //! The page of people: who can log in, whom to invite, and which links are open.
 
+use std::collections::HashMap;
+
 use axum::{
     extract::State,
     http::{HeaderMap, header},
@@ -16,8 +18,9 @@ use super::{
 };
 use crate::{
     access::{self, Invitation, Link, Person, Role},
+    catalog::organisations::overview,
     commands::{MAY_ADMIT, NewPerson, PersonChange},
-    ids::{InvitationId, PersonId},
+    ids::{InvitationId, OrganisationId, PersonId},
     serve::{
         Service,
         authentication::Browser,
@@ -43,6 +46,11 @@ pub(super) fn about(browser: &Browser, path: &str) -> String {
     if value.is_empty() { path.to_owned() } else { format!("{path}?{name}={value}") }
 }
 
+/// The name of an organisation, or its number.
+pub(super) fn called(names: &HashMap<OrganisationId, String>, id: OrganisationId) -> String {
+    names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+}
+
 /// The roles that the caller can give to somebody here.
 pub(super) fn roles(browser: &Browser, more: &[Role]) -> Vec<Role> {
     let is_staff = browser.caller.role == Role::Staff;
@@ -55,6 +63,60 @@ pub(super) fn roles(browser: &Browser, more: &[Role]) -> Vec<Role> {
         Role::Staff => is_staff && !of_one,
     };
     Role::ALL.into_iter().filter(fits).collect()
+}
+
+/// What a role may do, in one line for whoever gives it.
+pub(super) fn does(role: Role) -> &'static str {
+    match role {
+        Role::Pipeline => "a program that queues photos and reads what became of them",
+        Role::Organiser => "events, photos and credits; invites colleagues and makes tokens",
+        Role::Operator => "queues, holds, failures and workers",
+        Role::Finance => "statements, receipts and refunds; changes nothing",
+        Role::Staff => "everything, for all organisations",
+    }
+}
+
+/// The roles as a list of words, below the form in which one is chosen.
+pub(super) fn explained(roles: &[Role]) -> Markup {
+    html! {
+        ul.plain.faint { @for role in roles { li { strong { (role) } ": " (does(*role)) } } }
+    }
+}
+
+/// The form that invites somebody.
+fn invite_form(browser: &Browser) -> Markup {
+    let roles = roles(browser, &[]);
+    html! {
+        details id="invite" {
+            summary { "Invite somebody" }
+            form.panel.fields method="post" action=(about(browser, "/people/invite")) {
+                (layout::key(browser))
+                label { "E-mail" input type="email" name="email" required; }
+                (role_field(&roles))
+                (explained(&roles))
+                div.row { button type="submit" { "Make a link" } }
+            }
+        }
+    }
+}
+
+/// The newest people and the open links of an organisation, for its page.
+pub(super) fn short(browser: &Browser, people: &[Person], links: &[Invitation]) -> Markup {
+    html! {
+        @if people.is_empty() && links.is_empty() { p.faint { "Nobody can log in yet." } }
+        @else { ul.plain {
+            @for person in people { li {
+                (person.email) " " span.chip { (person.role) }
+                @if person.disabled_at.is_some() { " " span.chip.warn { "disabled" } }
+            } }
+            @for link in links { li {
+                (link.email) " " span.chip { (link.role) } " "
+                span.faint { "invited until " (layout::moment(link.expires_at, browser.zone())) }
+            } }
+        } }
+        p { a href=(about(browser, "/people")) { "All people and links" } }
+        (invite_form(browser))
+    }
 }
 
 /// The field for a role.
@@ -73,6 +135,8 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     let rows = PAGES.rows(asked.format);
     let found = access::people(&mut db, browser.about(), asked.after, rows).await?;
+    let theirs: Vec<_> = found.iter().filter_map(|person| person.organisation).collect();
+    let names = &overview::names(&mut db, &theirs).await?;
     let view = View { path: "/people", filters: vec![browser.filter()], sort: "" };
     let table = Table::new(view)
         .text("E-mail", |person: &Person| person.email.clone())
@@ -83,7 +147,7 @@ pub(super) async fn page(
         .moment("Created", browser.zone(), |person| Some(person.created_at))
         .moment("Disabled", browser.zone(), |person| person.disabled_at)
         .unless(browser.about().is_some(), "Organisation", |person| {
-            person.organisation.map(|id| id.to_string()).unwrap_or_default()
+            person.organisation.map_or_else(String::new, |id| called(names, id))
         })
         .actions(|person| actions(&browser, person));
     if asked.format == Format::Csv {
@@ -94,15 +158,7 @@ pub(super) async fn page(
     let content = html! {
         h1 { "People" }
         p.faint { "Who can log in to these pages. Programs have " a href=(about(&browser, "/tokens")) { "tokens" } "." }
-        details {
-            summary { "Invite somebody" }
-            form.panel method="post" action=(about(&browser, "/people/invite")) {
-                (layout::key(&browser))
-                label { "E-mail" input type="email" name="email" required; }
-                (role_field(&roles(&browser, &[])))
-                button type="submit" { "Make a link" }
-            }
-        }
+        (invite_form(&browser))
         (table.on_page(&found, "Nobody can log in yet.", next.as_ref()))
         @if !links.is_empty() { h2 { "Open links" } (open(&browser, &links)) }
     };
@@ -161,6 +217,13 @@ fn open(browser: &Browser, links: &[Invitation]) -> Markup {
     }
 }
 
+/// The address of the service, as the browser has it.
+pub(super) fn own_address(service: &Service, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = if service.config.behind_https { "https" } else { "http" };
+    format!("{scheme}://{host}")
+}
+
 /// Shows a new link, whole, so that it can be handed over.
 fn handed(
     service: &Service,
@@ -169,18 +232,36 @@ fn handed(
     email: &str,
     link: &Link,
 ) -> Html<String> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let scheme = if service.config.behind_https { "https" } else { "http" };
+    let address = format!("{}{}", own_address(service, headers), link.link.0);
     let content = html! {
         h1 { "A link for " (email) }
         div.panel {
             p { "Hand it to nobody but this person. It works once, until "
                 (layout::instant(link.expires_at, browser.zone())) ", and is not shown again." }
-            p { code { (scheme) "://" (host) (link.link.0) } }
-            a.button.quiet href=(about(browser, "/people")) { "Back" }
+            label { "The link" input.whole readonly value=(address); }
+            div.row {
+                a.button href=(letter(email, &address)) { "Write an e-mail with it" }
+                a.button.quiet href=(about(browser, "/people")) { "Back" }
+            }
         }
     };
     layout::page(browser, "/people", "A link", None, content)
+}
+
+/// Opens the mail program of whoever invites: photogate itself sends nobody a link.
+fn letter(email: &str, address: &str) -> String {
+    let encoded = |text: &str| {
+        let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        // A mail program shows a plus as a plus.
+        text.replace('+', "%20")
+    };
+    let body = format!("Choose your password for photogate here:\r\n\r\n{address}\r\n");
+    format!(
+        "mailto:{}?subject={}&body={}",
+        encoded(email),
+        encoded("Your account at photogate"),
+        encoded(&body)
+    )
 }
 
 pub(super) async fn invite(

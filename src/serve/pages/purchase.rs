@@ -65,12 +65,17 @@ pub(super) async fn ask(
     }
     let mut db = service.database.acquire().await?;
     let balance = balance_of(&mut db, id).await?;
-    let price = organisations::find(&mut db, id).await?.and_then(|found| found.price);
+    let is_staff = MAY_GRANT.contains(&browser.caller.role);
+    let found = organisations::find(&mut db, id).await?;
+    // Staff buy for an organisation whose people cannot, at its price.
+    let price = found.and_then(|found| {
+        let sells = is_staff || found.sells_at().is_some();
+        found.price.filter(|_| sells)
+    });
     let price = price.ok_or_else(|| {
         Problem::conflict("purchasing_disabled", "contact support to add credits")
     })?;
     let left = purchases::left(&mut db, id).await?;
-    let is_staff = MAY_GRANT.contains(&browser.caller.role);
     let waits = add.credits.0 > left.0 && !is_staff;
     let pays =
         !is_staff && !price.per_credit.is_zero() && payments::provider(&mut db).await?.is_some();

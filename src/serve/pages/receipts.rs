@@ -7,13 +7,12 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Page, layout};
+use super::{Page, layout, reason};
 use crate::{
     access::Role,
     catalog::events,
     ids::{EventId, PhotoId},
     ledger::receipt::{self, Booking, Job},
-    queue::failures,
     serve::{
         Service,
         authentication::Browser,
@@ -101,18 +100,20 @@ pub(super) async fn page(
             a href={ "/events/" (receipt.event) } { (receipt.event_name) } br;
             span.faint { (receipt.photo) }
         }
-        @for job in &receipt.jobs { (job_of(job, browser.zone())) }
+        @for job in &receipt.jobs { (job_of(job, &browser)) }
     };
     Ok(layout::page(&browser, "/receipts", "Receipt", None, content))
 }
 
-fn job_of(job: &Job, zone: &str) -> Markup {
+fn job_of(job: &Job, browser: &Browser) -> Markup {
+    let zone = browser.zone();
     html! {
         section.panel {
             h2 {
                 (job.operation) @if job.retry { " (queued again)" }
                 " · " (job.state.replace('_', " "))
             }
+            (outcome(job, browser.caller.role))
             ol {
                 li {
                     "queued by " strong { (job.queued_by) } " "
@@ -127,20 +128,31 @@ fn job_of(job: &Job, zone: &str) -> Markup {
                         "attempt " (attempt.number) ", worker " (attempt.worker) ", "
                         (layout::instant(attempt.started_at, zone))
                         @if let Some(ended) = &attempt.ended { " · " (ended.replace('_', " ")) }
-                        @if let Some(reason) = &attempt.reason { " (" code { (reason) } ")" }
+                        @if let Some(reason) = &attempt.reason { " (" (reason::what(reason)) ")" }
                     }
                 }
                 @if let Some(booking) = &job.closed { li { (booked(booking, zone)) } }
             }
-            @if let Some(reason) = &job.reason {
-                p {
-                    "Reason: " code { (reason) } " " (failures::meaning(reason))
-                    @if let Some(detail) = &job.detail { " " span.faint { (detail) } }
-                    @if let Some(original) = &job.duplicate_of {
-                        " " a href={ "/receipts/" (original.photo) } { (original.key) } " was paid for."
-                    }
+        }
+    }
+}
+
+/// What became of the credit, in words.
+fn outcome(job: &Job, role: Role) -> Markup {
+    let (is_open, closed) = (job.reserved.is_some(), job.closed.as_ref());
+    html! {
+        @match closed.map(|booking| booking.movement.as_str()) {
+            Some("commit") => p.notice.good { "1 credit paid for this." },
+            Some(_) => div.notice {
+                strong { "The credit came back. " }
+                @if let Some(reason) = &job.reason { (reason::says(reason)) }
+                @if let Some(original) = &job.duplicate_of {
+                    a href={ "/receipts/" (original.photo) } { (original.key) } " was paid for."
                 }
-            }
+                (reason::detail(role, job.detail.as_deref()))
+            },
+            None if is_open => p.notice { "1 credit is reserved while the photo is in progress." },
+            None => p.faint { "Nothing was charged yet." },
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn page(
         (standing(&found))
         @if may_change { (order(&found)) }
         @else { p { "Order: " (found.order.says()) "." } }
-        (paces::of_organisation(&found, &browser))
+        (paces::of_organisation(&found, &browser, "/spending"))
         h2 { "Events" }
         @if found.events.is_empty() {
             p.faint { "No photos wait, and no event has a budget. Open an event to give it one." }

@@ -2,6 +2,7 @@
 
 use axum::{
     extract::State,
+    http::HeaderMap,
     response::{Html, IntoResponse, Redirect},
 };
 use maud::{Markup, html};
@@ -10,12 +11,13 @@ use serde::Deserialize;
 use super::{
     Form, PageOrFile, confirm, layout,
     login::Nothing,
-    people::{Asked, about, role_field, roles},
+    people::{Asked, about, called, explained, own_address, role_field, roles},
     table::Table,
     table_view::{Format, Pages, View},
 };
 use crate::{
     access::{self, Role, TOKEN_DAYS, Token},
+    catalog::organisations::overview,
     commands::{MAY_ADMIT, NewToken},
     ids::TokenId,
     serve::{
@@ -37,6 +39,8 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     let rows = PAGES.rows(asked.format);
     let found = access::tokens(&mut db, browser.about(), asked.after, rows).await?;
+    let theirs: Vec<_> = found.iter().filter_map(|token| token.organisation).collect();
+    let names = &overview::names(&mut db, &theirs).await?;
     let view = View { path: "/tokens", filters: vec![browser.filter()], sort: "" };
     let table = Table::new(view)
         .text("Name", |token: &Token| token.name.clone())
@@ -48,7 +52,7 @@ pub(super) async fn page(
         .moment("Expires", browser.zone(), |token| Some(token.expires_at))
         .moment("Revoked", browser.zone(), |token| token.revoked_at)
         .unless(browser.about().is_some(), "Organisation", |token| {
-            token.organisation.map(|id| id.to_string()).unwrap_or_default()
+            token.organisation.map_or_else(String::new, |id| called(names, id))
         })
         .actions(|token| revoke_button(&browser, token));
     if asked.format == Format::Csv {
@@ -59,20 +63,43 @@ pub(super) async fn page(
         h1 { "Tokens" }
         p.faint { "With a token, a program calls the API. It is described on "
             a href="/docs" { "/docs" } "." }
-        details {
-            summary { "New token" }
-            form.panel method="post" action=(about(&browser, "/tokens")) {
-                (layout::key(&browser))
-                label { "What it is for" input name="name" maxlength="100" required; }
-                (role_field(&roles(&browser, &[Role::Pipeline])))
-                label { "Valid for days" input type="number" name="expires_in_days" min="1"
-                    max="730" value=(TOKEN_DAYS) required; }
-                button type="submit" { "Create" }
-            }
-        }
+        (new_form(&browser))
         (table.on_page(&found, "There are no tokens yet.", next.as_ref()))
     };
     Ok(layout::page(&browser, "/tokens", "Tokens", None, content).into_response())
+}
+
+/// The form that makes a token.
+fn new_form(browser: &Browser) -> Markup {
+    let roles = roles(browser, &[Role::Pipeline]);
+    html! {
+        details id="new-token" {
+            summary { "New token" }
+            form.panel.fields method="post" action=(about(browser, "/tokens")) {
+                (layout::key(browser))
+                label { "What it is for, as upload pipeline" input name="name" maxlength="100" required; }
+                (role_field(&roles))
+                (explained(&roles))
+                label { "Valid for days" input type="number" name="expires_in_days" min="1"
+                    max="730" value=(TOKEN_DAYS) required; }
+                div.row { button type="submit" { "Create" } }
+            }
+        }
+    }
+}
+
+/// The newest tokens of an organisation, for its page.
+pub(super) fn short(browser: &Browser, tokens: &[Token]) -> Markup {
+    html! {
+        @if tokens.is_empty() { p.faint { "No program can call the API for it yet." } }
+        @else { ul.plain { @for token in tokens { li {
+            (token.name) " " code { (token.hint) "…" } " " span.chip { (token.role) } " "
+            @if token.revoked_at.is_some() { span.chip.warn { "revoked" } }
+            @else { span.faint { "until " (layout::moment(token.expires_at, browser.zone())) } }
+        } } } }
+        p { a href=(about(browser, "/tokens")) { "All tokens" } }
+        (new_form(browser))
+    }
 }
 
 fn revoke_button(browser: &Browser, token: &Token) -> Markup {
@@ -92,6 +119,7 @@ pub(super) struct Wanted {
 
 pub(super) async fn create(
     State(service): State<Service>,
+    headers: HeaderMap,
     form: Form<Wanted>,
 ) -> Result<Html<String>, Problem> {
     let (browser, Wanted { name, role, expires_in_days }) = (form.browser, form.fields);
@@ -101,9 +129,16 @@ pub(super) async fn create(
     let content = html! {
         h1 { "The token " (new.name) }
         div.panel {
-            p { "Keep it: it is not shown again." }
-            p { code { (made.secret.0) } }
-            a.button.quiet href=(about(&browser, "/tokens")) { "Back" }
+            p { "Keep it where the program finds it. It is not shown again, and whoever has it can do "
+                "what the program can." }
+            label { "The token" input.whole readonly value=(made.secret.0); }
+            p { "A first call, which lists the events that it sees:" }
+            pre tabindex="0" { "curl -H 'Authorization: Bearer " (made.secret.0) "' \\\n  "
+                (own_address(&service, &headers)) "/v1/events" }
+            div.row {
+                a.button.quiet href=(about(&browser, "/tokens")) { "Back" }
+                a href="/docs" { "What the API can do" }
+            }
         }
     };
     Ok(layout::page(&browser, "/tokens", "A token", None, content))

@@ -94,7 +94,7 @@ impl From<TopUpError> for Problem {
             }
             TopUpError::NoPrice(_) => Self::conflict(
                 "purchasing_disabled",
-                "this organisation has no price per credit: contact support to add credits",
+                "this organisation cannot buy credits now: contact support to add credits",
             ),
             TopUpError::TooManyRequests(_) => Self::conflict("limit_reached", error),
             TopUpError::NotEnoughCredits(_) => Self::conflict("not_enough_credits", error),
