@@ -165,6 +165,11 @@ CREATE TABLE queue_settled (
     refunded   bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
     undecided  bigint NOT NULL DEFAULT 0 CHECK (undecided >= 0),  -- of the refunded: no failures
     duplicates bigint NOT NULL DEFAULT 0 CHECK (duplicates >= 0), -- and these neither
+    -- The last three hours, for pictures only (functions/pulse.sql): how many in each slot of five minutes, newest first,
+    -- and how many of them failed. The first one is of last_slot. An idle queue has empty arrays.
+    last_slot      integer NOT NULL DEFAULT 0,
+    lately_settled integer[] NOT NULL DEFAULT '{}' CHECK (cardinality(lately_settled) <= 36),
+    lately_failed  integer[] NOT NULL DEFAULT '{}' CHECK (cardinality(lately_failed) <= 36),
     CHECK (undecided + duplicates <= refunded)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);

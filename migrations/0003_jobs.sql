@@ -100,8 +100,10 @@ CREATE TABLE undo (
     positions       int8multirange,
     stretches       stretch[],
     follow_ups      follow_up[],                     -- that were deleted
-    undone_at       timestamptz
+    undone_at       timestamptz,
+    bulk_id         bigint                           -- one call did several: the lowest of their numbers
 );
+CREATE INDEX undo_of_bulk ON undo (bulk_id) WHERE bulk_id IS NOT NULL;
 CREATE INDEX undo_of_event ON undo (event_id, at);
 CREATE INDEX undo_age ON undo (at);
 

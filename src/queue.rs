@@ -7,6 +7,7 @@ pub mod failures;
 pub mod follow_ups;
 pub mod holds;
 pub mod overview;
+pub mod pulse;
 pub mod retry;
 pub mod runs;
 pub mod schedules;

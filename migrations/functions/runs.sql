@@ -57,6 +57,18 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION put_run_first TO photogate_app;
 
+-- The newest run of a queue of which photos wait: how many, and how many others are claimed before them. All NULL: no
+-- photo waits. Each run that is looked at is a few lookups, so only the latest are.
+CREATE FUNCTION newest_run(p_queue bigint, OUT r_run bigint, OUT r_waiting bigint, OUT r_ahead bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT r.run_id, number_of(w.positions), photos_ahead(p_queue, lower(w.positions))
+    FROM (SELECT * FROM run WHERE queue_id = p_queue AND undone_at IS NULL AND queued > 0
+          ORDER BY run_id DESC LIMIT 200) r
+    CROSS JOIN LATERAL waiting_positions(p_queue, r.first_position, r.first_position + r.queued - 1) w (positions)
+    WHERE NOT isempty(w.positions) ORDER BY r.run_id DESC LIMIT 1
+$$;
+GRANT EXECUTE ON FUNCTION newest_run TO photogate_app;
+
 -- Lets a run that is appended now go first: after what goes first already. The caller has the queue's locks. Nobody may
 -- call it but the gate's own functions.
 CREATE FUNCTION make_urgent(p_queue bigint, p_run bigint, p_from bigint, p_to bigint, p_actor text) RETURNS void

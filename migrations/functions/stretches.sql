@@ -56,6 +56,7 @@ LANGUAGE sql STABLE AS $$
         FROM stretches_in(p_queue, p_from, p_to)) s
     WHERE h.queue_id = p_queue
 $$;
+GRANT EXECUTE ON FUNCTION waiting_positions TO photogate_app;
 
 -- How many photos are claimed before the one at p_position, which waits.
 CREATE FUNCTION photos_ahead(p_queue bigint, p_position bigint) RETURNS bigint

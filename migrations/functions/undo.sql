@@ -36,6 +36,16 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION lock_acts TO photogate_app;
 
+-- Ties the acts of one call together, in its transaction, so that they are taken back as one. Returns their number.
+CREATE FUNCTION tie_acts(p_undos bigint[]) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    WITH tied AS (
+        UPDATE undo SET bulk_id = (SELECT min(u) FROM unnest(p_undos) u)
+        WHERE undo_id = ANY (p_undos) AND bulk_id IS NULL RETURNING bulk_id)
+    SELECT min(bulk_id) FROM tied
+$$;
+GRANT EXECUTE ON FUNCTION tie_acts TO photogate_app;
+
 -- Takes an act back that is at most p_within old. r_photos: how many photos this concerns. r_woke: they can be claimed,
 -- the workers should be told.
 CREATE FUNCTION undo(p_undo bigint, p_actor text, p_within interval, OUT r_act undo_act, OUT r_photos bigint,

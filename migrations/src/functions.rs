@@ -19,7 +19,7 @@ const FILES: &[(&str, &str)] = files![
     "adopt" "alerts" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
     "erasures"
     "events" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
-    "payments" "pipelines" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
+    "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "webhooks" "worker"
 ];
 

@@ -9,7 +9,7 @@ use crate::{
     access::{Caller, Role, audit_log},
     bounded, database,
     ids::{EventId, UndoId},
-    queue::undo::{self, Act, Open},
+    queue::undo::{self, Act, Open, OpenBulk},
 };
 
 /// Most acts that one call takes back: those of a call that queued 100,000 photos.
@@ -53,8 +53,28 @@ impl Commands {
         if asked.undo.is_empty() {
             return Err(CommandError::invalid("/undo", "name at least one number"));
         }
+        self.undo_all(caller, &asked.undo).await
+    }
+
+    /// Takes back what one call did to several queues: all of it, or nothing.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn undo_bulk(
+        &self,
+        caller: &Caller,
+        bulk: UndoId,
+    ) -> Result<UndoneActs, CommandError> {
+        let acts = undo::of_bulk(&mut *self.database.acquire().await?, bulk).await?;
+        if acts.is_empty() {
+            return Err(CommandError::NotFound(format!("act {bulk} that could be undone")));
+        }
+        self.undo_all(caller, &acts).await
+    }
+
+    async fn undo_all(&self, caller: &Caller, acts: &[UndoId]) -> Result<UndoneActs, CommandError> {
         let mut subjects = Vec::new();
-        for id in &asked.undo {
+        for id in acts {
             let missing = || CommandError::NotFound(format!("act {id} that could be undone"));
             let found = undo::event_of(&mut *self.database.acquire().await?, *id).await?;
             let (event, act) = found.ok_or_else(missing)?;
@@ -70,7 +90,7 @@ impl Commands {
         subjects.sort_by_key(|(id, event)| (event.organisation, std::cmp::Reverse(*id)));
         let (done, woke) = transaction!(self, tx, {
             let (mut done, mut woke) = (Vec::new(), false);
-            undo::lock(&mut tx, &asked.undo).await?;
+            undo::lock(&mut tx, acts).await?;
             for (id, _) in &subjects {
                 let one = undo::undo(&mut tx, *id, &caller.actor, self.quotas.undo_within())
                     .await
@@ -95,6 +115,16 @@ impl Commands {
             acts: done.iter().map(|one| one.act).collect(),
             photos: done.iter().map(|one| one.photos).sum(),
         })
+    }
+
+    /// Returns what the caller has done to several queues at once and can take back, newest first.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn undoable_bulks(&self, caller: &Caller) -> Result<Vec<OpenBulk>, CommandError> {
+        let mut db = self.database.acquire().await?;
+        let open = undo::open_bulks(&mut db, &caller.actor, self.quotas.undo_within()).await?;
+        Ok(open.into_iter().filter(|one| caller.must_be(may_undo(one.act)).is_ok()).collect())
     }
 
     /// Returns what of an event can be taken back, newest first.

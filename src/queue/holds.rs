@@ -91,6 +91,36 @@ pub async fn standing(
     .await
 }
 
+/// A hold that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The hold's number.
+    pub id: HoldId,
+    /// The number of the queue that it holds.
+    pub queue: i64,
+    /// Who placed it.
+    pub owner: String,
+    /// Why; may be empty.
+    pub note: String,
+    /// The time when it ends by itself. `None`: when a person lifts it.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Returns the holds on these queues that are not lifted, oldest first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn standing_on(db: &mut PgConnection, queues: &[i64]) -> sqlx::Result<Vec<Standing>> {
+    sqlx::query_as!(
+        Standing,
+        r#"SELECT hold_id AS "id: _", queue_id AS queue, owner, note, until FROM hold
+           WHERE queue_id = ANY ($1) AND lifted_at IS NULL AND NOT for_good ORDER BY hold_id"#,
+        queues
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Returns the event of a hold, also of a hold that was lifted. `None` if there is no such hold.
 ///
 /// # Errors

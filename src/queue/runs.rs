@@ -96,6 +96,36 @@ pub async fn put_first(db: &mut PgConnection, run: RunId, actor: &str) -> sqlx::
     .await
 }
 
+/// The newest run of a queue of which photos wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// The run's number.
+    pub run: RunId,
+    /// Number of its photos that wait.
+    pub waiting: i64,
+    /// Number of photos that are claimed before them.
+    pub ahead: i64,
+}
+
+/// Returns the newest run of a queue of which photos wait. `None`: no photo waits.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn newest(db: &mut PgConnection, queue: i64) -> sqlx::Result<Option<Newest>> {
+    let row = sqlx::query!(
+        r#"SELECT r_run AS "run: RunId", r_waiting AS waiting, r_ahead AS ahead
+           FROM newest_run($1)"#,
+        queue
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(row.run.zip(row.waiting).zip(row.ahead).map(|((run, waiting), ahead)| Newest {
+        run,
+        waiting,
+        ahead,
+    }))
+}
+
 /// Returns a run and its progress. `None` if there is no such run, or its event was deleted.
 ///
 /// # Errors

@@ -6,4 +6,4 @@ mod read;
 
 pub use listing::{Filter, Place, Sort, list};
 pub use queue::{Queue, State};
-pub use read::of_event;
+pub use read::{of_event, with_numbers};

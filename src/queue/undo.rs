@@ -176,3 +176,64 @@ pub async fn event_of(db: &mut PgConnection, undo: UndoId) -> sqlx::Result<Optio
     .await?;
     Ok(row.map(|row| (row.event, row.act)))
 }
+
+/// Ties what one call did together, in its transaction, so that it is taken back as one. Returns
+/// the number of all of it; `None` if there is nothing.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn tie(db: &mut PgConnection, acts: &[UndoId]) -> sqlx::Result<Option<UndoId>> {
+    let acts: Vec<_> = acts.iter().map(|id| id.0).collect();
+    sqlx::query_scalar!(r#"SELECT tie_acts($1) AS "bulk: UndoId""#, &acts).fetch_one(db).await
+}
+
+/// Returns what one call did and what was not taken back yet, by its number.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_bulk(db: &mut PgConnection, bulk: UndoId) -> sqlx::Result<Vec<UndoId>> {
+    sqlx::query_scalar!(
+        r#"SELECT undo_id AS "id: UndoId" FROM undo
+           WHERE bulk_id = $1 AND undone_at IS NULL ORDER BY undo_id"#,
+        bulk.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// What one call did to several queues, and what can be taken back as one.
+#[derive(Debug, Clone)]
+pub struct OpenBulk {
+    /// The number by which it is taken back.
+    pub id: UndoId,
+    /// What was done.
+    pub act: Act,
+    /// Number of queues that it was done to.
+    pub queues: i64,
+    /// Until when it can be taken back.
+    pub until: DateTime<Utc>,
+}
+
+/// Returns what somebody did to several queues at once and can take back, newest first.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn open_bulks(
+    db: &mut PgConnection,
+    actor: &str,
+    within: Duration,
+) -> sqlx::Result<Vec<OpenBulk>> {
+    sqlx::query_as!(
+        OpenBulk,
+        r#"SELECT u.bulk_id AS "id!: _", u.act AS "act: _",
+                  count(DISTINCT u.queue_id) AS "queues!", min(u.at) + $2 AS "until!"
+           FROM undo u JOIN event e USING (event_id)
+           WHERE u.at > clock_timestamp() - $2 AND u.bulk_id IS NOT NULL AND u.actor = $1
+             AND u.undone_at IS NULL AND e.deleted_at IS NULL
+           GROUP BY u.bulk_id, u.act ORDER BY u.bulk_id DESC LIMIT 3"#,
+        actor,
+        interval(within)
+    )
+    .fetch_all(db)
+    .await
+}

@@ -6,6 +6,6 @@ mod of_photo;
 mod of_queues;
 mod of_workers;
 
-pub use answer::{Cause, Why};
+pub use answer::{Cause, Remedy, Why};
 pub use of_photo::photo;
 pub use of_queues::{event, organisation};

@@ -5,6 +5,7 @@ mod account;
 mod alerts;
 mod audit_log;
 mod auto_top_up;
+mod bulk;
 mod confirm;
 mod correct;
 mod credits;
@@ -14,7 +15,6 @@ mod events;
 mod failures;
 mod files;
 mod finance;
-mod holds;
 mod invitation;
 mod journey;
 mod layout;
@@ -29,6 +29,7 @@ mod people;
 mod photo;
 mod photos;
 mod process_photos;
+mod pulse;
 mod purchase;
 mod purchases;
 mod quality;
@@ -209,7 +210,6 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
-        .route("/events/{event}/hold", post(holds::hold))
         .route("/events/{event}/undo", post(runs::undo))
         .route("/runs/{run}", get(credits::run::page))
         .route("/runs/{run}/cancel", post(runs::cancel))
@@ -224,7 +224,6 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/schedules/{schedule}/cancel", get(schedules::ask_cancel).post(schedules::cancel))
         .route("/events/{event}/timeline", get(timeline::page))
         .route("/events/{event}/why", get(why::page))
-        .route("/holds/{hold}/lift", get(holds::ask_lift).post(holds::lift))
         .route("/photos/{photo}", get(photo::page))
         .route("/photos/{photo}/correct", get(correct::page))
         .route("/photos/{photo}/numbers", post(correct::save_numbers))
@@ -233,6 +232,8 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/photos/{photo}/turn/take-back", post(correct::take_turn_back))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
         .route("/queues", get(queues::page))
+        .route("/queues/bulk", get(bulk::ask).post(bulk::apply))
+        .route("/queues/undo", post(bulk::undo))
         .route("/failures", get(failures::page))
         .route("/workers", get(workers::page))
         .route("/finance", get(finance::page))

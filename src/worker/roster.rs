@@ -31,9 +31,17 @@ pub struct Worker {
     pub rate: f64,
     /// The reason of the worker's latest failure in the last five minutes.
     pub last_reason: Option<String>,
+    /// The time of this failure.
+    pub last_failed_at: Option<DateTime<Utc>>,
 }
 
 impl Worker {
+    /// Number of slots that have a photo: what is in hand beyond them waits on the worker.
+    #[must_use]
+    pub fn in_use(&self) -> i64 {
+        self.in_hand.min(i64::from(self.slots))
+    }
+
     /// The worker's state in a word or two: `late`, `draining`, `stopped` or `in time`.
     pub fn state(&self) -> &'static str {
         if self.lease_seconds < 0.0 {
@@ -71,7 +79,9 @@ pub async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Worker>> {
                             FROM recent r WHERE r.worker_id = w.worker_id), 0)::float8 AS "rate!",
                   (SELECT r.reason FROM recent r
                    WHERE r.worker_id = w.worker_id AND r.reason IS NOT NULL
-                   ORDER BY r.settled_at DESC LIMIT 1) AS last_reason
+                   ORDER BY r.settled_at DESC LIMIT 1) AS last_reason,
+                  (SELECT max(r.settled_at) FROM recent r
+                   WHERE r.worker_id = w.worker_id AND r.reason IS NOT NULL) AS last_failed_at
            FROM worker w WHERE w.gone_at IS NULL AND w.worker_id <> 0
            ORDER BY w.worker_id LIMIT 1000"#
     )

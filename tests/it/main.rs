@@ -39,6 +39,7 @@ mod ledger;
 mod live;
 mod mail;
 mod model;
+mod operator;
 mod outages;
 mod own_work;
 mod paces;

@@ -102,41 +102,6 @@ async fn an_organiser_decides_which_photos_get_the_credits_and_sees_what_comes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_holds_an_event_and_a_top_up_does_not_lift_it() {
-    let app = App::new().await;
-    let (organisation, event) = app.an_event_with(0).await;
-    app.queue(event, "ok", 2).await;
-    app.a_person("ops@photogate.example", Role::Operator, None).await;
-    let site = Site::of(&app).await;
-    let browser = Browser::logged_in(&site, "operator", "ops@photogate.example").await;
-    browser.sees("Paused: no credits").await;
-    browser.press("Hold").await;
-    browser.write("details[open] input[name=note]", "bad camera clock").await;
-    browser.press("Hold it").await;
-    browser.sees("Held by ops@photogate.example “bad camera clock”").await;
-    browser.keep("held").await;
-
-    let worker = app.start_worker();
-    app.top_up(organisation, 5).await;
-    browser.go("/queues?state=held").await;
-    browser.sees("bad camera clock").await;
-    assert_eq!(app.processing(event).await.processed, 0);
-    browser.press("Why").await;
-    browser.sees("Do: ask ops@photogate.example to lift the hold").await;
-    browser.keep("why").await;
-    browser.go("/queues").await;
-    browser.press("Lift").await;
-    browser.sees("If you lift the hold, 2 photos resume").await;
-    browser.press("Lift it").await;
-    browser.sees("The hold was lifted.").await;
-
-    app.until_done(event).await;
-    assert_eq!(app.processing(event).await.processed, 2);
-    browser.close().await;
-    worker.drain().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn finance_follows_a_refund_to_its_photo() {
     let app = App::new().await;
     let (organisation, event) = app.an_event_with(5).await;
@@ -482,8 +447,10 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
     let webhook = an_alert_and_a_webhook(&app, organisation).await;
     let site = Site::of(&app).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
-    let hold = [("operation", "ai_rotation"), ("note", "the turns are looked at first")];
-    assert_eq!(staff.post(&site, &format!("/events/{event}/hold"), &hold).await, 303);
+    let of_rotation = app.count("SELECT queue_id FROM queue WHERE operation = 'ai_rotation'").await;
+    let queues = of_rotation.to_string();
+    let hold = [("act", "hold"), ("queues", &*queues), ("note", "the turns are looked at first")];
+    assert_eq!(staff.post(&site, "/queues/bulk", &hold).await, 303);
     let link = app.says(&["people", "add", "bert@photogate.example", "--role", "finance"]);
     app.a_token(Role::Pipeline, Some(organisation)).await;
     let night = Look { dark: true, ..DESK };
@@ -523,6 +490,7 @@ async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
             ("spending", format!("/spending?organisation={organisation}")),
             ("order", format!("/spending/order?organisation={organisation}&order=finish_first")),
             ("queues", "/queues".into()),
+            ("ask-hold", format!("/queues/bulk?act=hold&queue={of_rotation}")),
             ("failures", "/failures".into()),
             ("workers", "/workers".into()),
             ("finance", "/finance".into()),

@@ -14,6 +14,14 @@ pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec
     read(db, &[], Some(event)).await
 }
 
+/// Returns the queues with these numbers, by number. Those of deleted events are missing.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn with_numbers(db: &mut PgConnection, numbers: &[i64]) -> sqlx::Result<Vec<Queue>> {
+    read(db, numbers, None).await
+}
+
 /// Reads the queues with these numbers, and those of an event.
 pub(super) async fn read(
     db: &mut PgConnection,

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::{ids::OrganisationId, ledger::credits::Credits};
+
 /// Why photos do not run, and what to do about it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Why {
@@ -15,6 +17,43 @@ pub struct Why {
     pub chain: Vec<Cause>,
     /// The one action that helps. Null if there is nothing to do.
     pub action: Option<String>,
+    /// What helps, as a page offers it to those who may do it.
+    #[serde(skip)]
+    pub remedies: Vec<Remedy>,
+}
+
+/// Something that removes a cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Lift the holds of a queue.
+    Lift {
+        /// The queue's number.
+        queue: i64,
+        /// Its event and operation.
+        of: String,
+    },
+    /// Queue the photos of a queue again that failed.
+    Retry {
+        /// The queue's number.
+        queue: i64,
+        /// Its event and operation.
+        of: String,
+        /// Number of photos.
+        photos: i64,
+    },
+    /// Add credits.
+    TopUp {
+        /// To this organisation.
+        organisation: OrganisationId,
+        /// So many that all photos that wait can be processed.
+        credits: Credits,
+    },
+    /// Change the budgets of this organisation's events.
+    Budget(OrganisationId),
+    /// Change the paces of this organisation's events.
+    Pace(OrganisationId),
+    /// Look after the workers.
+    Workers,
 }
 
 /// One cause that blocks the subject.

@@ -202,6 +202,6 @@ impl Story {
         let Self { said, chain, action } = self;
         let answer =
             if said.is_empty() { "no operation was requested".to_owned() } else { said.join("; ") };
-        Why { subject: format!("photo {photo}"), answer, chain, action }
+        Why { subject: format!("photo {photo}"), answer, chain, action, remedies: Vec::new() }
     }
 }

@@ -3,12 +3,12 @@
 use sqlx::PgConnection;
 
 use super::{
-    answer::{Cause, Why},
+    answer::{Cause, Remedy, Why},
     of_workers::{Workers, workers},
 };
 use crate::{
     ids::{EventId, OrganisationId},
-    ledger::credits,
+    ledger::credits::{self, Credits},
     queue::status::{self, Filter, Queue, State},
 };
 
@@ -57,7 +57,7 @@ pub async fn organisation(
 pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
     let waiting: i64 = queues.iter().map(|queue| queue.waiting).sum();
     let in_progress: i64 = queues.iter().map(|queue| queue.in_progress).sum();
-    let (mut chain, mut actions) = (Vec::new(), Vec::new());
+    let (mut chain, mut actions, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
     for queue in queues.iter().filter(|queue| queue.state == State::Held) {
         let owner = queue.owner.as_deref().unwrap_or("somebody");
         let note = queue.note.as_deref().filter(|note| !note.is_empty());
@@ -71,22 +71,29 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
             format!("{}, {}: held by {owner}{note}{until}", queue.event_name, queue.operation),
         ));
         if queue.waiting > 0 {
-            actions.push(format!(
-                "ask {owner} to lift the hold on {}, {}",
-                queue.event_name, queue.operation
-            ));
+            actions.push(format!("ask {owner} to lift the hold on {}", name(queue)));
         }
+        remedies.push(Remedy::Lift { queue: queue.id, of: name(queue) });
     }
-    for (cause, action) in [unpaid(queues), capped(queues), slow(queues)].into_iter().flatten() {
+    for (cause, action, remedy) in
+        [unpaid(queues), capped(queues), slow(queues)].into_iter().flatten()
+    {
         chain.push(cause);
         actions.push(action);
+        remedies.push(remedy);
     }
     if waiting + in_progress > 0
         && let Some((cause, action)) = workers.trouble()
     {
         chain.push(cause);
         actions.push(action.to_owned());
+        remedies.push(Remedy::Workers);
     }
+    remedies.extend(queues.iter().filter(|queue| queue.failed > 0).map(|queue| Remedy::Retry {
+        queue: queue.id,
+        of: name(queue),
+        photos: queue.failed,
+    }));
     let answer = match (waiting, in_progress, chain.is_empty()) {
         (0, 0, _) => "nothing is waiting".to_owned(),
         (waiting, running, true) => {
@@ -94,11 +101,16 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
         }
         (waiting, running, false) => format!("{waiting} waiting, {running} in progress"),
     };
-    Why { subject, answer, chain, action: actions.into_iter().next() }
+    Why { subject, answer, chain, action: actions.into_iter().next(), remedies }
+}
+
+/// The event and the operation of a queue.
+fn name(queue: &Queue) -> String {
+    format!("{}, {}", queue.event_name, queue.operation)
 }
 
 /// What waits for credits.
-fn unpaid(queues: &[Queue]) -> Option<(Cause, String)> {
+fn unpaid(queues: &[Queue]) -> Option<(Cause, String, Remedy)> {
     let unpaid: Vec<_> = queues.iter().filter(|queue| queue.state == State::NoCredits).collect();
     let first = unpaid.first()?;
     let needed: i64 = unpaid.iter().map(|queue| queue.waiting).sum();
@@ -117,11 +129,12 @@ fn unpaid(queues: &[Queue]) -> Option<(Cause, String)> {
     } else {
         format!("top up {needed} credits")
     };
-    Some((Cause::new("no_credits", since, says), action))
+    let remedy = Remedy::TopUp { organisation: first.organisation, credits: Credits(needed) };
+    Some((Cause::new("no_credits", since, says), action, remedy))
 }
 
 /// What waits because its event has used up its budget.
-fn capped(queues: &[Queue]) -> Option<(Cause, String)> {
+fn capped(queues: &[Queue]) -> Option<(Cause, String, Remedy)> {
     let capped: Vec<_> = queues.iter().filter(|queue| queue.state == State::Budget).collect();
     let first = capped.first()?;
     let waiting: i64 = capped.iter().map(|queue| queue.waiting).sum();
@@ -130,14 +143,14 @@ fn capped(queues: &[Queue]) -> Option<(Cause, String)> {
     events.dedup();
     let says = format!("the budget is used up of {}; {waiting} photos wait", events.join(", "));
     let action = format!("raise the budget of {} (event {})", first.event_name, first.event);
-    Some((Cause::new("budget", since, says), action))
+    Some((Cause::new("budget", since, says), action, Remedy::Budget(first.organisation)))
 }
 
 /// What runs, and is kept back for now because its event or its organisation has a pace.
-fn slow(queues: &[Queue]) -> Option<(Cause, String)> {
+fn slow(queues: &[Queue]) -> Option<(Cause, String, Remedy)> {
     let (queue, what) = queues.iter().find_map(|queue| Some((queue, queue.kept_back()?)))?;
     let says = format!("{}, {}: {what}", queue.event_name, queue.operation);
     let action =
         format!("wait, or change the pace: see photogate spending show {}", queue.organisation);
-    Some((Cause::new("pace", None, says), action))
+    Some((Cause::new("pace", None, says), action, Remedy::Pace(queue.organisation)))
 }

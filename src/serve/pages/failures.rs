@@ -94,6 +94,7 @@ pub(super) async fn page(
 pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> Table<'a, Group> {
     let may_retry = MAY_RETRY.contains(&browser.caller.role);
     Table::new(view)
+        .looks("cards-on-phone")
         .column(
             "Reason",
             |group: &Group| html! {
@@ -168,7 +169,7 @@ pub(super) async fn ask_retry(
             code { (retry.reason) } ":"
         }
         p {
-            "Retry " strong { (retried.photos) } " photos: costs " strong { (retried.credits) }
+            "Retry " strong { (retried.credits) } " photos: costs " strong { (retried.credits) }
             " credits, " (retried.available) " available."
         }
         @if missing > Credits(0) {

@@ -38,6 +38,12 @@ pub(super) fn form(organisation: OrganisationId) -> Markup {
     }
 }
 
+/// The address of the page that asks about a purchase of so many credits.
+pub(super) fn address(organisation: OrganisationId, credits: Credits) -> String {
+    let once = Uuid::now_v7();
+    format!("/credits/add?organisation={organisation}&credits={}&once={once}", credits.0)
+}
+
 /// A purchase, as the forms send it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Add {

@@ -1,18 +1,24 @@
 //! The page of queues for operators: their states and holds.
 
+use std::collections::HashMap;
+
 use axum::{extract::State, response::IntoResponse};
 use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    PageOrFile, holds, layout,
+    PageOrFile,
+    bulk::{self, Chosen},
+    layout, pulse as picture,
     table::Table,
     table_view::{Format, Pages, View},
 };
 use crate::{
     commands::MAY_HOLD,
+    ledger::credits::Credits,
     queue::{
+        pulse::{self, Pulse},
         status::{self, Filter, Place, Queue, Sort, State as QueueState},
         totals::{self, Totals},
     },
@@ -32,6 +38,9 @@ pub(super) struct Asked {
     after: String,
     #[serde(default)]
     said: String,
+    /// `all`: the queues of the page are ticked.
+    #[serde(default)]
+    tick: String,
     #[serde(default)]
     format: Format,
 }
@@ -43,6 +52,13 @@ const STATES: [(&str, &str); 6] = [
     ("held", "Held"),
     ("running", "Running"),
     ("idle", "Idle"),
+];
+
+/// The orders, as people name them.
+const SORTS: [(&str, &str); 3] = [
+    ("state", "What is stopped"),
+    ("since", "Stopped longest"),
+    ("waiting", "Most photos waiting"),
 ];
 
 /// Queues on one page.
@@ -89,60 +105,114 @@ pub(super) async fn page(
         sort: asked.sort.code(),
     };
     let back = view.here();
-    let table = table(view, &browser, &back);
+    let all =
+        view.address(&[("sort", asked.sort.code()), ("after", &asked.after), ("tick", "all")]);
+    let shown: Vec<i64> = found.iter().map(|(_, queue)| queue.id).collect();
+    let (found, next) = match asked.format {
+        Format::Csv => (found, None),
+        Format::Page => PAGES.of(found, |(place, _)| place.to_string()),
+    };
+    let pulses = pulse::of_queues(&mut db, &shown).await?;
+    let on_page = OnPage { browser: &browser, back: &back, pulses, ticked: asked.tick == "all" };
+    let table = table(view, &on_page);
+    let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
     if asked.format == Format::Csv {
-        let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
         return table.as_file("queues", &rows);
     }
-    let (found, next) = PAGES.of(found, |(place, _)| place.to_string());
-    let rows: Vec<_> = found.into_iter().map(|(_, queue)| queue).collect();
     let totals = totals::totals(&mut db, browser.about()).await?;
-    let (organisation, id) = browser.filter();
+    let pulse = pulse::of_all(&mut db, browser.about()).await?;
+    drop(db);
+    let undoable = service.commands.undoable_bulks(&browser.caller).await?;
     let content = html! {
         h1 { "Queues" }
-        (layout::said(&asked.said))
-        (strip(&totals))
-        h2 { "By event and operation" }
-        form.filters method="get" action="/queues" {
-            input type="hidden" name=(organisation) value=(id);
-            (layout::choice("State", "state", &STATES, &asked.state))
-            label { "Event or organisation" input type="search" name="name" value=(asked.name); }
-            input type="hidden" name="sort" value=(asked.sort.code());
-            button.quiet type="submit" { "Show" }
-        }
-        p.faint { "Times are in the time zone " (browser.zone()) "." }
+        (bulk::said(&asked.said, &undoable))
+        (bulk::undoable(&undoable, &browser, &back))
+        div.overview { (strip(&totals)) (picture::graph(&pulse)) }
+        (filters(&asked, &browser, &all))
         (table.on_page(&rows, "No queues match: choose another state or name.", next.as_ref()))
+        @if !rows.is_empty() { (bulk::bar(&browser.caller, &back)) }
     };
     Ok(layout::page(&browser, "/queues", "Queues", layout::Live::Every(5), content).into_response())
 }
 
-fn strip(totals: &Totals) -> Markup {
+/// The form that filters and sorts the queues. `all` is the address with all of them ticked.
+fn filters(asked: &Asked, browser: &Browser, all: &str) -> Markup {
+    let (organisation, id) = browser.filter();
     html! {
-        div.strip {
-            div { "Paused, no credits" b.warn[totals.no_credits > 0] { (totals.no_credits) } }
-            @if totals.budget > 0 {
-                div { "Paused, budget used up" b { (totals.budget) } }
-            }
-            div { "Held" b { (totals.held) } }
-            div { "Running" b { (totals.running) } }
-            div { "Waiting photos" b { (totals.waiting) } }
-            div { "Claimable now" b { (totals.funded) } }
-            div { "In progress" b { (totals.in_progress) } }
-            div { "Photos/s" b { (layout::rate(totals.rate)) } }
-            div { "Oldest claimable" b { @match totals.oldest_funded {
-                Some(since) => time datetime=(since.to_rfc3339()) title=(since.to_rfc3339()) {
-                    (layout::age(Utc::now() - since))
-                },
-                None => "—",
-            } } }
+        form.filters method="get" action="/queues" {
+            input type="hidden" name=(organisation) value=(id);
+            (layout::choice("State", "state", &STATES, &asked.state))
+            label { "Event or organisation" input type="search" name="name" value=(asked.name); }
+            (layout::choice("Order", "sort", &SORTS, asked.sort.code()))
+            button.quiet type="submit" { "Show" }
+            a.button.quiet href=(all) { "Tick all" }
+            span.faint { "Times are in the time zone " (browser.zone()) "." }
         }
     }
 }
 
-/// The table of queues. `back` is the address to return to after a hold is placed or lifted.
-fn table<'a>(view: View<'a>, browser: &'a Browser, back: &'a str) -> Table<'a, Queue> {
-    let table = progress(states(names(Table::new(view)), browser.zone()));
-    table.actions(move |queue| actions(queue, browser, back))
+fn strip(totals: &Totals) -> Markup {
+    let number = Credits;
+    html! {
+        div.strip {
+            div { "Paused, no credits"
+                b.warn[totals.no_credits > 0] { (number(totals.no_credits)) } }
+            @if totals.budget > 0 {
+                div { "Paused, budget used up" b { (number(totals.budget)) } }
+            }
+            div { "Held" b { (number(totals.held)) } }
+            div { "Running" b { (number(totals.running)) } }
+            div { "Waiting photos" b { (number(totals.waiting)) } }
+            div { "Claimable now" b { (number(totals.funded)) } }
+            div { "In progress" b { (number(totals.in_progress)) } }
+            div { "Photos/s" b { (layout::rate(totals.rate)) } }
+            (oldest(totals))
+        }
+    }
+}
+
+/// How long the photo has waited that nothing keeps back and that was queued first.
+pub(super) fn oldest(totals: &Totals) -> Markup {
+    html! {
+        div { "Oldest claimable" b { @match totals.oldest_funded {
+            Some(since) => time datetime=(since.to_rfc3339()) title=(since.to_rfc3339()) {
+                (layout::age(Utc::now() - since))
+            },
+            None => "—",
+        } } }
+    }
+}
+
+/// What the rows need to know beside their queue.
+struct OnPage<'a> {
+    browser: &'a Browser,
+    /// The address to return to.
+    back: &'a str,
+    pulses: HashMap<i64, Pulse>,
+    /// Whether the boxes are ticked at first.
+    ticked: bool,
+}
+
+/// The table of queues.
+fn table<'a>(view: View<'a>, on: &'a OnPage<'a>) -> Table<'a, Queue> {
+    let table = Table::new(view)
+        .looks("dense cards-on-phone")
+        .rows_are(|queue: &Queue| format!("queue-{}", queue.id))
+        .tool("Tick", move |queue| {
+            html! {
+                label {
+                    span.hidden { "Tick " (name(queue)) }
+                    input type="checkbox" id={ "tick-" (queue.id) } form="bulk" name="queue"
+                        value=(queue.id) checked[on.ticked];
+                }
+            }
+        });
+    let table = progress(states(names(table), on.browser.zone()), on);
+    table.actions(move |queue| actions(queue, on))
+}
+
+fn name(queue: &Queue) -> String {
+    format!("{}, {}", queue.event_name, queue.operation)
 }
 
 /// Adds the columns that say which queue it is.
@@ -151,10 +221,10 @@ fn names(table: Table<'_, Queue>) -> Table<'_, Queue> {
         .column(
             "Queue",
             |queue: &Queue| {
-                html! {
+                html! { span.pair title=(name(queue)) {
                     a href={ "/events/" (queue.event) } { (queue.event_name) } " "
                     span.faint { "· " (queue.operation) }
-                }
+                } }
             },
             |queue| queue.event_name.clone(),
         )
@@ -163,11 +233,11 @@ fn names(table: Table<'_, Queue>) -> Table<'_, Queue> {
         .column(
             "Organisation",
             |queue| {
-                html! {
+                html! { span.one-line.short title=(queue.organisation_name) {
                     a href={ "/credits?organisation=" (queue.organisation) } {
                         (queue.organisation_name)
                     }
-                }
+                } }
             },
             |queue| queue.organisation_name.clone(),
         )
@@ -176,26 +246,31 @@ fn names(table: Table<'_, Queue>) -> Table<'_, Queue> {
 /// Adds the columns that say whether the queue runs, and if not, why and since when.
 fn states<'a>(table: Table<'a, Queue>, zone: &'a str) -> Table<'a, Queue> {
     table
-        .column("State", state, |queue| queue.state.code().into())
+        .column("State", move |queue| state(queue, zone), |queue| queue.state.code().into())
         .sorts("state")
         .only_in_file("Kept back by", |queue| queue.kept_back_by.clone().unwrap_or_default())
         .only_in_file("Held by", |queue| queue.owner.clone().unwrap_or_default())
         .only_in_file("Note", |queue| queue.note.clone().unwrap_or_default())
         .moment("Since", zone, |queue| queue.since)
         .sorts("since")
-        .moment("Until", zone, |queue| queue.until)
+        .only_in_file("Until", |queue| {
+            queue.until.map(|until| until.to_rfc3339()).unwrap_or_default()
+        })
 }
 
 /// Adds the columns that say how far the queue is, and how fast it goes.
-fn progress(table: Table<'_, Queue>) -> Table<'_, Queue> {
+fn progress<'a>(table: Table<'a, Queue>, on: &'a OnPage<'a>) -> Table<'a, Queue> {
     table
         .figure(
             "Waiting",
             |queue| {
                 html! {
-                    (queue.waiting)
+                    (Credits(queue.waiting))
                     @if queue.in_progress > 0 {
-                        span.faint { " (" (queue.in_progress) " in progress)" }
+                        span.faint title="waiting + in progress" {
+                            " + " (Credits(queue.in_progress))
+                            span.hidden { " in progress" }
+                        }
                     }
                 }
             },
@@ -212,7 +287,7 @@ fn progress(table: Table<'_, Queue>) -> Table<'_, Queue> {
             |queue| {
                 html! {
                     @if queue.failed > 0 {
-                        a href={ "/failures?event=" (queue.event) } { (queue.failed) }
+                        a href={ "/failures?event=" (queue.event) } { (Credits(queue.failed)) }
                     } @else { "0" }
                 }
             },
@@ -220,11 +295,16 @@ fn progress(table: Table<'_, Queue>) -> Table<'_, Queue> {
         )
         .figure("Photos/s", |queue| layout::rate(queue.rate), |queue| format!("{:.2}", queue.rate))
         .column(
+            "Last 3 h",
+            move |queue| picture::line(on.pulses.get(&queue.id)),
+            move |queue| on.pulses.get(&queue.id).map_or(0, Pulse::total).to_string(),
+        )
+        .column(
             "ETA",
             |queue| {
                 html! {
                     @match eta(queue) {
-                        Some(eta) => (layout::about(eta)),
+                        Some(eta) => span.one-line { (soon(eta)) },
                         None => "—",
                     }
                 }
@@ -238,29 +318,52 @@ fn eta(queue: &Queue) -> Option<f64> {
     queue.eta_seconds.filter(|_| !queue.is_stopped() && queue.waiting > 0)
 }
 
-fn actions(queue: &Queue, browser: &Browser, back: &str) -> Markup {
+/// A rounded duration in few characters.
+fn soon(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return "< 1 min".into();
+    }
+    layout::about(seconds).trim_start_matches("about ").to_owned()
+}
+
+fn actions(queue: &Queue, on: &OnPage<'_>) -> Markup {
+    let name = name(queue);
+    let (chosen, word) =
+        if queue.hold.is_some() { (Chosen::Lift, "Lift") } else { (Chosen::Hold, "Hold") };
     html! {
-        @let name = format!("{}, {}", queue.event_name, queue.operation);
-        a href={ "/events/" (queue.event) "/why" } aria-label={ "Why " (name) } { "Why" } " "
-        @if let Some(hold) = queue.hold {
-            form.inline method="get" action={ "/holds/" (hold) "/lift" } {
-                input type="hidden" name="back" value=(back);
-                button.quiet type="submit" aria-label={ "Lift the hold of " (name) } { "Lift" }
-            }
-        } @else { (holds::form(queue, browser, back)) }
+        span.ways-of {
+            a href={ "/events/" (queue.event) "/why" } aria-label={ "Why " (name) } { "Why" }
+            a href=(bulk::address(chosen, queue.id, on.back)) aria-label={ (word) " " (name) } { (word) }
+        }
     }
 }
 
-fn state(queue: &Queue) -> Markup {
+/// The state as a chip: its word, and a colour.
+fn state(queue: &Queue, zone: &str) -> Markup {
+    let (look, word) = match queue.state {
+        QueueState::Held => ("held", "Held"),
+        QueueState::NoCredits => ("paused", "No credits"),
+        QueueState::Budget => ("paused", "Budget used up"),
+        QueueState::Running if queue.kept_back().is_some() => ("slow", "Running"),
+        QueueState::Running => ("running", "Running"),
+        QueueState::Idle => ("idle", "Idle"),
+    };
+    let why = match queue.state {
+        QueueState::Held => {
+            let owner = queue.owner.as_deref().unwrap_or("somebody");
+            let note = queue.note.as_deref().filter(|note| !note.is_empty());
+            Some(format!(
+                "by {owner}{}",
+                note.map_or_else(String::new, |note| format!(" “{note}”"))
+            ))
+        }
+        _ => queue.kept_back().map(|why| format!("waits: {why}")),
+    };
     html! {
-        span.words.warn[queue.is_stopped()] {
-            @if queue.state == QueueState::Held {
-                "Held by " (queue.owner.as_deref().unwrap_or("somebody"))
-                @if let Some(note) = queue.note.as_deref().filter(|note| !note.is_empty()) {
-                    " “" (note) "”"
-                }
-            } @else { (queue.state.name()) }
-            @if let Some(why) = queue.kept_back() { ", waits: " (why) }
+        span.one-line.state-of title=[why.as_deref()] {
+            span class={ "chip state " (look) } title=(queue.state.name()) { (word) }
+            @if let Some(why) = &why { " " (why) }
+            @if let Some(until) = queue.until { " until " (layout::moment(until, zone)) }
         }
     }
 }

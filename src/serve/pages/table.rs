@@ -11,6 +11,7 @@ use super::{
 use crate::{ledger::credits::Credits, serve::problem::Problem, spreadsheet};
 
 type OnPage<'a, T> = Box<dyn Fn(&T) -> Markup + Send + 'a>;
+type RowId<'a, T> = Box<dyn Fn(&T) -> String + Send + 'a>;
 type InFile<'a, T> = Box<dyn Fn(&T) -> String + Send + 'a>;
 
 struct Column<'a, T> {
@@ -26,11 +27,31 @@ struct Column<'a, T> {
 pub(super) struct Table<'a, T> {
     view: View<'a>,
     columns: Vec<Column<'a, T>>,
+    /// The classes of the table.
+    looks: &'a str,
+    /// The `id` of a row, so that it is known again when the page is renewed.
+    row_id: Option<RowId<'a, T>>,
 }
 
 impl<'a, T> Table<'a, T> {
     pub(super) fn new(view: View<'a>) -> Self {
-        Self { view, columns: Vec::new() }
+        Self { view, columns: Vec::new(), looks: "", row_id: None }
+    }
+
+    /// Sets the classes of the table: `dense` for low rows, `cards-on-phone` for rows that are cards
+    /// where the screen is narrow.
+    pub(super) fn looks(self, looks: &'a str) -> Self {
+        Self { looks, ..self }
+    }
+
+    /// Gives each row an `id` of its own.
+    pub(super) fn rows_are(self, id: impl Fn(&T) -> String + Send + 'a) -> Self {
+        Self { row_id: Some(Box::new(id)), ..self }
+    }
+
+    /// Adds a column that only a page has.
+    pub(super) fn tool(self, name: &'a str, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
+        self.with(name, false, Some(Box::new(on_page)), None)
     }
 
     fn with(
@@ -130,7 +151,7 @@ impl<'a, T> Table<'a, T> {
 
     /// Adds a column of links and buttons, which a file does not have.
     pub(super) fn actions(self, on_page: impl Fn(&T) -> Markup + Send + 'a) -> Self {
-        self.with("Actions", false, Some(Box::new(on_page)), None)
+        self.tool("Actions", on_page)
     }
 
     /// Adds a column of text. If `is_known`, all rows have the same value, and only a file has the
@@ -172,10 +193,12 @@ impl<'a, T> Table<'a, T> {
             return html! { p.faint { (empty) } };
         }
         html! {
-            div.scroll tabindex="0" role="region" aria-label="Table" { table {
+            div.scroll tabindex="0" role="region" aria-label="Table" { table class=[Some(self.looks).filter(|looks| !looks.is_empty())] {
                 thead { tr { @for (column, _) in &shown { (self.head(column)) } } }
-                tbody { @for row in rows { tr {
-                    @for (column, cell) in &shown { td.number[column.is_number] { (cell(row)) } }
+                tbody { @for row in rows { tr id=[self.row_id.as_ref().map(|id| id(row))] {
+                    @for (column, cell) in &shown {
+                        td.number[column.is_number] data-label=(column.name) { (cell(row)) }
+                    }
                 } } }
             } }
             (self.view.ways(next))

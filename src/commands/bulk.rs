@@ -1,0 +1,338 @@
+//! One act on several queues: all of it happens, or nothing, and it is taken back as one.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use super::{CommandError, Commands, holds::MAY_HOLD, retry::MAY_RETRY};
+use crate::{
+    access::{Caller, Role, audit_log},
+    ids::{HoldId, OrganisationId, UndoId},
+    ledger::credits::Credits,
+    queue::{
+        enqueue::PHOTOS_MAX,
+        failures,
+        holds::{self, Standing},
+        retry,
+        runs::{self, Newest},
+        status::{self, Queue, State},
+        undo,
+    },
+};
+
+/// Largest number of queues of one act.
+const QUEUES_MAX: usize = 200;
+
+/// What is done to each of the queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BulkAct {
+    /// Holds those that are not held.
+    Hold {
+        /// Why, for everybody who sees the queue.
+        note: String,
+        /// The time when the holds end by themselves. `None`: when a person lifts them.
+        until: Option<DateTime<Utc>>,
+    },
+    /// Lifts these holds, and no others: those that the person has seen.
+    Lift(Vec<HoldId>),
+    /// Queues the photos again that failed, at most [`PHOTOS_MAX`] in all.
+    Retry,
+    /// Lets the photos of the run that was queued last go before the others of its queue.
+    NewestFirst,
+}
+
+impl BulkAct {
+    /// The roles that may do it: those that may do it to one queue.
+    #[must_use]
+    pub fn roles(&self) -> &'static [Role] {
+        match self {
+            Self::Hold { .. } | Self::Lift(_) => MAY_HOLD,
+            Self::Retry | Self::NewestFirst => MAY_RETRY,
+        }
+    }
+
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Hold { .. } => "queue.hold",
+            Self::Lift(_) => "queue.lift",
+            Self::Retry => "photos.retry",
+            Self::NewestFirst => "run.first",
+        }
+    }
+}
+
+/// An act, and the queues that it is for.
+#[derive(Debug)]
+pub struct Bulk {
+    /// The numbers of the queues.
+    pub queues: Vec<i64>,
+    /// What is done to each of them.
+    pub act: BulkAct,
+}
+
+/// What an act would do to one queue.
+#[derive(Debug, Clone)]
+pub struct BulkPart {
+    /// The queue, as it is now.
+    pub queue: Queue,
+    /// Number of photos that it concerns. 0 photos of an empty queue can be held, too.
+    pub photos: i64,
+    /// False: it changes nothing here.
+    pub does: bool,
+    /// The holds that stand on the queue.
+    pub holds: Vec<Standing>,
+    /// The run that was queued last, if photos of it wait.
+    pub newest: Option<Newest>,
+}
+
+/// What an act would do, queue by queue.
+#[derive(Debug, Clone)]
+pub struct BulkPlan {
+    /// The queues, by organisation and event.
+    pub parts: Vec<BulkPart>,
+    /// The credits that each organisation needs. Only retries need credits.
+    pub needs: Vec<Need>,
+}
+
+/// The credits that an organisation needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// Its name.
+    pub name: String,
+    /// One for each photo.
+    pub needed: Credits,
+    /// Those that it has.
+    pub available: Credits,
+}
+
+impl BulkPlan {
+    /// Adds what the photos of a queue need. The queues come in the order of their organisations.
+    fn need(&mut self, queue: &Queue, photos: i64) {
+        if let Some(last) = self.needs.last_mut()
+            && last.organisation == queue.organisation
+        {
+            last.needed.0 += photos;
+            return;
+        }
+        self.needs.push(Need {
+            organisation: queue.organisation,
+            name: queue.organisation_name.clone(),
+            needed: Credits(photos),
+            available: Credits(queue.available),
+        });
+    }
+
+    /// Number of photos that the act concerns.
+    #[must_use]
+    pub fn photos(&self) -> i64 {
+        self.parts.iter().map(|part| part.photos).sum()
+    }
+
+    /// Number of queues that it changes.
+    #[must_use]
+    pub fn queues(&self) -> usize {
+        self.parts.iter().filter(|part| part.does).count()
+    }
+}
+
+/// What an act did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkDone {
+    /// Number of queues that it changed.
+    pub queues: usize,
+    /// Number of photos that it concerned.
+    pub photos: i64,
+    /// The number by which all of it can be taken back. `None`: nothing was changed.
+    pub undo: Option<UndoId>,
+}
+
+/// What was done to one queue: the photos, the numbers by which it is taken back, and details.
+type Done = (i64, Vec<UndoId>, Value);
+
+impl Commands {
+    /// Tells what an act would do. The numbers may have changed when it is done.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn plan_bulk(&self, caller: &Caller, bulk: &Bulk) -> Result<BulkPlan, CommandError> {
+        let queues = self.queues_to_change(caller, bulk).await?;
+        let numbers: Vec<i64> = queues.iter().map(|queue| queue.id).collect();
+        let mut db = self.database.acquire().await?;
+        let mut standing: HashMap<i64, Vec<Standing>> = HashMap::new();
+        for hold in holds::standing_on(&mut db, &numbers).await? {
+            standing.entry(hold.queue).or_default().push(hold);
+        }
+        let mut left = most();
+        let mut plan = BulkPlan { parts: Vec::new(), needs: Vec::new() };
+        for queue in queues {
+            let holds = standing.remove(&queue.id).unwrap_or_default();
+            let newest = if bulk.act == BulkAct::NewestFirst {
+                runs::newest(&mut db, queue.id).await?
+            } else {
+                None
+            };
+            let (does, photos) = match &bulk.act {
+                BulkAct::Hold { .. } => (queue.state != State::Held, queue.waiting),
+                BulkAct::Lift(_) => (!holds.is_empty(), queue.waiting),
+                BulkAct::Retry => (queue.failed.min(left) > 0, queue.failed.min(left)),
+                BulkAct::NewestFirst => {
+                    let moved = newest.filter(|newest| newest.ahead > 0);
+                    (moved.is_some(), moved.map_or(0, |newest| newest.waiting))
+                }
+            };
+            let photos = if does { photos } else { 0 };
+            if bulk.act == BulkAct::Retry && does {
+                left -= photos;
+                plan.need(&queue, photos);
+            }
+            plan.parts.push(BulkPart { queue, photos, does, holds, newest });
+        }
+        Ok(plan)
+    }
+
+    /// Does something to several queues, of one organisation or of several, in one transaction. It
+    /// leaves queues alone where there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`CommandError`]; nothing is done then.
+    pub async fn bulk(&self, caller: &Caller, bulk: &Bulk) -> Result<BulkDone, CommandError> {
+        if let BulkAct::Hold { until: Some(until), .. } = &bulk.act
+            && *until <= Utc::now()
+        {
+            let detail = "this time is in the past: give a later time, or leave it out";
+            return Err(CommandError::invalid("/until", detail));
+        }
+        let queues = self.queues_to_change(caller, bulk).await?;
+        let (done, woke) = transaction!(self, tx, {
+            let (mut parts, mut woke, mut left) = (Vec::new(), false, most());
+            for queue in &queues {
+                let part = one(&mut tx, caller, queue, &bulk.act, &mut left, &mut woke).await?;
+                parts.extend(part.map(|part| (queue, part)));
+            }
+            if bulk.act == BulkAct::Retry {
+                for organisation in organisations(&queues) {
+                    self.quotas.check_photos(&mut tx, organisation).await?;
+                }
+            }
+            let acts: Vec<UndoId> =
+                parts.iter().flat_map(|(_, (_, acts, _))| acts.iter().copied()).collect();
+            let undo = undo::tie(&mut tx, &acts).await?;
+            // The audit log comes last, and its chains in the order of the organisations.
+            for (queue, (_, _, detail)) in &parts {
+                let mut detail = detail.clone();
+                detail["operation"] = json!(queue.operation);
+                detail["bulk"] = json!(undo);
+                let (whose, subject) = (Some(queue.organisation), format!("event {}", queue.event));
+                let action = bulk.act.action();
+                audit_log::record(&mut tx, caller, whose, action, &subject, detail).await?;
+            }
+            let photos = parts.iter().map(|(_, (photos, ..))| photos).sum();
+            (BulkDone { queues: parts.len(), photos, undo }, woke)
+        })?;
+        if woke {
+            self.wake.send().await;
+        }
+        Ok(done)
+    }
+
+    /// The queues of an act, in the order of their organisations, events and numbers. The caller
+    /// must be allowed to change each of them.
+    async fn queues_to_change(
+        &self,
+        caller: &Caller,
+        bulk: &Bulk,
+    ) -> Result<Vec<Queue>, CommandError> {
+        caller.must_be(bulk.act.roles())?;
+        if bulk.queues.is_empty() {
+            return Err(CommandError::invalid("/queues", "choose at least one queue"));
+        }
+        if bulk.queues.len() > QUEUES_MAX {
+            return Err(CommandError::TooMuch(format!("choose at most {QUEUES_MAX} queues")));
+        }
+        let mut db = self.database.acquire().await?;
+        let mut queues = status::with_numbers(&mut db, &bulk.queues).await?;
+        let seen = |queue: &Queue| caller.organisation.is_none_or(|own| own == queue.organisation);
+        // A queue of somebody else and one that is not there are the same to the caller.
+        let missing = bulk
+            .queues
+            .iter()
+            .find(|id| !queues.iter().any(|queue| queue.id == **id && seen(queue)));
+        if let Some(id) = missing {
+            return Err(CommandError::NotFound(format!("queue {id}")));
+        }
+        queues.sort_by_key(|queue| (queue.organisation, queue.event, queue.id));
+        Ok(queues)
+    }
+}
+
+/// Largest number of photos that one act queues again.
+fn most() -> i64 {
+    i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX)
+}
+
+/// The organisations of these queues, each once.
+fn organisations(queues: &[Queue]) -> Vec<OrganisationId> {
+    let mut found: Vec<_> = queues.iter().map(|queue| queue.organisation).collect();
+    found.dedup();
+    found
+}
+
+/// Does it to one queue. `None`: there is nothing to do. `left`: so many photos may be queued again.
+async fn one(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    queue: &Queue,
+    act: &BulkAct,
+    left: &mut i64,
+    woke: &mut bool,
+) -> Result<Option<Done>, CommandError> {
+    let actor = &caller.actor;
+    let (event, operation) = (queue.event, queue.operation);
+    Ok(match act {
+        BulkAct::Hold { note, until } => {
+            if !holds::standing(tx, event, Some(operation)).await?.is_empty() {
+                return Ok(None);
+            }
+            let held = holds::hold(tx, event, operation, actor, note, *until).await?;
+            let detail = json!({ "note": note, "until": until, "holds": [held.hold] });
+            Some((queue.waiting, held.undo.into_iter().collect(), detail))
+        }
+        BulkAct::Lift(asked) => {
+            let (mut lifted, mut acts) = (Vec::new(), Vec::new());
+            for hold in holds::standing(tx, event, Some(operation)).await? {
+                if asked.contains(&hold) {
+                    let done = holds::lift(tx, hold, actor).await?;
+                    *woke |= done.woke;
+                    acts.extend(done.undo);
+                    lifted.push(hold);
+                }
+            }
+            let detail = json!({ "holds": lifted });
+            (!lifted.is_empty()).then_some((queue.waiting, acts, detail))
+        }
+        BulkAct::Retry => {
+            let filter = failures::Filter { operation: Some(operation), reason: None };
+            let failed = failures::list(tx, event, filter, *left).await?;
+            if failed.is_empty() {
+                return Ok(None);
+            }
+            let photos: Vec<_> = failed.into_iter().map(|failure| failure.photo).collect();
+            let run = retry::retry(tx, event, operation, &photos, false, actor).await?;
+            *woke |= run.woke;
+            *left -= i64::from(run.queued);
+            let detail = json!({ "run": run.run, "queued": run.queued });
+            Some((i64::from(run.queued), run.undo.into_iter().collect(), detail))
+        }
+        BulkAct::NewestFirst => {
+            let newest = runs::newest(tx, queue.id).await?;
+            let Some(newest) = newest.filter(|newest| newest.ahead > 0) else { return Ok(None) };
+            let moved = runs::put_first(tx, newest.run, actor).await?;
+            let detail = json!({ "run": newest.run, "photos": moved.moved });
+            Some((moved.moved, moved.undo.into_iter().collect(), detail))
+        }
+    })
+}

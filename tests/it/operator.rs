@@ -1,0 +1,496 @@
+//! The operator's journey: what stands still, why, and what is done about it; for one queue or for
+//! many at once, and taken back as one.
+
+use std::cell::Cell;
+
+use photogate::{
+    access::{Caller, Role},
+    commands::{Bulk, BulkAct, CommandError},
+    ids::{EventId, HoldId, Operation, PhotoId},
+    queue::{
+        enqueue::{self, Priority},
+        failures, holds,
+        pulse::{self, SLOTS},
+        retry, skips,
+    },
+};
+use serde_json::Value;
+
+use crate::support::{
+    App,
+    browser::{Browser, DESK, Look, PHONE},
+    site::{Site, Visitor},
+};
+
+const OPS: &str = "ops@photogate.example";
+const PROCESSING: Operation = Operation::PhotoProcessing;
+
+fn ops() -> Caller {
+    Caller::trusted(OPS)
+}
+
+fn hold(queues: &[i64]) -> Bulk {
+    let act = BulkAct::Hold { note: "bad camera clock".into(), until: None };
+    Bulk { queues: queues.to_vec(), act }
+}
+
+/// The number of an event's photo-processing queue.
+async fn queue_of(app: &App, event: EventId) -> i64 {
+    app.processing(event).await.id
+}
+
+/// Somebody whose clicks are counted.
+struct Counted<'a> {
+    browser: &'a Browser,
+    clicks: Cell<u32>,
+}
+
+impl Counted<'_> {
+    async fn click(&self, css: &str) {
+        self.clicks.set(self.clicks.get() + 1);
+        self.browser.click(css).await;
+    }
+
+    async fn press(&self, name: &str) {
+        self.clicks.set(self.clicks.get() + 1);
+        self.browser.press(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_holds_a_queue_in_three_clicks_and_lifts_it_where_it_says_why() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(0).await;
+    app.queue(event, "ok", 2).await;
+    app.a_person(OPS, Role::Operator, None).await;
+    let queue = queue_of(&app, event).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::logged_in(&site, "operator", OPS).await;
+    browser.sees("No credits").await;
+
+    let hand = Counted { browser: &browser, clicks: Cell::new(0) };
+    hand.click(&format!("#tick-{queue}")).await;
+    hand.click("form.bulk button[value=hold]").await;
+    browser.sees("2 photos that wait are not claimed any more").await;
+    browser.keep("ask-hold").await;
+    // The field has the focus: it needs no click.
+    browser.write("input[name=note]:focus", "bad camera clock").await;
+    hand.press("Hold now").await;
+    browser.sees("You have held 1 queue.").await;
+    assert_eq!(hand.clicks.get(), 3, "clicks from the page after the login");
+    browser.sees("by ops@photogate.example “bad camera clock”").await;
+    browser.keep("held").await;
+
+    let worker = app.start_worker();
+    app.top_up(organisation, 5).await;
+    browser.go("/queues?state=held").await;
+    browser.sees("bad camera clock").await;
+    assert_eq!(app.processing(event).await.processed, 0);
+    browser.press("Why").await;
+    browser.sees("Do: ask ops@photogate.example to lift the hold").await;
+    browser.keep("why").await;
+    browser.press("Lift the hold of Marathon, photo processing").await;
+    browser.sees("“bad camera clock” is lifted.").await;
+    browser.keep("ask-lift").await;
+    browser.press("Lift now").await;
+    browser.sees("You have lifted the holds of 1 queue.").await;
+    app.until_done(event).await;
+    assert_eq!(app.processing(event).await.processed, 2);
+    browser.close().await;
+    worker.drain().await;
+}
+
+/// Queues in every state, and what was settled lately.
+async fn a_busy_house(app: &App) {
+    for (name, credits) in [("Club", 4), ("Verein", 0), ("Agency", 900)] {
+        let organisation = app.an_organisation_with(credits).await;
+        for n in 1..=5 {
+            let event = photogate::catalog::events::create(
+                &mut *app.db().await,
+                organisation,
+                &format!("{name} Marathon {}, the autumn edition", 2020 + n),
+                true,
+                false,
+                "anna@club.example",
+            )
+            .await
+            .unwrap();
+            app.queue(event, "ok", 30 * n).await;
+            if n == 4 {
+                app.hold(event, OPS).await;
+            }
+        }
+    }
+    let hand = app.a_worker().await;
+    for round in 0..6 {
+        let mut claimed = hand.claim(20).await;
+        let failed = claimed.split_off(claimed.len().saturating_sub(round));
+        hand.succeed_all(claimed).await;
+        hand.fail_all(failed).await;
+        app.owner_runs("UPDATE queue_settled SET last_slot = last_slot - 3 WHERE last_slot > 0")
+            .await;
+    }
+    let claimed = hand.claim(24).await;
+    assert!(!claimed.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_screen_shows_twenty_queues_and_a_phone_shows_them_as_cards() {
+    let app = App::new().await;
+    a_busy_house(&app).await;
+    app.a_person(OPS, Role::Operator, None).await;
+    let site = Site::of(&app).await;
+    for (name, look) in [
+        ("ops-desk-day", Look { width: 1440, height: 900, dark: false }),
+        ("ops-desk-night", Look { width: 1440, height: 900, dark: true }),
+        ("ops-phone-day", Look { width: 390, dark: false, ..PHONE }),
+        ("ops-phone-night", Look { width: 390, ..PHONE }),
+    ] {
+        let browser = Browser::open(&site, name, look).await;
+        browser.log_in(OPS).await;
+        browser.sees("Last 3 hours").await;
+        browser.keep("queues").await;
+        let ask = async |script| {
+            browser.page.execute(script, Vec::new()).await.unwrap().as_i64().unwrap()
+        };
+        let wide = "return document.documentElement.scrollWidth - window.innerWidth";
+        assert!(ask(wide).await <= 0, "{name} fits the width");
+        if look.width > DESK.width {
+            let rows = "return [...document.querySelectorAll('tbody tr')]\
+                 .filter(row => row.getBoundingClientRect().bottom <= 900).length";
+            let rows = ask(rows).await;
+            assert!(rows >= 18, "{rows} queues are seen at once");
+        } else {
+            let cells = "return document.querySelector('tbody td').getBoundingClientRect().width";
+            assert!(ask(cells).await > 250, "{name}: a cell is a line of a card");
+        }
+        browser.go("/workers").await;
+        browser.sees("Slots in use").await;
+        browser.keep("workers").await;
+        browser.go("/queues/bulk?act=retry&queue=1&queue=3&queue=5&queue=21&queue=23").await;
+        browser.keep("ask-retry").await;
+        browser.close().await;
+    }
+}
+
+#[tokio::test]
+async fn several_queues_are_held_as_one_and_taken_back_as_one() {
+    let app = App::new().await;
+    let (_, one) = app.an_event_with(5).await;
+    let (_, other) = app.an_event_with(5).await;
+    for event in [one, other] {
+        app.queue(event, "ok", 3).await;
+    }
+    let queues = [queue_of(&app, one).await, queue_of(&app, other).await];
+    app.hold(other, "maintenance").await;
+    let commands = app.commands();
+
+    let plan = commands.plan_bulk(&ops(), &hold(&queues)).await.unwrap();
+    assert_eq!((plan.queues(), plan.photos()), (1, 3), "the other is held already");
+    let done = commands.bulk(&ops(), &hold(&queues)).await.unwrap();
+    assert_eq!((done.queues, done.photos), (1, 3));
+    let again = commands.bulk(&ops(), &hold(&queues)).await.unwrap();
+    assert_eq!((again.queues, again.undo), (0, None), "a second click does nothing");
+    assert_eq!(app.count("SELECT count(*) FROM hold").await, 2);
+
+    // Both are lifted, and nothing that was placed after they were seen.
+    let mut db = app.db().await;
+    let seen: Vec<HoldId> =
+        holds::standing_on(&mut db, &queues).await.unwrap().iter().map(|hold| hold.id).collect();
+    let later = app.hold(one, "somebody else").await;
+    let lift = Bulk { queues: queues.to_vec(), act: BulkAct::Lift(seen) };
+    let lifted = commands.bulk(&ops(), &lift).await.unwrap();
+    assert_eq!(lifted.queues, 2);
+    let standing = holds::standing_on(&mut db, &queues).await.unwrap();
+    assert_eq!(standing.iter().map(|hold| hold.id).collect::<Vec<_>>(), [later]);
+
+    let open = commands.undoable_bulks(&ops()).await.unwrap();
+    assert_eq!(open.iter().map(|one| one.queues).collect::<Vec<_>>(), [2, 1], "the newest first");
+    commands.undo_bulk(&ops(), lifted.undo.unwrap()).await.unwrap();
+    let standing = holds::standing_on(&mut db, &queues).await.unwrap();
+    assert_eq!(standing.len(), 3, "both stand again");
+    let error = commands.undo_bulk(&ops(), lifted.undo.unwrap()).await.unwrap_err();
+    assert!(error.is_not_found(), "once is enough: {error}");
+    // The first hold was lifted, and another one placed in its stead: that is not what was done.
+    let error = commands.undo_bulk(&ops(), done.undo.unwrap()).await.unwrap_err();
+    assert!(matches!(error, CommandError::Conflict { code: "moved_on", .. }), "{error}");
+    let lines = "SELECT count(*) FROM audit_log WHERE detail ? 'bulk'";
+    assert_eq!(app.count(lines).await, 3, "a line for each queue that was changed");
+}
+
+#[tokio::test]
+async fn failed_photos_of_several_queues_are_queued_again_once_and_taken_back_as_one() {
+    let app = App::new().await;
+    let (club, one) = app.an_event_with(9).await;
+    let (agency, other) = app.an_event_with(2).await;
+    for event in [one, other] {
+        app.queue(event, "ok", 2).await;
+    }
+    let hand = app.a_worker().await;
+    hand.fail_all(hand.claim(4).await).await;
+    let queues = vec![queue_of(&app, one).await, queue_of(&app, other).await];
+    let retry = Bulk { queues, act: BulkAct::Retry };
+    let commands = app.commands();
+
+    let plan = commands.plan_bulk(&ops(), &retry).await.unwrap();
+    assert_eq!((plan.queues(), plan.photos(), plan.needs.len()), (2, 4, 2));
+    assert_eq!((app.credits(club).await, app.credits(agency).await), ((9, 0, 0), (2, 0, 0)));
+    // Two people press at once: the photos are queued once.
+    let caller = ops();
+    let (first, second) =
+        tokio::join!(commands.bulk(&caller, &retry), commands.bulk(&caller, &retry));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.photos + second.photos, 4);
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 8);
+    let undo = first.undo.or(second.undo).unwrap();
+    commands.undo_bulk(&ops(), undo).await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 4, "as if nobody had retried");
+    assert_eq!(app.processing(one).await.failed, 2);
+
+    // All or nothing: one of them is in progress already.
+    let done = commands.bulk(&ops(), &retry).await.unwrap();
+    let in_hand = hand.claim(1).await;
+    let error = commands.undo_bulk(&ops(), done.undo.unwrap()).await.unwrap_err();
+    assert!(matches!(error, CommandError::Conflict { code: "moved_on", .. }), "{error}");
+    assert_eq!(app.count("SELECT count(*) FROM job").await, 8);
+    hand.succeed_all(in_hand).await;
+    hand.succeed_all(hand.claim(9).await).await;
+    assert_eq!((app.credits(club).await, app.credits(agency).await), ((7, 0, 2), (0, 0, 2)));
+}
+
+#[tokio::test]
+async fn the_newest_run_goes_before_the_others_of_its_queue() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(20).await;
+    app.queue(event, "ok", 3).await;
+    let late: Vec<String> = (1..=2).map(|n| format!("rehearsal/ok/late-{n}")).collect();
+    app.queue_keys(event, PROCESSING, &late).await;
+    let bulk = Bulk { queues: vec![queue_of(&app, event).await], act: BulkAct::NewestFirst };
+    let commands = app.commands();
+    let plan = commands.plan_bulk(&ops(), &bulk).await.unwrap();
+    assert_eq!((plan.photos(), plan.parts[0].newest.unwrap().ahead), (2, 3));
+    let done = commands.bulk(&ops(), &bulk).await.unwrap();
+    assert_eq!(commands.bulk(&ops(), &bulk).await.unwrap().undo, None, "it is there already");
+    commands.undo_bulk(&ops(), done.undo.unwrap()).await.unwrap();
+    commands.bulk(&ops(), &bulk).await.unwrap();
+    let hand = app.a_worker().await;
+    let first = hand.claim_one().await;
+    assert_eq!(first.key(), late[0]);
+    hand.succeed(first).await;
+    hand.succeed_all(hand.claim(9).await).await;
+}
+
+/// Who asks for several queues gets all of them or none, and learns nothing of those of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_changes_queues_of_others_and_no_other_site_presses_the_button() {
+    let app = App::new().await;
+    let (club, event) = app.an_event_with(5).await;
+    let (_, foreign) = app.an_event_with(5).await;
+    for event in [event, foreign] {
+        app.queue(event, "ok", 2).await;
+    }
+    let hand = app.a_worker().await;
+    hand.fail_all(hand.claim(2).await).await;
+    let (own, theirs) = (queue_of(&app, event).await, queue_of(&app, foreign).await);
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    app.a_person("ops@club.example", Role::Operator, Some(club)).await;
+    app.a_person("finance@photogate.example", Role::Finance, None).await;
+    let site = Site::of(&app).await;
+    let both = format!("{own},{theirs}");
+    let retry = [("act", "retry"), ("queues", both.as_str())];
+    let hold = [("act", "hold"), ("queues", both.as_str()), ("note", "mine")];
+    for (person, holds) in [("anna@club.example", 403), ("ops@club.example", 404)] {
+        let visitor = Visitor::logged_in(&site, person).await;
+        assert_eq!(visitor.post(&site, "/queues/bulk", &retry).await, 404, "{person}");
+        assert_eq!(visitor.post(&site, "/queues/bulk", &hold).await, holds, "{person}");
+        let page = format!("/queues/bulk?act=retry&queue={theirs}");
+        assert_eq!(visitor.get(&site, &page).await, 404, "{person}");
+        let nobody = "/queues/bulk?act=retry&queue=4711";
+        assert_eq!(visitor.get(&site, nobody).await, 404, "{person}");
+    }
+    let finance = Visitor::logged_in(&site, "finance@photogate.example").await;
+    assert_eq!(finance.post(&site, "/queues/bulk", &retry).await, 403);
+    assert_eq!(app.count("SELECT count(*) FROM hold").await, 0);
+    assert_eq!(app.count("SELECT count(*) FROM run WHERE retry").await, 0);
+
+    // What an operator of all has done, others do not take back.
+    let queues = vec![own, theirs];
+    let act = BulkAct::Hold { note: String::new(), until: None };
+    let done = app.commands().bulk(&ops(), &Bulk { queues, act }).await.unwrap();
+    let undo = done.undo.unwrap().to_string();
+    let visitor = Visitor::logged_in(&site, "ops@club.example").await;
+    assert_eq!(visitor.post(&site, "/queues/undo", &[("undo", undo.as_str())]).await, 404);
+    assert_eq!(app.count("SELECT count(*) FROM hold WHERE lifted_at IS NULL").await, 2);
+    let form = [("act", "lift"), ("queues", both.as_str()), ("form_key", "guessed")];
+    let sent = visitor.client.post(site.url("/queues/bulk")).form(&form).send().await.unwrap();
+    assert_eq!(sent.status(), 403);
+    // It leads back to pages of ours only.
+    let page = format!("/queues/bulk?act=hold&queue={own}&back=//evil.example/queues");
+    let page = visitor.text(&site, &page).await;
+    assert!(page.contains("href=\"/queues\"") && !page.contains("href=\"//evil"), "{page}");
+    hand.succeed_all(hand.claim(9).await).await;
+}
+
+/// The buttons of *Why* are for those who may do what they do.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_offers_each_what_they_may_do() {
+    let app = App::new().await;
+    let (club, event) = app.an_event_with(1).await;
+    app.queue(event, "ok", 3).await;
+    let hand = app.a_worker().await;
+    hand.fail_all(hand.claim(1).await).await;
+    hand.succeed_all(hand.claim(1).await).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(club)).await;
+    app.a_person(OPS, Role::Operator, None).await;
+    app.a_person("finance@photogate.example", Role::Finance, None).await;
+    let site = Site::of(&app).await;
+    let (top_up, retry) = ("Add 1 credits", "Retry 1 failed photos of Marathon, photo processing");
+    for (person, credits, again) in [
+        ("anna@club.example", true, true),
+        (OPS, false, true),
+        ("finance@photogate.example", false, false),
+    ] {
+        let visitor = Visitor::logged_in(&site, person).await;
+        let page = visitor.text(&site, &format!("/events/{event}/why")).await;
+        assert_eq!(page.contains(top_up), credits, "{person}");
+        assert_eq!(page.contains(retry), again, "{person}");
+        // Each of them leads to a page that is there.
+        for link in page.split("class=\"button\" href=\"").skip(1) {
+            let link = link.split('"').next().unwrap().replace("&amp;", "&");
+            assert_eq!(visitor.get(&site, &link).await, 200, "{person}: {link}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pulse_counts_what_was_settled_in_the_last_three_hours() {
+    let app = App::new().await;
+    let (club, event) = app.an_event_with(50).await;
+    app.queue(event, "ok", 12).await;
+    let queue = queue_of(&app, event).await;
+    let hand = app.a_worker().await;
+    let of_queue =
+        async || pulse::of_queues(&mut *app.db().await, &[queue]).await.unwrap().remove(&queue);
+    assert_eq!(of_queue().await, None, "nothing yet");
+    hand.succeed_all(hand.claim(3).await).await;
+    hand.fail_all(hand.claim(2).await).await;
+    let later = async |slots: i32| {
+        let later = "UPDATE photogate.queue_settled SET last_slot = last_slot - $1";
+        sqlx::query(later).bind(slots).execute(&mut app.as_owner().await).await.unwrap();
+    };
+    later(2).await;
+    hand.succeed_all(hand.claim(4).await).await;
+
+    let pulse = of_queue().await.unwrap();
+    // (A slot may have ended while this ran.)
+    let settled: Vec<i64> = pulse.settled.into_iter().filter(|photos| *photos > 0).collect();
+    assert_eq!((settled.iter().sum::<i64>(), settled.len() >= 2), (9, true), "{pulse:?}");
+    assert_eq!((pulse.total(), pulse.total_failed()), (9, 2));
+    assert_eq!(pulse.settled[SLOTS - 1] + pulse.settled[SLOTS - 2], 4);
+    for organisation in [None, Some(club)] {
+        let all = pulse::of_all(&mut *app.db().await, organisation).await.unwrap();
+        assert_eq!(all, of_queue().await.unwrap());
+    }
+    later(34).await;
+    assert_eq!(of_queue().await.unwrap().total(), 4, "the oldest are out of sight");
+    hand.succeed_all(hand.claim(1).await).await;
+    assert_eq!(of_queue().await.unwrap().total(), 5);
+    later(40).await;
+    assert_eq!(of_queue().await, None);
+    hand.succeed_all(hand.claim(2).await).await;
+    assert_eq!(of_queue().await.unwrap().total(), 2, "the old ones are forgotten");
+    let cells = "SELECT max(cardinality(lately_settled))::bigint FROM queue_settled";
+    assert!(app.count(cells).await <= 36);
+}
+
+/// One definition of *failed*: a photo whose latest job failed. The command line, the API and the
+/// pages say the same number, also after photos were retried, skipped, and taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_says_the_same_number_of_failed_photos_after_a_retry() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(50).await;
+    let keys: Vec<String> = (1..=12).map(|n| format!("rehearsal/ok/{n}")).collect();
+    app.queue_keys(event, PROCESSING, &keys).await;
+    app.queue_keys(event, Operation::AiRotation, &keys[..4]).await;
+    let hand = app.a_worker().await;
+    let mut claimed = Vec::new();
+    while claimed.len() < 16 {
+        claimed.extend(hand.claim(16).await);
+    }
+    let (failing, fine): (Vec<_>, Vec<_>) = claimed
+        .into_iter()
+        .partition(|one| one.operation() == Operation::AiRotation || !one.key().ends_with('2'));
+    let photo_of: Vec<PhotoId> = failing
+        .iter()
+        .filter(|one| one.operation() == PROCESSING)
+        .map(photogate::queue::claim::Reservation::photo)
+        .collect();
+    hand.fail_all(failing).await;
+    hand.succeed_all(fine).await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let token = app.a_token(Role::Staff, None).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    let same = async |expected: i64, when: &str| {
+        let event_number = event.to_string();
+        let json = |arguments: &[&str]| -> Value {
+            serde_json::from_str(&app.says(arguments)).expect("it is JSON")
+        };
+        let sum = |queues: &Value| -> i64 {
+            queues.as_array().unwrap().iter().map(|queue| queue["failed"].as_i64().unwrap()).sum()
+        };
+        let shown = json(&["--json", "events", "show", &event_number]);
+        assert_eq!(sum(&shown["queues"]), expected, "events show, {when}");
+        let listed = json(&["--json", "jobs", "failures", &event_number]);
+        let listed = listed.as_array().map_or(0, Vec::len);
+        assert_eq!(i64::try_from(listed).unwrap(), expected, "jobs failures, {when}");
+        let (_, queues) = site.get(&format!("/v1/queues?event={event}"), &token).await;
+        assert_eq!(sum(&queues["items"]), expected, "GET /v1/queues, {when}");
+        let (_, groups) = site.get(&format!("/v1/failures?event={event}"), &token).await;
+        let photos = groups["items"].as_array().unwrap().iter();
+        let photos: i64 = photos.map(|group| group["photos"].as_i64().unwrap()).sum();
+        assert_eq!(photos, expected, "GET /v1/failures, {when}");
+        let column = async |path: &str, name: &str| -> i64 {
+            let file = staff.text(&site, path).await;
+            let mut rows = csv::Reader::from_reader(file.as_bytes());
+            let at = rows.headers().unwrap().iter().position(|column| column == name).unwrap();
+            rows.records().map(|row| row.unwrap()[at].parse::<i64>().unwrap()).sum()
+        };
+        assert_eq!(column("/queues?format=csv", "failed").await, expected, "/queues, {when}");
+        let failures = format!("/failures?event={event}&format=csv");
+        assert_eq!(column(&failures, "photos").await, expected, "/failures, {when}");
+        let page = staff.text(&site, &format!("/events/{event}")).await;
+        let failed: i64 = page
+            .split("data-live=\"failed\">")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap().parse::<i64>().unwrap())
+            .sum();
+        assert_eq!(failed, expected, "the page of the event, {when}");
+    };
+    same(14, "before").await;
+    let mut db = app.db().await;
+    let done = retry::retry(&mut db, event, PROCESSING, &photo_of[..5], false, "anna").await;
+    let undo = done.unwrap().undo.unwrap();
+    same(9, "while they wait").await;
+    skips::skip(&mut db, event, PROCESSING, &photo_of[..1], "anna").await.unwrap();
+    same(9, "while one of them is skipped").await;
+    skips::restore(&mut db, event, PROCESSING, &photo_of[..1], "anna").await.unwrap();
+    let undo = photogate::commands::Undo { undo: vec![undo] };
+    app.commands().undo(&Caller::trusted("anna"), &undo).await.unwrap();
+    same(14, "after it was taken back").await;
+    retry::retry(&mut db, event, PROCESSING, &photo_of[..5], false, "anna").await.unwrap();
+    let mut again = hand.claim(9).await;
+    assert_eq!(again.len(), 5);
+    same(9, "while they are in progress").await;
+    hand.fail_all(again.drain(..2)).await;
+    hand.succeed_all(again).await;
+    same(11, "when two have failed again").await;
+    // A sync brings one whose file has changed.
+    let jobs = enqueue::jobs(&keys).unwrap();
+    enqueue::enqueue_with(&mut db, event, PROCESSING, &jobs, "anna", Priority::Normal)
+        .await
+        .unwrap();
+    same(11, "after a sync without news").await;
+    let list = failures::list(&mut db, event, failures::Filter::default(), 100).await.unwrap();
+    assert_eq!(list.len(), 11);
+}
