@@ -201,5 +201,21 @@ CREATE TABLE start_list (
     CHECK (array_to_string(numbers, '') ~ '^[0-9A-Z]*$')
 );
 
-GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, hold
+-- Files that were uploaded through the service: what the store had last under the key, from whom. Each file of a large
+-- upload has its row here, so the audit log has no line for each (functions/uploads.sql). The store has the bytes.
+CREATE TABLE upload (
+    event_id        bigint NOT NULL REFERENCES event,
+    key             text NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 1024),
+    organisation_id bigint NOT NULL REFERENCES organisation,
+    bytes           bigint NOT NULL CHECK (bytes > 0),
+    sha256          bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    actor           text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    at              timestamptz NOT NULL,
+    PRIMARY KEY (event_id, key)
+);
+CREATE INDEX upload_latest ON upload (event_id, at);
+CREATE INDEX upload_of_a_day ON upload (organisation_id, at) INCLUDE (bytes);
+
+GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, hold,
+    upload
 TO photogate_app;

@@ -28,6 +28,7 @@ BEGIN
         ('auto_top_up',  'organisation_id = ' || c_this),
         ('payment',      'organisation_id = ' || c_this),
         ('event',        'organisation_id = ' || c_this),
+        ('upload',       'organisation_id = ' || c_this),
         ('queue',        'organisation_id = ' || c_this),
         ('steering',     'organisation_id = ' || c_this),
         ('budget',       'organisation_id = ' || c_this),

@@ -15,3 +15,4 @@ pub mod reconsider;
 #[cfg(feature = "vision")]
 pub mod search;
 pub mod start_list;
+pub mod uploads;

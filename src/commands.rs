@@ -51,6 +51,8 @@ mod second_factor;
 mod runs;
 mod skips;
 mod undo;
+#[cfg(feature = "vision")]
+mod uploads;
 mod spending;
 mod webhooks;
 
@@ -92,6 +94,8 @@ pub use schedules::NewSchedule;
 pub use skips::ChosenPhotos;
 pub use spending::NewOrder;
 pub use undo::{Undo, UndoneActs};
+#[cfg(feature = "vision")]
+pub use uploads::{Browsed, Destination, Directory};
 pub use webhooks::{NewWebhook, SecretWebhook, WebhookChange};
 
 /// The roles that may change and delete events.

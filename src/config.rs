@@ -94,6 +94,10 @@ pub struct Config {
     pub events_max: u64,
     /// Bib numbers that the start list of one event may have.
     pub start_list_max: usize,
+    /// Files that one organisation may upload through the service in 24 hours.
+    pub upload_files_max: u64,
+    /// Gigabytes that one organisation may upload through the service in 24 hours.
+    pub upload_gigabytes_max: u64,
     /// Seconds in which a person can take back what they did to an event's queues. 0: not at all.
     pub undo_seconds: u64,
     /// Days for which changes are kept, for the feed and for webhooks that do not answer.
@@ -191,6 +195,8 @@ impl Default for Config {
             unpaid_photos_max: 1_000_000,
             events_max: 10_000,
             start_list_max: 100_000,
+            upload_files_max: 20_000,
+            upload_gigabytes_max: 200,
             undo_seconds: 60,
             changes_days: 14,
             support: None,
@@ -318,6 +324,8 @@ impl Config {
             ("unpaid_photos_max", self.unpaid_photos_max, 0, 1_000_000_000),
             ("events_max", self.events_max, 1, 1_000_000),
             ("start_list_max", self.start_list_max as u64, 1, 1_000_000),
+            ("upload_files_max", self.upload_files_max, 0, 10_000_000),
+            ("upload_gigabytes_max", self.upload_gigabytes_max, 0, 1_000_000),
             ("undo_seconds", self.undo_seconds, 0, 3600),
             ("changes_days", u64::from(self.changes_days), 4, 365),
             ("webhook_pause_milliseconds", self.webhook_pause_milliseconds, 10, 600_000),

@@ -15,6 +15,7 @@ mod problem;
 mod reads;
 mod shares;
 mod turning;
+mod uploads;
 
 use std::{
     path::{Path, PathBuf},
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     program: PathBuf,
     config: Config,
     shares: shares::Shares,
+    uploads: uploads::Places,
     streams: live::Streams,
     draining: CancellationToken,
 }
@@ -110,6 +112,7 @@ impl Service {
             program: program.to_owned(),
             config: config.clone(),
             shares: shares::Shares::new(config),
+            uploads: uploads::Places::default(),
             streams: live::Streams::default(),
             draining,
         })))

@@ -18,6 +18,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format that a file begins with. Nothing is decoded, and the file may still be corrupt.
+    ///
+    /// # Errors
+    /// [`PhotoError::Empty`], [`PhotoError::FileTooLarge`] or [`PhotoError::UnsupportedFormat`].
+    pub fn of(bytes: &[u8]) -> Result<Self, PhotoError> {
+        sniff(bytes)
+    }
+
     /// The usual extension of a file of this format, without the dot.
     pub fn extension(self) -> &'static str {
         match self {

@@ -20,7 +20,8 @@ const FILES: &[(&str, &str)] = files![
     "erasures"
     "events" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
     "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
-    "states" "steering" "stretches" "timeline" "top_up" "undo" "webhooks" "worker"
+    "states" "steering" "stretches" "timeline" "top_up" "undo" "uploads"
+    "webhooks" "worker"
 ];
 
 /// PostgreSQL's own check of every body. Bodies are not checked while they are created, because

@@ -121,6 +121,15 @@ impl Key {
     }
 }
 
+/// Whether a key has the extension of a photo. A directory may also contain other files, for
+/// example from a sync program.
+pub(crate) fn is_photo(key: &str) -> bool {
+    let extension = key.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| {
+        ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff"].contains(&extension.as_str())
+    })
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

@@ -1,12 +1,18 @@
 //! The store of the photos: a directory or an S3 bucket.
 
+mod browse;
+mod keep;
+
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder,
-    local::LocalFileSystem, path::Path, prefix::PrefixStore,
+    ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder},
+    local::LocalFileSystem,
+    path::Path,
+    prefix::PrefixStore,
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -15,7 +21,12 @@ use tokio::{
 };
 use url::Url;
 
-use super::{erasures::Record, key::Key};
+use super::{
+    erasures::Record,
+    key::{Key, is_photo},
+};
+
+pub use keep::Kept;
 
 /// Why a file could not be fetched or written.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +156,8 @@ pub struct PhotoStore {
     in_memory: Arc<Semaphore>,
     /// The directory of the store, if it is one. Symbolic links are followed only within it.
     root: Option<PathBuf>,
+    /// The bucket of the store, if it is one, and the prefix of its keys.
+    bucket: Option<(AmazonS3, Path)>,
     /// The last probe.
     probed: Arc<Mutex<Option<Probed>>>,
 }
@@ -167,7 +180,7 @@ impl PhotoStore {
                 let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
                 let store = LocalFileSystem::new_with_prefix(&root)
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self::new(store, Some(root)))
+                Ok(Self::new(store, Some(root), None))
             }
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_url(url);
@@ -195,17 +208,23 @@ impl PhotoStore {
                     .map_err(|error| address(error.to_string()))?;
                 let prefix = Path::from_url_path(parsed.path())
                     .map_err(|error| address(error.to_string()))?;
-                Ok(Self::new(PrefixStore::new(store, prefix), None))
+                let bucket = Some((store.clone(), prefix.clone()));
+                Ok(Self::new(PrefixStore::new(store, prefix), None, bucket))
             }
             other => Err(address(format!("{other} is not supported"))),
         }
     }
 
-    fn new(store: impl ObjectStore, root: Option<PathBuf>) -> Self {
+    fn new(
+        store: impl ObjectStore,
+        root: Option<PathBuf>,
+        bucket: Option<(AmazonS3, Path)>,
+    ) -> Self {
         Self {
             store: Arc::new(store),
             in_memory: Arc::new(Semaphore::new(IN_MEMORY_MIB as usize)),
             root,
+            bucket,
             probed: Arc::default(),
         }
     }
@@ -264,11 +283,16 @@ impl PhotoStore {
         if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
             return Err(StoreError::TooLarge { key: key.to_string(), bytes });
         }
+        let room = self.room(key, bytes).await?;
+        Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
+    }
+
+    /// Waits for room in memory for so many bytes.
+    async fn room(&self, key: &Key, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
         let mebibytes =
             u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(IN_MEMORY_MIB).min(IN_MEMORY_MIB);
         let room = self.in_memory.clone().acquire_many_owned(mebibytes).await;
-        let room = room.map_err(|_| StoreError::Missing(key.to_string()))?;
-        Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
+        room.map_err(|_| StoreError::Missing(key.to_string()))
     }
 
     /// Tells which of these photos are not in the store.
@@ -295,7 +319,9 @@ impl PhotoStore {
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn list(&self, prefix: &str, most: usize) -> Result<Vec<Listed>, StoreError> {
         // The store can only list whole directories.
-        let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::from(directory));
+        let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::parse(directory));
+        // What is no path has no photos.
+        let Ok(directory) = directory.transpose() else { return Ok(Vec::new()) };
         let mut found = self.store.list(directory.as_ref());
         let mut photos = Vec::new();
         while let Some(file) = found.next().await {
@@ -390,13 +416,4 @@ async fn in_time<T>(
 /// The path that the store knows a key by. Every key has one.
 fn path(key: &Key) -> Result<Path, StoreError> {
     Path::parse(key.as_str()).map_err(|_| StoreError::Missing(key.to_string()))
-}
-
-/// Whether a key has the extension of a photo. A directory may also contain other files, for
-/// example from a sync program.
-fn is_photo(key: &str) -> bool {
-    let extension = key.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "png", "webp", "gif", "tif", "tiff"].contains(&extension.as_str())
-    })
 }

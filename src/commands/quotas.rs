@@ -14,6 +14,10 @@ pub struct Quotas {
     unpaid_photos: i64,
     events: i64,
     start_list: usize,
+    #[cfg(feature = "vision")]
+    upload_files: i64,
+    #[cfg(feature = "vision")]
+    upload_bytes: i64,
     undo_within: Duration,
     webhooks_to_private_addresses: bool,
 }
@@ -25,6 +29,10 @@ impl From<&Config> for Quotas {
             unpaid_photos: number(config.unpaid_photos_max),
             events: number(config.events_max),
             start_list: config.start_list_max,
+            #[cfg(feature = "vision")]
+            upload_files: number(config.upload_files_max),
+            #[cfg(feature = "vision")]
+            upload_bytes: number(config.upload_gigabytes_max.saturating_mul(1_000_000_000)),
             undo_within: Duration::from_secs(config.undo_seconds),
             webhooks_to_private_addresses: config.webhooks_to_private_addresses,
         }
@@ -48,6 +56,28 @@ impl Quotas {
                 }
                 _ => error.into(),
             })?;
+        Ok(())
+    }
+
+    /// Refuses a file of so many bytes, if the organisation has uploaded enough in the last 24 hours.
+    #[cfg(feature = "vision")]
+    pub(super) async fn check_uploads(
+        &self,
+        db: &mut PgConnection,
+        organisation: OrganisationId,
+        bytes: u64,
+    ) -> Result<(), CommandError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let (files_max, bytes_max) = (self.upload_files, self.upload_bytes);
+        sqlx::query!(
+            "SELECT check_uploads($1, $2, $3, $4)",
+            organisation.0,
+            bytes,
+            files_max,
+            bytes_max
+        )
+        .execute(db)
+        .await?;
         Ok(())
     }
 

@@ -19,6 +19,7 @@ mod purchases;
 mod quality;
 mod schedules;
 mod timeline;
+pub(super) mod uploads;
 pub(super) mod queues;
 pub(super) mod runs;
 pub(super) mod search;
@@ -84,6 +85,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(events::show, events::change, events::delete))
         .routes(routes!(events::start_list))
         .routes(routes!(events::erasures, events::erase))
+        .routes(routes!(uploads::show, uploads::put))
         .routes(routes!(live::event))
         .routes(routes!(photos::list))
         .routes(routes!(photos::show))

@@ -167,6 +167,7 @@ fn is_heavy(parts: &Parts) -> bool {
     let changes = parts.method == Method::POST || parts.method == Method::PUT;
     path.contains("/statements")
         || path.ends_with("/quality")
+        || path.ends_with("/browse")
         || changes && HEAVY.iter().any(|end| path.ends_with(end))
         || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "format")
 }

@@ -5,6 +5,7 @@ mod account;
 mod alerts;
 mod audit_log;
 mod auto_top_up;
+mod browse;
 mod bulk;
 mod confirm;
 mod correct;
@@ -49,6 +50,7 @@ mod table;
 mod table_view;
 mod timeline;
 mod tokens;
+mod upload;
 mod webhooks;
 mod why;
 mod workers;
@@ -206,6 +208,8 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/events/{event}", get(event::page))
         .route("/events/{event}/live", get(event::live))
         .route("/events/{event}/run", get(process_photos::ask).post(process_photos::run))
+        .route("/events/{event}/browse", get(browse::page))
+        .route("/events/{event}/upload", upload::form_route())
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(selfie::find))
@@ -268,9 +272,12 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         )
         .route("/assets/live.js", asset(SCRIPT, include_str!("../../assets/live.js")))
         .route("/assets/idiomorph.js", asset(SCRIPT, include_str!("../../assets/idiomorph.js")))
+        .route("/assets/upload.js", asset(SCRIPT, include_str!("../../assets/upload.js")))
         // Within `for_people`, so that a panic is answered with a page too.
         .layer(middleware::caught())
         .layer(from_fn_with_state(service.clone(), for_people))
+        // A script calls this: it reads problems as programs do.
+        .route("/events/{event}/files/{name}", get(upload::show).put(upload::put))
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

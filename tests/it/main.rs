@@ -70,5 +70,6 @@ mod top_ups;
 mod traces;
 mod transport;
 mod undecided;
+mod uploads;
 mod webhooks;
 mod worker;

@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use photogate::catalog::{
     key::Key,
-    photo_store::{PhotoStore, StoreError},
+    photo_store::{Kept, PhotoStore, StoreError},
 };
+use sha2::{Digest, Sha256};
 
 use crate::support::{a_free_address, place, root};
 
@@ -71,10 +73,58 @@ async fn behaves_as_a_store(store: &PhotoStore) {
 
     assert_eq!(&store.get(&key, 100).await.unwrap()[..], b"second");
     assert!(matches!(store.get(&key, 3).await, Err(StoreError::TooLarge { bytes: 6, .. })));
+    keeps_what_it_has(store).await;
+    has_directories(store).await;
     assert!(matches!(
         store.get(&Key::parse("nowhere.jpg").unwrap(), 100).await,
         Err(StoreError::Missing(_))
     ));
+}
+
+/// A file that is there is not replaced, whoever writes at the same time.
+async fn keeps_what_it_has(store: &PhotoStore) {
+    let keep = async |name: &str, bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        let key = Key::parse(name).unwrap();
+        store.keep(&key, file, bytes.len() as u64, &hash).await.unwrap()
+    };
+    assert_eq!(keep("kept/a.jpg", b"mine").await, Kept::New);
+    assert_eq!(keep("kept/a.jpg", b"mine").await, Kept::Same);
+    assert_eq!(keep("kept/a.jpg", b"your").await, Kept::Other);
+    assert_eq!(keep("kept/a.jpg", b"a").await, Kept::Other);
+    let key = Key::parse("kept/a.jpg").unwrap();
+    assert_eq!(&store.get(&key, 100).await.unwrap()[..], b"mine");
+    assert_eq!(store.size(&key).await.unwrap(), Some(4));
+    assert_eq!(store.size(&Key::parse("kept/b.jpg").unwrap()).await.unwrap(), None);
+
+    let (one, other) = tokio::join!(keep("kept/race.jpg", b"one"), keep("kept/race.jpg", b"two"));
+    let new = [one, other].into_iter().filter(|kept| *kept == Kept::New).count();
+    assert_eq!(new, 1, "{one:?} {other:?}");
+}
+
+async fn has_directories(store: &PhotoStore) {
+    for name in
+        ["way/0.jpg", "way/b/1.jpg", "way/a ö/1.jpg", "way/a ö/c/2.jpg", "way/c/1.txt", "way/z.jpg"]
+    {
+        store.put(&Key::parse(name).unwrap(), b"x".to_vec()).await.unwrap();
+    }
+    let inside = async |of: &str, after: &str, most| {
+        let found = store.directories(of, after, most).await.unwrap();
+        (found.paths.join(" | "), found.next.unwrap_or_default())
+    };
+    assert_eq!(inside("way/", "", 9).await, ("way/a ö/ | way/b/ | way/c/".into(), String::new()));
+    assert_eq!(inside("way/", "", 2).await, ("way/a ö/ | way/b/".into(), "way/b/".into()));
+    assert_eq!(inside("way/", "way/b/", 2).await, ("way/c/".into(), String::new()));
+    assert_eq!(inside("nowhere/", "", 9).await, (String::new(), String::new()));
+    assert!(inside("", "", 9).await.0.ends_with("kept/ | way/"), "its own prefix is not shown");
+    let below = store.below("way/a ö/", 9).await.unwrap();
+    assert_eq!((below.keys.len(), below.more), (2, false));
+    let listed = store.list("way/a ö/", 9).await.unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let below = store.below("way/", 2).await.unwrap();
+    assert_eq!((below.keys.len(), below.more), (2, true));
 }
 
 /// moto, as `scripts/test` installs it.

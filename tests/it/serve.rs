@@ -75,6 +75,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("PUT", "/v1/events/{event}/start-list", MAKERS, json!("12\n13\n"), 200),
         ("GET", "/v1/events/{event}/erasures", OWNERS, none(), 200),
         ("POST", "/v1/events/{event}/erasures", OWNERS, json!({ "bib": "99" }), 201),
+        ("GET", "/v1/events/{event}/files/a.jpg", MAKERS, none(), 404),
+        ("PUT", "/v1/events/{event}/files/a.jpg", MAKERS, json!("no photo"), 422),
         ("GET", "/v1/events/{event}/live", ALL, none(), 200),
         ("GET", "/v1/events/{event}/photos", ALL, none(), 200),
         ("GET", "/v1/events/{event}/search/bib?number=12", ALL, none(), 200),

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use crate::serve::{problem::Problem, shares};
+use crate::serve::{problem::Problem, shares, uploads};
 
 /// Maximum size of a body: enough for 10,000 keys of the usual length, and for a phone's selfie.
 pub(super) const BODY_MAX: usize = 16 << 20;
@@ -37,6 +37,12 @@ static LOGINS_AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Sema
 const LOGIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Maximum size of the body of a login.
 const LOGIN_BODY_MAX: usize = 16 << 10;
+/// Uploads have places of their own, because they last as long as a slow line needs. Each may take
+/// 100 MiB of the disk.
+static UPLOADS_AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(32)));
+/// Maximum time for the answer to an upload, and for its body to come.
+const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(14 * 60);
 /// Maximum time that a request waits for a place, before it gets status 429.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -56,8 +62,11 @@ pub(super) async fn within(request: Request, next: Next) -> Response {
 async fn answered(request: Request, next: Next) -> Result<Response, Problem> {
     let (request, places, most) = if is_login(request.uri().path()) {
         (with_body(request).await?, &LOGINS_AT_ONCE, LOGIN_ANSWER_MAX)
+    } else if uploads::is_upload(request.method(), request.uri().path()) {
+        let request = request.map(|body| in_time(body, UPLOAD_TIME_MAX));
+        (request, &UPLOADS_AT_ONCE, UPLOAD_ANSWER_MAX)
     } else {
-        (request.map(in_time), &AT_ONCE, ANSWER_MAX)
+        (request.map(|body| in_time(body, BODY_TIME_MAX)), &AT_ONCE, ANSWER_MAX)
     };
     let _place = shares::place(places, Instant::now() + WAIT_MAX).await?;
     timeout(most, shares::in_turn(next.run(request))).await.map_err(|_elapsed| {
@@ -83,11 +92,11 @@ async fn with_body(request: Request) -> Result<Request, Problem> {
 }
 
 /// Ends a body with an error if it has not come in time. The time begins when it is first read.
-fn in_time(body: Body) -> Body {
+fn in_time(body: Body, most: Duration) -> Body {
     let begin = (Some(body.into_data_stream()), None);
-    Body::from_stream(stream::unfold(begin, |(body, until)| async move {
+    Body::from_stream(stream::unfold(begin, move |(body, until)| async move {
         let mut body = body?;
-        let until = until.unwrap_or_else(|| Instant::now() + BODY_TIME_MAX);
+        let until = until.unwrap_or_else(|| Instant::now() + most);
         match timeout_at(until, body.next()).await {
             Ok(Some(Ok(bytes))) => Some((Ok(bytes), (Some(body), Some(until)))),
             Ok(Some(Err(error))) => Some((Err(BoxError::from(error)), (None, None))),

@@ -15,6 +15,7 @@ use super::{
     standing::{Standing, chip, done, left},
     table_view::{Format, Pages, View},
     timeline as timeline_page,
+    upload,
 };
 use crate::{
     catalog::{
@@ -238,6 +239,7 @@ fn managing(
             a href={ "/events/" (event.id) "/schedules" } { "Scheduled photos" }
         }
         @if MAY_ENQUEUE.contains(&browser.caller.role) { div.row id="process" {
+            (upload::link(event.id))
             (process_photos::form(event.id, Operation::PhotoProcessing, "Process Photos", empty))
             (process_photos::form(event.id, Operation::AiRotation, "AI Rotation", empty))
         } }

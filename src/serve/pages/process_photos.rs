@@ -47,7 +47,12 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
                     " new photos of the store:"
                 }
                 label { "below this directory" input name="prefix" placeholder="2026/marathon/"; }
-                p { button type="submit" { "Show the cost" } }
+                p.row {
+                    button type="submit" { "Show the cost" }
+                    a href={ "/events/" (event) "/browse?operation=" (operation.code()) } {
+                        "Browse the store"
+                    }
+                }
             }
         }
     }
