@@ -198,7 +198,8 @@ fn limit_max() -> f64 {
 /// The blocks of code of this kind in the guide.
 fn blocks(kind: &str) -> Vec<String> {
     let guide = read("docs/api.md");
-    let blocks = guide.split(&format!("```{kind}\n")).skip(1);
+    let fence = format!("```{kind}\n");
+    let blocks = guide.split(&fence).skip(1);
     blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
@@ -248,7 +249,7 @@ async fn printed(mut program: Command) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calls_of_the_guide_work() {
     let stage = a_stage().await;
-    let run = stage.app.queue(stage.event, "ok", 1).await.run;
+    let run = stage.app.queue(stage.event, "ok", 1).await.run.unwrap();
     let mut called = 0;
     for block in blocks("sh") {
         if !block.starts_with("curl") || block.contains("openapi-python-client") {

@@ -165,7 +165,8 @@ async fn a_photo_that_waits_is_not_queued_by_another_call_and_one_that_was_turne
         (done.queued, done.following, done.skipped.already_processed, done.skipped.already_queued),
         (4, 2, 1, 1)
     );
-    let told = FundingPlan { runs: Vec::new(), undo: Vec::new(), dry_run: true, ..done.clone() };
+    let mut told = done.clone();
+    (told.runs, told.undo, told.dry_run) = (Vec::new(), Vec::new(), true);
     assert_eq!(dry, told, "the plan says what is done");
 
     let dry = ask(&app, event, Operations::Both, &["turned", "queued", "new"], true).await.unwrap();

@@ -64,7 +64,7 @@ async fn a_row_stands_where_it_was_charged_with_the_balance_of_the_ledger() {
     let statement = statement_of(&app, organisation, "2026-11-01").await;
     hand.succeed_all(held).await;
 
-    let (early, late) = (Some(early.run), Some(late.run));
+    let (early, late) = (early.run, late.run);
     assert_eq!(shown[0], (Kind::Usage, early, -7, 7, true), "{shown:?}");
     assert_eq!(shown[1], (Kind::Purchase, None, 9, 14, false));
     assert!(shown[2..].iter().all(|row| !row.4), "yesterday is over");

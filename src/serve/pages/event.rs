@@ -14,8 +14,7 @@ use super::{
     process_photos, runs as runs_page, selfie, settings, spending as spending_page,
     standing::{Standing, chip, done, left},
     table_view::{Format, Pages, View},
-    timeline as timeline_page,
-    upload,
+    timeline as timeline_page, upload,
 };
 use crate::{
     catalog::{

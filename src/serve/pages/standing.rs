@@ -3,7 +3,12 @@
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::{events::percent, layout, purchase::money};
+use super::{
+    bulk::{self, Chosen},
+    events::percent,
+    layout,
+    purchase::money,
+};
 use crate::{
     access::Role,
     catalog::events::Event,
@@ -209,9 +214,8 @@ impl Standing<'_> {
         let back = format!("/events/{}", self.event.id);
         html! {
             @match queue.hold.filter(|_| MAY_HOLD.contains(&role)) {
-                Some(hold) => form method="get" action={ "/holds/" (hold) "/lift" } {
-                    input type="hidden" name="back" value=(back);
-                    button type="submit" { "Lift the hold" }
+                Some(_) => a.button href=(bulk::address(Chosen::Lift, queue.id, &back)) {
+                    "Lift the hold"
                 },
                 None => p { "Ask " (queue.owner.as_deref().unwrap_or("an operator")) " to lift the hold." },
             }
