@@ -67,6 +67,7 @@ impl File {
 #[utoipa::path(
     get,
     path = "/v1/events/{event}/files/{name}",
+    operation_id = "get_file",
     tag = "Photos",
     params(
         ("event" = EventId, Path, description = "The event's number"),
@@ -90,6 +91,7 @@ pub(super) async fn show(
 #[utoipa::path(
     put,
     path = "/v1/events/{event}/files/{name}",
+    operation_id = "upload_file",
     tag = "Photos",
     params(
         ("event" = EventId, Path, description = "The event's number"),
