@@ -80,7 +80,7 @@ async fn a_call_with_some_new_photos_names_its_run_and_those_of_the_others() {
     hand.succeed_all(hand.claim(1).await).await;
     // The same keys of another organisation, and of another operation.
     let (_, foreign) = app.an_event_with(10).await;
-    process(&app, foreign, &["done", "open", "later", "new"]).await;
+    app.queue_keys(foreign, PROCESSING, &keys(&["done", "open", "later", "new"])).await;
     app.queue_keys(event, Operation::AiRotation, &keys(&["done", "open", "later"])).await;
 
     let asked = ["later", "new", "done", "open"];
