@@ -11,10 +11,11 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, Method, StatusCode, header},
 };
 use futures::{Stream, StreamExt};
 use photogate_jobs::{BYTES_MAX, Format, PhotoError};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::AsyncWriteExt,
@@ -22,11 +23,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tracing::Instrument;
+use utoipa::ToSchema;
 
-use super::{Service, problem::Problem, shares};
+use super::{Service, input::created, problem::Problem, shares};
 use crate::{
     access::Caller,
-    catalog::photo_store::{Kept, StoreError},
+    catalog::{
+        photo_store::{Kept, StoreError},
+        uploads,
+    },
     commands::{CommandError, Destination},
     ids::{EventId, OrganisationId},
 };
@@ -107,7 +112,8 @@ pub(super) async fn receive_body(
 ) -> Result<Stored, Problem> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let length = length.and_then(|length| length.parse().ok());
-    let mut body = body.into_data_stream();
+    // It is read on after its end, if the file is refused.
+    let mut body = body.into_data_stream().fuse();
     let done = async {
         let _places = service.uploads.take(caller).await?;
         receive(service, caller, event, name, length, &mut body).await
@@ -203,7 +209,7 @@ impl From<NotKept> for Problem {
 }
 
 /// The problem of a store that does not take a file, or does not say whether it has one.
-pub(super) fn not_stored(error: &StoreError) -> Problem {
+fn not_stored(error: &StoreError) -> Problem {
     tracing::warn!(%error, "the store does not take an uploaded file");
     let detail = "the photo store does not answer as it should: try again in a moment";
     Problem::unavailable("store_unavailable", detail.into())
@@ -255,6 +261,48 @@ async fn spool<E: Display>(
 /// Looks at the first bytes only: whether it can be decoded is found out in a sandbox.
 fn must_be_a_photo(head: &[u8]) -> Result<(), Problem> {
     Format::of(head).map(|_| ()).map_err(|error| Problem::invalid("file", error))
+}
+
+/// A file of an event in the store.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoredFile)]
+pub(super) struct File {
+    /// Its key. Queue it by this key, or with the prefix `directory`.
+    key: String,
+    /// The directory with the uploaded files of the event.
+    directory: String,
+    /// Its size.
+    bytes: u64,
+    /// The SHA-256 of its content, in hexadecimal. Null if it was not uploaded here.
+    sha256: Option<String>,
+}
+
+impl File {
+    pub(super) fn answered(stored: Stored) -> (StatusCode, axum::Json<Self>) {
+        let (status, bytes) = (created(stored.is_new), stored.bytes);
+        let sha256 = Some(hex::encode(stored.sha256));
+        let (key, directory) = (stored.to.key.to_string(), stored.to.directory);
+        (status, axum::Json(Self { key, directory, bytes, sha256 }))
+    }
+
+    /// The file with this name; a problem if there is none.
+    pub(super) async fn find(
+        service: &Service,
+        caller: &Caller,
+        event: EventId,
+        name: &str,
+    ) -> Result<Self, Problem> {
+        let to = service.commands.upload_destination(caller, event, name).await?;
+        let there = service.store.size(&to.key).await.map_err(|error| not_stored(&error))?;
+        let bytes =
+            there.ok_or_else(|| Problem::not_found(format!("file {name} of this event")))?;
+        let mut db = service.database.acquire().await?;
+        let uploaded = uploads::find(&mut db, event, to.key.as_str()).await?;
+        // Somebody else may have put another file there.
+        let uploaded = uploaded.filter(|one| u64::try_from(one.bytes) == Ok(bytes));
+        let sha256 = uploaded.map(|one| hex::encode(one.sha256));
+        Ok(Self { key: to.key.to_string(), directory: to.directory, bytes, sha256 })
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ fn a_store_in(directory: &Path) -> PhotoStore {
 #[tokio::test]
 async fn a_directory_is_a_store() {
     let directory = place("a-store");
+    // It may be left from an earlier run, and this one looks at what is new.
+    let _ = fs::remove_dir_all(&directory);
 
     behaves_as_a_store(&a_store_in(&directory)).await;
 }

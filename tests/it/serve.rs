@@ -75,8 +75,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("PUT", "/v1/events/{event}/start-list", MAKERS, json!("12\n13\n"), 200),
         ("GET", "/v1/events/{event}/erasures", OWNERS, none(), 200),
         ("POST", "/v1/events/{event}/erasures", OWNERS, json!({ "bib": "99" }), 201),
-        ("GET", "/v1/events/{event}/files/a.jpg", MAKERS, none(), 404),
-        ("PUT", "/v1/events/{event}/files/a.jpg", MAKERS, json!("no photo"), 422),
+        ("GET", "/v1/events/{event}/files/{file}", MAKERS, none(), 404),
+        ("PUT", "/v1/events/{event}/files/{file}", MAKERS, json!("no photo"), 422),
         ("GET", "/v1/events/{event}/live", ALL, none(), 200),
         ("GET", "/v1/events/{event}/photos", ALL, none(), 200),
         ("GET", "/v1/events/{event}/search/bib?number=12", ALL, none(), 200),
@@ -319,6 +319,7 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         .replace("{event}", &stage.event.to_string())
         .replace("{photo}", &stage.photo)
         .replace("{run}", &stage.run.to_string())
+        .replace("{file}", "a.jpg")
         .replace("{month}", &chrono::Utc::now().format("%Y-%m").to_string())
         .replace("{new address}", &format!("{}@club.example", uuid::Uuid::now_v7()));
     if text.contains("{new event}") {

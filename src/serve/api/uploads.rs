@@ -5,63 +5,18 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::Answer;
 use crate::{
     access::Caller,
-    catalog::uploads,
     ids::EventId,
     serve::{
         Service,
-        input::{Path, created},
+        input::Path,
         problem::Problem,
-        uploads::{Stored, not_stored, receive_body},
+        uploads::{File, receive_body},
     },
 };
-
-/// A file of an event in the store.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = StoredFile)]
-pub(in crate::serve) struct File {
-    /// Its key. Queue it by this key, or with the prefix `directory`.
-    key: String,
-    /// The directory with the uploaded files of the event.
-    directory: String,
-    /// Its size.
-    bytes: u64,
-    /// The SHA-256 of its content, in hexadecimal. Null if it was not uploaded here.
-    sha256: Option<String>,
-}
-
-impl File {
-    pub(in crate::serve) fn answered(stored: Stored) -> (StatusCode, axum::Json<Self>) {
-        let (status, bytes) = (created(stored.is_new), stored.bytes);
-        let sha256 = Some(hex::encode(stored.sha256));
-        let (key, directory) = (stored.to.key.to_string(), stored.to.directory);
-        (status, axum::Json(Self { key, directory, bytes, sha256 }))
-    }
-
-    /// The file with this name; a problem if there is none.
-    pub(in crate::serve) async fn find(
-        service: &Service,
-        caller: &Caller,
-        event: EventId,
-        name: &str,
-    ) -> Result<Self, Problem> {
-        let to = service.commands.upload_destination(caller, event, name).await?;
-        let there = service.store.size(&to.key).await.map_err(|error| not_stored(&error))?;
-        let bytes =
-            there.ok_or_else(|| Problem::not_found(format!("file {name} of this event")))?;
-        let mut db = service.database.acquire().await?;
-        let uploaded = uploads::find(&mut db, event, to.key.as_str()).await?;
-        // Somebody else may have put another file there.
-        let uploaded = uploaded.filter(|one| u64::try_from(one.bytes) == Ok(bytes));
-        let sha256 = uploaded.map(|one| hex::encode(one.sha256));
-        Ok(Self { key: to.key.to_string(), directory: to.directory, bytes, sha256 })
-    }
-}
 
 /// Shows whether an event has a file with this name.
 #[utoipa::path(

@@ -210,8 +210,8 @@ pub(super) async fn page(
         (shown.form(id))
         @if found.is_empty() && empty {
             p.faint {
-                "No photos yet. The upload pipeline queues them after a sync. "
-                "You can also press Process Photos above, and name their directory."
+                "No photos yet. Upload some, or press Process Photos above and choose their directory "
+                "in the store. An upload pipeline queues its photos by itself."
             }
         } @else if found.is_empty() {
             p.faint { "No photos match: choose another filter." }

@@ -24,11 +24,10 @@ use crate::{
     ledger::credits,
     serve::{
         Service,
-        api::uploads::File,
         authentication::Browser,
         input::{Path, Query},
         problem::Problem,
-        uploads::{DRAIN_MAX, receive, receive_body},
+        uploads::{DRAIN_MAX, File, receive, receive_body},
     },
 };
 
@@ -130,25 +129,28 @@ fn form(event: &Event, browser: &Browser) -> Markup {
 /// What to do with the photos that were uploaded.
 fn next(event: &Event, counts: Counts, directory: &str, available: i64) -> Markup {
     let new = counts.new;
+    let (numbers, upright) = (Operation::PhotoProcessing, Operation::AiRotation);
     let ways = [
-        (Operation::PhotoProcessing.code(), "Photo processing", "finds faces and bib numbers", new),
-        (Operation::AiRotation.code(), "AI rotation", "turns photos upright", new),
-        (Operations::Both.code(), "Both", "rotation first", 2 * new),
+        (numbers.code(), numbers.title(), "finds faces and bib numbers", new),
+        (upright.code(), upright.title(), "turns photos upright", new),
+        (Operations::Both.code(), "Both", "one after the other: rotation comes first", 2 * new),
     ];
     html! {
         @if counts.files > 0 {
             h2 { (counts.files) " photos are uploaded" }
-            @if new == 0 { p { "All of them were queued before." } }
             form.panel method="get" action={ "/events/" (event.id) "/run" } {
                 input type="hidden" name="what" value="prefix";
                 input type="hidden" name="prefix" value=(directory);
                 fieldset.operations {
-                    legend { "What to do with the " (new) " that are new" }
+                    legend {
+                        @if new > 0 { "What to do with the " (new) " that are new" }
+                        @else { "All of them were queued before. What else to do with them" }
+                    }
                     @for (at, (code, name, says, cost)) in ways.iter().enumerate() {
                         label {
                             input type="radio" name="operation" value=(code) checked[at == 0];
                             span { b { (name) } " " (says) }
-                            span.number { (cost) " credits" }
+                            @if new > 0 { span.number { (cost) " credits" } }
                         }
                     }
                 }
