@@ -68,6 +68,14 @@ pub(crate) async fn watch(pool: PgPool, me: Incarnation, every: Every, stop: Can
     }
 }
 
+/// Checks the books once, as [`watch`] does when a check is due.
+///
+/// # Errors
+/// When the database has trouble.
+pub(crate) async fn check(pool: &PgPool, me: Incarnation, scope: Scope) -> sqlx::Result<()> {
+    take_turn(pool, me, scope, Duration::ZERO, &mut Shown::default()).await
+}
+
 async fn take_turn(
     pool: &PgPool,
     me: Incarnation,

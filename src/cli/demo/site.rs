@@ -14,10 +14,15 @@ use crate::{
     serve::{self, ServeError},
 };
 
+/// A password for all accounts of a demo.
+pub(super) fn new_password() -> String {
+    format!("demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..12])
+}
+
 /// The running service of the demo.
 pub(super) struct Site {
-    address: String,
-    password: String,
+    pub(super) address: String,
+    pub(super) password: String,
     stop: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
 }
@@ -32,7 +37,11 @@ const PEOPLE: [(&str, Role, &str); 4] = [
 
 impl Site {
     /// Starts the service at the address in the settings; if the port is in use, at a free port.
-    pub(super) async fn open(config: &mut Config, pool: PgPool) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        config: &mut Config,
+        pool: PgPool,
+        password: String,
+    ) -> anyhow::Result<Self> {
         let listener = match serve::bind(config).await {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no free port was found")?,
@@ -46,7 +55,6 @@ impl Site {
         let running = tokio::spawn(async move {
             serve::run(THIS_PROGRAM.as_ref(), &config, pool, listener, stopped).await
         });
-        let password = format!("demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         Ok(Self { address, password, stop, running })
     }
 
