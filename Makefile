@@ -38,8 +38,8 @@ attack: setup             ## attacks the service as one organisation, and measur
 bench-http: setup       ## the API and pages under load, with 10,000 events, a million rows of history
 	scripts/bench-http $(ARGS)
 
-screenshots: setup models ## every page, light and dark, desktop and phone: .photogate/screenshots
-	scripts/test --test it -- pages::every_page
+screenshots: setup models ## every page, light and dark, desktop and phone, checked with axe; ARGS=--docs for the docs
+	scripts/screenshots $(ARGS)
 
 schemathesis: setup     ## calls every endpoint with valid and invalid requests
 	scripts/schemathesis $(ARGS)

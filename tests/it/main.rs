@@ -26,6 +26,7 @@ mod drill;
 mod duplicates;
 mod erasures;
 mod event_pages;
+mod every_page;
 mod eyes;
 mod failover;
 mod follow_ups;

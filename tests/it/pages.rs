@@ -3,20 +3,16 @@
 
 use fantoccini::Locator;
 use photogate::{
-    access::{Caller, Role},
-    catalog::events,
-    changes::alerts::Kind,
-    commands::{NewAlert, NewWebhook},
-    ids::{EventId, Operation, OrganisationId, WebhookId},
+    access::Role,
+    ids::{EventId, Operation},
 };
 use reqwest::StatusCode;
 
 use crate::{
     photos::{samples, work_on},
     support::{
-        App, Process,
-        browser::{Browser, DESK, Look, PASSWORD, PHONE},
-        program,
+        App,
+        browser::{Browser, PASSWORD},
         site::{Site, Visitor},
     },
 };
@@ -385,145 +381,4 @@ async fn passwords_are_not_guessed_here() {
     );
     assert_eq!(app.count("SELECT count(*) FROM session").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM person WHERE password LIKE '$argon2id$%'").await, 1);
-}
-
-/// It fits the width, each field has a name, and there is one heading.
-async fn is_for_everybody(browser: &Browser, page: &str, name: &str) {
-    let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
-    let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
-    assert_eq!(fits, true, "{page} fits the width of a {name}");
-    let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
-         .filter(field => !field.labels.length).length";
-    assert_eq!(
-        browser.page.execute(unnamed, Vec::new()).await.unwrap(),
-        0,
-        "every field of {page} has a name"
-    );
-    let heading = "return document.querySelectorAll('h1').length";
-    assert_eq!(browser.page.execute(heading, Vec::new()).await.unwrap(), 1, "{page}");
-}
-
-async fn an_alert_and_a_webhook(app: &App, organisation: OrganisationId) -> WebhookId {
-    let (commands, caller) = (app.commands(), Caller::trusted("anna@club.example"));
-    let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
-    commands.add_alert(&caller, organisation, &new).await.unwrap();
-    let new = NewWebhook { url: "https://hooks.club.example/photogate".into(), types: None };
-    let webhook = commands.add_webhook(&caller, organisation, &new).await.unwrap().webhook.id;
-    commands.ping_webhook(&caller, webhook).await.unwrap();
-    webhook
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_page_has_its_picture_by_day_and_night_on_desk_and_phone() {
-    let app = App::new().await;
-    let store = samples(&app);
-    let organisation = app.an_organisation_with(9).await;
-    let event = events::create(
-        &mut *app.db().await,
-        organisation,
-        "City Marathon",
-        true,
-        true,
-        "anna@club.example",
-    )
-    .await
-    .unwrap();
-    let photos: Vec<String> = std::fs::read_dir(store.join("marathon"))
-        .unwrap()
-        .map(|file| format!("marathon/{}", file.unwrap().file_name().to_string_lossy()))
-        .collect();
-    let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
-    work_on(&app, event, Operation::PhotoProcessing, &photos[..4]).await;
-    work_on(&app, event, Operation::AiRotation, &photos[4..]).await;
-    app.queue(event, "ok", 40).await;
-    app.hold(event, "ops@photogate.example").await;
-    app.a_person("staff@photogate.example", Role::Staff, None).await;
-    let photo = app.photo_of(event).await;
-    let mut checking = program(&app.config);
-    checking.args(["work", "--rehearse"]).env("PHOTOGATE_RECONCILE_SECONDS", "1");
-    let checking = Process::start(checking);
-    let checks = "SELECT count(*) FROM reconciliation WHERE ended_at IS NOT NULL";
-    app.until("the books are checked", async || app.count(checks).await > 0).await;
-    let webhook = an_alert_and_a_webhook(&app, organisation).await;
-    let site = Site::of(&app).await;
-    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
-    let of_rotation = app.count("SELECT queue_id FROM queue WHERE operation = 'ai_rotation'").await;
-    let queues = of_rotation.to_string();
-    let hold = [("act", "hold"), ("queues", &*queues), ("note", "the turns are looked at first")];
-    assert_eq!(staff.post(&site, "/queues/bulk", &hold).await, 303);
-    let link = app.says(&["people", "add", "bert@photogate.example", "--role", "finance"]);
-    app.a_token(Role::Pipeline, Some(organisation)).await;
-    let night = Look { dark: true, ..DESK };
-    let day = Look { dark: false, ..PHONE };
-    let soon = (chrono::Utc::now() + chrono::TimeDelta::days(1)).format("%Y-%m-%dT%H:%M");
-    for (name, look) in
-        [("desk-day", DESK), ("desk-night", night), ("phone-day", day), ("phone-night", PHONE)]
-    {
-        let browser = Browser::open(&site, name, look).await;
-        browser.go("/login").await;
-        browser.keep("login").await;
-        browser.go(link.trim()).await;
-        browser.sees("Choose a password").await;
-        browser.keep("invitation").await;
-        browser.log_in("staff@photogate.example").await;
-        for (page, path) in [
-            ("credits", format!("/credits?organisation={organisation}")),
-            (
-                "auto-top-up",
-                format!(
-                    "/credits/auto-top-up?organisation={organisation}&below=5&credits=9&monthly_max=99"
-                ),
-            ),
-            ("events", format!("/events?organisation={organisation}")),
-            ("event", format!("/events/{event}")),
-            ("new-event", format!("/events/new?organisation={organisation}")),
-            ("photo", format!("/photos/{photo}")),
-            (
-                "correct",
-                format!("/photos/{photo}/correct?back=%2Fevents%2F{event}%3Fstate%3Dprocessed"),
-            ),
-            ("why", format!("/events/{event}/why")),
-            ("quality", format!("/events/{event}/quality")),
-            ("timeline", format!("/events/{event}/timeline")),
-            ("schedules", format!("/events/{event}/schedules")),
-            ("schedule", format!("/events/{event}/schedules/new?operation=both&at={soon}")),
-            ("spending", format!("/spending?organisation={organisation}")),
-            ("order", format!("/spending/order?organisation={organisation}&order=finish_first")),
-            ("queues", "/queues".into()),
-            ("ask-hold", format!("/queues/bulk?act=hold&queue={of_rotation}")),
-            ("failures", "/failures".into()),
-            ("workers", "/workers".into()),
-            ("finance", "/finance".into()),
-            ("refunds", "/refunds".into()),
-            ("purchases", "/purchases".into()),
-            ("receipt", format!("/receipts/{photo}")),
-            ("statement", format!("/statements?organisation={organisation}")),
-            ("organisations", "/organisations".into()),
-            ("organisation", format!("/organisations/{organisation}")),
-            ("new-organisation", "/organisations/new".into()),
-            (
-                "grant",
-                format!(
-                    "/organisations/{organisation}/credits?kind=admin_grant&credits=9&note=x&once=x"
-                ),
-            ),
-            ("months", format!("/finance/months?month={}", chrono::Utc::now().format("%Y-%m"))),
-            ("people", "/people".into()),
-            ("tokens", "/tokens".into()),
-            ("alerts", format!("/alerts?organisation={organisation}")),
-            ("webhooks", format!("/webhooks?organisation={organisation}")),
-            ("webhook", format!("/webhooks/{webhook}")),
-            ("account", "/account".into()),
-            ("mail", "/account/mail".into()),
-            ("second-factor", "/account/second-factor".into()),
-            ("audit", "/audit-log".into()),
-            ("docs", "/docs".into()),
-        ] {
-            browser.go(&path).await;
-            is_for_everybody(&browser, page, name).await;
-            browser.keep(page).await;
-        }
-        browser.close().await;
-    }
-    drop(checking);
 }

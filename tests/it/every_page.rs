@@ -1,0 +1,130 @@
+//! Every page of scripts/pages.json, in a real browser: it fits desk and phone, and its fields have
+//! names. `make screenshots` takes the pictures of the same pages, and asks axe.
+
+use photogate::{
+    access::{Caller, Role},
+    catalog::events,
+    changes::alerts::Kind,
+    commands::{NewAlert, NewWebhook},
+    ids::{Operation, OrganisationId, WebhookId},
+};
+use serde::Deserialize;
+
+use crate::{
+    photos::{samples, work_on},
+    support::{
+        App, Process,
+        browser::{Browser, DESK, PHONE},
+        program, root,
+        site::{Site, Visitor},
+    },
+};
+
+/// It fits the width, each field has a name, and there is one heading.
+async fn is_for_everybody(browser: &Browser, page: &str, name: &str) {
+    let wide = "return document.documentElement.scrollWidth <= window.innerWidth";
+    let fits = browser.page.execute(wide, Vec::new()).await.unwrap();
+    assert_eq!(fits, true, "{page} fits the width of a {name}");
+    let unnamed = "return [...document.querySelectorAll('input:not([type=hidden]),select')]\
+         .filter(field => !field.labels.length).length";
+    assert_eq!(
+        browser.page.execute(unnamed, Vec::new()).await.unwrap(),
+        0,
+        "every field of {page} has a name"
+    );
+    let heading = "return document.querySelectorAll('h1').length";
+    assert_eq!(browser.page.execute(heading, Vec::new()).await.unwrap(), 1, "{page}");
+}
+
+async fn an_alert_and_a_webhook(app: &App, organisation: OrganisationId) -> WebhookId {
+    let (commands, caller) = (app.commands(), Caller::trusted("anna@club.example"));
+    let new = NewAlert { kind: Kind::LowBalance, threshold: 500.into() };
+    commands.add_alert(&caller, organisation, &new).await.unwrap();
+    let new = NewWebhook { url: "https://hooks.club.example/photogate".into(), types: None };
+    let webhook = commands.add_webhook(&caller, organisation, &new).await.unwrap().webhook.id;
+    commands.ping_webhook(&caller, webhook).await.unwrap();
+    webhook
+}
+
+/// A row of scripts/pages.json.
+#[derive(Deserialize)]
+struct Page {
+    name: String,
+    path: String,
+    /// `scene`: it is a page as the others, with other data.
+    only: Option<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_fits_desk_and_phone_and_names_its_fields() {
+    let app = App::new().await;
+    let store = samples(&app);
+    let organisation = app.an_organisation_with(9).await;
+    let event = events::create(
+        &mut *app.db().await,
+        organisation,
+        "City Marathon",
+        true,
+        true,
+        "anna@club.example",
+    )
+    .await
+    .unwrap();
+    let photos: Vec<String> = std::fs::read_dir(store.join("marathon"))
+        .unwrap()
+        .map(|file| format!("marathon/{}", file.unwrap().file_name().to_string_lossy()))
+        .collect();
+    let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
+    work_on(&app, event, Operation::PhotoProcessing, &photos[..4]).await;
+    work_on(&app, event, Operation::AiRotation, &photos[4..]).await;
+    app.queue(event, "ok", 40).await;
+    app.hold(event, "ops@photogate.example").await;
+    app.a_person("staff@photogate.example", Role::Staff, None).await;
+    let photo = app.photo_of(event).await;
+    let mut checking = program(&app.config);
+    checking.args(["work", "--rehearse"]).env("PHOTOGATE_RECONCILE_SECONDS", "1");
+    let checking = Process::start(checking);
+    let checks = "SELECT count(*) FROM reconciliation WHERE ended_at IS NOT NULL";
+    app.until("the books are checked", async || app.count(checks).await > 0).await;
+    let webhook = an_alert_and_a_webhook(&app, organisation).await;
+    let site = Site::of(&app).await;
+    let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
+    let of_rotation = app.count("SELECT queue_id FROM queue WHERE operation = 'ai_rotation'").await;
+    let queue = of_rotation.to_string();
+    let hold = [("act", "hold"), ("queues", &*queue), ("note", "the turns are looked at first")];
+    assert_eq!(staff.post(&site, "/queues/bulk", &hold).await, 303);
+    let link = app.says(&["people", "add", "bert@photogate.example", "--role", "finance"]);
+    app.a_token(Role::Pipeline, Some(organisation)).await;
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::days(1)).format("%Y-%m-%dT%H:%M");
+    let values = [
+        ("organisation", organisation.to_string()),
+        ("event", event.to_string()),
+        ("photo", photo.to_string()),
+        ("webhook", webhook.to_string()),
+        ("queue", queue.clone()),
+        ("month", chrono::Utc::now().format("%Y-%m").to_string()),
+        ("soon", soon.to_string()),
+    ];
+    let pages = std::fs::read(root().join("scripts/pages.json")).unwrap();
+    let pages: Vec<Page> = serde_json::from_slice(&pages).unwrap();
+    for (name, look) in [("desk", DESK), ("phone", PHONE)] {
+        let browser = Browser::open(&site, name, look).await;
+        browser.go(link.trim()).await;
+        browser.sees("Choose a password").await;
+        is_for_everybody(&browser, "invitation", name).await;
+        browser.log_in("staff@photogate.example").await;
+        for Page { name: page, path, only } in &pages {
+            if only.is_some() || page == "login" {
+                continue;
+            }
+            let path = values.iter().fold(path.clone(), |path, (name, value)| {
+                path.replace(&format!("{{{name}}}"), value)
+            });
+            assert!(!path.contains('{'), "{page}: nothing is known for {path}");
+            browser.go(&path).await;
+            is_for_everybody(&browser, page, name).await;
+        }
+        browser.close().await;
+    }
+    drop(checking);
+}
