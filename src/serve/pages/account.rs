@@ -82,7 +82,7 @@ fn time_zone(browser: &Browser) -> Markup {
 fn list(browser: &Browser, sessions: &[Session]) -> Markup {
     html! {
         h2 { "Where you are logged in" }
-        div.scroll tabindex="0" role="region" aria-label="Table" { table {
+        div.scroll tabindex="0" role="region" aria-label="Where you are logged in" { table {
             thead { tr {
                 th scope="col" { "Since" } th scope="col" { "Last seen" }
                 th scope="col" { "Address" } th scope="col" { "Browser" }

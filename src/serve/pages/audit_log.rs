@@ -50,7 +50,11 @@ pub(super) async fn page(
             },
             |entry| entry.subject.clone(),
         )
-        .column("Details", |entry| said(&entry.detail), |entry| entry.detail.to_string())
+        .column(
+            "Details",
+            |entry| html! { div.wraps { (said(&entry.detail)) } },
+            |entry| entry.detail.to_string(),
+        )
         .unless(browser.about().is_some(), "Organisation", |entry| {
             entry.organisation.map(|id| id.to_string()).unwrap_or_default()
         });

@@ -29,7 +29,7 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
                     Operation::AiRotation => {
                         input type="hidden" name="operation" value=(operation.code());
                     }
-                    Operation::PhotoProcessing => label {
+                    Operation::PhotoProcessing => label { "Look at the photos"
                         select name="operation" {
                             option value=(operation.code()) { "as the photos are" }
                             option value=(Operations::Both.code()) {

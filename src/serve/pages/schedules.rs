@@ -110,7 +110,7 @@ fn form(event: &Event, browser: &Browser) -> Markup {
                     "All photos that the event has then are queued. If you name a directory of the store, "
                     "the photos that it has now are queued then."
                 }
-                label {
+                label { "What is done with them"
                     select name="operation" {
                         @for (operation, says) in [
                             (Operations::PhotoProcessing, "photo processing, as the photos are"),

@@ -192,8 +192,10 @@ impl<'a, T> Table<'a, T> {
         if rows.is_empty() {
             return html! { p.faint { (empty) } };
         }
+        // A page may have several tables, and each needs a name of its own.
+        let names: Vec<_> = shown.iter().take(2).map(|(column, _)| column.name).collect();
         html! {
-            div.scroll tabindex="0" role="region" aria-label="Table" { table class=[Some(self.looks).filter(|looks| !looks.is_empty())] {
+            div.scroll tabindex="0" role="region" aria-label={ "Table: " (names.join(", ")) } { table class=[Some(self.looks).filter(|looks| !looks.is_empty())] {
                 thead { tr { @for (column, _) in &shown { (self.head(column)) } } }
                 tbody { @for row in rows { tr id=[self.row_id.as_ref().map(|id| id(row))] {
                     @for (column, cell) in &shown {

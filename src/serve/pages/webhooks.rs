@@ -190,7 +190,8 @@ pub(super) async fn show(
     }
     let (found, next) = PAGES.of(found, |delivery| delivery.change.to_string());
     let content = html! {
-        h1 { (webhook.url) }
+        h1 { "Webhook" }
+        p { code { (webhook.url) } }
         (standing(&browser, &webhook))
         @if may_change(&browser) { (settings(&browser, &webhook)) }
         h2 { "What was sent" }

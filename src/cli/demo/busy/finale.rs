@@ -81,6 +81,7 @@ impl Finale<'_> {
         let new = CorrectNumbers { numbers };
         commands.correct_numbers(&organiser, corrected.photo, &new).await?;
 
+        let queues = status::of_event(&mut *self.pool.acquire().await?, event).await?;
         let places = json!({
             "address": self.site.address,
             "password": self.site.password,
@@ -98,6 +99,7 @@ impl Finale<'_> {
             "troubled_event": self.made.events[&Way::Troubled],
             "scheduled_event": self.made.events[&Way::Scheduled],
             "photo": photo.photo,
+            "queue": queues.first().map(|queue| queue.id),
             "webhook": webhook,
             "invitation": self.made.invitation,
         });
