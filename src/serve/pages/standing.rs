@@ -225,7 +225,8 @@ impl Standing<'_> {
     /// The amount is filled in; the next page shows its price and asks.
     fn top_up(&self) -> Markup {
         let missing = self.missing();
-        let sold = self.browser.organisation.as_ref().is_some_and(|found| found.sells_at().is_some());
+        let sold =
+            self.browser.organisation.as_ref().is_some_and(|found| found.sells_at().is_some());
         let may = MAY_BUY.contains(&self.browser.caller.role);
         html! {
             @if may && sold {
