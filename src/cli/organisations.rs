@@ -138,33 +138,24 @@ impl Organisations {
                     photos_under: Some(prefix),
                     ..OrganisationChange::default()
                 };
-                let caller = Caller::trusted(&actor);
-                let commands = super::commands(config).await?;
-                match commands.change_organisation(&caller, organisation, &change).await {
-                    Ok(changed) => output.one(&changed, |out| {
-                        writeln!(out, "{}", where_photos_are(&changed.photos_under))
-                    })?,
-                    Err(error) => return super::refused(error),
-                }
+                return changed(config, output, organisation, &actor, &change, |changed| {
+                    where_photos_are(&changed.photos_under)
+                })
+                .await;
             }
             Self::Limit { organisation, credits, actor } => {
-                let (caller, credits) = (Caller::trusted(&actor), Credits(credits));
+                let credits = Credits(credits);
                 let change = OrganisationChange {
                     purchase_limit: Some(credits),
                     ..OrganisationChange::default()
                 };
-                let commands = super::commands(config).await?;
-                let changed = commands.change_organisation(&caller, organisation, &change).await;
-                match changed {
-                    Ok(changed) => output.one(&changed, |out| {
-                        writeln!(
-                            out,
-                            "Organisation {organisation} buys up to {credits} credits a month \
-                             without approval."
-                        )
-                    })?,
-                    Err(error) => return super::refused(error),
-                }
+                return changed(config, output, organisation, &actor, &change, |_| {
+                    format!(
+                        "Organisation {organisation} buys up to {credits} credits a month without \
+                         approval."
+                    )
+                })
+                .await;
             }
             Self::Price { organisation, price, actor } => {
                 let price = if price == "none" { None } else { Some(price.parse::<Price>()?) };
@@ -193,14 +184,10 @@ impl Organisations {
                     custom_billing: custom_billing.map(|switch| switch == Switch::On),
                     ..OrganisationChange::default()
                 };
-                let caller = Caller::trusted(&actor);
-                let commands = super::commands(config).await?;
-                match commands.change_organisation(&caller, organisation, &change).await {
-                    Ok(changed) => output.one(&changed, |out| {
-                        writeln!(out, "{}: {}.", changed.name, buys(&changed))
-                    })?,
-                    Err(error) => return super::refused(error),
-                }
+                return changed(config, output, organisation, &actor, &change, |changed| {
+                    format!("{}: {}.", changed.name, buys(changed))
+                })
+                .await;
             }
             Self::List => {
                 let pool = database::connect(&config.database_url, 1).await?;
@@ -217,6 +204,24 @@ impl Organisations {
         }
         Ok(End::Ok)
     }
+}
+
+/// Changes an organisation, and says how it is then.
+async fn changed(
+    config: &Config,
+    output: Output,
+    organisation: OrganisationId,
+    actor: &str,
+    change: &OrganisationChange,
+    says: impl Fn(&Organisation) -> String,
+) -> anyhow::Result<End> {
+    let caller = Caller::trusted(actor);
+    let commands = super::commands(config).await?;
+    match commands.change_organisation(&caller, organisation, change).await {
+        Ok(changed) => output.one(&changed, |out| writeln!(out, "{}", says(&changed)))?,
+        Err(error) => return super::refused(error),
+    }
+    Ok(End::Ok)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

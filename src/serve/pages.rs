@@ -184,14 +184,6 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/account/second-factor/confirm", post(second_factor::finish))
         .route("/account/sessions/end", post(account::end_other_sessions))
         .route("/account/sessions/{session}/end", post(account::end_session))
-        .route("/organisations", get(organisations::page).post(organisation::create))
-        .route("/organisations/new", get(organisation::ask_new))
-        .route("/organisations/{organisation}", get(organisation::page))
-        .route(
-            "/organisations/{organisation}/credits",
-            get(organisation::ask_grant).post(organisation::book_grant),
-        )
-        .route("/organisations/{organisation}/settings", post(organisation::save))
         .route("/credits", get(credits::page))
         .route("/credits/add", get(purchase::ask).post(purchase::add))
         .route("/credits/auto-top-up", get(auto_top_up::ask).post(auto_top_up::set))
@@ -220,7 +212,6 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/runs/{run}/first", post(runs::first))
         .route("/events/{event}/budget", post(spending::set_budget))
         .route("/events/{event}/pace", post(paces::set_event))
-        .route("/organisations/{organisation}/pace", post(paces::set_organisation))
         .route("/events/{event}/quality", get(quality::page))
         .route("/events/{event}/schedules", get(schedules::page).post(schedules::create))
         .route("/events/{event}/schedules/new", get(schedules::ask))
@@ -246,16 +237,6 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/receipts", get(receipts::find))
         .route("/receipts/{photo}", get(receipts::page))
         .route("/statements", get(statements::page))
-        .route("/people", get(people::page))
-        .route("/people/invite", post(people::invite))
-        .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
-        .route("/people/{person}/disable", get(people::ask_disable).post(people::disable))
-        .route("/people/{person}/enable", post(people::enable))
-        .route("/people/{person}/mail", get(mail::of_person).post(mail::set))
-        .route("/people/{person}/password", post(people::password_link))
-        .route("/people/{person}/second-factor", post(people::reset_second_factor))
-        .route("/tokens", get(tokens::page).post(tokens::create))
-        .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
         .route("/alerts", get(alerts::page).post(alerts::add))
         .route("/alerts/{alert}/remove", post(alerts::remove))
         .route("/webhooks", get(webhooks::page).post(webhooks::add))
@@ -265,6 +246,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/webhooks/{webhook}/rotate", post(webhooks::rotate))
         .route("/webhooks/{webhook}/replay", post(webhooks::replay))
         .route("/webhooks/{webhook}/remove", get(webhooks::ask_remove).post(webhooks::remove))
+        .merge(set_up())
         .route("/audit-log", get(audit_log::page))
         .route(
             "/assets/style.css",
@@ -281,6 +263,30 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The pages of organisations, and of who has access to them.
+fn set_up() -> Router<Service> {
+    Router::new()
+        .route("/organisations", get(organisations::page).post(organisation::create))
+        .route("/organisations/new", get(organisation::ask_new))
+        .route("/organisations/{organisation}", get(organisation::page))
+        .route(
+            "/organisations/{organisation}/credits",
+            get(organisation::ask_grant).post(organisation::book_grant),
+        )
+        .route("/organisations/{organisation}/settings", post(organisation::save))
+        .route("/organisations/{organisation}/pace", post(paces::set_organisation))
+        .route("/people", get(people::page))
+        .route("/people/invite", post(people::invite))
+        .route("/people/invitations/{invitation}/withdraw", post(people::withdraw))
+        .route("/people/{person}/disable", get(people::ask_disable).post(people::disable))
+        .route("/people/{person}/enable", post(people::enable))
+        .route("/people/{person}/mail", get(mail::of_person).post(mail::set))
+        .route("/people/{person}/password", post(people::password_link))
+        .route("/people/{person}/second-factor", post(people::reset_second_factor))
+        .route("/tokens", get(tokens::page).post(tokens::create))
+        .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
+}
 
 fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Service> {
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")];

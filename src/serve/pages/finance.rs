@@ -96,8 +96,8 @@ pub(super) async fn page(
         (months::links(&browser))
         h2 { "Refunds of the last 31 days" }
         @if refunded > 0 {
-            p { strong { (Credits(refunded)) } " credits came back. A photo that is not processed costs "
-                "nothing." }
+            p { strong { (Credits(refunded)) } @if refunded == 1 { " credit" } @else { " credits" }
+                " came back. A photo that is not processed costs nothing." }
         }
         (came_back.on_page(&by_reason, "There were no refunds.", None))
         @if !by_place.is_empty() {

@@ -177,7 +177,7 @@ async fn to_do(db: &mut sqlx::PgConnection) -> sqlx::Result<Markup> {
     let Standing { organisations, without_credits, photos, approvals, payments } = standing;
     Ok(html! {
         (super::alerts::raised(&raised))
-        nav.todo aria-label="What waits for you" {
+        nav.tasks aria-label="What waits for you" {
             (stands("/organisations", organisations, "organisations", false))
             (stands("/organisations?needs=credits", without_credits, "without credits", true))
             (stands("/queues?state=no_credits", photos, "photos wait for them", true))

@@ -89,7 +89,7 @@ fn invite_form(browser: &Browser) -> Markup {
     html! {
         details id="invite" {
             summary { "Invite somebody" }
-            form.panel.fields method="post" action=(about(browser, "/people/invite")) {
+            form.panel.sheet method="post" action=(about(browser, "/people/invite")) {
                 (layout::key(browser))
                 label { "E-mail" input type="email" name="email" required; }
                 (role_field(&roles))

@@ -75,7 +75,7 @@ fn new_form(browser: &Browser) -> Markup {
     html! {
         details id="new-token" {
             summary { "New token" }
-            form.panel.fields method="post" action=(about(browser, "/tokens")) {
+            form.panel.sheet method="post" action=(about(browser, "/tokens")) {
                 (layout::key(browser))
                 label { "What it is for, as upload pipeline" input name="name" maxlength="100" required; }
                 (role_field(&roles))

@@ -47,7 +47,8 @@ pub(super) async fn section(db: &mut PgConnection) -> sqlx::Result<Markup> {
 fn strip(days: &[Day]) -> Markup {
     let says = says(days);
     html! {
-        svg.checks viewBox={ "0 0 " (days.len() * 10) " 24" } role="img" aria-label=(says) {
+        svg.checks viewBox={ "0 0 " (days.len() * 10) " 24" } preserveAspectRatio="xMinYMid" role="img"
+            aria-label=(says) {
             @for (at, day) in days.iter().enumerate() {
                 @let title = of_day(day);
                 // A day that was wrong is taller, and one without a check is a line: colour is not needed.
@@ -66,14 +67,14 @@ fn says(days: &[Day]) -> String {
     let wrong: Vec<_> = days.iter().filter(|day| day.wrong > 0).map(short).collect();
     let checked = days.iter().filter(|day| day.checks > 0).count();
     let (all, right) = (days.len(), checked - wrong.len());
-    let mut says = format!("Last {all} days: nothing wrong on {right}");
+    let mut says = vec![format!("Last {all} days: nothing wrong on {right}")];
     if !wrong.is_empty() {
-        says.push_str(&format!(", something wrong on {} ({})", wrong.len(), wrong.join(", ")));
+        says.push(format!("something wrong on {} ({})", wrong.len(), wrong.join(", ")));
     }
     if checked < all {
-        says.push_str(&format!(", no check on {}", all - checked));
+        says.push(format!("no check on {}", all - checked));
     }
-    says + "."
+    says.join(", ") + "."
 }
 
 fn short(day: &Day) -> String {

@@ -166,7 +166,7 @@ fn money(sold: &[Amount]) -> String {
     sold.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ")
 }
 
-fn table<'a>(view: View<'a>, month: NaiveDate) -> Table<'a, Close> {
+fn table(view: View<'_>, month: NaiveDate) -> Table<'_, Close> {
     Table::new(view)
         .column(
             "Organisation",

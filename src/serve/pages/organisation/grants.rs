@@ -66,7 +66,7 @@ pub(super) fn form(organisation: OrganisationId, caller: &Caller) -> Markup {
     let kinds = Kind::ALL.map(|kind| (kind.code(), kind.says()));
     html! {
         @if MAY_GRANT.contains(&caller.role) {
-            form.panel.fields method="get" action={ "/organisations/" (organisation) "/credits" } {
+            form.panel.sheet method="get" action={ "/organisations/" (organisation) "/credits" } {
                 // The idempotency key: a form that is sent twice books once.
                 input type="hidden" name="once" value=(Uuid::now_v7());
                 (layout::choice("What it is", "kind", &kinds, kinds[0].0))

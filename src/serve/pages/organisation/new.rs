@@ -23,7 +23,7 @@ pub(in super::super) async fn ask(State(service): State<Service>, browser: Brows
     };
     let content = html! {
         h1 { "New organisation" }
-        form.panel.fields method="post" action="/organisations" {
+        form.panel.sheet method="post" action="/organisations" {
             (layout::key(&browser))
             input type="hidden" name="once" value=(Uuid::now_v7());
             label { "Name" input name="name" maxlength="200" required; }

@@ -19,7 +19,7 @@ use crate::{
 
 pub(super) fn form(browser: &Browser, organisation: &Organisation, left: Credits) -> Markup {
     html! {
-        form.panel.fields id="settings-form" method="post"
+        form.panel.sheet id="settings-form" method="post"
             action={ "/organisations/" (organisation.id) "/settings" } {
             (layout::key(browser))
             (were(organisation))
