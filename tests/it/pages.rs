@@ -120,7 +120,8 @@ async fn finance_follows_a_refund_to_its_photo() {
     browser.sees("queued by pipeline@club.example").await;
     browser.keep("receipt").await;
     browser.go(&format!("/statements?organisation={organisation}")).await;
-    browser.sees("Opening 0 + 5 added − 1 used + 1 refunded = closing 5").await;
+    browser.sees("Opening 0 + 5 added − 0 used = closing 5").await;
+    browser.sees("1 were charged, and 1 refunded").await;
     browser.keep("statement").await;
     browser.close().await;
 }

@@ -71,7 +71,7 @@ pub(super) async fn page(
     let lasts = Lasts::of(&balance, totals.rate, &days);
     let automatic = auto_top_up::section(&mut db, organisation, &browser).await?;
     let found = movements(&mut db, id, &which).await?;
-    let may_buy = organisation.price.is_some() && MAY_BUY.contains(&browser.caller.role);
+    let may_buy = organisation.sells_at().is_some() && MAY_BUY.contains(&browser.caller.role);
     let support = service.config.support.as_ref();
     let content = html! {
         h1 { "Credits" @if browser.caller.organisation.is_none() { " · " (organisation.name) } }
@@ -150,8 +150,9 @@ fn cost(price: &Price) -> Markup {
 fn no_purchases(organisation: &Organisation, support: Option<&Support>) -> Markup {
     html! {
         p.notice {
-            @if organisation.price.is_none() {
-                "Purchasing is disabled here: this organisation has custom billing, or no price yet. "
+            @if organisation.custom_billing { "This organisation has custom billing. " }
+            @else if organisation.sells_at().is_none() {
+                "Purchasing is disabled for this organisation. "
             } @else { "Your role cannot buy credits. " }
             (contact(support)) " to add credits."
         }

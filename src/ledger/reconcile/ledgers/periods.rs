@@ -5,12 +5,17 @@ use sqlx::PgConnection;
 use super::{Slice, on_slice};
 use crate::{ids::OrganisationId, ledger::reconcile::invariant::Check};
 
-/// A run that has moved is read as a whole.
 pub(super) async fn periods(
     tx: &mut PgConnection,
     slice: &Slice,
     checks: &mut Vec<Check>,
 ) -> sqlx::Result<()> {
+    runs(tx, slice, checks).await?;
+    months(tx, slice, checks).await
+}
+
+/// A run that has moved is read as a whole.
+async fn runs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> sqlx::Result<()> {
     on_slice!(
         tx,
         slice,
@@ -81,6 +86,10 @@ pub(super) async fn periods(
          WHERE (d.claimed, d.refunded)
                IS DISTINCT FROM (coalesce(l.claimed, 0), coalesce(l.refunded, 0))"
     );
+    Ok(())
+}
+
+async fn months(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> sqlx::Result<()> {
     on_slice!(
         tx,
         slice,
