@@ -173,7 +173,9 @@ pub(super) async fn receive<E: Display>(
             );
             Err(Problem::conflict("name_taken", detail))
         }
-        kept => Ok(Stored { to, bytes, sha256, is_new: kept == Kept::New }),
+        kept @ (Kept::New | Kept::Same) => {
+            Ok(Stored { to, bytes, sha256, is_new: kept == Kept::New })
+        }
     }
 }
 

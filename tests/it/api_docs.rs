@@ -157,7 +157,7 @@ fn every_code_of_a_problem_is_in_the_guide_and_nothing_else_is() {
     // `Self::new(StatusCode::GONE, "changes_gone", …)`
     let problems = sources("src/serve/problem");
     for status in problems.split("StatusCode::").skip(1) {
-        written.extend(status.split_once(',').into_iter().flat_map(|(name, rest)| {
+        written.extend(status.split_once(',').into_iter().filter_map(|(name, rest)| {
             let is_status = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
             let (string, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
             is_status.then_some(string)

@@ -1,6 +1,6 @@
 //! The command line, as people and programs use it.
 
-use std::{collections::BTreeSet, fs, process::Output};
+use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
 use photogate::{access::audit_log, config::Config, ids::OrganisationId};
 use serde_json::Value;
@@ -290,7 +290,9 @@ fn documents() -> Vec<String> {
         let inside = fs::read_dir(root().join(folder)).unwrap();
         let inside = inside.map(|one| one.unwrap().file_name().into_string().unwrap());
         names.extend(
-            inside.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")),
+            inside
+                .filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"))
+                .map(|name| format!("{folder}/{name}")),
         );
     }
     names

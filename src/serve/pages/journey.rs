@@ -139,7 +139,7 @@ impl Axis<'_> {
         };
         html! {
             line.tick x1=(x) x2=(x) y1="0" y2=(height - AXIS) {}
-            text.faint.between[part % 4 != 0 && part != 2] x=(x) y=(height - 6) text-anchor=(anchor) {
+            text.faint.between[!part.is_multiple_of(4) && part != 2] x=(x) y=(height - 6) text-anchor=(anchor) {
                 (local.format(form))
             }
         }

@@ -357,7 +357,9 @@ fn state(queue: &Queue, zone: &str) -> Markup {
                 note.map_or_else(String::new, |note| format!(" “{note}”"))
             ))
         }
-        _ => queue.kept_back().map(|why| format!("waits: {why}")),
+        QueueState::NoCredits | QueueState::Budget | QueueState::Running | QueueState::Idle => {
+            queue.kept_back().map(|why| format!("waits: {why}"))
+        }
     };
     html! {
         span.one-line.state-of title=[why.as_deref()] {

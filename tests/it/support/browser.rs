@@ -120,7 +120,9 @@ impl Browser {
         self.write("input[name=email]", email).await;
         self.write("input[name=password]", PASSWORD).await;
         self.press("Log in").await;
-        self.sees("Log out").await;
+        // (A phone folds the rest of it.)
+        let navigation = Locator::Css("header.side");
+        self.page.wait().for_element(navigation).await.expect("somebody is logged in");
     }
 
     pub async fn write(&self, css: &str, text: &str) {

@@ -63,8 +63,7 @@ fn fate(key: &str, luck: Luck) -> Fate {
         Fate::Fails("truncated", "the file ends too early: 38362 bytes of a larger photo");
     match (luck, lot(key)) {
         (Luck::Good, _) => Fate::Sees,
-        (Luck::Bad, ..330) => TRUNCATED,
-        (_, ..4) => TRUNCATED,
+        (Luck::Bad, ..330) | (_, ..4) => TRUNCATED,
         (_, 4..7) => Fate::Fails("unsupported_format", "this is no JPEG, PNG, WebP, GIF or TIFF"),
         (_, 7..9) => Fate::Fails("photo_missing", "the store has no photo with this key"),
         (_, 9..10) => Fate::Fails("too_many_pixels", "27000 × 14000 pixels are too many"),

@@ -120,7 +120,9 @@ impl Lens {
         match found.clone() {
             Findings::Processing { width, height, turn, mut faces, bibs, lines, .. } => {
                 if !photo.face_search() {
-                    faces.iter_mut().for_each(|(_, embedding)| *embedding = None);
+                    for (_, embedding) in &mut faces {
+                        *embedding = None;
+                    }
                 }
                 let (content, bibs) = (seen, if photo.bib_search() { bibs } else { Vec::new() });
                 let found =

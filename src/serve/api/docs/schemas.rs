@@ -74,10 +74,8 @@ pub(super) fn kind(schema: &Value) -> Markup {
             @if at > 0 { " or " } (kind(one))
         } };
     }
-    let types: Vec<&str> = match &schema["type"] {
-        Value::Array(types) => types.iter().map(text).collect(),
-        one => vec![text(one)],
-    };
+    let several = schema["type"].as_array().map(|types| types.iter().map(text).collect());
+    let types: Vec<&str> = several.unwrap_or_else(|| vec![text(&schema["type"])]);
     html! { @for (at, one) in types.iter().enumerate() {
         @if at > 0 { " or " }
         @match (*one, text(&schema["format"])) {
