@@ -541,6 +541,6 @@ async fn people_correct_a_photo_on_its_page() {
     assert_eq!(numbers(&app, photo).await, []);
     // There is no file of it.
     assert_eq!(staff.post(&site, &format!("{of_photo}/turn"), &[("turn", "90")]).await, 409);
-    assert_eq!(staff.post(&site, &format!("{page}/turn"), &[]).await, 422);
-    assert_eq!(staff.post(&site, &format!("{page}/turn/take-back"), &[]).await, 303);
+    assert_eq!(staff.post(&site, &format!("{of_photo}/turn"), &[]).await, 422);
+    assert_eq!(staff.post(&site, &format!("{of_photo}/turn/take-back"), &[]).await, 303);
 }

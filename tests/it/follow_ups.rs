@@ -166,7 +166,9 @@ async fn a_photo_that_waits_is_not_queued_by_another_call_and_one_that_was_turne
         (4, 2, 1, 1)
     );
     let mut told = done.clone();
-    (told.runs, told.undo, told.dry_run) = (Vec::new(), Vec::new(), true);
+    // A dry run creates no run.
+    told.runs.retain(|run| !done.new_runs.contains(run));
+    (told.new_runs, told.undo, told.dry_run) = (Vec::new(), Vec::new(), true);
     assert_eq!(dry, told, "the plan says what is done");
 
     let dry = ask(&app, event, Operations::Both, &["turned", "queued", "new"], true).await.unwrap();

@@ -89,12 +89,12 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// Sets the example of every successful answer.
+/// Sets the example of every successful answer that has none of its own.
 fn illustrate(operation: &mut Operation, example: &Value) {
     for (status, response) in &mut operation.responses.responses {
         if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
             for content in response.content.values_mut() {
-                content.example = Some(example.clone());
+                content.example.get_or_insert_with(|| example.clone());
             }
         }
     }

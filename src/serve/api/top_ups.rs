@@ -83,6 +83,29 @@ pub(super) struct NewPurchase {
             body = PurchaseRequest,
             description = "It waits for approval or payment, or waited: `state` says what became \
                            of it",
+            example = json!({
+                "actor": "anna@club.example",
+                "amount": "2500.00",
+                "approved_at": "2026-11-23T10:02:51.100417Z",
+                "approved_by": "staff@photogate.example",
+                "asked_at": "2026-11-23T09:12:04.426212Z",
+                "credits": 50000,
+                "decided_at": null,
+                "decided_by": null,
+                "expires_at": "2026-12-07T09:12:04.426212Z",
+                "id": 12,
+                "note": "for the marathon",
+                "organisation": 1,
+                "organisation_name": "Athletics Club",
+                "pay_at": "https://pay.example.org/?ref=photogate-12&cents=250000",
+                "price": {
+                    "currency": "EUR",
+                    "per_credit": "0.05"
+                },
+                "state": "unpaid",
+                "transaction": null,
+                "waits_for": "payment"
+            }),
         ),
     ),
 )]

@@ -96,7 +96,7 @@ pub(super) async fn page(
         (estimate::section(&asked.estimate, organisation, &balance, may_buy))
         (automatic)
         h2 { "Monthly Usage Summary" }
-        div.cards.months { @for (month, days) in &used { (usage::card(month, days)) } }
+        div.cards.months tabindex="0" role="region" aria-label="Months" { @for (month, days) in &used { (usage::card(month, days)) } }
         h2 id="history" { "Transaction History" }
         (history::form(&asked, id))
         (table.on_page(

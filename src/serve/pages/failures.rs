@@ -94,7 +94,6 @@ pub(super) async fn page(
 pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> Table<'a, Group> {
     let may_retry = MAY_RETRY.contains(&browser.caller.role);
     Table::new(view)
-        .looks("cards-on-phone")
         .column(
             "Reason",
             |group: &Group| html! {

@@ -35,7 +35,7 @@ pub(super) struct Table<'a, T> {
 
 impl<'a, T> Table<'a, T> {
     pub(super) fn new(view: View<'a>) -> Self {
-        Self { view, columns: Vec::new(), looks: "", row_id: None }
+        Self { view, columns: Vec::new(), looks: "cards-on-phone", row_id: None }
     }
 
     /// Sets the classes of the table: `dense` for low rows, `cards-on-phone` for rows that are cards
@@ -195,7 +195,7 @@ impl<'a, T> Table<'a, T> {
         // A page may have several tables, and each needs a name of its own.
         let names: Vec<_> = shown.iter().take(2).map(|(column, _)| column.name).collect();
         html! {
-            div.scroll tabindex="0" role="region" aria-label={ "Table: " (names.join(", ")) } { table class=[Some(self.looks).filter(|looks| !looks.is_empty())] {
+            div.scroll tabindex="0" role="region" aria-label={ "Table: " (names.join(", ")) } { table class=(self.looks) {
                 thead { tr { @for (column, _) in &shown { (self.head(column)) } } }
                 tbody { @for row in rows { tr id=[self.row_id.as_ref().map(|id| id(row))] {
                     @for (column, cell) in &shown {

@@ -135,7 +135,7 @@ pub(super) fn table<'a>(view: View<'a>, zone: &'a str) -> Table<'a, Movement> {
                     (row.kind.name())
                     @if let Some(run) = row.run {
                         @let which = if row.kind == Kind::Refund { "/refunds?run=" } else { "/runs/" };
-                        " " a href={ (which) (run) } { "which photos" }
+                        " " a.once href={ (which) (run) } { "photos" }
                     }
                 }
             },
