@@ -36,7 +36,8 @@ BEGIN
                     FROM usage WHERE organisation_id = p_organisation
                         -- A day anywhere begins at most 14 hours before it does in UTC, or 12 after it.
                         AND day >= (clock_timestamp() AT TIME ZONE 'UTC' - interval '1 day')::date - 1
-                        AND first_claimed_at > clock_timestamp() - interval '1 day'
+                        -- (A row that only refunds is of photos that were claimed the day before.)
+                        AND coalesce(first_claimed_at, first_refunded_at) > clock_timestamp() - interval '1 day'
                     HAVING sum(committed + refunded) >= 20);
         WHEN 'floor_short' THEN RETURN floors_short(p_organisation);
         WHEN 'hold_ends' THEN

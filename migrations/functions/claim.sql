@@ -104,7 +104,7 @@ DECLARE
     -- These go together: one element for each account that is locked.
     v_organisation bigint[]; v_row tid[]; v_available bigint[]; v_cursor bigint[]; v_entries bigint[]; v_day date[];
     v_at     timestamptz[]; v_steered boolean[];
-    v_ends   timestamptz; v_is_kept boolean := false;
+    v_is_over boolean; v_is_kept boolean := false;
     -- These go together: one element for each queue that is locked. v_take is NULL where claim itself decides.
     v_queue  bigint[]; v_turn bigint[]; v_whose bigint[]; v_take bigint[];
     -- These go together: positions of queues with stretches, after v_after, and up to v_upto.
@@ -126,24 +126,26 @@ BEGIN
 
     -- 2. Their accounts, in id order, without waiting. If all are busy, it waits for the first. What must be done to an
     -- account before it can pay is done next, and then the accounts are read again: their rows have moved.
-    FOR v_pass IN 1..3 LOOP
+    -- (So is the clock: another day may have ended meanwhile.)
+    LOOP
         SELECT array_agg(organisation_id), array_agg(row), array_agg(available), array_agg(queue_cursor),
-               array_agg(entries), array_agg(day), array_agg(book_at(moved_at)), array_agg(steered),
-               min(day_ends_at), array_agg(organisation_id) FILTER (WHERE resume_due)
-        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_day, v_at, v_steered, v_ends, v_due
+               array_agg(entries), array_agg(day), array_agg(at), array_agg(steered),
+               bool_or(day_ends_at <= at), array_agg(organisation_id) FILTER (WHERE resume_due)
+        INTO v_organisation, v_row, v_available, v_cursor, v_entries, v_day, v_at, v_steered, v_is_over, v_due
         FROM (SELECT DISTINCT n FROM unnest(v_next) n ORDER BY n) w
         CROSS JOIN LATERAL (
             SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
-            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) a;
+            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) a
+        CROSS JOIN LATERAL (SELECT book_at(a.moved_at) AS at) b;
         IF v_organisation IS NULL THEN
             v_next := v_next[1:1];
             PERFORM 1 FROM account WHERE organisation_id BETWEEN v_next[1] AND v_next[1]
             ORDER BY organisation_id DESC LIMIT 1 FOR NO KEY UPDATE;
             CONTINUE;
         END IF;
-        EXIT WHEN v_is_kept OR v_due IS NULL AND NOT (v_ends <= ANY (v_at));
+        EXIT WHEN (v_is_kept OR v_due IS NULL) AND NOT v_is_over;
         IF v_due IS NOT NULL THEN PERFORM resume_queues(v_due, NULL); END IF;
-        IF v_ends <= ANY (v_at) THEN PERFORM open_days(v_organisation, v_at); END IF;
+        IF v_is_over THEN PERFORM open_days(v_organisation, v_at); END IF;
         v_is_kept := true;
         v_next := v_organisation;
     END LOOP;

@@ -31,8 +31,8 @@ DECLARE
     -- These go together: one element for each duplicate, if there are some.
     v_duplicates bigint[]; v_original bigint[];
     -- These go together: one element for each account that is locked.
-    v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_day date[]; v_at timestamptz[]; v_ends timestamptz;
-    v_tells boolean;
+    v_organisation bigint[]; v_row tid[]; v_entries bigint[]; v_day date[]; v_at timestamptz[];
+    v_is_over boolean; v_tells boolean;
 BEGIN
     r_resumed := false;
     r_duplicates := '{}';
@@ -50,17 +50,18 @@ BEGIN
         r_settled := '{}';
         RETURN;
     END IF;
-    FOR v_pass IN 1..2 LOOP
-        SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(day),
-               array_agg(book_at(moved_at)), min(day_ends_at), bool_or(tells_photos)
-        INTO v_organisation, v_row, v_entries, v_day, v_at, v_ends, v_tells
+    LOOP
+        SELECT array_agg(organisation_id), array_agg(row), array_agg(entries), array_agg(day), array_agg(at),
+               bool_or(day_ends_at <= at), bool_or(tells_photos)
+        INTO v_organisation, v_row, v_entries, v_day, v_at, v_is_over, v_tells
         FROM (SELECT n FROM unnest(v_organisations) n ORDER BY n) w
         CROSS JOIN LATERAL (
             -- From the end, as in claim.sql.
             SELECT a.ctid AS row, a.* FROM account a WHERE a.organisation_id BETWEEN w.n AND w.n
-            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE) a;
-        EXIT WHEN v_pass = 2 OR NOT (v_ends <= ANY (v_at));
-        -- Then the accounts are read again: their rows have moved.
+            ORDER BY a.organisation_id DESC LIMIT 1 FOR NO KEY UPDATE) a
+        CROSS JOIN LATERAL (SELECT book_at(a.moved_at) AS at) b;
+        EXIT WHEN NOT v_is_over;
+        -- Then the accounts are read again: their rows have moved, and another day may have ended meanwhile.
         PERFORM open_days(v_organisation, v_at);
     END LOOP;
     IF v_tells THEN PERFORM tell_photos(v_flights); END IF;

@@ -20,6 +20,8 @@ use crate::{
 
 /// Directories on one page.
 const DIRECTORIES: usize = 30;
+/// Pages of directories that are passed over because all of them are of others.
+const PAGES_OF_OTHERS_MAX: usize = 20;
 /// Photos of a directory up to which they are counted.
 const COUNTED: usize = 1000;
 /// Directories whose photos are counted at the same time.
@@ -170,12 +172,22 @@ impl Commands {
             tracing::warn!(%error, "the directories of the store could not be listed");
             CommandError::StoreUnavailable
         };
-        let listed = store.directories(&here, after, DIRECTORIES).await.map_err(down)?;
-        let mut paths = listed.paths;
-        let places = paths.iter().map(|path| format!("{path}x")).collect();
-        let others = self.outside(&event, places).await?;
-        let mut at = 0..;
-        paths.retain(|_| at.next().is_none_or(|at| !others.contains(&at)));
+        let (mut after, mut paths, mut next) = (after.to_owned(), Vec::new(), None);
+        for _ in 0..PAGES_OF_OTHERS_MAX {
+            let listed = store.directories(&here, &after, DIRECTORIES).await.map_err(down)?;
+            let places = listed.paths.iter().map(|path| format!("{path}x")).collect();
+            let others = self.outside(&event, places).await?;
+            let mut at = 0..;
+            paths = listed.paths;
+            paths.retain(|_| at.next().is_none_or(|at| !others.contains(&at)));
+            let Some(last) = listed.next else { break };
+            // The page ends with a path of one's own: an address tells no name of others.
+            next = paths.last().cloned();
+            if next.is_some() {
+                break;
+            }
+            after = last;
+        }
         paths.insert(0, here);
         let counting = paths.iter().cloned().map(|path| {
             let store = store.clone();
@@ -194,7 +206,7 @@ impl Commands {
             inside.push(Directory { path, photos: own.count(), more: below.more });
         }
         let here = inside.remove(0);
-        Ok(Browsed { here, inside, event, under, next: listed.next })
+        Ok(Browsed { here, inside, event, under, next })
     }
 
     /// Which of these keys are of others than the event's organisation: their places in the list.

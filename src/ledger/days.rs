@@ -40,7 +40,7 @@ pub async fn days(
                LEFT JOIN LATERAL (
                    SELECT l.reserved + l.spent AS used, l.available FROM link l
                    WHERE l.organisation_id = o.organisation_id
-                     AND l.at < ($2::date + n)::timestamp AT TIME ZONE o.time_zone
+                     AND l.at < day_begins($2::date + n, o.time_zone)
                    ORDER BY l.at DESC, l.last_entry DESC LIMIT 1) l ON true
                WHERE o.organisation_id = $1)
            SELECT ($2::date + n) AS "day!",

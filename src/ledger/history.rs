@@ -4,7 +4,7 @@
 
 mod photos;
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -86,7 +86,8 @@ pub struct Movement {
     /// overlap in time, so within a day this is not always the balance of the row before, plus
     /// `credits`.
     pub balance: Credits,
-    /// True while the row's day is not over, so that its usage or refunds may grow.
+    /// True while the row's day is not over, so that its usage or refunds may grow, and the row may
+    /// move to an earlier page. Only days that are over stay as they are between two pages.
     pub growing: bool,
     /// The event's number, for usage and refunds of photos.
     pub event: Option<EventId>,
@@ -143,9 +144,11 @@ impl Default for Page<'_> {
 }
 
 impl Page<'_> {
-    /// The position after which the page begins. The first page begins in the far future.
+    /// The position after which the page begins. The first page begins on the day after `before`,
+    /// in whatever time zone, or in the far future.
     fn begins_after(&self) -> (NaiveDate, i64, i64) {
-        let future = far_future().date_naive();
+        let newest = self.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
+        let future = (newest + TimeDelta::days(1)).date_naive();
         self.after.map_or((future, i64::MAX, i64::MAX), |cursor::Cursor([day, entry, run])| {
             let day = i32::try_from(day).ok().and_then(NaiveDate::from_num_days_from_ce_opt);
             (day.map_or(future, |day| day.min(future)), entry, run)
@@ -256,7 +259,7 @@ pub async fn history(
     .await
 }
 
-/// Returns the last second of the year 9998. PostgreSQL cannot store chrono's `MAX_UTC`, and the day
+/// Returns the last second of the year 9998. PostgreSQL cannot store chrono's `MAX_UTC`, and the days
 /// after it must exist, too.
 fn far_future() -> DateTime<Utc> {
     DateTime::from_timestamp(253_370_764_799, 0).unwrap_or_default()

@@ -193,8 +193,8 @@ pub async fn tie(db: &mut PgConnection, acts: &[UndoId]) -> sqlx::Result<Option<
 /// When the database has trouble.
 pub async fn of_bulk(db: &mut PgConnection, bulk: UndoId) -> sqlx::Result<Vec<UndoId>> {
     sqlx::query_scalar!(
-        r#"SELECT undo_id AS "id: UndoId" FROM undo
-           WHERE bulk_id = $1 AND undone_at IS NULL ORDER BY undo_id"#,
+        r#"SELECT undo_id AS "id: UndoId" FROM undo JOIN event e USING (event_id)
+           WHERE bulk_id = $1 AND undone_at IS NULL AND e.deleted_at IS NULL ORDER BY undo_id"#,
         bulk.0
     )
     .fetch_all(db)

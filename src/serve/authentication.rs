@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The ends of paths that change many rows, or look at a photo.
-const HEAVY: [&str; 12] = [
+const HEAVY: [&str; 14] = [
     "/runs",
     "/run",
     "/retry",
@@ -30,6 +30,8 @@ const HEAVY: [&str; 12] = [
     "/erasures",
     "/erase",
     "/reconciliations",
+    "/bulk",
+    "/undo",
 ];
 
 /// The name of the session's cookie. Behind HTTPS, the prefix `__Host-` ties it to this host.
@@ -122,9 +124,12 @@ impl Authenticated {
     ) -> Result<(Self, Option<Lacks>), Problem> {
         let (Credential::Token(secret) | Credential::Session(secret)) = &credential;
         let is_counted = service.shares.may_ask(secret, address(parts, service))?;
-        // A page that is left open asks for its live stream, and for itself, again and again.
-        let is_asking =
-            !parts.uri.path().ends_with("/live") && !parts.headers.contains_key("photogate-live");
+        // A page that is left open asks for its live stream, for itself, and for the pictures that are
+        // new on it, again and again.
+        let path = parts.uri.path();
+        let is_asking = !path.ends_with("/live")
+            && !path.ends_with("/thumbnail")
+            && !parts.headers.contains_key("photogate-live");
         let found = credential.caller(service, is_asking).await?;
         // Who only knows the password does not use up the owner's share.
         let owner = found.as_ref().filter(|(_, lacks)| *lacks != Some(Lacks::Code));

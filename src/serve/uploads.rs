@@ -42,7 +42,7 @@ const OF_AN_ORGANISATION: usize = 8;
 /// How long an upload waits for a place, before it gets status 429.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest time in which nothing of a file comes.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a refused upload is read on. A client that still sends sees no answer.
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// The formats are told apart by so many bytes.
@@ -58,6 +58,9 @@ pub(super) fn is_upload(method: &Method, path: &str) -> bool {
     }
 }
 
+/// The places that an upload has, until the last of those who hold them has let go.
+pub(super) type Taken = Arc<Vec<OwnedSemaphorePermit>>;
+
 /// The places of uploads. There are not more than people, tokens and organisations.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -68,7 +71,7 @@ pub(super) struct Places {
 impl Places {
     /// Waits for a place. An upload takes none of the places of other requests, because it lasts
     /// long: a person who uploads looks at pages meanwhile.
-    pub(super) async fn take(&self, caller: &Caller) -> Result<Vec<OwnedSemaphorePermit>, Problem> {
+    pub(super) async fn take(&self, caller: &Caller) -> Result<Taken, Problem> {
         shares::give_back();
         let until = Instant::now() + WAIT_MAX;
         let mut taken = Vec::new();
@@ -78,7 +81,7 @@ impl Places {
             let all = places(&self.organisations, organisation, OF_AN_ORGANISATION);
             taken.push(shares::place(&all, until).await?);
         }
-        Ok(taken)
+        Ok(Arc::new(taken))
     }
 }
 
@@ -114,11 +117,9 @@ pub(super) async fn receive_body(
     let length = length.and_then(|length| length.parse().ok());
     // It is read on after its end, if the file is refused.
     let mut body = body.into_data_stream().fuse();
-    let done = async {
-        let _places = service.uploads.take(caller).await?;
-        receive(service, caller, event, name, length, &mut body).await
-    };
-    let done = done.await;
+    // The place is held until the body has been read, also of a file that is refused.
+    let places = service.uploads.take(caller).await?;
+    let done = receive(service, caller, event, name, length, &mut body, &places).await;
     if done.is_err() && length.is_none_or(|length| length <= BYTES_MAX as u64) {
         drain(&mut body).await;
     }
@@ -147,6 +148,7 @@ pub(super) async fn receive<E: Display>(
     name: &str,
     length: Option<u64>,
     body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    places: &Taken,
 ) -> Result<Stored, Problem> {
     let to = service.commands.upload_destination(caller, event, name).await?;
     let length = length.unwrap_or_default();
@@ -157,11 +159,19 @@ pub(super) async fn receive<E: Display>(
     let Spooled { file, bytes, sha256 } = spool(body).await?;
     let file = file.into_std().await;
     let (service, caller, place) = (service.clone(), caller.clone(), to.clone());
-    // It goes on when the client has gone: what the store has is noted.
+    let places = places.clone();
+    // It goes on when the client has gone, and keeps its places: what the store has is noted.
     let keeping = async move {
+        let _places = places;
+        service.commands.may_upload(&place, bytes).await?;
         let kept = service.store.keep(&place.key, file, bytes, &sha256).await?;
         if kept != Kept::Other {
-            service.commands.uploaded(&caller, &place, bytes, &sha256).await?;
+            let noted = service.commands.uploaded(&caller, &place, bytes, &sha256).await;
+            // The event was deleted meanwhile, or the database is away: nobody would know of the file.
+            if noted.is_err() && kept == Kept::New {
+                service.store.delete(&place.key).await?;
+            }
+            noted?;
         }
         Ok::<_, NotKept>(kept)
     };

@@ -179,3 +179,51 @@ async fn in_random_histories_each_row_is_what_the_ledger_says() {
         statement_of(&app, organisation, "2026-11-01").await;
     }
 }
+
+/// Found: one settlement of two organisations around midnight. While the day of one was opened, that
+/// of the other ended too, and its credit was booked in the new year, on the last day of the old one.
+#[tokio::test]
+async fn a_midnight_that_comes_between_two_looks_at_the_clock_opens_the_day_for_all() {
+    let app = App::new().await;
+    app.set_the_clock("2026-12-31T22:00:00Z").await;
+    for _ in 0..2 {
+        let (_, event) = app.an_event_with(5).await;
+        app.queue(event, "ok", 1).await;
+    }
+    let hand = app.a_worker().await;
+    let held = hand.claim(2).await;
+    // It moves by 60 milliseconds with each look.
+    app.owner_runs(
+        "CREATE SEQUENCE photogate.looks;
+         CREATE OR REPLACE FUNCTION photogate.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+         $$SELECT timestamptz '2026-12-31T22:59:59.9Z'
+                  + nextval('photogate.looks') * interval '60 milliseconds'$$;
+         GRANT USAGE ON SEQUENCE photogate.looks TO PUBLIC",
+    )
+    .await;
+
+    let jobs: Vec<i64> = held.iter().map(|one| one.job().0).collect();
+    let settled: Vec<i64> = sqlx::query_scalar(
+        "SELECT r_settled FROM photogate.settle($1, $2, '{1,1}', '{failed,failed}', '{x,x}', '{x,x}')",
+    )
+    .bind(hand.me.key())
+    .bind(&jobs)
+    .fetch_one(&mut app.as_owner().await)
+    .await
+    .unwrap();
+
+    assert_eq!(settled.len(), 2);
+    drop(held);
+    let astray = "SELECT count(*) FROM usage
+                  WHERE (last_refunded_at AT TIME ZONE 'Europe/Berlin')::date <> day";
+    assert_eq!(app.count(astray).await, 0);
+    app.set_the_clock("2027-01-02T12:00:00Z").await;
+    for organisation in [OrganisationId(1), OrganisationId(2)] {
+        let (old, new) = (
+            statement_of(&app, organisation, "2026-12-01").await,
+            statement_of(&app, organisation, "2027-01-01").await,
+        );
+        assert_eq!(old.closing, new.opening);
+        assert_eq!((new.closing.0, old.lines.len() + new.lines.len()), (5, 3));
+    }
+}

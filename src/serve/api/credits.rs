@@ -49,7 +49,8 @@ pub(super) async fn balance(
 /// Lists everything that changed the available credits, newest first.
 ///
 /// The rows add up to the available balance. There is one row for each top-up, and for each run one
-/// row of usage a month (and one of refunds).
+/// row of usage a day (and one of refunds). Rows of today grow, and may move to an earlier page; days that
+/// are over stay as they are.
 #[utoipa::path(
     get,
     path = "/v1/organisations/{organisation}/history",

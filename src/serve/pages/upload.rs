@@ -27,13 +27,15 @@ use crate::{
         authentication::Browser,
         input::{Path, Query},
         problem::Problem,
-        uploads::{DRAIN_MAX, File, receive, receive_body},
+        uploads::{DRAIN_MAX, File, SILENCE_MAX, Taken, receive, receive_body},
     },
 };
 
 /// Largest form that is sent without a script, in bytes, and most files in it.
-const FORM_MAX: usize = 1 << 30;
+const FORM_MAX: usize = 128 << 20;
 const FORM_FILES_MAX: usize = 500;
+/// A form key is shorter, in bytes.
+const KEY_MAX: usize = 128;
 /// Uploads that the page lists.
 const LISTED: i64 = 10;
 
@@ -195,7 +197,9 @@ async fn take(
     Path(id): Path<EventId>,
     mut parts: Multipart,
 ) -> PageOrFile {
-    let done = taken(&service, browser, id, &mut parts).await;
+    // They are held until the form has been read, also if it is refused.
+    let places = service.uploads.take(&browser.caller).await?;
+    let done = taken(&service, browser, id, &mut parts, &places).await;
     if done.is_err() {
         // A browser that still sends sees no answer.
         let rest = async { while let Ok(Some(_)) = parts.next_field().await {} };
@@ -209,6 +213,7 @@ async fn taken(
     browser: Browser,
     id: EventId,
     parts: &mut Multipart,
+    places: &Taken,
 ) -> PageOrFile {
     let unreadable = |error: MultipartError| {
         let says = error.body_text();
@@ -219,11 +224,20 @@ async fn taken(
         }
     };
     let (mut has_key, mut asked, mut refused) = (false, Asked::default(), Vec::new());
-    let mut places = Vec::new();
-    while let Some(mut part) = parts.next_field().await.map_err(unreadable)? {
+    service.commands.upload_directory(&browser.caller, id).await?;
+    loop {
+        let next = timeout(SILENCE_MAX, parts.next_field()).await;
+        let next = next.map_err(|_elapsed| Problem::too_late())?.map_err(unreadable)?;
+        let Some(mut part) = next else { break };
         if part.name() == Some("form_key") {
-            let key = part.text().await.map_err(unreadable)?;
-            has_key = key == access::form_key(&browser.session);
+            let mut key = Vec::new();
+            while let Some(bytes) = part.chunk().await.map_err(unreadable)? {
+                key.extend_from_slice(&bytes);
+                if key.len() > KEY_MAX {
+                    break;
+                }
+            }
+            has_key = key == access::form_key(&browser.session).as_bytes();
             continue;
         }
         // The key is the first field of our form: nothing is taken before it is seen.
@@ -241,10 +255,7 @@ async fn taken(
                 format!("a form has at most {FORM_FILES_MAX} photos: choose the others next");
             return Err(Problem::too_large(says));
         }
-        if places.is_empty() {
-            places = service.uploads.take(&browser.caller).await?;
-        }
-        match receive(service, &browser.caller, id, &name, None, &mut part).await {
+        match receive(service, &browser.caller, id, &name, None, &mut part, places).await {
             Ok(stored) if stored.is_new => asked.new += 1,
             Ok(_) => asked.known += 1,
             Err(problem) if problem.status() == StatusCode::NOT_FOUND => return Err(problem),
