@@ -206,7 +206,7 @@ impl Commands {
             inside.push(Directory { path, photos: own.count(), more: below.more });
         }
         let here = inside.remove(0);
-        Ok(Browsed { here, inside, event, under, next })
+        Ok(Browsed { event, under, here, inside, next })
     }
 
     /// Which of these keys are of others than the event's organisation: their places in the list.
