@@ -76,7 +76,7 @@ class Browser:
 
     def picture(self, width, **how):
         height = self.devtools("Page.getLayoutMetrics")["cssContentSize"]["height"]
-        clip = {"x": 0, "y": 0, "width": width, "height": min(max(height, WIDTHS[width]), LONGEST), "scale": 1}
+        clip = {"x": 0, "y": 0, "width": width, "height": min(max(height, WIDTHS.get(width, 0)), LONGEST), "scale": 1}
         clip.update(how.pop("clip", {}))
         return base64.b64decode(
             self.devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip, **how)["data"])
