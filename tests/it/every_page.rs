@@ -128,3 +128,21 @@ async fn every_page_fits_desk_and_phone_and_names_its_fields() {
     }
     drop(checking);
 }
+
+/// Found: a rule for the desk hid the button on phones, too, and there was no way to another page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_navigation_unfolds_on_a_phone() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(5).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "phone-menu", PHONE).await;
+    browser.log_in("anna@club.example").await;
+    assert!(!browser.text().await.contains("Log out"), "it is folded");
+
+    browser.click("label.menu").await;
+    browser.press("Statements").await;
+
+    browser.sees("Opening balance").await;
+    browser.close().await;
+}

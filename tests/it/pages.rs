@@ -154,7 +154,7 @@ async fn an_organiser_plans_a_run_sets_a_start_list_and_finds_somebody_by_a_self
     browser.sees("Find by a selfie").await;
     assert_eq!(app.count("SELECT cardinality(numbers)::bigint FROM start_list").await, 2);
 
-    browser.press("Process Photos").await;
+    browser.click("#process summary").await;
     browser.write("details[open] input[name=prefix]", "marathon/IMG_000").await;
     browser.press("Show the cost").await;
     browser.sees("The credits are enough for all of them.").await;
