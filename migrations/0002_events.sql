@@ -165,14 +165,27 @@ CREATE TABLE queue_settled (
     refunded   bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
     undecided  bigint NOT NULL DEFAULT 0 CHECK (undecided >= 0),  -- of the refunded: no failures
     duplicates bigint NOT NULL DEFAULT 0 CHECK (duplicates >= 0), -- and these neither
-    -- The last three hours, for pictures only (functions/pulse.sql): how many in each slot of five minutes, newest first,
-    -- and how many of them failed. The first one is of last_slot. An idle queue has empty arrays.
-    last_slot      integer NOT NULL DEFAULT 0,
-    lately_settled integer[] NOT NULL DEFAULT '{}' CHECK (cardinality(lately_settled) <= 36),
-    lately_failed  integer[] NOT NULL DEFAULT '{}' CHECK (cardinality(lately_failed) <= 36),
     CHECK (undecided + duplicates <= refunded)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
+
+-- How many photos of a queue were settled, and failed, in a slot of five minutes (functions/pulse.sql). For pictures of
+-- the last three hours.
+CREATE TABLE pulse (
+    slot     integer NOT NULL,
+    queue_id bigint NOT NULL REFERENCES queue,
+    settled  bigint NOT NULL CHECK (settled > 0),
+    failed   bigint NOT NULL CHECK (failed >= 0),
+    PRIMARY KEY (queue_id, slot)
+);
+CREATE INDEX pulse_of_all ON pulse (slot);
+
+-- How many of a queue's photos its pulse has counted.
+CREATE TABLE pulse_taken (
+    queue_id bigint PRIMARY KEY REFERENCES queue,
+    settled  bigint NOT NULL CHECK (settled > 0),
+    failed   bigint NOT NULL CHECK (failed >= 0)
+);
 
 -- A person, or maintenance, keeps a queue from running. A queue may have several holds; it runs when none stands.
 CREATE TABLE hold (
@@ -216,6 +229,6 @@ CREATE TABLE upload (
 CREATE INDEX upload_latest ON upload (event_id, at);
 CREATE INDEX upload_of_a_day ON upload (organisation_id, at) INCLUDE (bytes);
 
-GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, hold,
-    upload
+GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, pulse,
+    pulse_taken, hold, upload
 TO photogate_app;

@@ -57,6 +57,8 @@ BEGIN
         ('queue_head',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_head.queue_id)'),
         ('queue_tail',   'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_tail.queue_id)'),
         ('queue_settled', 'EXISTS (SELECT FROM queue q WHERE q.queue_id = queue_settled.queue_id)'),
+        ('pulse',        'EXISTS (SELECT FROM queue q WHERE q.queue_id = pulse.queue_id)'),
+        ('pulse_taken',  'EXISTS (SELECT FROM queue q WHERE q.queue_id = pulse_taken.queue_id)'),
         ('hold',         'EXISTS (SELECT FROM queue q WHERE q.queue_id = hold.queue_id)'),
         ('looked_at',    'EXISTS (SELECT FROM photo p WHERE p.photo_id = looked_at.photo_id)'),
         ('face',         'EXISTS (SELECT FROM photo p WHERE p.photo_id = face.photo_id)'),

@@ -15,6 +15,7 @@ pub mod looker;
 #[cfg(feature = "serve")]
 mod mails;
 mod outage;
+mod pulse;
 pub mod reconciler;
 pub mod rehearsal;
 pub mod roster;
@@ -266,6 +267,7 @@ impl Shift {
             tasks.spawn(mails::watch(pool.clone(), me, post, self.stop.clone()));
         }
         tasks.spawn(schedules::watch(pool.clone(), self.unpaid_photos_max, drain.clone()));
+        tasks.spawn(pulse::take(pool.clone(), drain.clone()));
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));

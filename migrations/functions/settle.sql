@@ -148,13 +148,9 @@ BEGIN
             committed = s.committed + c.earned,
             refunded = s.refunded + c.back,
             undecided = s.undecided + c.undecided,
-            duplicates = s.duplicates + c.duplicates,
-            last_slot = greatest(s.last_slot, c.slot),
-            lately_settled = pulse_after(s.lately_settled, c.slot - s.last_slot, (c.earned + c.back)::integer),
-            lately_failed = pulse_after(s.lately_failed, c.slot - s.last_slot,
-                                        (c.back - c.undecided - c.duplicates)::integer)
+            duplicates = s.duplicates + c.duplicates
         FROM (SELECT queue_id, sum(earned) AS earned, sum(back) AS back, sum(undecided) AS undecided,
-                     sum(duplicates) AS duplicates, slot_of(max(at)) AS slot
+                     sum(duplicates) AS duplicates
               FROM runs GROUP BY queue_id) c
         CROSS JOIN LATERAL (
             SELECT x.ctid AS row FROM queue_settled x WHERE x.queue_id BETWEEN c.queue_id AND c.queue_id

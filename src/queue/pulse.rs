@@ -1,7 +1,7 @@
 //! The pulse of queues: how many photos were settled, and how many of them failed, in each slot of
 //! five minutes of the last three hours.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::PgConnection;
 
@@ -9,6 +9,8 @@ use crate::ids::OrganisationId;
 
 /// Number of slots of five minutes.
 pub const SLOTS: usize = 36;
+/// The length of a slot.
+pub const SLOT: Duration = Duration::from_secs(300);
 
 /// Photos by slots of five minutes: the oldest slot first, the present one last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +62,15 @@ impl Pulse {
 /// # Errors
 /// When the database has trouble.
 pub async fn of_queues(db: &mut PgConnection, queues: &[i64]) -> sqlx::Result<HashMap<i64, Pulse>> {
+    // The present slot is what was settled since the last one was taken.
     let rows = sqlx::query!(
-        r#"SELECT queue_id, slot_of(clock_timestamp()) - last_slot AS "ago!",
-                  lately_settled AS settled, lately_failed AS failed
-           FROM queue_settled
-           WHERE queue_id = ANY ($1) AND last_slot > slot_of(clock_timestamp()) - 36"#,
+        r#"WITH now AS MATERIALIZED (SELECT slot_of(clock_timestamp()) AS slot)
+           SELECT queue_id AS "queue_id!", now.slot - p.slot AS "ago!", settled AS "settled!",
+                  failed AS "failed!"
+           FROM pulse p, now
+           WHERE queue_id = ANY ($1) AND p.slot > now.slot - 36
+           UNION ALL
+           SELECT queue_id, 0, settled, failed FROM pulse_since() WHERE queue_id = ANY ($1)"#,
         queues
     )
     .fetch_all(db)
@@ -72,9 +78,7 @@ pub async fn of_queues(db: &mut PgConnection, queues: &[i64]) -> sqlx::Result<Ha
     let mut pulses = HashMap::new();
     for row in rows {
         let pulse: &mut Pulse = pulses.entry(row.queue_id).or_default();
-        for (ago, (settled, failed)) in (row.ago..).zip(row.settled.iter().zip(&row.failed)) {
-            pulse.add(ago, i64::from(*settled), i64::from(*failed));
-        }
+        pulse.add(row.ago, row.settled, row.failed);
     }
     Ok(pulses)
 }
@@ -87,17 +91,15 @@ pub async fn of_all(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
 ) -> sqlx::Result<Pulse> {
-    // It looks at each queue, and only adds up those that have settled something lately.
     let rows = sqlx::query!(
         r#"WITH now AS MATERIALIZED (SELECT slot_of(clock_timestamp()) AS slot)
-           SELECT ((SELECT slot FROM now) - s.last_slot + u.n - 1)::integer AS "ago!",
-                  sum(u.settled) AS "settled!", sum(u.failed) AS "failed!"
-           FROM queue_settled s
-           CROSS JOIN LATERAL unnest(s.lately_settled, s.lately_failed)
-               WITH ORDINALITY u (settled, failed, n)
-           WHERE s.last_slot > (SELECT slot FROM now) - 36
-             AND ($1::bigint IS NULL OR s.queue_id IN (
-                 SELECT queue_id FROM queue WHERE organisation_id = $1))
+           SELECT b.ago AS "ago!", sum(b.settled)::bigint AS "settled!",
+                  sum(b.failed)::bigint AS "failed!"
+           FROM (SELECT queue_id, now.slot - p.slot AS ago, settled, failed FROM pulse p, now
+                 WHERE p.slot > now.slot - 36
+                 UNION ALL SELECT queue_id, 0, settled, failed FROM pulse_since()) b
+           WHERE $1::bigint IS NULL OR b.queue_id IN (
+               SELECT queue_id FROM queue WHERE organisation_id = $1)
            GROUP BY 1"#,
         organisation.map(|organisation| organisation.0)
     )
@@ -108,4 +110,15 @@ pub async fn of_all(
         pulse.add(row.ago, row.settled, row.failed);
     }
     Ok(pulse)
+}
+
+/// Takes the pulse of the slot that has ended last, if no other worker has. Returns the number of
+/// queues that have settled something since the one before.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn take(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"SELECT take_pulse(slot_of(clock_timestamp()) - 1) AS "queues!""#)
+        .fetch_one(db)
+        .await
 }

@@ -226,6 +226,8 @@ const NOT_REHEARSED: &[&str] = &[
     "INSERT INTO webhook (organisation_id, url, types, secret, created_by) SELECT organisation_id, \
          'https://x', '{event.paused}', repeat('x', 24)::bytea, 'x' FROM organisation",
     "INSERT INTO delivery SELECT webhook_id, 1, organisation_id, 'event.paused', 'x' FROM webhook",
+    "INSERT INTO pulse SELECT 1, queue_id, 1, 0 FROM queue",
+    "INSERT INTO pulse_taken SELECT queue_id, 1, 0 FROM queue",
     "INSERT INTO upload SELECT event_id, 'x', organisation_id, 1, repeat('x', 32)::bytea, 'x', now() \
          FROM event",
     "SELECT set_budget(event_id, 1000, 0, 'x') FROM event",
@@ -256,6 +258,8 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "undo",
         "follow_up",
         "hold",
+        "pulse",
+        "pulse_taken",
         "looked_at",
         "face",
         "bib",

@@ -39,6 +39,15 @@ async fn queue_of(app: &App, event: EventId) -> i64 {
     app.processing(event).await.id
 }
 
+/// Takes the pulse, as that of so many slots ago.
+async fn take_pulse(app: &App, ago: i32) -> i64 {
+    sqlx::query_scalar("SELECT take_pulse(slot_of(clock_timestamp()) - $1)")
+        .bind(ago)
+        .fetch_one(&mut *app.db().await)
+        .await
+        .unwrap()
+}
+
 /// Somebody whose clicks are counted.
 struct Counted<'a> {
     browser: &'a Browser,
@@ -127,8 +136,7 @@ async fn a_busy_house(app: &App) {
         let failed = claimed.split_off(claimed.len().saturating_sub(round));
         hand.succeed_all(claimed).await;
         hand.fail_all(failed).await;
-        app.owner_runs("UPDATE queue_settled SET last_slot = last_slot - 3 WHERE last_slot > 0")
-            .await;
+        take_pulse(&app, 18 - 3 * i32::try_from(round).unwrap()).await;
     }
     let claimed = hand.claim(24).await;
     assert!(!claimed.is_empty());
@@ -371,36 +379,33 @@ async fn the_pulse_counts_what_was_settled_in_the_last_three_hours() {
     let hand = app.a_worker().await;
     let of_queue =
         async || pulse::of_queues(&mut *app.db().await, &[queue]).await.unwrap().remove(&queue);
-    assert_eq!(of_queue().await, None, "nothing yet");
+    let take = async |ago: i32| take_pulse(&app, ago).await;
+    assert_eq!((of_queue().await, take(36).await), (None, 0), "nothing yet");
     hand.succeed_all(hand.claim(3).await).await;
+    assert_eq!(take(40).await, 1);
+    hand.succeed_all(hand.claim(1).await).await;
     hand.fail_all(hand.claim(2).await).await;
-    let later = async |slots: i32| {
-        let later = "UPDATE photogate.queue_settled SET last_slot = last_slot - $1";
-        sqlx::query(later).bind(slots).execute(&mut app.as_owner().await).await.unwrap();
-    };
-    later(2).await;
+    assert_eq!((take(20).await, take(20).await), (1, 0), "a slot is counted once");
     hand.succeed_all(hand.claim(4).await).await;
 
     let pulse = of_queue().await.unwrap();
+    assert_eq!((pulse.total(), pulse.total_failed()), (7, 2), "the oldest are out of sight");
+    assert_eq!(pulse.settled[SLOTS - 1], 4);
     // (A slot may have ended while this ran.)
-    let settled: Vec<i64> = pulse.settled.into_iter().filter(|photos| *photos > 0).collect();
-    assert_eq!((settled.iter().sum::<i64>(), settled.len() >= 2), (9, true), "{pulse:?}");
-    assert_eq!((pulse.total(), pulse.total_failed()), (9, 2));
-    assert_eq!(pulse.settled[SLOTS - 1] + pulse.settled[SLOTS - 2], 4);
+    assert_eq!(pulse.settled[SLOTS - 21] + pulse.settled[SLOTS - 22], 3);
     for organisation in [None, Some(club)] {
         let all = pulse::of_all(&mut *app.db().await, organisation).await.unwrap();
-        assert_eq!(all, of_queue().await.unwrap());
+        assert_eq!(all.total(), 7);
     }
-    later(34).await;
-    assert_eq!(of_queue().await.unwrap().total(), 4, "the oldest are out of sight");
-    hand.succeed_all(hand.claim(1).await).await;
-    assert_eq!(of_queue().await.unwrap().total(), 5);
-    later(40).await;
-    assert_eq!(of_queue().await, None);
-    hand.succeed_all(hand.claim(2).await).await;
-    assert_eq!(of_queue().await.unwrap().total(), 2, "the old ones are forgotten");
-    let cells = "SELECT max(cardinality(lately_settled))::bigint FROM queue_settled";
-    assert!(app.count(cells).await <= 36);
+    // Those of others are not counted, and two workers take it once.
+    let other = app.an_organisation_with(1).await;
+    let all = pulse::of_all(&mut *app.db().await, Some(other)).await.unwrap();
+    assert_eq!(all.total(), 0);
+    let (mut one, mut two) = (app.db().await, app.db().await);
+    let (one, two) = tokio::join!(pulse::take(&mut one), pulse::take(&mut two));
+    assert_eq!(one.unwrap() + two.unwrap(), 1);
+    assert_eq!(of_queue().await.unwrap().total(), 7);
+    assert_eq!(app.count("SELECT count(*) FROM pulse").await, 2, "old slots are forgotten");
 }
 
 /// One definition of *failed*: a photo whose latest job failed. The command line, the API and the

@@ -300,21 +300,17 @@ async fn a_held_snapshot_does_not_make_the_gate_read_more() {
         sorted.sort_unstable();
         sorted[sorted.len() / 2]
     };
-    // From the beginning on: little more than was measured (76, 77, 83), so that no higher start hides. Each
-    // run has one photo, so each cycle says that it is queued, started and finished (timeline, changes), and
-    // beats in the pulse of its queue.
+    // From the beginning on: little more than was measured (76, 77, 74), so that no higher start hides. Each
+    // run has one photo, so each cycle says that it is queued, started and finished (timeline, changes).
     let early: Vec<_> = (0..3).map(|of| median(&read[50..100], of)).collect();
     assert!(
-        early.iter().zip([80, 90, 90]).all(|(read, most)| *read <= most),
+        early.iter().zip([80, 90, 80]).all(|(read, most)| *read <= most),
         "{early:?} blocks at first"
     );
     for (of, name) in ["enqueue", "claim", "settle"].iter().enumerate() {
         // At first, indexes grow from one level to two: that is no old version that is read.
         let (first, last) = (median(&read[450..500], of), median(&read[CYCLES - 50..], of));
-        // A settlement also beats in the pulse of its queue, whose row is wider than the counts alone: it reads
-        // half as much again.
-        let more = if *name == "settle" { first * 3 / 5 } else { first / 4 };
-        assert!(last <= first + more, "{name} read {first} blocks, and later {last}");
+        assert!(last <= first + first / 4, "{name} read {first} blocks, and later {last}");
     }
 }
 
