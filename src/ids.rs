@@ -167,11 +167,11 @@ pub enum Operation {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Operations {
-    /// Photo processing.
+    /// Photo Processing.
     PhotoProcessing,
-    /// AI rotation.
+    /// AI Rotation.
     AiRotation,
-    /// AI rotation first, and then photo processing, photo by photo.
+    /// AI Rotation first, and then Photo Processing, photo by photo.
     Both,
 }
 
@@ -209,7 +209,7 @@ impl fmt::Display for Operations {
         match self {
             Self::PhotoProcessing => Operation::PhotoProcessing.fmt(f),
             Self::AiRotation => Operation::AiRotation.fmt(f),
-            Self::Both => f.write_str("AI rotation, then photo processing"),
+            Self::Both => f.write_str("AI Rotation, then Photo Processing"),
         }
     }
 }
@@ -226,20 +226,17 @@ impl Operation {
         }
     }
 
-    /// The operation's name with a capital letter, for headings.
-    pub fn title(self) -> &'static str {
+    /// The operation's name, as people read it.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::PhotoProcessing => "Photo processing",
-            Self::AiRotation => "AI rotation",
+            Self::PhotoProcessing => "Photo Processing",
+            Self::AiRotation => "AI Rotation",
         }
     }
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::PhotoProcessing => "photo processing",
-            Self::AiRotation => "AI rotation",
-        })
+        f.write_str(self.name())
     }
 }

@@ -102,7 +102,7 @@ BEGIN
                 AND f.after_position < (v.r_run).first_position + (v.r_run).queued
                 AND NOT EXISTS (SELECT FROM unnest(p_undo.follow_ups) w
                                 WHERE w.photo_id = f.photo_id AND w.after_job = f.after_job)) THEN
-            RAISE EXCEPTION 'another call has queued photo processing after these since: cancel run % instead', v_run
+            RAISE EXCEPTION 'another call has queued Photo Processing after these since: cancel run % instead', v_run
                 USING ERRCODE = 'PG010';
         END IF;
         PERFORM undo_run(v.r_run, v.r_queue, p_actor);
@@ -114,7 +114,7 @@ BEGIN
     -- What followed had no job then, or only one of a file that has changed.
     IF EXISTS (SELECT FROM unnest(p_undo.follow_ups) w CROSS JOIN LATERAL latest_job(w.photo_id, w.queue_id) j
                WHERE j.run_id > p_undo.runs[1] OR NOT takes_job(w.photo_id, w.queue_id, w.take)) THEN
-        RAISE EXCEPTION 'some of the photos were queued for photo processing already: skip them there'
+        RAISE EXCEPTION 'some of the photos were queued for Photo Processing already: skip them there'
             USING ERRCODE = 'PG010';
     END IF;
     RETURN v_photos + coalesce(cardinality(p_undo.follow_ups), 0);
@@ -135,7 +135,7 @@ BEGIN
     IF p_undo.act = 'skip' AND EXISTS (
         SELECT FROM unnest(p_undo.follow_ups) w WHERE NOT EXISTS (
             SELECT FROM follow_up f WHERE f.queue_id = w.queue_id AND f.photo_id = w.photo_id)) THEN
-        RAISE EXCEPTION 'photo processing of some of the photos was queued since: restore them' USING ERRCODE = 'PG010';
+        RAISE EXCEPTION 'Photo Processing of some of the photos was queued since: restore them' USING ERRCODE = 'PG010';
     END IF;
     PERFORM put_back(p_undo.queue_id, p_undo.positions, p_actor, -1);
     PERFORM put_first_again(p_undo);

@@ -136,7 +136,7 @@ pub async fn take_turn_back(tx: &mut PgConnection, photo: PhotoId) -> sqlx::Resu
 pub struct Found {
     /// The bib numbers.
     pub numbers: Option<Vec<String>>,
-    /// The turn in degrees; `Some(None)`: AI rotation abstained.
+    /// The turn in degrees; `Some(None)`: AI Rotation abstained.
     pub turn: Option<Option<i64>>,
 }
 
@@ -166,7 +166,7 @@ fn turn_of(row: Value) -> Option<i64> {
     row["turn"].as_i64().filter(|_| row["abstained"] == false)
 }
 
-/// The clockwise turn that a photo is known to need: a person has said it, or AI rotation has found
+/// The clockwise turn that a photo is known to need: a person has said it, or AI Rotation has found
 /// it. A worker asks before it has the photo looked at.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ pub struct Event {
     pub name: String,
     /// The ID that another program has for the event; `None` if it gave none.
     pub reference: Option<String>,
-    /// Whether photo processing reads bib numbers.
+    /// Whether Photo Processing reads bib numbers.
     pub bib_search: bool,
     /// Whether people can search for a face. Embeddings are computed only if this is on.
     pub face_search: bool,

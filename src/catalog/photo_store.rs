@@ -6,7 +6,7 @@ mod keep;
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
@@ -266,6 +266,30 @@ impl PhotoStore {
     /// # Errors
     /// Every [`StoreError`] but `Address`.
     pub async fn get(&self, key: &Key, bytes_max: usize) -> Result<Fetched, StoreError> {
+        let found = self.find(key, bytes_max).await?;
+        let room = self.room(key, found.meta.size).await?;
+        Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
+    }
+
+    /// Returns the size of a file of at most `bytes_max` bytes, and the file, piece by piece: it is
+    /// never in memory as a whole.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] but `Address`.
+    pub async fn read(
+        &self,
+        key: &Key,
+        bytes_max: usize,
+    ) -> Result<(u64, BoxStream<'static, object_store::Result<Bytes>>), StoreError> {
+        let found = self.find(key, bytes_max).await?;
+        Ok((found.meta.size, found.into_stream()))
+    }
+
+    async fn find(
+        &self,
+        key: &Key,
+        bytes_max: usize,
+    ) -> Result<object_store::GetResult, StoreError> {
         if let Some(root) = &self.root {
             let path = root.join(key.as_str());
             // If the file is missing, the store itself says so below.
@@ -283,8 +307,7 @@ impl PhotoStore {
         if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
             return Err(StoreError::TooLarge { key: key.to_string(), bytes });
         }
-        let room = self.room(key, bytes).await?;
-        Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
+        Ok(found)
     }
 
     /// Waits for room in memory for so many bytes.

@@ -32,7 +32,7 @@ pub enum State {
     InProgress,
     /// The photo was processed, and cost one credit.
     Processed,
-    /// AI rotation could not decide which way is up, and its credit was refunded.
+    /// AI Rotation could not decide which way is up, and its credit was refunded.
     Undecided,
     /// The same content was paid for before, under another key of the event. Its credit was refunded,
     /// and the findings are the same.
@@ -183,13 +183,13 @@ pub struct Photo {
     pub id: PhotoId,
     /// The photo's key in the store.
     pub key: String,
-    /// State of photo processing; null if it was never queued for this photo.
+    /// State of Photo Processing; null if it was never queued for this photo.
     pub processing: Option<State>,
-    /// Why photo processing was refunded, as a stable code; null if it was not.
+    /// Why Photo Processing was refunded, as a stable code; null if it was not.
     pub processing_reason: Option<String>,
-    /// State of AI rotation; null if it was never queued for this photo.
+    /// State of AI Rotation; null if it was never queued for this photo.
     pub rotation: Option<State>,
-    /// Why AI rotation was refunded, as a stable code; null if it was not.
+    /// Why AI Rotation was refunded, as a stable code; null if it was not.
     pub rotation_reason: Option<String>,
     /// Width of the upright photo, in pixels; null before it was processed.
     pub width: Option<i32>,
@@ -201,15 +201,24 @@ pub struct Photo {
     /// The bib numbers on the photo.
     #[schema(value_type = Vec<BibBox>)]
     pub bibs: Json<Vec<BibBox>>,
-    /// The clockwise turn that the photo needs, in degrees; null if AI rotation abstained, or was
+    /// The clockwise turn that the photo needs, in degrees; null if AI Rotation abstained, or was
     /// not done.
     pub turn: Option<i16>,
     /// Key of the upright copy in the store; null if there is none, because the original is
-    /// upright, AI rotation abstained, or it was not done.
+    /// upright, AI Rotation abstained, or it was not done.
     pub upright_key: Option<String>,
     /// What people have corrected. No run of the models replaces it.
     #[schema(value_type = Corrected)]
     pub corrected: Json<Corrected>,
+}
+
+impl Photo {
+    /// Whether it may lie on its side: nothing was found on it, and AI Rotation was not done.
+    #[must_use]
+    pub fn may_be_sideways(&self) -> bool {
+        let found = !self.faces.0.is_empty() || !self.bibs.0.is_empty();
+        self.processing == Some(State::Processed) && self.rotation.is_none() && !found
+    }
 }
 
 /// Selects photos of an event. A photo must meet all conditions that are set.
@@ -260,7 +269,7 @@ pub async fn list(
                       AS "corrected!: _"
            FROM photo p
            CROSS JOIN LATERAL (
-               -- A photo that is queued when its AI rotation has ended waits already.
+               -- A photo that is queued when its AI Rotation has ended waits already.
                SELECT coalesce(max(x.state) FILTER (WHERE x.operation = 'photo_processing'),
                                CASE WHEN EXISTS (
                                    SELECT FROM queue y JOIN follow_up f USING (queue_id)

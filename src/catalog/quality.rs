@@ -11,7 +11,7 @@ use crate::ids::EventId;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = QualityReport)]
 pub struct Report {
-    /// Photos on which photo processing has looked for faces and numbers.
+    /// Photos on which Photo Processing has looked for faces and numbers.
     pub photos: i64,
     /// Of these, photos with at least one sure bib number.
     pub with_sure_number: i64,
@@ -19,6 +19,9 @@ pub struct Report {
     pub with_unsure_number: i64,
     /// Photos without a bib number.
     pub without_number: i64,
+    /// Photos on which nothing was found, neither a face nor a number, and of which AI Rotation does
+    /// not know which way is up. Those that lie on their side can be read after AI Rotation.
+    pub maybe_sideways: i64,
     /// Photos with at least one face.
     pub with_face: i64,
     /// Faces on all photos.
@@ -37,13 +40,13 @@ pub struct Report {
     pub settled_by_person: i64,
     /// Numbers that a person has corrected or confirmed.
     pub settled_by_organiser: i64,
-    /// Photos whose turn AI rotation has looked for.
+    /// Photos whose turn AI Rotation has looked for.
     pub rotation_photos: i64,
     /// Of these, photos that were turned.
     pub turned: i64,
     /// Photos that were upright.
     pub upright: i64,
-    /// Photos of which AI rotation was not sure: they stay as they are.
+    /// Photos of which AI Rotation was not sure: they stay as they are.
     pub undecided: i64,
 }
 
@@ -67,6 +70,8 @@ pub async fn report(db: &mut PgConnection, event: EventId) -> sqlx::Result<Repor
                   count(*) FILTER (WHERE b.sure) AS "with_sure_number!",
                   count(*) FILTER (WHERE NOT b.sure) AS "with_unsure_number!",
                   count(*) FILTER (WHERE s.looked_at AND b.photo_id IS NULL) AS "without_number!",
+                  count(*) FILTER (WHERE s.looked_at AND b.photo_id IS NULL AND f.n IS NULL
+                                         AND s.abstained IS NULL) AS "maybe_sideways!",
                   count(f.n) AS "with_face!",
                   coalesce(sum(f.n), 0)::bigint AS "faces!",
                   (SELECT count(*) FROM numbers) AS "numbers!",

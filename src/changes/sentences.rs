@@ -58,8 +58,8 @@ impl Told {
 
     fn operation(&self) -> String {
         match self.data["operation"].as_str() {
-            Some("photo_processing") => "photo processing".into(),
-            Some("ai_rotation") => "AI rotation".into(),
+            Some("photo_processing") => "Photo Processing".into(),
+            Some("ai_rotation") => "AI Rotation".into(),
             _ => self.text("operation"),
         }
     }
@@ -279,12 +279,12 @@ mod tests {
             (
                 Type::EventFinished,
                 event.clone(),
-                "“Gala” is done: 12,480 photos in all (photo processing)",
+                "“Gala” is done: 12,480 photos in all (Photo Processing)",
             ),
             (
                 Type::EventPaused,
                 json!({ "event": 3, "operation": "ai_rotation", "cause": "spent" }),
-                "“Gala” is paused: no credits can be spent (AI rotation)",
+                "“Gala” is paused: no credits can be spent (AI Rotation)",
             ),
             (
                 Type::CreditsAdded,

@@ -11,7 +11,7 @@ const BIB: Rgb<u8> = Rgb([255, 140, 0]);
 const TURN: Rgb<u8> = Rgb([70, 160, 255]);
 const INK: Rgb<u8> = Rgb([0, 0, 0]);
 
-/// Draws the faces and bib numbers at working size, and turns the copy as AI rotation decided.
+/// Draws the faces and bib numbers at working size, and turns the copy as AI Rotation decided.
 pub(super) fn draw(
     picture: &Picture,
     faces: &[Face],

@@ -39,7 +39,7 @@ pub(super) struct Enqueue {
     /// changed since they were processed
     #[arg(long)]
     prefix: Option<String>,
-    /// The operation to do on each photo; both: AI rotation first
+    /// The operation to do on each photo; both: AI Rotation first
     #[arg(long, value_enum, default_value = "photo_processing")]
     operation: Operations,
     /// Claim these photos before the others of the event

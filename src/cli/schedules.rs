@@ -51,7 +51,7 @@ The same schedule is made once, so a repeated call is safe. --dry-run tells what
         /// When they are queued, as 2030-05-04T16:00:00Z
         #[arg(long)]
         at: DateTime<Utc>,
-        /// The operation to do on each photo; both: AI rotation first
+        /// The operation to do on each photo; both: AI Rotation first
         #[arg(long, value_enum, default_value = "photo_processing")]
         operation: Operations,
         /// Claim these photos before the others of the event

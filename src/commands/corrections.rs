@@ -147,7 +147,7 @@ impl Commands {
         })
     }
 
-    /// Takes the correction of a photo's turn back: what AI rotation has found counts again.
+    /// Takes the correction of a photo's turn back: what AI Rotation has found counts again.
     ///
     /// # Errors
     /// See [`CommandError`].

@@ -78,7 +78,7 @@ pub enum OnInsufficient {
 pub struct FundingPlan {
     /// The runs to ask about until they are done: those of this call, and then those in which the other
     /// photos were queued before, those with photos that are not done first. At most 100, and all of this
-    /// call. A photo that follows its AI rotation is in the run of that until it has ended, and then in a
+    /// call. A photo that follows its AI Rotation is in the run of that until it has ended, and then in a
     /// run of its own: to ask about everything at once, send the same call as a dry run. All that it asks
     /// for is done when `queued` and `skipped.already_queued` are 0.
     pub runs: Vec<RunId>,
@@ -92,7 +92,7 @@ pub struct FundingPlan {
     /// Number of photos that were enqueued, or would be in a dry run. For both operations, a photo
     /// counts twice.
     pub queued: u64,
-    /// Number of photos in `queued` that are queued for photo processing later, each when its AI rotation
+    /// Number of photos in `queued` that are queued for Photo Processing later, each when its AI Rotation
     /// has ended, however it ends.
     pub following: u64,
     /// Number of photos in `queued` that had ended before, and whose file has changed since: a sync

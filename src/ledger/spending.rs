@@ -146,7 +146,7 @@ pub struct EventSpending {
     /// no other decision. Photos in queues that are held get none. Exact under `finish_first`, and
     /// for all events of a class together under `priority`; events that share get about as many.
     /// It takes all events for equally fast: it knows no pace, and no photo that first waits for its
-    /// AI rotation.
+    /// AI Rotation.
     pub will_finish: i64,
 }
 

@@ -88,7 +88,7 @@ pub struct Run {
     pub before: Before,
     /// Number of photos that were queued, in the given order.
     pub queued: u32,
-    /// How many of these are queued later, when their AI rotation has ended.
+    /// How many of these are queued later, when their AI Rotation has ended.
     pub following: u32,
     /// How many of these had ended before, and their files have changed since.
     pub changed: u32,
@@ -115,7 +115,7 @@ pub struct Skipped {
     pub already_queued: u32,
     /// Photos that were already processed and paid for, or that have the content of one that was.
     pub already_processed: u32,
-    /// Photos of which AI rotation could not decide which way is up, and which were refunded. They are
+    /// Photos of which AI Rotation could not decide which way is up, and which were refunded. They are
     /// asked for again only by a retry that names the reason `undecided`.
     pub undecided_before: u32,
     /// Photos that failed before and were refunded. Only a person's retry queues them again.
@@ -284,7 +284,7 @@ pub struct Plan {
     pub before: Before,
     /// Number of photos that would be queued.
     pub queued: u32,
-    /// How many of these would be queued later, when their AI rotation has ended.
+    /// How many of these would be queued later, when their AI Rotation has ended.
     pub following: u32,
     /// How many of these have ended before, and their files have changed since.
     pub changed: u32,

@@ -23,7 +23,7 @@ pub struct Failure {
     pub at: DateTime<Utc>,
 }
 
-/// The reason of a refund that is no failure: AI rotation looked at the photo, and could not decide
+/// The reason of a refund that is no failure: AI Rotation looked at the photo, and could not decide
 /// which way is up. Such a photo is listed and retried only by this reason, because the same network
 /// gives the same answer.
 pub const UNDECIDED: &str = "undecided";
@@ -55,7 +55,7 @@ pub fn meaning(reason: &str) -> &'static str {
         }
         "handed_back" => "Its work gave it back again and again: ask who wrote the worker.",
         "undecided" => {
-            "AI rotation could not decide which way is up: correct the turn yourself, or retry it \
+            "AI Rotation could not decide which way is up: correct the turn yourself, or retry it \
              after an upgrade of photogate. The same version answers the same."
         }
         "duplicate" => {

@@ -19,10 +19,10 @@ const PHOTOS_AT_ONCE: i32 = 10_000;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Enqueues photos of an event for both operations, in one transaction. Returns the result of each
-/// operation, AI rotation first.
+/// operation, AI Rotation first.
 ///
-/// A photo is queued for photo processing when its AI rotation has ended, however it ended:
-/// [`follow`] does that. A photo whose AI rotation has ended before is queued at once.
+/// A photo is queued for Photo Processing when its AI Rotation has ended, however it ended:
+/// [`follow`] does that. A photo whose AI Rotation has ended before is queued at once.
 ///
 /// # Errors
 /// See [`EnqueueError`]; nothing is queued then.
@@ -57,7 +57,7 @@ pub async fn enqueue_both(
     Ok(rows.into_iter().map(Run::from).collect())
 }
 
-/// Photos that were queued for photo processing, because their AI rotation has ended.
+/// Photos that were queued for Photo Processing, because their AI Rotation has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Followed {
     /// How many there were; 0 if nothing is due.
@@ -66,7 +66,7 @@ pub struct Followed {
     pub woke: bool,
 }
 
-/// Queues the photos of one event whose AI rotation has ended for photo processing. Call it again
+/// Queues the photos of one event whose AI Rotation has ended for Photo Processing. Call it again
 /// until nothing is due. Photos wait up to `patience` for others of their event.
 ///
 /// # Errors

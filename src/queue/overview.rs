@@ -31,7 +31,7 @@ pub struct Overview {
     pub photos: i64,
     /// Photos that have ended, however they did.
     pub done: i64,
-    /// Photos that wait, follow their AI rotation, or are in progress.
+    /// Photos that wait, follow their AI Rotation, or are in progress.
     pub left: i64,
     /// Photos that failed, and were not queued again since.
     pub failed: i64,

@@ -30,7 +30,7 @@ pub struct Retry {
 }
 
 /// Queues failed photos again, as new jobs, because a person asked for it; with `undecided`, also
-/// photos of which AI rotation could not decide. At most
+/// photos of which AI Rotation could not decide. At most
 /// [`PHOTOS_MAX`](super::enqueue::PHOTOS_MAX) photos in one call.
 ///
 /// # Errors

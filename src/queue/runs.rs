@@ -56,7 +56,7 @@ pub struct Run {
     pub in_progress: i64,
     /// Photos that were processed. Each cost one credit.
     pub processed: i64,
-    /// Photos of which AI rotation could not decide which way is up. Their credits were refunded.
+    /// Photos of which AI Rotation could not decide which way is up. Their credits were refunded.
     pub undecided: i64,
     /// Photos with the content of one that was paid for before. Their credits were refunded.
     pub duplicates: i64,

@@ -32,7 +32,7 @@ pub struct Schedule {
     pub organisation: OrganisationId,
     /// The event that the photos belong to.
     pub event: EventId,
-    /// The operation that they are queued for. `both`: AI rotation first, and then photo processing,
+    /// The operation that they are queued for. `both`: AI Rotation first, and then Photo Processing,
     /// photo by photo.
     pub operation: Operations,
     /// When they are queued. Later if no worker runs then.

@@ -45,7 +45,7 @@ pub(crate) struct Wants {
     pub(crate) embeddings: bool,
     pub(crate) thumbnail: bool,
     /// The clockwise turn, after that of EXIF, that the photo is known to need: somebody has told
-    /// it, or AI rotation found it before. `None`: it is not known.
+    /// it, or AI Rotation found it before. `None`: it is not known.
     pub(crate) turn: Option<Turn>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Answer {
 /// The findings of one operation on one photo.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Seen {
-    /// Findings of photo processing.
+    /// Findings of Photo Processing.
     Processing {
         /// Width of the upright photo, in pixels.
         width: u32,
@@ -80,7 +80,7 @@ pub(crate) enum Seen {
         /// A small copy of the photo.
         thumbnail: Thumbnail,
     },
-    /// Findings of AI rotation.
+    /// Findings of AI Rotation.
     Rotation {
         /// The turn that the photo needs, or an abstention.
         rotation: Rotation,

@@ -25,6 +25,7 @@ mod mail;
 mod new_event;
 mod organisation;
 mod organisations;
+mod original;
 mod paces;
 mod people;
 mod photo;
@@ -226,6 +227,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/photos/{photo}/turn", post(correct::save_turn))
         .route("/photos/{photo}/turn/take-back", post(correct::take_turn_back))
         .route("/photos/{photo}/thumbnail", get(photos::thumbnail))
+        .route("/photos/{photo}/original", get(original::file))
         .route("/queues", get(queues::page))
         .route("/queues/bulk", get(bulk::ask).post(bulk::apply))
         .route("/queues/undo", post(bulk::undo))

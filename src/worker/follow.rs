@@ -18,7 +18,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn follow(pool: PgPool, wake: Wake, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
         if let Some(Err(error)) = stop.run_until_cancelled(follow_all(&pool, &wake)).await {
-            tracing::warn!(%error, "photos could not be queued yet after their AI rotation");
+            tracing::warn!(%error, "photos could not be queued yet after their AI Rotation");
         }
     }
 }
@@ -29,7 +29,7 @@ async fn follow_all(pool: &PgPool, wake: &Wake) -> sqlx::Result<()> {
         if followed.photos == 0 {
             return Ok(());
         }
-        tracing::debug!(photos = followed.photos, "photos follow their AI rotation");
+        tracing::debug!(photos = followed.photos, "photos follow their AI Rotation");
         if followed.woke {
             wake.send().await;
         }

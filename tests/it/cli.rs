@@ -53,7 +53,7 @@ async fn an_event_is_run_from_the_command_line_alone() {
     let unknown = photogate(&app.config, &["jobs", "retry", &event, "--reason", "nonsense"]);
     assert_eq!(unknown.status.code(), Some(4));
     let said = stderr(&unknown);
-    assert!(said.contains("the reasons there: corrupt (photo processing: 1)"), "{said}");
+    assert!(said.contains("the reasons there: corrupt (Photo Processing: 1)"), "{said}");
     assert_eq!(
         run(&["events", "hold", &event, "--owner", "ops"])["holds"].as_array().map(Vec::len),
         Some(2)

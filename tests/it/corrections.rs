@@ -52,7 +52,7 @@ fn seen(numbers: &[&str]) -> Verdict {
     })
 }
 
-/// What AI rotation finds.
+/// What AI Rotation finds.
 fn turned(turn: Turn) -> Verdict {
     let cue = Some(Cue::Network);
     let rotation = Rotation { turn, confidence: 0.97, abstained: false, cue, unmirrored: false };
@@ -351,7 +351,7 @@ async fn no_ai_rotation_replaces_the_turn_that_a_person_has_said() {
     assert!(now.corrected.0.turn);
     assert_eq!(turn(270).await.before, Some(90));
     let found = corrections::found(&mut *app.db().await, photo).await.unwrap();
-    assert_eq!(found.turn, Some(Some(180)), "what AI rotation said is kept");
+    assert_eq!(found.turn, Some(Some(180)), "what AI Rotation said is kept");
 
     app.commands().take_turn_back(&anna(), photo).await.unwrap();
 
@@ -443,7 +443,7 @@ async fn an_organiser_says_which_way_is_up_and_faces_and_numbers_are_found_then(
     assert_eq!(app.count("SELECT count(*) FROM turn_correction").await, 0);
 }
 
-/// Where AI rotation has found a turn, photo processing reads the photo as it is turned.
+/// Where AI Rotation has found a turn, Photo Processing reads the photo as it is turned.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_ai_rotation_has_found_is_known_to_photo_processing() {
     let app = App::new().await;

@@ -296,6 +296,15 @@ async fn a_photo_opens_large_and_leads_to_its_neighbours_and_its_receipt() {
     }
     let first = anna.text(&site, &format!("/photos/{}", ids[0])).await;
     assert!(!first.contains("Previous photo") && first.contains("Next photo"));
+    // A photo on which nothing was found may lie on its side. One that waits says nothing of it.
+    let hint = "Does the photo lie on its side?";
+    assert!(!first.contains(hint), "{first}");
+    let hand = app.a_worker().await;
+    hand.succeed_all(hand.claim(1).await).await;
+    let first = anna.text(&site, &format!("/photos/{}", ids[0])).await;
+    assert!(first.contains(hint), "{first}");
+    let event_page = anna.text(&site, &format!("/events/{event}")).await;
+    assert_eq!(event_page.matches("Nothing found. Turn it first?").count(), 1, "{event_page}");
     // Nowhere else, whatever the address says.
     let away = anna.text(&site, &format!("/photos/{}?back=https://evil.example", ids[0])).await;
     assert!(!away.contains("evil"), "{away}");

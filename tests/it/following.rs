@@ -56,24 +56,24 @@ const ALONE: [&str; 14] = [
 /// What a transaction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
-    /// Queues the photos whose AI rotation has ended for photo processing.
+    /// Queues the photos whose AI Rotation has ended for Photo Processing.
     Follow,
     /// Claims everything that can be claimed.
     Claim,
-    /// The AI rotation that is in flight is done.
+    /// The AI Rotation that is in flight is done.
     Settle,
-    /// Takes the photo out whose AI rotation waits. Then nothing waits in that queue.
+    /// Takes the photo out whose AI Rotation waits. Then nothing waits in that queue.
     Skip,
-    /// Puts back the photo whose AI rotation was skipped before.
+    /// Puts back the photo whose AI Rotation was skipped before.
     Restore,
-    /// Queues all photos, and a new one, for photo processing alone.
+    /// Queues all photos, and a new one, for Photo Processing alone.
     Enqueue,
     /// Queues all photos, and a new one, for both operations.
     EnqueueBoth,
     Delete,
 }
 
-/// The photos of an event, by what has become of their AI rotation.
+/// The photos of an event, by what has become of their AI Rotation.
 const ENDED: &str = "rehearsal/ok/ended";
 const IN_FLIGHT: &str = "rehearsal/ok/in-flight";
 const WAITS: &str = "rehearsal/ok/waits";
@@ -221,7 +221,7 @@ async fn every_way(app: &App, scheduler: &mut Scheduler, hand: &Hand<'_>, acts: 
     }
 }
 
-/// A photo that is queued for photo processing before its AI rotation has ended is refused, by what
+/// A photo that is queued for Photo Processing before its AI Rotation has ended is refused, by what
 /// is committed at that moment.
 async fn an_app_that_refuses_what_comes_too_early() -> App {
     let app = App::new().await;
@@ -236,7 +236,7 @@ async fn an_app_that_refuses_what_comes_too_early() -> App {
                      AND r.operation = 'ai_rotation'
                      AND (coalesce(stretch_kind_at(r.queue_id, j.position) = 'first', j.position > h.head)
                          OR EXISTS (SELECT FROM in_flight f WHERE f.job_id = j.job_id)))
-             THEN RAISE EXCEPTION 'its AI rotation has not ended'; END IF;
+             THEN RAISE EXCEPTION 'its AI Rotation has not ended'; END IF;
              RETURN NEW;
          END $$;
          CREATE TRIGGER refuse_early BEFORE INSERT ON photogate.job FOR EACH ROW
@@ -279,7 +279,7 @@ async fn no_interleaving_loses_a_photo_that_follows_or_queues_it_early_or_twice(
 
 /// A race, put in: the scheduler must find it, or it would find nothing.
 #[tokio::test(flavor = "multi_thread")]
-#[should_panic(expected = "its AI rotation has not ended")]
+#[should_panic(expected = "its AI Rotation has not ended")]
 async fn a_follow_that_reads_what_is_in_flight_before_the_head_is_found() {
     let mut app = an_app_that_refuses_what_comes_too_early().await;
     app.audited = false;

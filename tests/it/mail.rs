@@ -119,7 +119,7 @@ async fn a_person_learns_that_an_event_is_paused_goes_on_and_is_done() {
     app.until("the end is told", async || said("“Gala” is done") && said("Run ")).await;
     worker.drain().await;
 
-    let paused = "“Gala” is paused: no credits can be spent (photo processing)";
+    let paused = "“Gala” is paused: no credits can be spent (Photo Processing)";
     assert_eq!(first.subject, format!("[Club] {paused}"));
     assert!(first.text.contains(&format!("{paused}.")), "{}", first.text);
     assert!(first.text.contains(&format!("https://photogate.example/events/{event}\n")));
@@ -135,7 +135,7 @@ async fn a_person_learns_that_an_event_is_paused_goes_on_and_is_done() {
         ("5 credits came in, bought by anna@club.example", 1),
         ("“Gala” goes on: credits came in", 1),
         ("“Gala” is done: 3 photos in all", 1),
-        ("is done: 3 photos (photo processing)", 1),
+        ("is done: 3 photos (Photo Processing)", 1),
         ("queued", 0),
     ] {
         assert_eq!(all.matches(sentence).count(), times, "{sentence}: {all}");
@@ -244,7 +244,7 @@ async fn a_storm_is_one_mail() {
     worker.drain().await;
 
     assert!(
-        mail.subject.ends_with("can be spent (photo processing) (and 330 more)"),
+        mail.subject.ends_with("can be spent (Photo Processing) (and 330 more)"),
         "{}",
         mail.subject
     );
@@ -712,7 +712,9 @@ async fn hostile_names_stay_words() {
     let mail = app.until_mails(&postmaster, ANNA, 1).await.remove(0);
     worker.drain().await;
 
-    assert_eq!(postmaster.asked_for(), [ANNA], "nobody else gets it");
+    // (Its two pauses come in two mails, if a transaction of another test keeps the second one from
+    // being numbered.)
+    assert!(postmaster.asked_for().iter().all(|to| to == ANNA), "nobody else gets it");
     let mut names = mail.header_names();
     names.sort_unstable();
     let expected = [

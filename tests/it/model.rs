@@ -35,12 +35,12 @@ enum Ask {
         photos: Vec<usize>,
         urgent: bool,
     },
-    /// Both operations of the first event, AI rotation first.
+    /// Both operations of the first event, AI Rotation first.
     EnqueueBoth {
         photos: Vec<usize>,
         urgent: bool,
     },
-    /// What has had its AI rotation is queued for photo processing.
+    /// What has had its AI Rotation is queued for Photo Processing.
     Follow,
     Retry {
         queue: usize,
@@ -355,7 +355,7 @@ struct Model {
     top_ups: BTreeMap<(usize, usize), i64>,
     /// Holds that were placed: the queue, and whether it stands.
     holds: Vec<(usize, bool)>,
-    /// Photos that wait for a job of AI rotation (the second queue) to end.
+    /// Photos that wait for a job of AI Rotation (the second queue) to end.
     /// They are urgent, if their call was.
     follows: Vec<(usize, usize, bool)>,
     /// The contents that were paid for, of each queue.
@@ -410,7 +410,7 @@ impl Model {
         queue == PROCESSING && self.follows.iter().any(|(follows, _, _)| *follows == photo)
     }
 
-    /// Queues new photos. What waits for its AI rotation is queued already.
+    /// Queues new photos. What waits for its AI Rotation is queued already.
     fn append_new(&mut self, queue: usize, photos: &[usize], urgent: bool) -> Vec<usize> {
         let photos: Vec<_> = photos
             .iter()

@@ -98,7 +98,7 @@ async fn an_operator_holds_a_queue_in_three_clicks_and_lifts_it_where_it_says_wh
     browser.press("Why").await;
     browser.sees("Do: ask ops@photogate.example to lift the hold").await;
     browser.keep("why").await;
-    browser.press("Lift the hold of Marathon, photo processing").await;
+    browser.press("Lift the hold of Marathon, Photo Processing").await;
     browser.sees("“bad camera clock” is lifted.").await;
     browser.keep("ask-lift").await;
     browser.press("Lift now").await;
@@ -156,6 +156,7 @@ async fn a_screen_shows_twenty_queues_and_a_phone_shows_them_as_cards() {
     ] {
         let browser = Browser::open(&site, name, look).await;
         browser.log_in(OPS).await;
+        browser.go("/queues?state=all").await;
         browser.sees("Last 3 hours").await;
         browser.keep("queues").await;
         let ask = async |script| {
@@ -352,7 +353,7 @@ async fn why_offers_each_what_they_may_do() {
     app.a_person(OPS, Role::Operator, None).await;
     app.a_person("finance@photogate.example", Role::Finance, None).await;
     let site = Site::of(&app).await;
-    let (top_up, retry) = ("Add 1 credits", "Retry 1 failed photos of Marathon, photo processing");
+    let (top_up, retry) = ("Add 1 credits", "Retry 1 failed photos of Marathon, Photo Processing");
     for (person, credits, again) in [
         ("anna@club.example", true, true),
         (OPS, false, true),
@@ -408,6 +409,29 @@ async fn the_pulse_counts_what_was_settled_in_the_last_three_hours() {
     assert_eq!(app.count("SELECT count(*) FROM pulse").await, 2, "old slots are forgotten");
 }
 
+/// Idle queues are many: they are shown when somebody asks for them, or for their name.
+#[tokio::test]
+async fn idle_queues_are_shown_when_they_are_asked_for() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(50).await;
+    app.queue(event, "ok", 2).await;
+    app.a_person(OPS, Role::Operator, None).await;
+    let site = Site::of(&app).await;
+    let ops = Visitor::logged_in(&site, OPS).await;
+    let rows = async |query: &str| {
+        let page = ops.text(&site, &format!("/queues{query}")).await;
+        page.matches("aria-label=\"Why ").count()
+    };
+    assert_eq!((rows("").await, rows("?state=all").await), (1, 2), "one has photos that wait");
+    let hand = app.a_worker().await;
+    let claimed = hand.claim(2).await;
+    assert_eq!(rows("").await, 1, "its photos are in progress");
+    hand.succeed_all(claimed).await;
+    assert_eq!((rows("").await, rows("?state=all").await), (0, 2));
+    assert!(ops.text(&site, "/queues").await.contains("All queues are idle."));
+    assert_eq!((rows("?state=idle").await, rows("?name=marathon").await), (2, 2));
+}
+
 /// One definition of *failed*: a photo whose latest job failed. The command line, the API and the
 /// pages say the same number, also after photos were retried, skipped, and taken back.
 #[tokio::test(flavor = "multi_thread")]
@@ -461,7 +485,11 @@ async fn everybody_says_the_same_number_of_failed_photos_after_a_retry() {
             let at = rows.headers().unwrap().iter().position(|column| column == name).unwrap();
             rows.records().map(|row| row.unwrap()[at].parse::<i64>().unwrap()).sum()
         };
-        assert_eq!(column("/queues?format=csv", "failed").await, expected, "/queues, {when}");
+        assert_eq!(
+            column("/queues?state=all&format=csv", "failed").await,
+            expected,
+            "/queues, {when}"
+        );
         let failures = format!("/failures?event={event}&format=csv");
         assert_eq!(column(&failures, "photos").await, expected, "/failures, {when}");
         let page = staff.text(&site, &format!("/events/{event}")).await;

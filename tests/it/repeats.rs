@@ -149,7 +149,7 @@ async fn a_dry_run_of_both_operations_tells_when_all_is_done() {
     assert_eq!(ask(true).await.0, 0);
 }
 
-/// Photo processing of photos whose AI rotation waits already: there is no run, and still something
+/// Photo Processing of photos whose AI Rotation waits already: there is no run, and still something
 /// that can be taken back.
 #[tokio::test]
 async fn a_call_that_only_adds_what_follows_is_taken_back() {

@@ -599,7 +599,7 @@ async fn undo_takes_back_its_own_act_and_nobody_elses() {
     let bob =
         follow_ups::enqueue_both(&mut db, event, &jobs, "bob", Priority::Normal).await.unwrap();
     let refused = undo(&app, &[anna.undo.unwrap()]).await.unwrap_err();
-    assert!(refused.starts_with("another call has queued photo processing"), "{refused}");
+    assert!(refused.starts_with("another call has queued Photo Processing"), "{refused}");
     assert_eq!(undo(&app, &[bob[0].undo.unwrap()]).await, Ok(1));
     assert_eq!(undo(&app, &[anna.undo.unwrap()]).await, Ok(1));
 
@@ -618,7 +618,7 @@ async fn undo_takes_back_its_own_act_and_nobody_elses() {
         skips::skip(&mut db, event, Operation::AiRotation, &[photo], "anna").await.unwrap();
     follow_ups::follow(&mut db, std::time::Duration::ZERO).await.unwrap();
     let refused = undo(&app, &[skipped.undo.unwrap()]).await.unwrap_err();
-    assert!(refused.starts_with("photo processing of some of the photos was queued"), "{refused}");
+    assert!(refused.starts_with("Photo Processing of some of the photos was queued"), "{refused}");
 }
 
 /// Found by review: restoring ten thousand photos that do not stand beside each other took longer than

@@ -527,7 +527,7 @@ async fn why_says_when_a_photo_is_queued() {
     let told = why(photo).await;
     let cause = told.chain.iter().find(|cause| cause.code == "scheduled").expect("it says so");
     let at = in_hours(1).format("%Y-%m-%d %H:").to_string();
-    assert!(cause.says.contains("photo processing at") && cause.says.contains(&at), "{cause:?}");
+    assert!(cause.says.contains("Photo Processing at") && cause.says.contains(&at), "{cause:?}");
     let filter = photos::Filter { most: 9, ..photos::Filter::default() };
     let all = photos::list(&mut *app.db().await, event, filter).await.unwrap();
     let other = all.iter().find(|one| one.id != photo).unwrap().id;

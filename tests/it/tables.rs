@@ -44,7 +44,7 @@ async fn every_table_is_a_file_too_with_the_same_rows() {
     staff.post(&site, "/events", &[("organisation", "1"), ("name", "Second")]).await;
 
     for (path, columns, rows) in [
-        ("/queues?format=csv", "queue,event_id,operation,organisation,state,", 4),
+        ("/queues?state=all&format=csv", "queue,event_id,operation,organisation,state,", 4),
         ("/queues?format=csv&state=running", "queue,event_id,operation,organisation,state,", 1),
         ("/failures?format=csv", "reason,event,event_id,operation,photos,last", 1),
         ("/workers?format=csv", "name,since,state,slots,in_hand,photos_s,last_failure", 1),

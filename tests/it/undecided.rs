@@ -45,7 +45,7 @@ fn upright() -> Verdict {
     Verdict::Processed(Findings::Rotation { content: None, rotation, upright: None })
 }
 
-/// Queues this photo for AI rotation, and settles it so.
+/// Queues this photo for AI Rotation, and settles it so.
 async fn a_photo(app: &App, event: EventId, key: &str, verdict: Verdict) -> PhotoId {
     app.queue_keys(event, ROTATION, &[key.to_owned()]).await;
     let hand = app.a_worker().await;

@@ -11,7 +11,7 @@ pub type Content = [u8; 32];
 /// What an operation found on a photo. "Nothing" is a finding, too.
 #[derive(Debug, Clone)]
 pub enum Findings {
-    /// Findings of photo processing.
+    /// Findings of Photo Processing.
     #[cfg(feature = "vision")]
     Processing {
         /// The content on which all this was found, if it is known.
@@ -29,7 +29,7 @@ pub enum Findings {
         /// The lines of text from which the numbers were decided, to decide them again later.
         lines: Vec<Line>,
     },
-    /// Findings of AI rotation.
+    /// Findings of AI Rotation.
     #[cfg(feature = "vision")]
     Rotation {
         /// The content on which this was found, if it is known.

@@ -17,12 +17,12 @@ pub struct Found {
     pub operation: Operation,
     /// Why its credit was refunded, as a stable code; `None` if it was processed.
     pub reason: Option<String>,
-    /// Number of faces that photo processing found.
+    /// Number of faces that Photo Processing found.
     pub faces: i64,
-    /// Bib numbers that photo processing read.
+    /// Bib numbers that Photo Processing read.
     pub bibs: Vec<String>,
-    /// The clockwise turn that the photo needs, in degrees, as AI rotation found it. `None` if AI
-    /// rotation abstained, or was not done.
+    /// The clockwise turn that the photo needs, in degrees, as AI Rotation found it. `None` if AI
+    /// Rotation abstained, or was not done.
     pub turn: Option<i16>,
     /// Key of the upright copy in the store; `None` if no copy was needed.
     pub upright_key: Option<String>,

@@ -91,9 +91,9 @@ pub(super) async fn quality(
     output.one(&found, |out| {
         writeln!(
             out,
-            "Photo processing of {} photos: {} with a sure number, {} with unsure numbers only, {} \
+            "Photo Processing of {} photos: {} with a sure number, {} with unsure numbers only, {} \
              without a number; {} with a face.\n{} numbers, {} sure, {} different; {} faces.\nAI \
-             rotation of {} photos: {} turned, {} upright, {} undecided.",
+             Rotation of {} photos: {} turned, {} upright, {} undecided.",
             found.photos,
             found.with_sure_number,
             found.with_unsure_number,

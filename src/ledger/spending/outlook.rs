@@ -12,18 +12,18 @@ use crate::ids::{EventId, Operation, OrganisationId};
 /// Photos that one call queues in an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Added {
-    /// Photos for AI rotation.
+    /// Photos for AI Rotation.
     pub rotation: u64,
-    /// Photos for photo processing.
+    /// Photos for Photo Processing.
     pub processing: u64,
-    /// How many of these follow their AI rotation.
+    /// How many of these follow their AI Rotation.
     pub following: u64,
     /// True: they are the first in their queues. Otherwise they are the last.
     pub first: bool,
 }
 
 impl Added {
-    /// Adds the photos of one operation. `following`: how many of them follow their AI rotation.
+    /// Adds the photos of one operation. `following`: how many of them follow their AI Rotation.
     pub fn add(&mut self, operation: Operation, photos: u32, following: u32) {
         match operation {
             Operation::AiRotation => self.rotation += u64::from(photos),

@@ -52,7 +52,7 @@ pub struct Filter<'a> {
     pub state: Option<State>,
     /// Only queues whose event or organisation has this text in its name.
     pub name: Option<&'a str>,
-    /// Leaves out idle queues.
+    /// Leaves out idle queues, but not those with photos in progress.
     pub busy: bool,
     /// The order of the list.
     pub sort: Sort,
@@ -104,7 +104,8 @@ pub async fn list(db: &mut PgConnection, filter: Filter<'_>) -> sqlx::Result<Vec
                WHERE ($1::bigint IS NULL OR a.organisation_id = $1)
                  AND ($3::int IS NULL OR s.rank = $3)
                  AND ($8::bigint IS NULL OR q.event_id = $8)
-                 AND ((q.held OR n.waiting > 0) OR NOT $9::boolean)
+                 AND (NOT $9::boolean OR q.held OR n.waiting > 0
+                      OR q.queue_id IN (SELECT queue_id FROM in_flight))
                  -- Subqueries, not joins: each is read once, and the planner estimates joins badly.
                  AND q.event_id NOT IN (SELECT event_id FROM event WHERE deleted_at IS NOT NULL)
                  AND ($2::text IS NULL OR q.event_id IN (

@@ -100,7 +100,7 @@ pub struct Queue {
     pub funded: i64,
     /// Available credits of the organisation. Some of them may be kept for other events.
     pub available: i64,
-    /// Photos that are queued here when their AI rotation has ended.
+    /// Photos that are queued here when their AI Rotation has ended.
     pub following: i64,
     /// Photos that are claimed and not settled yet. Each has a reserved credit.
     pub in_progress: i64,
@@ -109,7 +109,7 @@ pub struct Queue {
     pub kept_back_by: Option<String>,
     /// Photos that were processed. Each cost one credit.
     pub processed: i64,
-    /// Photos of which AI rotation could not decide which way is up. They were refunded.
+    /// Photos of which AI Rotation could not decide which way is up. They were refunded.
     pub undecided: i64,
     /// Photos with the content of one that was paid for before. They were refunded.
     pub duplicates: i64,

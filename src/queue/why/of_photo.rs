@@ -133,13 +133,13 @@ impl Story {
         self.advise("fix the cause, then retry it; a retry costs one credit again");
     }
 
-    /// What keeps the photo's AI rotation stands in the chain already.
+    /// What keeps the photo's AI Rotation stands in the chain already.
     fn follows(&mut self) {
-        self.said.push("photo processing waits for it".into());
+        self.said.push("Photo Processing waits for it".into());
         self.chain.push(Cause::new(
             "after_rotation",
             None,
-            "photo processing begins when AI rotation has ended, however it ends".into(),
+            "Photo Processing begins when AI Rotation has ended, however it ends".into(),
         ));
     }
 

@@ -296,7 +296,7 @@ async fn enqueue(
     Ok(())
 }
 
-/// Enqueues photos for both operations, AI rotation first.
+/// Enqueues photos for both operations, AI Rotation first.
 async fn enqueue_both(
     pool: &PgPool,
     event: EventId,
@@ -308,8 +308,8 @@ async fn enqueue_both(
     Ok(())
 }
 
-/// Cancels the latest run of an event's photo processing, or moves it to the front; and perhaps takes
-/// that back. What stays cancelled is restored in the end. (A run of AI rotation would take those
+/// Cancels the latest run of an event's Photo Processing, or moves it to the front; and perhaps takes
+/// that back. What stays cancelled is restored in the end. (A run of AI Rotation would take those
 /// with it that follow it, and they are expected.)
 async fn change_a_run(pool: &PgPool, event: EventId, (cancel, take_back): (bool, bool)) {
     let latest = async || {

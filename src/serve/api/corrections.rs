@@ -60,7 +60,7 @@ pub(super) async fn take_numbers_back(
 
 /// Corrects the turn of a photo, and writes the upright copy into the store.
 ///
-/// It counts until somebody corrects it again, or takes the correction back; no run of AI rotation
+/// It counts until somebody corrects it again, or takes the correction back; no run of AI Rotation
 /// replaces it. The original stays as it is. It costs nothing.
 #[utoipa::path(
     put,
@@ -85,7 +85,7 @@ pub(super) async fn turn(
 
 /// Takes the correction of a photo's turn back.
 ///
-/// What AI rotation has found counts again. Without a correction, nothing changes.
+/// What AI Rotation has found counts again. Without a correction, nothing changes.
 #[utoipa::path(
     delete,
     path = "/v1/photos/{photo}/turn/correction",

@@ -35,8 +35,8 @@ pub(super) const PAYLOAD_TEXT_MAX: usize = 4 * PAYLOAD_MAX;
     "dry_run": true,
 }))]
 pub(super) struct NewRun {
-    /// The operation to queue the photos for; required. `both`: AI rotation first, and then photo
-    /// processing, photo by photo.
+    /// The operation to queue the photos for; required. `both`: AI Rotation first, and then Photo
+    /// Processing, photo by photo.
     operation: Option<Operations>,
     /// Queues the photos with these keys in the store, at most 10,000.
     #[serde(default, deserialize_with = "bounded::optional_list::<PHOTOS_MAX, _, _>")]
@@ -134,8 +134,8 @@ pub(super) async fn show(
 
 /// Cancels a run: its photos that wait are taken out of the queue, and cost nothing.
 ///
-/// Photos that are in progress are finished. Photos that would be queued for photo processing after
-/// their AI rotation are not queued any more.
+/// Photos that are in progress are finished. Photos that would be queued for Photo Processing after
+/// their AI Rotation are not queued any more.
 #[utoipa::path(
     post,
     path = "/v1/runs/{run}/cancel",

@@ -34,8 +34,8 @@ const MAY_LOOK: &[Role] =
     "not_before": "2030-05-04T16:00:00Z",
 }))]
 pub(super) struct Asked {
-    /// The operation to queue the photos for; required. `both`: AI rotation first, and then photo
-    /// processing, photo by photo.
+    /// The operation to queue the photos for; required. `both`: AI Rotation first, and then Photo
+    /// Processing, photo by photo.
     operation: Option<Operations>,
     /// When they are queued; required. A later time, within a year.
     not_before: Option<DateTime<Utc>>,

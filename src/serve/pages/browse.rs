@@ -102,8 +102,8 @@ fn way(found: &Browsed, link: &impl Fn(&str, &str) -> String) -> Markup {
 fn choice(found: &Browsed, operation: Operations) -> Markup {
     let here = &found.here;
     let options = [
-        (Operation::PhotoProcessing.code(), Operation::PhotoProcessing.title()),
-        (Operation::AiRotation.code(), Operation::AiRotation.title()),
+        (Operation::PhotoProcessing.code(), Operation::PhotoProcessing.name()),
+        (Operation::AiRotation.code(), Operation::AiRotation.name()),
         (Operations::Both.code(), "Both: two credits a photo"),
     ];
     html! {

@@ -135,10 +135,6 @@ pub(super) fn queues(number: i64) -> String {
     if number == 1 { "1 queue".into() } else { format!("{} queues", Credits(number)) }
 }
 
-fn photos(number: i64) -> String {
-    if number == 1 { "1 photo".into() } else { format!("{} photos", Credits(number)) }
-}
-
 /// The question, as links and the bar ask it.
 struct Asked {
     chosen: Option<Chosen>,
@@ -220,21 +216,22 @@ fn title(chosen: Chosen, plan: &BulkPlan) -> String {
         _ if plan.queues() == 0 => "Nothing to do".into(),
         Chosen::Hold => format!("Hold {number}?"),
         Chosen::Lift => format!("Lift the holds of {number}?"),
-        Chosen::Retry => format!("Retry {}?", photos(plan.photos())),
+        Chosen::Retry => format!("Retry {}?", layout::photos(plan.photos())),
         Chosen::NewestFirst => format!("Move the newest run of {number} to the front?"),
     }
 }
 
 /// What will happen, for how many photos.
 fn says(chosen: Chosen, plan: &BulkPlan) -> Markup {
-    let (n, in_progress) = (photos(plan.photos()), plan.parts.iter().filter(|part| part.does));
+    let (n, in_progress) =
+        (layout::photos(plan.photos()), plan.parts.iter().filter(|part| part.does));
     let in_progress: i64 = in_progress.map(|part| part.queue.in_progress).sum();
     let left = i64::try_from(plan.parts.len() - plan.queues()).unwrap_or(i64::MAX);
     html! {
         @if plan.queues() > 0 { p { @match chosen {
             Chosen::Hold => {
                 strong { (n) } " that wait are not claimed any more, even after a top-up. "
-                @if in_progress > 0 { (photos(in_progress)) " in progress are finished. " }
+                @if in_progress > 0 { (layout::photos(in_progress)) " in progress are finished. " }
                 "Nothing is charged for photos that wait."
             },
             Chosen::Lift => {
@@ -352,7 +349,7 @@ fn happens(chosen: Chosen, part: &BulkPart) -> Markup {
                 }
             },
             Chosen::NewestFirst => { @if let Some(newest) = part.newest {
-                "Run " (newest.run) " goes before " (photos(newest.ahead)) "."
+                "Run " (newest.run) " goes before " (layout::photos(newest.ahead)) "."
             } },
         } }
     }

@@ -130,8 +130,8 @@ fn turns(browser: &Browser, photo: &Photo, found: &Found, back: &str) -> Markup 
             }
             @if photo.corrected.0.turn {
                 @let was = found.turn.map(|turn| match turn {
-                    None => "AI rotation could not tell.".to_owned(),
-                    Some(turn) => format!("AI rotation had found {turn}°."),
+                    None => "AI Rotation could not tell.".to_owned(),
+                    Some(turn) => format!("AI Rotation had found {turn}°."),
                 });
                 (taken_back(browser, photo, "turn", was, back))
             }

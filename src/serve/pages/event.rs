@@ -192,7 +192,7 @@ pub(super) async fn page(
         browser: &browser,
     };
     let content = html! {
-        h1 { (event.name) " " span.faint { "· " (event.id) } " " (chip(state, !empty)) }
+        h1 { (event.name) " " span.faint { "Event " (event.id) } " " (chip(state, !empty)) }
         (layout::said(&shown.said))
         (runs_page::undoable(id, &undoable, &browser, zone))
         (stands.answers())
@@ -308,7 +308,7 @@ fn strip(queue: &Queue) -> Markup {
     };
     html! {
         section aria-label=(queue.operation) {
-            h2 { (queue.operation.title()) }
+            h2 { (queue.operation.name()) }
             div.strip aria-live="polite" {
                 (number("Total photos", "total", total))
                 (number("Processed", "processed", queue.processed))

@@ -168,7 +168,7 @@ fn drawn(lane: &Lane, failures: &[Group], axis: &Axis<'_>, top: usize) -> Markup
     }
     let line = top + 40;
     html! {
-        text.name x="0" y=(top + 14) { (lane.operation.title()) }
+        text.name x="0" y=(top + 14) { (lane.operation.name()) }
         line.track x1="0" x2="100%" y1=(line) y2=(line) {}
         @for band in &lane.bands {
             @let (from, to) = (axis.share(band.from), axis.share(band.to));
@@ -216,7 +216,7 @@ fn summary(lane: &Lane, failures: &[Group]) -> String {
     format!(
         "{}: queued {} times, paused {} times, topped up {} times, held {} times, done {} times, {} photos \
          failed",
-        lane.operation.title(),
+        lane.operation.name(),
         of_kind(Mark::Queued),
         count(Stop::Paused),
         of_kind(Mark::ToppedUp),

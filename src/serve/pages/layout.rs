@@ -228,6 +228,11 @@ pub(super) fn zone(name: &str) -> chrono_tz::Tz {
     name.parse().unwrap_or(chrono_tz::UTC)
 }
 
+/// So many photos, in words.
+pub(super) fn photos(number: i64) -> String {
+    if number == 1 { "1 photo".into() } else { format!("{} photos", Credits(number)) }
+}
+
 /// A rounded duration for people, as `about 5 min`.
 pub(super) fn about(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round();

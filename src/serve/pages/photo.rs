@@ -106,7 +106,7 @@ fn facts(photo: &Photo, browser: &Browser, back: &str) -> Markup {
                 @match photo.turn {
                     Some(0) => "upright as it is",
                     Some(turn) => { (turn) "° clockwise" },
-                    None if undecided => "AI rotation could not tell",
+                    None if undecided => "AI Rotation could not tell",
                     None => "not looked at",
                 }
                 @if photo.corrected.0.turn { ", says a person" }
@@ -115,6 +115,9 @@ fn facts(photo: &Photo, browser: &Browser, back: &str) -> Markup {
                 dt { "Size" }
                 dd { (Credits(width.into())) " × " (Credits(height.into())) " pixels" }
             }
+        }
+        @if photo.may_be_sideways() {
+            p.notice { "Nothing was found. Does the photo lie on its side? Then run AI Rotation first, or say how to turn it." }
         }
         @if undecided { p.notice { "Say which way is up: then its numbers can be read." } }
         h2 { "What was done" }
@@ -130,13 +133,14 @@ fn facts(photo: &Photo, browser: &Browser, back: &str) -> Markup {
             @if receipts::MAY_READ.contains(&role) {
                 a.button.quiet href={ "/receipts/" (photo.id) } { "Receipt" }
             }
+            a.button.quiet href={ "/photos/" (photo.id) "/original" } { "The whole photo" }
         }
     }
 }
 
 fn state(operation: Operation, state: Option<PhotoState>, reason: Option<&str>) -> Markup {
     html! {
-        dt { (operation.title()) }
+        dt { (operation.name()) }
         dd {
             @match state {
                 Some(state) => (state.name_for(operation)),

@@ -107,6 +107,7 @@ pub(super) fn card(photo: &Photo, back: &str, may_correct: bool) -> Markup {
                         ": before | after"
                     },
                 }
+                @if photo.may_be_sideways() { div { "Nothing found. Turn it first?" } }
                 (state(
                     Operation::PhotoProcessing,
                     photo.processing,

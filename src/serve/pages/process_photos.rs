@@ -33,7 +33,7 @@ pub(super) fn form(event: EventId, operation: Operation, name: &str, empty: bool
                         select name="operation" {
                             option value=(operation.code()) { "as the photos are" }
                             option value=(Operations::Both.code()) {
-                                "after AI rotation (two credits a photo)"
+                                "after AI Rotation (two credits a photo)"
                             }
                         }
                     }
@@ -159,7 +159,7 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
     let photos = if is_both { "photos, counted for each operation," } else { "photos" };
     let before = [
         ("Waiting or in progress already", skipped.already_queued),
-        ("Undecided before: AI rotation could not tell which way is up", skipped.undecided_before),
+        ("Undecided before: AI Rotation could not tell which way is up", skipped.undecided_before),
         ("Failed before: retry them on the event's page", skipped.failed_before),
         ("Skipped before", skipped.skipped_before),
         ("Listed twice", skipped.repeated),
@@ -168,7 +168,7 @@ pub(super) fn plan(planned: &FundingPlan, operation: Operations, browser: &Brows
         dl {
             dt { "Photos" } dd { (planned.photos) }
             dt { "New" @if is_both { ", for each operation" } } dd { (planned.queued - planned.changed) }
-            @if planned.following > 0 { dt { "Of these, after their AI rotation" } dd { (planned.following) } }
+            @if planned.following > 0 { dt { "Of these, after their AI Rotation" } dd { (planned.following) } }
             @if planned.changed > 0 { dt { "Changed since they were processed" } dd { (planned.changed) } }
             dt { "Processed and paid already" } dd { (planned.already_paid) }
             @for (name, count) in before.iter().filter(|(_, count)| *count > 0) {

@@ -23,7 +23,7 @@ pub(super) async fn page(
     browser.look_at(&mut db, found.organisation).await?;
     let report = quality::report(&mut db, event).await?;
     let content = html! {
-        h1 { "What was found " span.faint { (found.name) " · " (event) } }
+        h1 { "What was found " span.faint { (found.name) " · Event " (event) } }
         @if report.photos == 0 && report.rotation_photos == 0 {
             p.faint { "Nothing yet: no photo of this event was processed." }
         }
@@ -37,8 +37,8 @@ pub(super) async fn page(
 fn processing(event: EventId, report: &Report) -> Markup {
     let Report { photos, .. } = *report;
     html! {
-        section aria-label="Photo processing" {
-            h2 { "Photo processing" }
+        section aria-label="Photo Processing" {
+            h2 { "Photo Processing" }
             div.strip {
                 (share("With a sure number", report.with_sure_number, photos))
                 (share("Only unsure numbers", report.with_unsure_number, photos))
@@ -62,6 +62,13 @@ fn processing(event: EventId, report: &Report) -> Markup {
                     li { (count) " " (how) }
                 } }
             }
+            @if report.maybe_sideways > 0 {
+                p.notice {
+                    "On " (layout::photos(report.maybe_sideways)) " nothing was found, neither a face nor a number. "
+                    "Do they lie on their side? Run AI Rotation first, then Photo Processing again: "
+                    a href={ "/events/" (event) } { "Process Photos" } "."
+                }
+            }
             @if report.with_unsure_number > 0 {
                 p {
                     a href={ "/events/" (event) "?numbers=unsure#photos" } {
@@ -78,8 +85,8 @@ fn processing(event: EventId, report: &Report) -> Markup {
 fn rotation(report: &Report) -> Markup {
     let photos = report.rotation_photos;
     html! {
-        section aria-label="AI rotation" {
-            h2 { "AI rotation" }
+        section aria-label="AI Rotation" {
+            h2 { "AI Rotation" }
             div.strip {
                 (share("Turned", report.turned, photos))
                 (share("Upright already", report.upright, photos))

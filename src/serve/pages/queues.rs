@@ -45,14 +45,18 @@ pub(super) struct Asked {
     format: Format,
 }
 
-const STATES: [(&str, &str); 6] = [
-    ("", "All"),
+const STATES: [(&str, &str); 7] = [
+    ("", "All but idle"),
+    (ALL, "All"),
     ("no_credits", "Paused: no credits"),
     ("budget", "Paused: budget used up"),
     ("held", "Held"),
     ("running", "Running"),
     ("idle", "Idle"),
 ];
+
+/// Idle queues too. They are many, and nothing is to do about them.
+const ALL: &str = "all";
 
 /// The orders, as people name them.
 const SORTS: [(&str, &str); 3] = [
@@ -71,7 +75,7 @@ pub(super) async fn page(
 ) -> PageOrFile {
     browser.caller.must_be(MAY_HOLD)?;
     let state: Option<QueueState> = match asked.state.as_str() {
-        "" => None,
+        "" | ALL => None,
         state => Some(
             serde_json::from_value(state.into())
                 .map_err(|_| Problem::invalid("state", "unknown state"))?,
@@ -83,12 +87,14 @@ pub(super) async fn page(
             after.parse().map_err(|_| Problem::invalid("after", "go back to the first page"))?,
         ),
     };
+    let name = Some(asked.name.trim()).filter(|name| !name.is_empty());
     let filter = Filter {
         organisation: browser.about(),
         event: None,
         state,
-        name: Some(asked.name.trim()).filter(|name| !name.is_empty()),
-        busy: false,
+        name,
+        // Who asks for a name wants to find it.
+        busy: asked.state.is_empty() && name.is_none(),
         sort: asked.sort,
         after,
         most: PAGES.rows(asked.format),
@@ -129,10 +135,19 @@ pub(super) async fn page(
         (bulk::undoable(&undoable, &browser, &back))
         div.overview { (strip(&totals)) (picture::graph(&pulse)) }
         (filters(&asked, &browser, &all))
-        (table.on_page(&rows, "No queues match: choose another state or name.", next.as_ref()))
+        (table.on_page(&rows, nothing(&asked), next.as_ref()))
         @if !rows.is_empty() { (bulk::bar(&browser.caller, &back)) }
     };
     Ok(layout::page(&browser, "/queues", "Queues", layout::Live::Every(5), content).into_response())
+}
+
+/// What is said in place of no queues.
+fn nothing(asked: &Asked) -> &'static str {
+    if asked.state.is_empty() && asked.name.trim().is_empty() {
+        "All queues are idle. Choose “All” to see them."
+    } else {
+        "No queues match: choose another state or name."
+    }
 }
 
 /// The form that filters and sorts the queues. `all` is the address with all of them ticked.

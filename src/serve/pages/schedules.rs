@@ -54,7 +54,7 @@ pub(super) async fn page(
     let may_change = MAY_CHANGE_SCHEDULES.contains(&browser.caller.role);
     let zone = browser.zone();
     let content = html! {
-        h1 { "Scheduled photos " span.faint { (event.name) " · " (id) } }
+        h1 { "Scheduled photos " span.faint { (event.name) " · Event " (id) } }
         (layout::said(&asked.said))
         @if may_run { (form(&event, &browser)) }
         h2 { "Waiting" }
@@ -113,9 +113,9 @@ fn form(event: &Event, browser: &Browser) -> Markup {
                 label { "What is done with them"
                     select name="operation" {
                         @for (operation, says) in [
-                            (Operations::PhotoProcessing, "photo processing, as the photos are"),
-                            (Operations::Both, "photo processing after AI rotation (two credits a photo)"),
-                            (Operations::AiRotation, "AI rotation only"),
+                            (Operations::PhotoProcessing, "Photo Processing, as the photos are"),
+                            (Operations::Both, "Photo Processing after AI Rotation (two credits a photo)"),
+                            (Operations::AiRotation, "AI Rotation only"),
                         ] {
                             option value=(operation.code()) { (says) }
                         }

@@ -139,7 +139,7 @@ impl Standing<'_> {
     fn stopped(&self, queue: &Queue) -> Markup {
         let zone = self.browser.zone();
         html! {
-            (queue.operation.title()) ": "
+            (queue.operation.name()) ": "
             @match queue.state {
                 State::Held => {
                     "Held by " (queue.owner.as_deref().unwrap_or("somebody"))

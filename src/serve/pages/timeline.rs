@@ -73,7 +73,7 @@ pub(super) async fn page(
     let failures = failures::groups(&mut db, which).await?;
     let drawn = draw(&mut db, event, &entries, &failures, until, zone).await?;
     let content = html! {
-        h1 { "What happened " span.faint { (found.name) " · " (event) } }
+        h1 { "What happened " span.faint { (found.name) " · Event " (event) } }
         (drawn)
         (table.on_page(&entries, "Nothing has happened yet: no photo was queued.", next.as_ref()))
         p { a href={ "/events/" (event) } { "Back to the event" } }

@@ -133,8 +133,8 @@ fn next(event: &Event, counts: Counts, directory: &str, available: i64) -> Marku
     let new = counts.new;
     let (numbers, upright) = (Operation::PhotoProcessing, Operation::AiRotation);
     let ways = [
-        (numbers.code(), numbers.title(), "finds faces and bib numbers", new),
-        (upright.code(), upright.title(), "turns photos upright", new),
+        (numbers.code(), numbers.name(), "finds faces and bib numbers", new),
+        (upright.code(), upright.name(), "turns photos upright", new),
         (Operations::Both.code(), "Both", "one after the other: rotation comes first", 2 * new),
     ];
     html! {

@@ -48,7 +48,7 @@ pub(super) async fn page(
     let remedies: Vec<Markup> =
         why.remedies.iter().filter_map(|remedy| button(remedy, &browser, &here)).collect();
     let content = html! {
-        h1 { "Why? " span.faint { (found.name) " · " (event) } }
+        h1 { "Why? " span.faint { (found.name) " · Event " (event) } }
         (bulk::said(&asked.said, &undoable))
         (bulk::undoable(&undoable, &browser, &here))
         p { (why.answer) }

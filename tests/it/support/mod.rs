@@ -326,7 +326,7 @@ impl App {
         Ok(credited)
     }
 
-    /// Queues `rehearsal/{act}/1` to `n` for photo processing.
+    /// Queues `rehearsal/{act}/1` to `n` for Photo Processing.
     pub async fn queue(&self, event: EventId, act: &str, n: usize) -> Run {
         let keys: Vec<_> = (1..=n).map(|i| format!("rehearsal/{act}/{i}")).collect();
         self.queue_keys(event, Operation::PhotoProcessing, &keys).await

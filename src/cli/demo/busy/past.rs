@@ -92,6 +92,8 @@ impl Past {
             .bind(self.now.to_rfc3339())
             .execute(&self.pool)
             .await?;
+        // As a worker does it (worker/pulse.rs).
+        sqlx::query("SELECT take_pulse(slot_of(demo_past.now()) - 1)").execute(&self.pool).await?;
         Ok(())
     }
 
