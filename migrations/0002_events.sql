@@ -229,6 +229,16 @@ CREATE TABLE upload (
 CREATE INDEX upload_latest ON upload (event_id, at);
 CREATE INDEX upload_of_a_day ON upload (organisation_id, at) INCLUDE (bytes);
 
-GRANT SELECT ON event, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail, queue_settled, pulse,
-    pulse_taken, hold, upload
+-- The page on which athletes look for their photos, without an account. No row: it is off. The secret is readable,
+-- because an organiser prints it again (decision 0079).
+CREATE TABLE finder (
+    event_id  bigint PRIMARY KEY REFERENCES event,
+    secret    text NOT NULL UNIQUE CHECK (secret ~ '^[0-9a-f]{32}$'),
+    is_public boolean NOT NULL,                      -- also at the event's number
+    set_by    text NOT NULL CHECK (length(set_by) BETWEEN 1 AND 200),
+    set_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+GRANT SELECT ON event, finder, steering, budget, budget_change, pace, photo, queue, queue_head, queue_tail,
+    queue_settled, pulse, pulse_taken, hold, upload
 TO photogate_app;

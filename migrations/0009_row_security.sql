@@ -81,7 +81,7 @@ BEGIN
     FOREACH v_table IN ARRAY ARRAY['person', 'second_factor', 'recovery_code', 'invitation', 'token', 'session',
                                    'login_try', 'pipeline', 'audit_log', 'audit_chain', 'clock_confirmation',
                                    'leftover_file', 'erased_bib', 'content', 'webhook', 'mailbox', 'mail_server',
-                                   'payment_provider'] LOOP
+                                   'payment_provider', 'finder'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
         EXECUTE format('CREATE POLICY all_rows ON %I TO photogate_app USING (true) WITH CHECK (true)', v_table);
     END LOOP;

@@ -3,6 +3,7 @@
 pub mod corrections;
 pub mod erasures;
 pub mod events;
+pub mod finders;
 pub mod findings;
 pub mod key;
 pub mod organisations;

@@ -16,6 +16,7 @@ mod reads;
 mod shares;
 mod turning;
 mod uploads;
+mod visitors;
 
 use std::{
     path::{Path, PathBuf},
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     config: Config,
     shares: shares::Shares,
     uploads: uploads::Places,
+    visitors: visitors::Visitors,
     streams: live::Streams,
     draining: CancellationToken,
 }
@@ -113,6 +115,7 @@ impl Service {
             config: config.clone(),
             shares: shares::Shares::new(config),
             uploads: uploads::Places::default(),
+            visitors: visitors::Visitors::new(config),
             streams: live::Streams::default(),
             draining,
         })))

@@ -18,7 +18,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "adopt" "alerts" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
     "erasures"
-    "events" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
+    "events" "finders" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
     "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "uploads"
     "webhooks" "worker"

@@ -1,6 +1,7 @@
 //! `photogate events …`: events, their queues, and holds.
 
 mod change;
+mod finder;
 mod show;
 mod timeline;
 
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use super::{End, Output};
 use crate::{
-    catalog::search,
+    catalog::{finders::FinderAccess, search},
     commands::CommandError,
     config::Config,
     ids::{EventId, Operation, OrganisationId},
@@ -97,6 +98,29 @@ Example:
         event: EventId,
         /// Number of days, 1 to 3650; 0: until the event is deleted
         days: i32,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Shows or sets who can open an event's page for athletes, who look for their photos there
+    #[command(
+        after_help = "Needs: PostgreSQL (--database-url). The setting public_url makes whole addresses.
+
+Examples:
+  photogate events finder 1                       who can open it, and its link
+  photogate events finder 1 link                  whoever has the link
+  photogate events finder 1 --replace-link        another link; the old one leads nowhere at once
+  photogate events finder 1 off"
+    )]
+    Finder {
+        /// The event's number
+        event: EventId,
+        /// Who can open it from now on [default: shows how it is]
+        #[arg(value_enum)]
+        access: Option<FinderAccess>,
+        /// Give it another link
+        #[arg(long)]
+        replace_link: bool,
         /// Your e-mail address or name, for the audit log
         #[arg(long, default_value = "cli")]
         actor: String,
@@ -247,6 +271,9 @@ impl Events {
                 timeline::list(event, most, csv, config, output).await
             }
             Self::Quality { event } => show::quality(event, config, output).await,
+            Self::Finder { event, access, replace_link, actor } => ended(
+                finder::show_or_set(event, access, replace_link, &actor, config, output).await,
+            ),
             change @ (Self::Create { .. }
             | Self::StartList { .. }
             | Self::FaceSearch { .. }
@@ -254,13 +281,18 @@ impl Events {
             | Self::Erase { .. }
             | Self::Delete { .. }
             | Self::Hold { .. }
-            | Self::Lift { .. }) => match change.apply(config, output).await {
-                Ok(()) => Ok(End::Ok),
-                Err(error) => match error.downcast::<CommandError>() {
-                    Ok(error) => super::refused(error),
-                    Err(error) => Err(error),
-                },
-            },
+            | Self::Lift { .. }) => ended(change.apply(config, output).await),
         }
+    }
+}
+
+/// How a subcommand that calls a command ends.
+fn ended(done: anyhow::Result<()>) -> anyhow::Result<End> {
+    match done {
+        Ok(()) => Ok(End::Ok),
+        Err(error) => match error.downcast::<CommandError>() {
+            Ok(error) => super::refused(error),
+            Err(error) => Err(error),
+        },
     }
 }

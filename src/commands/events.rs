@@ -9,6 +9,7 @@ use crate::{
     access::{Caller, Role, audit_log},
     catalog::{
         events::{self, Event},
+        finders::{self, FinderAccess},
         start_list,
     },
     ids::{EventId, OrganisationId},
@@ -244,6 +245,7 @@ impl Commands {
         let found = self.event_seen_by(caller, event).await?;
         transaction!(self, tx, {
             events::flag_deleted(&mut tx, event, &caller.actor).await?;
+            finders::set(&mut tx, event, FinderAccess::Off, false, &caller.actor).await?;
             let detail = json!({ "name": found.name });
             let (whose, subject) = (Some(found.organisation), format!("event {event}"));
             audit_log::record(&mut tx, caller, whose, "event.delete", &subject, detail).await?;

@@ -11,6 +11,7 @@ mod docs;
 mod document;
 mod events;
 pub(super) mod failures;
+mod finders;
 mod mailboxes;
 mod organisations;
 mod payments;
@@ -84,6 +85,7 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(events::list, events::create))
         .routes(routes!(events::show, events::change, events::delete))
         .routes(routes!(events::start_list))
+        .routes(routes!(finders::show, finders::set))
         .routes(routes!(events::erasures, events::erase))
         .routes(routes!(uploads::show, uploads::put))
         .routes(routes!(live::event))

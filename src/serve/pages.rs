@@ -16,6 +16,8 @@ mod events;
 mod failures;
 mod files;
 mod finance;
+mod find;
+mod finder;
 mod invitation;
 mod journey;
 mod layout;
@@ -207,6 +209,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(selfie::find))
         .route("/events/{event}/erase", post(erase::erase))
+        .route("/events/{event}/finder", post(finder::set))
         .route("/events/{event}/undo", post(runs::undo))
         .route("/runs/{run}", get(credits::run::page))
         .route("/runs/{run}/cancel", post(runs::cancel))
@@ -254,15 +257,20 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
             "/assets/style.css",
             asset("text/css; charset=utf-8", include_str!("../../assets/style.css")),
         )
+        .route("/robots.txt", asset("text/plain; charset=utf-8", ROBOTS))
         .route("/assets/live.js", asset(SCRIPT, include_str!("../../assets/live.js")))
         .route("/assets/idiomorph.js", asset(SCRIPT, include_str!("../../assets/idiomorph.js")))
         .route("/assets/upload.js", asset(SCRIPT, include_str!("../../assets/upload.js")))
         // Within `for_people`, so that a panic is answered with a page too.
         .layer(middleware::caught())
         .layer(from_fn_with_state(service.clone(), for_people))
+        .merge(find::routes())
         // A script calls this: it reads problems as programs do.
         .route("/events/{event}/files/{name}", get(upload::show).put(upload::put))
 }
+
+/// The finders are for people who have their address, and not for search engines.
+const ROBOTS: &str = "User-agent: *\nDisallow: /find/\n";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 

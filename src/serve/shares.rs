@@ -171,7 +171,7 @@ impl Shares {
     }
 }
 
-fn busy(wait: Duration) -> Problem {
+pub(super) fn busy(wait: Duration) -> Problem {
     let detail = "too many requests are being answered: send fewer at the same time";
     Problem::too_many(detail, wait)
 }
@@ -187,18 +187,21 @@ pub(super) async fn place(
 
 /// How many requests a second everybody of a kind may send.
 #[derive(Debug)]
-struct Rate<K: Hash + Eq + Clone>(DefaultKeyedRateLimiter<K>);
+pub(super) struct Rate<K: Hash + Eq + Clone>(DefaultKeyedRateLimiter<K>);
 
 impl<K: Hash + Eq + Clone> Rate<K> {
     /// So many a second, and after a rest twice as many.
     fn new(most: u32) -> Self {
         let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(number(most)).allow_burst(number(most.saturating_mul(2)));
+        Self::of(Quota::per_second(number(most)).allow_burst(number(most.saturating_mul(2))))
+    }
+
+    pub(super) fn of(quota: Quota) -> Self {
         Self(RateLimiter::keyed(quota))
     }
 
     /// Counts one request. The error says when to come again.
-    fn count(&self, who: &K) -> Result<(), Problem> {
+    pub(super) fn count(&self, who: &K) -> Result<(), Problem> {
         if self.0.len() > KNOWN_MAX {
             self.0.retain_recent();
         }

@@ -45,6 +45,8 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a refused upload is read on. A client that still sends sees no answer.
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Number of those who have places above which they are forgotten who have none.
+const KNOWN_MAX: usize = 10_000;
 /// The formats are told apart by so many bytes.
 const HEAD: usize = 64;
 
@@ -85,12 +87,17 @@ impl Places {
     }
 }
 
-fn places<K: Hash + Eq + Clone>(
+/// The places of one of them. Those of whom nothing is known but a name are forgotten, where there
+/// are many, as soon as nobody has one.
+pub(super) fn places<K: Hash + Eq + Clone>(
     all: &Mutex<HashMap<K, Arc<Semaphore>>>,
     who: &K,
     most: usize,
 ) -> Arc<Semaphore> {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() > KNOWN_MAX {
+        all.retain(|_, places| Arc::strong_count(places) > 1);
+    }
     all.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
 }
 

@@ -3,9 +3,9 @@
 
 use photogate::{
     access::{Caller, Role},
-    catalog::events,
+    catalog::{events, finders::FinderAccess},
     changes::alerts::Kind,
-    commands::{NewAlert, NewWebhook},
+    commands::{FinderChange, NewAlert, NewWebhook},
     ids::{Operation, OrganisationId, WebhookId},
 };
 use serde::Deserialize;
@@ -95,6 +95,9 @@ async fn every_page_fits_desk_and_phone_and_names_its_fields() {
     assert_eq!(staff.post(&site, "/queues/bulk", &hold).await, 303);
     let link = app.says(&["people", "add", "bert@photogate.example", "--role", "finance"]);
     app.a_token(Role::Pipeline, Some(organisation)).await;
+    let (caller, access) = (Caller::trusted("anna@club.example"), FinderAccess::Public);
+    let change = FinderChange { access, replace_link: false };
+    let finder = app.commands().set_finder(&caller, event, change).await.unwrap();
     let soon = (chrono::Utc::now() + chrono::TimeDelta::days(1)).format("%Y-%m-%dT%H:%M");
     let values = [
         ("organisation", organisation.to_string()),
@@ -104,6 +107,7 @@ async fn every_page_fits_desk_and_phone_and_names_its_fields() {
         ("queue", queue.clone()),
         ("month", chrono::Utc::now().format("%Y-%m").to_string()),
         ("soon", soon.to_string()),
+        ("find", finder.link.unwrap()),
     ];
     let pages = std::fs::read(root().join("scripts/pages.json")).unwrap();
     let pages: Vec<Page> = serde_json::from_slice(&pages).unwrap();

@@ -29,6 +29,7 @@ mod event_pages;
 mod every_page;
 mod eyes;
 mod failover;
+mod find;
 mod follow_ups;
 mod following;
 mod forecast;

@@ -84,11 +84,15 @@ async fn photos_are_found_by_a_selfie_until_face_search_is_switched_off() {
 }
 
 /// The embedding of somebody.
-fn a_unit() -> Vec<f32> {
+pub fn a_unit() -> Vec<f32> {
     vec![128f32.sqrt().recip(); 128]
 }
 
-fn a_face_and_a_number() -> Verdict {
+pub fn a_face_and_a_number() -> Verdict {
+    a_face_and_the_number("12", 0.9)
+}
+
+pub fn a_face_and_the_number(number: &str, score: f32) -> Verdict {
     Verdict::Processed(Findings::Processing {
         content: None,
         width: 100,
@@ -96,8 +100,8 @@ fn a_face_and_a_number() -> Verdict {
         turn: photogate_jobs::Turn::None,
         faces: vec![(a_face(), Some(a_unit()))],
         bibs: vec![Bib {
-            number: "12".into(),
-            score: 0.9,
+            number: number.into(),
+            score,
             settled_by: photogate_jobs::SettledBy::Reading,
             was: None,
             x: 1.0,

@@ -73,6 +73,8 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("PATCH", "/v1/events/{event}", OWNERS, json!({ "name": "Marathon" }), 200),
         ("DELETE", "/v1/events/{new event}", OWNERS, none(), 204),
         ("PUT", "/v1/events/{event}/start-list", MAKERS, json!("12\n13\n"), 200),
+        ("GET", "/v1/events/{event}/finder", OWNERS, none(), 200),
+        ("PUT", "/v1/events/{event}/finder", OWNERS, json!({ "access": "link" }), 200),
         ("GET", "/v1/events/{event}/erasures", OWNERS, none(), 200),
         ("POST", "/v1/events/{event}/erasures", OWNERS, json!({ "bib": "99" }), 201),
         ("GET", "/v1/events/{event}/files/{file}", MAKERS, none(), 404),

@@ -113,6 +113,7 @@ impl Events {
             Self::List { .. }
             | Self::Show { .. }
             | Self::Timeline { .. }
+            | Self::Finder { .. }
             | Self::Quality { .. } => {}
         }
         Ok(())

@@ -23,7 +23,7 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'timeline', 'resume_cause', 'purchase_request', 'auto_top_up',
                            'payment', 'payment_provider', 'schedule', 'schedule_part',
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
-                           'alert', 'mailbox', 'mail_server',
+                           'alert', 'mailbox', 'mail_server', 'finder',
                            'reconciliation', 'ledger_checked', 'queue_checked',
                            'looked_at', 'face', 'bib', 'rotation', 'upload']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')

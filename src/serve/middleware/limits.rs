@@ -43,6 +43,9 @@ static UPLOADS_AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Sem
 /// Maximum time for the answer to an upload, and for its body to come.
 const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
 const UPLOAD_TIME_MAX: Duration = Duration::from_secs(14 * 60);
+/// So have those who look for their photos: they are strangers too, and many come at once when an
+/// event is over. What one event and one network may take of it is in `visitors.rs`.
+static VISITORS_AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(256)));
 /// Maximum time that a request waits for a place, before it gets status 429.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -66,7 +69,9 @@ async fn answered(request: Request, next: Next) -> Result<Response, Problem> {
         let request = request.map(|body| in_time(body, UPLOAD_TIME_MAX));
         (request, &UPLOADS_AT_ONCE, UPLOAD_ANSWER_MAX)
     } else {
-        (request.map(|body| in_time(body, BODY_TIME_MAX)), &AT_ONCE, ANSWER_MAX)
+        let is_visit = request.uri().path().starts_with("/find/");
+        let places = if is_visit { &VISITORS_AT_ONCE } else { &AT_ONCE };
+        (request.map(|body| in_time(body, BODY_TIME_MAX)), places, ANSWER_MAX)
     };
     let _place = shares::place(places, Instant::now() + WAIT_MAX).await?;
     timeout(most, shares::in_turn(next.run(request))).await.map_err(|_elapsed| {

@@ -56,11 +56,12 @@ pub(super) async fn recorded(
 }
 
 /// A path as logs and traces may have it: whoever reads them must not be able to use the link of an
-/// invitation or of a mail.
+/// invitation, of a mail or of a finder.
 fn told(path: &str) -> &str {
     match path {
         _ if path.contains("/invitation/") => "/invitation/…",
         _ if path.starts_with("/mail/") => "/mail/…",
+        _ if path.starts_with("/find/") => "/find/…",
         _ => path,
     }
 }
@@ -104,5 +105,6 @@ mod tests {
         assert_eq!(told("/invitations"), "/invitations");
         assert_eq!(told("/mail/7-0123abcd/unsubscribe"), "/mail/…");
         assert_eq!(told("/account/mail"), "/account/mail");
+        assert_eq!(told("/find/8d0c3bb1/photos/1"), "/find/…");
     }
 }

@@ -1,6 +1,6 @@
 //! The page of an event: the progress of its queues, its settings, failures and photos.
 
-use axum::{extract::State, response::IntoResponse};
+use axum::{extract::State, http::HeaderMap, response::IntoResponse};
 use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::{
     PageOrFile, erase,
     events::percent,
-    layout,
+    finder, layout,
     photos::{all, card, table},
     process_photos, runs as runs_page, selfie, settings, spending as spending_page,
     standing::{Standing, chip, done, left},
@@ -137,6 +137,7 @@ pub(super) async fn page(
     mut browser: Browser,
     Path(id): Path<EventId>,
     Query(shown): Query<Shown>,
+    headers: HeaderMap,
 ) -> PageOrFile {
     let mut db = service.database.acquire().await?;
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
@@ -178,6 +179,7 @@ pub(super) async fn page(
         None
     };
     let waiting = runs::waiting(&mut db, id).await?;
+    let finder = finder::form(&service, &mut db, &headers, &browser, &event, &shown.said).await?;
     let undoable = service.commands.undoable(&browser.caller, id).await?;
     let may_correct = MAY_CORRECT.contains(&browser.caller.role);
     let back = shown.address(&path);
@@ -205,6 +207,7 @@ pub(super) async fn page(
             }
         }
         (managing(&event, &browser, empty, &waiting, budget.as_ref()))
+        (finder)
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
         h2 id="photos" { "Photos" }
         (shown.form(id))

@@ -271,6 +271,15 @@ pub(super) fn said(word: &str) -> Markup {
         "queued" => format!("{count} photos were queued."),
         "queued_both" => format!("The photos were queued for both operations: {count} credits."),
         "saved" => "The settings were saved.".to_owned(),
+        "finder_off" => "The page for athletes is off: its link leads nowhere.".to_owned(),
+        "finder_link" => {
+            "The page for athletes is open to whoever has its link (see below).".to_owned()
+        }
+        "finder_public" => "The page for athletes is open to everybody (see below).".to_owned(),
+        "finder_replaced" => {
+            "The page for athletes has a new link (see below). The old one leads nowhere."
+                .to_owned()
+        }
         "erased" => "The person was erased from the findings.".to_owned(),
         "numbers_corrected" => "The numbers were corrected.".to_owned(),
         "turn_corrected" => "The turn was corrected.".to_owned(),

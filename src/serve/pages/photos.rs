@@ -222,12 +222,18 @@ pub(super) async fn thumbnail(
         let mut db = service.database.acquire().await?;
         event_of_photo(&mut db, &browser.caller, photo).await?;
     }
+    small(&service, photo, "private, max-age=3600").await
+}
+
+/// The thumbnail of a photo. `cache`: who may keep it, and for how long.
+pub(super) async fn small(
+    service: &Service,
+    photo: PhotoId,
+    cache: &'static str,
+) -> Result<Response, Problem> {
     match service.store.get(&Key::thumbnail(photo), THUMBNAIL_MAX).await {
         Ok(bytes) => {
-            let headers = [
-                (header::CONTENT_TYPE, "image/jpeg"),
-                (header::CACHE_CONTROL, "private, max-age=3600"),
-            ];
+            let headers = [(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, cache)];
             Ok((headers, bytes.to_vec()).into_response())
         }
         Err(StoreError::Missing(_)) => {

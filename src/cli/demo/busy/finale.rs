@@ -20,8 +20,11 @@ use super::{
 };
 use crate::{
     access::Caller,
-    catalog::findings,
-    commands::{Commands, CorrectNumbers, Enqueue, NewWebhook, OnInsufficient, Payloads, Which},
+    catalog::{finders::FinderAccess, findings},
+    commands::{
+        Commands, CorrectNumbers, Enqueue, FinderChange, NewWebhook, OnInsufficient, Payloads,
+        Which,
+    },
     config::Config,
     ids::{EventId, Operation, Operations},
     ledger::{
@@ -81,6 +84,9 @@ impl Finale<'_> {
         let new = CorrectNumbers { numbers };
         commands.correct_numbers(&organiser, corrected.photo, &new).await?;
 
+        let change = FinderChange { access: FinderAccess::Public, replace_link: false };
+        let finder = commands.set_finder(&organiser, event, change).await?;
+
         let queues = status::of_event(&mut *self.pool.acquire().await?, event).await?;
         let places = json!({
             "address": self.site.address,
@@ -102,6 +108,7 @@ impl Finale<'_> {
             "queue": queues.first().map(|queue| queue.id),
             "webhook": webhook,
             "invitation": self.made.invitation,
+            "find": finder.link,
         });
         let balanced = self.check_books().await?;
         fs::write(place.join("scene.json"), serde_json::to_string_pretty(&places)?)?;
