@@ -202,7 +202,8 @@ CREATE TABLE usage (
 -- The indexes are on columns that are written once, so that counting stays heap-only.
 CREATE INDEX usage_used ON usage (organisation_id, day, run_id) WHERE first_claimed_at IS NOT NULL;
 CREATE INDEX usage_refunded ON usage (organisation_id, day, run_id) WHERE first_refunded_at IS NOT NULL;
-CREATE INDEX usage_of_queue ON usage (queue_id);
+-- The history of an event reads its queues' rows, day by day.
+CREATE INDEX usage_of_queue ON usage (queue_id, day);
 
 GRANT SELECT ON ledger, link, top_up, purchase_request, payment_provider, payment, auto_top_up, usage
 TO photogate_app;

@@ -22,6 +22,7 @@ mod ledger;
 mod mail;
 mod migrate;
 mod models;
+mod months;
 mod organisations;
 mod output;
 mod pipelines;
@@ -158,6 +159,8 @@ enum Command {
     Receipt(receipt::Receipt),
     /// Shows an organisation's month: opening balance, every movement, closing balance
     Statement(statement::MonthOf),
+    /// Shows a month of all organisations, to close the books
+    Months(months::MonthOfAll),
     /// Counts refunded credits by reason, event or organisation, or lists them
     Refunds(refunds::Refunds),
     /// Verifies and exports the ledger with its hash chain
@@ -296,6 +299,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Inspect(inspect) => inspect.run(&config, output),
         Command::Receipt(receipt) => receipt.run(&config, output).await,
         Command::Statement(month) => month.run(&config, output).await,
+        Command::Months(month) => month.run(&config, output).await,
         Command::Refunds(since) => since.run(&config, output).await,
         Command::Ledger(ledger) => ledger.run(&config, output).await,
         Command::Reconcile(reconcile) => reconcile.run(&config, output).await,

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 /// A place in a list: the `N` numbers that the list is ordered by. Callers must not interpret its
 /// text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent, no_pg_array)]
 pub struct Cursor<const N: usize>(pub(crate) [i64; N]);
 
 /// The text is not a cursor of this list.

@@ -5,6 +5,7 @@ mod api;
 mod authentication;
 mod client_address;
 mod fallback;
+mod files;
 mod health;
 mod input;
 mod live;

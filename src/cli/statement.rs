@@ -1,15 +1,17 @@
-//! `photogate statement`: an organisation's month, as CSV or JSON.
+//! `photogate statement`: an organisation's month, as CSV, JSON or PDF.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 
+use anyhow::bail;
 use chrono::NaiveDate;
+use sqlx::PgConnection;
 
 use super::{End, Output, say};
 use crate::{
     config::Config,
     database,
     ids::OrganisationId,
-    ledger::statement::{self, StatementError},
+    ledger::statement::{self, Csv, Pdf, Reading, StatementError},
 };
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +19,7 @@ use crate::{
 
 Examples:
   photogate statement --organisation 1 --month 2026-10 > october.csv
+  photogate statement --organisation 1 --month 2026-10 --format pdf > october.pdf
   photogate statement --organisation 1 --month 2026-10 --format json
 
 The closing balance of a month is the opening balance of the next one.
@@ -28,7 +31,8 @@ pub(super) struct MonthOf {
     /// The month, as 2026-10, in the organisation's time zone
     #[arg(long, value_parser = month)]
     month: NaiveDate,
-    /// The format: csv for spreadsheets, json for programs [default: csv; with --json, json]
+    /// The format: csv for spreadsheets, pdf for people, json for programs [default: csv; with
+    /// --json, json]
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
@@ -37,9 +41,10 @@ pub(super) struct MonthOf {
 enum Format {
     Csv,
     Json,
+    Pdf,
 }
 
-fn month(text: &str) -> Result<NaiveDate, String> {
+pub(super) fn month(text: &str) -> Result<NaiveDate, String> {
     NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d")
         .map_err(|_| "must be a month as 2026-10".to_owned())
 }
@@ -48,26 +53,53 @@ impl MonthOf {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 1).await?;
         let mut db = pool.acquire().await?;
-        let found =
-            match statement::statement(&mut db, self.organisation, self.month, usize::MAX).await {
-                Ok(found) => found,
-                Err(error @ StatementError::NoOrganisation(_)) => {
-                    say!("error: {error}");
-                    return Ok(End::NotFound);
+        let format = self.format.unwrap_or(if output.json { Format::Json } else { Format::Csv });
+        match self.write(&mut db, format).await {
+            Ok(closed) => {
+                if !closed {
+                    say!("The month is not over yet: this statement can still change.");
                 }
-                Err(error @ StatementError::DoesNotAddUp { .. }) => {
+                Ok(End::Ok)
+            }
+            Err(error) => match error.downcast_ref() {
+                Some(StatementError::NoOrganisation(_)) => {
                     say!("error: {error}");
-                    return Ok(End::BooksDoNotBalance);
+                    Ok(End::NotFound)
                 }
-                Err(error) => return Err(error.into()),
-            };
-        match self.format.unwrap_or(if output.json { Format::Json } else { Format::Csv }) {
-            Format::Json => Output { json: true }.one(&found, |_| Ok(()))?,
-            Format::Csv => statement::write_csv(&found, io::stdout().lock())?,
+                Some(StatementError::DoesNotAddUp { .. }) => {
+                    say!("error: {error}");
+                    Ok(End::BooksDoNotBalance)
+                }
+                _ => Err(error),
+            },
         }
-        if !found.closed {
-            say!("The month is not over yet: this statement can still change.");
+    }
+
+    /// Writes the statement, and returns whether its month is over.
+    async fn write(&self, db: &mut PgConnection, format: Format) -> anyhow::Result<bool> {
+        if format == Format::Json {
+            let all = statement::statement(db, self.organisation, self.month, usize::MAX).await?;
+            Output { json: true }.one(&all, |_| Ok(()))?;
+            return Ok(all.closed);
         }
-        Ok(End::Ok)
+        if format == Format::Pdf && io::stdout().is_terminal() {
+            bail!("a PDF file is not for the terminal: add > FILE");
+        }
+        let mut reading = Reading::begin(db, self.organisation, self.month).await?;
+        if format == Format::Pdf {
+            let mut file = Pdf::begin(reading.head());
+            while let Some(lines) = reading.next_day().await? {
+                file.write(&lines);
+            }
+            io::stdout().write_all(&file.end(reading.head())?)?;
+            return Ok(reading.head().closed);
+        }
+        // Written while it is read: a month may have a million rows.
+        let mut file = Csv::begin(reading.head(), io::stdout().lock())?;
+        while let Some(lines) = reading.next_day().await? {
+            file.write(&lines)?;
+        }
+        file.end(reading.head())?;
+        Ok(reading.head().closed)
     }
 }

@@ -4,7 +4,7 @@
 
 mod photos;
 
-use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -131,6 +131,8 @@ pub struct Page<'a> {
     pub since: Option<DateTime<Utc>>,
     /// Only rows before this time.
     pub before: Option<DateTime<Utc>>,
+    /// Only rows of this day of the organisation.
+    pub day: Option<NaiveDate>,
     /// Only rows after this one in the list: the older ones.
     pub after: Option<Cursor>,
     /// Maximum number of rows.
@@ -139,26 +141,38 @@ pub struct Page<'a> {
 
 impl Default for Page<'_> {
     fn default() -> Self {
-        Self { kinds: &[], event: None, since: None, before: None, after: None, most: 50 }
+        let (since, before, day, after) = (None, None, None, None);
+        Self { kinds: &[], event: None, since, before, day, after, most: 50 }
     }
 }
 
 impl Page<'_> {
-    /// The position after which the page begins. The first page begins on the day after `before`,
-    /// in whatever time zone, or in the far future.
+    /// The position after which the page begins. The first page begins at the end of its day; of no
+    /// day in particular, on the day after `before`, in whatever time zone, or in the far future.
     fn begins_after(&self) -> (NaiveDate, i64, i64) {
         let newest = self.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
         let future = (newest + TimeDelta::days(1)).date_naive();
-        self.after.map_or((future, i64::MAX, i64::MAX), |cursor::Cursor([day, entry, run])| {
+        let first = (self.day.map_or(future, |day| day.min(future)), i64::MAX, i64::MAX);
+        self.after.map_or(first, |cursor::Cursor([day, entry, run])| {
             let day = i32::try_from(day).ok().and_then(NaiveDate::from_num_days_from_ce_opt);
-            (day.map_or(future, |day| day.min(future)), entry, run)
+            first.min((day.unwrap_or(future), entry, run))
         })
+    }
+
+    /// The first day that may have rows: the day before `since`, in whatever time zone.
+    fn first_day(&self) -> NaiveDate {
+        let oldest = self.since.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH);
+        let first = (oldest - TimeDelta::days(1)).date_naive();
+        self.day.map_or(first, |day| day.max(first))
     }
 }
 
 /// Returns a page of the history of an organisation, newest first. A run has one row of usage a day,
 /// and one row of refunds if there were any. The cost grows with the number of runs of a day, not
-/// with the ledger: the index has the day of a row, because what moves with each claim is in none.
+/// with the ledger: the indexes have the day of a row, because what moves with each claim is in none.
+/// So a page sorts the rows of a day. To read all rows of many days, ask for one [`Page::day`] after
+/// the other: each row is read once. The rows of an event are found by its queues, however many rows
+/// the organisation has.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -169,92 +183,20 @@ pub async fn history(
 ) -> sqlx::Result<Vec<Movement>> {
     let kinds: Vec<_> = page.kinds.iter().map(|kind| kind.code().to_owned()).collect();
     let (day, entry, id) = page.begins_after();
-    let newest = page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future());
-    sqlx::query!(
-        r#"WITH o AS MATERIALIZED (
-               SELECT organisation_id, time_zone,
-                      day_of(greatest(clock(), moved_at), time_zone) AS today,
-                      day_of($5, time_zone) AS first, least($7, day_of($6, time_zone)) AS last,
-                      CASE WHEN $3::bigint IS NOT NULL THEN
-                          ARRAY(SELECT queue_id FROM queue WHERE event_id = $3) END AS queues
-               FROM organisation JOIN account USING (organisation_id) WHERE organisation_id = $1),
-           m AS MATERIALIZED (
-               (SELECT kind::text AS kind, amount AS credits, NULL::bigint AS queue_id,
-                       0::bigint AS run_id, transaction_id, actor, nullif(note, '') AS note,
-                       price_per_credit, currency, shown_at AS at, NULL::timestamptz AS begins_at,
-                       day_of(shown_at, time_zone) AS day, entry, false AS is_usage
-                FROM o JOIN top_up t USING (organisation_id) CROSS JOIN LATERAL (
-                    SELECT entry FROM ledger l
-                    WHERE l.transaction_id = t.transaction_id AND l.leg = 0 LIMIT 1) l
-                WHERE t.organisation_id = $1 AND shown_at >= $5 AND shown_at < $6
-                  AND shown_at < day_begins($7 + 1, time_zone)
-                  AND (day_of(shown_at, time_zone), entry, 0::bigint) < ($7, $8, $9::bigint)
-                  AND (kind::text = ANY ($2) OR $2 = '{}') AND $3 IS NULL
-                ORDER BY shown_at DESC, entry DESC LIMIT $4)
-               UNION ALL
-               (SELECT 'usage', -u.claimed, u.queue_id, u.run_id, NULL, NULL, NULL, NULL, NULL,
-                       u.last_claimed_at, u.first_claimed_at, u.day, u.claimed_entry, true
-                FROM o JOIN usage u USING (organisation_id)
-                WHERE u.organisation_id = $1 AND u.first_claimed_at IS NOT NULL
-                  AND u.day >= o.first AND u.day <= o.last
-                  AND (u.day, u.claimed_entry, u.run_id) < ($7, $8, $9::bigint)
-                  AND u.last_claimed_at >= $5 AND u.last_claimed_at < $6
-                  AND ('usage' = ANY ($2) OR $2 = '{}')
-                  AND (o.queues IS NULL OR u.queue_id = ANY (o.queues))
-                ORDER BY u.day DESC, u.claimed_entry DESC, u.run_id DESC LIMIT $4)
-               UNION ALL
-               (SELECT 'refund', u.refunded, u.queue_id, u.run_id, NULL, 'System', NULL, NULL, NULL,
-                       u.last_refunded_at, u.first_refunded_at, u.day, u.refunded_entry, true
-                FROM o JOIN usage u USING (organisation_id)
-                WHERE u.organisation_id = $1 AND u.first_refunded_at IS NOT NULL
-                  AND u.day >= o.first AND u.day <= o.last
-                  AND (u.day, u.refunded_entry, u.run_id) < ($7, $8, $9::bigint)
-                  AND u.last_refunded_at >= $5 AND u.last_refunded_at < $6
-                  AND ('refund' = ANY ($2) OR $2 = '{}')
-                  AND (o.queues IS NULL OR u.queue_id = ANY (o.queues))
-                ORDER BY u.day DESC, u.refunded_entry DESC, u.run_id DESC LIMIT $4)
-               ORDER BY day DESC, entry DESC, run_id DESC LIMIT $4)
-           SELECT m.kind AS "kind!: Kind", m.credits AS "credits!: Credits",
-                  (SELECT l.available FROM link l
-                   WHERE l.organisation_id = $1 AND l.last_entry >= m.entry
-                   ORDER BY l.last_entry LIMIT 1) AS "balance!: Credits",
-                  m.is_usage AND m.day >= o.today AS "growing!",
-                  q.event_id AS "event?: EventId", e.name AS "event_name?",
-                  q.operation AS "operation?: Operation", r.run_id AS "run?: RunId",
-                  m.transaction_id AS "transaction: JobId", coalesce(m.actor, r.actor) AS "actor!",
-                  m.note, m.price_per_credit, m.currency, m.at AS "at!", m.begins_at,
-                  m.day AS "day!", m.entry AS "entry!", m.run_id AS "id!"
-           FROM m CROSS JOIN o LEFT JOIN run r ON r.run_id = m.run_id
-           LEFT JOIN queue q ON q.queue_id = m.queue_id LEFT JOIN event e ON e.event_id = q.event_id
-           ORDER BY m.day DESC, m.entry DESC, m.run_id DESC"#,
+    sqlx::query_file_as!(
+        Movement,
+        "src/ledger/history.sql",
         organisation.0,
         &kinds,
         page.event.map(|event| event.0),
         page.most,
         page.since.unwrap_or(DateTime::UNIX_EPOCH),
-        newest,
+        page.before.unwrap_or(DateTime::<Utc>::MAX_UTC).min(far_future()),
         day,
         entry,
-        id
+        id,
+        page.first_day()
     )
-    .map(|row| Movement {
-        kind: row.kind,
-        credits: row.credits,
-        balance: row.balance,
-        growing: row.growing,
-        event: row.event,
-        event_name: row.event_name,
-        operation: row.operation,
-        run: row.run,
-        transaction: row.transaction,
-        actor: row.actor,
-        note: row.note,
-        price_per_credit: row.price_per_credit,
-        currency: row.currency,
-        at: row.at,
-        from: row.begins_at,
-        cursor: cursor::Cursor([row.day.num_days_from_ce().into(), row.entry, row.id]),
-    })
     .fetch_all(db)
     .await
 }

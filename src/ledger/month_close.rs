@@ -2,16 +2,23 @@
 //! refunded and closing of each, whether its ledger was checked to the end of the month, and what
 //! was sold. They are computed from the month openings, so the cost does not grow with the ledger.
 
+mod file;
+
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
+use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use crate::{ids::OrganisationId, ledger::credits::Credits};
 
+pub use file::write_csv;
+
 /// One organisation in a month, which begins and ends in its own time zone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = MonthOfOrganisation)]
 pub struct Close {
     /// The organisation.
     pub organisation: OrganisationId,
@@ -35,7 +42,8 @@ pub struct Close {
 }
 
 /// How credits moved in a month: `opening + added - used + refunded = closing`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = MonthSums)]
 pub struct Sums {
     /// Available credits when the month began.
     pub opening: Credits,
@@ -56,10 +64,13 @@ pub struct Sums {
 }
 
 /// A month of all organisations.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = MonthClose)]
 pub struct Closes {
+    /// The first day of the month.
+    pub month: NaiveDate,
     /// One for each organisation that was there, by name.
-    pub rows: Vec<Close>,
+    pub items: Vec<Close>,
     /// All of them together.
     pub total: Sums,
     /// What purchases cost, all of them together, one amount for each currency.
@@ -123,7 +134,8 @@ pub async fn read(
     )
     .fetch_all(db)
     .await?;
-    let mut closes = Closes::default();
+    let (total, items, sold) = (Sums::default(), Vec::new(), Vec::new());
+    let mut closes = Closes { month, items, total, sold };
     for row in rows {
         let sums = Sums {
             opening: Credits(row.opening),
@@ -142,7 +154,7 @@ pub async fn read(
         for amount in &sold {
             amount.add_to(&mut closes.sold);
         }
-        closes.rows.push(Close {
+        closes.items.push(Close {
             organisation: row.organisation,
             name: row.name,
             time_zone: row.time_zone,
@@ -191,7 +203,8 @@ impl Sums {
 }
 
 /// An amount of money.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AmountOfMoney)]
 pub struct Amount {
     /// The amount, in the currency below.
     pub amount: Decimal,

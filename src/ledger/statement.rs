@@ -3,13 +3,13 @@
 //! never changes.
 
 mod file;
+#[cfg(feature = "serve")]
+mod pdf;
 
-use std::ops::Range;
-
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Months, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::history::{self, Kind, Movement, Page};
 use crate::{
@@ -18,10 +18,9 @@ use crate::{
     ledger::credits::Credits,
 };
 
-pub use file::write_csv;
-
-/// Number of rows of the history that are read at once. Each page reads the rest of a day.
-const PAGE: i64 = 10_000;
+pub use file::{Csv, write_csv};
+#[cfg(feature = "serve")]
+pub use pdf::{Pdf, PdfError};
 
 /// The statement of one organisation for one month.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -38,6 +37,9 @@ pub struct Statement {
     pub begins_at: DateTime<Utc>,
     /// The time when the next month begins.
     pub ends_at: DateTime<Utc>,
+    /// The time when this statement was made. It is not written to files that are compared.
+    #[serde(skip)]
+    pub made_at: DateTime<Utc>,
     /// True if the month is over, so that this statement never changes.
     pub closed: bool,
     /// Available credits when the month began.
@@ -46,6 +48,9 @@ pub struct Statement {
     pub lines: Vec<Line>,
     /// Available credits when the month ended; now, if it is not over.
     pub closing: Credits,
+    /// Credits that are reserved for photos in progress, of the usage of the running month: they may
+    /// come back. Null if the month is over.
+    pub reserved: Option<Credits>,
     /// The hash of the link that seals the closing balance, in hexadecimal.
     pub sealed_by: Option<String>,
 }
@@ -86,30 +91,48 @@ pub struct Line {
     pub currency: Option<String>,
 }
 
-impl Statement {
-    /// What the lines of some kinds add up to.
-    fn sum(&self, of: impl Fn(Kind) -> bool) -> Credits {
-        Credits(self.lines.iter().filter(|line| of(line.kind)).map(|line| line.credits.0).sum())
-    }
-
-    /// Credits that left the balance for photos.
-    pub fn charged(&self) -> Credits {
-        Credits(-self.sum(|kind| kind == Kind::Usage).0)
-    }
-
-    /// Credits that came back for photos.
-    pub fn refunded(&self) -> Credits {
-        self.sum(|kind| kind == Kind::Refund)
-    }
-
+/// What the lines of a statement add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
     /// Credits from top-ups of every kind. Adjustments may make it negative.
-    pub fn added(&self) -> Credits {
-        self.sum(|kind| !matches!(kind, Kind::Usage | Kind::Refund))
+    pub added: Credits,
+    /// Credits that left the balance for photos.
+    pub charged: Credits,
+    /// Credits that came back for photos.
+    pub refunded: Credits,
+}
+
+impl Sums {
+    /// Adds a line.
+    pub fn add(&mut self, line: &Line) {
+        match line.kind {
+            Kind::Usage => self.charged.0 -= line.credits.0,
+            Kind::Refund => self.refunded.0 += line.credits.0,
+            Kind::Purchase | Kind::AdminGrant | Kind::FreeCredits | Kind::Adjustment => {
+                self.added.0 += line.credits.0;
+            }
+        }
     }
 
     /// What was charged and not refunded: the usage of the month's card.
     pub fn used(&self) -> Credits {
-        Credits(self.charged().0 - self.refunded().0)
+        Credits(self.charged.0 - self.refunded.0)
+    }
+
+    /// How much the balance has changed.
+    pub fn net(&self) -> Credits {
+        Credits(self.added.0 - self.used().0)
+    }
+}
+
+impl Statement {
+    /// What the lines add up to.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for line in &self.lines {
+            sums.add(line);
+        }
+        sums
     }
 }
 
@@ -150,7 +173,7 @@ pub enum StatementError {
 }
 
 /// Makes the statement of an organisation's month. It is an error if there are more than `most`
-/// lines. The rows are read as that organisation, so row security hides the rows of others.
+/// lines.
 ///
 /// # Errors
 /// See [`StatementError`].
@@ -160,44 +183,156 @@ pub async fn statement(
     month: NaiveDate,
     most: usize,
 ) -> Result<Statement, StatementError> {
-    // After this, no transaction can book into a month that is over, not even one that runs now.
-    let current = sqlx::query_scalar!("SELECT close_months($1) AS \"month!\"", organisation.0)
-        .fetch_one(&mut *db)
-        .await
-        .map_err(|error| {
-            if database::is_code(&error, database::NOT_FOUND) {
-                StatementError::NoOrganisation(organisation)
-            } else {
-                error.into()
-            }
-        })?;
-    if month > current {
-        return Err(StatementError::NotBegun { month, current });
+    let mut reading = Reading::begin(db, organisation, month).await?;
+    let mut lines = Vec::new();
+    while let Some(day) = reading.next_day().await? {
+        lines.extend(day);
+        if lines.len() > most {
+            return Err(StatementError::TooLong(most));
+        }
     }
-    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    database::become_organisation(&mut tx, organisation).await?;
+    Ok(Statement { lines, ..reading.head })
+}
+
+/// Most runs of a month that is read at once.
+const FEW: i64 = 10_000;
+
+/// A statement that is read day by day, so that a month of any length needs the memory of a day; a
+/// month with few runs is read at once. It sees one state of the database.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    tx: Transaction<'a, Postgres>,
+    head: Statement,
+    /// The day that is read next.
+    next: NaiveDate,
+    is_short: bool,
+    sums: Sums,
+}
+
+impl<'a> Reading<'a> {
+    /// Begins to read the statement of an organisation's month. The rows are read as that
+    /// organisation, so row security hides the rows of others.
+    ///
+    /// # Errors
+    /// See [`StatementError`].
+    pub async fn begin(
+        db: &'a mut PgConnection,
+        organisation: OrganisationId,
+        month: NaiveDate,
+    ) -> Result<Self, StatementError> {
+        // After this, no transaction can book into a month that is over, not even one that runs now.
+        let current = sqlx::query_scalar!("SELECT close_months($1) AS \"month!\"", organisation.0)
+            .fetch_one(&mut *db)
+            .await
+            .map_err(|error| {
+                if database::is_code(&error, database::NOT_FOUND) {
+                    StatementError::NoOrganisation(organisation)
+                } else {
+                    error.into()
+                }
+            })?;
+        if month > current {
+            return Err(StatementError::NotBegun { month, current });
+        }
+        let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        database::become_organisation(&mut tx, organisation).await?;
+        let head = head(&mut tx, organisation, month, current).await?;
+        let is_short = is_short(&mut tx, organisation, month).await?;
+        Ok(Self { tx, head, next: month, is_short, sums: Sums::default() })
+    }
+
+    /// The statement, without its lines.
+    pub fn head(&self) -> &Statement {
+        &self.head
+    }
+
+    /// The statement, without its lines; nothing more is read.
+    pub fn into_head(self) -> Statement {
+        self.head
+    }
+
+    /// Reads the lines of the next day, or of a month with few runs, oldest first. `None` after the
+    /// last day, if all lines add up to the closing balance.
+    ///
+    /// # Errors
+    /// See [`StatementError`].
+    pub async fn next_day(&mut self) -> Result<Option<Vec<Line>>, StatementError> {
+        let day = self.next;
+        if day >= self.head.month + Months::new(1) {
+            let sum = Credits(self.head.opening.0 + self.sums.net().0);
+            if sum != self.head.closing {
+                return Err(StatementError::DoesNotAddUp { sum, closing: self.head.closing });
+            }
+            return Ok(None);
+        }
+        let page = Page {
+            since: Some(self.head.begins_at),
+            before: Some(self.head.ends_at),
+            day: (!self.is_short).then_some(day),
+            most: i64::MAX,
+            ..Page::default()
+        };
+        let rows = history::history(&mut self.tx, self.head.organisation, page).await?;
+        let lines: Vec<Line> = rows.into_iter().rev().map(line).collect();
+        for line in &lines {
+            self.sums.add(line);
+        }
+        self.next = if self.is_short {
+            self.head.month + Months::new(1)
+        } else {
+            day.succ_opt().unwrap_or(NaiveDate::MAX)
+        };
+        Ok(Some(lines))
+    }
+}
+
+/// Whether a month has few runs: then a query for each day would take longer.
+async fn is_short(
+    tx: &mut PgConnection,
+    organisation: OrganisationId,
+    month: NaiveDate,
+) -> sqlx::Result<bool> {
+    let runs = sqlx::query_scalar!(
+        r#"SELECT (SELECT count(*) FROM (
+                       SELECT FROM usage WHERE organisation_id = $1 AND first_claimed_at IS NOT NULL
+                         AND day >= $2 AND day < ($2 + interval '1 month')::date LIMIT $3) u)
+                + (SELECT count(*) FROM (
+                       SELECT FROM usage WHERE organisation_id = $1 AND first_refunded_at IS NOT NULL
+                         AND day >= $2 AND day < ($2 + interval '1 month')::date LIMIT $3) r)
+           AS "runs!""#,
+        organisation.0,
+        month,
+        FEW + 1
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(runs <= FEW)
+}
+
+/// Reads what a statement says above and below its lines.
+async fn head(
+    tx: &mut PgConnection,
+    organisation: OrganisationId,
+    month: NaiveDate,
+    current: NaiveDate,
+) -> Result<Statement, StatementError> {
     let head = sqlx::query!(
         r#"SELECT o.name, o.time_zone, day_begins($2, o.time_zone) AS "begins_at!",
                   day_begins(($2 + interval '1 month')::date, o.time_zone) AS "ends_at!",
                   b.available AS "opening!: Credits", e.available AS "closing!: Credits",
                   (SELECT encode(hash, 'hex') FROM link l
                    WHERE l.organisation_id = o.organisation_id AND l.last_entry <= e.entries
-                   ORDER BY last_entry DESC LIMIT 1) AS sealed_by
-           FROM organisation o, opening_of($1, $2) b,
+                   ORDER BY last_entry DESC LIMIT 1) AS sealed_by,
+                  greatest(clock(), a.moved_at) AS "made_at!", a.reserved AS "reserved: Credits"
+           FROM organisation o JOIN account a USING (organisation_id), opening_of($1, $2) b,
                 opening_of($1, ($2 + interval '1 month')::date) e
            WHERE o.organisation_id = $1"#,
         organisation.0,
         month
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await?;
-    let movements = movements(&mut tx, organisation, head.begins_at..head.ends_at, most).await?;
-    tx.rollback().await?;
-    let sum = Credits(head.opening.0 + movements.iter().map(|row| row.credits.0).sum::<i64>());
-    if sum != head.closing {
-        return Err(StatementError::DoesNotAddUp { sum, closing: head.closing });
-    }
-    let lines = movements.into_iter().rev().map(line).collect();
+    let closed = month < current;
     Ok(Statement {
         organisation,
         name: head.name,
@@ -205,40 +340,14 @@ pub async fn statement(
         month,
         begins_at: head.begins_at,
         ends_at: head.ends_at,
-        closed: month < current,
+        made_at: head.made_at,
+        closed,
         opening: head.opening,
-        lines,
+        lines: Vec::new(),
         closing: head.closing,
+        reserved: (!closed).then_some(head.reserved),
         sealed_by: head.sealed_by,
     })
-}
-
-/// Reads the rows of the history within a time range, newest first.
-async fn movements(
-    db: &mut PgConnection,
-    organisation: OrganisationId,
-    time: Range<DateTime<Utc>>,
-    most: usize,
-) -> Result<Vec<Movement>, StatementError> {
-    let mut all: Vec<Movement> = Vec::new();
-    loop {
-        let after = all.last().map(|row| row.cursor);
-        let page = Page {
-            since: Some(time.start),
-            before: Some(time.end),
-            after,
-            most: PAGE,
-            ..Page::default()
-        };
-        let rows = history::history(db, organisation, page).await?;
-        if rows.is_empty() {
-            return Ok(all);
-        }
-        all.extend(rows);
-        if all.len() > most {
-            return Err(StatementError::TooLong(most));
-        }
-    }
 }
 
 fn line(row: Movement) -> Line {

@@ -13,6 +13,7 @@ mod events;
 pub(super) mod failures;
 mod finders;
 mod mailboxes;
+mod months;
 mod organisations;
 mod payments;
 pub(super) mod photos;
@@ -128,6 +129,10 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(credits::months))
         .routes(routes!(credits::days))
         .routes(routes!(credits::statement))
+        .routes(routes!(credits::statement_as_csv))
+        .routes(routes!(credits::statement_as_pdf))
+        .routes(routes!(months::show))
+        .routes(routes!(months::as_csv))
         .routes(routes!(spending::show))
         .routes(routes!(spending::set_order))
         .routes(routes!(spending::set_budget, spending::remove_budget))

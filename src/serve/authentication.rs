@@ -171,6 +171,7 @@ fn is_heavy(parts: &Parts) -> bool {
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let changes = parts.method == Method::POST || parts.method == Method::PUT;
     path.contains("/statements")
+        || path.contains("/months/")
         || path.ends_with("/quality")
         || path.ends_with("/browse")
         || path.ends_with("/original")

@@ -14,7 +14,6 @@ mod erase;
 mod event;
 mod events;
 mod failures;
-mod files;
 mod finance;
 mod find;
 mod finder;

@@ -2,14 +2,14 @@
 //! parameters, and reads of the library whose errors are turned into problems. There is no SQL
 //! here.
 
-use axum::body::Bytes;
+use axum::{body::Bytes, response::Response};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Service,
+    Service, files,
     input::{after, limit},
     problem::Problem,
 };
@@ -24,7 +24,8 @@ use crate::{
     ledger::{
         credits::{self, Balance},
         history::{self, Kind, Movement},
-        statement::{self, Statement, StatementError},
+        month_close,
+        statement::{self, Pdf, Reading, Statement, StatementError},
     },
 };
 
@@ -90,6 +91,7 @@ pub(super) async fn movements(
         event: which.event,
         since: which.since,
         before: which.before,
+        day: None,
         after: after(which.after.as_deref())?,
         most: limit + 1,
     };
@@ -99,6 +101,8 @@ pub(super) async fn movements(
 
 /// Maximum number of lines of a statement over HTTP. The command line has no limit.
 const LINES_MAX: usize = 100_000;
+/// And of a PDF file, which keeps few of them: above 5,000 lines it shows days.
+const PDF_LINES_MAX: usize = 1_000_000;
 
 /// Reads the statement of a month, which is written as `2026-11`.
 pub(super) async fn statement_of(
@@ -106,11 +110,68 @@ pub(super) async fn statement_of(
     organisation: OrganisationId,
     month: &str,
 ) -> Result<Statement, Problem> {
+    let first = a_month(month)?;
+    statement::statement(db, organisation, first, LINES_MAX).await.map_err(no_statement)
+}
+
+/// The same, as a CSV file.
+pub(super) async fn statement_csv(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    month: &str,
+) -> Result<Response, Problem> {
+    let statement = statement_of(db, organisation, month).await?;
+    let mut file = Vec::new();
+    statement::write_csv(&statement, &mut file)
+        .map_err(|error| Problem::unavailable("csv", error.to_string()))?;
+    let month = statement.month.format("%Y-%m");
+    files::download(&format!("statement-{organisation}-{month}.csv"), files::CSV, file)
+}
+
+/// The same, as a PDF file. It is read day by day.
+pub(super) async fn statement_pdf(
+    db: &mut PgConnection,
+    organisation: OrganisationId,
+    month: &str,
+) -> Result<Response, Problem> {
+    let first = a_month(month)?;
+    let mut reading = Reading::begin(db, organisation, first).await.map_err(no_statement)?;
+    let mut file = Pdf::begin(reading.head());
+    let mut lines = 0;
+    while let Some(day) = reading.next_day().await.map_err(no_statement)? {
+        lines += day.len();
+        if lines > PDF_LINES_MAX {
+            return Err(no_statement(StatementError::TooLong(PDF_LINES_MAX)));
+        }
+        file.write(&day);
+    }
+    let head = reading.into_head();
+    // 5,000 lines keep a thread busy for a while: other requests go on.
+    let made = tokio::task::spawn_blocking(move || file.end(&head)).await;
+    let made = made.map_err(|error| Problem::unavailable("file", error.to_string()))?;
+    let made = made.map_err(|error| Problem::unavailable("file", error.to_string()))?;
+    let month = first.format("%Y-%m");
+    files::download(&format!("statement-{organisation}-{month}.pdf"), files::PDF, made)
+}
+
+/// A month of all organisations as a CSV file.
+pub(super) fn month_csv(closes: &month_close::Closes) -> Result<Response, Problem> {
+    let mut file = Vec::new();
+    month_close::write_csv(closes, &mut file)
+        .map_err(|error| Problem::unavailable("csv", error.to_string()))?;
+    files::download(&format!("month-{}.csv", closes.month.format("%Y-%m")), files::CSV, file)
+}
+
+/// The first day of a month, which is written as `2026-11`.
+pub(super) fn a_month(month: &str) -> Result<NaiveDate, Problem> {
     let parsed = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d");
     let first =
         parsed.map_err(|_| Problem::invalid("month", "the month must look like 2026-11"))?;
-    let first = a_day(first)?;
-    statement::statement(db, organisation, first, LINES_MAX).await.map_err(|error| match error {
+    a_day(first)
+}
+
+fn no_statement(error: StatementError) -> Problem {
+    match error {
         StatementError::NoOrganisation(id) => Problem::not_found(format!("organisation {id}")),
         StatementError::NotBegun { .. } => Problem::invalid("month", error),
         StatementError::DoesNotAddUp { .. } => {
@@ -119,7 +180,7 @@ pub(super) async fn statement_of(
         }
         StatementError::TooLong(_) => Problem::too_large(error.to_string()),
         StatementError::Database(error) => error.into(),
-    })
+    }
 }
 
 /// Checks that a day is between the years 2000 and 2999, so that dates cannot overflow.

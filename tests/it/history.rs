@@ -91,8 +91,9 @@ async fn the_month_card_the_statement_and_its_file_agree() {
     statement::write_csv(&statement, &mut file).unwrap();
     let file = String::from_utf8(file).unwrap();
 
-    assert_eq!((statement.charged().0, statement.refunded().0), (12, 3));
-    assert_eq!((statement.used(), statement.added()), (month.usage, month.added));
+    let sums = statement.sums();
+    assert_eq!((sums.charged.0, sums.refunded.0), (12, 3));
+    assert_eq!((sums.used(), sums.added), (month.usage, month.added));
     assert_eq!(month.transactions, i64::try_from(statement.lines.len()).unwrap());
     let rows: Vec<Vec<&str>> = file.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows[1][1..4], ["Opening", "", "0"]);

@@ -65,6 +65,7 @@ mod serve;
 mod shares;
 mod settle;
 mod staff;
+mod statement_files;
 mod spending;
 mod tables;
 mod timeline;

@@ -5,6 +5,10 @@ use std::collections::HashMap;
 
 use photogate::{
     ids::{EventId, Operation, OrganisationId},
+    ledger::{
+        history::{self, Page},
+        statement,
+    },
     queue::{claim, enqueue, overview, skips, status, timeline},
     telemetry::metrics,
 };
@@ -343,4 +347,69 @@ async fn a_page_of_events_reads_the_queues_of_its_own_events_only() {
         let read = counted.rows_of(table).await;
         assert!(read <= 300, "{read} rows of {table} were read for 51 events");
     }
+}
+
+/// So many runs of one photo on each of the first ten days of October, which were charged and refunded.
+pub async fn ten_days_of_runs(app: &App, event: EventId, runs: i64) {
+    let mut owner = app.as_owner().await;
+    let insert = "WITH q AS (
+             SELECT * FROM queue WHERE event_id = $1 AND operation = 'photo_processing'),
+         r AS (
+             INSERT INTO run (run_id, organisation_id, event_id, queue_id, actor, retry, asked, queued,
+                              first_position)
+             OVERRIDING SYSTEM VALUE
+             SELECT 1000000 + 100000 * $1 + n, organisation_id, event_id, queue_id, 'anna', false, 1, 1, n
+             FROM q, generate_series(1, 10 * $2) n RETURNING run_id, organisation_id, queue_id,
+                 (first_position - 1) / $2 AS day)
+         INSERT INTO usage (run_id, day, organisation_id, queue_id, claimed, refunded,
+                            first_claimed_at, last_claimed_at, claimed_entry,
+                            first_refunded_at, last_refunded_at, refunded_entry)
+         SELECT run_id, DATE '2026-10-01' + day::int, organisation_id, queue_id, 1, 1,
+                at, at, 1, at, at, 1
+         FROM r, LATERAL (SELECT timestamptz '2026-10-01 12:00+02' + day * interval '1 day' AS at) a";
+    sqlx::query(insert).bind(event.0).bind(runs).execute(&mut owner).await.unwrap();
+}
+
+/// Found: each page of 10,000 rows sorted the rest of the month, so a month of 720,000 rows took minutes.
+/// And an event without rows was looked for in all rows of its organisation.
+#[tokio::test]
+async fn a_statement_reads_each_row_once_and_an_event_only_its_own() {
+    let mut app = App::new().await;
+    app.set_the_clock("2026-10-01T00:00:00Z").await;
+    let (organisation, event) = app.an_event_with(1).await;
+    app.set_the_clock("2026-11-10T08:00:00Z").await;
+    ten_days_of_runs(&app, event, 1_500).await;
+    let (few, none) = (app.an_event_of(organisation).await, app.an_event_of(organisation).await);
+    ten_days_of_runs(&app, few, 2).await;
+    let october: chrono::NaiveDate = "2026-10-01".parse().unwrap();
+
+    for statistics in ["", "ANALYZE photogate.usage; ANALYZE photogate.run"] {
+        app.owner_runs(statistics).await;
+        app = app.reconnected().await;
+        let mut db = app.db().await;
+        let mut counted = Counted::begin(&mut db).await;
+        // As a statement reads them: two rows of the history for each of `usage`, and one for the top-up.
+        let mut lines = 0;
+        for day in october.iter_days().take(31) {
+            let page = Page { day: Some(day), most: i64::MAX, ..Page::default() };
+            lines += history::history(&mut counted.tx, organisation, page).await.unwrap().len();
+        }
+        assert_eq!(lines, 2 * 15_020 + 1);
+        let read = counted.rows_of("usage").await;
+        assert!(read <= 2 * 15_020 + 1_000, "{read} rows of usage were read for {lines} lines");
+        let runs = counted.rows_of("run").await;
+        assert!(runs <= 2 * 15_020 + 1_000, "{runs} runs were read for {lines} lines");
+
+        for (event, rows) in [(none, 0), (few, 40)] {
+            let page = Page { event: Some(event), ..Page::default() };
+            let found = history::history(&mut counted.tx, organisation, page).await.unwrap();
+            assert_eq!(found.len(), rows);
+        }
+        let read = counted.rows_of("usage").await - read;
+        assert!(read <= 200, "{read} rows of usage were read for an event with few");
+        let db = &mut *app.db().await;
+        let statement = statement::statement(db, organisation, october, usize::MAX).await;
+        assert_eq!(statement.unwrap().lines.len(), lines);
+    }
+    app.owner_runs("DELETE FROM photogate.usage; DELETE FROM photogate.run").await;
 }

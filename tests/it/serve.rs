@@ -53,6 +53,7 @@ const RETRIERS: &[Role] = &[Role::Organiser, Role::Operator, Role::Staff];
 const OWNERS: &[Role] = &[Role::Organiser, Role::Staff];
 const MAKERS: &[Role] = &[Role::Pipeline, Role::Organiser, Role::Staff];
 const STAFF: &[Role] = &[Role::Staff];
+const MONEY: &[Role] = &[Role::Finance, Role::Staff];
 
 /// Every endpoint: who may, what is sent, and what comes of it. `{…}` is filled from the stage;
 /// what is `new` is made anew.
@@ -221,6 +222,10 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/organisations/{organisation}/months", READERS, none(), 200),
         ("GET", "/v1/organisations/{organisation}/days?first=2026-11-01", READERS, none(), 200),
         ("GET", "/v1/organisations/{organisation}/statements/{month}", READERS, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/statements/{month}/csv", READERS, none(), 200),
+        ("GET", "/v1/organisations/{organisation}/statements/{month}/pdf", READERS, none(), 200),
+        ("GET", "/v1/months/{month}", MONEY, none(), 200),
+        ("GET", "/v1/months/{month}/csv", MONEY, none(), 200),
         ("GET", "/v1/queues", READERS, none(), 200),
         ("GET", "/v1/queues/totals", READERS, none(), 200),
         ("GET", "/v1/failures", READERS, none(), 200),

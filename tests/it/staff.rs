@@ -355,14 +355,14 @@ async fn a_month_is_closed_over_all_organisations_each_in_its_own_zone() {
     app.set_the_clock("2026-11-01T01:00:00Z").await;
     let october = read("2026-10-01", None).await;
     let states: Vec<_> =
-        october.rows.iter().map(|row| (row.name.as_str(), row.is_closed)).collect();
+        october.items.iter().map(|row| (row.name.as_str(), row.is_closed)).collect();
     assert_eq!(states, [("Club", true), ("Habana", false)]);
     // Booked in November, although its photo was claimed in October.
     hand.fail(claimed.remove(0)).await;
 
     app.set_the_clock("2026-11-02T01:00:00Z").await;
     let october = read("2026-10-01", None).await;
-    let sums = october.rows[0].sums;
+    let sums = october.items[0].sums;
     let numbers = [sums.opening, sums.added, sums.purchased, sums.granted, sums.adjusted];
     assert_eq!(numbers.map(|credits| credits.0), [100, 30, 40, 0, -10]);
     assert_eq!([sums.used, sums.refunded, sums.closing].map(|credits| credits.0), [6, 1, 125]);
@@ -373,13 +373,13 @@ async fn a_month_is_closed_over_all_organisations_each_in_its_own_zone() {
     );
     let sold: Vec<_> = october.sold.iter().map(ToString::to_string).collect();
     assert_eq!(sold, ["2.00 EUR", "14.00 CUP"]);
-    assert!(october.rows.iter().all(|row| row.is_closed && !row.is_checked));
+    assert!(october.items.iter().all(|row| row.is_closed && !row.is_checked));
     let november = read("2026-11-01", Some(berlin)).await;
-    assert_eq!(november.rows.len(), 1);
-    let sums = november.rows[0].sums;
+    assert_eq!(november.items.len(), 1);
+    let sums = november.items[0].sums;
     assert_eq!([sums.opening, sums.refunded, sums.closing].map(|credits| credits.0), [125, 1, 126]);
-    assert!(read("2026-08-01", None).await.rows.is_empty(), "nobody was there");
-    assert!(read("2026-12-01", None).await.rows.is_empty(), "it has not begun");
+    assert!(read("2026-08-01", None).await.items.is_empty(), "nobody was there");
+    assert!(read("2026-12-01", None).await.items.is_empty(), "it has not begun");
 
     is_seen_by_finance(&app, havana).await;
     hand.succeed_all(claimed).await;
@@ -409,4 +409,27 @@ async fn is_seen_by_finance(app: &App, havana: OrganisationId) {
     let own = Visitor::logged_in(&site, "own@habana.example").await;
     let page = own.text(&site, path).await;
     assert!(page.contains("Habana") && !page.contains("Club"), "{page}");
+
+    // Programs and the command line get the same.
+    let token = app.a_token(Role::Finance, None).await;
+    let ask = async |path: &str, token: &str| {
+        let answer = site.ask(reqwest::Method::GET, path, token).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(ask("/v1/months/2026-10/csv", &token).await, (200, file.clone()));
+    assert_eq!(app.says(&["months", "--month", "2026-10", "--csv"]), file);
+    let (status, month) = site.get("/v1/months/2026-10", &token).await;
+    assert_eq!((status.as_u16(), &month["items"][0]["sums"]["closing"]), (200, &125.into()));
+    assert_eq!(
+        (&month["total"]["added"], &month["sold"][1]["currency"]),
+        (&37.into(), &"CUP".into())
+    );
+    let said = app.says(&["months", "--month", "2026-10"]);
+    assert!(said.contains("Habana") && said.contains("14.00 CUP"), "{said}");
+    let own = app.a_token(Role::Finance, Some(havana)).await;
+    let (_, rows) = ask("/v1/months/2026-10/csv", &own).await;
+    assert!(rows.contains("Habana") && !rows.contains("Club"), "{rows}");
+    assert_eq!(ask("/v1/months/2026-10?organisation=1", &own).await.0, 404);
+    assert_eq!(ask("/v1/months/2026-13", &own).await.0, 422);
+    assert_eq!(ask("/v1/months/20261", &own).await.0, 422);
 }

@@ -25,20 +25,52 @@ const COLUMNS: [&str; 14] = [
     "currency",
 ];
 
-/// Writes the statement. Cells that a spreadsheet would run as formulas are made plain text.
+/// A file that is written while its statement is read.
+#[derive(Debug)]
+pub struct Csv<W: io::Write> {
+    out: csv::Writer<W>,
+}
+
+impl<W: io::Write> Csv<W> {
+    /// Writes the names of the columns, and the row for the opening balance. Cells that a spreadsheet
+    /// would run as formulas are made plain text.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(head: &Statement, to: W) -> csv::Result<Self> {
+        let mut out = csv::Writer::from_writer(to);
+        out.write_record(COLUMNS)?;
+        out.write_record(edge(head.begins_at, "Opening", head.opening))?;
+        Ok(Self { out })
+    }
+
+    /// Writes a row for each line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, lines: &[Line]) -> csv::Result<()> {
+        lines.iter().try_for_each(|line| self.out.write_record(row(line)))
+    }
+
+    /// Writes the row for the closing balance. A file without it is not whole.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end(mut self, head: &Statement) -> csv::Result<()> {
+        self.out.write_record(edge(head.ends_at, "Closing", head.closing))?;
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+/// Writes a statement that was read.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_csv(statement: &Statement, to: impl io::Write) -> csv::Result<()> {
-    let mut out = csv::Writer::from_writer(to);
-    out.write_record(COLUMNS)?;
-    out.write_record(edge(statement.begins_at, "Opening", statement.opening))?;
-    for line in &statement.lines {
-        out.write_record(row(line))?;
-    }
-    out.write_record(edge(statement.ends_at, "Closing", statement.closing))?;
-    out.flush()?;
-    Ok(())
+    let mut file = Csv::begin(statement, to)?;
+    file.write(&statement.lines)?;
+    file.end(statement)
 }
 
 fn edge(at: DateTime<Utc>, kind: &str, balance: Credits) -> [String; 14] {

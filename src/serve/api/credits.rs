@@ -1,12 +1,14 @@
 //! An organisation's credits: its account, history, months, days and statements.
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, Page};
-use crate::serve::reads::{HistoryFilter, a_day, balance_of, movements, statement_of};
+use crate::serve::reads::{
+    HistoryFilter, a_day, balance_of, movements, statement_csv, statement_of, statement_pdf,
+};
 use crate::{
     access::{Caller, Role},
     ids::OrganisationId,
@@ -172,4 +174,66 @@ pub(super) async fn statement(
     caller.must_see(id)?;
     let mut db = service.database.acquire().await?;
     statement_of(&mut db, id, &month).await.map(axum::Json)
+}
+
+/// Makes the statement of a month as a CSV file, for spreadsheets.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/statements/{month}/csv",
+    operation_id = "get_statement_csv",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        ("month" = String, Path, description = "The month, as `2026-11`", example = "2026-11"),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/csv"),
+        (
+            status = 413,
+            body = Problem,
+            description = "The month has more than 100,000 rows: use `photogate statement`",
+        ),
+    ),
+)]
+pub(super) async fn statement_as_csv(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((id, month)): Path<(OrganisationId, String)>,
+) -> Result<Response, Problem> {
+    caller.must_be(MAY_READ)?;
+    caller.must_see(id)?;
+    let mut db = service.database.acquire().await?;
+    statement_csv(&mut db, id, &month).await
+}
+
+/// Makes the statement of a month as a PDF file, for people.
+///
+/// It shows each row of the history; a month with more than 5,000 rows is shown day by day.
+#[utoipa::path(
+    get,
+    path = "/v1/organisations/{organisation}/statements/{month}/pdf",
+    operation_id = "get_statement_pdf",
+    tag = "Credits",
+    params(
+        ("organisation" = OrganisationId, Path, description = "The organisation's number"),
+        ("month" = String, Path, description = "The month, as `2026-11`", example = "2026-11"),
+    ),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/pdf"),
+        (
+            status = 413,
+            body = Problem,
+            description = "The month has more than 1,000,000 rows: use `photogate statement`",
+        ),
+    ),
+)]
+pub(super) async fn statement_as_pdf(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((id, month)): Path<(OrganisationId, String)>,
+) -> Result<Response, Problem> {
+    caller.must_be(MAY_READ)?;
+    caller.must_see(id)?;
+    let mut db = service.database.acquire().await?;
+    statement_pdf(&mut db, id, &month).await
 }

@@ -76,6 +76,15 @@ pub(super) fn completed(mut document: OpenApi) -> OpenApi {
             if makes {
                 no("409", "The request conflicts with the present state: `code` says how");
             }
+            for (status, response) in &mut operation.responses.responses {
+                if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+                    for (_, content) in
+                        response.content.iter_mut().filter(|(kind, _)| is_file(kind))
+                    {
+                        content.schema = Some(file());
+                    }
+                }
+            }
             // Error answers that handlers declare themselves are problems too.
             for (status, response) in &mut operation.responses.responses {
                 if let (true, RefOr::T(response)) = (status.starts_with(['4', '5']), response)
@@ -127,6 +136,11 @@ fn name_items(components: &mut Components) {
             items.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(item).into()));
         }
     }
+}
+
+/// True if an answer of this kind is a file. A stream of events is none.
+fn is_file(kind: &str) -> bool {
+    matches!(kind, "text/csv" | "application/pdf")
 }
 
 /// What is not JSON is a file: generators then take its bytes.

@@ -5,15 +5,18 @@ use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{PageOrFile, files, layout};
+use super::{PageOrFile, layout};
 use crate::{
     access::Role,
     ledger::{
         credits::Credits,
-        statement::{Line, Statement, write_csv},
+        statement::{Line, Statement},
     },
     serve::{
-        Service, authentication::Browser, input::Query, problem::Problem, reads::statement_of,
+        Service,
+        authentication::Browser,
+        input::Query,
+        reads::{statement_csv, statement_of, statement_pdf},
     },
 };
 
@@ -32,20 +35,22 @@ enum Format {
     Page,
     Csv,
     Json,
+    Pdf,
 }
 
 /// How the opening balance became the closing balance.
 fn sums(statement: &Statement) -> Markup {
-    let (added, used) = (statement.added(), statement.used());
+    let sums = statement.sums();
+    let (added, used) = (sums.added, sums.used());
     html! {
         p {
             "Opening " strong { (statement.opening) }
             @if added.0 < 0 { " − " } @else { " + " } (Credits(added.0.abs())) " added − "
             (used) " used = closing " strong { (statement.closing) }
         }
-        @if statement.refunded().0 > 0 {
+        @if sums.refunded.0 > 0 {
             p.faint {
-                (statement.charged()) " were charged, and " (statement.refunded())
+                (sums.charged) " were charged, and " (sums.refunded)
                 " refunded: " (used) " were used."
             }
         }
@@ -135,18 +140,16 @@ pub(super) async fn page(
         );
     };
     let mut db = service.database.acquire().await?;
-    let statement = statement_of(&mut db, about, &month).await?;
     let name = format!("statement-{about}-{month}");
     match asked.format {
         Format::Page => {}
-        Format::Json => return Ok(axum::Json(statement).into_response()),
-        Format::Csv => {
-            let mut file = Vec::new();
-            write_csv(&statement, &mut file)
-                .map_err(|error| Problem::unavailable("csv", error.to_string()))?;
-            return files::download(&format!("{name}.csv"), files::CSV, file);
+        Format::Json => {
+            return Ok(axum::Json(statement_of(&mut db, about, &month).await?).into_response());
         }
+        Format::Csv => return statement_csv(&mut db, about, &month).await,
+        Format::Pdf => return statement_pdf(&mut db, about, &month).await,
     }
+    let statement = statement_of(&mut db, about, &month).await?;
     let shown = statement.lines.get(..SHOWN).unwrap_or(&statement.lines);
     let file =
         |format: &str| format!("/statements?month={month}&{organisation}={id}&format={format}");
@@ -159,8 +162,10 @@ pub(super) async fn page(
                 span.badge { @if statement.closed { "Closed" } @else { "Current" } }
             }
             div.row {
+                "Download:"
                 a download href=(file("csv")) { "CSV" }
                 a download={ (name) ".json" } href=(file("json")) { "JSON" }
+                a download href=(file("pdf")) { "PDF" }
             }
         }
         (sums(&statement))

@@ -5,10 +5,14 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::{
-    files, layout,
+    layout,
     table_view::{FILE_MAX, View},
 };
-use crate::{ledger::credits::Credits, serve::problem::Problem, spreadsheet};
+use crate::{
+    ledger::credits::Credits,
+    serve::{files, problem::Problem},
+    spreadsheet,
+};
 
 type OnPage<'a, T> = Box<dyn Fn(&T) -> Markup + Send + 'a>;
 type RowId<'a, T> = Box<dyn Fn(&T) -> String + Send + 'a>;

@@ -18,7 +18,13 @@ use crate::{
         credits::Credits,
         month_close::{self, Amount, Close, Closes},
     },
-    serve::{Service, authentication::Browser, input::Query, problem::Problem},
+    serve::{
+        Service,
+        authentication::Browser,
+        input::Query,
+        problem::Problem,
+        reads::{a_month, month_csv},
+    },
 };
 
 /// Months to choose from on the page for finance.
@@ -66,11 +72,7 @@ fn month(text: &str) -> Result<NaiveDate, Problem> {
         let now = this_month();
         return Ok(now.checked_sub_months(Months::new(1)).unwrap_or(now));
     }
-    let month = NaiveDate::parse_from_str(&format!("{}-01", text.trim()), "%Y-%m-%d").ok();
-    // Dates of other years overflow.
-    month
-        .filter(|month| (2000..3000).contains(&month.year()))
-        .ok_or_else(|| Problem::invalid("month", "the month must look like 2026-11"))
+    a_month(text.trim())
 }
 
 pub(in super::super) async fn page(
@@ -89,12 +91,12 @@ pub(in super::super) async fn page(
         filters: vec![browser.filter(), ("month", code(month))],
         sort: "",
     };
-    let table = table(view, month);
     if asked.format == Format::Csv {
-        return table.as_file(&format!("month-{}", code(month)), &closes.rows);
+        return month_csv(&closes);
     }
+    let table = table(view, month);
     let (organisation, id) = browser.filter();
-    let shown = closes.rows.len().min(PAGES.0);
+    let shown = closes.items.len().min(PAGES.0);
     let content = html! {
         p.crumbs { a href=(about(&browser, "/finance")) { "Finance" } }
         h1 { (month.format("%B %Y"))
@@ -105,11 +107,11 @@ pub(in super::super) async fn page(
             button.quiet type="submit" { "Show" }
         }
         (standing(&closes))
-        @if !closes.rows.is_empty() { (sums(&closes)) }
-        @if shown < closes.rows.len() {
+        @if !closes.items.is_empty() { (sums(&closes)) }
+        @if shown < closes.items.len() {
             p.faint { "These are the first " (shown) "; the CSV file has all." }
         }
-        (table.on_page(&closes.rows[..shown], "No organisation was there in this month.", None))
+        (table.on_page(&closes.items[..shown], "No organisation was there in this month.", None))
         p.faint {
             "A month begins and ends in the time zone of its organisation. Opening + added − used + "
             "refunded = closing. Checked: a full check of the books has passed the month's last entry, and "
@@ -122,9 +124,9 @@ pub(in super::super) async fn page(
 
 /// Whether the month can be closed: it is over everywhere, and checked.
 fn standing(closes: &Closes) -> Markup {
-    let running = closes.rows.iter().filter(|row| !row.is_closed).count();
-    let unchecked = closes.rows.iter().filter(|row| !row.is_checked).count();
-    let all = closes.rows.len();
+    let running = closes.items.iter().filter(|row| !row.is_closed).count();
+    let unchecked = closes.items.iter().filter(|row| !row.is_checked).count();
+    let all = closes.items.len();
     html! {
         @if all == 0 {}
         @else if running > 0 {
@@ -176,16 +178,8 @@ fn table(view: View<'_>, month: NaiveDate) -> Table<'_, Close> {
             },
             |row| row.name.clone(),
         )
-        .only_in_file("Organisation ID", |row| row.organisation.to_string())
-        .only_in_file("Month", move |_| code(month))
-        .only_in_file("Time zone", |row| row.time_zone.clone())
-        .only_in_file("Begins", |row| row.begins_at.to_rfc3339())
-        .only_in_file("Ends", |row| row.ends_at.to_rfc3339())
         .number("Opening", |row| row.sums.opening.0)
         .number("Added", |row| row.sums.added.0)
-        .only_in_file("Purchased", |row| row.sums.purchased.0.to_string())
-        .only_in_file("Granted", |row| row.sums.granted.0.to_string())
-        .only_in_file("Adjusted", |row| row.sums.adjusted.0.to_string())
         .number("Used", |row| row.sums.used.0)
         .number("Refunded", |row| row.sums.refunded.0)
         .number("Closing", |row| row.sums.closing.0)
@@ -201,7 +195,6 @@ fn table(view: View<'_>, month: NaiveDate) -> Table<'_, Close> {
             },
             |row| if row.is_closed { "closed" } else { "runs" }.into(),
         )
-        .only_in_file("Checked", |row| if row.is_checked { "yes" } else { "no" }.into())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! Files that a page offers for download.
+//! Files that pages and the API offer for download.
 
 use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 
-use crate::serve::problem::Problem;
+use super::problem::Problem;
 
 pub(super) const CSV: &str = "text/csv; charset=utf-8";
+pub(super) const PDF: &str = "application/pdf";
 
 /// Answers with a file of this name and media type.
 pub(super) fn download(
