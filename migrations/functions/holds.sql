@@ -12,6 +12,21 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION hold_queue TO photogate_app;
 
+-- Holds a queue unless a hold stands on it: then r_hold is null. Somebody who presses twice places one hold.
+CREATE FUNCTION hold_free_queue(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz,
+    OUT r_hold bigint, OUT r_undo bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM queue WHERE event_id = p_event AND operation = p_operation FOR NO KEY UPDATE;
+    -- A later statement than the lock: it sees every hold that was placed before us.
+    IF EXISTS (SELECT FROM queue q JOIN hold h USING (queue_id)
+               WHERE q.event_id = p_event AND q.operation = p_operation AND h.lifted_at IS NULL) THEN
+        RETURN;
+    END IF;
+    SELECT x.r_hold, x.r_undo INTO r_hold, r_undo FROM hold_queue(p_event, p_operation, p_owner, p_note, p_until) x;
+END $$;
+GRANT EXECUTE ON FUNCTION hold_free_queue TO photogate_app;
+
 -- Nobody may call it but the gate's own functions.
 CREATE FUNCTION place_hold(p_event bigint, p_operation operation, p_owner text, p_note text, p_until timestamptz)
 RETURNS bigint

@@ -146,7 +146,7 @@ pub struct BulkDone {
     pub queues: usize,
     /// Number of photos that it concerned.
     pub photos: i64,
-    /// The number by which all of it can be taken back. `None`: nothing was changed.
+    /// The number by which all of it can be taken back. Null: nothing was changed.
     pub undo: Option<UndoId>,
 }
 
@@ -294,10 +294,9 @@ async fn one(
     let (event, operation) = (queue.event, queue.operation);
     Ok(match act {
         BulkAct::Hold { note, until } => {
-            if !holds::standing(tx, event, Some(operation)).await?.is_empty() {
-                return Ok(None);
-            }
-            let held = holds::hold(tx, event, operation, actor, note, *until).await?;
+            // Under the queue's lock: somebody who presses twice holds it once.
+            let held = holds::hold_if_free(tx, event, operation, actor, note, *until).await?;
+            let Some(held) = held else { return Ok(None) };
             let detail = json!({ "note": note, "until": until, "holds": [held.hold] });
             Some((queue.waiting, held.undo.into_iter().collect(), detail))
         }
@@ -308,7 +307,10 @@ async fn one(
                     let done = holds::lift(tx, hold, actor).await?;
                     *woke |= done.woke;
                     acts.extend(done.undo);
-                    lifted.push(hold);
+                    // Somebody else may have lifted it while we waited for the queue.
+                    if done.lifted {
+                        lifted.push(hold);
+                    }
                 }
             }
             let detail = json!({ "holds": lifted });

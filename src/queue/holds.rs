@@ -42,6 +42,33 @@ pub async fn hold(
     .await
 }
 
+/// Places a hold on an event's queue, unless a hold stands on it: `None` then. Of two who call this at
+/// once, one places a hold.
+///
+/// # Errors
+/// `PG002` if there is no such event, or trouble with the database.
+pub async fn hold_if_free(
+    db: &mut PgConnection,
+    event: EventId,
+    operation: Operation,
+    owner: &str,
+    note: &str,
+    until: Option<DateTime<Utc>>,
+) -> sqlx::Result<Option<Held>> {
+    let row = sqlx::query!(
+        r#"SELECT r_hold AS "hold: HoldId", r_undo AS "undo: UndoId"
+           FROM hold_free_queue($1, $2, $3, $4, $5)"#,
+        event.0,
+        operation as Operation,
+        owner,
+        note,
+        until
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(row.hold.map(|hold| Held { hold, undo: row.undo }))
+}
+
 /// The result of lifting a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifted {

@@ -15,6 +15,7 @@ use photogate::{
     },
 };
 use serde_json::Value;
+use sqlx::Connection;
 
 use crate::support::{
     App,
@@ -225,6 +226,50 @@ async fn several_queues_are_held_as_one_and_taken_back_as_one() {
     assert!(matches!(error, CommandError::Conflict { code: "moved_on", .. }), "{error}");
     let lines = "SELECT count(*) FROM audit_log WHERE detail ? 'bulk'";
     assert_eq!(app.count(lines).await, 3, "a line for each queue that was changed");
+}
+
+/// Found: what stands on a queue was looked at before the queue was locked, so two who pressed at once
+/// placed two holds, and one Undo left the queue held.
+#[tokio::test]
+async fn who_presses_twice_at_once_places_one_hold_and_lifts_it_once() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(5).await;
+    let queues = [queue_of(&app, event).await];
+    let commands = app.commands();
+    let (caller, bulk) = (ops(), hold(&queues));
+    // Both have looked, and wait for the queue.
+    let twice = async |bulk: &Bulk| {
+        let mut other = app.as_owner().await;
+        let mut locked = other.begin().await.unwrap();
+        sqlx::query("SELECT FROM queue WHERE queue_id = $1 FOR UPDATE")
+            .bind(queues[0])
+            .execute(&mut *locked)
+            .await
+            .unwrap();
+        let release = async {
+            app.until_waiting(2).await;
+            locked.rollback().await.unwrap();
+        };
+        let (first, second, ()) =
+            tokio::join!(commands.bulk(&caller, bulk), commands.bulk(&caller, bulk), release);
+        (first.unwrap(), second.unwrap())
+    };
+
+    let (first, second) = twice(&bulk).await;
+
+    assert_eq!(app.count("SELECT count(*) FROM hold").await, 1);
+    assert_eq!(first.queues + second.queues, 1);
+    let undo = first.undo.or(second.undo).unwrap();
+    let seen = holds::standing_on(&mut *app.db().await, &queues).await.unwrap();
+    commands.undo_bulk(&caller, undo).await.unwrap();
+    assert!(holds::standing_on(&mut *app.db().await, &queues).await.unwrap().is_empty());
+
+    app.hold(event, "maintenance").await;
+    let standing = holds::standing_on(&mut *app.db().await, &queues).await.unwrap();
+    let lift = BulkAct::Lift([seen, standing].concat().iter().map(|hold| hold.id).collect());
+    let (first, second) = twice(&Bulk { queues: queues.to_vec(), act: lift }).await;
+    assert_eq!(first.queues + second.queues, 1, "the second had nothing to lift");
+    assert_eq!(app.count("SELECT count(*) FROM audit_log WHERE action = 'queue.lift'").await, 1);
 }
 
 #[tokio::test]

@@ -540,9 +540,15 @@ impl App {
 
     /// Waits until a session waits for a lock that another one has.
     pub async fn until_somebody_waits_for_a_lock(&self) {
+        self.until_waiting(1).await;
+    }
+
+    /// Waits until so many sessions wait for locks that others have.
+    pub async fn until_waiting(&self, sessions: i64) {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock'";
-        self.until("somebody waits for a lock", async || self.count(waiting).await > 0).await;
+        let there = async || self.count(waiting).await >= sessions;
+        self.until("sessions wait for a lock", there).await;
     }
 
     /// Waits until the service at this address takes requests.
