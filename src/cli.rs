@@ -27,6 +27,7 @@ mod organisations;
 mod output;
 mod pipelines;
 mod purchases;
+mod queues;
 mod receipt;
 mod reconcile;
 mod refunds;
@@ -116,6 +117,9 @@ enum Command {
     /// Cancels runs, and moves them to the front of their queue
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Lists queues; holds, lifts or retries several at once, and takes that back
+    #[command(subcommand)]
+    Queues(queues::Queues),
     /// Takes back what was done to an event's queues, for a minute
     Undo(undo::Undo),
     /// Queues photos of an event at a later time; lists, changes and cancels that
@@ -288,6 +292,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Runs(runs) => runs.run(&config, output).await,
+        Command::Queues(queues) => queues.run(&config, output).await,
         Command::Undo(undo) => undo.run(&config, output).await,
         Command::Schedules(schedules) => schedules.run(&config, output).await,
         Command::Changes(changes) => changes.run(&config, output).await,

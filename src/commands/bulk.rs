@@ -1,10 +1,14 @@
 //! One act on several queues: all of it happens, or nothing, and it is taken back as one.
 
+mod new;
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::{CommandError, Commands, holds::MAY_HOLD, retry::MAY_RETRY};
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
         undo,
     },
 };
+
+pub use new::{BulkVerb, NewBulk};
 
 /// Largest number of queues of one act.
 const QUEUES_MAX: usize = 200;
@@ -140,7 +146,7 @@ impl BulkPlan {
 }
 
 /// What an act did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BulkDone {
     /// Number of queues that it changed.
     pub queues: usize,

@@ -140,6 +140,8 @@ fn described() -> OpenApiRouter<Service> {
         .routes(routes!(spending::set_organisation_pace))
         .routes(routes!(queues::list))
         .routes(routes!(queues::totals))
+        .routes(routes!(queues::bulk))
+        .routes(routes!(queues::undo_bulk))
         .routes(routes!(queues::workers))
         .routes(routes!(queues::hold))
         .routes(routes!(queues::lift))

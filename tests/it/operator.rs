@@ -14,7 +14,7 @@ use photogate::{
         retry, skips,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::support::{
@@ -270,6 +270,70 @@ async fn who_presses_twice_at_once_places_one_hold_and_lifts_it_once() {
     let (first, second) = twice(&Bulk { queues: queues.to_vec(), act: lift }).await;
     assert_eq!(first.queues + second.queues, 1, "the second had nothing to lift");
     assert_eq!(app.count("SELECT count(*) FROM audit_log WHERE action = 'queue.lift'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_and_the_command_line_do_the_same_to_several_queues() {
+    let app = App::new().await;
+    let (organisation, one) = app.an_event_with(5).await;
+    let (_, foreign) = app.an_event_with(5).await;
+    for event in [one, foreign] {
+        app.queue(event, "ok", 3).await;
+    }
+    let (one, foreign) = (queue_of(&app, one).await, queue_of(&app, foreign).await);
+    let site = Site::of(&app).await;
+    let token = app.a_token(Role::Operator, Some(organisation)).await;
+    let stranger = app.a_token(Role::Operator, None).await;
+    let bulk = "/v1/queues/bulk";
+
+    let holds = json!({ "queues": [one], "act": "hold", "note": "bad camera clock" });
+    let mut dry = holds.clone();
+    dry["dry_run"] = true.into();
+    let (status, plan) = site.post(bulk, &token, dry).await;
+    assert_eq!((status.as_u16(), plan), (200, json!({ "queues": 1, "photos": 3, "undo": null })));
+    assert_eq!(app.count("SELECT count(*) FROM hold").await, 0);
+    let (_, done) = site.post(bulk, &token, holds.clone()).await;
+    assert_eq!((&done["queues"], &done["photos"]), (&json!(1), &json!(3)));
+    let (_, again) = site.post(bulk, &token, holds).await;
+    assert_eq!(again, json!({ "queues": 0, "photos": 0, "undo": null }), "it is held already");
+    let undo = format!("{bulk}/{}/undo", done["undo"]);
+    let (status, undone) = site.post(&undo, &token, Value::Null).await;
+    assert_eq!((status.as_u16(), &undone["acts"]), (200, &json!(["hold"])));
+    assert_eq!(site.post(&undo, &token, Value::Null).await.0, 404, "once is enough");
+
+    // What belongs to others is not there, and nothing of the call is done.
+    for queues in [json!([one, foreign]), json!([one, 4711])] {
+        let lift = json!({ "queues": queues, "act": "lift" });
+        assert_eq!(site.post(bulk, &token, lift).await.0, 404, "{queues}");
+    }
+    let many: Vec<i64> = (0..201).collect();
+    for (wrong, status) in [
+        (json!({ "queues": [], "act": "retry" }), 422),
+        (json!({ "queues": many, "act": "retry" }), 422),
+        (json!({ "queues": [one], "act": "retry", "note": "x" }), 422),
+        (json!({ "queues": [one], "act": "hold", "holds": [1] }), 422),
+        (json!({ "queues": [one], "act": "drop" }), 422),
+    ] {
+        assert_eq!(site.post(bulk, &token, wrong.clone()).await.0, status, "{wrong}");
+    }
+
+    let (one, foreign) = (one.to_string(), foreign.to_string());
+    assert!(app.says(&["queues", "list", "--busy"]).contains("Marathon"));
+    let said = app.says(&["queues", "hold", &one, &foreign, "--note", "late", "--actor", OPS]);
+    assert!(said.contains("2 queues were changed; it concerns 6 photos"), "{said}");
+    let standing = "SELECT count(*) FROM hold WHERE lifted_at IS NULL AND note = 'late'";
+    assert_eq!(app.count(standing).await, 2);
+    let newest = app.count("SELECT max(bulk_id) FROM undo").await.to_string();
+    let said = app.says(&["queues", "undo", &newest]);
+    assert!(said.contains("Taken back in 2 queues"), "{said}");
+    assert_eq!(app.count(standing).await, 0);
+    app.says(&["queues", "hold", &one, &one]);
+    let (_, done) = site
+        .post(bulk, &stranger, json!({ "queues": [one.parse::<i64>().unwrap()], "act": "lift" }))
+        .await;
+    assert_eq!(done["queues"], 1, "all holds that stand");
+    let said = app.says(&["queues", "lift", &one]);
+    assert!(said.contains("0 queues were changed"), "{said}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use photogate::{
     access::{Caller, Role},
     catalog::organisations,
     changes::alerts::Kind,
-    commands::{NewAlert, NewSchedule, NewWebhook, Payloads, Which},
+    commands::{Bulk, BulkAct, NewAlert, NewSchedule, NewWebhook, Payloads, Which},
     ids::{EventId, Operation, OrganisationId},
     serve,
 };
@@ -228,6 +228,14 @@ fn endpoints() -> Vec<(&'static str, &'static str, &'static [Role], Value, u16)>
         ("GET", "/v1/months/{month}/csv", MONEY, none(), 200),
         ("GET", "/v1/queues", READERS, none(), 200),
         ("GET", "/v1/queues/totals", READERS, none(), 200),
+        (
+            "POST",
+            "/v1/queues/bulk",
+            HOLDERS,
+            json!({ "queues": ["{new queue}"], "act": "hold", "note": "bad camera clock" }),
+            200,
+        ),
+        ("POST", "/v1/queues/bulk/{new bulk}/undo", HOLDERS, none(), 200),
         ("GET", "/v1/failures", READERS, none(), 200),
         ("GET", "/v1/workers", HOLDERS, none(), 200),
         ("GET", "/v1/refunds", READERS, none(), 200),
@@ -352,6 +360,17 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         app.hold(stage.event, "ops").await;
         let undo = app.count("SELECT max(undo_id) FROM undo").await;
         text = text.replace("\"{new undo}\"", &undo.to_string());
+    }
+    if text.contains("{new queue}") || text.contains("{new bulk}") {
+        let event = app.an_event_of(stage.organisation).await;
+        let queues = vec![app.processing(event).await.id];
+        text = text.replace("\"{new queue}\"", &queues[0].to_string());
+        if text.contains("{new bulk}") {
+            let act = BulkAct::Hold { note: String::new(), until: None };
+            let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+            let done = commands.bulk(&caller, &Bulk { queues, act }).await.unwrap();
+            text = text.replace("{new bulk}", &done.undo.unwrap().to_string());
+        }
     }
     text = with_alerts_and_webhooks(app, stage, text).await;
     if text.contains("{new hold}") {

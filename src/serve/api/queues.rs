@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, Page};
 use crate::{
     access::{Caller, Role},
-    commands::{ChosenPhotos, Held, MAY_HOLD, NewHold, Undo, UndoneActs},
+    commands::{BulkDone, ChosenPhotos, Held, MAY_HOLD, NewBulk, NewHold, Undo, UndoneActs},
     ids::{EventId, HoldId, OrganisationId, UndoId},
     queue::{
         status::{self, Filter, Queue, Sort, State as QueueState},
@@ -251,4 +251,43 @@ pub(super) async fn undo(
     Json(asked): Json<Undo>,
 ) -> Answer<UndoneActs> {
     Ok(axum::Json(service.commands.undo(&caller, &asked).await?))
+}
+
+/// Does something to several queues at once: holds them, lifts their holds, queues their failed photos
+/// again, or moves their newest run to the front. All of it happens, or nothing.
+///
+/// Queues where there is nothing to do are left alone, so the same call twice changes nothing the second
+/// time. `undo` of the answer takes all of it back.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/bulk",
+    operation_id = "change_queues",
+    tag = "Queues",
+    responses((status = 200, body = BulkDone)),
+)]
+pub(super) async fn bulk(
+    State(service): State<Service>,
+    caller: Caller,
+    Json(new): Json<NewBulk>,
+) -> Answer<BulkDone> {
+    Ok(axum::Json(service.commands.bulk_as_asked(&caller, &new).await?))
+}
+
+/// Takes back what one call did to several queues, for 60 seconds: all of it, or nothing.
+///
+/// It is the exact inverse, or it is refused with status 409 and the code `moved_on`.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/bulk/{undo}/undo",
+    operation_id = "undo_bulk",
+    tag = "Queues",
+    params(("undo" = UndoId, Path, description = "`undo` of the answer")),
+    responses((status = 200, body = UndoneActs)),
+)]
+pub(super) async fn undo_bulk(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(undo): Path<UndoId>,
+) -> Answer<UndoneActs> {
+    Ok(axum::Json(service.commands.undo_bulk(&caller, undo).await?))
 }
