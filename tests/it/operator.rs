@@ -137,7 +137,7 @@ async fn a_busy_house(app: &App) {
         let failed = claimed.split_off(claimed.len().saturating_sub(round));
         hand.succeed_all(claimed).await;
         hand.fail_all(failed).await;
-        take_pulse(&app, 18 - 3 * i32::try_from(round).unwrap()).await;
+        take_pulse(app, 18 - 3 * i32::try_from(round).unwrap()).await;
     }
     let claimed = hand.claim(24).await;
     assert!(!claimed.is_empty());

@@ -328,6 +328,21 @@ async fn with_alerts_and_webhooks(app: &App, stage: &Stage, mut text: String) ->
     text
 }
 
+async fn with_queues(app: &App, stage: &Stage, mut text: String) -> String {
+    if text.contains("{new queue}") || text.contains("{new bulk}") {
+        let event = app.an_event_of(stage.organisation).await;
+        let queues = vec![app.processing(event).await.id];
+        text = text.replace("\"{new queue}\"", &queues[0].to_string());
+        if text.contains("{new bulk}") {
+            let act = BulkAct::Hold { note: String::new(), until: None };
+            let (commands, caller) = (app.commands(), Caller::trusted("anna"));
+            let done = commands.bulk(&caller, &Bulk { queues, act }).await.unwrap();
+            text = text.replace("{new bulk}", &done.undo.unwrap().to_string());
+        }
+    }
+    text
+}
+
 async fn filled(app: &App, stage: &Stage, text: &str) -> String {
     let mut text = text
         .replace("{organisation}", &stage.organisation.to_string())
@@ -361,17 +376,7 @@ async fn filled(app: &App, stage: &Stage, text: &str) -> String {
         let undo = app.count("SELECT max(undo_id) FROM undo").await;
         text = text.replace("\"{new undo}\"", &undo.to_string());
     }
-    if text.contains("{new queue}") || text.contains("{new bulk}") {
-        let event = app.an_event_of(stage.organisation).await;
-        let queues = vec![app.processing(event).await.id];
-        text = text.replace("\"{new queue}\"", &queues[0].to_string());
-        if text.contains("{new bulk}") {
-            let act = BulkAct::Hold { note: String::new(), until: None };
-            let (commands, caller) = (app.commands(), Caller::trusted("anna"));
-            let done = commands.bulk(&caller, &Bulk { queues, act }).await.unwrap();
-            text = text.replace("{new bulk}", &done.undo.unwrap().to_string());
-        }
-    }
+    text = with_queues(app, stage, text).await;
     text = with_alerts_and_webhooks(app, stage, text).await;
     if text.contains("{new hold}") {
         text = text.replace("{new hold}", &app.hold(stage.event, "ops").await.to_string());
