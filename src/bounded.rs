@@ -17,7 +17,6 @@ pub(crate) fn list<'de, const N: usize, T: Deserialize<'de>, D: Deserializer<'de
 }
 
 /// The same, or `None` for a null.
-#[cfg(feature = "serve")]
 pub(crate) fn optional_list<'de, const N: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
