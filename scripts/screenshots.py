@@ -162,7 +162,7 @@ def main():
     axe = (HERE.parent / ".photogate/axe-core/axe.min.js").read_text()
     tomorrow = datetime.datetime.now() + datetime.timedelta(days=1)
     values = {**scene, "soon": tomorrow.strftime("%Y-%m-%dT%H:%M"),
-              "month": tomorrow.strftime("%Y-%m")}
+              "month": datetime.date.today().strftime("%Y-%m")}
     pages = json.loads((HERE / "pages.json").read_text())
     unknown = set(asked) - {page["name"] for page in pages}
     if unknown:

@@ -95,9 +95,9 @@ pub(super) fn of(subject: String, queues: &[Queue], workers: &Workers) -> Why {
         photos: queue.failed,
     }));
     let answer = match (waiting, in_progress, chain.is_empty()) {
-        (0, 0, _) => "nothing is waiting".to_owned(),
+        (0, 0, _) => "Nothing is waiting.".to_owned(),
         (waiting, running, true) => {
-            format!("nothing blocks it: {running} in progress, {waiting} waiting")
+            format!("Nothing blocks it: {running} in progress, {waiting} waiting")
         }
         (waiting, running, false) => format!("{waiting} waiting, {running} in progress"),
     };

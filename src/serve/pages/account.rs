@@ -82,18 +82,18 @@ fn time_zone(browser: &Browser) -> Markup {
 fn list(browser: &Browser, sessions: &[Session]) -> Markup {
     html! {
         h2 { "Where you are logged in" }
-        div.scroll tabindex="0" role="region" aria-label="Where you are logged in" { table {
+        div.scroll tabindex="0" role="region" aria-label="Where you are logged in" { table.cards-on-phone {
             thead { tr {
                 th scope="col" { "Since" } th scope="col" { "Last seen" }
                 th scope="col" { "Address" } th scope="col" { "Browser" }
                 th scope="col" { span.hidden { "Actions" } }
             } }
             tbody { @for session in sessions { tr {
-                td { (layout::moment(session.created_at, browser.zone())) }
-                td { (layout::moment(session.last_seen_at, browser.zone())) }
-                td { (session.address) }
-                td { "“" (session.browser) "”" }
-                td {
+                td data-label="Since" { (layout::moment(session.created_at, browser.zone())) }
+                td data-label="Last seen" { (layout::moment(session.last_seen_at, browser.zone())) }
+                td data-label="Address" { (session.address) }
+                td data-label="Browser" { "“" (session.browser) "”" }
+                td data-label="Actions" {
                     @if session.is_this { "this browser" } @else {
                         form method="post" action={ "/account/sessions/" (session.id) "/end" } {
                             (layout::key(browser))

@@ -9,7 +9,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    Form, Page, PageOrFile, confirm, layout,
+    Form, Page, PageOrFile, confirm, layout, reason,
     table::Table,
     table_view::{Format, View},
 };
@@ -97,7 +97,7 @@ pub(super) fn table<'a>(view: View<'a>, browser: &'a Browser, zone: &'a str) -> 
         .column(
             "Reason",
             |group: &Group| html! {
-                code { (group.reason) } div.faint { (failures::meaning(&group.reason)) }
+                (reason::says(&group.reason)) " " code.faint { (group.reason) }
             },
             |group| group.reason.clone(),
         )

@@ -176,7 +176,7 @@ fn actions(browser: &Browser, person: &Person) -> Markup {
             }
         }
     };
-    html! {
+    html! { div.row.tight {
         @match person.disabled_at {
             None => a.button.quiet href=(disable) { "Disable" },
             Some(_) if is_staff => (button("enable", "Enable")),
@@ -189,24 +189,24 @@ fn actions(browser: &Browser, person: &Person) -> Markup {
         @if is_staff && person.has_second_factor {
             (button("second-factor", "Reset second factor"))
         }
-    }
+    } }
 }
 
 fn open(browser: &Browser, links: &[Invitation]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Open links" { table {
+        div.scroll tabindex="0" role="region" aria-label="Open links" { table.cards-on-phone {
             thead { tr {
                 th scope="col" { "E-mail" } th scope="col" { "Role" } th scope="col" { "For" }
                 th scope="col" { "By" } th scope="col" { "Until" }
                 th scope="col" { span.hidden { "Actions" } }
             } }
             tbody { @for link in links { tr {
-                td { (link.email) }
-                td { (link.role) }
-                td { @if link.person.is_some() { "a new password" } @else { "a new account" } }
-                td { (link.created_by) }
-                td { (layout::moment(link.expires_at, browser.zone())) }
-                td {
+                td data-label="E-mail" { (link.email) }
+                td data-label="Role" { (link.role) }
+                td data-label="For" { @if link.person.is_some() { "a new password" } @else { "a new account" } }
+                td data-label="By" { (link.created_by) }
+                td data-label="Until" { (layout::moment(link.expires_at, browser.zone())) }
+                td data-label="Actions" {
                     form method="post"
                         action=(about(browser, &format!("/people/invitations/{}/withdraw", link.id))) {
                         (layout::key(browser)) button.quiet type="submit" { "Withdraw" }

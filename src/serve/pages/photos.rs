@@ -175,6 +175,11 @@ pub(super) fn picture(photo: &Photo, turn: i16, labels: Labels) -> Markup {
                 {
                     image href={ "/photos/" (photo.id) "/thumbnail" }
                         width=(width) height=(height) {}
+                } @else {
+                    text.none x="50%" y="50%" font-size=(f64::from(width) / 12.0) text-anchor="middle" {
+                        @if photo.processing == Some(PhotoState::Failed) { "No picture" }
+                        @else { "No picture yet" }
+                    }
                 }
                 @for face in &photo.faces.0 {
                     rect x=(face.x) y=(face.y) width=(face.width) height=(face.height) {

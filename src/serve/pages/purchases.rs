@@ -111,19 +111,19 @@ fn payments_kept(kept: &[Payment], browser: &Browser) -> Markup {
             "These payments have arrived and did not become credits. Finance pays them back at the "
             "provider, or staff add the credits."
         }
-        div.scroll tabindex="0" role="region" aria-label="Payments for finance" { table {
+        div.scroll tabindex="0" role="region" aria-label="Payments for finance" { table.cards-on-phone {
             thead { tr {
                 th { "Received" } th { "Provider" } th { "Reference" } th { "Purchase" }
                 th.number { "Amount" } th { "Reason" } @if may_settle { th { "Dealt with" } }
             } }
             tbody { @for payment in kept { tr {
-                td { (layout::instant(payment.received_at, browser.zone())) }
-                td { (payment.provider) }
-                td { (payment.reference) }
-                td { (payment.purchase) }
-                td.number { (payment.amount) " (smallest units of " (payment.currency) ")" }
-                td { @if let Some(why) = payment.kept { (why.says()) } }
-                @if may_settle { td {
+                td data-label="Received" { (layout::instant(payment.received_at, browser.zone())) }
+                td data-label="Provider" { (payment.provider) }
+                td data-label="Reference" { (payment.reference) }
+                td data-label="Purchase" { (payment.purchase) }
+                td.number data-label="Amount" { (payment.amount) " (smallest units of " (payment.currency) ")" }
+                td data-label="Reason" { @if let Some(why) = payment.kept { (why.says()) } }
+                @if may_settle { td data-label="Dealt with" {
                     form.row method="post" action={ "/payments/" (payment.id) "/settle" } {
                         (layout::key(browser))
                         label { "What was done" input name="note" maxlength="1000" required; }

@@ -57,18 +57,18 @@ pub(super) fn waiting(found: &[Run], browser: &Browser, zone: &str) -> Markup {
         @if !found.is_empty() { details {
             summary { "Runs that wait" }
             div.panel {
-                table {
+                table.cards-on-phone {
                     thead { tr {
                         th { "Run" } th { "Operation" } th { "Queued" } th { "By" }
-                        th.number { "Waiting" } th { "" }
+                        th.number { "Waiting" } th { span.hidden { "Actions" } }
                     } }
                     tbody { @for run in found { tr {
-                        td { (run.id) }
-                        td { (run.operation) }
-                        td { (layout::instant(run.at, zone)) }
-                        td { (run.actor) }
-                        td.number { (Credits(run.waiting)) }
-                        td { @if may { (ways(run, browser)) } }
+                        td data-label="Run" { (run.id) }
+                        td data-label="Operation" { (run.operation) }
+                        td data-label="Queued" { (layout::instant(run.at, zone)) }
+                        td data-label="By" { (run.actor) }
+                        td.number data-label="Waiting" { (Credits(run.waiting)) }
+                        td data-label="Actions" { @if may { (ways(run, browser)) } }
                     } } }
                 }
                 p.faint {

@@ -107,22 +107,22 @@ fn order(found: &Spending) -> Markup {
 /// The events, with forms for what the caller may change.
 fn events(found: &Spending, browser: &Browser, may_change: bool) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Events" { table {
+        div.scroll tabindex="0" role="region" aria-label="Events" { table.cards-on-phone {
             thead { tr {
                 th { "Event" } th.number { "Used" } th.number { "Waiting" } th.number { "Will finish" }
                 th { "Budget" } th { "Pace" }
             } }
             tbody { @for event in &found.events {
                 tr {
-                    td { a href={ "/events/" (event.event) } { (event.name) } " "
+                    td data-label="Event" { a href={ "/events/" (event.event) } { (event.name) } " "
                         span.faint { "· " (event.event) }
                         @if event.class != Class::Normal { " " span.tag { (event.class.code()) } }
                     }
-                    td.number { (event.used) }
-                    td.number { (Credits(event.waiting)) }
-                    td.number { (Credits(event.will_finish)) }
-                    td { @if may_change { (form(event, browser, "/spending")) } @else { (says(event)) } }
-                    td { (paces::of_event(event, browser)) }
+                    td.number data-label="Used" { (event.used) }
+                    td.number data-label="Waiting" { (Credits(event.waiting)) }
+                    td.number data-label="Will finish" { (Credits(event.will_finish)) }
+                    td data-label="Budget" { @if may_change { (form(event, browser, "/spending")) } @else { (says(event)) } }
+                    td data-label="Pace" { (paces::of_event(event, browser)) }
                 }
             } }
         } }
@@ -226,17 +226,17 @@ pub(super) async fn ask_order(
         says: html! {
             p { strong { (new.order.says()) } ". With the " (after.available)
                 " credits that are available:" }
-            div.scroll tabindex="0" role="region" aria-label="Events" { table {
+            div.scroll tabindex="0" role="region" aria-label="Events" { table.cards-on-phone {
                 thead { tr {
                     th { "Event" } th.number { "Waiting" } th.number { "Will finish now" }
                     th.number { "Will finish then" }
                 } }
                 tbody { @for event in after.events.iter().filter(|event| event.waiting > 0) {
                     tr {
-                        td { (event.name) " " span.faint { "· " (event.event) } }
-                        td.number { (Credits(event.waiting)) }
-                        td.number { (Credits(before_of(event.event))) }
-                        td.number { (Credits(event.will_finish)) }
+                        td data-label="Event" { (event.name) " " span.faint { "· " (event.event) } }
+                        td.number data-label="Waiting" { (Credits(event.waiting)) }
+                        td.number data-label="Will finish now" { (Credits(before_of(event.event))) }
+                        td.number data-label="Will finish then" { (Credits(event.will_finish)) }
                     }
                 } }
             } }

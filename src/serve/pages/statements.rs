@@ -72,41 +72,41 @@ fn form(organisation: &str, id: &str, month: &str) -> Markup {
 fn table(statement: &Statement, lines: &[Line]) -> Markup {
     let zone = &statement.time_zone;
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Lines of the statement" { table {
+        div.scroll tabindex="0" role="region" aria-label="Lines of the statement" { table.cards-on-phone {
             thead { tr {
                 th { "Date" } th { "Type" } th { "Event" } th { "User" }
                 th.number { "Credits" } th.number { "Balance" }
             } }
             tbody {
                 tr {
-                    td { (layout::instant(statement.begins_at, zone)) }
-                    td colspan="4" { strong { "Opening balance" } }
-                    td.number { strong { (statement.opening) } }
+                    td data-label="Date" { (layout::instant(statement.begins_at, zone)) }
+                    td colspan="4" data-label="" { strong { "Opening balance" } }
+                    td.number data-label="Balance" { strong { (statement.opening) } }
                 }
                 @for line in lines { tr {
-                    td {
+                    td data-label="Date" {
                         (layout::instant(line.at, zone))
                         @if line.growing { " " span.chip { "today so far" } }
                     }
-                    td { (line.kind.name()) }
-                    td {
+                    td data-label="Type" { (line.kind.name()) }
+                    td data-label="Event" {
                         @if let Some(event) = line.event {
                             a href={ "/events/" (event) } {
                                 (line.event_name.as_deref().unwrap_or("—"))
                             }
                         } @else { "—" }
                     }
-                    td { span.words { (line.actor) } }
-                    td.number.good[line.credits.0 > 0] { (layout::signed(line.credits)) }
-                    td.number { (line.balance) }
+                    td data-label="User" { span.words { (line.actor) } }
+                    td.number.good[line.credits.0 > 0] data-label="Credits" { (layout::signed(line.credits)) }
+                    td.number data-label="Balance" { (line.balance) }
                 } }
                 @if lines.len() == statement.lines.len() { tr {
-                    td {
+                    td data-label="Date" {
                         @if statement.closed { (layout::instant(statement.ends_at, zone)) }
                         @else { "now" }
                     }
-                    td colspan="4" { strong { "Closing balance" } }
-                    td.number { strong { (statement.closing) } }
+                    td colspan="4" data-label="" { strong { "Closing balance" } }
+                    td.number data-label="Balance" { strong { (statement.closing) } }
                 } }
             }
         } }

@@ -167,13 +167,13 @@ fn list(latest: &[Upload], directory: &str, zone: &str) -> Markup {
     html! {
         @if !latest.is_empty() {
             h3 { "The latest" }
-            div.scroll { table {
+            div.scroll { table.cards-on-phone {
                 thead { tr { th { "Photo" } th.number { "Size" } th { "User" } th { "When" } } }
                 tbody { @for one in latest { tr {
-                    td { span.words { (one.key.strip_prefix(directory).unwrap_or(&one.key)) } }
-                    td.number { (size(one.bytes)) }
-                    td { span.words { (one.actor) } }
-                    td { (layout::moment(one.at, zone)) }
+                    td data-label="Photo" { span.words { (one.key.strip_prefix(directory).unwrap_or(&one.key)) } }
+                    td.number data-label="Size" { (size(one.bytes)) }
+                    td data-label="User" { span.words { (one.actor) } }
+                    td data-label="When" { (layout::moment(one.at, zone)) }
                 } } }
             } }
         }

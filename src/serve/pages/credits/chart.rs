@@ -38,7 +38,7 @@ pub(super) fn draw(days: &[Day], lasts: Option<&Lasts>) -> Markup {
             figcaption.row {
                 span.key.used { "Used a day, at most " (Credits(most_used)) }
                 span.key.back { "Of these, refunded" }
-                span.key.balance { "Balance, at most " (Credits(most_left)) }
+                span.key.left { "Balance, at most " (Credits(most_left)) }
                 @if forecast.is_some() { span.key.forecast { "Forecast" } }
             }
             svg viewBox={ "0 0 " (10 * (BEFORE + 1 + AFTER)) " 100" } preserveAspectRatio="none"
