@@ -3,6 +3,7 @@
 use axum::{extract::State, response::IntoResponse};
 use maud::html;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     PageOrFile, layout,
@@ -73,13 +74,17 @@ pub(super) async fn page(
 }
 
 /// Renders the details of an entry as `name: value, name: value`.
-fn said(detail: &serde_json::Value) -> maud::Markup {
-    let words = detail.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    let words: Vec<_> = words
-        .map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            format!("{}: {value}", name.replace('_', " "))
-        })
-        .collect();
-    html! { (words.join(", ")) }
+fn said(detail: &Value) -> maud::Markup {
+    let known = detail.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let words = known.map(|(name, value)| format!("{}: {}", name.replace('_', " "), plain(value)));
+    html! { (words.collect::<Vec<_>>().join(", ")) }
+}
+
+/// A value as people read it: lists as their words.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
 }
