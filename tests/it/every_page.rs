@@ -150,3 +150,33 @@ async fn the_navigation_unfolds_on_a_phone() {
     browser.sees("Opening balance").await;
     browser.close().await;
 }
+
+/// Credits takes two screens of a phone, however many transactions there are. They are one touch away.
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_take_two_screens_of_a_phone() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(50).await;
+    for _ in 0..20 {
+        app.top_up(organisation, 1).await;
+    }
+    app.queue(event, "ok", 30).await;
+    let hand = app.a_worker().await;
+    hand.succeed_all(hand.claim(20).await).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let browser = Browser::open(&site, "phone-credits", PHONE).await;
+    browser.log_in("anna@club.example").await;
+    browser.go("/credits").await;
+    browser.sees("Monthly Usage Summary").await;
+    let height = "return document.documentElement.scrollHeight";
+    let height = browser.page.execute(height, Vec::new()).await.unwrap().as_i64().unwrap();
+    assert!(height <= 2 * 844, "{height} pixels");
+    assert!(!browser.text().await.contains("Marathon"), "the transactions are folded");
+
+    browser.click("#transactions").await;
+
+    browser.sees("Marathon").await;
+    browser.go("/credits?kind=usage").await;
+    browser.sees("Marathon").await;
+    browser.close().await;
+}

@@ -97,13 +97,19 @@ pub(super) async fn page(
         (automatic)
         h2 { "Monthly Usage Summary" }
         div.cards.months tabindex="0" role="region" aria-label="Months" { @for (month, days) in &used { (usage::card(month, days)) } }
-        h2 id="history" { "Transaction History" }
-        (history::form(&asked, id))
-        (table.on_page(
-            &found.items,
-            "No transactions match. Add credits and queue photos, or choose another filter.",
-            found.next.as_ref(),
-        ))
+        section.history aria-label="Transaction History" {
+            h2 id="history" { "Transaction History" }
+            // On a phone the page is short; whoever has filtered or turned the page wants to see them.
+            label.on-phone {
+                input type="checkbox" id="transactions" checked[asked.narrows()]; "Show the transactions"
+            }
+            (history::form(&asked, id))
+            (table.on_page(
+                &found.items,
+                "No transactions match. Add credits and queue photos, or choose another filter.",
+                found.next.as_ref(),
+            ))
+        }
         (help(support))
     };
     let stream = Some(format!("/credits/live?organisation={id}"));

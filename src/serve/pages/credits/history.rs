@@ -69,6 +69,13 @@ impl Asked {
         })
     }
 
+    /// Whether less than the newest transactions of all kinds is asked for.
+    pub(super) fn narrows(&self) -> bool {
+        [&self.kind, &self.event, &self.from, &self.to, &self.after]
+            .iter()
+            .any(|one| !one.is_empty())
+    }
+
     /// The filters, for the addresses of the table.
     pub(super) fn filters(&self, browser: &Browser) -> Vec<(&'static str, String)> {
         vec![
