@@ -174,7 +174,6 @@ fn is_heavy(parts: &Parts) -> bool {
         || path.contains("/months/")
         || path.ends_with("/quality")
         || path.ends_with("/browse")
-        || path.ends_with("/original")
         || changes && HEAVY.iter().any(|end| path.ends_with(end))
         || url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "format")
 }

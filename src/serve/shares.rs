@@ -57,6 +57,12 @@ pub(super) fn give_back() {
     let _ = TAKEN.try_with(|taken| taken.borrow_mut().clear());
 }
 
+/// Takes the places of this request over, for an answer that is sent piece by piece. They are free
+/// when what holds them is gone: whoever reads slowly waits for nobody but themselves.
+pub(super) fn keep() -> Vec<OwnedSemaphorePermit> {
+    TAKEN.try_with(RefCell::take).unwrap_or_default()
+}
+
 /// The shares of everybody.
 #[derive(Debug)]
 pub(super) struct Shares {

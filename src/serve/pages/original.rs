@@ -14,6 +14,7 @@ use crate::{
     ids::PhotoId,
     serve::{
         Service, authentication::Browser, input::Path, problem::Problem, reads::event_of_photo,
+        shares,
     },
 };
 
@@ -59,6 +60,11 @@ pub(super) async fn file(
         (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600")),
     ];
     let all = stream::once(async { Ok::<Bytes, object_store::Error>(first) }).chain(pieces);
+    // A slow reader keeps a place of its own organisation until all is sent.
+    let places = shares::keep();
+    let all = all.inspect(move |_| {
+        let _ = &places;
+    });
     Ok((headers, Body::from_stream(all)).into_response())
 }
 
