@@ -41,7 +41,7 @@ async fn people_see_where_they_are_logged_in_and_end_it() {
     let page = anna.text(&site, "/account").await;
     assert!(page.contains("“a &lt;b&gt;lost&lt;/b&gt; phone”"), "{page}");
     assert!(page.contains(&format!("“{}”", "x".repeat(200))), "{page}");
-    assert_eq!(page.matches("<td>127.0.0.1</td>").count(), 3, "{page}");
+    assert_eq!(page.matches(">127.0.0.1</td>").count(), 3, "{page}");
     let one = format!("/account/sessions/{lost_session}/end");
     assert_eq!(eve.post(&site, &one, &[]).await, 404, "not hers");
     assert_eq!(others[1].get(&site, "/events").await, 200);
