@@ -90,7 +90,8 @@ impl Settler {
 /// Waits a moment for more photos of this worker, so that they are settled in one transaction: each
 /// one locks the account, is written to disk, and is a link of the hash chain. A worker with few
 /// slots would settle every photo alone. Once half of the photos in hand are done, it does not wait
-/// for the others.
+/// for the others. If the worker dies while it waits, these photos are adopted and looked at again;
+/// their credits are reserved all the time.
 async fn gather<T>(
     outbox: &mut mpsc::UnboundedReceiver<T>,
     batch: &mut Vec<T>,
