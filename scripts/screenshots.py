@@ -93,6 +93,16 @@ class Browser:
             time.sleep(0.1)
         sys.exit(f"{email} cannot log in")
 
+    def search(self, field, text):
+        """Sends the form of this field, and waits for the page that answers."""
+        self.run("""const field = document.querySelector(arguments[0]);
+                    field.value = arguments[1]; document.body.dataset.asked = '1'; field.form.submit()""", field, text)
+        for _ in range(200):
+            if self.run("return document.readyState === 'complete' && !document.body.dataset.asked"):
+                return
+            time.sleep(0.05)
+        sys.exit(f"the form of {field} does not answer")
+
     def force(self, states):
         """Shows every control as if it were hovered and focused."""
         root = self.devtools("DOM.getDocument", depth=0)["root"]["nodeId"]
@@ -190,6 +200,8 @@ def main():
                     for look in LOOKS:
                         browser.looks(width, look)
                         browser.go(scene["address"] + path)
+                        for field, text in page.get("search", {}).items():
+                            browser.search(field, text.format(**values))
                         shown = f"{name}-{width}-{look}"
                         (PICTURES / f"{shown}.png").write_bytes(browser.picture(width, format="png"))
                         if for_docs and name in IN_DOCS and (width, look) == (1440, "light"):

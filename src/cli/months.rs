@@ -19,7 +19,7 @@ use crate::{
 #[command(after_help = "Needs: PostgreSQL (--database-url).
 
 Examples:
-  photogate months --month 2026-10
+  photogate months
   photogate months --month 2026-10 --csv > october.csv
   photogate months --month 2026-10 --organisation 1 --json
 
@@ -27,9 +27,9 @@ Opening + added - used + refunded = closing. A month begins and ends in the time
 organisation. Checked: a full check of the books has passed its last entry. The months of one
 organisation, one after the other: photogate credits months 1.")]
 pub(super) struct MonthOfAll {
-    /// The month, as 2026-10
+    /// The month, as 2026-10 [default: the last one that is over]
     #[arg(long, value_parser = super::statement::month)]
-    month: NaiveDate,
+    month: Option<NaiveDate>,
     /// Only this organisation, by number [default: all organisations]
     #[arg(long)]
     organisation: Option<OrganisationId>,
@@ -78,7 +78,8 @@ impl MonthOfAll {
             say!("error: there is no organisation {organisation}");
             return Ok(End::NotFound);
         }
-        let closes = month_close::read(&mut db, self.month, self.organisation).await?;
+        let month = self.month.unwrap_or_else(month_close::last_month);
+        let closes = month_close::read(&mut db, month, self.organisation).await?;
         if self.csv {
             month_close::write_csv(&closes, io::stdout().lock())?;
         } else if output.json {

@@ -6,7 +6,7 @@ mod file;
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -15,6 +15,19 @@ use utoipa::ToSchema;
 use crate::{ids::OrganisationId, ledger::credits::Credits};
 
 pub use file::write_csv;
+
+/// The month that runs in UTC. An organisation may be in the next one already.
+#[must_use]
+pub fn this_month() -> NaiveDate {
+    let today = Utc::now().date_naive();
+    today.with_day(1).unwrap_or(today)
+}
+
+/// The last month that is over in UTC.
+#[must_use]
+pub fn last_month() -> NaiveDate {
+    this_month().checked_sub_months(Months::new(1)).unwrap_or_default()
+}
 
 /// One organisation in a month, which begins and ends in its own time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

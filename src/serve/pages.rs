@@ -35,6 +35,7 @@ mod process_photos;
 mod pulse;
 mod purchase;
 mod purchases;
+mod qr_code;
 mod quality;
 mod queues;
 mod reason;

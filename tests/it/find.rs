@@ -318,6 +318,22 @@ async fn only_who_may_change_the_event_opens_its_finder_and_learns_its_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pacemaker_who_is_on_hundreds_of_photos_finds_all_of_them() {
+    let app = App::new().await;
+    let organisation = app.an_organisation_with(230).await;
+    let event = app.an_event_of(organisation).await;
+    photos(&app, event, &[("7", 0.99); 230]).await;
+    let finder = opened(&app, event).await;
+    let site = Site::of(&app).await;
+
+    let (status, page) = by_number(&site, &finder, "7").await;
+
+    assert_eq!(status, 200);
+    assert!(page.contains("230 photos with the number 7") && !page.contains("These are the first"));
+    assert_eq!(page.matches("class=\"shot\"").count(), 230);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runner_with_a_phone_finds_a_photo_by_the_link_of_the_organiser() {
     let app = App::new().await;
     let (organisation, event) = a_race(&app, "City Marathon 2026").await;
@@ -336,6 +352,8 @@ async fn a_runner_with_a_phone_finds_a_photo_by_the_link_of_the_organiser() {
         browser.click("#finder input[value=link]").await;
         browser.click("#finder button[type=submit]").await;
         browser.sees("open to whoever has its link").await;
+        let code = "return document.querySelectorAll('#finder svg[role=img]').length";
+        assert_eq!(browser.page.execute(code, Vec::new()).await.unwrap(), 1, "a QR code");
         browser.keep("organiser").await;
         let link = browser.page.find(fantoccini::Locator::Css("#finder input[readonly]")).await;
         let link = link.unwrap().prop("value").await.unwrap().unwrap();

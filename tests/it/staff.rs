@@ -426,6 +426,8 @@ async fn is_seen_by_finance(app: &App, havana: OrganisationId) {
     );
     let said = app.says(&["months", "--month", "2026-10"]);
     assert!(said.contains("Habana") && said.contains("14.00 CUP"), "{said}");
+    let said: serde_json::Value = serde_json::from_str(&app.says(&["months", "--json"])).unwrap();
+    assert_eq!(said["month"], json!(photogate::ledger::month_close::last_month()));
     let own = app.a_token(Role::Finance, Some(havana)).await;
     let (_, rows) = ask("/v1/months/2026-10/csv", &own).await;
     assert!(rows.contains("Habana") && !rows.contains("Club"), "{rows}");

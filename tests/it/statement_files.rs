@@ -168,7 +168,8 @@ async fn a_pdf_file_has_every_line_of_the_ledger_and_says_what_is_still_open() {
         assert!(running.contains(words), "{words}: {running}");
     }
     let flat = running.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("4 credits are reserved for photos in progress"), "{flat}");
+    let reserved = "Credits that are reserved for photos in progress: 4.";
+    assert!(flat.contains(reserved), "{flat}");
 
     // What is over is closed, and looks the same whoever asks, and wherever.
     hand.succeed_all(in_progress).await;

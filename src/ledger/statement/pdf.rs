@@ -197,8 +197,8 @@ impl<'a> Sheet<'a> {
         match self.of.reserved {
             None => self.paragraph("Nothing can be booked in this month any more."),
             Some(reserved) => self.paragraph(&format!(
-                "The month is not over: lines may be added, and those of today may grow. {reserved} \
-                 credits are reserved for photos in progress; they are charged here, and are \
+                "The month is not over: lines may be added, and those of today may grow. Credits that are \
+                 reserved for photos in progress: {reserved}. They are charged here, and are \
                  refunded if their photos cannot be processed."
             )),
         }

@@ -26,7 +26,7 @@ use crate::{
     catalog::{
         finders::{self, Opened},
         photos,
-        search::{self, ByFace, SelfieError},
+        search::{self, ByFace, FOUND_MAX, SelfieError},
         start_list,
     },
     ids::PhotoId,
@@ -39,8 +39,6 @@ use crate::{
 };
 use view::{Asked, Found};
 
-/// Photos that one search shows.
-const SHOWN: usize = 200;
 /// Maximum size of the form with a number.
 const FORM_MAX: usize = 1 << 10;
 /// How long a browser keeps a thumbnail: while its person looks. No proxy keeps it.
@@ -124,12 +122,12 @@ async fn by_number(comes: Comes, body: Body) -> Result<Response, Problem> {
     };
     let mut db = service.database.acquire().await?;
     let found = search::by_bib(&mut db, open.event, &number, false).await?;
-    let photos: Vec<_> = found.iter().take(SHOWN).map(|one| one.photo).collect();
+    let photos: Vec<_> = found.iter().map(|one| one.photo).collect();
     let pictures = finders::pictures(&mut db, open.event, &photos).await?;
     let (sure, unsure) = pictures
         .into_iter()
         .partition(|picture| found.iter().any(|one| one.photo == picture.photo && one.sure));
-    let found = Found { all: found.len(), sure, unsure };
+    let found = Found { is_all: found.len() < FOUND_MAX, sure, unsure };
     Ok(shown(&comes, open, Asked::Number(number, found)).into_response())
 }
 
@@ -179,10 +177,10 @@ async fn by_selfie(comes: Comes, parts: Multipart) -> Result<Response, Problem> 
         Ok(found) => found,
         Err(what) => return Ok(wrong(&comes, open, what)),
     };
-    let photos: Vec<_> = found.iter().take(SHOWN).map(|one| one.photo).collect();
+    let photos: Vec<_> = found.iter().map(|one| one.photo).collect();
     let mut db = comes.0.database.acquire().await?;
     let sure = finders::pictures(&mut db, open.event, &photos).await?;
-    let found = Found { all: found.len(), sure, unsure: Vec::new() };
+    let found = Found { is_all: found.len() < FOUND_MAX, sure, unsure: Vec::new() };
     Ok(shown(&comes, open, Asked::Selfie(found)).into_response())
 }
 

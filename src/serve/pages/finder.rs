@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
-use super::{Form, layout, people::own_address};
+use super::{Form, layout, people::own_address, qr_code};
 use crate::{
     catalog::{
         events::Event,
@@ -108,6 +108,10 @@ fn addresses(here: &str, finder: &Finder, browser: &Browser) -> Markup {
         }
         @if let Some(path) = &finder.link {
             label { "Its link" input.whole readonly value={ (here) (path) }; }
+            figure {
+                (qr_code::picture(&format!("{here}{path}"), "QR code of the link"))
+                figcaption.faint { "For a poster at the finish. A phone's camera opens the page." }
+            }
             p { a href=(path) { "Open the page" }
                 @if let (Some(by), Some(at)) = (&finder.set_by, finder.set_at) {
                     " " span.faint { "Set by " (by) ", " (layout::instant(at, browser.zone())) "." }

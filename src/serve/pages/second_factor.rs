@@ -8,12 +8,11 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 use maud::{Markup, html};
-use qrcode::{Color, QrCode};
 use serde::Deserialize;
 
-use super::{Form, account, layout, login_code};
+use super::{Form, account, layout, login_code, qr_code};
 use crate::{
-    access::{self, NEED_SECOND_FACTOR, SecondFactor, Secret, Setup},
+    access::{self, NEED_SECOND_FACTOR, SecondFactor, Setup},
     serve::{Service, authentication::Browser, problem::Problem},
 };
 
@@ -84,7 +83,7 @@ fn confirm(browser: &Browser, setup: &Setup, said: Option<&str>) -> Markup {
     html! {
         @if let Some(said) = said { p.notice.bad role="alert" { (said) } }
         p { "1. Scan this with the app, or type the text into it." }
-        (picture(&setup.address))
+        (qr_code::picture(&setup.address.0, "QR code of the secret"))
         p { code { (groups(&setup.secret.0)) } }
         form method="post" action={ (PATH) "/confirm" } {
             (layout::key(browser))
@@ -92,24 +91,6 @@ fn confirm(browser: &Browser, setup: &Setup, said: Option<&str>) -> Markup {
                 input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="10"
                     required; }
             p { button type="submit" { "Confirm" } }
-        }
-    }
-}
-
-/// An address as a QR code. It is dark on white by night too, or phones do not read it.
-fn picture(address: &Secret) -> Markup {
-    let Ok(code) = QrCode::new(address.0.as_bytes()) else { return html! {} };
-    let side = code.width();
-    let colors = code.to_colors();
-    let dark = colors.iter().enumerate().filter(|(_, color)| **color == Color::Dark);
-    let dots: Vec<_> =
-        dark.map(|(at, _)| format!("M{} {}h1v1h-1z", at % side + 4, at / side + 4)).collect();
-    let whole = side + 8;
-    html! {
-        svg width="240" height="240" viewBox={ "0 0 " (whole) " " (whole) } role="img"
-            aria-label="QR code of the secret" shape-rendering="crispEdges" {
-            rect width=(whole) height=(whole) fill="#fff" {}
-            path d=(dots.concat()) fill="#000" {}
         }
     }
 }

@@ -109,6 +109,7 @@ impl Finale<'_> {
             "webhook": webhook,
             "invitation": self.made.invitation,
             "find": finder.link,
+            "bib": photo.bibs.first(),
         });
         let balanced = self.check_books().await?;
         fs::write(place.join("scene.json"), serde_json::to_string_pretty(&places)?)?;

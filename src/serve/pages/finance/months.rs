@@ -2,7 +2,7 @@
 //! all together.
 
 use axum::{extract::State, response::IntoResponse};
-use chrono::{Datelike, Months, NaiveDate, Utc};
+use chrono::{Months, NaiveDate};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -43,7 +43,7 @@ pub(in super::super) struct Asked {
 /// The last months, the newest first.
 pub(super) fn links(browser: &Browser) -> Markup {
     let (organisation, id) = browser.filter();
-    let now = this_month();
+    let now = month_close::this_month();
     let months = (0..LINKS).filter_map(|back| now.checked_sub_months(Months::new(back)));
     html! {
         nav.chips aria-label="Months" {
@@ -56,12 +56,6 @@ pub(super) fn links(browser: &Browser) -> Markup {
     }
 }
 
-/// The month that runs in UTC. An organisation may be in the next one already.
-fn this_month() -> NaiveDate {
-    let today = Utc::now().date_naive();
-    today.with_day(1).unwrap_or(today)
-}
-
 fn code(month: NaiveDate) -> String {
     month.format("%Y-%m").to_string()
 }
@@ -69,8 +63,7 @@ fn code(month: NaiveDate) -> String {
 /// The month that is asked for; without one, the last that is over.
 fn month(text: &str) -> Result<NaiveDate, Problem> {
     if text.trim().is_empty() {
-        let now = this_month();
-        return Ok(now.checked_sub_months(Months::new(1)).unwrap_or(now));
+        return Ok(month_close::last_month());
     }
     a_month(text.trim())
 }

@@ -19,11 +19,17 @@ pub(super) enum Asked {
 
 /// The photos that were found.
 pub(super) struct Found {
-    /// How many, also those that are not shown.
-    pub(super) all: usize,
+    /// False: there may be more.
+    pub(super) is_all: bool,
     pub(super) sure: Vec<Picture>,
     /// Those on which the number may be misread.
     pub(super) unsure: Vec<Picture>,
+}
+
+impl Found {
+    fn number(&self) -> usize {
+        self.sure.len() + self.unsure.len()
+    }
 }
 
 /// A page of its own kind: nothing leads from it to the pages of those who have an account.
@@ -78,8 +84,8 @@ pub(super) fn page(
             Asked::Nothing => (forms),
             Asked::Wrong(what) => { p.notice.bad role="alert" { (what) } (forms) },
             Asked::Number(number, found) => {
-                h2 { (photos(found.all)) " with the number " (number) }
-                @if found.all == 0 {
+                h2 { (photos(found.number())) " with the number " (number) }
+                @if found.number() == 0 {
                     p { "Is the number right? A number that is folded, covered or cut off cannot be read, "
                         "and photos may still come: try again later"
                         @if open.face_search { ", or look for your face" } "." }
@@ -88,8 +94,8 @@ pub(super) fn page(
                 div.again { h2 { "Search again" } (forms) }
             },
             Asked::Selfie(found) => {
-                h2 { (photos(found.all)) " with this face" }
-                @if found.all == 0 {
+                h2 { (photos(found.number())) " with this face" }
+                @if found.number() == 0 {
                     p { "Try another photo: from the front, in good light, without sunglasses"
                         @if open.bib_search { "; or look for your bib number" }
                         ". Photos may still come: try again later." }
@@ -163,9 +169,9 @@ fn help(open: &Opened, support: Option<&Support>) -> Markup {
 }
 
 fn grid(path: &str, found: &Found) -> Markup {
-    let (shown, sure) = (found.sure.len() + found.unsure.len(), found.sure.len());
+    let (shown, sure) = (found.number(), found.sure.len());
     html! {
-        @if shown < found.all { p.notice { "These are the first " (shown) "." } }
+        @if !found.is_all { p.notice { "These are the first " (shown) "." } }
         @if !found.sure.is_empty() {
             ul.grid { @for (n, picture) in found.sure.iter().enumerate() {
                 (card(path, picture, n + 1, shown, true))
