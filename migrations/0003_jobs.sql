@@ -192,12 +192,12 @@ CREATE INDEX outcome_failures ON outcome (queue_id, reason) WHERE state <> 'proc
 -- Refunds are looked up by time.
 CREATE INDEX outcome_refunded_at ON outcome (settled_at) WHERE state <> 'processed';
 
--- The contents that were charged, by their SHA-256 (functions/content.sql). Nobody reads them but the gate.
+-- The contents that were charged (functions/content.sql). Nobody reads them but the gate.
 CREATE TABLE content (
     queue_id bigint NOT NULL,
-    sha256   bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    digest   uuid NOT NULL,                          -- the first 16 bytes of its SHA-256
     job_id   bigint NOT NULL,
-    PRIMARY KEY (queue_id, sha256)
+    PRIMARY KEY (queue_id, digest)
 );
 
 -- What happened to the queues of an event, and by whose doing: functions/timeline.sql. The rows are written in the

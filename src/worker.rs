@@ -10,6 +10,7 @@ mod follow;
 pub mod forget;
 mod handler;
 pub mod heartbeat;
+pub mod in_hand;
 #[cfg(feature = "vision")]
 pub mod looker;
 #[cfg(feature = "serve")]
@@ -27,8 +28,7 @@ pub mod verdict;
 pub mod work;
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -51,6 +51,7 @@ use crate::{
     queue::claim::{self, GateError, Incarnation},
 };
 use claimer::Claimer;
+use in_hand::InHand;
 use outage::Outage;
 use settle::{Settler, Settling};
 use work::{Observer, Observers, Work};
@@ -180,7 +181,7 @@ impl<W: Work> Worker<W> {
                 room: Arc::new(Semaphore::new(slots + self.config.ahead())),
                 slots: Semaphore::new(slots),
                 alone: Arc::new(Semaphore::new(1)),
-                in_hand: Mutex::default(),
+                in_hand: InHand::default(),
                 settle_trouble: Arc::default(),
                 outage: Arc::default(),
                 lease: self.config.lease(),
@@ -198,6 +199,7 @@ impl<W: Work> Worker<W> {
                 lease: self.config.lease(),
                 now: shift.stop.now.clone(),
                 trouble: shift.settle_trouble.clone(),
+                in_hand: shift.in_hand.clone(),
             };
             let (settler, settling) = Settler::start(books, self.wake.clone(), observers.clone());
             let reconciling = reconciler::Every::from(&self.config);
@@ -223,7 +225,7 @@ struct Shift {
     /// One permit, for suspects. They are worked on one at a time, so that a suspect that crashes
     /// the worker does not take another one along.
     alone: Arc<Semaphore>,
-    in_hand: Mutex<HashSet<(i64, i32)>>,
+    in_hand: InHand,
     settle_trouble: Arc<AtomicBool>,
     outage: Arc<Outage>,
     lease: Duration,
@@ -237,10 +239,6 @@ struct Shift {
 }
 
 impl Shift {
-    fn in_hand(&self) -> std::sync::MutexGuard<'_, HashSet<(i64, i32)>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs all tasks of this incarnation: it claims, works and settles until it is told to stop.
     async fn work<W: Work>(
         self: Arc<Self>,
@@ -365,7 +363,7 @@ mod tests {
             room: Arc::new(Semaphore::new(1)),
             slots: Semaphore::new(1),
             alone: Arc::new(Semaphore::new(1)),
-            in_hand: Mutex::default(),
+            in_hand: InHand::default(),
             settle_trouble: Arc::default(),
             outage: Arc::default(),
             lease: Duration::from_secs(1),

@@ -293,7 +293,7 @@ impl Turn {
         self.suspects =
             batch.iter().any(Reservation::is_suspect) || (self.suspects && suspects == 0);
         // Record them before the claim: they are in hand even if the claim fails.
-        shift.in_hand().extend(batch.iter().map(Reservation::fence));
+        shift.in_hand.take(&batch);
         Ok(batch)
     }
 
@@ -304,7 +304,7 @@ impl Turn {
         most: usize,
     ) -> Result<Vec<Reservation>, GateError> {
         let claimed = claim::claim(db, shift.me, most, self.cursor, shift.async_commit).await?;
-        shift.in_hand().extend(claimed.iter().map(Reservation::fence));
+        shift.in_hand.take(&claimed);
         // The last one whose turn it was: those up to the cursor come after those behind it.
         let turn = |one: &OrganisationId| (*one <= self.cursor, *one);
         let last = claimed.iter().map(Reservation::organisation).max_by_key(turn);
@@ -314,8 +314,7 @@ impl Turn {
 
     /// Hands back photos that this worker has in the database but does not know of.
     async fn settle_doubts(&mut self, db: &mut PgConnection, shift: &Shift) -> sqlx::Result<()> {
-        let known: Vec<_> = shift.in_hand().iter().map(|(job, _)| *job).collect();
-        let photos = claim::hand_back_unknown(db, shift.me, &known).await?;
+        let photos = claim::hand_back_unknown(db, shift.me, &shift.in_hand.jobs()).await?;
         if photos > 0 {
             tracing::warn!(
                 photos,

@@ -27,7 +27,6 @@ pub(super) async fn handle<W: Work>(
     claimed: Claimed,
 ) {
     let Claimed { reservation, trace, .. } = &claimed;
-    let fence = reservation.fence();
     let span = traces::work(reservation, trace.as_deref());
     let began = OnceLock::new();
     let working = perform(&shift, &*work, reservation, &began).instrument(span.clone());
@@ -52,7 +51,6 @@ pub(super) async fn handle<W: Work>(
         shift.outage.begin(reason, detail, *after);
     }
     settler.settle(reservation, verdict).await;
-    shift.in_hand().remove(&fence);
     if alone.is_some() {
         // Wake the claiming task, so that the next suspect is adopted at once.
         drop(alone);

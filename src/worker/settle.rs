@@ -14,7 +14,7 @@ use std::{
 use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,12 +22,14 @@ use crate::{
     database,
     notify::wake::Wake,
     queue::claim::{GateError, Incarnation, Reservation},
-    worker::{heartbeat, verdict::Verdict, work::Observers},
+    worker::{heartbeat, in_hand::InHand, verdict::Verdict, work::Observers},
 };
 use statements::{close, release, settled_before};
 
 /// Largest number of photos that are settled in one transaction.
 const BATCH_MAX: usize = 1024;
+/// How long a photo that is done waits at most for others of its worker.
+const GATHER_MAX: Duration = Duration::from_millis(250);
 /// How long a worker that was told to stop now still waits for an unavailable database.
 const STOPPING_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,8 @@ pub struct Settling {
     /// Set when a settlement had trouble. The claiming task then compares the photos that the
     /// database lists for this worker with those in hand.
     pub trouble: Arc<AtomicBool>,
+    /// The photos that the worker has. Without any, a photo that is done waits for no other.
+    pub in_hand: InHand,
 }
 
 impl Settler {
@@ -80,6 +84,24 @@ impl Settler {
         // If the settling task has ended, the lease is lost, and no photo belongs to this worker.
         self.inbox.send(Settlement { reservation, verdict, settled }).is_ok()
             && answer.await.unwrap_or(false)
+    }
+}
+
+/// Waits a moment for more photos of this worker, so that they are settled in one transaction: each
+/// one locks the account, is written to disk, and is a link of the hash chain. A worker with few
+/// slots would settle every photo alone. Once half of the photos in hand are done, it does not wait
+/// for the others.
+async fn gather<T>(
+    outbox: &mut mpsc::UnboundedReceiver<T>,
+    batch: &mut Vec<T>,
+    mut in_hand: impl FnMut() -> usize,
+) {
+    let until = Instant::now() + GATHER_MAX;
+    while batch.len() < BATCH_MAX && 2 * batch.len() < in_hand() {
+        match timeout_at(until, outbox.recv_many(batch, BATCH_MAX - batch.len())).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
     }
 }
 
@@ -112,8 +134,10 @@ impl Settling {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         // While one transaction is written to disk, the next batch collects in the channel.
         while outbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            gather(&mut outbox, &mut batch, || self.in_hand.number()).await;
             let began = Instant::now();
             let landed = self.settle_batch(&batch).await?;
+            self.in_hand.give_up(batch.iter().map(|one| &one.reservation));
             metrics::histogram!("photogate_settle_duration_seconds").record(began.elapsed());
             if landed.resumed {
                 wake.send().await;
@@ -248,5 +272,53 @@ impl Settling {
         );
         let row = database::in_time(database::PATIENCE, row.fetch_one(&self.pool)).await?;
         Ok(Landed { jobs: row.settled, resumed: row.resumed, ..Landed::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How many photos the next transaction settles, if the worker has so many in hand and this many
+    /// end while the first one waits.
+    async fn gathered(in_hand: usize, more: usize) -> usize {
+        let (inbox, mut outbox) = mpsc::unbounded_channel();
+        let (left, mut batch) = (Cell::new(more), vec![()]);
+        gather(&mut outbox, &mut batch, || {
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                inbox.send(()).unwrap();
+            }
+            in_hand
+        })
+        .await;
+        batch.len()
+    }
+
+    #[tokio::test]
+    async fn photos_that_end_soon_after_each_other_are_settled_together() {
+        assert_eq!(gathered(20, 6).await, 7, "all that came in time");
+        assert_eq!(gathered(20, 50).await, 10, "half of what is in hand");
+        assert_eq!(gathered(2, 50).await, 1, "the other one may take long");
+        assert_eq!(gathered(0, 50).await, 1, "who settles by hand");
+        assert_eq!(gathered(20, 0).await, 1, "slow work");
+        assert_eq!(gathered(10 * BATCH_MAX, 2 * BATCH_MAX).await, BATCH_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_waits_for_nobody() {
+        let (inbox, mut outbox) = mpsc::unbounded_channel::<()>();
+        drop(inbox);
+        let (mut batch, mut asked) = (vec![()], 0);
+
+        gather(&mut outbox, &mut batch, || {
+            asked += 1;
+            20
+        })
+        .await;
+
+        assert_eq!((batch.len(), asked), (1, 1));
     }
 }

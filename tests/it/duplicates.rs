@@ -566,3 +566,31 @@ async fn a_real_worker_knows_a_copy_by_its_content() {
     let copies = "SELECT count(DISTINCT upright_key) FROM rotation WHERE turn = 180";
     assert_eq!(app.count(copies).await, 2);
 }
+
+#[tokio::test]
+async fn what_is_no_hash_settles_nothing() {
+    let app = App::new().await;
+    let (organisation, event) = app.an_event_with(5).await;
+    app.queue(event, "ok", 1).await;
+    let hand = app.a_worker().await;
+    let reservation = hand.claim(1).await.pop().unwrap();
+    let settle = async |content: &'static str| {
+        let sql = format!(
+            "SELECT settle('{}', ARRAY[{}], '{{1}}', '{{processed}}', '{{NULL}}', '{{NULL}}', ARRAY[{content}])",
+            hand.me.key(),
+            reservation.job()
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *app.db().await).await.map(|_| ())
+    };
+    for content in ["'\\x00'::bytea", "substring(sha256('a') FROM 1 FOR 16)", "sha512('a')"] {
+        let refused = settle(content).await.unwrap_err();
+        let kind = refused.as_database_error().unwrap().kind();
+        assert!(matches!(kind, sqlx::error::ErrorKind::NotNullViolation), "{content}: {refused}");
+        assert_eq!(app.credits(organisation).await, (4, 1, 0), "{content}");
+    }
+
+    settle("sha256('a')").await.unwrap();
+
+    assert_eq!(app.credits(organisation).await, (4, 0, 1));
+    assert_eq!(app.count(HASHES).await, 1);
+}

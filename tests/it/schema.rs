@@ -2,7 +2,7 @@
 
 use photogate::database::{self, DatabaseError};
 
-use crate::support::{App, root};
+use crate::support::{App, read, root};
 
 #[tokio::test]
 async fn functions_are_replaced_whatever_their_signature_was_and_triggers_stay() {
@@ -58,4 +58,48 @@ async fn every_function_has_one_body_in_the_files() {
         .count("SELECT count(*) FROM pg_proc WHERE pronamespace = 'photogate'::regnamespace")
         .await;
     assert_eq!(i64::try_from(bodies).unwrap(), there, "{names:?}");
+}
+
+/// What docs/scaling.md says of the schema, with a heading of the page before each list.
+const SPREADING: [(&str, &str); 3] = [
+    (
+        "### Unique keys",
+        "SELECT string_agg('`' || x.relname || '`', ', ' ORDER BY x.relname)
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'organisation_id'
+         WHERE i.indisunique AND c.relnamespace = 'photogate'::regnamespace
+           AND NOT a.attnum = ANY (i.indkey::int2[])",
+    ),
+    (
+        "### Tables",
+        "SELECT string_agg('`' || c.relname || '`', ', ' ORDER BY c.relname) FROM pg_class c
+         WHERE c.relkind = 'r' AND c.relnamespace = 'photogate'::regnamespace
+           AND c.relname <> '_sqlx_migrations'
+           AND NOT EXISTS (SELECT FROM pg_attribute a
+                           WHERE a.attrelid = c.oid AND a.attname = 'organisation_id')",
+    ),
+    (
+        "### References",
+        "SELECT string_agg('`' || f.conname || '`', ', ' ORDER BY f.conname) FROM pg_constraint f
+         WHERE f.contype = 'f' AND f.connamespace = 'photogate'::regnamespace
+           AND f.confrelid <> 'organisation'::regclass
+           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = f.conrelid
+                           AND a.attname = 'organisation_id' AND a.attnum = ANY (f.conkey))",
+    ),
+];
+
+#[tokio::test]
+async fn the_page_about_scaling_says_what_keeps_tables_from_being_spread() {
+    let app = App::new().await;
+    let page = read("docs/scaling.md");
+    for (heading, asked) in SPREADING {
+        let list: String =
+            sqlx::query_scalar(asked).fetch_one(&mut app.as_owner().await).await.unwrap();
+        let (_, section) = page.split_once(heading).expect(heading);
+        let section = section.split("\n###").next().unwrap();
+        let section = section.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(section.contains(&format!(" {list}.")), "below {heading:?} should stand:\n{list}.");
+    }
+    let triggers = app.count("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").await;
+    assert!(page.contains(&format!("\n- {triggers} triggers")), "{triggers} triggers");
 }

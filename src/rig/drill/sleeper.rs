@@ -14,6 +14,7 @@ use crate::{
     notify::wake::Wake,
     queue::claim::{self, Reservation},
     worker::{
+        in_hand::InHand,
         settle::{Settler, Settling},
         verdict::Verdict,
     },
@@ -78,6 +79,7 @@ async fn sleep(
         lease: LEASE,
         now: CancellationToken::new(),
         trouble: Arc::default(),
+        in_hand: InHand::default(),
     };
     let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
     let mut late = Late::default();

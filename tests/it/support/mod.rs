@@ -42,6 +42,7 @@ use photogate::{
     rig::services::Services,
     worker::{
         self, Stop, Worker,
+        in_hand::InHand,
         rehearsal::Rehearsal,
         settle::{Settler, Settling},
         verdict::Verdict,
@@ -382,6 +383,7 @@ impl App {
             lease,
             now: CancellationToken::new(),
             trouble: Arc::default(),
+            in_hand: InHand::default(),
         };
         let (settler, _) = Settler::start(books, Wake::silent(), Arc::default());
         Hand { app: self, me, settler }

@@ -12,7 +12,9 @@ use crate::{
     notify::wake::Wake,
     queue::claim::{self, Reservation},
     worker::{
-        CRASHES_MAX, reconciler,
+        CRASHES_MAX,
+        in_hand::InHand,
+        reconciler,
         settle::{Settler, Settling},
         verdict::Verdict,
     },
@@ -107,6 +109,7 @@ impl<'a> Crew<'a> {
             lease: LEASE,
             now: CancellationToken::new(),
             trouble: Arc::default(),
+            in_hand: InHand::default(),
         };
         let (settler, settling) = Settler::start(books, Wake::silent(), Arc::default());
         Ok(Self { past, lens, luck, me, settler, settling })
