@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 use super::error::DatabaseError;
 
 /// Checks that the database is at the migration, and has the functions, that this program was built
-/// for.
-pub(super) async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
+/// for. Returns what it has, in words.
+pub(crate) async fn check_version(db: &mut PgConnection) -> Result<String, DatabaseError> {
     // Not `query!`: the table belongs to sqlx, and may not be there at all.
     let found: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM photogate._sqlx_migrations WHERE success")
@@ -21,7 +21,10 @@ pub(super) async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseE
         found if found > needed => {
             Err(DatabaseError::WrongVersion { found, needed, advice: "install a newer photogate" })
         }
-        _ => check_functions(db).await,
+        found => {
+            check_functions(db).await?;
+            Ok(format!("migration {found}, and the functions of this version"))
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod commands;
 mod compose;
 mod contention;
 mod corrections;
+mod doctor;
 mod drill;
 mod duplicates;
 mod erasures;
