@@ -1,5 +1,5 @@
 //! The command line. Data goes to stdout, messages go to stderr. Exit codes: 0 ok, 1 error,
-//! 2 usage, 3 the books do not balance, 4 not found.
+//! 2 usage, 3 the books do not balance, 4 not found; `migrate --check`: 5 to do, 6 stop first.
 
 mod access;
 mod alerts;
@@ -81,7 +81,8 @@ const EXAMPLES: &str = "Examples:
 Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
 inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
 
-Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found.";
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found. Of `migrate
+--check`: 5 there is something to do, 6 workers and the service must be stopped first.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -205,6 +206,8 @@ enum End {
     BooksDoNotBalance,
     NotFound,
     Failed,
+    Pending,
+    MustStop,
 }
 
 impl From<End> for ExitCode {
@@ -214,6 +217,8 @@ impl From<End> for ExitCode {
             End::Failed => 1,
             End::BooksDoNotBalance => 3,
             End::NotFound => 4,
+            End::Pending => 5,
+            End::MustStop => 6,
         })
     }
 }

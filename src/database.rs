@@ -22,4 +22,4 @@ pub use row_security::become_organisation;
 pub(crate) use schema_check::check_version;
 pub(crate) use timeout::{PATIENCE, in_time};
 
-pub use photogate_schema::{MigrateError, migrate};
+pub use photogate_schema::{MigrateError, Migrated, Plan, migrate, migrate_aloud, plan};

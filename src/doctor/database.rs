@@ -7,6 +7,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::{ANSWER_MAX, Check};
 use crate::{
@@ -31,7 +32,12 @@ const SKEW_SECONDS_GOOD: f64 = 2.0;
 /// All checks of the database, on one connection, as the login itself.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
-    let connected = in_time(ANSWER_MAX, database::connect_as_login(&config.database_url)).await;
+    let connected = timeout(ANSWER_MAX, database::connect_as_login(&config.database_url)).await;
+    let silent = |_elapsed| {
+        let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Err(DatabaseError::Unreachable(sqlx::Error::Io(silence)))
+    };
+    let connected = connected.unwrap_or_else(silent);
     let mut db = match connected {
         Ok(db) => db,
         Err(error) => {

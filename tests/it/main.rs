@@ -74,6 +74,7 @@ mod top_ups;
 mod traces;
 mod transport;
 mod undecided;
+mod upgrade;
 mod uploads;
 mod webhooks;
 mod worker;
