@@ -33,7 +33,7 @@ impl Config {
                     .filter(|(name, _)| is_secret(name))
                     .map(|(_, value)| value.clone()),
             )
-            .filter(|secret| !secret.is_empty())
+            .filter(|secret| secret.len() >= SECRET_MIN)
             .collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets
@@ -49,6 +49,9 @@ impl Config {
             .collect()
     }
 }
+
+/// Shorter ones protect nothing, and are parts of ordinary words.
+const SECRET_MIN: usize = 4;
 
 /// True if a parameter or variable of this name has a secret as its value.
 fn is_secret(name: &str) -> bool {
