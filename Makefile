@@ -23,6 +23,12 @@ sbom: setup             ## lists what the program is made of, as CycloneDX: targ
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
 
+upgrade-test: setup     ## an upgrade and a roll back with programs of two versions, while photos are processed
+	scripts/upgrade-test
+
+release:                ## records what this version calls: the next one must still answer it
+	scripts/release
+
 bench: setup models     ## measures the figures in docs/benchmarks.md on this machine
 	scripts/bench $(ARGS)
 

@@ -11,7 +11,7 @@
 --                           that are not ours: photogate itself never acts as it (functions/pipelines.sql)
 -- Only the owner's functions write money. A login of your own becomes one of these: GRANT photogate_worker TO my_login.
 
--- One migration at a time. The lock of the migrations themselves comes only later.
+-- One migration at a time. `photogate migrate` has this lock already.
 SELECT pg_advisory_xact_lock(7236410915);
 
 DO $$

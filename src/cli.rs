@@ -1,5 +1,5 @@
 //! The command line. Data goes to stdout, messages go to stderr. Exit codes: 0 ok, 1 error,
-//! 2 usage, 3 the books do not balance, 4 not found.
+//! 2 usage, 3 the books do not balance, 4 not found; `migrate --check`: 5 to do, 6 stop first.
 
 mod access;
 mod alerts;
@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod credits;
 mod demo;
+mod doctor;
 mod drill;
 mod enqueue;
 mod erasures;
@@ -69,6 +70,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   photogate demo                              see the whole service at work; needs no server
   photogate migrate                           create or upgrade the database schema
+  photogate doctor                            check that all is there and works
   photogate work                              run a worker
   photogate serve                             run the API and the pages
   photogate enqueue 1 IMG_0001.jpg IMG_0002.jpg
@@ -79,7 +81,8 @@ const EXAMPLES: &str = "Examples:
 Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
 inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
 
-Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found.";
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found. Of `migrate
+--check`: 5 there is something to do, 6 workers and the service must be stopped first.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -87,6 +90,8 @@ enum Command {
     Demo(demo::Demo),
     /// Creates the database schema, or upgrades it to this version
     Migrate(migrate::Migrate),
+    /// Checks the database, Redis, the store, the models, the sandbox and this machine
+    Doctor(doctor::Doctor),
     /// Runs a worker until SIGTERM
     Work(work::Run),
     /// Serves the API (for programs) and the pages (for people) over HTTP
@@ -201,6 +206,8 @@ enum End {
     BooksDoNotBalance,
     NotFound,
     Failed,
+    Pending,
+    MustStop,
 }
 
 impl From<End> for ExitCode {
@@ -210,6 +217,8 @@ impl From<End> for ExitCode {
             End::Failed => 1,
             End::BooksDoNotBalance => 3,
             End::NotFound => 4,
+            End::Pending => 5,
+            End::MustStop => 6,
         })
     }
 }
@@ -254,7 +263,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         std::io::stdout().write_all(&script)?;
         return Ok(End::Ok);
     }
-    for (name, nearest) in unknown_variables() {
+    // The doctor says it in a line of its own.
+    let is_doctor = matches!(cli.command, Command::Doctor(_));
+    for (name, nearest) in unknown_variables().into_iter().filter(|_| !is_doctor) {
         let hint = nearest.map(|nearest| format!(": did you mean {nearest}?")).unwrap_or_default();
         say!("warning: {name} is not a setting of photogate{hint}");
     }
@@ -266,7 +277,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         {
             Config { log: "warn,sqlx=error".into(), ..config }
         }
+        // Its lines say all there is to say.
+        Ok(config) if is_doctor && cli.flags.log.is_none() => {
+            Config { log: "off".into(), ..config }
+        }
         Ok(config) => config,
+        Err(error) if is_doctor => {
+            return doctor::without_settings(&error, output);
+        }
         Err(error) => {
             say!("error: {error}");
             return Ok(End::Failed);
@@ -276,6 +294,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
     match cli.command {
         Command::Demo(demo) => demo.run(config).await,
         Command::Migrate(migrate) => migrate.run(&config, output).await,
+        Command::Doctor(doctor) => doctor.run(&config, output).await,
         Command::Work(work) => work.run(config).await,
         Command::Serve(serve) => serve.run(config).await,
         Command::Why(why) => why.run(&config, output).await,

@@ -3,6 +3,7 @@
 
 mod flags;
 mod mail;
+mod secrets;
 mod support;
 
 use std::{
@@ -387,19 +388,6 @@ impl Config {
     pub fn mail(&self) -> Result<Option<Mail>, MailError> {
         Mail::of(self)
     }
-
-    /// Returns the settings without passwords, so that they can be shown.
-    #[must_use]
-    pub fn redacted(mut self) -> Self {
-        self.database_url = redact(&self.database_url);
-        self.redis_url = self.redis_url.as_deref().map(redact);
-        self.smtp_url = self.smtp_url.as_deref().map(redact);
-        self.worker_password = None;
-        self.service_password = None;
-        self.stripe_secrets.clear();
-        self.store_options.clear();
-        self
-    }
 }
 
 /// Read from the environment by themselves.
@@ -438,43 +426,9 @@ pub fn unknown_variables() -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-fn redact(address: &str) -> String {
-    let Ok(mut url) = url::Url::parse(address) else { return "(not an address)".into() };
-    if url.password().is_some() {
-        let _ = url.set_password(Some("***"));
-    }
-    let secret = |name: &str| ["pass", "key", "secret"].iter().any(|word| name.contains(word));
-    let pairs: Vec<_> = url
-        .query_pairs()
-        .map(|(name, value)| {
-            (name.to_string(), if secret(&name) { "***".into() } else { value.to_string() })
-        })
-        .collect();
-    if !pairs.is_empty() {
-        url.query_pairs_mut().clear().extend_pairs(pairs);
-    }
-    url.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        let config = Config {
-            database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim"
-                .into(),
-            redis_url: Some("redis://:geheim@cache".into()),
-            smtp_url: Some("smtps://anna:geheim@mail.example.org".into()),
-            stripe_secrets: vec!["whsec_geheim".into()],
-            ..Config::default()
-        };
-
-        let shown = format!("{:?}", config.redacted());
-
-        assert!(!shown.contains("geheim"), "{shown}");
-    }
 
     #[test]
     fn an_address_to_pay_at_is_https_and_names_the_purchase() {

@@ -10,6 +10,7 @@ mod schema_check;
 mod timeout;
 
 pub use connections::{connect, connect_for, connect_worker};
+pub(crate) use connections::{connect_as_login, is_open_to_others};
 pub use error::DatabaseError;
 pub(crate) use error_codes::{
     BAD_ARGUMENT, DEADLOCK, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED, MOVED_ON, NO_PRICE,
@@ -18,6 +19,7 @@ pub(crate) use error_codes::{
 };
 pub use login::make_login;
 pub use row_security::become_organisation;
+pub(crate) use schema_check::check_version;
 pub(crate) use timeout::{PATIENCE, in_time};
 
-pub use photogate_schema::{MigrateError, migrate};
+pub use photogate_schema::{MigrateError, Migrated, Plan, migrate, migrate_aloud, plan};

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -48,13 +48,15 @@ async fn connect_as(
     connections: u32,
     statement: Duration,
 ) -> Result<PgPool, DatabaseError> {
-    let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
+    let options = options(url)?
+        .options([("role", role)])
+        .options([("statement_timeout", statement.as_millis())]);
     // Errors of the first connection are told apart from those of a pool that waits.
     let mut first = options.connect().await.map_err(refused)?;
     check_version(&mut first).await?;
     first.close().await?;
     // Who serves or works for long says it once. A command does not say it each time.
-    if (role == "photogate_worker" || statement != STATEMENT_MAX) && is_open_to_others(&options) {
+    if (role == "photogate_worker" || statement != STATEMENT_MAX) && is_open(&options) {
         tracing::warn!(
             host = options.get_host(),
             "PostgreSQL is on another machine, and its certificate is not verified: use \
@@ -66,13 +68,27 @@ async fn connect_as(
     Ok(pool.connect_lazy_with(options))
 }
 
-fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseError> {
+/// Connects as the login itself, which may be no member of any role, to a database that may have no
+/// schema.
+pub(crate) async fn connect_as_login(url: &str) -> Result<PgConnection, DatabaseError> {
+    options(url)?
+        .options([("statement_timeout", "5s")])
+        .connect()
+        .await
+        .map_err(DatabaseError::Unreachable)
+}
+
+/// Whether the server of this address is on another machine, and not known by its certificate.
+pub(crate) fn is_open_to_others(url: &str) -> bool {
+    options(url).is_ok_and(|options| is_open(&options))
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
     Ok(options
         .application_name("photogate")
         .log_statements(tracing::log::LevelFilter::Trace)
         .options([
-            ("role", role),
             ("search_path", "photogate"),
             // The gate is proven for this one. Another program in the same database may want another.
             ("default_transaction_isolation", "read committed"),
@@ -85,7 +101,7 @@ fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseEr
 }
 
 /// Whether somebody between this machine and the server can pass for it.
-fn is_open_to_others(options: &PgConnectOptions) -> bool {
+fn is_open(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     let is_here = options.get_socket().is_some()
@@ -119,8 +135,7 @@ mod tests {
             ("postgres://worker@[::1]/photogate", false),
             ("postgres:///photogate?host=/run/postgresql&user=worker", false),
         ] {
-            let options = options(url, "photogate_worker").unwrap();
-            assert_eq!(is_open_to_others(&options), is_open, "{url}");
+            assert_eq!(is_open_to_others(url), is_open, "{url}");
         }
     }
 }

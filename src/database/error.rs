@@ -1,5 +1,7 @@
 //! Why there is no database to work with.
 
+use photogate_schema::VERSION;
+
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -17,16 +19,23 @@ pub enum DatabaseError {
          first (or set database_url to the right one)"
     )]
     NotMigrated,
-    /// Behind, or ahead.
-    #[error("the database is at migration {found} and this photogate needs {needed}: {advice}")]
-    WrongVersion {
-        /// What the database has.
-        found: i64,
-        /// What this program was built for.
-        needed: i64,
-        /// What to do.
-        advice: &'static str,
+    /// A newer version has migrated, and does not serve this one.
+    #[error(
+        "the database was migrated by photogate {found}, which serves {serves} and newer, and this \
+         is {VERSION}: install {found}"
+    )]
+    TooOld {
+        /// The version that migrated the database.
+        found: String,
+        /// The oldest version that it serves.
+        serves: String,
     },
+    /// An older version has migrated.
+    #[error(
+        "the database was migrated by photogate {0}, and this is {VERSION}: run `photogate \
+         migrate` of {VERSION} first"
+    )]
+    TooNew(String),
     /// The functions in the database are not those that this program was built with.
     #[error(
         "the database's functions are not those of this photogate: if this is the newest one, run \
