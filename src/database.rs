@@ -5,6 +5,7 @@ mod connections;
 mod error;
 mod error_codes;
 mod login;
+mod pooler;
 mod row_security;
 mod schema_check;
 mod timeout;
@@ -17,6 +18,7 @@ pub(crate) use error_codes::{
     sentence,
 };
 pub use login::make_login;
+pub use pooler::PoolerTrouble;
 pub use row_security::become_organisation;
 pub(crate) use timeout::{PATIENCE, in_time};
 

@@ -6,12 +6,14 @@
 //! queries of photogate are being changed.
 
 mod functions;
+mod pooler;
 
 use std::str::FromStr;
 
 use sqlx::{ConnectOptions, Connection, migrate::Migrator, postgres::PgConnectOptions};
 
 pub use functions::hash as functions_hash;
+pub use pooler::{MARK, is_direct, refuses as pooler_refuses};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const ROLES: &str = include_str!("../roles.sql");
@@ -30,6 +32,12 @@ pub enum MigrateError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
+    /// A pooler is between photogate and the server.
+    #[error(
+        "database_url leads to a connection pooler, such as PgBouncer: migrate over a connection to \
+         PostgreSQL itself"
+    )]
+    Pooler,
     /// The server is too old.
     #[error("PostgreSQL 14 or later is needed; this is {0}")]
     TooOld(String),
@@ -55,6 +63,12 @@ pub enum MigrateError {
     Other(#[from] sqlx::Error),
 }
 
+impl MigrateError {
+    fn connecting(error: sqlx::Error) -> Self {
+        if pooler_refuses(&error) { Self::Pooler } else { Self::Unreachable(error) }
+    }
+}
+
 /// The number of the newest migration.
 pub fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
@@ -69,7 +83,11 @@ pub fn newest() -> i64 {
 /// See [`MigrateError`].
 pub async fn migrate(url: &str) -> Result<(), MigrateError> {
     let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
-    let mut db = address.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db =
+        address.clone().options([MARK]).connect().await.map_err(MigrateError::connecting)?;
+    if !is_direct(&mut db).await? {
+        return Err(MigrateError::Pooler);
+    }
     let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await?;
     if db.server_version_num().is_some_and(|number| number < 140_000) {
         return Err(MigrateError::TooOld(version));
@@ -78,7 +96,7 @@ pub async fn migrate(url: &str) -> Result<(), MigrateError> {
     db.close().await?;
 
     let owner = address.options([("role", "photogate_owner"), ("search_path", "photogate")]);
-    let mut db = owner.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db = owner.connect().await.map_err(MigrateError::connecting)?;
     // A migration may rewrite everything there is.
     sqlx::raw_sql("SET statement_timeout = 0").execute(&mut db).await?;
     sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut db).await?;

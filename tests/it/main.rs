@@ -53,6 +53,7 @@ mod photos;
 mod pipelines;
 mod plans;
 mod pool;
+mod pooler;
 mod purchases;
 mod reconcile;
 mod reconsider;
