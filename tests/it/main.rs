@@ -58,6 +58,7 @@ mod purchases;
 mod reconcile;
 mod reconsider;
 mod repeats;
+mod restored;
 mod runs;
 mod schedules;
 mod schema;
