@@ -1,6 +1,6 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
-        restore-drill \
+        test-postgres restore-drill \
         setup models sqlx samples docs
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
@@ -23,6 +23,9 @@ sbom: setup             ## lists what the program is made of, as CycloneDX: targ
 
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
+
+test-postgres: setup models ## what concerns SQL, against PostgreSQL 14 to 18; ARGS='14 18' for some of them
+	scripts/test-postgres $(ARGS)
 
 restore-drill: setup models ## restores to an instant in the middle of work, with the documented commands
 	scripts/restore-drill
