@@ -1,5 +1,6 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
+        test-postgres restore-drill \
         setup models sqlx samples docs
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
@@ -28,6 +29,12 @@ upgrade-test: setup     ## an upgrade and a roll back with programs of two versi
 
 release:                ## records what this version calls: the next one must still answer it
 	scripts/release
+
+test-postgres: setup models ## what concerns SQL, against PostgreSQL 14 to 18; ARGS='14 18' for some of them
+	scripts/test-postgres $(ARGS)
+
+restore-drill: setup models ## restores to an instant in the middle of work, with the documented commands
+	scripts/restore-drill
 
 bench: setup models     ## measures the figures in docs/benchmarks.md on this machine
 	scripts/bench $(ARGS)

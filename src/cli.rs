@@ -32,6 +32,7 @@ mod queues;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod restored;
 mod runs;
 mod schedules;
 mod search;
@@ -177,6 +178,8 @@ enum Command {
     Ledger(ledger::Ledger),
     /// Checks the books; exits with 3 if they do not balance
     Reconcile(reconcile::Reconcile),
+    /// Ends the workers of before a restore of the database, and makes later erasures again
+    Restored(restored::Restored),
     /// Says that the clock of the database is right
     #[command(subcommand)]
     Clock(clock::Clock),
@@ -308,6 +311,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Spending(spending) => spending.run(&config, output).await,
         Command::Purchases(purchases) => purchases.run(&config, output).await,
         Command::Erasures(erasures) => erasures.run(&config, output).await,
+        Command::Restored(restored) => restored.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Runs(runs) => runs.run(&config, output).await,

@@ -5,6 +5,7 @@ mod connections;
 mod error;
 mod error_codes;
 mod login;
+mod pooler;
 mod row_security;
 mod schema_check;
 mod timeout;
@@ -18,6 +19,7 @@ pub(crate) use error_codes::{
     sentence,
 };
 pub use login::make_login;
+pub use pooler::PoolerTrouble;
 pub use row_security::become_organisation;
 pub(crate) use schema_check::check_version;
 pub(crate) use timeout::{PATIENCE, in_time};

@@ -9,6 +9,7 @@ mod functions;
 mod locks;
 mod patience;
 mod plan;
+mod pooler;
 mod versions;
 
 use std::{borrow::Cow, str::FromStr};
@@ -19,6 +20,7 @@ use sqlx::{
 
 pub use functions::hash as functions_hash;
 pub use plan::{Plan, Step, plan};
+pub use pooler::{MARK, is_direct, refuses as pooler_refuses};
 pub use versions::{Applied, Fit, SERVES, VERSION};
 
 use patience::{lock, patiently};
@@ -37,6 +39,12 @@ pub enum MigrateError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
+    /// A pooler is between photogate and the server.
+    #[error(
+        "database_url leads to a connection pooler, such as PgBouncer: migrate over a connection to \
+         PostgreSQL itself"
+    )]
+    Pooler,
     /// The server is too old.
     #[error("PostgreSQL 14 or later is needed; this is {0}")]
     TooOld(String),
@@ -73,6 +81,12 @@ pub enum MigrateError {
     Other(#[from] sqlx::Error),
 }
 
+impl MigrateError {
+    fn connecting(error: sqlx::Error) -> Self {
+        if pooler_refuses(&error) { Self::Pooler } else { Self::Unreachable(error) }
+    }
+}
+
 /// What came of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Migrated {
@@ -99,7 +113,11 @@ pub async fn migrate(url: &str) -> Result<Migrated, MigrateError> {
 /// See [`MigrateError`].
 pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, MigrateError> {
     let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
-    let mut db = address.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db =
+        address.clone().options([MARK]).connect().await.map_err(MigrateError::connecting)?;
+    if !is_direct(&mut db).await? {
+        return Err(MigrateError::Pooler);
+    }
     let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await?;
     if db.server_version_num().is_some_and(|number| number < 140_000) {
         return Err(MigrateError::TooOld(version));
@@ -109,7 +127,7 @@ pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, M
     db.close().await?;
 
     let address = as_owner(address);
-    let mut db = address.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
     lock(&mut db).await?;
     if let Some(applied) = applied(&mut db).await? {
         match applied.fit(VERSION) {
@@ -155,7 +173,7 @@ fn as_owner(address: PgConnectOptions) -> PgConnectOptions {
 /// Connects as the owner of the schema. `None`: there is no schema yet.
 async fn connect_as_owner(url: &str) -> Result<Option<PgConnection>, MigrateError> {
     let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
-    let mut db = address.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
     let there = "SELECT count(*) = 2 FROM (SELECT 1 FROM pg_roles WHERE rolname = 'photogate_owner' \
                  UNION ALL SELECT 1 FROM pg_namespace WHERE nspname = 'photogate') found";
     let is_there: bool = sqlx::query_scalar(there).fetch_one(&mut db).await?;
@@ -163,7 +181,7 @@ async fn connect_as_owner(url: &str) -> Result<Option<PgConnection>, MigrateErro
     if !is_there {
         return Ok(None);
     }
-    let mut db = as_owner(address).connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db = as_owner(address).connect().await.map_err(MigrateError::connecting)?;
     let is_migrated = applied(&mut db).await?.is_some();
     Ok(is_migrated.then_some(db))
 }

@@ -2,6 +2,8 @@
 
 use photogate_schema::VERSION;
 
+use super::pooler::PoolerTrouble;
+
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -13,6 +15,11 @@ pub enum DatabaseError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
+    /// A pooler is between photogate and the server, and does not do.
+    #[error(
+        "database_url leads to a connection pooler that {0} (docs/operations.md#connection-poolers)"
+    )]
+    Pooler(PoolerTrouble),
     /// Not ours, or not migrated.
     #[error(
         "this database has no photogate schema, or not for this user: run `photogate migrate` \

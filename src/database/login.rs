@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
-use super::error::DatabaseError;
+use super::{connections::settings, error::DatabaseError};
 
 /// Makes (or changes the password of) a login that may act as this role, and as nothing else.
 ///
@@ -34,6 +34,20 @@ pub async fn make_login(
         let template =
             if value == role { template.to_owned() } else { format!("{make} {template}") };
         let statement: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(template)
+            .bind(login)
+            .bind(value)
+            .fetch_one(&mut db)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut db)
+            .await
+            .map_err(DatabaseError::Login)?;
+    }
+    // A pooler keeps no settings for a session: there, those of the login count (pooler.rs).
+    for (name, value) in settings(role) {
+        let template = format!("ALTER ROLE %I IN DATABASE %I SET {name} = %L");
+        let statement: String = sqlx::query_scalar("SELECT format($1, $2, current_database(), $3)")
             .bind(template)
             .bind(login)
             .bind(value)
