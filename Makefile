@@ -1,7 +1,7 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
         test-postgres restore-drill \
-        setup models sqlx samples docs
+        setup models sqlx samples docs containers
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -p photogate -- demo $(ARGS)
@@ -35,6 +35,9 @@ test-postgres: setup models ## what concerns SQL, against PostgreSQL 14 to 18; A
 
 restore-drill: setup models ## restores to an instant in the middle of work, with the documented commands
 	scripts/restore-drill
+
+containers:             ## builds the image and walks through docker-compose.yml, with kills; CONTAINERS=DIRECTORY: Podman
+	scripts/containers
 
 bench: setup models     ## measures the figures in docs/benchmarks.md on this machine
 	scripts/bench $(ARGS)

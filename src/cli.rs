@@ -17,6 +17,7 @@ mod enqueue;
 mod erasures;
 mod events;
 mod export;
+mod health;
 mod inspect;
 mod jobs;
 mod ledger;
@@ -50,7 +51,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     commands::{CommandError, Commands},
-    config::{Config, Flags, unknown_variables},
+    config::{Config, Flags, LogFormat, json_is_wanted, unknown_variables},
     telemetry::{self, traces},
 };
 use output::{Output, say};
@@ -80,7 +81,7 @@ const EXAMPLES: &str = "Examples:
   photogate inspect photo.jpg                 analyse a photo; needs no database
 
 Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
-inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
+health, inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
 
 Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found. Of `migrate
 --check`: 5 there is something to do, 6 workers and the service must be stopped first.";
@@ -97,6 +98,9 @@ enum Command {
     Work(work::Run),
     /// Serves the API (for programs) and the pages (for people) over HTTP
     Serve(serve::Serve),
+    /// Asks a worker or a service on this machine whether it works, for health checks
+    #[command(subcommand)]
+    Health(health::Health),
     /// Adds photos to the queue of an event
     Enqueue(enqueue::Enqueue),
     /// Creates and lists organisations, and sets their price per credit
@@ -228,7 +232,18 @@ impl From<End> for ExitCode {
 
 /// Runs the command that the process was called with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && json_is_wanted() => {
+            output::speak_json();
+            say!("{}", error.render());
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
+    if cli.flags.wants_json() {
+        output::speak_json();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -293,6 +308,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
             return Ok(End::Failed);
         }
     };
+    if config.log_format == LogFormat::Json {
+        output::speak_json();
+    }
     telemetry::start(&config)?;
     match cli.command {
         Command::Demo(demo) => demo.run(config).await,
@@ -300,6 +318,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Doctor(doctor) => doctor.run(&config, output).await,
         Command::Work(work) => work.run(config).await,
         Command::Serve(serve) => serve.run(config).await,
+        Command::Health(health) => health.run(&config).await,
         Command::Why(why) => why.run(&config, output).await,
         Command::Tokens(tokens) => tokens.run(&config, output).await,
         Command::People(people) => people.run(&config, output).await,

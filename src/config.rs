@@ -390,6 +390,11 @@ impl Config {
     }
 }
 
+/// Whether the environment says that messages are JSON. This is asked before the settings are read.
+pub fn json_is_wanted() -> bool {
+    Env::var("PHOTOGATE_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"))
+}
+
 /// Read from the environment by themselves.
 const NOT_MERGED: [&str; 4] = ["config", "worker_password", "service_password", "stripe_secrets"];
 

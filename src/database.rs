@@ -18,7 +18,7 @@ pub(crate) use error_codes::{
     NOT_ENOUGH_CREDITS, NOT_FOUND, NOT_SERIALIZABLE, TOO_SLOW, is_code, is_refusal, own_sentence,
     sentence,
 };
-pub use login::make_login;
+pub use login::{Login, login_of, make_login};
 pub use pooler::PoolerTrouble;
 pub use row_security::become_organisation;
 pub(crate) use schema_check::check_version;

@@ -75,6 +75,16 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// The error without "the store failed", for a sentence that says so already.
+    fn cause(&self) -> String {
+        match self {
+            Self::Trouble(error) => error.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// The kinds of errors of a file system that come again for the same file.
 const LASTING: [io::ErrorKind; 4] = [
     io::ErrorKind::InvalidFilename,
@@ -246,17 +256,19 @@ impl PhotoStore {
         }
         let began = Instant::now();
         let trouble = match timeout(PROBE_MAX, self.probe_now()).await {
-            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Ok(answer) => answer.err(),
             Err(_elapsed) => Some(format!("no answer in {} s", PROBE_MAX.as_secs())),
         };
         *probed = Some((began, trouble.clone()));
         trouble.map_or(Ok(()), Err)
     }
 
-    async fn probe_now(&self) -> Result<(), StoreError> {
+    async fn probe_now(&self) -> Result<(), String> {
         let key = Key::probe();
-        self.put(&key, b"photogate".to_vec()).await?;
-        self.get(&key, 1 << 10).await?;
+        let written = self.put(&key, b"photogate".to_vec()).await;
+        written.map_err(|error| format!("the store cannot be written: {}", error.cause()))?;
+        let read = self.get(&key, 1 << 10).await;
+        read.map_err(|error| format!("the store cannot be read: {}", error.cause()))?;
         Ok(())
     }
 

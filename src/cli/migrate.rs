@@ -1,4 +1,5 @@
-//! `photogate migrate`: creates or upgrades the database schema.
+//! `photogate migrate`: creates or upgrades the database schema, and the logins of workers and of the
+//! service.
 
 use anyhow::bail;
 use serde_json::json;
@@ -6,7 +7,7 @@ use serde_json::json;
 use super::{End, Output, say};
 use crate::{
     config::Config,
-    database::{self, Migrated, Plan},
+    database::{self, Login, Migrated, Plan},
 };
 
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,8 @@ use crate::{
 The login must be allowed to create roles and a schema. If it is not, ask a login that is to run
 migrations/roles.sql first.
 It is safe to run it again: what is there already stays. Workers and services of the version before
-go on meanwhile.
+go on meanwhile. A login that has another password than the one that is given is an error, and nothing
+is changed, unless you add --change-passwords.
 
 Exit codes of --check: 0 nothing to do, 5 there is something to do and all goes on meanwhile, 6
 workers and the service must be stopped first.")]
@@ -31,6 +33,17 @@ pub(super) struct Migrate {
     /// password from `PHOTOGATE_SERVICE_PASSWORD`
     #[arg(long, value_name = "LOGIN")]
     service_login: Option<String>,
+    /// Give these logins the passwords from the environment, also if they have others
+    #[arg(long, conflicts_with = "check")]
+    change_passwords: bool,
+}
+
+/// A login that is asked for.
+struct Wanted<'a> {
+    login: &'a str,
+    password: &'a str,
+    role: &'static str,
+    is: Login,
 }
 
 impl Migrate {
@@ -38,23 +51,24 @@ impl Migrate {
         if self.check {
             return check(&database::plan(&config.database_url).await?, output);
         }
+        // Before anything is changed: a wrong password stops it all.
+        let wanted = self.wanted(config).await?;
         let migrated = database::migrate_aloud(&config.database_url, |said| say!("{said}")).await?;
-        let wanted = [
-            (&self.worker_login, &config.worker_password, "photogate_worker", "WORKER"),
-            (&self.service_login, &config.service_password, "photogate_app", "SERVICE"),
-        ];
-        for (login, password, role, name) in wanted {
-            let Some(login) = login else { continue };
-            let Some(password) = password else {
-                bail!("there is no password for {login}: set PHOTOGATE_{name}_PASSWORD");
-            };
-            if login.starts_with("photogate_") || login.starts_with("pg_") {
-                bail!(
-                    "{login} is the name of a role: choose a name that does not begin with \
-                     photogate_ or pg_"
-                );
+        for Wanted { login, password, role, is } in &wanted {
+            let set = (*is == Login::Missing || self.change_passwords).then_some(*password);
+            database::make_login(&config.database_url, login, set, role).await?;
+            match is {
+                Login::Missing => say!("The login {login} was created."),
+                _ if self.change_passwords => say!(
+                    "The password of {login} was set: restart what connects as {login}, with this \
+                     password."
+                ),
+                Login::Unknown => say!(
+                    "warning: {login} keeps the password that it has: whether it is this one is not \
+                     known, because the server does not let {login} in from here"
+                ),
+                Login::Same | Login::Other => {}
             }
-            database::make_login(&config.database_url, login, password, role).await?;
         }
         let made = json!({
             "migrated": migrated == Migrated::UpToDate,
@@ -70,6 +84,37 @@ impl Migrate {
             ),
         })?;
         Ok(End::Ok)
+    }
+
+    /// The logins that are asked for, as they are now.
+    async fn wanted<'a>(&'a self, config: &'a Config) -> anyhow::Result<Vec<Wanted<'a>>> {
+        let asked = [
+            (&self.worker_login, &config.worker_password, "photogate_worker", "WORKER"),
+            (&self.service_login, &config.service_password, "photogate_app", "SERVICE"),
+        ];
+        let mut wanted = Vec::new();
+        for (login, password, role, name) in asked {
+            let Some(login) = login else { continue };
+            let Some(password) = password else {
+                bail!("there is no password for {login}: set PHOTOGATE_{name}_PASSWORD");
+            };
+            if login.starts_with("photogate_") || login.starts_with("pg_") {
+                bail!(
+                    "{login} is the name of a role: choose a name that does not begin with \
+                     photogate_ or pg_"
+                );
+            }
+            let is = database::login_of(&config.database_url, login, password).await?;
+            if is == Login::Other && !self.change_passwords {
+                bail!(
+                    "{login} has another password than PHOTOGATE_{name}_PASSWORD, and nothing was \
+                     changed: give the password that it has or, to change it, run this command with \
+                     --change-passwords"
+                );
+            }
+            wanted.push(Wanted { login, password, role, is });
+        }
+        Ok(wanted)
     }
 }
 

@@ -54,7 +54,8 @@ pub(super) async fn check(
         let kind = if is_time { "interval" } else { "text" };
         format!("current_setting('{name}')::{kind} = '{value}'::{kind}")
     });
-    let question = sqlx::AssertSqlSafe(format!("SELECT {}", asked.collect::<Vec<_>>().join(" AND ")));
+    let question =
+        sqlx::AssertSqlSafe(format!("SELECT {}", asked.collect::<Vec<_>>().join(" AND ")));
     let has_settings: bool = sqlx::raw_sql(question).fetch_one(db).await?.try_get(0)?;
     if !has_settings {
         return Err(DatabaseError::Pooler(PoolerTrouble::Drops));

@@ -69,7 +69,7 @@ fn with_a_store(app: &App) {
 
 /// A login with one role, by a password that must be shown nowhere.
 async fn login(app: &App, name: &str, role: &'static str) -> String {
-    database::make_login(&app.owner, name, "geheim", role).await.unwrap();
+    database::make_login(&app.owner, name, Some("geheim"), role).await.unwrap();
     let mut url = app.owner.replace("user=postgres", &format!("user={name}"));
     url.push_str("&password=geheim");
     url

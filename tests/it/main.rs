@@ -22,6 +22,7 @@ mod commands;
 mod compose;
 mod contention;
 mod corrections;
+mod deployment;
 mod doctor;
 mod drill;
 mod duplicates;

@@ -111,7 +111,7 @@ async fn behind_a_pooler_that_knows_prepared_statements_all_is_as_ever() {
     let app = App::new().await;
     let logins = [("pooled_worker", "photogate_worker"), ("pooled_service", "photogate_app")];
     for (login, role) in logins {
-        database::make_login(&app.owner, login, "a password", role).await.unwrap();
+        database::make_login(&app.owner, login, Some("a password"), role).await.unwrap();
     }
     let forgets = if knows_prepared_statements() { "\nmax_prepared_statements = 0" } else { "" };
     let pooler = PgBouncer::start(&app, "pooled_worker", &format!("{IGNORES}{forgets}")).await;
