@@ -62,7 +62,13 @@ EXCEPTION WHEN insufficient_privilege THEN
         'GRANT pg_read_all_stats TO photogate_owner';
 END $$;
 
-CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
+-- Without the condition, it would need the right to create schemas also where there is nothing to create.
+DO $$
+BEGIN
+    IF to_regnamespace('photogate') IS NULL THEN
+        CREATE SCHEMA photogate AUTHORIZATION photogate_owner;
+    END IF;
+END $$;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
 GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation, photogate_pipeline;
 

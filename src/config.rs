@@ -4,6 +4,7 @@
 mod flags;
 mod mail;
 mod secrets;
+mod store;
 mod support;
 
 use std::{
@@ -31,8 +32,8 @@ pub struct Config {
     pub database_url: String,
     /// The address of Redis, for prompt wake-ups and live progress. Without it, workers poll.
     pub redis_url: Option<String>,
-    /// The store of the photos: `file:///directory` or `s3://bucket/prefix` (with the `AWS_…`
-    /// variables).
+    /// The store of the photos: `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix` (with the `AWS_…`, `GOOGLE_…` or `AZURE_…` variables).
     pub store_url: String,
     /// The directory of the models.
     pub models_dir: PathBuf,
@@ -151,7 +152,7 @@ pub struct Config {
     /// The password that `photogate migrate --service-login` sets; never shown.
     #[serde(default, skip_serializing)]
     pub service_password: Option<String>,
-    /// The `AWS_…` variables of the environment, with names in lower case; never shown.
+    /// The variables of the environment for the store, with names in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
 }
@@ -291,13 +292,7 @@ impl Config {
         ] {
             address.take_if(|text| text.is_empty());
         }
-        config.store_options = Env::raw()
-            .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
-            .iter()
-            .map(|(name, value)| (name.as_str().to_ascii_lowercase(), value))
-            // Docker Compose passes variables that are not set as empty.
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
+        config.store_options = store::options(&Env::raw());
         config.check()
     }
 

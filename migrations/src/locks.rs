@@ -40,9 +40,10 @@ pub(super) fn locks(sql: &str) -> Vec<Lock> {
             made.extend(name("TABLE"));
             continue;
         } else if upper.starts_with("CREATE INDEX") || upper.starts_with("CREATE UNIQUE INDEX") {
-            match upper.contains("CONCURRENTLY") {
-                true => (name("ON"), NOBODY, false),
-                false => (name("ON"), WRITERS, true),
+            if upper.contains("CONCURRENTLY") {
+                (name("ON"), NOBODY, false)
+            } else {
+                (name("ON"), WRITERS, true)
             }
         } else if upper.starts_with("ALTER TABLE") {
             let reads = (upper.contains(" ADD CONSTRAINT ")

@@ -77,17 +77,17 @@ async fn watch(address: &PgConnectOptions, pid: i32, blocker: &mut Option<String
             ticks.tick().await;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Whether a lock was not free, or two waited for each other.
 fn is_locked(error: &MigrateError) -> bool {
     use sqlx::migrate::MigrateError as Inner;
-    let error = match error {
-        MigrateError::Migration(Inner::Execute(error) | Inner::ExecuteMigration(error, _))
-        | MigrateError::Functions { error, .. }
-        | MigrateError::Other(error) => error,
-        _ => return false,
+    let (MigrateError::Migration(Inner::Execute(error) | Inner::ExecuteMigration(error, _))
+    | MigrateError::Functions { error, .. }
+    | MigrateError::Other(error)) = error
+    else {
+        return false;
     };
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("55P03" | "40P01"))

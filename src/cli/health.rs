@@ -61,7 +61,7 @@ fn on_this_machine(listens: IpAddr) -> IpAddr {
     match listens {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        address => address,
+        IpAddr::V4(_) | IpAddr::V6(_) => listens,
     }
 }
 

@@ -125,7 +125,7 @@ fn check(plan: &Plan, output: Output) -> anyhow::Result<End> {
         }
         match &plan.from {
             Some(from) => {
-                writeln!(out, "The database is of photogate {from}; this is {}.", plan.to)?
+                writeln!(out, "The database is of photogate {from}; this is {}.", plan.to)?;
             }
             None => writeln!(out, "The database is empty; this is photogate {}.", plan.to)?,
         }

@@ -25,7 +25,7 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<String>,
-    /// The store of the photos, as `file:///directory` or `s3://bucket/prefix`
+    /// The store of the photos: `file:///directory`, `s3://bucket`, `gs://bucket`, `az://container`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_url: Option<String>,
