@@ -77,9 +77,10 @@ impl StoreError {
     fn cause(&self) -> String {
         match self {
             Self::Trouble(error) => error.to_string(),
-            other @ (Self::Address { .. } | Self::Missing(_) | Self::TooLarge { .. } | Self::Outside(_)) => {
-                other.to_string()
-            }
+            other @ (Self::Address { .. }
+            | Self::Missing(_)
+            | Self::TooLarge { .. }
+            | Self::Outside(_)) => other.to_string(),
         }
     }
 }
