@@ -1,6 +1,7 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
-        setup models sqlx samples docs
+        test-postgres restore-drill \
+        setup models sqlx samples docs containers
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
 	cargo run --release --locked -p photogate -- demo $(ARGS)
@@ -22,6 +23,21 @@ sbom: setup             ## lists what the program is made of, as CycloneDX: targ
 
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
+
+upgrade-test: setup     ## an upgrade and a roll back with programs of two versions, while photos are processed
+	scripts/upgrade-test
+
+release:                ## records what this version calls: the next one must still answer it
+	scripts/release
+
+test-postgres: setup models ## what concerns SQL, against PostgreSQL 14 to 18; ARGS='14 18' for some of them
+	scripts/test-postgres $(ARGS)
+
+restore-drill: setup models ## restores to an instant in the middle of work, with the documented commands
+	scripts/restore-drill
+
+containers:             ## builds the image and walks through docker-compose.yml, with kills; CONTAINERS=DIRECTORY: Podman
+	scripts/containers
 
 bench: setup models     ## measures the figures in docs/benchmarks.md on this machine
 	scripts/bench $(ARGS)

@@ -11,7 +11,7 @@
 --                           that are not ours: photogate itself never acts as it (functions/pipelines.sql)
 -- Only the owner's functions write money. A login of your own becomes one of these: GRANT photogate_worker TO my_login.
 
--- One migration at a time. The lock of the migrations themselves comes only later.
+-- One migration at a time. `photogate migrate` has this lock already.
 SELECT pg_advisory_xact_lock(7236410915);
 
 DO $$
@@ -62,7 +62,13 @@ EXCEPTION WHEN insufficient_privilege THEN
         'GRANT pg_read_all_stats TO photogate_owner';
 END $$;
 
-CREATE SCHEMA IF NOT EXISTS photogate AUTHORIZATION photogate_owner;
+-- Without the condition, it would need the right to create schemas also where there is nothing to create.
+DO $$
+BEGIN
+    IF to_regnamespace('photogate') IS NULL THEN
+        CREATE SCHEMA photogate AUTHORIZATION photogate_owner;
+    END IF;
+END $$;
 REVOKE ALL ON SCHEMA photogate FROM PUBLIC;
 GRANT USAGE ON SCHEMA photogate TO photogate_worker, photogate_app, photogate_organisation, photogate_pipeline;
 

@@ -1,5 +1,5 @@
 //! The command line. Data goes to stdout, messages go to stderr. Exit codes: 0 ok, 1 error,
-//! 2 usage, 3 the books do not balance, 4 not found.
+//! 2 usage, 3 the books do not balance, 4 not found; `migrate --check`: 5 to do, 6 stop first.
 
 mod access;
 mod alerts;
@@ -11,11 +11,13 @@ mod clock;
 mod config;
 mod credits;
 mod demo;
+mod doctor;
 mod drill;
 mod enqueue;
 mod erasures;
 mod events;
 mod export;
+mod health;
 mod inspect;
 mod jobs;
 mod ledger;
@@ -31,6 +33,7 @@ mod queues;
 mod receipt;
 mod reconcile;
 mod refunds;
+mod restored;
 mod runs;
 mod schedules;
 mod search;
@@ -48,7 +51,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     commands::{CommandError, Commands},
-    config::{Config, Flags, unknown_variables},
+    config::{Config, Flags, LogFormat, json_is_wanted, unknown_variables},
     telemetry::{self, traces},
 };
 use output::{Output, say};
@@ -69,6 +72,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   photogate demo                              see the whole service at work; needs no server
   photogate migrate                           create or upgrade the database schema
+  photogate doctor                            check that all is there and works
   photogate work                              run a worker
   photogate serve                             run the API and the pages
   photogate enqueue 1 IMG_0001.jpg IMG_0002.jpg
@@ -77,9 +81,10 @@ const EXAMPLES: &str = "Examples:
   photogate inspect photo.jpg                 analyse a photo; needs no database
 
 Most commands need PostgreSQL (--database-url). These do not: completions, config, demo, drill,
-inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
+health, inspect, models, `mail test`, `ledger verify --export` and `serve --openapi`.
 
-Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found.";
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 the books do not balance, 4 not found. Of `migrate
+--check`: 5 there is something to do, 6 workers and the service must be stopped first.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -87,10 +92,15 @@ enum Command {
     Demo(demo::Demo),
     /// Creates the database schema, or upgrades it to this version
     Migrate(migrate::Migrate),
+    /// Checks the database, Redis, the store, the models, the sandbox and this machine
+    Doctor(doctor::Doctor),
     /// Runs a worker until SIGTERM
     Work(work::Run),
     /// Serves the API (for programs) and the pages (for people) over HTTP
     Serve(serve::Serve),
+    /// Asks a worker or a service on this machine whether it works, for health checks
+    #[command(subcommand)]
+    Health(health::Health),
     /// Adds photos to the queue of an event
     Enqueue(enqueue::Enqueue),
     /// Creates and lists organisations, and sets their price per credit
@@ -172,6 +182,8 @@ enum Command {
     Ledger(ledger::Ledger),
     /// Checks the books; exits with 3 if they do not balance
     Reconcile(reconcile::Reconcile),
+    /// Ends the workers of before a restore of the database, and makes later erasures again
+    Restored(restored::Restored),
     /// Says that the clock of the database is right
     #[command(subcommand)]
     Clock(clock::Clock),
@@ -201,6 +213,8 @@ enum End {
     BooksDoNotBalance,
     NotFound,
     Failed,
+    Pending,
+    MustStop,
 }
 
 impl From<End> for ExitCode {
@@ -210,13 +224,26 @@ impl From<End> for ExitCode {
             End::Failed => 1,
             End::BooksDoNotBalance => 3,
             End::NotFound => 4,
+            End::Pending => 5,
+            End::MustStop => 6,
         })
     }
 }
 
 /// Runs the command that the process was called with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && json_is_wanted() => {
+            output::speak_json();
+            say!("{}", error.render());
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
+    if cli.flags.wants_json() {
+        output::speak_json();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -254,7 +281,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         std::io::stdout().write_all(&script)?;
         return Ok(End::Ok);
     }
-    for (name, nearest) in unknown_variables() {
+    // The doctor says it in a line of its own.
+    let is_doctor = matches!(cli.command, Command::Doctor(_));
+    for (name, nearest) in unknown_variables().into_iter().filter(|_| !is_doctor) {
         let hint = nearest.map(|nearest| format!(": did you mean {nearest}?")).unwrap_or_default();
         say!("warning: {name} is not a setting of photogate{hint}");
     }
@@ -266,18 +295,30 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         {
             Config { log: "warn,sqlx=error".into(), ..config }
         }
+        // Its lines say all there is to say.
+        Ok(config) if is_doctor && cli.flags.log.is_none() => {
+            Config { log: "off".into(), ..config }
+        }
         Ok(config) => config,
+        Err(error) if is_doctor => {
+            return doctor::without_settings(&error, output);
+        }
         Err(error) => {
             say!("error: {error}");
             return Ok(End::Failed);
         }
     };
+    if config.log_format == LogFormat::Json {
+        output::speak_json();
+    }
     telemetry::start(&config)?;
     match cli.command {
         Command::Demo(demo) => demo.run(config).await,
         Command::Migrate(migrate) => migrate.run(&config, output).await,
+        Command::Doctor(doctor) => doctor.run(&config, output).await,
         Command::Work(work) => work.run(config).await,
         Command::Serve(serve) => serve.run(config).await,
+        Command::Health(health) => health.run(&config).await,
         Command::Why(why) => why.run(&config, output).await,
         Command::Tokens(tokens) => tokens.run(&config, output).await,
         Command::People(people) => people.run(&config, output).await,
@@ -289,6 +330,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Spending(spending) => spending.run(&config, output).await,
         Command::Purchases(purchases) => purchases.run(&config, output).await,
         Command::Erasures(erasures) => erasures.run(&config, output).await,
+        Command::Restored(restored) => restored.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Runs(runs) => runs.run(&config, output).await,

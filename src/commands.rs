@@ -44,6 +44,7 @@ mod payments;
 mod pipelines;
 mod purchases;
 mod quotas;
+mod restored;
 mod retry;
 #[cfg(feature = "vision")]
 mod search;

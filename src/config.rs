@@ -3,6 +3,8 @@
 
 mod flags;
 mod mail;
+mod secrets;
+mod store;
 mod support;
 
 use std::{
@@ -30,8 +32,8 @@ pub struct Config {
     pub database_url: String,
     /// The address of Redis, for prompt wake-ups and live progress. Without it, workers poll.
     pub redis_url: Option<String>,
-    /// The store of the photos: `file:///directory` or `s3://bucket/prefix` (with the `AWS_…`
-    /// variables).
+    /// The store of the photos: `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix` (with the `AWS_…`, `GOOGLE_…` or `AZURE_…` variables).
     pub store_url: String,
     /// The directory of the models.
     pub models_dir: PathBuf,
@@ -150,7 +152,7 @@ pub struct Config {
     /// The password that `photogate migrate --service-login` sets; never shown.
     #[serde(default, skip_serializing)]
     pub service_password: Option<String>,
-    /// The `AWS_…` variables of the environment, with names in lower case; never shown.
+    /// The variables of the environment for the store, with names in lower case; never shown.
     #[serde(default, skip_serializing)]
     pub store_options: BTreeMap<String, String>,
 }
@@ -290,13 +292,7 @@ impl Config {
         ] {
             address.take_if(|text| text.is_empty());
         }
-        config.store_options = Env::raw()
-            .filter(|name| name.starts_with("AWS_") || name.starts_with("aws_"))
-            .iter()
-            .map(|(name, value)| (name.as_str().to_ascii_lowercase(), value))
-            // Docker Compose passes variables that are not set as empty.
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
+        config.store_options = store::options(&Env::raw());
         config.check()
     }
 
@@ -387,19 +383,11 @@ impl Config {
     pub fn mail(&self) -> Result<Option<Mail>, MailError> {
         Mail::of(self)
     }
+}
 
-    /// Returns the settings without passwords, so that they can be shown.
-    #[must_use]
-    pub fn redacted(mut self) -> Self {
-        self.database_url = redact(&self.database_url);
-        self.redis_url = self.redis_url.as_deref().map(redact);
-        self.smtp_url = self.smtp_url.as_deref().map(redact);
-        self.worker_password = None;
-        self.service_password = None;
-        self.stripe_secrets.clear();
-        self.store_options.clear();
-        self
-    }
+/// Whether the environment says that messages are JSON. This is asked before the settings are read.
+pub fn json_is_wanted() -> bool {
+    Env::var("PHOTOGATE_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"))
 }
 
 /// Read from the environment by themselves.
@@ -438,43 +426,9 @@ pub fn unknown_variables() -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-fn redact(address: &str) -> String {
-    let Ok(mut url) = url::Url::parse(address) else { return "(not an address)".into() };
-    if url.password().is_some() {
-        let _ = url.set_password(Some("***"));
-    }
-    let secret = |name: &str| ["pass", "key", "secret"].iter().any(|word| name.contains(word));
-    let pairs: Vec<_> = url
-        .query_pairs()
-        .map(|(name, value)| {
-            (name.to_string(), if secret(&name) { "***".into() } else { value.to_string() })
-        })
-        .collect();
-    if !pairs.is_empty() {
-        url.query_pairs_mut().clear().extend_pairs(pairs);
-    }
-    url.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        let config = Config {
-            database_url: "postgres://anna:geheim@db/photogate?sslmode=require&password=geheim"
-                .into(),
-            redis_url: Some("redis://:geheim@cache".into()),
-            smtp_url: Some("smtps://anna:geheim@mail.example.org".into()),
-            stripe_secrets: vec!["whsec_geheim".into()],
-            ..Config::default()
-        };
-
-        let shown = format!("{:?}", config.redacted());
-
-        assert!(!shown.contains("geheim"), "{shown}");
-    }
 
     #[test]
     fn an_address_to_pay_at_is_https_and_names_the_purchase() {

@@ -22,6 +22,8 @@ pub mod commands; // every change that a person or a program can request
 pub mod serve; // HTTP: the API and the pages
 #[cfg(feature = "serve")]
 pub mod cli; // the command line
+#[cfg(feature = "serve")]
+pub mod doctor; // whether everything is there that photogate needs
 
 pub mod notify; // Redis: wake-ups and live progress
 pub mod telemetry; // logs, metrics, traces

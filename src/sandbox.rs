@@ -28,6 +28,7 @@ use tokio::{
     sync::Semaphore,
 };
 
+use lockdown::Sandbox;
 use protocol::Hello;
 pub(crate) use protocol::{Answer, EXTENSIONS, Seen, Wants};
 
@@ -116,7 +117,15 @@ impl Pool {
     /// # Errors
     /// When a child does not start, or cannot load the models.
     pub async fn open(program: &Path, config: &Config) -> Result<Self, PoolError> {
-        let pool = Self {
+        let pool = Self::without_children(program, config);
+        let first =
+            futures::future::try_join_all((0..config.slots()).map(|_| pool.start())).await?;
+        *pool.idle.lock().unwrap_or_else(PoisonError::into_inner) = first;
+        Ok(pool)
+    }
+
+    fn without_children(program: &Path, config: &Config) -> Self {
+        Self {
             program: program.to_owned(),
             models: config.models_dir.clone(),
             limits: Limits {
@@ -128,11 +137,7 @@ impl Pool {
             spare: config.idle_children(),
             turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
             idle: Mutex::default(),
-        };
-        let first =
-            futures::future::try_join_all((0..config.slots()).map(|_| pool.start())).await?;
-        *pool.idle.lock().unwrap_or_else(PoisonError::into_inner) = first;
-        Ok(pool)
+        }
     }
 
     /// Waits for a slot for a photo of this organisation, and takes it.
@@ -236,6 +241,13 @@ impl Pool {
 
     /// Starts a child, and waits until it has loaded the models and entered the sandbox.
     async fn start(&self) -> Result<Warm, PoolError> {
+        let (child, sandbox) = self.first_words().await?;
+        sandbox.tell();
+        Ok(child)
+    }
+
+    /// Starts a child, and waits until it says in what sandbox it is.
+    async fn first_words(&self) -> Result<(Warm, Sandbox), PoolError> {
         let start = |error| PoolError::Start { program: self.program.clone(), error };
         let mut process = Command::new(&self.program)
             .arg0("photogate")
@@ -265,13 +277,39 @@ impl Pool {
         let hello = tokio::time::timeout(START_MAX, protocol::receive::<Hello>(&mut output)).await;
         match hello.unwrap_or_else(|elapsed| Err(io::Error::other(elapsed))) {
             Ok((Hello::Ready(sandbox), _)) => {
-                sandbox.tell();
-                Ok(Warm { process, input, output, looked_at: 0, seen: None })
+                Ok((Warm { process, input, output, looked_at: 0, seen: None }, sandbox))
             }
             Ok((Hello::GaveUp(why), _)) => Err(PoolError::GaveUp(why)),
             Err(error) => Err(start(error)),
         }
     }
+}
+
+/// What came of a child that was only tried out.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    /// Which protections are in force.
+    pub(crate) words: String,
+    /// Whether it is behind seccomp, which keeps it from all sockets.
+    pub(crate) is_locked_in: bool,
+}
+
+/// Starts a child, asks the kernel how it is locked in, and ends it.
+pub(crate) async fn try_out(program: &Path, config: &Config) -> Result<Tried, PoolError> {
+    let pool = Pool::without_children(program, config);
+    let (child, sandbox) = pool.first_words().await?;
+    // What the kernel says counts: a child only says what it believes.
+    let status =
+        child.process.id().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")));
+    let status = status.and_then(Result::ok).unwrap_or_default();
+    let is_locked_in = ["Seccomp:\t2", "NoNewPrivs:\t1"].iter().all(|line| status.contains(line));
+    let is_root = status.contains("Uid:\t0");
+    let words = format!(
+        "a child has loaded the models, and is {} ({})",
+        if is_locked_in && !is_root { "locked in" } else { "NOT locked in" },
+        sandbox.words(),
+    );
+    Ok(Tried { words, is_locked_in: is_locked_in && !is_root })
 }
 
 /// Most messages of one child that are logged.

@@ -270,7 +270,14 @@ impl Shift {
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));
         let (claimed, stream) = mpsc::channel(self.room.available_permits());
-        tasks.spawn(self.clone().end_with(Claimer::new(self.clone(), claimed).run()));
+        let claiming = {
+            let (shift, work) = (self.clone(), work.clone());
+            async move {
+                outage::ask_first(&shift.outage, &*work, &shift.stop.drain).await;
+                Claimer::new(shift, claimed).run().await
+            }
+        };
+        tasks.spawn(self.clone().end_with(claiming));
         tasks.close();
         // The lease must last until everything is settled, so the heartbeat ends after the tasks.
         let pulse = heartbeat::keep_alive(self.clone(), pulse_stop.clone());

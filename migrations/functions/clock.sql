@@ -12,7 +12,7 @@
 -- It is a function so that a test can stand at the end of a month.
 CREATE FUNCTION clock() RETURNS timestamptz
 LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
-GRANT EXECUTE ON FUNCTION clock TO photogate_app, photogate_organisation;
+GRANT EXECUTE ON FUNCTION clock TO photogate_worker, photogate_app, photogate_organisation;
 
 -- And so is this, so that a test can be on a server that started long ago.
 CREATE FUNCTION server_started_at() RETURNS timestamptz

@@ -76,7 +76,7 @@ END $$;
 -- With priority 'urgent' they are claimed before the others of the event.
 -- The same call again finds the schedule that waits.
 -- actor: for whom the pipeline does it; its own name stands beside it in any case.
--- OR REPLACE: a view or a function of another schema may stand on it (drop-functions.sql).
+-- OR REPLACE: a view or a function of another schema may stand on it (../src/functions.rs).
 CREATE OR REPLACE FUNCTION enqueue_photos(event bigint, operation text, keys text[], actor text DEFAULT NULL,
     not_before timestamptz DEFAULT NULL, priority text DEFAULT 'normal',
     OUT run bigint, OUT queued integer, OUT repeated integer, OUT already_queued integer,

@@ -124,3 +124,26 @@ BEGIN
     UPDATE worker SET gone_at = clock_timestamp() WHERE key_hash = sha256(uuid_send(p_key)) AND gone_at IS NULL;
 END $$;
 GRANT EXECUTE ON FUNCTION retire_worker TO photogate_worker;
+
+-- After a restore: every worker of before is gone, and holds nothing. Such a worker may still run, with photos that it
+-- claimed after the instant to which the database was restored. The numbers of those jobs are given again, to other
+-- photos: without this, it could settle what it never looked at.
+CREATE FUNCTION retire_all_workers() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_workers bigint[];
+BEGIN
+    SELECT array_agg(worker_id) INTO v_workers
+    FROM (SELECT worker_id FROM worker WHERE gone_at IS NULL ORDER BY worker_id FOR UPDATE) w;
+    -- A later statement than the lock, as in adopt.sql. It is no crash: the photos are not to blame.
+    WITH held AS (
+        SELECT f.ctid AS row, f.worker_id FROM in_flight f WHERE f.worker_id = ANY (v_workers)
+        ORDER BY f.job_id FOR UPDATE),
+    given AS (
+        UPDATE in_flight f SET worker_id = 0, due_at = clock_timestamp() FROM held WHERE f.ctid = held.row
+        RETURNING f.job_id, f.attempt, f.since, held.worker_id)
+    INSERT INTO attempt (job_id, number, worker_id, started_at, ended, reason)
+    SELECT job_id, attempt, worker_id, since, 'handed_back', 'restored' FROM given;
+    UPDATE worker SET gone_at = clock_timestamp() WHERE worker_id = ANY (v_workers);
+    RETURN coalesce(cardinality(v_workers), 0);
+END $$;
+GRANT EXECUTE ON FUNCTION retire_all_workers TO photogate_app;

@@ -6,18 +6,27 @@
 //! queries of photogate are being changed.
 
 mod functions;
+mod locks;
+mod patience;
+mod plan;
+mod pooler;
+mod versions;
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
-use sqlx::{ConnectOptions, Connection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+};
 
 pub use functions::hash as functions_hash;
+pub use plan::{Plan, Step, plan};
+pub use pooler::{MARK, is_direct, refuses as pooler_refuses};
+pub use versions::{Applied, Fit, SERVES, VERSION};
+
+use patience::{lock, patiently};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const ROLES: &str = include_str!("../roles.sql");
-
-/// Only one program migrates at a time: the lock that roles.sql and drop-functions.sql take.
-const LOCK: i64 = 7_236_410_915;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +39,12 @@ pub enum MigrateError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
+    /// A pooler is between photogate and the server.
+    #[error(
+        "database_url leads to a connection pooler, such as PgBouncer: migrate over a connection to \
+         PostgreSQL itself"
+    )]
+    Pooler,
     /// The server is too old.
     #[error("PostgreSQL 14 or later is needed; this is {0}")]
     TooOld(String),
@@ -39,6 +54,11 @@ pub enum MigrateError {
          them, or have migrations/roles.sql run by one"
     )]
     Roles(sqlx::Error),
+    /// A newer program has migrated, and does not serve this one.
+    #[error(
+        "the database was migrated by photogate {0}, which does not serve {VERSION}: install {0}"
+    )]
+    Older(String),
     /// A migration failed; nothing of it remains.
     #[error("a migration failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -50,43 +70,141 @@ pub enum MigrateError {
         /// What PostgreSQL said.
         error: sqlx::Error,
     },
+    /// Somebody kept a lock for too long.
+    #[error(
+        "a lock was not free ({0}): nothing of this step remains, and what was done before stays; \
+         end that transaction, or run `photogate migrate` again when it is over"
+    )]
+    Locked(String),
     /// Any other trouble with the database.
     #[error(transparent)]
     Other(#[from] sqlx::Error),
 }
 
-/// The number of the newest migration.
-pub fn newest() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+impl MigrateError {
+    fn connecting(error: sqlx::Error) -> Self {
+        if pooler_refuses(&error) { Self::Pooler } else { Self::Unreachable(error) }
+    }
+}
+
+/// What came of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Migrated {
+    /// The database is up to date.
+    UpToDate,
+    /// This newer version had migrated it, and serves this one: nothing was changed.
+    ByNewer(String),
 }
 
 /// Brings a database up to date. It does no harm to repeat it, also from several places at once.
 ///
-/// Stop workers and services first if the functions differ: a call that runs while they are
-/// replaced fails, and is tried again by a worker, but is an error for a client.
+/// # Errors
+/// See [`MigrateError`].
+pub async fn migrate(url: &str) -> Result<Migrated, MigrateError> {
+    migrate_aloud(url, |_| ()).await
+}
+
+/// Brings a database up to date, and tells whom it waits for.
+///
+/// Workers and services of this version and of [`SERVES`] go on meanwhile: it waits for no lock
+/// longer than a second at a time, because others would queue up behind it.
 ///
 /// # Errors
 /// See [`MigrateError`].
-pub async fn migrate(url: &str) -> Result<(), MigrateError> {
+pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, MigrateError> {
     let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
-    let mut db = address.connect().await.map_err(MigrateError::Unreachable)?;
+    let mut db =
+        address.clone().options([MARK]).connect().await.map_err(MigrateError::connecting)?;
+    if !is_direct(&mut db).await? {
+        return Err(MigrateError::Pooler);
+    }
     let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut db).await?;
     if db.server_version_num().is_some_and(|number| number < 140_000) {
         return Err(MigrateError::TooOld(version));
     }
+    lock(&mut db).await?;
     sqlx::raw_sql(ROLES).execute(&mut db).await.map_err(MigrateError::Roles)?;
     db.close().await?;
 
-    let owner = address.options([("role", "photogate_owner"), ("search_path", "photogate")]);
-    let mut db = owner.connect().await.map_err(MigrateError::Unreachable)?;
-    // A migration may rewrite everything there is.
+    let address = as_owner(address);
+    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
+    lock(&mut db).await?;
+    if let Some(applied) = applied(&mut db).await? {
+        match applied.fit(VERSION) {
+            // As after the roll back of a deployment.
+            Fit::Served => return Ok(Migrated::ByNewer(applied.version)),
+            Fit::TooOld => return Err(MigrateError::Older(applied.version)),
+            Fit::Same | Fit::TooNew => {}
+        }
+    }
+    // A migration may take long, if it holds no lock that others wait for.
     sqlx::raw_sql("SET statement_timeout = 0").execute(&mut db).await?;
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut db).await?;
-    MIGRATIONS.run(&mut db).await?;
+    drop_broken_indexes(&mut db).await?;
+    // Those of sqlx would wait with a snapshot, for which an index that is made concurrently waits.
+    let migrations = Migrator {
+        migrations: Cow::Borrowed(&MIGRATIONS.migrations),
+        locking: false,
+        ..Migrator::DEFAULT
+    };
+    for migration in migrations.iter() {
+        // An index that is made concurrently keeps nobody waiting, and itself waits for all
+        // transactions that began before it.
+        let most = if migration.no_tx { "0" } else { patience::LOCK_MAX };
+        patiently(&mut db, &address, most, &tell, async |db: &mut PgConnection| {
+            Ok(migrations.run_direct(Some(migration.version), db, false).await?)
+        })
+        .await?;
+    }
     let readable = "GRANT SELECT ON _sqlx_migrations TO photogate_worker, photogate_app";
-    sqlx::raw_sql(readable).execute(&mut db).await?;
-    functions::apply(&mut db).await?;
+    patiently(&mut db, &address, patience::LOCK_MAX, &tell, async |db: &mut PgConnection| {
+        sqlx::raw_sql(readable).execute(&mut *db).await?;
+        functions::apply(db).await
+    })
+    .await?;
     // The lock ends with the connection.
     db.close().await?;
+    Ok(Migrated::UpToDate)
+}
+
+fn as_owner(address: PgConnectOptions) -> PgConnectOptions {
+    address.options([("role", "photogate_owner"), ("search_path", "photogate")])
+}
+
+/// Connects as the owner of the schema. `None`: there is no schema yet.
+async fn connect_as_owner(url: &str) -> Result<Option<PgConnection>, MigrateError> {
+    let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
+    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
+    let there = "SELECT count(*) = 2 FROM (SELECT 1 FROM pg_roles WHERE rolname = 'photogate_owner' \
+                 UNION ALL SELECT 1 FROM pg_namespace WHERE nspname = 'photogate') found";
+    let is_there: bool = sqlx::query_scalar(there).fetch_one(&mut db).await?;
+    db.close().await?;
+    if !is_there {
+        return Ok(None);
+    }
+    let mut db = as_owner(address).connect().await.map_err(MigrateError::connecting)?;
+    let is_migrated = applied(&mut db).await?.is_some();
+    Ok(is_migrated.then_some(db))
+}
+
+/// Reads who migrated last. `None`: nobody, or not to the end.
+async fn applied(db: &mut PgConnection) -> Result<Option<Applied>, MigrateError> {
+    let there = "SELECT to_regclass('photogate.functions_applied') IS NOT NULL";
+    let is_there: bool = sqlx::query_scalar(there).fetch_one(&mut *db).await?;
+    Ok(if is_there { Applied::read(db).await? } else { None })
+}
+
+/// Drops what an earlier migration has left that died while it made an index concurrently: such an
+/// index is written, and never read.
+async fn drop_broken_indexes(db: &mut PgConnection) -> Result<(), MigrateError> {
+    let broken: Vec<String> = sqlx::query_scalar(
+        "SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ' || i.indexrelid::regclass
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE NOT i.indisvalid AND c.relnamespace = 'photogate'::regnamespace AND c.relkind = 'i'",
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    for statement in broken {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *db).await?;
+    }
     Ok(())
 }

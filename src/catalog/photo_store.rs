@@ -1,19 +1,14 @@
-//! The store of the photos: a directory or an S3 bucket.
+//! The store of the photos: a directory, or a bucket of S3, of Google Cloud or of Azure.
 
 mod browse;
+mod bucket;
 mod keep;
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder},
-    local::LocalFileSystem,
-    path::Path,
-    prefix::PrefixStore,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
@@ -26,6 +21,7 @@ use super::{
     key::{Key, is_photo},
 };
 
+use bucket::Bucket;
 pub use keep::Kept;
 
 /// Why a file could not be fetched or written.
@@ -34,7 +30,8 @@ pub enum StoreError {
     /// The configured address of the store is not usable.
     #[error(
         "the store's address {url:?} is not usable ({reason}): \
-         write file:///directory or s3://bucket/prefix"
+         write file:///directory, s3://bucket/prefix, gs://bucket/prefix, or \
+         abfs://container@account.dfs.core.windows.net/prefix"
     )]
     Address {
         /// The address, as configured.
@@ -72,6 +69,19 @@ impl StoreError {
             object_store::Error::InvalidPath { .. } | object_store::Error::NotSupported { .. }
         );
         says_so || io_error(error).is_some_and(|kind| LASTING.contains(&kind))
+    }
+}
+
+impl StoreError {
+    /// The error without "the store failed", for a sentence that says so already.
+    fn cause(&self) -> String {
+        match self {
+            Self::Trouble(error) => error.to_string(),
+            other @ (Self::Address { .. }
+            | Self::Missing(_)
+            | Self::TooLarge { .. }
+            | Self::Outside(_)) => other.to_string(),
+        }
     }
 }
 
@@ -156,70 +166,36 @@ pub struct PhotoStore {
     in_memory: Arc<Semaphore>,
     /// The directory of the store, if it is one. Symbolic links are followed only within it.
     root: Option<PathBuf>,
-    /// The bucket of the store, if it is one, and the prefix of its keys.
-    bucket: Option<(AmazonS3, Path)>,
+    /// The bucket of the store, if it is one.
+    bucket: Option<Bucket>,
     /// The last probe.
     probed: Arc<Mutex<Option<Probed>>>,
 }
 
 impl PhotoStore {
-    /// Opens `file:///directory` or `s3://bucket/prefix`. No server is contacted yet.
+    /// Opens `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix`. No server is contacted yet.
     ///
-    /// `options` are those of the AWS environment (`aws_region`, `aws_endpoint`, …).
+    /// `options` are those of the provider's environment (`aws_region`, `aws_endpoint`, …).
     ///
     /// # Errors
     /// [`StoreError::Address`] if the address is not usable.
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self, StoreError> {
         let address = |reason: String| StoreError::Address { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|error| address(error.to_string()))?;
-        match parsed.scheme() {
-            "file" => {
-                let root =
-                    parsed.to_file_path().map_err(|()| address("it is not a directory".into()))?;
-                std::fs::create_dir_all(&root).map_err(|error| address(error.to_string()))?;
-                let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
-                let store = LocalFileSystem::new_with_prefix(&root)
-                    .map_err(|error| address(error.to_string()))?;
-                Ok(Self::new(store, Some(root), None))
-            }
-            "s3" => {
-                let mut builder = AmazonS3Builder::new().with_url(url);
-                for (name, value) in options {
-                    // Unknown names are ignored: some AWS_… variables are for other programs.
-                    if let Ok(name) = name.parse() {
-                        builder = builder.with_config(name, value);
-                    }
-                }
-                // Few retries here: the worker itself retries with backoff, and gives its slot to
-                // another photo while it waits.
-                let retry = RetryConfig {
-                    max_retries: 2,
-                    retry_timeout: Duration::from_secs(10),
-                    ..RetryConfig::default()
-                };
-                let limits = ClientOptions::new()
-                    .with_timeout(Duration::from_secs(60))
-                    .with_connect_timeout(Duration::from_secs(5));
-                let allow_http = options.get("aws_allow_http").is_some_and(|value| value == "true");
-                let store = builder
-                    .with_retry(retry)
-                    .with_client_options(limits.with_allow_http(allow_http))
-                    .build()
-                    .map_err(|error| address(error.to_string()))?;
-                let prefix = Path::from_url_path(parsed.path())
-                    .map_err(|error| address(error.to_string()))?;
-                let bucket = Some((store.clone(), prefix.clone()));
-                Ok(Self::new(PrefixStore::new(store, prefix), None, bucket))
-            }
-            other => Err(address(format!("{other} is not supported"))),
+        if parsed.scheme() != "file" {
+            let (store, bucket) = Bucket::open(&parsed, options).map_err(address)?;
+            return Ok(Self::new(store, None, Some(bucket)));
         }
+        let root = parsed.to_file_path().map_err(|()| address("it is not a directory".into()))?;
+        std::fs::create_dir_all(&root).map_err(|error| address(error.to_string()))?;
+        let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&root).map_err(|error| address(error.to_string()))?;
+        Ok(Self::new(store, Some(root), None))
     }
 
-    fn new(
-        store: impl ObjectStore,
-        root: Option<PathBuf>,
-        bucket: Option<(AmazonS3, Path)>,
-    ) -> Self {
+    fn new(store: impl ObjectStore, root: Option<PathBuf>, bucket: Option<Bucket>) -> Self {
         Self {
             store: Arc::new(store),
             in_memory: Arc::new(Semaphore::new(IN_MEMORY_MIB as usize)),
@@ -246,17 +222,19 @@ impl PhotoStore {
         }
         let began = Instant::now();
         let trouble = match timeout(PROBE_MAX, self.probe_now()).await {
-            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Ok(answer) => answer.err(),
             Err(_elapsed) => Some(format!("no answer in {} s", PROBE_MAX.as_secs())),
         };
         *probed = Some((began, trouble.clone()));
         trouble.map_or(Ok(()), Err)
     }
 
-    async fn probe_now(&self) -> Result<(), StoreError> {
+    async fn probe_now(&self) -> Result<(), String> {
         let key = Key::probe();
-        self.put(&key, b"photogate".to_vec()).await?;
-        self.get(&key, 1 << 10).await?;
+        let written = self.put(&key, b"photogate".to_vec()).await;
+        written.map_err(|error| format!("the store cannot be written: {}", error.cause()))?;
+        let read = self.get(&key, 1 << 10).await;
+        read.map_err(|error| format!("the store cannot be read: {}", error.cause()))?;
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! `photogate erasures …`: lists what was erased of an event, and makes erasures again after a
 //! restore.
 
+use std::fmt;
+
 use serde_json::json;
 
 use super::{End, Output, say};
 use crate::{
     access::Caller,
     catalog::{erasures, photo_store::PhotoStore},
+    commands::Commands,
     config::Config,
     database,
     ids::EventId,
@@ -59,41 +62,68 @@ impl Erasures {
             }
             Self::Apply { actor } => {
                 let commands = super::commands(config).await?;
-                let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-                let (records, others) = store.erasures().await?;
-                let (mut again, mut failed, caller) = (0, 0, Caller::trusted(&actor));
-                for other in &others {
-                    say!(
-                        "error: {other} cannot be read as an erasure: look at it, and move it away"
-                    );
-                }
-                for record in &records {
-                    match commands.erase_again(&caller, record).await {
-                        Ok(true) => again += 1,
-                        Ok(false) => {}
-                        Err(error) => {
-                            say!("error: erasure {} was not made again: {error}", record.id);
-                            failed += 1;
-                        }
-                    }
-                }
-                let known = records.len() - again - failed;
-                let said = json!({
-                    "made_again": again, "known": known, "failed": failed + others.len(),
-                });
-                output.one(&said, |out| {
-                    writeln!(
-                        out,
-                        "{again} erasures were made again. {known} were known, or their event is \
-                         not in this database."
-                    )
-                })?;
-                if failed + others.len() > 0 {
-                    say!("error: {} were not: run this again", failed + others.len());
-                    return Ok(End::Failed);
-                }
+                let again = apply(&commands, config, &Caller::trusted(&actor)).await?;
+                output.one(&again.json(), |out| writeln!(out, "{again}"))?;
+                return Ok(again.end());
             }
         }
         Ok(End::Ok)
+    }
+}
+
+/// What became of the records of erasures in the store.
+pub(super) struct Again {
+    made: usize,
+    known: usize,
+    failed: usize,
+}
+
+/// Makes all erasures again that the store records and the database does not know.
+pub(super) async fn apply(
+    commands: &Commands,
+    config: &Config,
+    caller: &Caller,
+) -> anyhow::Result<Again> {
+    let store = PhotoStore::open(&config.store_url, &config.store_options)?;
+    let (records, others) = store.erasures().await?;
+    let mut again = Again { made: 0, known: 0, failed: others.len() };
+    for other in &others {
+        say!("error: {other} cannot be read as an erasure: look at it, and move it away");
+    }
+    for record in &records {
+        match commands.erase_again(caller, record).await {
+            Ok(true) => again.made += 1,
+            Ok(false) => again.known += 1,
+            Err(error) => {
+                say!("error: erasure {} was not made again: {error}", record.id);
+                again.failed += 1;
+            }
+        }
+    }
+    Ok(again)
+}
+
+impl Again {
+    pub(super) fn json(&self) -> serde_json::Value {
+        json!({ "made_again": self.made, "known": self.known, "failed": self.failed })
+    }
+
+    /// Fails if not all of them are done.
+    pub(super) fn end(&self) -> End {
+        if self.failed == 0 {
+            return End::Ok;
+        }
+        say!("error: {} were not: run this again", self.failed);
+        End::Failed
+    }
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} erasures were made again. {} were known, or their event is not in this database.",
+            self.made, self.known
+        )
     }
 }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::{LogFormat, json_is_wanted};
+
 /// The settings that are also flags of the command line.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 #[command(
@@ -23,7 +25,7 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<String>,
-    /// The store of the photos, as `file:///directory` or `s3://bucket/prefix`
+    /// The store of the photos: `file:///directory`, `s3://bucket`, `gs://bucket`, `az://container`
     #[arg(long, global = true, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_url: Option<String>,
@@ -39,4 +41,16 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// The format of log lines and messages [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Flags {
+    /// Whether messages are JSON, as far as that is known before all settings are read: one of them
+    /// may be wrong.
+    pub fn wants_json(&self) -> bool {
+        self.log_format.map_or_else(json_is_wanted, |format| format == LogFormat::Json)
+    }
 }

@@ -3,11 +3,15 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use super::{error::DatabaseError, schema_check::check_version};
+use super::{
+    error::DatabaseError,
+    pooler::{self, PoolerTrouble},
+    schema_check::check_version,
+};
 
 /// Connects as the application: it may read everything, and call the gate's functions. The login
 /// may be any member of that role.
@@ -48,13 +52,23 @@ async fn connect_as(
     connections: u32,
     statement: Duration,
 ) -> Result<PgPool, DatabaseError> {
-    let options = options(url, role)?.options([("statement_timeout", statement.as_millis())]);
+    let options = options(url)?
+        .options([("role", role)])
+        .options([("statement_timeout", statement.as_millis())]);
     // Errors of the first connection are told apart from those of a pool that waits.
     let mut first = options.connect().await.map_err(refused)?;
+    let is_direct = photogate_schema::is_direct(&mut first).await?;
+    if !is_direct {
+        pooler::check(&mut first, &options, role).await?;
+    }
     check_version(&mut first).await?;
     first.close().await?;
     // Who serves or works for long says it once. A command does not say it each time.
-    if (role == "photogate_worker" || statement != STATEMENT_MAX) && is_open_to_others(&options) {
+    let is_long = role == "photogate_worker" || statement != STATEMENT_MAX;
+    if is_long && !is_direct {
+        tracing::info!("a connection pooler is in between: the settings of the login apply");
+    }
+    if is_long && is_open(&options) {
         tracing::warn!(
             host = options.get_host(),
             "PostgreSQL is on another machine, and its certificate is not verified: use \
@@ -66,26 +80,49 @@ async fn connect_as(
     Ok(pool.connect_lazy_with(options))
 }
 
-fn options(url: &str, role: &'static str) -> Result<PgConnectOptions, DatabaseError> {
+/// Connects as the login itself, which may be no member of any role, to a database that may have no
+/// schema.
+pub(crate) async fn connect_as_login(url: &str) -> Result<PgConnection, DatabaseError> {
+    options(url)?
+        .options([("statement_timeout", "5s")])
+        .connect()
+        .await
+        .map_err(DatabaseError::Unreachable)
+}
+
+/// Whether the server of this address is on another machine, and not known by its certificate.
+pub(crate) fn is_open_to_others(url: &str) -> bool {
+    options(url).is_ok_and(|options| is_open(&options))
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
     Ok(options
         .application_name("photogate")
         .log_statements(tracing::log::LevelFilter::Trace)
-        .options([
-            ("role", role),
-            ("search_path", "photogate"),
-            // The gate is proven for this one. Another program in the same database may want another.
-            ("default_transaction_isolation", "read committed"),
-            // Compiling a query takes ten times as long as any of ours runs.
-            ("jit", "off"),
-            // Nothing here takes long: what does is stuck, and must not hold locks.
-            ("statement_timeout", "60s"),
-            ("idle_in_transaction_session_timeout", "10s"),
-        ]))
+        .options([photogate_schema::MARK])
+        .options(SETTINGS))
+}
+
+/// What each session is set to, beside its role.
+const SETTINGS: [(&str, &str); 5] = [
+    ("search_path", "photogate"),
+    // The gate is proven for this one. Another program in the same database may want another.
+    ("default_transaction_isolation", "read committed"),
+    // Compiling a query takes ten times as long as any of ours runs.
+    ("jit", "off"),
+    // Nothing here takes long: what does is stuck, and must not hold locks.
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
+
+/// What each session is set to. A login has the same (login.rs), for sessions of a pooler.
+pub(super) fn settings(role: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    [("role", role)].into_iter().chain(SETTINGS)
 }
 
 /// Whether somebody between this machine and the server can pass for it.
-fn is_open_to_others(options: &PgConnectOptions) -> bool {
+fn is_open(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     let is_here = options.get_socket().is_some()
@@ -95,7 +132,10 @@ fn is_open_to_others(options: &PgConnectOptions) -> bool {
     !is_here && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
 }
 
-fn refused(error: sqlx::Error) -> DatabaseError {
+pub(super) fn refused(error: sqlx::Error) -> DatabaseError {
+    if photogate_schema::pooler_refuses(&error) {
+        return DatabaseError::Pooler(PoolerTrouble::Refuses);
+    }
     match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
         // The role does not exist, or the login is no member of it.
         Some("22023" | "42501" | "42704") => DatabaseError::NotMigrated,
@@ -119,8 +159,7 @@ mod tests {
             ("postgres://worker@[::1]/photogate", false),
             ("postgres:///photogate?host=/run/postgresql&user=worker", false),
         ] {
-            let options = options(url, "photogate_worker").unwrap();
-            assert_eq!(is_open_to_others(&options), is_open, "{url}");
+            assert_eq!(is_open_to_others(url), is_open, "{url}");
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Why there is no database to work with.
 
+use photogate_schema::VERSION;
+
+use super::pooler::PoolerTrouble;
+
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -11,22 +15,34 @@ pub enum DatabaseError {
         "the database cannot be reached ({0}): is PostgreSQL running, and is database_url right?"
     )]
     Unreachable(sqlx::Error),
+    /// A pooler is between photogate and the server, and does not do.
+    #[error(
+        "database_url leads to a connection pooler that {0} (docs/operations.md#connection-poolers)"
+    )]
+    Pooler(PoolerTrouble),
     /// Not ours, or not migrated.
     #[error(
         "this database has no photogate schema, or not for this user: run `photogate migrate` \
          first (or set database_url to the right one)"
     )]
     NotMigrated,
-    /// Behind, or ahead.
-    #[error("the database is at migration {found} and this photogate needs {needed}: {advice}")]
-    WrongVersion {
-        /// What the database has.
-        found: i64,
-        /// What this program was built for.
-        needed: i64,
-        /// What to do.
-        advice: &'static str,
+    /// A newer version has migrated, and does not serve this one.
+    #[error(
+        "the database was migrated by photogate {found}, which serves {serves} and newer, and this \
+         is {VERSION}: install {found}"
+    )]
+    TooOld {
+        /// The version that migrated the database.
+        found: String,
+        /// The oldest version that it serves.
+        serves: String,
     },
+    /// An older version has migrated.
+    #[error(
+        "the database was migrated by photogate {0}, and this is {VERSION}: run `photogate \
+         migrate` of {VERSION} first"
+    )]
+    TooNew(String),
     /// The functions in the database are not those that this program was built with.
     #[error(
         "the database's functions are not those of this photogate: if this is the newest one, run \

@@ -1,38 +1,30 @@
-//! Checks at the start that the database has the migrations and functions that this program needs.
+//! Checks at the start that the database serves this version of the program (decision 0083).
 
+use photogate_schema::{Applied, Fit, VERSION};
 use sqlx::PgConnection;
 
 use super::error::DatabaseError;
 
-/// Checks that the database is at the migration, and has the functions, that this program was built
-/// for.
-pub(super) async fn check_version(db: &mut PgConnection) -> Result<(), DatabaseError> {
-    // Not `query!`: the table belongs to sqlx, and may not be there at all.
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM photogate._sqlx_migrations WHERE success")
-            .fetch_one(&mut *db)
-            .await
-            .map_err(|_| DatabaseError::NotMigrated)?;
-    let needed = photogate_schema::newest();
-    match found.unwrap_or(0) {
-        found if found < needed => {
-            Err(DatabaseError::WrongVersion { found, needed, advice: "run `photogate migrate`" })
+/// Checks that the database was migrated by this version, or by a newer one that serves it. Returns
+/// what it has, in words.
+pub(crate) async fn check_version(db: &mut PgConnection) -> Result<String, DatabaseError> {
+    let applied = match Applied::read(db).await {
+        Ok(applied) => applied.ok_or(DatabaseError::NotMigrated)?,
+        // There is no such table, or not for this login. Anything else is trouble.
+        Err(error) if error.as_database_error().is_some() => {
+            return Err(DatabaseError::NotMigrated);
         }
-        found if found > needed => {
-            Err(DatabaseError::WrongVersion { found, needed, advice: "install a newer photogate" })
+        Err(error) => return Err(error.into()),
+    };
+    let fit = applied.fit(VERSION);
+    let version = applied.version;
+    match fit {
+        Fit::Same if applied.hash == photogate_schema::functions_hash() => {
+            Ok(format!("of photogate {version}, as this program"))
         }
-        _ => check_functions(db).await,
-    }
-}
-
-async fn check_functions(db: &mut PgConnection) -> Result<(), DatabaseError> {
-    let applied: Option<String> =
-        sqlx::query_scalar("SELECT hash FROM photogate.functions_applied")
-            .fetch_optional(db)
-            .await?;
-    if applied == Some(photogate_schema::functions_hash()) {
-        Ok(())
-    } else {
-        Err(DatabaseError::OtherFunctions)
+        Fit::Same => Err(DatabaseError::OtherFunctions),
+        Fit::Served => Ok(format!("of photogate {version}, which serves {VERSION}")),
+        Fit::TooOld => Err(DatabaseError::TooOld { found: version, serves: applied.serves }),
+        Fit::TooNew => Err(DatabaseError::TooNew(version)),
     }
 }

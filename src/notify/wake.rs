@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use redis::{AsyncCommands, aio::ConnectionManager};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,20 @@ impl Wake {
         } else {
             tokio::spawn(sending);
         }
+    }
+}
+
+/// Sends a wake-up, and waits until it is heard. Workers that hear it look for work, and find none.
+///
+/// # Errors
+/// When Redis cannot be reached, refuses one of the two, or loses the message.
+pub(crate) async fn try_out(url: &str) -> redis::RedisResult<()> {
+    let mut hearing = redis::Client::open(url)?.get_async_pubsub().await?;
+    hearing.subscribe(CHANNEL).await?;
+    channel::connection(url)?.publish::<_, _, ()>(CHANNEL, "").await?;
+    match hearing.on_message().next().await {
+        Some(_) => Ok(()),
+        None => Err((redis::ErrorKind::Io, "the connection ended before the message came").into()),
     }
 }
 

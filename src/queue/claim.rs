@@ -322,6 +322,15 @@ pub async fn retire(db: &mut PgConnection, me: Incarnation) -> sqlx::Result<()> 
     sqlx::query!("SELECT retire_worker($1)", me.key()).execute(db).await.map(|_| ())
 }
 
+/// Ends all worker incarnations, and hands back all photos that they have. For after a restore.
+/// Returns how many there were.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn retire_all(db: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"SELECT retire_all_workers() AS "n!""#).fetch_one(db).await
+}
+
 pub(crate) fn interval(duration: Duration) -> PgInterval {
     PgInterval {
         months: 0,

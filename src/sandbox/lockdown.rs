@@ -31,6 +31,15 @@ impl Sandbox {
         Some(format!("there is no sandbox: no seccomp ({seccomp}), no Landlock ({landlock})"))
     }
 
+    /// Which protections are in force, in words.
+    pub(super) fn words(&self) -> String {
+        let of = |name: &str, state: &Result<(), String>| match state {
+            Ok(()) => name.to_owned(),
+            Err(why) => format!("no {name}: {why}"),
+        };
+        format!("{}, {}", of("seccomp", &self.seccomp), of("Landlock", &self.landlock))
+    }
+
     /// Logs once which protections are in force and which are not.
     pub(super) fn tell(&self) {
         static TOLD: Once = Once::new();

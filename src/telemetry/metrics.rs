@@ -24,6 +24,9 @@ pub struct MetricsError {
     reason: String,
 }
 
+/// The time of a worker's last heartbeat. Health checks read it.
+pub(crate) const LEASE_RENEWED: &str = "photogate_lease_renewed_timestamp_seconds";
+
 /// The metrics and their descriptions, except those of the books. Labels never hold IDs or names:
 /// these metrics are for dashboards.
 const MEANINGS: &[(&str, &str)] = &[
@@ -51,6 +54,11 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_claims_stopped",
         "1 while this worker claims nothing because something that all photos need is away, by reason",
+    ),
+    (LEASE_RENEWED, "Time at which this worker renewed its lease last"),
+    (
+        "photogate_store_unavailable",
+        "1 while the photo store does not work for this service, since its start",
     ),
     ("photogate_photos", "Photos in all queues, by kind: waiting, in_progress"),
     ("photogate_paused_queues", "Queues that are stopped, by kind: held, no_credits, budget"),

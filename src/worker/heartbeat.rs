@@ -31,7 +31,11 @@ pub(super) async fn keep_alive(
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
         match heartbeat(pool, *me, *lease).await {
-            Ok(true) => {}
+            Ok(true) => {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                metrics::gauge!("photogate_lease_renewed_timestamp_seconds")
+                    .set(now.unwrap_or_default().as_secs_f64());
+            }
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat failed"),
         }

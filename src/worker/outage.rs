@@ -3,13 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::work::{NotReady, Work};
 
 /// The longest pause between two questions whether the outage is over.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The pause before the first question after an outage that was found at the start.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often the log says that the same outage goes on.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether there is an outage, and since when. The tasks of a worker incarnation share it.
 #[derive(Debug)]
@@ -70,22 +74,49 @@ impl Outage {
     }
 }
 
-/// Waits for outages, and asks the work of each whether it is over. Ends when the worker drains.
-pub(super) async fn watch<W: Work>(outage: Arc<Outage>, work: Arc<W>, drain: CancellationToken) {
-    let asking = async {
-        let mut now = outage.now.subscribe();
-        loop {
-            let standing = now.wait_for(Option::is_some).await.ok().and_then(|now| now.clone());
-            let mut pause = standing.map_or(PAUSE_MAX, |outage| outage.pause).min(PAUSE_MAX);
+/// Asks before the first claim whether the work could be done: a store that never worked is an
+/// outage, and no photo need be claimed to find out.
+pub(super) async fn ask_first(outage: &Outage, work: &impl Work, drain: &CancellationToken) {
+    let asked = drain.run_until_cancelled(work.is_ready()).await;
+    if let Some(Err(NotReady { reason, detail })) = asked {
+        outage.begin(reason, &detail, PAUSE);
+    }
+}
+
+/// Waits for outages, and asks the work of each whether it is over. Ends when the worker drains. It
+/// sees every outage that begins after this call.
+pub(super) fn watch<W: Work>(
+    outage: Arc<Outage>,
+    work: Arc<W>,
+    drain: CancellationToken,
+) -> impl Future<Output = ()> + Send {
+    let mut now = outage.now.subscribe();
+    async move {
+        let asking = async {
             loop {
-                tokio::time::sleep(pause).await;
-                let Err(NotReady { reason, detail }) = work.is_ready().await else { break };
-                tracing::warn!(reason, detail, "this worker still claims no photos");
-                pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
+                let standing = now.wait_for(Option::is_some).await.ok().and_then(|now| now.clone());
+                let mut pause = standing.map_or(PAUSE_MAX, |outage| outage.pause).min(PAUSE_MAX);
+                let mut told = None;
+                loop {
+                    tokio::time::sleep(pause).await;
+                    let Err(trouble) = work.is_ready().await else { break };
+                    tell_again(&mut told, trouble);
+                    pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
+                }
+                outage.end();
             }
-            outage.end();
-        }
-    };
-    drain.run_until_cancelled(asking).await;
-    outage.end();
+        };
+        drain.run_until_cancelled(asking).await;
+        outage.end();
+    }
+}
+
+/// Logs that an outage goes on: once a minute, and when it becomes another one.
+fn tell_again(told: &mut Option<(Instant, String)>, NotReady { reason, detail }: NotReady) {
+    let is_known =
+        told.as_ref().is_some_and(|(at, known)| *known == detail && at.elapsed() < TELL_EVERY);
+    if !is_known {
+        tracing::warn!(reason, detail, "this worker still claims no photos");
+        *told = Some((Instant::now(), detail));
+    }
 }

@@ -163,6 +163,7 @@ async fn a_login_made_for_workers_does_a_workers_work_and_mints_nothing() {
     let app = App::new().await;
     let organisation = app.an_organisation_with(5).await;
     for password in ["pass'word", "another"] {
+        let password = Some(password);
         database::make_login(&app.owner, "photogate_test_worker", password, "photogate_worker")
             .await
             .unwrap();

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::{
     photos::{samples, start_worker},
-    support::{App, a_free_address, root},
+    support::{App, a_free_address, place, root},
 };
 
 /// As many photos as a worker of the tests can have in hand, and more.
@@ -213,6 +213,35 @@ async fn a_store_that_is_down_is_waited_for() {
     assert_eq!(app.credits(organisation).await, (200, 0, 0));
 }
 
+/// A store that never worked: no credit is reserved to find that out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_written_is_found_before_a_photo_is_claimed() {
+    let app = App::new().await;
+    let store = samples(&app);
+    // Where photogate's own directory should be, there is a file. Permissions do not stop root.
+    fs::write(store.join(".photogate"), b"not a directory").unwrap();
+    let (organisation, event) = app.an_event_with(10).await;
+    let good: Vec<_> = (1..=3).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
+    app.queue_keys(event, Operation::PhotoProcessing, &good).await;
+
+    let worker = start_worker(&app).await;
+    let crew = async || roster::workers(&mut *app.db().await).await.unwrap();
+    app.until("the worker says that it has stopped", async || {
+        crew().await.first().is_some_and(|worker| worker.state() == "stopped")
+    })
+    .await;
+
+    assert_eq!(crew().await[0].stopped_by.as_deref(), Some("store_unavailable"));
+    let why = why::event(&mut *app.db().await, event).await.unwrap().unwrap();
+    assert!(why.action.unwrap().contains("photo store"));
+    assert_eq!(app.count("SELECT count(*) FROM ledger WHERE movement = 'reserve'").await, 0);
+
+    fs::remove_file(store.join(".photogate")).unwrap();
+    app.until_done(event).await;
+    worker.drain().await;
+    assert_eq!(app.credits(organisation).await, (7, 0, 3));
+}
+
 /// An S3 bucket with the samples in it. What is below `forbidden/` may not be read, and what is
 /// below `broken/` makes the server fail.
 struct Bucket {
@@ -284,4 +313,10 @@ async fn a_probe_tells_whether_the_store_works() {
 
     assert_eq!(works.probe(Instant::now()).await, Ok(()));
     assert!(forbidden.probe(Instant::now()).await.is_err());
+    let dir = place("probed");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join(".photogate"), b"").unwrap();
+    let files = PhotoStore::open(&format!("file://{}", dir.display()), &BTreeMap::new()).unwrap();
+    let trouble = files.probe(Instant::now()).await.unwrap_err();
+    assert!(trouble.starts_with("the store cannot be written: "), "{trouble}");
 }

@@ -1,20 +1,18 @@
-//! The store: a directory, and a real S3 endpoint.
+//! The store: a directory, and buckets of S3, Google Cloud and Azure, each at a real server.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::BTreeMap, fs, io::Write, path::Path, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use photogate::catalog::{
     key::Key,
     photo_store::{Kept, PhotoStore, StoreError},
 };
 use sha2::{Digest, Sha256};
 
-use crate::support::{a_free_address, place, root};
+use crate::support::{
+    emulators::{Azurite, Gcs, S3},
+    place,
+};
 
 fn a_store_in(directory: &Path) -> PhotoStore {
     let url = url::Url::from_directory_path(directory).unwrap();
@@ -28,6 +26,34 @@ async fn a_directory_is_a_store() {
     let _ = fs::remove_dir_all(&directory);
 
     behaves_as_a_store(&a_store_in(&directory)).await;
+}
+
+/// However many photos are fetched ahead of their slots, those that have come take 512 MiB of memory
+/// together.
+#[tokio::test(flavor = "multi_thread")]
+async fn photos_that_are_fetched_ahead_are_bounded_in_bytes() {
+    let directory = place("a-store-of-large-photos");
+    fs::create_dir_all(&directory).unwrap();
+    let store = a_store_in(&directory);
+    let mut fetches = FuturesUnordered::new();
+    for n in 0..4 {
+        let name = format!("{n}.jpg");
+        // It takes no room on the disk.
+        fs::File::create(directory.join(&name)).unwrap().set_len(200 << 20).unwrap();
+        let store = store.clone();
+        let key = Key::parse(&name).unwrap();
+        fetches.push(tokio::spawn(async move { store.get(&key, 1 << 30).await.unwrap() }));
+    }
+
+    let first = fetches.next().await.unwrap().unwrap();
+    let second = fetches.next().await.unwrap().unwrap();
+    let third = tokio::time::timeout(Duration::from_millis(500), fetches.next()).await;
+    assert!(third.is_err(), "600 MiB are in memory");
+    drop(first);
+    let third = fetches.next().await.unwrap().unwrap();
+    drop(second);
+    drop(third);
+    assert_eq!(fetches.next().await.unwrap().unwrap().len(), 200 << 20);
 }
 
 #[tokio::test]
@@ -51,20 +77,51 @@ async fn an_s3_bucket_is_a_store() {
 }
 
 #[tokio::test]
+async fn a_bucket_of_google_is_a_store() {
+    let gcs = Gcs::start().await;
+
+    behaves_as_a_store(&PhotoStore::open("gs://photos/club-1", &gcs.options()).unwrap()).await;
+}
+
+/// The account is named in the address, or in the environment.
+#[tokio::test]
+async fn a_container_of_azure_is_a_store() {
+    let azure = Azurite::start();
+    let store = PhotoStore::open("az://photos/club-1", &azure.options()).unwrap();
+
+    behaves_as_a_store(&store).await;
+    let host = "abfss://photos@devstoreaccount1.dfs.core.windows.net/club-1";
+    let same = PhotoStore::open(host, &azure.options()).unwrap();
+    let key = Key::parse("kept/a.jpg").unwrap();
+    assert_eq!(&same.get(&key, 100).await.unwrap()[..], b"mine");
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_down_is_trouble_not_absence() {
-    let options = S3 { server: None, port: 1 }.options();
-    let store = PhotoStore::open("s3://photos", &options).unwrap();
+    for (url, options) in [
+        ("s3://photos", S3::at(1).options()),
+        ("gs://photos", Gcs::at(1).options()),
+        ("az://photos", Azurite::at(1).options()),
+    ] {
+        let store = PhotoStore::open(url, &options).unwrap();
 
-    let trouble = store.get(&Key::parse("a.jpg").unwrap(), 1 << 20).await;
+        let trouble = store.get(&Key::parse("a.jpg").unwrap(), 1 << 20).await;
 
-    assert!(matches!(trouble, Err(StoreError::Trouble(_))), "{trouble:?}");
+        assert!(matches!(trouble, Err(StoreError::Trouble(_))), "{url} {trouble:?}");
+    }
 }
 
 #[test]
 fn an_address_that_is_none_says_what_to_write() {
-    let refused = PhotoStore::open("ftp://photos", &BTreeMap::new()).unwrap_err();
+    for (url, said) in [
+        ("ftp://photos", "s3://bucket/prefix"),
+        // Nothing says at which account of Azure the container is.
+        ("az://photos", "abfs://container@account.dfs.core.windows.net"),
+    ] {
+        let refused = PhotoStore::open(url, &BTreeMap::new()).unwrap_err();
 
-    assert!(refused.to_string().contains("s3://bucket/prefix"), "{refused}");
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
 }
 
 async fn behaves_as_a_store(store: &PhotoStore) {
@@ -77,6 +134,8 @@ async fn behaves_as_a_store(store: &PhotoStore) {
     assert!(matches!(store.get(&key, 3).await, Err(StoreError::TooLarge { bytes: 6, .. })));
     keeps_what_it_has(store).await;
     has_directories(store).await;
+    deletes(store).await;
+    assert_eq!(store.probe(tokio::time::Instant::now()).await, Ok(()));
     assert!(matches!(
         store.get(&Key::parse("nowhere.jpg").unwrap(), 100).await,
         Err(StoreError::Missing(_))
@@ -106,6 +165,19 @@ async fn keeps_what_it_has(store: &PhotoStore) {
     assert_eq!(new, 1, "{one:?} {other:?}");
 }
 
+async fn deletes(store: &PhotoStore) {
+    for name in ["gone/a.jpg", "gone/b/c.jpg", "gone.jpg"] {
+        store.put(&Key::parse(name).unwrap(), b"x".to_vec()).await.unwrap();
+    }
+    store.delete_below(&Key::parse("gone").unwrap()).await.unwrap();
+    assert_eq!(store.list("gone/", 9).await.unwrap(), []);
+    let beside = Key::parse("gone.jpg").unwrap();
+    assert_eq!(store.size(&beside).await.unwrap(), Some(1), "what is beside the directory stays");
+    store.delete(&beside).await.unwrap();
+    store.delete(&beside).await.unwrap();
+    assert_eq!(store.missing(std::slice::from_ref(&beside)).await.unwrap(), [&beside]);
+}
+
 async fn has_directories(store: &PhotoStore) {
     for name in
         ["way/0.jpg", "way/b/1.jpg", "way/a ö/1.jpg", "way/a ö/c/2.jpg", "way/c/1.txt", "way/z.jpg"]
@@ -128,76 +200,3 @@ async fn has_directories(store: &PhotoStore) {
     let below = store.below("way/", 2).await.unwrap();
     assert_eq!((below.keys.len(), below.more), (2, true));
 }
-
-/// moto, as `scripts/test` installs it.
-struct S3 {
-    server: Option<Child>,
-    port: u16,
-}
-
-impl S3 {
-    fn start() -> Self {
-        let port = a_free_address().port();
-        let program = root().join(".photogate/moto/bin/moto_server");
-        let server = Command::new(&program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{} does not start ({error}): run the tests with scripts/test",
-                    program.display()
-                )
-            });
-        let s3 = Self { server: Some(server), port };
-        let made = Command::new(program.with_file_name("python"))
-            .args(["-c", MAKE_BUCKET, &s3.endpoint()])
-            .status()
-            .expect("python runs");
-        assert!(made.success(), "the bucket was made");
-        s3
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn options(&self) -> BTreeMap<String, String> {
-        [
-            ("aws_endpoint", self.endpoint().as_str()),
-            ("aws_access_key_id", "test"),
-            ("aws_secret_access_key", "test"),
-            ("aws_region", "us-east-1"),
-            ("aws_allow_http", "true"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-}
-
-/// Waits for the server, too.
-const MAKE_BUCKET: &str = "
-import boto3, botocore, sys
-config = botocore.config.Config(retries={'max_attempts': 60, 'mode': 'standard'}, connect_timeout=2)
-s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', \
-    aws_access_key_id='test', aws_secret_access_key='test', config=config)
-import time
-for _ in range(200):
-    try:
-        s3.create_bucket(Bucket='photos')
-        break
-    except Exception:
-        time.sleep(0.1)
-else:
-    sys.exit(1)
-";

@@ -106,6 +106,9 @@ impl Postgres {
             "shared_buffers=128MB",
             "-c",
             "max_wal_size=2GB",
+            // A standby that starts finds the log since it was copied.
+            "-c",
+            "wal_keep_size=512MB",
             "-c",
             &format!("port={port}"),
             "-k",
@@ -163,29 +166,55 @@ impl Postgres {
         self.standbys += 1;
         let port = PORT + self.standbys;
         let data = self.data.with_file_name(format!("standby-{port}"));
-        let copied = self
-            .runner
-            .command(self.programs.join("pg_basebackup"))
-            .args([
-                "--username=postgres",
-                "--checkpoint=fast",
-                "--write-recovery-conf",
-                "--no-sync",
-            ])
-            .args(["-X", "stream", "-p", "5432", "-h"])
-            .arg(&self.sockets)
-            .arg("-D")
-            .arg(&data)
-            .current_dir("/")
-            .output()?;
-        if !copied.status.success() {
-            return Err(ServicesError::Failed {
-                program: "pg_basebackup",
-                reason: String::from_utf8_lossy(&copied.stderr).into_owned(),
-            });
-        }
+        self.copy_to(&data).await?;
         let server = self.run(&data, port).await?;
         self.standby = Some(Standby { data, port, server });
+        Ok(())
+    }
+
+    /// Copies the data while the server runs, and lets the copy follow it. `pg_basebackup` does the
+    /// same, but not every package of PostgreSQL has that program, and it must not be older than
+    /// the server.
+    async fn copy_to(&self, data: &Path) -> Result<(), ServicesError> {
+        let failed = |reason: String| ServicesError::Failed { program: "the standby", reason };
+        let refused = |error: sqlx::Error| failed(error.to_string());
+        let options: PgConnectOptions = self.url("postgres").parse().map_err(refused)?;
+        // The backup ends with this connection.
+        let mut db = options.connect().await.map_err(refused)?;
+        let is_14 = db.server_version_num().is_some_and(|number| number < 150_000);
+        let (begin, end) = if is_14 {
+            ("SELECT pg_start_backup('standby', true, false)::text", "pg_stop_backup(false, false)")
+        } else {
+            ("SELECT pg_backup_start('standby', true)::text", "pg_backup_stop(false)")
+        };
+        let end = sqlx::AssertSqlSafe(format!("SELECT labelfile FROM {end}"));
+        sqlx::query(begin).execute(&mut db).await.map_err(refused)?;
+        // Files that change or vanish meanwhile are mended by the log, which the standby receives.
+        let script = "mkdir -m 700 \"$1\" && tar -C \"$0\" --exclude './pg_wal/*' --exclude \
+                      ./postmaster.pid --exclude './pg_replslot/*' -cf - . | tar -C \"$1\" -xpf -";
+        let copied =
+            self.runner.command("sh").arg("-c").arg(script).args([&self.data, data]).output()?;
+        if !copied.status.success() {
+            return Err(failed(String::from_utf8_lossy(&copied.stderr).into_owned()));
+        }
+        let label: String = sqlx::query_scalar(end).fetch_one(&mut db).await.map_err(refused)?;
+        db.close().await.map_err(refused)?;
+        // The server must be able to write them, so they are made by its user.
+        let follows = format!(
+            "primary_conninfo = 'user=postgres port={PORT} host={}'",
+            self.sockets.display()
+        );
+        let script = "printf %s \"$0\" > backup_label && : > standby.signal && \
+                      echo \"$1\" >> postgresql.auto.conf";
+        let told = self
+            .runner
+            .command("sh")
+            .args(["-c", script, &label, &follows])
+            .current_dir(data)
+            .output()?;
+        if !told.status.success() {
+            return Err(failed(String::from_utf8_lossy(&told.stderr).into_owned()));
+        }
         Ok(())
     }
 
@@ -284,20 +313,17 @@ impl Postgres {
     }
 }
 
-/// Finds the directory of PostgreSQL's programs: the newest version where Debian installs it, else
-/// the one on the PATH.
+/// Finds the directory of PostgreSQL's programs: the one on the PATH, for somebody chose that, else
+/// the newest version where Debian installs it.
 fn postgres_programs() -> Option<PathBuf> {
+    let on_path = on_path("initdb")
+        .and_then(|initdb| initdb.canonicalize().ok()?.parent().map(Path::to_owned));
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<(u32, PathBuf)> = debian
+    let newest = debian
         .filter_map(|entry| {
-            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
         })
         .filter(|(version, programs)| *version >= 14 && programs.join("initdb").is_file())
-        .collect();
-    versions.sort();
-    let on_path = || {
-        on_path("initdb")
-            .and_then(|initdb| initdb.canonicalize().ok()?.parent().map(Path::to_owned))
-    };
-    versions.pop().map(|(_, programs)| programs).or_else(on_path)
+        .max();
+    on_path.or(newest.map(|(_, programs)| programs))
 }

@@ -39,14 +39,60 @@ fn ask(said: Option<&str>, to: &str) -> Html<String> {
     )
 }
 
+/// Whether the browser would throw the session's cookie away, and come back here after each login:
+/// it keeps the cookie over HTTPS only, and this request came without.
+///
+/// A browser sends `Sec-Fetch-Site` where it trusts the connection. Older ones do not, so that what
+/// a proxy says counts too.
+fn comes_plain(service: &Service, headers: &HeaderMap) -> bool {
+    let scheme = headers.get_all("x-forwarded-proto").iter().next_back();
+    let scheme = scheme.and_then(|schemes| schemes.to_str().ok()?.rsplit(',').next());
+    let is_proxied = match scheme {
+        Some(scheme) => scheme.trim().eq_ignore_ascii_case("https"),
+        None => headers.contains_key("x-forwarded-for"),
+    };
+    cookie_is_secure(service) && !headers.contains_key("sec-fetch-site") && !is_proxied
+}
+
+/// Says why nobody can log in over plain HTTP. No form: a password would go over the line in clear.
+fn not_so(service: &Service) -> Response {
+    let page = layout::bare(
+        "Log in",
+        html! {
+            h1 { "photogate" }
+            p.notice.bad role="alert" {
+                "You cannot log in at this address, because it begins with http://. Browsers keep the \
+                 login of this site over HTTPS only."
+            }
+            @if let Some(address) = &service.config.public_url {
+                p { "Log in at " a href={ (address) "/login" } { (address) } "." }
+            } @else {
+                p { "Open the address of this site that begins with https://." }
+            }
+            p {
+                "If there is none: whoever runs this site must put a proxy in front of it that speaks \
+                 HTTPS, and says so in X-Forwarded-Proto and X-Forwarded-For."
+            }
+        },
+    );
+    (StatusCode::FORBIDDEN, page).into_response()
+}
+
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     #[serde(default)]
     pub(super) to: String,
 }
 
-pub(super) async fn page(Query(wanted): Query<Wanted>) -> Html<String> {
-    ask(None, &wanted.to)
+pub(super) async fn page(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    if comes_plain(&service, &headers) {
+        return not_so(&service);
+    }
+    ask(None, &wanted.to).into_response()
 }
 
 /// The path to go to after login. Anything but a path of this site becomes `/`.
@@ -76,6 +122,9 @@ pub(super) async fn log_in(
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Problem::forbidden("use the login page of this site"));
+    }
+    if comes_plain(&service, &headers) {
+        return Ok(not_so(&service));
     }
     let address = client_address::address(&service, &headers, peer);
     service.shares.may_come(address)?;
@@ -139,15 +188,18 @@ pub(super) fn tell(outcome: Outcome, account: &str, network: IpAddr) {
 
 /// Sets the session's cookie: `HttpOnly`, `SameSite`, and `Secure` where possible.
 pub(super) fn cookie(service: &Service, session: String, lasts: Duration) -> CookieJar {
-    // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
-    let local = !service.config.behind_https && service.config.listen.ip().is_loopback();
     let cookie = Cookie::build((authentication::cookie_name(service), session))
         .path("/")
         .max_age(lasts.try_into().unwrap_or_default())
         .http_only(true)
         .same_site(SameSite::Lax)
-        .secure(!local);
+        .secure(cookie_is_secure(service));
     CookieJar::new().add(cookie)
+}
+
+fn cookie_is_secure(service: &Service) -> bool {
+    // Not all browsers accept a secure cookie without HTTPS, even from this very machine.
+    service.config.behind_https || !service.config.listen.ip().is_loopback()
 }
 
 #[derive(Deserialize)]

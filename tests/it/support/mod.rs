@@ -2,6 +2,7 @@
 //! are audited.
 
 pub mod browser;
+pub mod emulators;
 pub mod postmaster;
 pub mod process;
 pub mod receiver;
@@ -57,7 +58,7 @@ pub use process::{Process, photogate, program, stderr, stdout};
 
 /// How long a test waits for what must happen by itself. Generous: a busy machine is no broken
 /// promise.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The servers that all tests share; they stop when the test process ends.
 static SHARED: tokio::sync::OnceCell<Services> = tokio::sync::OnceCell::const_new();

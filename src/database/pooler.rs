@@ -1,0 +1,89 @@
+//! A connection pooler, such as PgBouncer, between this program and PostgreSQL: whether it does.
+//!
+//! It drops what a session is set to, so the login must have the settings. In transaction mode each
+//! transaction may meet another session, so the pooler must know prepared statements.
+
+use std::fmt;
+
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+
+use super::{
+    connections::{refused, settings},
+    error::DatabaseError,
+};
+
+/// Why a pooler does not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolerTrouble {
+    /// It lets nobody in who has settings.
+    Refuses,
+    /// It drops the settings, and the login has none, or others.
+    Drops,
+    /// A statement that was prepared is not known in the next transaction.
+    Forgets,
+}
+
+impl fmt::Display for PoolerTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refuses => {
+                "refuses photogate's settings: connect to PostgreSQL itself, or let PgBouncer have \
+                 ignore_startup_parameters = extra_float_digits, options"
+            }
+            Self::Drops => {
+                "drops photogate's settings, and this login has no such settings: connect to \
+                 PostgreSQL itself, or make the login with `photogate migrate`"
+            }
+            Self::Forgets => {
+                "forgets prepared statements: connect to PostgreSQL itself, or use PgBouncer 1.21 or \
+                 later with max_prepared_statements"
+            }
+        })
+    }
+}
+
+/// Checks that sessions of this pooler do for photogate.
+pub(super) async fn check(
+    db: &mut PgConnection,
+    options: &PgConnectOptions,
+    role: &'static str,
+) -> Result<(), DatabaseError> {
+    // No prepared statement, because the pooler may not know them.
+    let asked = settings(role).map(|(name, value)| {
+        let is_time = value.starts_with(|c: char| c.is_ascii_digit());
+        let kind = if is_time { "interval" } else { "text" };
+        format!("current_setting('{name}')::{kind} = '{value}'::{kind}")
+    });
+    let question =
+        sqlx::AssertSqlSafe(format!("SELECT {}", asked.collect::<Vec<_>>().join(" AND ")));
+    let has_settings: bool = sqlx::raw_sql(question).fetch_one(db).await?.try_get(0)?;
+    if !has_settings {
+        return Err(DatabaseError::Pooler(PoolerTrouble::Drops));
+    }
+    let (mut one, mut other) =
+        (options.connect().await.map_err(refused)?, options.connect().await.map_err(refused)?);
+    keeps_statements(&mut one, &mut other).await.map_err(forgets)?;
+    one.close().await?;
+    other.close().await?;
+    Ok(())
+}
+
+/// Both prepare a statement: one after the other, so that they get the same session of a pooler.
+/// Then one of them keeps that session, and the other one needs what it has prepared in another.
+async fn keeps_statements(one: &mut PgConnection, other: &mut PgConnection) -> sqlx::Result<()> {
+    // Not `query!`: these statements read nothing of ours.
+    sqlx::query("SELECT 1").execute(&mut *one).await?;
+    sqlx::query("SELECT 1").execute(&mut *other).await?;
+    let mut kept = other.begin().await?;
+    sqlx::query("SELECT 1").execute(&mut *kept).await?;
+    sqlx::query("SELECT 1").execute(&mut *one).await?;
+    kept.rollback().await
+}
+
+fn forgets(error: sqlx::Error) -> DatabaseError {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        // It exists already, for somebody else; or it does not exist.
+        Some("42P05" | "26000") => DatabaseError::Pooler(PoolerTrouble::Forgets),
+        _ => DatabaseError::Other(error),
+    }
+}

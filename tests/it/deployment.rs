@@ -1,0 +1,225 @@
+//! What a container needs of the programs: JSON on every line, a health check, logins that stay as they
+//! are, a store that is looked after from the start, and a login page that says why it cannot work.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::Output,
+};
+
+use photogate::{access::Role, database};
+use reqwest::{Client, redirect::Policy};
+use serde_json::Value;
+use sqlx::Connection;
+
+use crate::support::{
+    App, Process, a_free_address, browser::PASSWORD, place, program, site::Site, stderr,
+};
+
+/// The lines of a log that must all be JSON.
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+fn messages(text: &str) -> Vec<String> {
+    let fields = |line: Value| line["fields"]["message"].as_str().unwrap_or_default().to_owned();
+    lines(text).into_iter().map(fields).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_program_that_logs_json_is_json() {
+    let app = App::new().await;
+    let run = |arguments: &[&str]| {
+        program(&app.config)
+            .args(arguments)
+            .env("PHOTOGATE_LOG_FORMAT", "json")
+            .env("PHOTOGATE_SLOTZ", "4")
+            .output()
+            .unwrap()
+    };
+    let both =
+        |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output);
+
+    let migrated = run(&["migrate", "--json"]);
+    assert!(migrated.status.success());
+    assert!(lines(&both(&migrated)).iter().any(|line| line["migrated"] == true));
+    assert_eq!(lines(&stderr(&migrated))[0]["level"], "WARN", "PHOTOGATE_SLOTZ is no setting");
+    // Wrong usage, a wrong setting, and an error of the command itself.
+    for wrong in [
+        &["wokr"][..],
+        &["migrate", "--config", "/nowhere"],
+        &["migrate", "--database-url", "postgres:///nowhere?host=/nowhere"],
+    ] {
+        let failed = run(wrong);
+        assert!(!failed.status.success());
+        let said = lines(&both(&failed));
+        assert!(said.iter().any(|line| line["level"] == "ERROR"), "{wrong:?}: {said:?}");
+        assert!(said.iter().all(|line| line["timestamp"].is_string()), "{said:?}");
+    }
+    assert_eq!(run(&["wokr"]).status.code(), Some(2));
+    // A person who types a command reads words.
+    let typed = program(&app.config).args(["events", "show", "99"]).output().unwrap();
+    assert!(stderr(&typed).starts_with("error: "), "{}", stderr(&typed));
+    let flag = program(&app.config).args(["--log-format", "json", "events", "show", "99"]).output();
+    assert_eq!(lines(&stderr(&flag.unwrap()))[0]["level"], "ERROR");
+}
+
+/// A program that writes its log, as JSON, to a file.
+fn logged(app: &App, name: &str, arguments: &[&str], set: &[(&str, String)]) -> (Process, PathBuf) {
+    let log = place(name).with_extension("log");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    let file = File::create(&log).unwrap();
+    let mut command = program(&app.config);
+    command
+        .args(arguments)
+        .env("PHOTOGATE_LOG", "info")
+        .env("PHOTOGATE_LOG_FORMAT", "json")
+        .envs(set.iter().cloned());
+    command.stdout(file.try_clone().unwrap()).stderr(file);
+    (Process::start(command), log)
+}
+
+fn health(app: &App, what: &str, set: &[(&str, String)]) -> Output {
+    program(&app.config).args(["health", what]).envs(set.iter().cloned()).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_healthy_while_it_renews_its_lease_and_claims() {
+    let app = App::new().await;
+    let set = [("PHOTOGATE_METRICS_LISTEN", a_free_address().to_string())];
+    assert!(stderr(&health(&app, "worker", &[])).contains("set metrics_listen"));
+    assert!(stderr(&health(&app, "worker", &set)).contains("nobody answers"));
+    let (worker, log) = logged(&app, "healthy", &["work", "--rehearse"], &set);
+
+    app.until("it is healthy", async || health(&app, "worker", &set).status.success()).await;
+    worker.signal(nix::sys::signal::Signal::SIGSTOP);
+    assert!(!health(&app, "worker", &set).status.success(), "it does not answer");
+    worker.signal(nix::sys::signal::Signal::SIGCONT);
+    drop(worker);
+    assert!(messages(&fs::read_to_string(log).unwrap()).contains(&"the worker is ready".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_at_its_start_that_the_store_does_not_work_and_goes_on() {
+    let app = App::new().await;
+    let store = url::Url::parse(&app.config.store_url).unwrap().to_file_path().unwrap();
+    fs::create_dir_all(&store).unwrap();
+    fs::write(store.join(".photogate"), b"not a directory").unwrap();
+    let set = [
+        ("PHOTOGATE_LISTEN", a_free_address().to_string()),
+        ("PHOTOGATE_METRICS_LISTEN", a_free_address().to_string()),
+    ];
+    let (_service, log) = logged(&app, "serving", &["serve"], &set);
+    let said = || messages(&fs::read_to_string(&log).unwrap());
+    let metric =
+        || crate::support::metric(set[1].1.parse().unwrap(), "photogate_store_unavailable");
+
+    app.until("it says so", async || metric() == Some(1)).await;
+    app.until("it is healthy all the same", async || {
+        health(&app, "service", &set).status.success()
+    })
+    .await;
+    fs::remove_file(store.join(".photogate")).unwrap();
+    app.until("it works", async || metric() == Some(0)).await;
+
+    let told = |words: &str| said().iter().filter(|line| line.contains(words)).count();
+    assert_eq!(told("photos cannot be listed"), 1, "{:?}", said());
+    assert_eq!(told("the photo store works now"), 1, "{:?}", said());
+}
+
+/// The server asks this login for its password; others go on without one.
+async fn asks_for_a_password(app: &App, login: &str) {
+    let connect = async || sqlx::PgConnection::connect(&app.owner).await.unwrap();
+    let mut db = connect().await;
+    let file: String = sqlx::query_scalar("SHOW hba_file").fetch_one(&mut db).await.unwrap();
+    let rules = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("local all {login} scram-sha-256\n{rules}")).unwrap();
+    sqlx::query("SELECT pg_reload_conf()").execute(&mut db).await.unwrap();
+    let known = "SELECT count(*) FROM pg_hba_file_rules WHERE user_name = ARRAY[$1]";
+    app.until("the rule is there", async || {
+        let mut db = connect().await;
+        let rules: i64 = sqlx::query_scalar(known).bind(login).fetch_one(&mut db).await.unwrap();
+        rules > 0
+    })
+    .await;
+}
+
+/// Found: `docker compose run worker` with another password in the environment runs the migration
+/// first, which gave the login that password: all workers were locked out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_keeps_its_password_unless_that_is_asked_for() {
+    const LOGIN: &str = "test_guarded";
+    let app = App::new().await;
+    asks_for_a_password(&app, LOGIN).await;
+    let migrate = |password: &str, more: &[&str]| {
+        program(&app.config)
+            .args(["migrate", "--worker-login", LOGIN])
+            .args(more)
+            .env("DATABASE_URL", &app.owner)
+            .env("PHOTOGATE_WORKER_PASSWORD", password)
+            .output()
+            .unwrap()
+    };
+    let fits = async |password: &str| {
+        let is = database::login_of(&app.owner, LOGIN, password).await.unwrap();
+        is == database::Login::Same
+    };
+
+    let made = migrate("o'ne", &[]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stderr(&made).contains("was created"));
+    assert!(fits("o'ne").await && !fits("two").await);
+    // Again, as every start of the compose file does it.
+    let again = migrate("o'ne", &[]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert!(!stderr(&again).contains(LOGIN), "{}", stderr(&again));
+
+    let refused = migrate("two", &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--change-passwords"), "{}", stderr(&refused));
+    assert!(fits("o'ne").await, "it is as it was");
+
+    let changed = migrate("two", &["--change-passwords"]);
+    assert!(changed.status.success(), "{}", stderr(&changed));
+    let lines = stderr(&changed).lines().filter(|line| line.contains(LOGIN)).count();
+    assert_eq!(lines, 1, "{}", stderr(&changed));
+    assert!(stderr(&changed).contains("restart what connects"), "{}", stderr(&changed));
+    assert!(fits("two").await);
+}
+
+/// Found: behind no proxy, every login led back to the login page, which said nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_plain_http_the_login_page_says_why_nobody_can_log_in() {
+    let mut app = App::new().await;
+    app.config.behind_https = true;
+    app.config.public_url = Some("https://photos.example.org".into());
+    let organisation = app.an_organisation_with(0).await;
+    app.a_person("anna@club.example", Role::Organiser, Some(organisation)).await;
+    let site = Site::of(&app).await;
+    let client = Client::builder().redirect(Policy::none()).build().unwrap();
+    let form = [("email", "anna@club.example"), ("password", PASSWORD)];
+    let proto = "x-forwarded-proto";
+    for (name, value, works) in [
+        ("accept", "*/*", false),
+        (proto, "http", false),
+        (proto, "http, https", true),
+        ("x-forwarded-for", "192.0.2.7", true),
+        ("sec-fetch-site", "same-origin", true),
+    ] {
+        let asked = client.get(site.url("/login")).header(name, value).send().await.unwrap();
+        assert_eq!(asked.status(), if works { 200 } else { 403 }, "{name}: {value}");
+        let page = asked.text().await.unwrap();
+        assert_eq!(page.contains("type=\"password\""), works, "{name}: {value}");
+        assert_eq!(page.contains("href=\"https://photos.example.org/login\""), !works);
+        let sent = client.post(site.url("/login")).header(name, value).form(&form);
+        let sent = sent.send().await.unwrap();
+        assert_eq!(sent.status(), if works { 303 } else { 403 }, "{name}: {value}");
+        assert_eq!(sent.headers().contains_key("set-cookie"), works, "{name}: {value}");
+    }
+
+    // A service of this machine only sets a cookie that needs no HTTPS.
+    app.config.behind_https = false;
+    let site = Site::of(&app).await;
+    let sent = client.post(site.url("/login")).form(&form).send().await.unwrap();
+    assert_eq!(sent.status(), 303);
+}
