@@ -7,7 +7,7 @@ CREATE TABLE functions_applied (
     -- The program that migrated, and the oldest program whose calls its schema still answers.
     version    text NOT NULL,
     serves     text NOT NULL,
-    -- The SHA-256 of all files of functions/.
+    -- The SHA-256 of the numbered migrations and of all files of functions/.
     hash       text NOT NULL CHECK (hash ~ '^[0-9a-f]{64}$'),
     -- A hash for each function, by its name and parameters: `photogate migrate --check` says with it what will change.
     texts      jsonb NOT NULL,

@@ -227,7 +227,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value is not valid, a name is unknown, or the file cannot be read.
-    #[error("a setting is wrong: {0}")]
+    #[error("a setting is wrong: {}", secrets::without_values(.0))]
     Wrong(#[from] Box<figment::Error>),
     /// A number is out of bounds.
     #[error("a setting is wrong: {name} must be between {least} and {most}, but is {found}")]

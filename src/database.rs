@@ -11,7 +11,7 @@ mod schema_check;
 mod timeout;
 
 pub use connections::{connect, connect_for, connect_worker};
-pub(crate) use connections::{connect_as_login, is_open_to_others};
+pub(crate) use connections::{connect_as_login, is_direct_or_does, is_open_to_others};
 pub use error::DatabaseError;
 pub(crate) use error_codes::{
     BAD_ARGUMENT, DEADLOCK, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED, MOVED_ON, NO_PRICE,
@@ -24,4 +24,6 @@ pub use row_security::become_organisation;
 pub(crate) use schema_check::check_version;
 pub(crate) use timeout::{PATIENCE, in_time};
 
-pub use photogate_schema::{MigrateError, Migrated, Plan, migrate, migrate_aloud, plan};
+pub use photogate_schema::{
+    MigrateError, Migrated, Plan, migrate, migrate_aloud, plan, run_numbered,
+};

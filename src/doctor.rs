@@ -74,7 +74,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Runs all checks, at the same time, and returns them in a fixed order.
 pub async fn checks(config: &Config) -> Vec<Check> {
     let (database, redis, store, models, sandbox, disk, memory) = tokio::join!(
-        database::checks(config),
+        Box::pin(database::checks(config)),
         within("redis", ANSWER_MAX, needs::redis(config)),
         within("store", needs::STORE_MAX, needs::store(config)),
         within("models", needs::MODELS_MAX, needs::models(config)),

@@ -4,7 +4,8 @@
 -- gone, takes its row FOR UPDATE, and so waits for them or skips it. gone_at is final.
 --
 -- A worker names itself by the key that it got when it registered. Everybody who reads the books knows the number of a
--- worker; only the worker itself has the key, and so only it can settle its photos or end it.
+-- worker; only the worker itself has the key, and so no other worker can settle its photos or end it. (The application
+-- can end all of them at once: retire_all_workers.)
 
 -- The length of a lease, if it is one that a worker may have. While a lease lasts, nobody adopts the worker's photos.
 CREATE FUNCTION lease_of(p_lease interval) RETURNS interval

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, types::Json};
 
-use super::{MigrateError, SERVES, VERSION};
+use super::{MIGRATIONS, MigrateError, SERVES, VERSION};
 
 macro_rules! files {
     ($($name:literal)*) => {
@@ -46,9 +46,12 @@ const NEEDED: &str = "EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_p
                       AND d.refobjid = p.oid AND (d.classid <> 'pg_proc'::regclass OR (SELECT \
                       u.pronamespace FROM pg_proc u WHERE u.oid = d.objid) <> p.pronamespace))";
 
-/// The SHA-256 of all functions that this program was built with, in hexadecimal.
+/// The SHA-256 of all migrations and functions that this program was built with, in hexadecimal.
 pub fn hash() -> String {
     let mut digest = Sha256::new();
+    for migration in MIGRATIONS.iter() {
+        digest.update(&migration.checksum);
+    }
     for (name, text) in FILES {
         digest.update(format!("\n-- {name}\n{text}"));
     }

@@ -12,18 +12,19 @@ mod plan;
 mod pooler;
 mod versions;
 
-use std::{borrow::Cow, str::FromStr};
+use std::str::FromStr;
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
 };
 
-pub use functions::hash as functions_hash;
+pub use functions::hash as build_hash;
 pub use plan::{Plan, Step, plan};
 pub use pooler::{MARK, is_direct, refuses as pooler_refuses};
 pub use versions::{Applied, Fit, SERVES, VERSION};
 
 use patience::{lock, patiently};
+use plan::left_out;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const ROLES: &str = include_str!("../roles.sql");
@@ -59,6 +60,12 @@ pub enum MigrateError {
         "the database was migrated by photogate {0}, which does not serve {VERSION}: install {0}"
     )]
     Older(String),
+    /// Those who use the database now would not be served any more.
+    #[error(
+        "nothing was changed: {0} If all workers and services are stopped, run `photogate migrate \
+         --stopped`"
+    )]
+    NotServed(String),
     /// A migration failed; nothing of it remains.
     #[error("a migration failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -101,17 +108,22 @@ pub enum Migrated {
 /// # Errors
 /// See [`MigrateError`].
 pub async fn migrate(url: &str) -> Result<Migrated, MigrateError> {
-    migrate_aloud(url, |_| ()).await
+    migrate_aloud(url, false, |_| ()).await
 }
 
-/// Brings a database up to date, and tells whom it waits for.
+/// Brings a database up to date, and tells whom it waits for. `stopped`: somebody says that no
+/// worker and no service runs, so those of older versions need not be served.
 ///
 /// Workers and services of this version and of [`SERVES`] go on meanwhile: it waits for no lock
 /// longer than a second at a time, because others would queue up behind it.
 ///
 /// # Errors
 /// See [`MigrateError`].
-pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, MigrateError> {
+pub async fn migrate_aloud(
+    url: &str,
+    stopped: bool,
+    tell: impl Fn(&str),
+) -> Result<Migrated, MigrateError> {
     let address = PgConnectOptions::from_str(url).map_err(MigrateError::Address)?;
     let mut db =
         address.clone().options([MARK]).connect().await.map_err(MigrateError::connecting)?;
@@ -122,13 +134,8 @@ pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, M
     if db.server_version_num().is_some_and(|number| number < 140_000) {
         return Err(MigrateError::TooOld(version));
     }
-    lock(&mut db).await?;
-    sqlx::raw_sql(ROLES).execute(&mut db).await.map_err(MigrateError::Roles)?;
-    db.close().await?;
-
-    let address = as_owner(address);
-    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
-    lock(&mut db).await?;
+    lock(&mut db, &tell).await?;
+    // Before anything is changed: an older program would also take back rights that a newer one gave.
     if let Some(applied) = applied(&mut db).await? {
         match applied.fit(VERSION) {
             // As after the roll back of a deployment.
@@ -136,25 +143,17 @@ pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, M
             Fit::TooOld => return Err(MigrateError::Older(applied.version)),
             Fit::Same | Fit::TooNew => {}
         }
+        if let Some(why) = left_out(&applied, VERSION, SERVES).filter(|_| !stopped) {
+            return Err(MigrateError::NotServed(why));
+        }
     }
-    // A migration may take long, if it holds no lock that others wait for.
-    sqlx::raw_sql("SET statement_timeout = 0").execute(&mut db).await?;
-    drop_broken_indexes(&mut db).await?;
-    // Those of sqlx would wait with a snapshot, for which an index that is made concurrently waits.
-    let migrations = Migrator {
-        migrations: Cow::Borrowed(&MIGRATIONS.migrations),
-        locking: false,
-        ..Migrator::DEFAULT
-    };
-    for migration in migrations.iter() {
-        // An index that is made concurrently keeps nobody waiting, and itself waits for all
-        // transactions that began before it.
-        let most = if migration.no_tx { "0" } else { patience::LOCK_MAX };
-        patiently(&mut db, &address, most, &tell, async |db: &mut PgConnection| {
-            Ok(migrations.run_direct(Some(migration.version), db, false).await?)
-        })
-        .await?;
-    }
+    sqlx::raw_sql(ROLES).execute(&mut db).await.map_err(MigrateError::Roles)?;
+    db.close().await?;
+
+    let address = as_owner(address);
+    let mut db = address.connect().await.map_err(MigrateError::connecting)?;
+    lock(&mut db, &tell).await?;
+    run_numbered(&mut db, &address, &MIGRATIONS, &tell).await?;
     let readable = "GRANT SELECT ON _sqlx_migrations TO photogate_worker, photogate_app";
     patiently(&mut db, &address, patience::LOCK_MAX, &tell, async |db: &mut PgConnection| {
         sqlx::raw_sql(readable).execute(&mut *db).await?;
@@ -164,6 +163,41 @@ pub async fn migrate_aloud(url: &str, tell: impl Fn(&str)) -> Result<Migrated, M
     // The lock ends with the connection.
     db.close().await?;
     Ok(Migrated::UpToDate)
+}
+
+/// Runs the migrations that have not run yet, as the owner of the schema.
+///
+/// # Errors
+/// See [`MigrateError`].
+pub async fn run_numbered(
+    db: &mut PgConnection,
+    address: &PgConnectOptions,
+    migrations: &Migrator,
+    tell: &impl Fn(&str),
+) -> Result<(), MigrateError> {
+    // A migration may take long, if it holds no lock that others wait for.
+    sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *db).await?;
+    // The lock of sqlx would wait with a snapshot, for which an index that is made concurrently
+    // waits.
+    let migrations = Migrator {
+        migrations: migrations.migrations.clone(),
+        ignore_missing: migrations.ignore_missing,
+        locking: false,
+        ..Migrator::DEFAULT
+    };
+    for migration in migrations.iter() {
+        // An index that is made concurrently keeps nobody waiting, and itself waits for all
+        // transactions that began before it.
+        let most = if migration.no_tx { "0" } else { patience::LOCK_MAX };
+        patiently(db, address, most, tell, async |db: &mut PgConnection| {
+            if migration.no_tx {
+                drop_broken_indexes(db, migration.sql.as_str()).await?;
+            }
+            Ok(migrations.run_direct(Some(migration.version), db, false).await?)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn as_owner(address: PgConnectOptions) -> PgConnectOptions {
@@ -188,19 +222,23 @@ async fn connect_as_owner(url: &str) -> Result<Option<PgConnection>, MigrateErro
 
 /// Reads who migrated last. `None`: nobody, or not to the end.
 async fn applied(db: &mut PgConnection) -> Result<Option<Applied>, MigrateError> {
-    let there = "SELECT to_regclass('photogate.functions_applied') IS NOT NULL";
+    let there = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'functions_applied'
+                                AND relnamespace = to_regnamespace('photogate'))";
     let is_there: bool = sqlx::query_scalar(there).fetch_one(&mut *db).await?;
     Ok(if is_there { Applied::read(db).await? } else { None })
 }
 
-/// Drops what an earlier migration has left that died while it made an index concurrently: such an
-/// index is written, and never read.
-async fn drop_broken_indexes(db: &mut PgConnection) -> Result<(), MigrateError> {
+/// Drops what an earlier try of this migration has left that died while it made an index
+/// concurrently: such an index is written, and never read. One that somebody else is making looks
+/// the same, but this migration does not name it.
+async fn drop_broken_indexes(db: &mut PgConnection, sql: &str) -> Result<(), MigrateError> {
     let broken: Vec<String> = sqlx::query_scalar(
         "SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ' || i.indexrelid::regclass
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-         WHERE NOT i.indisvalid AND c.relnamespace = 'photogate'::regnamespace AND c.relkind = 'i'",
+         WHERE NOT i.indisvalid AND c.relnamespace = 'photogate'::regnamespace AND c.relkind = 'i'
+           AND c.relname = ANY (regexp_split_to_array($1, '[^a-z0-9_]+'))",
     )
+    .bind(sql)
     .fetch_all(&mut *db)
     .await?;
     for statement in broken {

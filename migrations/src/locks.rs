@@ -20,6 +20,48 @@ const EVERYBODY: &str = "all who use it wait while the whole table is read: add 
                          NOT VALID and validate it in a later migration, or add a new column";
 const ROWS: &str = "all who change the same rows wait until it is over: write them in batches";
 
+const UNKNOWN: &str = "what it locks cannot be told from its text: write it in another way";
+
+/// What locks no table that was there before.
+const HARMLESS: [&str; 10] = [
+    "CREATE TYPE",
+    "ALTER TYPE",
+    "CREATE FUNCTION",
+    "CREATE SEQUENCE",
+    "CREATE VIEW",
+    "INSERT ",
+    "GRANT ",
+    "REVOKE ",
+    "COMMENT ",
+    "SET ",
+];
+
+/// Whether an ALTER TABLE reads or writes the whole table under its lock.
+fn reads_all(upper: &str) -> bool {
+    let count = |what: &str| upper.matches(what).count();
+    let constraints: usize =
+        ["CONSTRAINT ", "CHECK ", "CHECK(", "FOREIGN KEY", "UNIQUE", "EXCLUDE"]
+            .into_iter()
+            .map(|kind| count(&format!(" ADD {kind}")))
+            .sum();
+    let later = count("NOT VALID") + count(" USING INDEX ");
+    // Of a new column.
+    let inline =
+        ["UNIQUE", "PRIMARY KEY", "CHECK", "REFERENCES", "GENERATED", "IDENTITY", "SERIAL"];
+    let columns = upper.split(" ADD COLUMN ").skip(1);
+    let is_full = |column: &str| {
+        // A default is stored once for all rows only if it is the same for all.
+        let default = column.split_once("DEFAULT ").map_or("", |(_, default)| default);
+        inline.iter().any(|word| column.contains(word))
+            || (default.contains('(') && !default.starts_with("NOW()"))
+    };
+    constraints > later
+        || count(" ADD PRIMARY KEY") > count(" USING INDEX ")
+        || columns.into_iter().any(is_full)
+        || upper.contains(" SET NOT NULL")
+        || (upper.contains(" ALTER ") && upper.contains(" TYPE "))
+}
+
 /// The locks that these statements take on tables that they do not make themselves.
 pub(super) fn locks(sql: &str) -> Vec<Lock> {
     let mut made: Vec<String> = Vec::new();
@@ -33,49 +75,42 @@ pub(super) fn locks(sql: &str) -> Vec<Lock> {
             words[at + 1..].iter().find(|one| !skipped.contains(&one.to_uppercase().as_str()))
         };
         let name = |word: &str| {
-            let name = after(word)?.split(['(', ';']).next()?.trim_matches('"');
+            let name = after(word)?.split(['(', ')', ',', ';']).next()?.trim_matches('"');
             Some(name.trim_start_matches("photogate.").to_lowercase())
         };
-        let (table, words, is_long) = if upper.starts_with("CREATE TABLE") {
+        let begins = |starts: &[&str]| starts.iter().any(|start| upper.starts_with(start));
+        let (table, words, is_long) = if begins(&["CREATE TABLE"]) {
             made.extend(name("TABLE"));
-            continue;
-        } else if upper.starts_with("CREATE INDEX") || upper.starts_with("CREATE UNIQUE INDEX") {
+            // The table that is referred to gets a trigger.
+            (name("REFERENCES"), MOMENT, false)
+        } else if begins(&["CREATE INDEX", "CREATE UNIQUE INDEX"]) {
             if upper.contains("CONCURRENTLY") {
                 (name("ON"), NOBODY, false)
             } else {
                 (name("ON"), WRITERS, true)
             }
-        } else if upper.starts_with("ALTER TABLE") {
-            let reads = (upper.contains(" ADD CONSTRAINT ")
-                || upper.contains(" ADD CHECK")
-                || upper.contains(" ADD FOREIGN KEY")
-                || upper.contains(" ADD UNIQUE")
-                || upper.contains(" ADD PRIMARY KEY")
-                || upper.contains(" ADD EXCLUDE"))
-                && !upper.contains("NOT VALID")
-                && !upper.contains(" USING INDEX ");
-            let writes = upper.contains(" SET NOT NULL")
-                || upper.contains(" SET DATA TYPE ")
-                || (upper.contains(" ALTER ") && upper.contains(" TYPE "))
-                || upper.contains("GENERATED ALWAYS AS")
-                || ["RANDOM(", "GEN_RANDOM_UUID(", "CLOCK_TIMESTAMP("]
-                    .iter()
-                    .any(|volatile| upper.contains(volatile));
+        } else if begins(&["ALTER TABLE"]) {
             match () {
                 () if upper.contains("VALIDATE CONSTRAINT") => (name("TABLE"), NOBODY, false),
-                () if reads || writes => (name("TABLE"), EVERYBODY, true),
+                () if reads_all(&upper) => (name("TABLE"), EVERYBODY, true),
                 () => (name("TABLE"), MOMENT, false),
             }
-        } else if upper.starts_with("UPDATE ") {
+        } else if begins(&["UPDATE "]) {
             (name("UPDATE"), ROWS, true)
-        } else if upper.starts_with("DELETE ") {
+        } else if begins(&["DELETE "]) {
             (name("FROM"), ROWS, true)
-        } else if upper.starts_with("DROP TABLE") || upper.starts_with("TRUNCATE") {
+        } else if begins(&["DROP TABLE", "TRUNCATE"]) {
             (name("TABLE").or_else(|| name("TRUNCATE")), MOMENT, false)
+        } else if begins(&["DROP INDEX CONCURRENTLY"]) {
+            (name("INDEX"), NOBODY, false)
+        } else if begins(&["DROP INDEX"]) {
+            (name("INDEX"), MOMENT, false)
         } else if upper.contains(" TRIGGER ") || upper.contains(" POLICY ") {
             (name("ON"), MOMENT, false)
-        } else {
+        } else if begins(&HARMLESS) {
             continue;
+        } else {
+            (words.first().map(|word| word.to_lowercase()), UNKNOWN, true)
         };
         let Some(table) = table.filter(|table| !made.contains(table)) else { continue };
         let lock = Lock { table, words, is_long };
@@ -139,7 +174,27 @@ mod tests {
             ("UPDATE job SET a = 1", Some(("job", true))),
             ("CREATE TRIGGER a AFTER INSERT ON job EXECUTE FUNCTION b()", Some(("job", false))),
             ("GRANT SELECT ON job TO photogate_worker", None),
-            ("DO $$ BEGIN PERFORM 1; ALTER TABLE job ADD CHECK (a > 0); END $$", None),
+            (
+                "DO $$ BEGIN PERFORM 1; ALTER TABLE job ADD CHECK (a > 0); END $$",
+                Some(("do", true)),
+            ),
+            ("LOCK job", Some(("lock", true))),
+            ("WITH a AS (SELECT 1) UPDATE job SET a = 1", Some(("with", true))),
+            ("DROP INDEX job_a", Some(("job_a", false))),
+            ("CREATE TABLE new (a int REFERENCES job)", Some(("job", false))),
+            ("ALTER TABLE job ADD COLUMN a int UNIQUE", Some(("job", true))),
+            ("ALTER TABLE job ADD COLUMN a int CHECK (a > 0)", Some(("job", true))),
+            ("ALTER TABLE job ADD COLUMN a timestamptz DEFAULT clock()", Some(("job", true))),
+            ("ALTER TABLE job ADD COLUMN a timestamptz DEFAULT now()", Some(("job", false))),
+            ("ALTER TABLE job ADD COLUMN a int DEFAULT 0 NOT NULL", Some(("job", false))),
+            (
+                "ALTER TABLE job ADD COLUMN a int GENERATED BY DEFAULT AS IDENTITY",
+                Some(("job", true)),
+            ),
+            (
+                "ALTER TABLE job ADD CONSTRAINT a CHECK (a > 0) NOT VALID, ADD CONSTRAINT b CHECK (b > 0)",
+                Some(("job", true)),
+            ),
         ] {
             let found = locks(sql);
             let found = found.first().map(|lock| (lock.table.as_str(), lock.is_long));

@@ -8,7 +8,7 @@ async fn main() -> ExitCode {
         eprintln!("usage: photogate-schema DATABASE_URL");
         return ExitCode::from(2);
     };
-    match photogate_schema::migrate_aloud(&url, |said| eprintln!("{said}")).await {
+    match photogate_schema::migrate_aloud(&url, false, |said| eprintln!("{said}")).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use super::MigrateError;
 
@@ -17,11 +17,20 @@ pub(super) const LOCK_MAX: &str = "1s";
 const TRIES: u32 = 30;
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 
+/// Who waits for long says so, and says it again.
+const TELL_FIRST: Duration = Duration::from_secs(5);
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Waits until nobody else migrates. It asks again and again, because whoever waits in PostgreSQL
 /// has a snapshot, and an index that the other one makes concurrently would wait for that.
-pub(super) async fn lock(db: &mut PgConnection) -> sqlx::Result<()> {
+pub(super) async fn lock(db: &mut PgConnection, tell: &impl Fn(&str)) -> sqlx::Result<()> {
     let ask = "SELECT pg_try_advisory_lock($1)";
+    let mut next = Instant::now() + TELL_FIRST;
     while !sqlx::query_scalar::<_, bool>(ask).bind(LOCK).fetch_one(&mut *db).await? {
+        if Instant::now() > next {
+            tell("another `photogate migrate` has not ended yet: waiting for it");
+            next = Instant::now() + TELL_AGAIN;
+        }
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
@@ -43,7 +52,7 @@ pub(super) async fn patiently(
         let mut blocker = None;
         let done = tokio::select! {
             done = step(&mut *db) => done,
-            () = watch(address, pid, &mut blocker) => continue,
+            () = watch(address, pid, &mut blocker, tell) => continue,
         };
         match done {
             Err(error) if is_locked(&error) => {
@@ -60,9 +69,14 @@ pub(super) async fn patiently(
     Ok(())
 }
 
-/// Notes who keeps this process of the server waiting. It never returns: a step is not ended because
-/// nobody can say who is in its way.
-async fn watch(address: &PgConnectOptions, pid: i32, blocker: &mut Option<String>) {
+/// Notes who keeps this process of the server waiting, and tells it if that takes long. It never
+/// returns: a step is not ended because nobody can say who is in its way.
+async fn watch(
+    address: &PgConnectOptions,
+    pid: i32,
+    blocker: &mut Option<String>,
+    tell: &impl Fn(&str),
+) {
     let ask = "SELECT string_agg(format('process %s of %s (%s, %s, for %s s)', pid, usename,
                                         coalesce(nullif(application_name, ''), 'no name'), state,
                                         extract(epoch FROM clock_timestamp() - xact_start)::int), ', ')
@@ -72,8 +86,14 @@ async fn watch(address: &PgConnectOptions, pid: i32, blocker: &mut Option<String
     ticks.tick().await;
     ticks.tick().await;
     if let Ok(mut db) = address.connect().await {
+        let mut next = Instant::now() + TELL_FIRST;
         while let Ok(who) = sqlx::query_scalar(ask).bind(pid).fetch_one(&mut db).await {
-            *blocker = Option::<String>::or(who, blocker.take());
+            let who: Option<String> = who;
+            if let Some(who) = who.as_ref().filter(|_| Instant::now() > next) {
+                tell(&format!("waiting for {who}"));
+                next = Instant::now() + TELL_AGAIN;
+            }
+            *blocker = who.or(blocker.take());
             ticks.tick().await;
         }
     }

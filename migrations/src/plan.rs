@@ -27,6 +27,8 @@ pub struct Plan {
     pub changed_functions: Vec<String>,
     /// Those that would be dropped.
     pub dropped_functions: Vec<String>,
+    /// Whether the database is of this very build. If not, there is something to do, be it a comment.
+    pub is_current: bool,
     /// Why workers and services must be stopped first. `None`: they go on.
     pub stop: Option<String>,
 }
@@ -47,11 +49,7 @@ pub struct Step {
 impl Plan {
     /// Whether there is anything to do.
     pub fn is_empty(&self) -> bool {
-        self.migrations.is_empty()
-            && self.from.as_deref().is_some_and(|from| !compare(from, self.to).is_lt())
-            && self.new_functions.is_empty()
-            && self.changed_functions.is_empty()
-            && self.dropped_functions.is_empty()
+        self.is_current && self.migrations.is_empty()
     }
 }
 
@@ -95,17 +93,20 @@ fn nothing(applied: &Applied) -> Plan {
         new_functions: none(),
         changed_functions: none(),
         dropped_functions: none(),
+        is_current: true,
         stop: None,
     }
 }
 
 fn of(applied: Option<&Applied>, done: &[i64], there: BTreeMap<String, String>) -> Plan {
     let own = functions::texts();
-    let name = |signature: &String| signature.split('(').next().unwrap_or_default().to_owned();
-    let of =
-        |one: &BTreeMap<String, String>, is: &dyn Fn(&String, &String) -> bool| -> Vec<String> {
-            one.iter().filter(|(name, text)| is(name, text)).map(|(of, _)| name(of)).collect()
-        };
+    let hash = functions::hash();
+    let names = |functions: &BTreeMap<String, String>,
+                 is_meant: &dyn Fn(&String, &String) -> bool|
+     -> Vec<String> {
+        let meant = functions.iter().filter(|(signature, text)| is_meant(signature, text));
+        meant.map(|(signature, _)| name_of(signature).to_owned()).collect()
+    };
     let is_first = applied.is_none();
     let migrations = MIGRATIONS.iter().filter(|migration| !done.contains(&migration.version));
     Plan {
@@ -125,11 +126,20 @@ fn of(applied: Option<&Applied>, done: &[i64], there: BTreeMap<String, String>) 
                     .collect(),
             })
             .collect(),
-        new_functions: of(&own, &|name, _| !there.contains_key(name)),
-        changed_functions: of(&own, &|name, text| there.get(name).is_some_and(|old| old != text)),
-        dropped_functions: of(&there, &|name, _| !own.contains_key(name)),
-        stop: applied.and_then(|applied| stop(applied, VERSION, SERVES, &functions::hash())),
+        new_functions: names(&own, &|function, _| !there.contains_key(function)),
+        changed_functions: names(&own, &|function, text| {
+            there.get(function).is_some_and(|old| old != text)
+        }),
+        dropped_functions: names(&there, &|function, _| !own.contains_key(function)),
+        is_current: applied.is_some_and(|applied| {
+            applied.version == VERSION && applied.serves == SERVES && applied.hash == hash
+        }),
+        stop: applied.and_then(|applied| stop(applied, VERSION, SERVES, &hash)),
     }
+}
+
+fn name_of(signature: &str) -> &str {
+    signature.split('(').next().unwrap_or_default()
 }
 
 /// Why those must be stopped who use this database now.
@@ -137,11 +147,16 @@ fn stop(applied: &Applied, to: &str, serves: &str, hash: &str) -> Option<String>
     if applied.fit(to) == Fit::Same {
         // Between two versions, nothing says what was promised.
         return (applied.hash != hash)
-            .then(|| format!("another build of {to} may call what this one does not have"));
+            .then(|| format!("another build of {to} may call what this one does not have."));
     }
+    left_out(applied, to, serves)
+}
+
+/// Why those would fail who use the database now, when this version has migrated it.
+pub(super) fn left_out(applied: &Applied, to: &str, serves: &str) -> Option<String> {
     compare(&applied.version, serves).is_lt().then(|| {
         format!(
-            "workers and services of {} are not served by {to}: go to {serves} first, or stop them",
+            "workers and services of {} are not served by {to}: go to {serves} first, or stop them.",
             applied.version
         )
     })
@@ -174,6 +189,14 @@ mod tests {
             let long = locks(migration.sql.as_str()).into_iter().filter(|lock| lock.is_long);
             let long: Vec<_> = long.map(|lock| format!("{}: {}", lock.table, lock.words)).collect();
             assert!(long.is_empty(), "migration {}: {long:?}", migration.version);
+            // Such a file is run again if the program dies before it has noted that it was run.
+            let sql = migration.sql.as_str().to_uppercase();
+            let (made, again) = ("INDEX CONCURRENTLY ", "INDEX CONCURRENTLY IF NOT EXISTS ");
+            assert!(
+                !migration.no_tx || sql.matches(made).count() == sql.matches(again).count(),
+                "migration {}: it needs IF NOT EXISTS",
+                migration.version
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Applied {
     pub version: String,
     /// The oldest version that may use the database.
     pub serves: String,
-    /// The SHA-256 of its functions.
+    /// The SHA-256 of its migrations and functions.
     pub hash: String,
 }
 

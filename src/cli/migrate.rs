@@ -36,6 +36,10 @@ pub(super) struct Migrate {
     /// Give these logins the passwords from the environment, also if they have others
     #[arg(long, conflicts_with = "check")]
     change_passwords: bool,
+    /// All workers and services are stopped: migrate although those that used the database until
+    /// now are too old to go on
+    #[arg(long, conflicts_with = "check")]
+    stopped: bool,
 }
 
 /// A login that is asked for.
@@ -53,9 +57,14 @@ impl Migrate {
         }
         // Before anything is changed: a wrong password stops it all.
         let wanted = self.wanted(config).await?;
-        let migrated = database::migrate_aloud(&config.database_url, |said| say!("{said}")).await?;
+        let tell = |said: &str| say!("{said}");
+        let migrated = database::migrate_aloud(&config.database_url, self.stopped, tell).await?;
         for Wanted { login, password, role, is } in &wanted {
             let set = (*is == Login::Missing || self.change_passwords).then_some(*password);
+            if set.is_none() && migrated != Migrated::UpToDate {
+                // A newer program knows better what this login needs.
+                continue;
+            }
             database::make_login(&config.database_url, login, set, role).await?;
             match is {
                 Login::Missing => say!("The login {login} was created."),
@@ -67,7 +76,7 @@ impl Migrate {
                     "warning: {login} keeps the password that it has: whether it is this one is not \
                      known, because the server does not let {login} in from here"
                 ),
-                Login::Same | Login::Other => {}
+                Login::Same | Login::Other | Login::Ruler => {}
             }
         }
         let made = json!({
@@ -92,6 +101,9 @@ impl Migrate {
             (&self.worker_login, &config.worker_password, "photogate_worker", "WORKER"),
             (&self.service_login, &config.service_password, "photogate_app", "SERVICE"),
         ];
+        if self.worker_login.is_some() && self.worker_login == self.service_login {
+            bail!("a worker and the service have different rights: give each a login of its own");
+        }
         let mut wanted = Vec::new();
         for (login, password, role, name) in asked {
             let Some(login) = login else { continue };
@@ -105,6 +117,12 @@ impl Migrate {
                 );
             }
             let is = database::login_of(&config.database_url, login, password).await?;
+            if is == Login::Ruler {
+                bail!(
+                    "{login} is a superuser, or the login that migrates: choose another name, which \
+                     gets no other rights than those of {role}"
+                );
+            }
             if is == Login::Other && !self.change_passwords {
                 bail!(
                     "{login} has another password than PHOTOGATE_{name}_PASSWORD, and nothing was \
@@ -137,6 +155,9 @@ fn check(plan: &Plan, output: Output) -> anyhow::Result<End> {
             };
             writeln!(out, "Migration {} ({}{how}): {locks}.", step.number, step.name)?;
         }
+        if !plan.is_current {
+            writeln!(out, "All functions are written again.")?;
+        }
         for (what, names) in [
             ("new", &plan.new_functions),
             ("replaced", &plan.changed_functions),
@@ -147,7 +168,7 @@ fn check(plan: &Plan, output: Output) -> anyhow::Result<End> {
             }
         }
         match &plan.stop {
-            Some(why) => writeln!(out, "Workers and the service must stop first: {why}."),
+            Some(why) => writeln!(out, "Workers and the service must stop first: {why}"),
             None => writeln!(
                 out,
                 "Nothing must stop: workers and services of {} and newer go on. Older ones do not \

@@ -14,16 +14,24 @@ nothing any more and begins anew. Then it makes those erasures again that came a
 `photogate erasures apply` does.
 
 Example:
-  photogate restored --actor anna@photogate.example")]
+  photogate restored --yes --actor anna@photogate.example")]
 pub(super) struct Restored {
     /// Your e-mail address or name, for the audit log
     #[arg(long, default_value = "cli")]
     actor: String,
+    /// Confirms that this database was restored: all its workers begin anew
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Restored {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let commands = super::commands(config).await?;
+        anyhow::ensure!(
+            self.yes,
+            "this ends all workers of the database, and photos that they have in hand are looked at \
+             again: if it was restored from a backup, confirm with --yes"
+        );
         let caller = Caller::trusted(&self.actor);
         let workers = match commands.retire_all_workers(&caller).await {
             Ok(workers) => workers,

@@ -58,6 +58,23 @@ fn is_secret(name: &str) -> bool {
     ["pass", "key", "secret", "token"].iter().any(|word| name.contains(word))
 }
 
+/// What is wrong with a setting, without the line of the file and the value, which may be a password.
+pub(super) fn without_values(error: &figment::Error) -> String {
+    let text = error.to_string();
+    let is_quoted = |line: &&str| {
+        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|')
+    };
+    let told: Vec<_> = text.lines().filter(|line| !is_quoted(line)).map(str::trim).collect();
+    let told = told.join(", ").trim_end_matches(", ").to_owned();
+    let is_shown = |name: &String| !is_secret(name) && !name.contains("_url");
+    match (told.find("found "), told.find(", expected")) {
+        (Some(from), Some(to)) if !error.path.first().is_some_and(is_shown) && from < to => {
+            format!("{}{}", &told[..from], &told[to + 2..])
+        }
+        _ => told,
+    }
+}
+
 /// The secrets in an address, as they are written there and as they are meant.
 fn in_address(address: &str) -> Vec<String> {
     let Ok(url) = url::Url::parse(address) else { return Vec::new() };
@@ -104,6 +121,27 @@ mod tests {
         let shown = format!("{:?}", config.redacted());
 
         assert!(!shown.contains("geheim"), "{shown}");
+    }
+
+    #[test]
+    fn a_wrong_setting_is_told_without_its_value() {
+        use figment::{
+            Figment,
+            providers::{Format, Serialized, Toml},
+        };
+        let told = |toml: &str| {
+            let read = Figment::from(Serialized::defaults(Config::default()))
+                .merge(Toml::string(toml))
+                .extract::<Config>();
+            without_values(&read.unwrap_err())
+        };
+
+        let unclosed = told("slots = 2\nsmtp_url = \"smtps://anna:geheim@mail.example.org\n");
+        assert!(!unclosed.contains("geheim") && unclosed.contains("line 2"), "{unclosed}");
+        let no_list = told("stripe_secrets = \"whsec_geheim\"\n");
+        assert!(!no_list.contains("geheim") && no_list.contains("stripe_secrets"), "{no_list}");
+        let no_number = told("slots = \"many\"\n");
+        assert!(no_number.contains("\"many\"") && no_number.contains("slots"), "{no_number}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -83,11 +83,22 @@ async fn connect_as(
 /// Connects as the login itself, which may be no member of any role, to a database that may have no
 /// schema.
 pub(crate) async fn connect_as_login(url: &str) -> Result<PgConnection, DatabaseError> {
-    options(url)?
-        .options([("statement_timeout", "5s")])
-        .connect()
-        .await
-        .map_err(DatabaseError::Unreachable)
+    options(url)?.options([("statement_timeout", "5s")]).connect().await.map_err(refused)
+}
+
+/// Whether the connection is to PostgreSQL itself. If a pooler is in between, it must do.
+pub(crate) async fn is_direct_or_does(
+    url: &str,
+    db: &mut PgConnection,
+) -> Result<bool, DatabaseError> {
+    if photogate_schema::is_direct(db).await? {
+        return Ok(true);
+    }
+    let asked = sqlx::raw_sql("SELECT current_user::text").fetch_one(&mut *db).await?;
+    let acts_as: String = asked.try_get(0)?;
+    let role = if acts_as == "photogate_worker" { "photogate_worker" } else { "photogate_app" };
+    pooler::check(db, &options(url)?.options([("role", role)]), role).await?;
+    Ok(false)
 }
 
 /// Whether the server of this address is on another machine, and not known by its certificate.

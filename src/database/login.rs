@@ -2,9 +2,13 @@
 
 use std::str::FromStr;
 
+use postgres_protocol::password::scram_sha_256;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
-use super::{connections::settings, error::DatabaseError};
+use super::{
+    connections::{refused, settings},
+    error::DatabaseError,
+};
 
 /// SQLSTATE: this is not the login's password.
 const INVALID_PASSWORD: &str = "28P01";
@@ -18,8 +22,10 @@ pub enum Login {
     Same,
     /// It has another password.
     Other,
-    /// The server does not let it in from here, whatever its password is.
+    /// It cannot be told: the server does not let it in from here, or asks for no password.
     Unknown,
+    /// A superuser, or the login of this address: a role for each of its sessions would disarm it.
+    Ruler,
 }
 
 /// Tells whether there is such a login, and whether this is its password.
@@ -28,16 +34,30 @@ pub enum Login {
 /// See [`DatabaseError`].
 pub async fn login_of(url: &str, login: &str, password: &str) -> Result<Login, DatabaseError> {
     let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
-    let mut db = address.connect().await.map_err(DatabaseError::Unreachable)?;
-    let known = is_known(&mut db, login).await?;
+    let mut db = address.connect().await.map_err(refused)?;
+    // Not `query!`: this is asked before there is a schema.
+    let rules: Option<bool> = sqlx::query_scalar(
+        "SELECT rolsuper OR rolname = session_user FROM pg_roles WHERE rolname = $1",
+    )
+    .bind(login)
+    .fetch_optional(&mut db)
+    .await?;
     db.close().await?;
-    if !known {
-        return Ok(Login::Missing);
+    match rules {
+        None => return Ok(Login::Missing),
+        Some(true) => return Ok(Login::Ruler),
+        Some(false) => {}
     }
-    match address.username(login).password(password).connect().await {
+    let address = address.username(login);
+    match address.clone().password(password).connect().await {
         Ok(db) => {
             db.close().await?;
-            Ok(Login::Same)
+            // A server that trusts everybody lets any password in.
+            let other = format!("not {password}");
+            Ok(match address.password(&other).connect().await {
+                Ok(_) => Login::Unknown,
+                Err(_) => Login::Same,
+            })
         }
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INVALID_PASSWORD) => {
             Ok(Login::Other)
@@ -58,13 +78,14 @@ pub async fn make_login(
     role: &'static str,
 ) -> Result<(), DatabaseError> {
     let address = PgConnectOptions::from_str(url).map_err(DatabaseError::Address)?;
-    // What goes over this connection is a password: it is not logged, however long it takes.
-    let mut db =
-        address.disable_statement_logging().connect().await.map_err(DatabaseError::Unreachable)?;
+    // What goes over this connection is not logged here either, however long it takes.
+    let mut db = address.disable_statement_logging().connect().await.map_err(refused)?;
     if let Some(password) = password {
         let make = if is_known(&mut db, login).await? { "ALTER" } else { "CREATE" };
         let template = format!("{make} ROLE %1$I LOGIN NOINHERIT PASSWORD %2$L");
-        run(&mut db, &template, login, password).await?;
+        // The server may log this statement: what it gets is what it would keep of the password.
+        let kept = scram_sha_256(password.as_bytes());
+        run(&mut db, &template, login, &kept).await?;
     }
     run(&mut db, "GRANT %2$I TO %1$I", login, role).await?;
     // A pooler keeps no settings for a session: there, those of the login count (pooler.rs).

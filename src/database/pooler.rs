@@ -3,13 +3,14 @@
 //! It drops what a session is set to, so the login must have the settings. In transaction mode each
 //! transaction may meet another session, so the pooler must know prepared statements.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::{
     connections::{refused, settings},
     error::DatabaseError,
+    timeout::in_time,
 };
 
 /// Why a pooler does not do.
@@ -60,30 +61,41 @@ pub(super) async fn check(
     if !has_settings {
         return Err(DatabaseError::Pooler(PoolerTrouble::Drops));
     }
-    let (mut one, mut other) =
-        (options.connect().await.map_err(refused)?, options.connect().await.map_err(refused)?);
-    keeps_statements(&mut one, &mut other).await.map_err(forgets)?;
-    one.close().await?;
-    other.close().await?;
-    Ok(())
+    // A pooler whose sessions are all taken answers late.
+    in_time(ANSWER_MAX, async {
+        let (mut one, mut other) =
+            (options.connect().await.map_err(refused)?, options.connect().await.map_err(refused)?);
+        for _ in 0..ROUNDS {
+            if !keeps_statements(&mut one, &mut other).await.or_else(forgets)? {
+                return Err(DatabaseError::Pooler(PoolerTrouble::Forgets));
+            }
+        }
+        one.close().await?;
+        other.close().await?;
+        Ok(())
+    })
+    .await
 }
 
-/// Both prepare a statement: one after the other, so that they get the same session of a pooler.
-/// Then one of them keeps that session, and the other one needs what it has prepared in another.
-async fn keeps_statements(one: &mut PgConnection, other: &mut PgConnection) -> sqlx::Result<()> {
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// A pooler with much to do may give each the session that it had before, by chance.
+const ROUNDS: u32 = 10;
+
+/// Both prepare a statement under the same name, and get the same session of a pooler one after the
+/// other. Whether each gets the answer to its own. Neither keeps a session while it waits for
+/// another: workers that start at once would wait for each other.
+async fn keeps_statements(one: &mut PgConnection, other: &mut PgConnection) -> sqlx::Result<bool> {
     // Not `query!`: these statements read nothing of ours.
-    sqlx::query("SELECT 1").execute(&mut *one).await?;
-    sqlx::query("SELECT 1").execute(&mut *other).await?;
-    let mut kept = other.begin().await?;
-    sqlx::query("SELECT 1").execute(&mut *kept).await?;
-    sqlx::query("SELECT 1").execute(&mut *one).await?;
-    kept.rollback().await
+    let first: i32 = sqlx::query_scalar("SELECT 1").fetch_one(one).await?;
+    let second: i32 = sqlx::query_scalar("SELECT 2").fetch_one(other).await?;
+    Ok((first, second) == (1, 2))
 }
 
-fn forgets(error: sqlx::Error) -> DatabaseError {
+/// False: a statement exists already, for somebody else; or it does not exist.
+fn forgets(error: sqlx::Error) -> Result<bool, DatabaseError> {
     match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-        // It exists already, for somebody else; or it does not exist.
-        Some("42P05" | "26000") => DatabaseError::Pooler(PoolerTrouble::Forgets),
-        _ => DatabaseError::Other(error),
+        Some("42P05" | "26000") => Ok(false),
+        _ => Err(DatabaseError::Other(error)),
     }
 }

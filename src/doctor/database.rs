@@ -4,7 +4,7 @@
 //! The queries are not checked while they are compiled: the database may have no schema at all, or
 //! that of another version.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::PgConnection;
 use tokio::time::timeout;
@@ -21,6 +21,8 @@ const SCHEMA: &str = "schema";
 const SNAPSHOT: &str = "snapshot";
 const CLOCK: &str = "clock";
 
+/// The pooler is asked with several connections, which has a limit of its own.
+const POOLER_MAX: Duration = Duration::from_secs(35);
 /// So many connections are needed by a worker (10), and by the service.
 const CONNECTIONS_FREE_MIN: i64 = 20;
 /// The alert `PhotogateOldSnapshot` begins here.
@@ -47,17 +49,24 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             return fill(checks, "the database cannot be reached");
         }
     };
-    match in_time(ANSWER_MAX, server(&mut db)).await {
+    let is_direct =
+        match in_time(POOLER_MAX, database::is_direct_or_does(&config.database_url, &mut db)).await
+        {
+            Ok(is_direct) => is_direct,
+            Err(error) => {
+                let advice = "see *Through a pooler* in docs/operations.md";
+                checks.push(Check::fail(DATABASE, error.to_string(), advice));
+                return fill(checks, "the pooler does not do");
+            }
+        };
+    match in_time(ANSWER_MAX, server(&mut db, is_direct)).await {
         Ok(check) => checks.push(check),
         Err(error) => {
             checks.push(trouble(DATABASE, &error));
             return fill(checks, "the database does not answer");
         }
     }
-    match in_time(ANSWER_MAX, rights(&mut db)).await {
-        Ok(check) => checks.push(check),
-        Err(error) => checks.push(trouble(RIGHTS, &error)),
-    }
+    checks.push(told(RIGHTS, in_time(ANSWER_MAX, rights(&mut db, is_direct)).await));
     let is_usable = match in_time(ANSWER_MAX, database::check_version(&mut db)).await {
         Ok(fits) => {
             checks.push(Check::ok(SCHEMA, fits));
@@ -74,18 +83,12 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             false
         }
     };
-    if is_usable {
-        match in_time(ANSWER_MAX, snapshot(&mut db)).await {
-            Ok(check) => checks.push(check),
-            Err(error) => checks.push(trouble(SNAPSHOT, &error)),
-        }
+    checks.push(if is_usable {
+        told(SNAPSHOT, in_time(ANSWER_MAX, snapshot(&mut db)).await)
     } else {
-        checks.push(Check::not_looked_at(SNAPSHOT, "the schema does not fit"));
-    }
-    match in_time(ANSWER_MAX, clock(&mut db, is_usable)).await {
-        Ok(check) => checks.push(check),
-        Err(error) => checks.push(trouble(CLOCK, &error)),
-    }
+        Check::not_looked_at(SNAPSHOT, "the schema does not fit")
+    });
+    checks.push(told(CLOCK, in_time(ANSWER_MAX, clock(&mut db, is_usable)).await));
     checks
 }
 
@@ -98,11 +101,15 @@ fn fill(mut checks: Vec<Check>, why: &str) -> Vec<Check> {
     checks
 }
 
+fn told(name: &'static str, looked: Result<Check, DatabaseError>) -> Check {
+    looked.unwrap_or_else(|error| trouble(name, &error))
+}
+
 fn trouble(name: &'static str, error: &DatabaseError) -> Check {
     Check::fail(name, error.to_string(), "see what the log of PostgreSQL says")
 }
 
-async fn server(db: &mut PgConnection) -> Result<Check, DatabaseError> {
+async fn server(db: &mut PgConnection, is_direct: bool) -> Result<Check, DatabaseError> {
     type Row = (String, i32, String, String, bool, String, i64, i64);
     let (version, number, login, name, is_standby, unsafe_settings, used, most): Row =
         sqlx::query_as(
@@ -112,14 +119,17 @@ async fn server(db: &mut PgConnection) -> Result<Check, DatabaseError> {
                     (SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM pg_settings
                      WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
                        AND setting = 'off'),
-                    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+                    -- Of other logins, a login may see no more than that they are there.
+                    (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL
+                       AND coalesce(backend_type, 'client backend') = 'client backend'),
                     current_setting('max_connections')::bigint
                     - current_setting('superuser_reserved_connections')::bigint",
         )
         .fetch_one(db)
         .await?;
     let version = version.split(' ').next().unwrap_or_default();
-    let seen = format!("PostgreSQL {version}, database {name}, as {login}");
+    let through = if is_direct { "" } else { ", through a connection pooler" };
+    let seen = format!("PostgreSQL {version}, database {name}, as {login}{through}");
     if number < 140_000 {
         return Ok(Check::fail(DATABASE, seen, "install PostgreSQL 14 or later"));
     }
@@ -149,7 +159,7 @@ async fn server(db: &mut PgConnection) -> Result<Check, DatabaseError> {
     Ok(Check::ok(DATABASE, format!("{seen}; {free} of {most} connections are free")))
 }
 
-async fn rights(db: &mut PgConnection) -> Result<Check, DatabaseError> {
+async fn rights(db: &mut PgConnection, is_direct: bool) -> Result<Check, DatabaseError> {
     // From PostgreSQL 16 on, membership alone does not let a login act as a role.
     let roles: Vec<String> = sqlx::query_scalar(
         "SELECT rolname::text FROM pg_roles
@@ -171,12 +181,11 @@ async fn rights(db: &mut PgConnection) -> Result<Check, DatabaseError> {
              `photogate migrate --worker-login`",
         ));
     }
-    let act = if role == "photogate_app" {
-        "SET ROLE photogate_app"
-    } else {
-        "SET ROLE photogate_worker"
-    };
-    sqlx::raw_sql(act).execute(&mut *db).await?;
+    // Through a pooler, the login has its role already; and the session is not ours to change.
+    if is_direct {
+        let act = sqlx::AssertSqlSafe(format!("SET ROLE {role}"));
+        sqlx::raw_sql(act).execute(&mut *db).await?;
+    }
     let commands = match (may("photogate_owner"), may("photogate_app")) {
         (true, _) => "migrate, serve and work: a login for migrations",
         (false, true) => "serve and work: the service's login",

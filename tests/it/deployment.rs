@@ -187,6 +187,46 @@ async fn a_login_keeps_its_password_unless_that_is_asked_for() {
     assert!(fits("two").await);
 }
 
+/// A server that logs such statements, as many do, has no password in its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_never_sees_the_password_of_a_login() {
+    const PASSWORD: &str = "nobody-else-has-this-one";
+    let app = App::new().await;
+    let mut url = url::Url::parse(&app.owner).unwrap();
+    url.query_pairs_mut().append_pair("options", "-c log_statement=all");
+    let (login, role) = ("test_logged", "photogate_worker");
+
+    database::make_login(url.as_str(), login, Some(PASSWORD), role).await.unwrap();
+
+    let sockets = url.query_pairs().find(|(name, _)| name == "host").unwrap().1.into_owned();
+    let logs = fs::read_dir(sockets).unwrap().map(|file| file.unwrap().path());
+    let logs = logs.filter(|file| file.extension().is_some_and(|ending| ending == "log"));
+    let logged: String = logs.map(|log| fs::read_to_string(log).unwrap()).collect();
+    assert!(logged.contains(&format!("CREATE ROLE {login}")), "it logs statements");
+    assert!(!logged.contains(PASSWORD));
+}
+
+/// A login gets a role for each of its sessions: the migration could never act as the owner again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_migrates_is_no_login_of_a_worker() {
+    let app = App::new().await;
+    for (login, why) in [
+        (&["--worker-login", "postgres"][..], "superuser"),
+        (&["--worker-login", "one", "--service-login", "one"], "a login of its own"),
+    ] {
+        let refused = program(&app.config)
+            .arg("migrate")
+            .args(login)
+            .env("DATABASE_URL", &app.owner)
+            .env("PHOTOGATE_WORKER_PASSWORD", "one")
+            .env("PHOTOGATE_SERVICE_PASSWORD", "two")
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+    }
+}
+
 /// Found: behind no proxy, every login led back to the login page, which said nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_plain_http_the_login_page_says_why_nobody_can_log_in() {

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use photogate::database::{self, DatabaseError, Migrated};
+use photogate::database::{self, DatabaseError, MigrateError, Migrated};
 use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, Column, Connection, Either, Executor, PgConnection, Statement, TypeInfo,
+    AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, PgConnection, Statement,
+    TypeInfo, migrate::Migrator, postgres::PgConnectOptions,
 };
 
-use crate::support::{App, photogate, program, read, stderr, stdout};
+use crate::support::{App, photogate, place, program, read, stderr, stdout};
 
 /// What the version before asks of the database, as `scripts/release` has recorded it.
 #[derive(Deserialize)]
@@ -157,8 +158,32 @@ async fn a_program_starts_if_its_version_is_served_and_says_what_to_do_if_not() 
     let refused = of("UPDATE functions_applied SET version = '0.0.1', serves = '0.0.1'").await;
     let said = refused.map(|refused| refused.to_string()).unwrap_or_default();
     assert!(said.contains("photogate 0.0.1") && said.contains("run `photogate migrate`"), "{said}");
-    assert_eq!(database::migrate(&app.owner).await.unwrap(), Migrated::UpToDate);
+    // Those of 0.0.1 would fail with what this version makes.
+    let before = found().await;
+    let refused = database::migrate(&app.owner).await;
+    assert!(matches!(refused, Err(MigrateError::NotServed(_))), "{refused:?}");
+    let refused = photogate(&app.config, &["migrate"]);
+    assert!(stderr(&refused).contains("migrate --stopped"), "{}", stderr(&refused));
+    assert_eq!(found().await, before);
+    let migrated = photogate(&app.config, &["migrate", "--stopped"]);
+    assert!(stdout(&migrated).contains("up to date"), "{}", stderr(&migrated));
     assert!(database::connect(&app.owner, 1).await.is_ok());
+}
+
+/// Rights are part of what a newer version has migrated.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_program_gives_no_right_back_that_a_newer_one_took() {
+    let app = App::new().await;
+    app.owner_runs(
+        "UPDATE functions_applied SET version = '99.1.0';
+         REVOKE USAGE ON SCHEMA photogate FROM photogate_worker",
+    )
+    .await;
+
+    assert_eq!(database::migrate(&app.owner).await.unwrap(), Migrated::ByNewer("99.1.0".into()));
+
+    let may = "SELECT has_schema_privilege('photogate_worker', 'photogate', 'USAGE')::int::bigint";
+    assert_eq!(app.count(may).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,6 +195,9 @@ async fn a_check_says_what_a_migration_would_do_and_changes_nothing() {
         stdout(&output)
     };
     assert_eq!(check(0), "There is nothing to do.\n");
+    // Another build of this version, with other comments: programs compare the hash.
+    app.owner_runs("UPDATE functions_applied SET hash = repeat('0', 64)").await;
+    assert!(check(6).contains("All functions are written again"), "{}", check(6));
 
     // What a version that is not served any more would have left.
     app.owner_runs(
@@ -191,7 +219,7 @@ async fn a_check_says_what_a_migration_would_do_and_changes_nothing() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert_eq!(app.count(table).await, before, "nothing is changed");
-    database::migrate(&app.owner).await.unwrap();
+    database::migrate_aloud(&app.owner, true, |_| ()).await.unwrap();
     assert_eq!(check(0), "There is nothing to do.\n");
 
     // An empty database.
@@ -272,15 +300,43 @@ async fn a_migration_waits_for_no_lock_for_long_and_says_for_whom() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_that_was_never_finished_is_dropped() {
+async fn an_index_that_was_never_finished_is_made_again() {
     let app = App::new().await;
     app.owner_runs(
         "CREATE INDEX of_a_crash ON job (job_id);
-         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'of_a_crash'::regclass",
+         CREATE INDEX of_somebody_else ON job (job_id);
+         UPDATE pg_index SET indisvalid = false
+         WHERE indexrelid IN ('of_a_crash'::regclass, 'of_somebody_else'::regclass)",
     )
     .await;
+    let directory = place("migrations");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(
+        directory.join("9001_index.sql"),
+        "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS of_a_crash ON job (run_id)",
+    )
+    .unwrap();
+    let mut migrations = Migrator::new(directory).await.unwrap();
+    migrations.set_ignore_missing(true);
+    let address = app.owner.parse::<PgConnectOptions>().unwrap();
+    let address = address.options([("role", "photogate_owner"), ("search_path", "photogate")]);
+    let mut db = address.connect().await.unwrap();
+    let run = async |db: &mut PgConnection| {
+        database::run_numbered(db, &address, &migrations, &|_: &str| ()).await.unwrap();
+    };
 
-    database::migrate(&app.owner).await.unwrap();
+    run(&mut db).await;
 
-    assert_eq!(app.count("SELECT count(*) FROM pg_class WHERE relname = 'of_a_crash'").await, 0);
+    let of = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+              WHERE (relname, indisvalid) IN (('of_a_crash', true), ('of_somebody_else', false))";
+    assert_eq!(app.count(of).await, 2, "what it does not make itself stays");
+    // It died after the index, and before it could note that.
+    app.owner_runs("DELETE FROM _sqlx_migrations WHERE version = 9001").await;
+    run(&mut db).await;
+    assert_eq!(app.count(of).await, 2);
+    app.owner_runs(
+        "DROP INDEX of_a_crash, of_somebody_else;
+         DELETE FROM _sqlx_migrations WHERE version = 9001",
+    )
+    .await;
 }
