@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+import urllib.parse
 
 import helm_python as helm
 import jsonschema
@@ -18,6 +19,17 @@ CHART = pathlib.Path("deploy/chart")
 VERSIONS = ["1.27", kubernetes_validate.latest_version()]
 SCALED_OBJECT = json.loads(pathlib.Path("deploy/schemas/scaledobject.json").read_text())
 PART = "app.kubernetes.io/component"
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+def constant(file, name):
+    return int(re.search(rf"{name}: \w+ = (\d+)", pathlib.Path(file).read_text())[1])
+
+
+# Memory beside that of the children that look at photos: fetched photos, turned photos, and the process itself.
+BESIDE_CHILDREN_MIB = (constant("src/catalog/photo_store.rs", "IN_MEMORY_MIB")
+                       + constant("src/sandbox/protocol.rs", "BODY_MAX_MIB") + 256)
+IDLE_CHILD_MIB = 150
 
 
 def rendered(chart, values):
@@ -36,8 +48,8 @@ def pod_of(thing):
     return thing["spec"]["template"] if thing["kind"] in ("Deployment", "Job") else None
 
 
-def troubles(objects):
-    """What is wrong with these objects, a line each."""
+def troubles(objects, values):
+    """What is wrong with these objects, which come of these values, a line each."""
     unfit = [f"{thing.get('kind')}: {text}" for thing in objects for text in schema_troubles(thing)]
     if unfit:
         # What follows relies on the shape.
@@ -58,7 +70,39 @@ def troubles(objects):
         if thing["kind"] == "Deployment" and not fits(thing["spec"]["selector"], pod):
             yield f"{name}: its selector does not fit its own pods"
     yield from reference_troubles(objects, pods)
-    yield from network_troubles(objects, pods)
+    yield from network_troubles(objects, pods, values)
+    for thing, pod in pods:
+        name = f"{thing['kind']} {thing['metadata']['name']}"
+        yield from (f"{name}: {text}" for text in value_troubles(pod, values))
+
+
+def value_troubles(pod, values):
+    """What a pod has not that the values say."""
+    spec, part = pod["spec"], pod["metadata"]["labels"][PART]
+    container = spec["containers"][0]
+    database = values["database"]
+    login = database[{"migration": "migrationLogin", "service": "serviceLogin"}.get(part, "workerLogin")]
+    address = next(each["value"] for each in container["env"] if each["name"] == "DATABASE_URL")
+    parsed = urllib.parse.urlsplit(address)
+    # As sqlx reads it: + is a plus.
+    found = [urllib.parse.unquote(text) for text in (parsed.username, parsed.path.removeprefix("/"))]
+    if found != [login, database["name"]]:
+        yield f"its address of PostgreSQL is for {found}"
+    for more, where in [("extraEnv", container["env"]), ("extraVolumes", spec["volumes"]),
+                        ("extraVolumeMounts", container["volumeMounts"])]:
+        if not all(each in where for each in values[more]):
+            yield f"it has not {more}"
+    own = values["workers" if part in ("worker", "keeper") else part]
+    for field in ("nodeSelector", "tolerations", "affinity"):
+        if spec.get(field, type(own[field])()) != own[field]:
+            yield f"its {field} is {spec.get(field)}"
+    if part == "migration":
+        migration = values["migration"]
+        logins = ["--worker-login", database["workerLogin"], "--service-login", database["serviceLogin"]]
+        logins += ["--change-passwords"] * migration["changePasswords"]
+        wanted = ["migrate", *logins * migration["makeLogins"], *["--stopped"] * migration["stopped"], "--json"]
+        if container["args"] != wanted:
+            yield f"its arguments are {container['args']}"
 
 
 def schema_troubles(thing):
@@ -93,6 +137,8 @@ def pod_troubles(pod):
             yield f"its securityContext has {field} {security.get(field)}"
     if spec.get("automountServiceAccountToken") is not False:
         yield "it has a token for Kubernetes"
+    if spec.get("nodeSelector", {}).get("kubernetes.io/arch") != "amd64":
+        yield "it may be placed where its image does not run"
     volumes = {volume["name"] for volume in spec.get("volumes", [])}
     for container in spec["containers"]:
         own = container.get("securityContext", {})
@@ -117,6 +163,7 @@ def pod_troubles(pod):
             yield f"variables are there twice: {sorted(name for name in names if names.count(name) > 1)}"
         yield from environment_troubles(container)
         if container["args"][0] in ("work", "serve"):
+            yield from memory_troubles(container)
             ports = {port["name"] for port in container["ports"]}
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 if container.get(probe, {}).get("httpGet", {}).get("port") not in ports:
@@ -126,6 +173,25 @@ def pod_troubles(pod):
             # The notice to proxies, the drain, and handing back.
             if spec.get("terminationGracePeriodSeconds", 30) < drain + 15:
                 yield f"it is killed before its drain of {drain} s ends"
+
+
+def memory_troubles(container):
+    """If the limit is too low, the kernel ends the whole container when photos are large."""
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+
+    def setting(name, otherwise):
+        return int(variables.get(f"PHOTOGATE_{name}") or 0) or otherwise
+
+    slots = setting("SLOTS", None)
+    if slots is None:
+        # As many as there are cores, which nobody knows here.
+        return
+    needed = (slots * setting("PHOTO_MEMORY_MEGABYTES", 1536) + setting("IDLE_CHILDREN", 4 * slots) * IDLE_CHILD_MIB
+              + BESIDE_CHILDREN_MIB)
+    limit = container["resources"]["limits"]["memory"]
+    amount, unit = re.fullmatch(r"(\d+)(Mi|Gi)", limit).groups()
+    if int(amount) * {"Mi": 1, "Gi": 1024}[unit] < needed:
+        yield f"it may take {needed} MiB of memory, and has {limit}"
 
 
 def environment_troubles(container):
@@ -178,6 +244,8 @@ def reference_troubles(objects, pods):
                     yield f"{name}: there is no Service {asked[1]}"
                 if "photogate_funded_backlog_photos" not in json.dumps(trigger):
                     yield f"{name}: it does not look at the backlog"
+                if trigger["type"] == "prometheus" and '{namespace="events"}' not in trigger["metadata"]["query"]:
+                    yield f"{name}: it looks at the backlog of others"
         if kind == "Ingress":
             for rule in spec["rules"]:
                 for path in rule["http"]["paths"]:
@@ -185,7 +253,14 @@ def reference_troubles(objects, pods):
                         yield f"{name}: there is no such Service"
 
 
-def network_troubles(objects, pods):
+# The rules of networkPolicy.egress by which pods may connect.
+EVERYBODY = ["dns", "database"]
+SERVICE = [*EVERYBODY, "redis", "store", "roles", "traces"]
+WORKERS = [*SERVICE, "mail", "webhooks"]
+RULES = {"migration": EVERYBODY, "service": SERVICE, "worker": WORKERS, "keeper": WORKERS}
+
+
+def network_troubles(objects, pods, values):
     policies = [thing for thing in objects if thing["kind"] == "NetworkPolicy"]
     if not policies:
         return
@@ -195,11 +270,23 @@ def network_troubles(objects, pods):
         closed = [spec for spec in own if not spec.get("egress") and not spec.get("ingress")]
         if pod["metadata"]["labels"][PART] != "migration" and not closed:
             yield f"{name}: it is open"
-        ports = {port["port"] for spec in own for rule in spec.get("egress", []) for port in rule["ports"]}
-        database = next(v["value"] for v in pod["spec"]["containers"][0]["env"] if v["name"] == "DATABASE_URL")
-        wanted = int(re.search(r":(\d+)/", database)[1])
-        if not {53, wanted} <= ports:
-            yield f"{name}: it cannot reach PostgreSQL"
+        part = pod["metadata"]["labels"][PART]
+        said = merged(values["networkPolicy"]["egress"], {"database": {"ports": [values["database"]["port"]]}})
+        wanted = [(port, said[rule]["to"]) for rule in RULES[part] for port in said[rule]["ports"]]
+        open_ = [(port["port"], rule.get("to", [])) for spec in own for rule in spec.get("egress", [])
+                 for port in rule["ports"] if port["protocol"] == "TCP"]
+        yield from (f"{name}: it cannot reach port {port} of {to}" for port, to in wanted if (port, to) not in open_)
+        yield from (f"{name}: it can reach port {port} of {to}" for port, to in open_ if (port, to) not in wanted)
+        dns = {port["port"] for spec in own for rule in spec.get("egress", []) for port in rule["ports"]
+               if port["protocol"] == "UDP"}
+        if dns != set(said["dns"]["ports"]):
+            yield f"{name}: it asks DNS at {dns}"
+        if (443, []) in open_:
+            yield f"{name}: it can reach port 443 of every address"
+        read = [rule.get("from") for spec in own for rule in spec.get("ingress", []) for port in rule["ports"]
+                if port["port"] == "metrics"]
+        if part != "migration" and read != [values["networkPolicy"]["metricsFrom"]]:
+            yield f"{name}: its metrics are read by {read}"
 
 
 # Values that are refused, and a part of what is said.
@@ -215,7 +302,11 @@ REFUSED = [
     ({"store": {"url": ""}}, "store.url is empty"),
     ({"store": {"url": "ftp://photos"}}, "url"),
     ({"store": {"url": "file:///photos"}}, "store.existingClaim is empty"),
-    ({"store": {"environment": {"AWS_SECRET_ACCESS_KEY": "geheim"}}}, "store.environment.AWS_SECRET_ACCESS_KEY is a secret"),
+    *[({"store": {"environment": {name: "geheim"}}}, f"store.environment.{name} may be a secret") for name in [
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_TOKEN", "AWS_SSE_CUSTOMER_KEY_BASE64",
+        "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_TOKEN", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET",
+        "AZURE_STORAGE_ENCRYPTION_KEY", "AZURE_FABRIC_SESSION_TOKEN", "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_BEARER_TOKEN"]],
     ({"store": {"environment": {"PATH": "/"}}}, "PATH"),
     ({"settings": {"slot": 4}}, "slot"),
     ({"settings": {"slots": "four"}}, "slots"),
@@ -223,6 +314,7 @@ REFUSED = [
     ({"workers": {"replica": 2}}, "replica"),
     ({"workers": {"replicas": "two"}}, "replicas"),
     ({"workers": {"autoscaling": {"photosPerWorker": 0}}}, "photosPerWorker"),
+    ({"migration": {"changePasswords": "yes"}}, "changePasswords"),
     ({"ingress": {"enabled": True, "host": "photos.example.org"}}, "ingress.tlsSecret is empty"),
     ({"networkPolicy": {"egress": {"database": {"ports": [5432]}}, "open": True}}, "open"),
 ]
@@ -254,10 +346,23 @@ BREAKS = [
     ("_helpers.tpl", "path: {{ .root.Values.database.ca.key", "pat: {{ .root.Values.database.ca.key",
      "'path' is a required"),
     ("networkpolicies.yaml", "-closed", "-service", "two objects are"),
-    ("networkpolicies.yaml", "values: [worker, keeper]", "values: [worker]", "cannot reach PostgreSQL"),
+    ("networkpolicies.yaml", "values: [worker, keeper]", "values: [worker]", "cannot reach port 5432"),
     ("serviceaccount.yaml", "automountServiceAccountToken: false",
      "---\napiVersion: v1\nkind: Secret\nmetadata: { name: x }", "must hold no secrets"),
-    ("networkpolicies.yaml", "(list (int .Values.database.port))", "(list 5432)", "cannot reach PostgreSQL"),
+    ("networkpolicies.yaml", "(list (int .Values.database.port))", "(list 5432)", "cannot reach port 5433"),
+    ("networkpolicies.yaml", "\"traces\" \"mail\" \"webhooks\"", "\"traces\" \"webhooks\"", "cannot reach port 587"),
+    ("networkpolicies.yaml", "\"store\" \"roles\" \"traces\" }}", "\"store\" \"roles\" \"mail\" }}", "can reach port 465"),
+    ("networkpolicies.yaml", "  {{- with .rule.to }}", "  {{- with .rule.of }}", "can reach port 443 of every address"),
+    ("networkpolicies.yaml", "port: metrics }\n      from:", "port: http }\n      from:", "its metrics are read by"),
+    ("_helpers.tpl", "replace \"+\" \"%20\"", "replace \"+\" \"+\"", "'a+worker'"),
+    ("_helpers.tpl", "{{- with .root.Values.extraVolumes }}", "{{- with .root.Values.extraVolume }}", "not extraVolumes"),
+    ("_helpers.tpl", "{{- with .part.nodeSelector }}", "{{- with .part.nodes }}", "where its image does not run"),
+    ("_helpers.tpl", "{{- with .part.tolerations }}", "{{- with .part.tolerates }}", "its tolerations is"),
+    ("migration.yaml", "{{- with .Values.extraEnv }}", "{{- with .Values.moreEnv }}", "not extraEnv"),
+    ("migration.yaml", "--change-passwords", "--change-password", "its arguments are"),
+    ("migration.yaml", "            - --json\n", "", "its arguments are"),
+    ("workers.yaml", "backlog_photos{namespace=%q}", "backlog_photos{job=%q}", "the backlog of others"),
+    ("workers.yaml", "\"ahead\" \"idle_children\"", "\"ahead\"", "MiB of memory, and has 3Gi"),
 ]
 
 
@@ -282,7 +387,7 @@ def found_in(chart, sets):
         except (helm.HelmError, yaml.YAMLError) as error:
             yield f"{name}: {error}"
             continue
-        yield from (f"{name}: {text}" for text in troubles(objects))
+        yield from (f"{name}: {text}" for text in troubles(objects, merged(DEFAULTS, values)))
 
 
 def lint(sets):

@@ -64,13 +64,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if or .Values.database.ca.secret .Values.database.ca.configMap -}}yes{{- end -}}
 {{- end -}}
 
+{{/* A part of an address. `urlquery` alone writes a space as +, which is a space in queries only. */}}
+{{- define "photogate.escaped" -}}
+{{- urlquery . | replace "+" "%20" -}}
+{{- end -}}
+
 {{/* The way to PostgreSQL: dict "root" "login" "secret" "what". The password is not in the address. */}}
 {{- define "photogate.database" -}}
 {{- $database := .root.Values.database -}}
 {{- $host := required "database.host is empty: name the host of PostgreSQL" $database.host -}}
 - name: DATABASE_URL
-  value: {{ printf "postgres://%s@%s:%d/%s?sslmode=%s%s" (urlquery .login) $host (int $database.port)
-      (urlquery $database.name) $database.sslMode
+  value: {{ printf "postgres://%s@%s:%d/%s?sslmode=%s%s" (include "photogate.escaped" .login) $host (int $database.port)
+      (include "photogate.escaped" $database.name) $database.sslMode
       (ternary (printf "&sslrootcert=/etc/photogate/database/%s" $database.ca.key) "" (eq (include "photogate.hasCa" .root) "yes")) | quote }}
 {{ include "photogate.secret" (dict "variable" "PGPASSWORD" "what" .what "from" .secret) }}
 {{- end -}}
@@ -87,13 +92,44 @@ false for nothing. */}}
 {{- toYaml $all -}}
 {{- end -}}
 
-{{/* They as variables. */}}
+{{/* The same settings, as variables. */}}
 {{- define "photogate.settings" -}}
 {{- range $name, $value := include "photogate.settingsOf" . | fromYaml }}
 {{- if not (kindIs "invalid" $value) }}
 - name: PHOTOGATE_{{ upper $name }}
   value: {{ include "photogate.text" $value }}
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The variables of the store that are no secrets: those of each provider, and those of the connection. What is not here
+belongs into a Secret, also what a later version knows. tests/it/chart.rs compares them with what the store's client knows. */}}
+{{- define "photogate.openVariables" -}}
+{{- range list "AWS" "GOOGLE" "AZURE" }}
+{{- $provider := . }}
+{{- range list "ALLOW_HTTP" "ALLOW_INVALID_CERTIFICATES" "CONNECT_TIMEOUT" "DEFAULT_CONTENT_TYPE" "HTTP1_ONLY"
+      "DISABLE_SYSTEM_CERTIFICATES" "HTTP2_KEEP_ALIVE_INTERVAL" "HTTP2_KEEP_ALIVE_TIMEOUT" "HTTP2_KEEP_ALIVE_WHILE_IDLE"
+      "HTTP2_MAX_FRAME_SIZE" "HTTP2_ONLY"
+      "POOL_IDLE_TIMEOUT" "POOL_MAX_IDLE_PER_HOST" "PROXY_CA_CERTIFICATE" "PROXY_EXCLUDES" "PROXY_URL" "RANDOMIZE_ADDRESSES"
+      "TIMEOUT" "USER_AGENT" }}
+- {{ $provider }}_{{ . }}
+{{- end }}
+{{- end }}
+{{- range list "CHECKSUM_ALGORITHM" "CONDITIONAL_PUT" "CONTAINER_AUTHORIZATION_TOKEN_FILE"
+      "CONTAINER_CREDENTIALS_FULL_URI" "CONTAINER_CREDENTIALS_RELATIVE_URI" "COPY_IF_NOT_EXISTS" "DEFAULT_REGION"
+      "DISABLE_BULK_DELETE" "DISABLE_TAGGING" "ENDPOINT" "ENDPOINT_URL" "ENDPOINT_URL_S3" "ENDPOINT_URL_STS" "IMDSV1_FALLBACK" "METADATA_ENDPOINT" "REGION"
+      "REQUEST_PAYER" "ROLE_ARN" "ROLE_SESSION_NAME" "S3_EXPRESS" "SERVER_SIDE_ENCRYPTION" "SKIP_SIGNATURE"
+      "SSE_BUCKET_KEY_ENABLED" "SSE_KMS_KEY_ID" "UNSIGNED_PAYLOAD" "VIRTUAL_HOSTED_STYLE_REQUEST" "WEB_IDENTITY_TOKEN_FILE" }}
+- AWS_{{ . }}
+{{- end }}
+{{- range list "APPLICATION_CREDENTIALS" "BASE_URL" "SERVICE_ACCOUNT" "SERVICE_ACCOUNT_PATH" "SKIP_SIGNATURE" }}
+- GOOGLE_{{ . }}
+{{- end }}
+{{- range list "AUTHORITY_HOST" "CLIENT_ID" "CREDENTIAL_TYPE" "DISABLE_TAGGING" "ENDPOINT" "FABRIC_CLUSTER_IDENTIFIER"
+      "FABRIC_TOKEN_SERVICE_URL" "FABRIC_WORKLOAD_HOST" "FEDERATED_TOKEN_FILE" "MSI_ENDPOINT" "MSI_RESOURCE_ID" "OBJECT_ID"
+      "SKIP_SIGNATURE" "STORAGE_ACCOUNT_NAME" "STORAGE_AUTHORITY_HOST" "STORAGE_CLIENT_ID" "STORAGE_ENDPOINT"
+      "STORAGE_TENANT_ID" "TENANT_ID" "USE_FABRIC_ENDPOINT" }}
+- AZURE_{{ . }}
 {{- end }}
 {{- end -}}
 
@@ -109,9 +145,10 @@ false for nothing. */}}
   value: {{ required "store.url is empty: say where the photos are, as s3://bucket/prefix" .Values.store.url | quote }}
 - name: PHOTOGATE_METRICS_LISTEN
   value: {{ printf "%s:9464" .Values.listenOn | quote }}
+{{- $open := include "photogate.openVariables" . | fromYamlArray }}
 {{- range $name, $value := .Values.store.environment }}
-{{- if regexMatch "SECRET|ACCESS_KEY$|SESSION_TOKEN|ACCOUNT_KEY|MASTER_KEY|_SAS_|BEARER" $name }}
-{{- fail (printf "store.environment.%s is a secret: name where it is, in store.secretEnvironment" $name) }}
+{{- if not (has $name $open) }}
+{{- fail (printf "store.environment.%s may be a secret: name where it is, in store.secretEnvironment" $name) }}
 {{- end }}
 - name: {{ $name }}
   value: {{ include "photogate.text" $value }}
@@ -182,10 +219,8 @@ capabilities:
   persistentVolumeClaim:
     claimName: {{ required "store.existingClaim is empty: a store in files needs a PersistentVolumeClaim" .root.Values.store.existingClaim | quote }}
 {{- end }}
-{{- if .photos }}
 {{- with .root.Values.extraVolumes }}
 {{ toYaml . }}
-{{- end }}
 {{- end }}
 {{- end -}}
 
