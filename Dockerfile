@@ -13,7 +13,7 @@ RUN --mount=type=cache,id=photogate-pip,target=/root/.cache/pip,sharing=locked s
 FROM tools AS build
 COPY .cargo .cargo
 COPY .sqlx .sqlx
-COPY scripts/models scripts/models.sha256 scripts/prepare_models.py scripts/
+COPY scripts/models scripts/models.sha256 scripts/prepare_models.py scripts/touch-changed scripts/
 COPY training/upright.onnx training/
 COPY assets assets
 COPY docs/api.md docs/
@@ -25,18 +25,12 @@ COPY tests tests
 COPY migrations migrations
 COPY jobs jobs
 COPY src src
-# Dependencies stay compiled in a cache, so a changed line compiles its own crate, and those that use it. Cargo goes by
-# times, and a checkout of another version may be older than the cache: what differs from the last build counts as new, and
-# everything does after a build that failed.
+# Dependencies stay compiled in a cache, so a changed line compiles its own crate, and those that use it.
 RUN --mount=type=cache,id=photogate-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=photogate-target,target=/build/target,sharing=locked \
-    touch target/sources \
-    && find . -path ./target -prune -o -type f -print0 | xargs -0 sha256sum > /tmp/sources \
-    && find . -path ./target -prune -o -type f -exec touch -d 2000-01-01 {} + \
-    && (grep -vxFf target/sources /tmp/sources || true) | cut -c67- | xargs -r -d '\n' touch \
-    && rm target/sources \
+    scripts/touch-changed target/sources \
     && cargo build --release --locked --bin photogate \
-    && cp /tmp/sources target/sources \
+    && scripts/touch-changed --keep target/sources \
     && mkdir /out \
     && objcopy --only-keep-debug --compress-debug-sections target/release/photogate /out/photogate.debug \
     && objcopy --strip-all --add-gnu-debuglink=/out/photogate.debug target/release/photogate /out/photogate
