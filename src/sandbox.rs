@@ -59,6 +59,9 @@ pub struct Limits {
     pub sandbox_required: bool,
 }
 
+/// Memory for turned photos that are not written to the store yet, in MiB.
+pub const TURNED_MIB: u32 = protocol::BODY_MAX_MIB;
+
 /// The sandbox children of a worker: one for each slot.
 #[derive(Debug)]
 pub struct Pool {
@@ -68,8 +71,8 @@ pub struct Pool {
     turns: Turns,
     /// So many children may be idle: those of organisations whose photos come in turn stay warm.
     spare: usize,
-    /// Memory for turned photos that are not written to the store yet, in MiB. It is limited
-    /// because a slow store must not fill the memory.
+    /// Memory for turned photos, [`TURNED_MIB`]. It is limited because a slow store must not fill the
+    /// memory.
     turned: Arc<Semaphore>,
     idle: Mutex<Vec<Warm>>,
 }
@@ -135,7 +138,7 @@ impl Pool {
             },
             turns: Turns::new(config.slots()),
             spare: config.idle_children(),
-            turned: Arc::new(Semaphore::new(protocol::BODY_MAX_MIB as usize)),
+            turned: Arc::new(Semaphore::new(TURNED_MIB as usize)),
             idle: Mutex::default(),
         }
     }

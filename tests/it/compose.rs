@@ -5,11 +5,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
+use photogate::{catalog::photo_store::IN_MEMORY_MIB, sandbox::TURNED_MIB};
 use serde_yaml_ng::Value;
 
-use crate::support::{read, root};
+use crate::support::{place, read, root};
 
 fn compose() -> Value {
     let mut compose: Value = serde_yaml_ng::from_str(&read("docker-compose.yml")).unwrap();
@@ -75,7 +77,7 @@ fn compose_brings_up_postgres_redis_a_migration_and_workers() {
         let made = image == compose["services"]["migrate"]["image"].as_str().unwrap();
         assert!(
             made || image.contains(':') && !image.ends_with(":latest"),
-            "{name:?} names no pinned image"
+            "{name:?} names no version of its image"
         );
         for dependency in service
             .get("depends_on")
@@ -129,36 +131,32 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
 #[test]
 fn the_dockerfile_copies_everything_the_build_reads() {
     let dockerfile = read("Dockerfile");
-    let (_, stage) = dockerfile.split_once(" AS build\n").expect("a stage that builds");
-    let copied: BTreeSet<_> = stage
-        .split("\nFROM ")
-        .next()
-        .unwrap()
-        .lines()
-        .filter_map(|line| line.strip_prefix("COPY "))
-        .filter(|line| !line.starts_with("--from"))
-        .flat_map(|line| line.split_whitespace().rev().skip(1))
-        .map(|source| source.trim_end_matches('/').to_owned())
-        .collect();
     let ignored = read(".dockerignore");
-    for line in ignored.lines().filter(|line| !line.starts_with('#')) {
-        let is_needed = copied.iter().any(|source| Path::new(source).starts_with(line));
-        assert!(!is_needed, ".dockerignore has {line}, which the build reads");
+    let ignored: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
+    for (stage, needed) in [("models", what_the_models_need()), ("build", what_the_build_reads())] {
+        let copied = what_a_stage_copies(&dockerfile, stage);
+        for source in &copied {
+            let path = root().join(source);
+            assert!(path.exists(), "the Dockerfile copies {source}, which is not there");
+            for file in files_in(&path) {
+                let file = within(&file);
+                let by = ignored.iter().find(|pattern| ignores(pattern, &file));
+                assert_eq!(by, None, ".dockerignore has {file}, which {stage} copies");
+            }
+        }
+        for (needed, by) in needed {
+            let is_copied = copied.iter().any(|copied| Path::new(&needed).starts_with(copied));
+            assert!(is_copied, "{stage} does not copy {needed}, needed by {by}");
+        }
     }
-    for source in &copied {
-        assert!(root().join(source).exists(), "the Dockerfile copies {source}, which is not there");
-    }
-
-    for (needed, by) in what_the_build_reads() {
-        let is_copied = copied.iter().any(|copied| Path::new(&needed).starts_with(copied));
-        assert!(is_copied, "the Dockerfile does not copy {needed}, needed by {by}");
-    }
+    let is_run = dockerfile.lines().any(|line| line.trim().starts_with("scripts/touch-changed "));
+    assert!(is_run, "it is run, not only copied");
 
     let stages = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM "));
     let mut names = vec!["scratch"];
     for stage in stages {
         let (from, name) = stage.split_once(" AS ").unwrap_or((stage, ""));
-        assert!(from.contains(':') || names.contains(&from), "{stage} is not pinned");
+        assert!(from.contains(':') || names.contains(&from), "{stage} names no version");
         names.push(name);
     }
     // Only by its number can an orchestrator tell that it is not root.
@@ -189,6 +187,72 @@ fn the_image_has_a_place_for_what_workers_write() {
             format!("{photos}/{}", photogate::catalog::key::DERIVED.trim_end_matches('/'));
         assert!(made.split_whitespace().any(|word| word == derived), "{derived} is not made");
     }
+}
+
+fn what_a_stage_copies(dockerfile: &str, stage: &str) -> BTreeSet<String> {
+    let (_, stage) = dockerfile.split_once(&format!(" AS {stage}\n")).expect("there is the stage");
+    let lines = stage.split("\nFROM ").next().unwrap().lines();
+    let copies = lines.filter_map(|line| line.strip_prefix("COPY "));
+    copies
+        .filter(|line| !line.starts_with("--from"))
+        .flat_map(|line| line.split_whitespace().rev().skip(1))
+        .map(|source| source.trim_end_matches('/').to_owned())
+        .collect()
+}
+
+/// Whether a line of .dockerignore names a file or a directory that it is in.
+fn ignores(pattern: &str, file: &str) -> bool {
+    fn fits(pattern: &[&str], path: &[&str]) -> bool {
+        match (pattern, path) {
+            // What is in a directory that is named is not taken either.
+            ([], _) => true,
+            (["**", rest @ ..], path) => {
+                (0..=path.len()).any(|skipped| fits(rest, &path[skipped..]))
+            }
+            ([_, ..], []) => false,
+            ([name, rest @ ..], [first, inside @ ..]) => {
+                let is_same = match name.split_once('*') {
+                    Some((start, end)) => first.starts_with(start) && first.ends_with(end),
+                    None => name == first,
+                };
+                is_same && fits(rest, inside)
+            }
+        }
+    }
+    let pattern: Vec<&str> = pattern.trim_matches('/').split('/').collect();
+    let file: Vec<&str> = file.split('/').collect();
+    fits(&pattern, &file)
+}
+
+#[test]
+fn what_is_ignored_is_told_as_docker_tells_it() {
+    for (pattern, file) in [
+        ("src/catalog", "src/catalog/key.rs"),
+        ("**/key.rs", "src/catalog/key.rs"),
+        ("**/catalog", "src/catalog/key.rs"),
+        (".env.*", ".env.photogate"),
+        ("/src", "src/lib.rs"),
+        ("src/*.rs", "src/lib.rs"),
+    ] {
+        assert!(ignores(pattern, file), "{pattern} {file}");
+    }
+    for (pattern, file) in
+        [("src/cat", "src/catalog/key.rs"), ("key.rs", "src/key.rs"), ("**/x", "src/lib.rs")]
+    {
+        assert!(!ignores(pattern, file), "{pattern} {file}");
+    }
+}
+
+/// What `scripts/models` names of the repository.
+fn what_the_models_need() -> BTreeMap<String, String> {
+    let script = read("scripts/models") + &read("scripts/prepare_models.py");
+    let words = script.split(|c: char| c.is_whitespace() || "\"'()$;,".contains(c));
+    let named = words.filter(|word| root().join(word).is_file() && word.contains('/'));
+    let mut needed: BTreeMap<_, _> =
+        named.map(|word| (word.to_owned(), "scripts/models".to_owned())).collect();
+    assert!(needed.contains_key("scripts/models.sha256") && needed.len() > 1, "{needed:?}");
+    needed.insert("scripts/models".into(), "the Dockerfile".into());
+    needed
 }
 
 /// Files and folders of the top level that a build reads, each with what names it.
@@ -237,10 +301,128 @@ fn within(path: &Path) -> String {
     inside.to_string_lossy().into_owned()
 }
 
+/// The files of a directory, or the one file. What programs have left there does not count.
+fn files_in(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| !path.ends_with("__pycache__")).flat_map(|path| files_in(&path)).collect()
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect()
+    if !folder.is_dir() {
+        return Vec::new();
+    }
+    let is_rust = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    files_in(folder).into_iter().filter(is_rust).collect()
+}
+
+/// The time of 2000-01-01 that `scripts/touch-changed` gives to what has not changed.
+fn is_old(path: &Path) -> bool {
+    let year_2001 = SystemTime::UNIX_EPOCH + Duration::from_secs(978_307_200);
+    fs::metadata(path).unwrap().modified().unwrap() < year_2001
+}
+
+/// Found: an image could lack a migration, because Cargo did not see that a file had come.
+#[test]
+fn cargo_sees_what_has_changed_since_the_last_build() {
+    let place = place("touch-changed");
+    let _ = fs::remove_dir_all(&place);
+    for directory in ["src", "migrations", ".sqlx", "target"] {
+        fs::create_dir_all(place.join(directory)).unwrap();
+    }
+    let write = |file: &str, text: &str| fs::write(place.join(file), text).unwrap();
+    let run = |arguments: &[&str]| {
+        let script = root().join("scripts/touch-changed");
+        let ran = Command::new(script).args(arguments).current_dir(&place).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    // One build, and what counts as new then.
+    let new = || {
+        run(&["target/list"]);
+        let all =
+            ["src/lib.rs", "src/a.rs", "migrations", "migrations/1.sql", ".sqlx", ".sqlx/q.json"];
+        let new: Vec<_> = all.into_iter().filter(|path| !is_old(&place.join(path))).collect();
+        run(&["--keep", "target/list"]);
+        new.join(" ")
+    };
+    for file in ["src/lib.rs", "src/a.rs", "migrations/1.sql", ".sqlx/q.json"] {
+        write(file, "one");
+    }
+
+    let everything = "src/lib.rs src/a.rs migrations migrations/1.sql .sqlx .sqlx/q.json";
+    assert_eq!(new(), everything, "nothing is known yet");
+    assert_eq!(new(), "");
+    write("src/a.rs", "two");
+    assert_eq!(new(), "src/a.rs");
+    write("migrations/2.sql", "one");
+    assert_eq!(new(), "migrations");
+    fs::remove_file(place.join("migrations/2.sql")).unwrap();
+    assert_eq!(new(), "migrations", "one has gone");
+    write(".sqlx/q.json", "two");
+    assert_eq!(new(), "src/lib.rs .sqlx .sqlx/q.json", "queries were checked against it");
+    run(&["target/list"]);
+    assert_eq!(new(), everything, "the build before has failed");
+}
+
+/// `sqlx::migrate!` reads a directory. Without this line, a file that comes changes nothing.
+#[test]
+fn a_migration_that_comes_is_compiled() {
+    let script = read("migrations/build.rs");
+    assert!(script.contains("println!(\"cargo:rerun-if-changed=.\")"), "{script}");
+}
+
+/// What a worker or a service may take at the same time, in MiB: the children that look at photos, those
+/// that are kept warm, photos that were fetched and turned, and the process itself.
+#[test]
+fn containers_have_the_memory_that_they_may_take() {
+    let compose = compose();
+    for name in ["worker", "service"] {
+        let service = &compose["services"][name];
+        let set = |setting: &str| -> u64 {
+            let value = service["environment"][setting].as_str();
+            value.unwrap_or_else(|| panic!("{name} sets no {setting}")).parse().unwrap()
+        };
+        let children = set("PHOTOGATE_SLOTS")
+            * photogate::config::Config::default().photo_memory_megabytes
+            + set("PHOTOGATE_IDLE_CHILDREN") * 150;
+        let photos = u64::from(IN_MEMORY_MIB) + u64::from(TURNED_MIB);
+        let limit = service["mem_limit"].as_str().unwrap();
+        let gigabytes = limit.split_once(":-").and_then(|(_, limit)| limit.strip_suffix("g}"));
+        let limit = gigabytes.unwrap().parse::<u64>().unwrap() * 1024;
+        let needed = children + photos + 256;
+        assert!(needed <= limit, "{name} may take {needed} MiB, and has {limit}");
+    }
+}
+
+/// Variables of the store's provider, and settings that Compose does not make, come from one file.
+#[test]
+fn every_setting_can_be_given_to_the_containers() {
+    let made = ["LOG_FORMAT", "METRICS_LISTEN", "SLOTS", "IDLE_CHILDREN", "STORE_URL", "LISTEN"];
+    let made: BTreeSet<_> = made.into_iter().chain(["BEHIND_HTTPS"]).collect();
+    let passwords = ["WORKER_PASSWORD", "SERVICE_PASSWORD"];
+    let compose = compose();
+    for (name, service) in services(&compose).filter(|(_, one)| one.get("platform").is_some()) {
+        let file = &service["env_file"][0];
+        assert_eq!((&file["path"], &file["required"]), (&".env.photogate".into(), &false.into()));
+        for (variable, value) in service["environment"].as_mapping().unwrap() {
+            let variable = variable.as_str().unwrap();
+            let Some(setting) = variable.strip_prefix("PHOTOGATE_") else {
+                // An empty one would win over the file.
+                let known = ["DATABASE_URL", "REDIS_URL", "PGPASSWORD"];
+                assert!(known.contains(&variable), "{name} sets {variable}");
+                continue;
+            };
+            assert!(
+                made.contains(setting) || passwords.contains(&setting),
+                "{name} sets {setting}"
+            );
+            assert!(!value.as_str().unwrap().contains(":-}"), "{name} sets {setting} to nothing");
+        }
+    }
+    for file in [".gitignore", ".dockerignore"] {
+        let takes = read(file).lines().any(|line| ignores(line, ".env.photogate"));
+        assert!(takes, "{file} has not .env.photogate");
+    }
 }
