@@ -109,9 +109,10 @@ impl Key {
         Self::derived(&format!("erasures/{id}.json"))
     }
 
-    /// Key of the file that tells whether the store works.
-    pub(crate) fn probe() -> Self {
-        Self::derived("probe")
+    /// Key of a file that tells whether the store works.
+    #[cfg(feature = "vision")]
+    pub(crate) fn probe(id: uuid::Uuid) -> Self {
+        Self::derived(&format!("probes/{id}"))
     }
 
     /// Makes a key below [`DERIVED`]. The caller must not put text from outside into `path`,

@@ -2,17 +2,19 @@
 
 mod browse;
 mod bucket;
+mod directory;
 mod keep;
+mod probe;
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use url::Url;
 
@@ -22,7 +24,9 @@ use super::{
 };
 
 use bucket::Bucket;
+use directory::Directory;
 pub use keep::Kept;
+use probe::Probed;
 
 /// Why a file could not be fetched or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,14 @@ pub enum StoreError {
         /// The address, as configured.
         url: String,
         /// What is wrong with the address.
+        reason: String,
+    },
+    /// The directory of the store is not there, and cannot be made. It may be mounted later.
+    #[error("the directory {path} cannot be opened ({reason}): mount it, or correct store_url")]
+    Directory {
+        /// The directory, as configured.
+        path: String,
+        /// Why the system refused it.
         reason: String,
     },
     /// The store has no photo with this key, or does not have it yet.
@@ -62,7 +74,13 @@ impl StoreError {
     /// Whether the error is of a kind that comes again for this file, if the store works at all:
     /// it has an impossible name.
     pub fn is_lasting(&self) -> bool {
-        let Self::Trouble(error) = self else { return true };
+        let error = match self {
+            Self::Trouble(error) => error,
+            Self::Directory { .. } => return false,
+            Self::Address { .. } | Self::Missing(_) | Self::TooLarge { .. } | Self::Outside(_) => {
+                return true;
+            }
+        };
         // A permission may be missing for all photos, and be given again.
         let says_so = matches!(
             error,
@@ -70,14 +88,24 @@ impl StoreError {
         );
         says_so || io_error(error).is_some_and(|kind| LASTING.contains(&kind))
     }
-}
 
-impl StoreError {
+    /// Whether the store does not let photogate do this: a right is missing, and comes by no retry.
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Trouble(error) = self else { return false };
+        let says_so = matches!(
+            error,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        );
+        says_so || io_error(error).is_some_and(|kind| FORBIDDEN.contains(&kind))
+    }
+
     /// The error without "the store failed", for a sentence that says so already.
     fn cause(&self) -> String {
         match self {
             Self::Trouble(error) => error.to_string(),
             other @ (Self::Address { .. }
+            | Self::Directory { .. }
             | Self::Missing(_)
             | Self::TooLarge { .. }
             | Self::Outside(_)) => other.to_string(),
@@ -93,6 +121,10 @@ const LASTING: [io::ErrorKind; 4] = [
     io::ErrorKind::NotADirectory,
 ];
 
+/// The kinds of errors of a file system that say who may not.
+const FORBIDDEN: [io::ErrorKind; 2] =
+    [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+
 /// The error of the file system behind an error of the store, if there is one.
 fn io_error(error: &object_store::Error) -> Option<io::ErrorKind> {
     let first: &(dyn std::error::Error + 'static) = error;
@@ -101,16 +133,15 @@ fn io_error(error: &object_store::Error) -> Option<io::ErrorKind> {
         .map(io::Error::kind)
 }
 
-/// Longest time for the answer to a probe, and for reading or writing a photo. The client of S3 has
-/// shorter ones; a file system may hang for ever.
-const PROBE_MAX: Duration = Duration::from_secs(15);
+/// Longest time for reading or writing a photo. The client of S3 has shorter ones; a file system may
+/// hang for ever.
 const FILE_MAX: Duration = Duration::from_secs(120);
 /// Photos that are looked for at the same time.
 const LOOKS_AT_ONCE: usize = 64;
 
 /// Memory for fetched photos, in MiB. When it is in use, [`PhotoStore::get`] waits. Many large
 /// photos at once must not exhaust the memory.
-const IN_MEMORY_MIB: u32 = 512;
+pub const IN_MEMORY_MIB: u32 = 512;
 
 /// A photo's bytes. While this exists, it holds its share of the memory for fetched photos.
 #[derive(Debug)]
@@ -136,9 +167,6 @@ impl std::ops::Deref for Fetched {
     }
 }
 
-/// When the store was asked whether it works, and what it did not do.
-type Probed = (Instant, Option<String>);
-
 /// A photo in the store's listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -162,19 +190,24 @@ fn file_of(file: &object_store::ObjectMeta) -> String {
 /// A client of the store. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PhotoStore {
-    store: Arc<dyn ObjectStore>,
+    place: Place,
     in_memory: Arc<Semaphore>,
-    /// The directory of the store, if it is one. Symbolic links are followed only within it.
-    root: Option<PathBuf>,
-    /// The bucket of the store, if it is one.
-    bucket: Option<Bucket>,
     /// The last probe.
     probed: Arc<Mutex<Option<Probed>>>,
 }
 
+/// Where the files are.
+#[derive(Debug, Clone)]
+enum Place {
+    /// Symbolic links are followed only within it.
+    Directory(Arc<Directory>),
+    Bucket(Bucket),
+}
+
 impl PhotoStore {
     /// Opens `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix` or
-    /// `az://container/prefix`. No server is contacted yet.
+    /// `az://container/prefix`. No server is contacted, and no directory is opened yet: it may be
+    /// mounted later.
     ///
     /// `options` are those of the provider's environment (`aws_region`, `aws_endpoint`, …).
     ///
@@ -183,59 +216,31 @@ impl PhotoStore {
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self, StoreError> {
         let address = |reason: String| StoreError::Address { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|error| address(error.to_string()))?;
-        if parsed.scheme() != "file" {
-            let (store, bucket) = Bucket::open(&parsed, options).map_err(address)?;
-            return Ok(Self::new(store, None, Some(bucket)));
-        }
-        let root = parsed.to_file_path().map_err(|()| address("it is not a directory".into()))?;
-        std::fs::create_dir_all(&root).map_err(|error| address(error.to_string()))?;
-        let root = root.canonicalize().map_err(|error| address(error.to_string()))?;
-        let store =
-            LocalFileSystem::new_with_prefix(&root).map_err(|error| address(error.to_string()))?;
-        Ok(Self::new(store, Some(root), None))
-    }
-
-    fn new(store: impl ObjectStore, root: Option<PathBuf>, bucket: Option<Bucket>) -> Self {
-        Self {
-            store: Arc::new(store),
-            in_memory: Arc::new(Semaphore::new(IN_MEMORY_MIB as usize)),
-            root,
-            bucket,
-            probed: Arc::default(),
-        }
-    }
-
-    /// Asks whether the store works: whether it takes a small file and gives it back. The file is
-    /// photogate's own, so no photo can make it fail. `Err` says what the store did not do.
-    ///
-    /// An answer counts if it was asked for after this instant. Many photos fail at the same time,
-    /// and ask together.
-    ///
-    /// # Errors
-    /// When the store does not work.
-    pub async fn probe(&self, after: Instant) -> Result<(), String> {
-        let mut probed = self.probed.lock().await;
-        if let Some((began, trouble)) = &*probed
-            && *began >= after
-        {
-            return trouble.clone().map_or(Ok(()), Err);
-        }
-        let began = Instant::now();
-        let trouble = match timeout(PROBE_MAX, self.probe_now()).await {
-            Ok(answer) => answer.err(),
-            Err(_elapsed) => Some(format!("no answer in {} s", PROBE_MAX.as_secs())),
+        let place = if parsed.scheme() == "file" {
+            let path = parsed.to_file_path();
+            let path = path.map_err(|()| address("it is not a directory".into()))?;
+            Place::Directory(Arc::new(Directory::at(path)))
+        } else {
+            Place::Bucket(Bucket::open(&parsed, options).map_err(address)?)
         };
-        *probed = Some((began, trouble.clone()));
-        trouble.map_or(Ok(()), Err)
+        let in_memory = Arc::new(Semaphore::new(IN_MEMORY_MIB as usize));
+        Ok(Self { place, in_memory, probed: Arc::default() })
     }
 
-    async fn probe_now(&self) -> Result<(), String> {
-        let key = Key::probe();
-        let written = self.put(&key, b"photogate".to_vec()).await;
-        written.map_err(|error| format!("the store cannot be written: {}", error.cause()))?;
-        let read = self.get(&key, 1 << 10).await;
-        read.map_err(|error| format!("the store cannot be read: {}", error.cause()))?;
-        Ok(())
+    /// The way to the files.
+    async fn files(&self) -> Result<&dyn ObjectStore, StoreError> {
+        match &self.place {
+            Place::Directory(directory) => Ok(&directory.open().await?.files),
+            Place::Bucket(bucket) => Ok(&bucket.files),
+        }
+    }
+
+    /// The directory of the store, if it is one.
+    async fn root(&self) -> Result<Option<&path::Path>, StoreError> {
+        match &self.place {
+            Place::Directory(directory) => Ok(Some(&directory.open().await?.root)),
+            Place::Bucket(_) => Ok(None),
+        }
     }
 
     /// Fetches a photo of at most `bytes_max` bytes. Waits while other fetched photos take 512 MiB
@@ -244,8 +249,22 @@ impl PhotoStore {
     /// # Errors
     /// Every [`StoreError`] but `Address`.
     pub async fn get(&self, key: &Key, bytes_max: usize) -> Result<Fetched, StoreError> {
-        let found = self.find(key, bytes_max).await?;
-        let room = self.room(key, found.meta.size).await?;
+        let mut found = self.find(key, bytes_max).await?;
+        let now = self.in_memory.clone().try_acquire_many_owned(mebibytes(found.meta.size));
+        let room = match now {
+            Ok(room) => room,
+            Err(_) => loop {
+                // An answer that stays open while it waits would run into the client's limit of time.
+                let bytes = found.meta.size;
+                drop(found);
+                let room = self.room(key, bytes).await?;
+                found = self.find(key, bytes_max).await?;
+                // A larger file may have come meanwhile.
+                if found.meta.size <= bytes {
+                    break room;
+                }
+            },
+        };
         Ok(Fetched { bytes: in_time(found.bytes()).await?, _room: room })
     }
 
@@ -268,14 +287,14 @@ impl PhotoStore {
         key: &Key,
         bytes_max: usize,
     ) -> Result<object_store::GetResult, StoreError> {
-        if let Some(root) = &self.root {
+        if let Some(root) = self.root().await? {
             let path = root.join(key.as_str());
             // If the file is missing, the store itself says so below.
             if tokio::fs::canonicalize(&path).await.is_ok_and(|path| !path.starts_with(root)) {
                 return Err(StoreError::Outside(key.to_string()));
             }
         }
-        let found = match in_time(self.store.get(&path(key)?)).await {
+        let found = match in_time(self.files().await?.get(&path(key)?)).await {
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(StoreError::Missing(key.to_string()));
             }
@@ -290,9 +309,7 @@ impl PhotoStore {
 
     /// Waits for room in memory for so many bytes.
     async fn room(&self, key: &Key, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
-        let mebibytes =
-            u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(IN_MEMORY_MIB).min(IN_MEMORY_MIB);
-        let room = self.in_memory.clone().acquire_many_owned(mebibytes).await;
+        let room = self.in_memory.clone().acquire_many_owned(mebibytes(bytes)).await;
         room.map_err(|_| StoreError::Missing(key.to_string()))
     }
 
@@ -301,9 +318,10 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn missing<'a>(&self, keys: &'a [Key]) -> Result<Vec<&'a Key>, StoreError> {
+        let files = self.files().await?;
         let looks = keys.iter().map(async |key| {
             let path = path(key)?;
-            match in_time(self.store.head(&path)).await {
+            match in_time(files.head(&path)).await {
                 Err(object_store::Error::NotFound { .. }) => Ok::<_, StoreError>(Some(key)),
                 found => Ok(found.map(|_| None)?),
             }
@@ -323,7 +341,7 @@ impl PhotoStore {
         let directory = prefix.rsplit_once('/').map(|(directory, _)| Path::parse(directory));
         // What is no path has no photos.
         let Ok(directory) = directory.transpose() else { return Ok(Vec::new()) };
-        let mut found = self.store.list(directory.as_ref());
+        let mut found = self.files().await?.list(directory.as_ref());
         let mut photos = Vec::new();
         while let Some(file) = found.next().await {
             let file = file?;
@@ -344,11 +362,12 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn erasures(&self) -> Result<(Vec<Record>, Vec<String>), StoreError> {
-        let mut found = self.store.list(Some(&path(&Key::erasures())?));
+        let files = self.files().await?;
+        let mut found = files.list(Some(&path(&Key::erasures())?));
         let (mut records, mut others) = (Vec::new(), Vec::new());
         while let Some(file) = found.next().await {
             let file = file?;
-            let bytes = in_time(self.store.get(&file.location)).await?.bytes().await?;
+            let bytes = in_time(files.get(&file.location)).await?.bytes().await?;
             match serde_json::from_slice::<Record>(&bytes) {
                 Ok(record) => records.push(record),
                 Err(_) => others.push(file.location.to_string()),
@@ -363,7 +382,7 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        match in_time(self.store.delete(&path(key)?)).await {
+        match in_time(self.files().await?.delete(&path(key)?)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -374,7 +393,8 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn delete_below(&self, directory: &Key) -> Result<(), StoreError> {
-        let mut found = self.store.list(Some(&path(directory)?));
+        let store = self.files().await?;
+        let mut found = store.list(Some(&path(directory)?));
         let mut files = Vec::new();
         while let Some(file) = found.next().await {
             files.push(file?.location);
@@ -383,12 +403,12 @@ impl PhotoStore {
             return Ok(());
         }
         for file in files {
-            match in_time(self.store.delete(&file)).await {
+            match in_time(store.delete(&file)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if let Some(root) = &self.root {
+        if let Some(root) = self.root().await? {
             // It is empty, unless somebody has just written into it.
             let _ = tokio::fs::remove_dir(root.join(directory.as_str())).await;
         }
@@ -400,9 +420,14 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn put(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StoreError> {
-        in_time(self.store.put(&path(key)?, PutPayload::from(bytes))).await?;
+        in_time(self.files().await?.put(&path(key)?, PutPayload::from(bytes))).await?;
         Ok(())
     }
+}
+
+/// The room in memory for so many bytes, in MiB.
+fn mebibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(IN_MEMORY_MIB).min(IN_MEMORY_MIB)
 }
 
 /// Gives up on a store that hangs.

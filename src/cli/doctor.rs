@@ -8,8 +8,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Run it with the settings, the login and the user of the process that it is
-about: a worker's, the service's or the migration's. It changes nothing, but for the small file
-.photogate/probe in the store. It is over in a minute, whatever does not answer.
+about: a worker's, the service's or the migration's. It changes nothing, but for a small file
+below .photogate/probes/ in the store. It is over in a minute, whatever does not answer.
 
 Exit codes: 0 if nothing fails (warnings are no failures), 1 if something does.")]
 pub(super) struct Doctor {}

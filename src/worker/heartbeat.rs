@@ -12,6 +12,7 @@ use super::Shift;
 use crate::{
     database,
     queue::claim::{self, GateError, Incarnation, interval},
+    telemetry::metrics::LEASE_RENEWED,
 };
 
 /// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
@@ -33,8 +34,7 @@ pub(super) async fn keep_alive(
         match heartbeat(pool, *me, *lease).await {
             Ok(true) => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                metrics::gauge!("photogate_lease_renewed_timestamp_seconds")
-                    .set(now.unwrap_or_default().as_secs_f64());
+                metrics::gauge!(LEASE_RENEWED).set(now.unwrap_or_default().as_secs_f64());
             }
             Ok(false) => return Err(GateError::LeaseLost),
             Err(error) => tracing::warn!(%error, "a heartbeat failed"),

@@ -280,7 +280,7 @@ impl Looker {
             StoreError::Outside(_) => Verdict::Failed { reason: "bad_key", detail },
             // A photo that is still missing after some retries will not come.
             StoreError::Missing(_) => self.again(reservation, PHOTO_MISSING, detail, 1),
-            StoreError::Trouble(_) | StoreError::Address { .. } => {
+            StoreError::Trouble(_) | StoreError::Address { .. } | StoreError::Directory { .. } => {
                 if let Err(down) = self.store.probe(Instant::now()).await {
                     return self.down(reservation, STORE_UNAVAILABLE, down);
                 }

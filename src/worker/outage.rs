@@ -98,7 +98,8 @@ pub(super) fn watch<W: Work>(
                 let mut pause = standing.map_or(PAUSE_MAX, |outage| outage.pause).min(PAUSE_MAX);
                 let mut told = None;
                 loop {
-                    tokio::time::sleep(pause).await;
+                    // Jitter: all workers meet the same outage.
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
                     let Err(trouble) = work.is_ready().await else { break };
                     tell_again(&mut told, trouble);
                     pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);

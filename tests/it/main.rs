@@ -58,6 +58,7 @@ mod pipelines;
 mod plans;
 mod pool;
 mod pooler;
+mod probes;
 mod purchases;
 mod reconcile;
 mod reconsider;

@@ -219,12 +219,37 @@ async fn a_store_that_cannot_be_written_is_found_before_a_photo_is_claimed() {
     let app = App::new().await;
     let store = samples(&app);
     // Where photogate's own directory should be, there is a file. Permissions do not stop root.
-    fs::write(store.join(".photogate"), b"not a directory").unwrap();
+    let file = store.join(".photogate");
+    fs::write(&file, b"not a directory").unwrap();
+    is_found_before_a_photo_is_claimed(&app, || fs::remove_file(file).unwrap()).await;
+}
+
+/// Found: where the photos were not mounted yet, the worker ended, and nothing named the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_mounted_later_is_waited_for() {
+    let mut app = App::new().await;
+    let mounted = samples(&app);
+    let place = place("a-mount");
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    // The way to it leads through a file.
+    let way = place.join("way");
+    fs::write(&way, b"not a directory").unwrap();
+    app.config.store_url = url::Url::from_directory_path(way.join("photos")).unwrap().to_string();
+    is_found_before_a_photo_is_claimed(&app, || {
+        fs::remove_file(&way).unwrap();
+        fs::create_dir(&way).unwrap();
+        std::os::unix::fs::symlink(mounted, way.join("photos")).unwrap();
+    })
+    .await;
+}
+
+async fn is_found_before_a_photo_is_claimed(app: &App, mend: impl FnOnce()) {
     let (organisation, event) = app.an_event_with(10).await;
     let good: Vec<_> = (1..=3).map(|n| format!("marathon/IMG_000{n}.jpg")).collect();
     app.queue_keys(event, Operation::PhotoProcessing, &good).await;
 
-    let worker = start_worker(&app).await;
+    let worker = start_worker(app).await;
     let crew = async || roster::workers(&mut *app.db().await).await.unwrap();
     app.until("the worker says that it has stopped", async || {
         crew().await.first().is_some_and(|worker| worker.state() == "stopped")
@@ -236,7 +261,7 @@ async fn a_store_that_cannot_be_written_is_found_before_a_photo_is_claimed() {
     assert!(why.action.unwrap().contains("photo store"));
     assert_eq!(app.count("SELECT count(*) FROM ledger WHERE movement = 'reserve'").await, 0);
 
-    fs::remove_file(store.join(".photogate")).unwrap();
+    mend();
     app.until_done(event).await;
     worker.drain().await;
     assert_eq!(app.credits(organisation).await, (7, 0, 3));

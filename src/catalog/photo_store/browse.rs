@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io, path::PathBuf};
 use futures::StreamExt;
 use object_store::{list::PaginatedListOptions, path::Path};
 
-use super::{Bucket, PhotoStore, StoreError, in_time};
+use super::{Bucket, PhotoStore, Place, StoreError, in_time};
 use crate::catalog::key::{DERIVED, Key, is_photo};
 
 /// Requests to a bucket for one page of directories. One brings up to 1,000 files and directories.
@@ -41,9 +41,10 @@ impl PhotoStore {
         after: &str,
         most: usize,
     ) -> Result<Directories, StoreError> {
-        let mut found = match (&self.root, &self.bucket) {
-            (Some(root), _) => {
-                let (root, inside, after) = (root.clone(), inside.to_owned(), after.to_owned());
+        let mut found = match &self.place {
+            Place::Directory(directory) => {
+                let root = directory.open().await?.root.clone();
+                let (inside, after) = (inside.to_owned(), after.to_owned());
                 let read = move || of_directory(&root, &inside, &after, most);
                 let read = tokio::task::spawn_blocking(read).await;
                 let read = read.map_err(io::Error::other).and_then(|read| read);
@@ -52,8 +53,7 @@ impl PhotoStore {
                     source: Box::new(error),
                 })?
             }
-            (None, Some(bucket)) => of_bucket(bucket, inside, after, most).await?,
-            (None, None) => Directories::default(),
+            Place::Bucket(bucket) => of_bucket(bucket, inside, after, most).await?,
         };
         // Photogate's own files are no photos, and what is no key cannot be queued.
         found
@@ -69,7 +69,7 @@ impl PhotoStore {
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn below(&self, directory: &str, most: usize) -> Result<Below, StoreError> {
         let Ok(place) = Path::parse(directory) else { return Ok(Below::default()) };
-        let mut found = self.store.list(Some(&place));
+        let mut found = self.files().await?.list(Some(&place));
         let mut below = Below::default();
         for seen in 0.. {
             let Some(file) = in_time(async { found.next().await.transpose() }).await? else {

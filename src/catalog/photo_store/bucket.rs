@@ -11,6 +11,8 @@ use url::Url;
 /// A bucket, and the part of it that is the store.
 #[derive(Clone)]
 pub(super) struct Bucket {
+    /// The files of the store.
+    pub files: PrefixStore<Arc<dyn ObjectStore>>,
     /// Answers lists, page by page.
     pub lists: Arc<dyn PaginatedListStore>,
     /// What all keys of the store begin with.
@@ -40,17 +42,14 @@ macro_rules! opened {
             }
         }
         let store = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self::within(store, $url)?)
+        Self::within(store, $url)
     }};
 }
 
 impl Bucket {
     /// Without keys among the options, the login is that of the machine or of the pod. Whether it
     /// works is known only when the store is used.
-    pub(super) fn open(
-        url: &Url,
-        options: &BTreeMap<String, String>,
-    ) -> Result<(PrefixStore<Arc<dyn ObjectStore>>, Self), String> {
+    pub(super) fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Self, String> {
         match url.scheme() {
             "s3" => opened!(AmazonS3Builder, url, options),
             "gs" => opened!(GoogleCloudStorageBuilder, url, options),
@@ -59,14 +58,11 @@ impl Bucket {
         }
     }
 
-    fn within(
-        store: impl ObjectStore + PaginatedListStore,
-        url: &Url,
-    ) -> Result<(PrefixStore<Arc<dyn ObjectStore>>, Self), String> {
+    fn within(store: impl ObjectStore + PaginatedListStore, url: &Url) -> Result<Self, String> {
         let prefix = Path::from_url_path(url.path()).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
         let files: Arc<dyn ObjectStore> = store.clone();
-        Ok((PrefixStore::new(files, prefix.clone()), Self { lists: store, prefix }))
+        Ok(Self { files: PrefixStore::new(files, prefix.clone()), lists: store, prefix })
     }
 }
 

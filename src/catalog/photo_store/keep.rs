@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Seek},
 };
 
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
 
 use super::{PhotoStore, StoreError, in_time, path};
 use crate::catalog::key::Key;
@@ -47,7 +47,8 @@ impl PhotoStore {
             // Stores need the whole file at once for this: they write no file in parts only if there
             // is none.
             let create = PutMode::Create.into();
-            in_time(self.store.put_opts(&path(key)?, PutPayload::from(read), create)).await
+            let files = self.files().await?;
+            in_time(files.put_opts(&path(key)?, PutPayload::from(read), create)).await
         };
         match made {
             Ok(_) => return Ok(Kept::New),
@@ -70,7 +71,7 @@ impl PhotoStore {
     /// # Errors
     /// [`StoreError::Trouble`] when the store fails.
     pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
-        match in_time(self.store.head(&path(key)?)).await {
+        match in_time(self.files().await?.head(&path(key)?)).await {
             Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -79,7 +80,7 @@ impl PhotoStore {
 
     /// Refuses a key whose directory is a symbolic link out of the store.
     async fn must_be_within(&self, key: &Key) -> Result<(), StoreError> {
-        let Some(root) = &self.root else { return Ok(()) };
+        let Some(root) = self.root().await? else { return Ok(()) };
         let mut directory = root.join(key.as_str());
         // A directory that is not there yet is made in the next one above.
         while directory.pop() && directory.starts_with(root) {

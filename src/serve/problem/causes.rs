@@ -175,7 +175,11 @@ impl From<UprightError> for Problem {
                     "the store does not have the photo {key}: upload it again, and then turn it"
                 ),
             ),
-            UprightError::Store(error @ (StoreError::Trouble(_) | StoreError::Address { .. })) => {
+            UprightError::Store(
+                error @ (StoreError::Trouble(_)
+                | StoreError::Address { .. }
+                | StoreError::Directory { .. }),
+            ) => {
                 tracing::warn!(%error, "a photo could not be turned");
                 let detail = "the photo store does not answer: try again in a moment";
                 Self::unavailable("store_unavailable", detail.into())
