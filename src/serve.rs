@@ -15,6 +15,7 @@ mod payments;
 mod problem;
 mod reads;
 mod shares;
+mod store;
 mod turning;
 mod uploads;
 mod visitors;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     commands: Commands,
     redis_url: Option<String>,
     store: PhotoStore,
+    store_state: store::StoreState,
     /// The sandbox children that look at selfies. Opened at the first selfie, because that loads
     /// the models.
     eyes: tokio::sync::OnceCell<Pool>,
@@ -111,6 +113,7 @@ impl Service {
             database,
             redis_url: config.redis_url.clone(),
             store: PhotoStore::open(&config.store_url, &config.store_options)?,
+            store_state: store::StoreState::default(),
             eyes: tokio::sync::OnceCell::new(),
             program: program.to_owned(),
             config: config.clone(),
@@ -149,32 +152,6 @@ async fn note_payment_provider(service: &Service) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Asks the store at the start whether it works, and says so if it does not, until it does. The
-/// service goes on meanwhile: what needs the store is answered with `store_unavailable`.
-async fn wait_for_store(store: PhotoStore, stop: CancellationToken) {
-    let down = metrics::gauge!("photogate_store_unavailable");
-    let asking = async {
-        let mut told = None;
-        while let Err(detail) = store.probe(tokio::time::Instant::now()).await {
-            down.set(1.0);
-            if told.as_ref() != Some(&detail) {
-                let says = "photos cannot be listed, shown or uploaded for now";
-                tracing::warn!(reason = "store_unavailable", detail, "{says}");
-                told = Some(detail);
-            }
-            tokio::time::sleep(STORE_PAUSE).await;
-        }
-        down.set(0.0);
-        if told.is_some() {
-            tracing::info!("the photo store works now");
-        }
-    };
-    stop.run_until_cancelled(asking).await;
-}
-
-/// The pause between two questions whether a store works that did not at the start.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
-
 /// Binds the port. The caller does this first, so that clients can connect as soon as the address
 /// is printed.
 ///
@@ -202,7 +179,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let service = Service::open(program, config, database, stop.clone())?;
     note_payment_provider(&service).await?;
-    tokio::spawn(wait_for_store(service.store.clone(), stop.clone()));
+    tokio::spawn(store::watch(service.clone(), stop.clone()));
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
     // A proxy learns from /readyz that this process will stop, before connections are refused.

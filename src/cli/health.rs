@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use chrono::Utc;
 
-use super::End;
+use super::{End, output::say};
 use crate::{config::Config, telemetry::metrics::LEASE_RENEWED};
 
 /// Longest time for the answer. A service asks its database for two seconds.
@@ -33,6 +33,9 @@ impl Health {
                 let (status, said) = ask(config.listen, "/readyz").await?;
                 if !status.is_success() {
                     bail!("the service is not ready: {}", said.trim_end());
+                }
+                if said.trim_end() != "ready" {
+                    say!("{}", said.trim_end());
                 }
             }
             Self::Worker => {

@@ -13,13 +13,15 @@ pub(super) fn routes() -> Router<Service> {
 
 /// Not ready while draining, or while the database does not answer within two seconds. Paused
 /// queues do not matter here.
-async fn ready(State(service): State<Service>) -> (StatusCode, &'static str) {
+///
+/// A store that does not work leaves it ready, because most pages need none, but it is said.
+async fn ready(State(service): State<Service>) -> (StatusCode, String) {
     if service.draining.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let asked = sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&service.database);
     match database::in_time(Duration::from_secs(2), asked).await {
-        Ok(_) => (StatusCode::OK, "ready\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+        Ok(_) => (StatusCode::OK, service.store_state.line()),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n".to_owned()),
     }
 }

@@ -230,7 +230,12 @@ impl From<NotKept> for Problem {
 /// The problem of a store that does not take a file, or does not say whether it has one.
 fn not_stored(error: &StoreError) -> Problem {
     tracing::warn!(%error, "the store does not take an uploaded file");
-    let detail = "the photo store does not answer as it should: try again in a moment";
+    let detail = if error.is_forbidden() {
+        "the photo store lets nobody upload: whoever runs photogate must give it the right to write \
+         there (docs/operations.md)"
+    } else {
+        "the photo store does not answer as it should: try again in a moment"
+    };
     Problem::unavailable("store_unavailable", detail.into())
 }
 

@@ -3,8 +3,9 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::Output,
+    process::{Command, Output},
 };
 
 use photogate::{access::Role, database};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use sqlx::Connection;
 
 use crate::support::{
-    App, Process, a_free_address, browser::PASSWORD, place, program, site::Site, stderr,
+    App, Process, a_free_address, browser::PASSWORD, place, program, root, site::Site, stderr,
 };
 
 /// The lines of a log that must all be JSON.
@@ -66,10 +67,24 @@ async fn every_line_of_a_program_that_logs_json_is_json() {
 
 /// A program that writes its log, as JSON, to a file.
 fn logged(app: &App, name: &str, arguments: &[&str], set: &[(&str, String)]) -> (Process, PathBuf) {
+    logged_as(app, name, arguments, set, false)
+}
+
+/// The same; `bound`: permissions count also where the tests run as root.
+fn logged_as(
+    app: &App,
+    name: &str,
+    arguments: &[&str],
+    set: &[(&str, String)],
+    bound: bool,
+) -> (Process, PathBuf) {
     let log = place(name).with_extension("log");
     fs::create_dir_all(log.parent().unwrap()).unwrap();
     let file = File::create(&log).unwrap();
     let mut command = program(&app.config);
+    if bound && nix::unistd::geteuid().is_root() {
+        command = through(command, "setpriv", &["--bounding-set=-dac_override"]);
+    }
     command
         .args(arguments)
         .env("PHOTOGATE_LOG", "info")
@@ -77,6 +92,15 @@ fn logged(app: &App, name: &str, arguments: &[&str], set: &[(&str, String)]) -> 
         .envs(set.iter().cloned());
     command.stdout(file.try_clone().unwrap()).stderr(file);
     (Process::start(command), log)
+}
+
+/// The command, run by another program.
+fn through(command: Command, program: &str, arguments: &[&str]) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear();
+    outer.current_dir(command.get_current_dir().expect("the root"));
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer
 }
 
 fn health(app: &App, what: &str, set: &[(&str, String)]) -> Output {
@@ -125,6 +149,49 @@ async fn a_service_says_at_its_start_that_the_store_does_not_work_and_goes_on() 
     let told = |words: &str| said().iter().filter(|line| line.contains(words)).count();
     assert_eq!(told("photos cannot be listed"), 1, "{:?}", said());
     assert_eq!(told("the photo store works now"), 1, "{:?}", said());
+}
+
+/// Found: after `docker compose cp photos/. …`, the store's directory belonged to root. Every upload was
+/// refused with "try again in a moment", and nothing told an operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_says_that_nothing_can_be_uploaded() {
+    let app = App::new().await;
+    let store = url::Url::parse(&app.config.store_url).unwrap().to_file_path().unwrap();
+    fs::create_dir_all(store.join(".photogate")).unwrap();
+    let (organisation, event) = app.an_event_with(10).await;
+    let token = app.a_token(Role::Pipeline, Some(organisation)).await;
+    let rights = |mode| fs::set_permissions(&store, fs::Permissions::from_mode(mode)).unwrap();
+    rights(0o555);
+    let address = a_free_address();
+    let set = [("PHOTOGATE_LISTEN", address.to_string())];
+    let (_service, log) = logged_as(&app, "no-uploads", &["serve"], &set, true);
+    let told = |words: &str| {
+        let said = messages(&fs::read_to_string(&log).unwrap());
+        said.iter().filter(|line| line.contains(words)).count()
+    };
+    let upload = async || {
+        let photo = fs::read(root().join("samples/marathon/IMG_0001.jpg")).unwrap();
+        let url = format!("http://{address}/v1/events/{event}/files/a.jpg");
+        let sent = Client::new().put(url).bearer_auth(&token).body(photo).send().await.unwrap();
+        (sent.status().as_u16(), sent.text().await.unwrap())
+    };
+
+    app.until("it says so", async || told("photos cannot be uploaded for now") == 1).await;
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("no directory can be made in "), "{said}");
+    assert!(said.contains("give it to the user that photogate runs as"), "{said}");
+    let healthy = health(&app, "service", &set);
+    assert!(healthy.status.success(), "the pages work");
+    assert!(stderr(&healthy).contains("ready, but photos cannot be uploaded"), "health says it");
+    let (status, answer) = upload().await;
+    assert_eq!(status, 503);
+    assert!(answer.contains("whoever runs photogate must give it the right"), "{answer}");
+
+    rights(0o755);
+    app.until("it works", async || told("the photo store works now") == 1).await;
+    assert_eq!(upload().await.0, 201);
+    assert_eq!(stderr(&health(&app, "service", &set)), "");
+    assert_eq!(told("photos cannot be uploaded for now"), 1);
 }
 
 /// The server asks this login for its password; others go on without one.
