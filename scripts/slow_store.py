@@ -18,6 +18,8 @@ MOTO, FRONT = 19501, 19502
 # How long an answer takes, and how many are errors.
 WAYS = {"at once": (0, 0), "after 200 ms, 1 % errors": (0.2, 0.01)}
 way = WAYS["at once"]
+# How much of the throughput must be left.
+WANTED = 0.9
 asked = {"requests": 0, "errors": 0}
 
 
@@ -104,12 +106,15 @@ def measured(event):
     finally:
         worker.terminate()
         worker.wait()
-    return counted(f"""SELECT round((count(*) - 1) / extract(epoch FROM max(settled_at) - min(settled_at)), 2)
-        || ' photos/s, ' || count(*) FILTER (WHERE state = 'processed') || ' of {PHOTOS} processed' {done}""")
+    rate, processed = counted(f"""SELECT round((count(*) - 1) / extract(epoch FROM max(settled_at) - min(settled_at)), 2),
+        count(*) FILTER (WHERE state = 'processed') {done}""").split("|")
+    assert int(processed) == PHOTOS, f"{processed} of {PHOTOS} photos were processed"
+    return float(rate)
 
 
 def main():
     global way
+    rates = []
     moto = subprocess.Popen([".photogate/moto/bin/moto_server", "-H", "127.0.0.1", "-p", str(MOTO)],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -122,8 +127,13 @@ def main():
             photogate("enqueue", str(number + 1), "--prefix", f"{number}/")
             way = next_way
             asked.update(requests=0, errors=0)
-            print(f"{name}: {measured(number + 1)}; {asked['requests']} requests, {asked['errors']} errors", flush=True)
+            rates.append(measured(number + 1))
+            print(f"{name}: {rates[-1]} photos/s; {asked['requests']} requests, {asked['errors']} errors", flush=True)
             way = WAYS["at once"]
+        share = rates[1] / rates[0]
+        print(f"With the slow store, {share:.1%} of it; wanted: {WANTED:.0%}")
+        if share < WANTED:
+            sys.exit(1)
     finally:
         moto.terminate()
         moto.wait()

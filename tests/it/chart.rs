@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
 use photogate::config::Config;
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ fn every_setting_can_be_set_and_no_other() {
 #[test]
 fn its_templates_set_settings_that_exist() {
     let known = serde_json::to_value(Config::default()).unwrap();
-    let mut found = BTreeSet::new();
+    let (mut found, mut all) = (BTreeSet::new(), String::new());
     for file in std::fs::read_dir(root().join("deploy/chart/templates")).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         for after in text.split("PHOTOGATE_").skip(1) {
@@ -47,16 +48,49 @@ fn its_templates_set_settings_that_exist() {
                 found.insert(name);
             }
         }
+        all += &text;
     }
     for name in &found {
         let is_known = known.get(name.to_lowercase()).is_some();
         assert!(is_known || OF_THE_ENVIRONMENT.contains(&&**name), "the chart sets {name}");
     }
     for name in OF_OTHER_VALUES.iter().chain(&FIXED) {
-        let is_set =
-            found.contains(&name.to_uppercase()) || ["database_url", "redis_url"].contains(name);
-        assert!(is_set, "the chart does not set {name}");
+        let variable = match *name {
+            "database_url" => "\n- name: DATABASE_URL\n",
+            "redis_url" => "\"variable\" \"REDIS_URL\"",
+            other => &format!("PHOTOGATE_{}", other.to_uppercase()),
+        };
+        assert!(all.contains(variable), "the chart does not set {name}");
     }
+}
+
+/// What may stand in the values as it is: a name that the store's client does not know would change nothing.
+#[test]
+fn the_variables_of_the_store_that_are_no_secrets_are_known_to_its_client() {
+    let helpers = read("deploy/chart/templates/_helpers.tpl");
+    let (_, open) = helpers.split_once("define \"photogate.openVariables\"").unwrap();
+    let open = open.split("\n{{- end -}}").next().unwrap();
+    let mut seen = 0;
+    for part in open.split("range list").skip(2) {
+        let (names, provider) = part.split_once("}}\n- ").unwrap();
+        let providers = match provider.split('_').next().unwrap() {
+            "{{ $provider }}" => vec!["aws", "google", "azure"],
+            one => vec![one],
+        };
+        for name in names.split('"').skip(1).step_by(2) {
+            for provider in &providers {
+                let variable = format!("{provider}_{name}").to_lowercase();
+                let is_known = match &*provider.to_lowercase() {
+                    "aws" => variable.parse::<AmazonS3ConfigKey>().is_ok(),
+                    "google" => variable.parse::<GoogleConfigKey>().is_ok(),
+                    _ => variable.parse::<AzureConfigKey>().is_ok(),
+                };
+                assert!(is_known, "{variable}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 80, "{seen} variables");
 }
 
 #[test]

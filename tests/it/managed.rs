@@ -5,15 +5,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::{Child, Command, Output},
-    time::{Duration, Instant},
+    process::{Command, Output},
 };
 
 use photogate::{config::Config, rig::services::Services};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{PATIENCE, a_free_address, place, program, read, root, stderr};
+use crate::support::{Server, a_free_address, place, program, read, root, stderr};
 
 /// A certificate for `localhost`, and the authority that signed it.
 pub fn certify(directory: &Path) {
@@ -32,7 +31,7 @@ pub fn certify(directory: &Path) {
 /// A server of its own, with nothing in it, as a provider hands it over.
 struct Managed {
     services: Services,
-    tls: Child,
+    _tls: Server,
     port: u16,
     authority: String,
 }
@@ -47,20 +46,14 @@ impl Managed {
         let parameters: BTreeMap<_, _> =
             url::Url::parse(&url).unwrap().query_pairs().into_owned().collect();
         let port = a_free_address().port();
-        let tls = Command::new("python3")
-            .arg(root().join("tests/it/support/tls.py"))
+        let mut tls = Command::new("python3");
+        tls.arg(root().join("tests/it/support/tls.py"))
             .arg(port.to_string())
             .arg(&directory)
-            .arg(format!("{}/.s.PGSQL.5432", parameters["host"]))
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "tls.py does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            .arg(format!("{}/.s.PGSQL.5432", parameters["host"]));
+        let tls = Server::start(&mut tls, port);
         let authority = directory.join("ca.pem").display().to_string();
-        let managed = Self { services, tls, port, authority };
+        let managed = Self { services, _tls: tls, port, authority };
         for statement in first.split(';') {
             managed.as_provider("postgres", statement).await;
         }
@@ -84,13 +77,6 @@ impl Managed {
             .env("PGPASSWORD", "two")
             .output()
             .unwrap()
-    }
-}
-
-impl Drop for Managed {
-    fn drop(&mut self) {
-        let _ = self.tls.kill();
-        let _ = self.tls.wait();
     }
 }
 

@@ -4,51 +4,96 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::TcpStream,
     path::PathBuf,
-    process::{Child, Command},
+    process::Command,
     time::{Duration, Instant},
 };
 
+use photogate::catalog::photo_store::PhotoStore;
+
 use crate::{
     managed::certify,
-    support::{App, PATIENCE, a_free_address, place, program, root, stderr},
+    support::{App, PATIENCE, Server, a_free_address, place, program, root, stderr},
 };
 
 /// `support/cloud.py`.
 struct Cloud {
-    server: Child,
+    _server: Server,
     plain: u16,
     tls: u16,
     directory: PathBuf,
 }
 
 impl Cloud {
-    fn start() -> Self {
-        let directory = place("cloud");
+    /// What it gives out is right for so many seconds.
+    fn start(name: &str, seconds: u32) -> Self {
+        let directory = place(name);
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("pod-token"), "token-of-the-pod").unwrap();
         certify(&directory);
         let (plain, tls) = (a_free_address().port(), a_free_address().port());
-        let server = Command::new("python3")
+        let mut server = Command::new("python3");
+        server
             .arg(root().join("tests/it/support/cloud.py"))
             .args([plain.to_string(), tls.to_string()])
             .arg(&directory)
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", plain)).is_err() {
-            assert!(began.elapsed() < PATIENCE, "cloud.py does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { server, plain, tls, directory }
+            .arg(seconds.to_string());
+        Self { _server: Server::start(&mut server, plain), plain, tls, directory }
+    }
+
+    /// From now on, nothing that was given out is right, nor is the token that the pod had.
+    async fn rotate(&self) {
+        fs::write(self.directory.join("pod-token"), "another-token-of-the-pod").unwrap();
+        let rotated = reqwest::get(format!("http://127.0.0.1:{}/rotate", self.plain)).await;
+        assert!(rotated.unwrap().status().is_success());
     }
 }
 
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+/// A process runs for months, and what a role gives it lasts an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_by_role_is_renewed_with_the_token_of_that_day() {
+    let cloud = Cloud::start("cloud-that-rotates", 1);
+    let server = format!("http://127.0.0.1:{}", cloud.plain);
+    let token = cloud.directory.join("pod-token").display().to_string();
+    let credentials = format!("{server}/v1/credentials");
+    let bucket =
+        [("aws_endpoint", &*server), ("aws_allow_http", "true"), ("aws_region", "eu-central-1")];
+    let pod = [
+        ("aws_container_credentials_full_uri", &*credentials),
+        ("aws_container_authorization_token_file", &*token),
+    ];
+    let instance = [("aws_metadata_endpoint", &*server)];
+    let azure = [
+        ("azure_client_id", "client"),
+        ("azure_tenant_id", "tenant"),
+        ("azure_federated_token_file", &*token),
+        ("azure_authority_host", &*server),
+        ("azure_storage_endpoint", &*server),
+        ("azure_allow_http", "true"),
+    ];
+    let stores = [
+        ("pod", "s3://athletics", [&bucket[..], &pod].concat()),
+        ("instance", "s3://athletics", [&bucket[..], &instance].concat()),
+        ("azure", "abfs://photos@athletics.dfs.core.windows.net", azure.to_vec()),
+    ];
+    let stores = stores.map(|(name, url, options)| {
+        let options = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        (name, PhotoStore::open(url, &options.collect()).unwrap())
+    });
+    for (name, store) in &stores {
+        let listed = store.list("photos/", 9).await.unwrap();
+        assert_eq!(listed[0].key, format!("photos/{name}.jpg"));
+    }
+
+    cloud.rotate().await;
+
+    for (name, store) in &stores {
+        let began = Instant::now();
+        // What came a tenth of a second ago is used once more.
+        while let Err(refused) = store.list("photos/", 9).await {
+            assert!(began.elapsed() < PATIENCE, "{name}: {refused}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -56,7 +101,7 @@ impl Drop for Cloud {
 async fn pods_and_machines_log_in_by_their_role() {
     let app = App::new().await;
     let (_, event) = app.an_event_with(0).await;
-    let cloud = Cloud::start();
+    let cloud = Cloud::start("cloud", 3600);
     let server = format!("http://127.0.0.1:{}", cloud.plain);
     let token = cloud.directory.join("pod-token").display().to_string();
     let sts = format!("https://localhost:{}", cloud.tls);

@@ -5,9 +5,8 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use axum::{
@@ -17,7 +16,7 @@ use axum::{
 };
 use tokio::task::JoinHandle;
 
-use super::{PATIENCE, a_free_address, root};
+use super::{Server, a_free_address, root};
 
 fn options<const N: usize>(all: [(&str, &str); N]) -> BTreeMap<String, String> {
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
@@ -25,7 +24,7 @@ fn options<const N: usize>(all: [(&str, &str); N]) -> BTreeMap<String, String> {
 
 /// A server, and its port of this machine.
 struct Emulator {
-    server: Option<Child>,
+    _server: Option<Server>,
     port: u16,
 }
 
@@ -33,29 +32,18 @@ impl Emulator {
     /// Starts `program`, in which `PORT` stands for its port, and waits until it answers.
     fn start(program: &str, arguments: &[&str]) -> Self {
         let port = a_free_address().port();
-        let server = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments.iter().map(|argument| argument.replace("PORT", &port.to_string())))
             .current_dir(root())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{program} does not start ({error}): run the tests with scripts/test")
-            });
-        let mut emulator = Self { server: Some(server), port };
-        let began = std::time::Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = emulator.server.as_mut().and_then(|server| server.try_wait().unwrap());
-            assert!(ended.is_none(), "{program} {arguments:?}: run the tests with scripts/test");
-            assert!(began.elapsed() < PATIENCE, "{program} {arguments:?} does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        emulator
+            .stderr(Stdio::null());
+        Self { _server: Some(Server::start(&mut command, port)), port }
     }
 
     /// Nobody is there.
     fn at(port: u16) -> Self {
-        Self { server: None, port }
+        Self { _server: None, port }
     }
 
     /// Sends a request whose answer must be a success.
@@ -71,15 +59,6 @@ impl Emulator {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 2"), "{request}: {answer}");
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
     }
 }
 

@@ -54,7 +54,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use process::{Process, photogate, program, stderr, stdout};
+pub use process::{Process, Server, photogate, program, stderr, stdout};
 
 /// How long a test waits for what must happen by itself. Generous: a busy machine is no broken
 /// promise.

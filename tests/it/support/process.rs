@@ -1,6 +1,7 @@
 //! The `photogate` program, as a process that can be killed.
 
 use std::{
+    net::TcpStream,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -57,6 +58,34 @@ impl Process {
 }
 
 impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Another server of this machine; killed when dropped.
+pub struct Server(Child);
+
+impl Server {
+    /// Starts a server, and waits until it answers on this port.
+    pub fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| {
+            panic!("{command:?} does not start ({error}): run the tests with scripts/test")
+        });
+        let mut server = Self(child);
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = server.0.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "{command:?} has ended: run the tests with scripts/test");
+            assert!(began.elapsed() < PATIENCE, "{command:?} does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
