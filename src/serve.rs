@@ -30,7 +30,7 @@ use axum::Router;
 use hyper_util::rt::TokioTimer;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use utoipa::openapi::OpenApi;
 
 use crate::{
@@ -179,7 +179,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let service = Service::open(program, config, database, stop.clone())?;
     note_payment_provider(&service).await?;
-    tokio::spawn(store::watch(service.clone(), stop.clone()));
+    let _watch = AbortOnDropHandle::new(tokio::spawn(store::watch(service.clone(), stop.clone())));
     tracing::info!(address = %listener.local_addr()?, "the service is ready");
     let drain = Duration::from_secs(config.drain_seconds);
     // A proxy learns from /readyz that this process will stop, before connections are refused.
