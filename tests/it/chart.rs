@@ -7,7 +7,7 @@ use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleCon
 use photogate::config::Config;
 use serde_json::Value;
 
-use crate::support::{read, root};
+use crate::support::{program, read, root, stdout};
 
 fn names(of: &Value) -> BTreeSet<&str> {
     of.as_object().unwrap().keys().map(String::as_str).collect()
@@ -61,6 +61,20 @@ fn its_templates_set_settings_that_exist() {
             other => &format!("PHOTOGATE_{}", other.to_uppercase()),
         };
         assert!(all.contains(variable), "the chart does not set {name}");
+    }
+}
+
+/// A flag that the program does not know ends every migration.
+#[test]
+fn its_migration_has_arguments_that_exist() {
+    let help = program(&Config::default()).args(["migrate", "--help"]).output().unwrap();
+    let help = stdout(&help);
+    let job = read("deploy/chart/templates/migration.yaml");
+    let flags = job.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+    let flags: Vec<_> = flags.collect();
+    assert_eq!(flags.len(), 5, "{flags:?}");
+    for flag in flags {
+        assert!(help.contains(&format!("--{flag}")), "{flag} is none of: {help}");
     }
 }
 
