@@ -47,10 +47,10 @@ impl Bucket {
         let address = listener.local_addr().unwrap();
         let answers = axum::Router::new().fallback(answer).with_state(self.clone());
         let server = tokio::spawn(async move { axum::serve(listener, answers).await.unwrap() });
-        (self.store(&format!("http://{address}")), server.abort_handle())
+        (Self::store(&format!("http://{address}")), server.abort_handle())
     }
 
-    fn store(&self, server: &str) -> PhotoStore {
+    fn store(server: &str) -> PhotoStore {
         let key = r#"{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}"#;
         let options = [
             ("google_base_url", server),
