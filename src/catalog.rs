@@ -1,5 +1,7 @@
 //! Organisations, their events, the photos of the events, and the findings on these photos.
 
+#[cfg(feature = "vision")]
+pub mod archive;
 pub mod corrections;
 pub mod erasures;
 pub mod events;

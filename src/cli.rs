@@ -4,6 +4,7 @@
 mod access;
 mod alerts;
 mod annotate;
+mod archive;
 mod audit;
 mod auto_top_up;
 mod changes;
@@ -121,6 +122,9 @@ enum Command {
     /// Lists what was erased of an event, and makes erasures again after a restore
     #[command(subcommand)]
     Erasures(erasures::Erasures),
+    /// Packs old events into the photo store, lists and verifies archives, and restores events
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Shows failed photos and retries them; skips waiting photos and restores them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -332,6 +336,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<End> {
         Command::Erasures(erasures) => erasures.run(&config, output).await,
         Command::Restored(restored) => restored.run(&config, output).await,
         Command::Events(events) => events.run(&config, output).await,
+        Command::Archive(archive) => archive.run(&config, output).await,
         Command::Jobs(jobs) => jobs.run(&config, output).await,
         Command::Runs(runs) => runs.run(&config, output).await,
         Command::Queues(queues) => queues.run(&config, output).await,

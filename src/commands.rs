@@ -27,6 +27,8 @@ macro_rules! transaction {
 
 mod access;
 mod alerts;
+#[cfg(feature = "vision")]
+mod archive;
 mod auto_top_up;
 mod books;
 mod bulk;
@@ -286,6 +288,14 @@ impl CommandError {
         }
         let detail = "a reference has 1 to 200 characters, and no space at its ends";
         Err(Self::invalid("/reference", detail))
+    }
+
+    /// What is archived has no failures that could be found. The database says the same of the rest.
+    fn archived(event: EventId) -> Self {
+        let detail = format!(
+            "the event {event} is archived: restore it first (photogate archive restore {event})"
+        );
+        Self::Conflict { code: "event_archived", detail }
     }
 
     fn invalid(pointer: impl Into<String>, detail: impl ToString) -> Self {

@@ -102,6 +102,13 @@ pub struct Config {
     pub upload_gigabytes_max: u64,
     /// Seconds in which a person can take back what they did to an event's queues. 0: not at all.
     pub undo_seconds: u64,
+    /// Months after which an event in which nothing moves is archived: what it has is packed into the
+    /// photo store. 0: never.
+    pub archive_after_months: u32,
+    /// The key that signs archives: 64 hexadecimal digits, which are 32 random bytes; never shown.
+    /// `None`: they are not signed.
+    #[serde(skip)]
+    pub archive_key: Option<String>,
     /// Days for which changes are kept, for the feed and for webhooks that do not answer.
     pub changes_days: u32,
     /// Where the pages send people who need help: an e-mail address, or the `https://` address of a
@@ -200,6 +207,8 @@ impl Default for Config {
             upload_files_max: 20_000,
             upload_gigabytes_max: 200,
             undo_seconds: 60,
+            archive_after_months: 0,
+            archive_key: None,
             changes_days: 14,
             support: None,
             webhooks_to_private_addresses: false,
@@ -276,6 +285,7 @@ impl Config {
         // Read as text, because figment would read a password of digits as a number.
         config.worker_password = Env::var("PHOTOGATE_WORKER_PASSWORD");
         config.service_password = Env::var("PHOTOGATE_SERVICE_PASSWORD");
+        config.archive_key = Env::var("PHOTOGATE_ARCHIVE_KEY").filter(|key| !key.trim().is_empty());
         let secrets = Env::var("PHOTOGATE_STRIPE_SECRETS").unwrap_or_default();
         config.stripe_secrets = secrets
             .split([' ', ','])
@@ -323,6 +333,7 @@ impl Config {
             ("upload_files_max", self.upload_files_max, 0, 10_000_000),
             ("upload_gigabytes_max", self.upload_gigabytes_max, 0, 1_000_000),
             ("undo_seconds", self.undo_seconds, 0, 3600),
+            ("archive_after_months", u64::from(self.archive_after_months), 0, 1200),
             ("changes_days", u64::from(self.changes_days), 4, 365),
             ("webhook_pause_milliseconds", self.webhook_pause_milliseconds, 10, 600_000),
             ("mail_every_seconds", self.mail_every_seconds, 1, 86_400),
@@ -391,7 +402,8 @@ pub fn json_is_wanted() -> bool {
 }
 
 /// Read from the environment by themselves.
-const NOT_MERGED: [&str; 4] = ["config", "worker_password", "service_password", "stripe_secrets"];
+const NOT_MERGED: [&str; 5] =
+    ["config", "worker_password", "service_password", "stripe_secrets", "archive_key"];
 
 /// True if a variable without its prefix is one of the settings that are merged.
 fn is_setting(name: &str) -> bool {

@@ -67,6 +67,10 @@ id!(
     UndoId(i64)
 );
 id!(
+    /// The number of an archive of an event.
+    ArchiveId(i64)
+);
+id!(
     /// The number of a job: one photo, queued once for one operation. It is also the number of the
     /// job's transaction in the ledger.
     JobId(i64)

@@ -14,6 +14,7 @@ BEGIN
     SELECT event_id INTO v_event FROM photo WHERE photo_id = p_photo;
     SELECT * INTO v FROM event WHERE event_id = v_event AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no photo %', p_photo USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(v_event);
     RETURN v;
 END $$;
 
@@ -101,9 +102,16 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION take_numbers_back TO photogate_app;
 
--- Deletes a bib number from the corrections of an event's photos (erase_person). What is left of such a correction is
--- not all that the photo shows, and no later one can be: the number may not be told again.
+-- Deletes a bib number from the corrections of an event's photos (erase_person).
 CREATE FUNCTION erase_corrected(p_event bigint, p_bib text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    SELECT erase_corrected_of(array_agg(p.photo_id), p_bib)
+    FROM photo p JOIN number_correction c USING (photo_id) WHERE p.event_id = p_event
+$$;
+
+-- Deletes a bib number from the corrections of these photos. What is left of such a correction is not all that the
+-- photo shows, and no later one can be: the number may not be told again.
+CREATE FUNCTION erase_corrected_of(p_photos uuid[], p_bib text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE number_correction c
     SET numbers = array_remove(c.numbers, p_bib), complete = c.complete AND p_bib <> ALL (c.numbers),
@@ -111,8 +119,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
             SELECT coalesce(jsonb_agg(
                 CASE WHEN f.one->>'was' = p_bib THEN f.one || '{"was": null}' ELSE f.one END ORDER BY f.i), '[]')
             FROM jsonb_array_elements(c.found) WITH ORDINALITY f (one, i) WHERE f.one->>'number' <> p_bib) END
-    FROM photo p
-    WHERE p.photo_id = c.photo_id AND p.event_id = p_event
+    WHERE c.photo_id = ANY (p_photos)
         AND (p_bib = ANY (c.numbers) OR c.found @> jsonb_build_array(jsonb_build_object('number', p_bib))
              OR c.found @> jsonb_build_array(jsonb_build_object('was', p_bib)))
 $$;

@@ -170,6 +170,8 @@ BEGIN
         OR cardinality(p_keys) <> cardinality(p_listed) OR cardinality(p_keys) > 10000 THEN
         RAISE EXCEPTION 'at most 10000 photos a call, and an id and a payload for each' USING ERRCODE = 'PG006';
     END IF;
+    -- Without a lock: whoever writes a run is asked once more.
+    PERFORM refuse_archived(p_event);
     -- Two operations of one event may bring the same new photos at once: insert in one order, or they deadlock.
     INSERT INTO photo (photo_id, event_id, key, listed)
     SELECT DISTINCT ON (key) id, p_event, key, listed FROM unnest(p_ids, p_keys, p_listed) u (id, key, listed)
@@ -224,6 +226,7 @@ BEGIN
     END IF;
     SELECT q.* INTO v_queue FROM queue q WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(p_event);
     -- Photos of other events are unknown here.
     SELECT array_agg(p.photo_id ORDER BY u.n) INTO v_photos
     FROM unnest(p_photos) WITH ORDINALITY u (photo_id, n)
@@ -254,6 +257,7 @@ DECLARE v_queue queue; v_first bigint; v_some_follow boolean; v_runs bigint[]; v
 BEGIN
     SELECT * INTO v_queue FROM queue WHERE event_id = p_event AND operation = p_operation;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(p_event);
     v_some_follow := EXISTS (SELECT FROM follow_up WHERE queue_id = v_queue.queue_id);
     IF p_both AND p_operation = 'photo_processing' THEN
         SELECT queue_id INTO v_first FROM queue WHERE event_id = p_event AND operation = 'ai_rotation';

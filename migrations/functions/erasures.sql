@@ -41,6 +41,8 @@ BEGIN
     -- What was read of the number goes from the lines of text, too: not here, because it takes long.
     PERFORM ask_to_reconsider(p_event);
     PERFORM note_erasure(p_erasure, p_event, 'person', p_actor, p_bib, p_photos, p_faces);
+    -- What is in an archive is erased while it is restored.
+    PERFORM begin_restore(p_event, p_actor);
 END $$;
 GRANT EXECUTE ON FUNCTION erase_person TO photogate_app;
 
@@ -86,6 +88,7 @@ BEGIN
             UPDATE event SET forgets = 'findings', forgotten_to = NULL, findings_forgotten_at = clock_timestamp()
             WHERE event_id = p_event;
             PERFORM note_erasure(p_erasure, p_event, 'findings', p_actor);
+            PERFORM begin_restore(p_event, p_actor);
     END CASE;
     UPDATE erasure SET in_store = true WHERE erasure_id = p_erasure;
     RETURN true;

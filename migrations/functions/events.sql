@@ -56,7 +56,8 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION set_start_list TO photogate_app;
 
--- Nothing is queued for an event that was deleted. Every enqueue writes a run, so the run's trigger sees them all.
+-- Nothing is queued for an event that was deleted or archived. Every enqueue writes a run, so the run's trigger sees
+-- them all.
 CREATE OR REPLACE FUNCTION refuse_deleted_event() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_event bigint;
@@ -64,6 +65,7 @@ BEGIN
     SELECT e.event_id INTO v_event FROM queue q JOIN event e USING (event_id)
     WHERE q.queue_id = NEW.queue_id AND e.deleted_at IS NOT NULL;
     IF FOUND THEN RAISE EXCEPTION 'no event % any more', v_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(NEW.event_id);
     RETURN NEW;
 END $$;
 

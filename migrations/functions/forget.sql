@@ -25,6 +25,7 @@ BEGIN
             USING ERRCODE = 'PG006';
     END IF;
     IF p_on THEN
+        PERFORM refuse_archived(p_event);
         UPDATE event SET face_search = true, face_consent_by = p_actor, face_consent_at = clock_timestamp()
         WHERE event_id = p_event;
     ELSE
@@ -32,6 +33,8 @@ BEGIN
             forgets = CASE WHEN forgets = 'findings' THEN 'findings' ELSE 'embeddings' END, forgotten_to = NULL
         WHERE event_id = p_event;
         PERFORM note_erasure(p_erasure, p_event, 'embeddings', p_actor);
+        -- What is in an archive is deleted when it is restored.
+        PERFORM begin_restore(p_event, p_actor);
     END IF;
     -- Numbers that a person's face has settled are decided again, without it or with it.
     PERFORM ask_to_reconsider(p_event);
@@ -42,6 +45,8 @@ GRANT EXECUTE ON FUNCTION set_face_search TO photogate_app;
 CREATE FUNCTION set_retention(p_event bigint, p_days integer) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 BEGIN
+    PERFORM 1 FROM event WHERE event_id = p_event FOR NO KEY UPDATE;
+    PERFORM refuse_archived(p_event);
     UPDATE event SET keep_findings_days = p_days WHERE event_id = p_event AND deleted_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
 END $$;
@@ -63,6 +68,7 @@ LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
     FROM event e
     CROSS JOIN LATERAL findings_kept_until(e.event_id) due (at)
     WHERE e.event_id = p_event AND e.deleted_at IS NULL AND e.forgets IS NULL AND due.at <= clock()
+        AND NOT is_archived(e.event_id)
         AND (e.findings_forgotten_at IS NULL OR e.findings_forgotten_at < due.at)
         AND NOT EXISTS (SELECT FROM queue q JOIN in_flight f USING (queue_id) WHERE q.event_id = e.event_id)
 $$;
@@ -134,6 +140,8 @@ BEGIN
         PERFORM resume_queues(ARRAY[v_account.organisation_id], 'budget');
     END IF;
     PERFORM note_erasure(p_erasure, p_event, 'event', p_actor);
+    -- What is in an archive is deleted when it is restored.
+    PERFORM begin_restore(p_event, p_actor);
 END $$;
 GRANT EXECUTE ON FUNCTION delete_event TO photogate_app;
 
@@ -153,9 +161,11 @@ BEGIN
     IF p_event IS NOT NULL THEN
         SELECT * INTO v FROM event WHERE event_id = p_event AND forgets IS NOT NULL FOR NO KEY UPDATE;
     ELSE
-        SELECT * INTO v FROM event WHERE forgets IS NOT NULL ORDER BY event_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+        SELECT * INTO v FROM event WHERE forgets IS NOT NULL AND NOT is_archived(event_id)
+        ORDER BY event_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
     END IF;
-    IF NOT FOUND THEN RETURN; END IF;
+    -- While an event is restored, a worker waits: what comes back later is deleted too.
+    IF NOT FOUND OR is_archived(v.event_id) THEN RETURN; END IF;
     r_event := v.event_id;
     -- First the hashes: so no photo becomes a duplicate of one whose findings are gone.
     IF v.forgets <> 'embeddings' AND forget_contents(v.event_id, 10 * p_photos) THEN

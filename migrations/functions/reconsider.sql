@@ -35,7 +35,7 @@ BEGIN
                             + greatest(interval '1 minute', 50 * (r.ended_at - r.began_at)) <= v_now)) AS is_due
         FROM queue q JOIN queue_settled s USING (queue_id) JOIN event e USING (event_id)
         LEFT JOIN reconsideration r USING (event_id)
-        WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL) d
+        WHERE q.operation = 'photo_processing' AND e.deleted_at IS NULL AND NOT is_archived(e.event_id)) d
     WHERE d.is_due
     ORDER BY d.last_turn NULLS FIRST, d.began_at NULLS FIRST, d.event_id LIMIT 1;
     IF r_event IS NULL THEN RETURN; END IF;
@@ -68,7 +68,8 @@ DECLARE v_face_search boolean; v_photos uuid[];
 BEGIN
     -- As in write_findings: nobody deletes or erases meanwhile.
     SELECT face_search INTO v_face_search FROM event WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
-    IF NOT FOUND THEN RETURN NULL; END IF;
+    -- A later statement than the lock: whoever archives the event waits for it.
+    IF NOT FOUND OR is_archived(p_event) THEN RETURN NULL; END IF;
     -- Face search was switched off since: what faces have settled is not written any more.
     IF NOT v_face_search AND p_decided @? '$[*].bibs[*] ? (@.settled_by == "person")' THEN RETURN NULL; END IF;
     UPDATE reconsideration SET taken_until = clock_timestamp() + p_lease

@@ -15,6 +15,7 @@ BEGIN
     -- Later statements than the locks.
     SELECT r.* INTO r_run FROM run r JOIN event e USING (event_id) WHERE r.run_id = p_run AND e.deleted_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no run %', p_run USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(r_run.event_id);
     r_waiting := CASE WHEN r_run.undone_at IS NOT NULL THEN '{}' ELSE waiting_positions(
         r_run.queue_id, r_run.first_position, r_run.first_position + r_run.queued - 1) END;
 END $$;

@@ -28,6 +28,7 @@ BEGIN
     END IF;
     SELECT organisation_id INTO v_organisation FROM event WHERE event_id = p_event AND deleted_at IS NULL;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(p_event);
     PERFORM check_due_at(p_due_at);
     IF p_keys IS NOT NULL THEN
         v_asked := sha256(convert_to(concat(to_json(p_keys), to_json(p_payloads)), 'UTF8'));

@@ -15,6 +15,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM event WHERE event_id = p_event AND deleted_at IS NULL) THEN
         RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002';
     END IF;
+    PERFORM refuse_archived(p_event);
     RETURN v_queue;
 END $$;
 

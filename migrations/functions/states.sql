@@ -44,12 +44,18 @@ LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT p_undecided, p_duplicates, p_refunded - p_undecided - p_duplicates
     WHERE p_refunded = 0 OR NOT EXISTS (SELECT FROM run WHERE run.queue_id = p_queue AND run.retry)
     UNION ALL
+    -- Its outcomes are in an archive.
+    SELECT a.standing_undecided, a.standing_duplicates, a.standing_failed FROM archive_queue a
+    WHERE a.queue_id = p_queue AND p_refunded > 0
+        AND EXISTS (SELECT FROM run WHERE run.queue_id = p_queue AND run.retry)
+    UNION ALL
     SELECT count(*) FILTER (WHERE o.state = 'undecided'), count(*) FILTER (WHERE o.state = 'duplicate'),
            count(*) FILTER (WHERE o.state IN ('failed', 'quarantined'))
     FROM outcome o
     WHERE o.queue_id = p_queue AND o.state <> 'processed'
         AND o.job_id = (SELECT l.job_id FROM latest_job(o.photo_id, o.queue_id) l)
     HAVING p_refunded > 0 AND EXISTS (SELECT FROM run WHERE run.queue_id = p_queue AND run.retry)
+        AND NOT EXISTS (SELECT FROM archive_queue a WHERE a.queue_id = p_queue)
 $$;
 GRANT EXECUTE ON FUNCTION standing_refunds TO photogate_app, photogate_organisation;
 

@@ -223,6 +223,7 @@ BEGIN
     IF EXISTS (SELECT FROM event WHERE event_id = p_undo.event_id AND deleted_at IS NOT NULL) THEN
         RAISE EXCEPTION 'no event %', p_undo.event_id USING ERRCODE = 'PG002';
     END IF;
+    PERFORM refuse_archived(p_undo.event_id);
 END $$;
 
 -- Photos that went first before the act go first again, in their place.

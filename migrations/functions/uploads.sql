@@ -31,6 +31,7 @@ BEGIN
     SELECT organisation_id INTO v_organisation FROM event
     WHERE event_id = p_event AND deleted_at IS NULL FOR KEY SHARE;
     IF NOT FOUND THEN RAISE EXCEPTION 'no event %', p_event USING ERRCODE = 'PG002'; END IF;
+    PERFORM refuse_archived(p_event);
     -- Several come at the same time, and only the first of them is the first.
     PERFORM pg_advisory_xact_lock(hashtextextended('photogate.upload', p_event));
     SELECT at INTO v_before FROM upload WHERE event_id = p_event AND actor = p_actor ORDER BY at DESC LIMIT 1;

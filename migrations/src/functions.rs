@@ -19,10 +19,10 @@ macro_rules! files {
 
 /// Every file of functions, by name.
 const FILES: &[(&str, &str)] = files![
-    "adopt" "alerts" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
+    "adopt" "alerts" "archive" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
     "erasures"
     "events" "finders" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
-    "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "runs" "schedules" "settle" "skips" "snapshots"
+    "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "restore" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "uploads"
     "webhooks" "worker"
 ];

@@ -41,6 +41,9 @@ pub struct Event {
     pub keep_findings_days: Option<i32>,
     /// How urgent the event is, where its organisation's order is `priority`.
     pub class: Class,
+    /// Since when the event is archived: what it had is in the photo store, and nothing is queued or
+    /// changed until `photogate archive restore` brings it back. `None`: it is not.
+    pub archived_at: Option<DateTime<Utc>>,
 }
 
 /// Creates an event with a queue for each operation. With `face_search`, `actor` has said that the
@@ -151,7 +154,10 @@ pub async fn list(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days, class AS "class: Class"
+                  keep_findings_days, class AS "class: Class",
+                  (SELECT coalesce(a.archived_at, a.began_at) FROM archive a
+                   WHERE a.event_id = event.event_id AND a.state NOT IN ('restored', 'stopped'))
+                  AS archived_at
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL
            ORDER BY event_id DESC"#,
@@ -180,7 +186,10 @@ pub async fn page(
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days, class AS "class: Class"
+                  keep_findings_days, class AS "class: Class",
+                  (SELECT coalesce(a.archived_at, a.began_at) FROM archive a
+                   WHERE a.event_id = event.event_id AND a.state NOT IN ('restored', 'stopped'))
+                  AS archived_at
            FROM event
            WHERE ($1::bigint IS NULL OR organisation_id = $1) AND deleted_at IS NULL AND event_id < $2
              AND (name ILIKE '%' || $4 || '%' OR event_id::text = $4)
@@ -203,7 +212,10 @@ pub async fn find(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<
         Event,
         r#"SELECT event_id AS "id: _", organisation_id AS "organisation: _", name,
                   reference, bib_search, face_search, face_consent_by, face_consent_at,
-                  keep_findings_days, class AS "class: Class"
+                  keep_findings_days, class AS "class: Class",
+                  (SELECT coalesce(a.archived_at, a.began_at) FROM archive a
+                   WHERE a.event_id = event.event_id AND a.state NOT IN ('restored', 'stopped'))
+                  AS archived_at
            FROM event WHERE event_id = $1 AND deleted_at IS NULL"#,
         event.0
     )

@@ -109,6 +109,27 @@ impl Key {
         Self::derived(&format!("erasures/{id}.json"))
     }
 
+    /// The directory of an archive.
+    #[cfg(feature = "vision")]
+    pub(crate) fn archive(directory: uuid::Uuid) -> Self {
+        Self::derived(&format!("archives/{directory}"))
+    }
+
+    /// Key of a part of an archive. Its name has its SHA-256: whoever writes another content writes
+    /// another file.
+    #[cfg(feature = "vision")]
+    pub(crate) fn archive_part(directory: uuid::Uuid, part: i32, sha256: &[u8]) -> Self {
+        let hash = hex::encode(sha256);
+        Self::derived(&format!("archives/{directory}/part-{part:06}-{hash}.ndjson.zst"))
+    }
+
+    /// Key of the manifest of an archive; with `.sig`, of its signature.
+    #[cfg(feature = "vision")]
+    pub(crate) fn archive_manifest(directory: uuid::Uuid, sha256: &[u8], extension: &str) -> Self {
+        let hash = hex::encode(sha256);
+        Self::derived(&format!("archives/{directory}/manifest-{hash}.{extension}"))
+    }
+
     /// Key of a file that tells whether the store works.
     #[cfg(feature = "vision")]
     pub(crate) fn probe(id: uuid::Uuid) -> Self {

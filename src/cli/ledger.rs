@@ -4,7 +4,7 @@ use std::{fs::File, io, path::PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{End, Output, say};
+use super::{End, Output, archive, say};
 use crate::{
     config::Config,
     database,
@@ -14,8 +14,13 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Ledger {
-    /// Verifies the hash chain that seals the ledger; exits with 3 if a link is broken
-    #[command(after_help = "Needs: PostgreSQL (--database-url), or a file with --export.
+    /// Verifies the hash chain that seals the ledger, and archives; exits with 3 if one is broken
+    #[command(
+        after_help = "Needs: PostgreSQL (--database-url), and the photo store (--store-url) if events are
+archived; or a file with --export.
+
+Of each archived event, it reads the archive: its files must be those that were written, and its
+outcomes those that the ledger has. `photogate archive verify` does only that, for one event.
 
 Examples:
   photogate ledger verify
@@ -23,7 +28,8 @@ Examples:
   photogate ledger verify --export ledger.ndjson            needs no database
 
 Keep the printed hashes in another place. The owner of the database could rewrite the whole chain,
-but the rewritten chain would not contain the hash that you noted: check it with --anchor.")]
+but the rewritten chain would not contain the hash that you noted: check it with --anchor."
+    )]
     Verify {
         /// Only the chain of this organisation, by number [default: all organisations]
         #[arg(long)]
@@ -80,6 +86,7 @@ async fn verify(
         bail!("{wrong:?} is not the hash of a link: a hash has 64 hexadecimal digits");
     }
     let seen = |link: &Link| anchors.retain(|anchor| !anchor.eq_ignore_ascii_case(&link.hash));
+    let is_export = export.is_some();
     let verified = match export {
         Some(file) if file.as_os_str() == "-" => {
             hash_chain::verify_export(io::stdin().lock(), seen)?
@@ -98,6 +105,15 @@ async fn verify(
         return Ok(End::NotFound);
     }
     output.rows(&verified, &["Organisation", "Entries", "Links", "Last link"], row)?;
+    let archives = if is_export {
+        Vec::new()
+    } else {
+        archive::verify_standing(config, organisation, None).await?
+    };
+    for archive in &archives {
+        say!("{}", archive::sentence(archive));
+    }
+    let damaged = archives.iter().any(|archive| !archive.broken.is_empty());
     for broken in verified.iter().filter_map(|one| one.broken.as_ref()) {
         say!("error: the chain is broken: {broken}");
     }
@@ -107,7 +123,7 @@ async fn verify(
              another chain"
         );
     }
-    if verified.iter().all(|one| one.broken.is_none()) && anchors.is_empty() {
+    if verified.iter().all(|one| one.broken.is_none()) && anchors.is_empty() && !damaged {
         say!("All links are intact.");
         Ok(End::Ok)
     } else {

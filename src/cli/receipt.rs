@@ -6,19 +6,21 @@ use chrono::{DateTime, Utc};
 
 use super::{End, Output, say};
 use crate::{
-    catalog::events,
+    catalog::{archive, events, photo_store::PhotoStore},
     config::Config,
     database,
     ids::{EventId, Operation, PhotoId},
-    ledger::receipt::{self, Booking, Job},
+    ledger::receipt::{Booking, Job},
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Needs: PostgreSQL (--database-url).
+#[command(
+    after_help = "Needs: PostgreSQL (--database-url), and the photo store (--store-url) for photos of archived events.
 
 Examples:
   photogate receipt 019a0d1e-7c1f-7b1a-8f5e-2f6f0a3b9c11
-  photogate receipt 2026/IMG_0001.jpg --event 1 --operation photo_processing")]
+  photogate receipt 2026/IMG_0001.jpg --event 1 --operation photo_processing"
+)]
 pub(super) struct Receipt {
     /// The photo's ID (a UUID), or, with --event, its key in the store
     photo: String,
@@ -45,7 +47,10 @@ impl Receipt {
             }
         };
         let found = match photo {
-            Some(photo) => receipt::receipt(&mut db, photo, self.operation).await?,
+            Some(photo) => {
+                let store = PhotoStore::open(&config.store_url, &config.store_options)?;
+                archive::receipt(&mut db, &store, photo, self.operation).await?
+            }
             None => None,
         };
         let Some(found) = found else {

@@ -7,7 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{End, say};
 use crate::{
-    catalog::reconsider, config::Config, database, sandbox::THIS_PROGRAM, serve, telemetry::metrics,
+    catalog::{archive, reconsider},
+    config::Config,
+    database,
+    sandbox::THIS_PROGRAM,
+    serve,
+    telemetry::metrics,
 };
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +50,8 @@ impl Serve {
         let listener = serve::bind(&config).await?;
         let reconsidering = reconsider::when_due(pool.clone(), stop.clone());
         let reconsidering = tokio::spawn(reconsidering);
+        let archiving = archive::when_due(config.clone(), pool.clone(), stop.clone());
+        let archiving = tokio::spawn(archiving);
         say!("photogate is listening on http://{}", listener.local_addr()?);
         let mut terminate = signal(SignalKind::terminate())?;
         let stopping = stop.clone();
@@ -57,6 +64,7 @@ impl Serve {
         });
         serve::run(THIS_PROGRAM.as_ref(), &config, pool, listener, stop).await?;
         reconsidering.await?;
+        archiving.await?;
         Ok(End::Ok)
     }
 }

@@ -61,6 +61,9 @@ impl Commands {
     ) -> Result<Retried, CommandError> {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
+        if found.archived_at.is_some() {
+            return Err(CommandError::archived(event));
+        }
         let filter = Filter { operation: Some(asked.operation), reason: asked.reason };
         let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
         let mut db = self.database.acquire().await?;

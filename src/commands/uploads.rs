@@ -77,6 +77,9 @@ impl Commands {
     ) -> Result<(Event, String), CommandError> {
         caller.must_be(MAY_ENQUEUE)?;
         let event = self.event_seen_by(caller, event).await?;
+        if event.archived_at.is_some() {
+            return Err(CommandError::archived(event.id));
+        }
         let under = self.photos_under(caller, event.organisation).await?;
         let directory = uploads::directory(&under, event.id);
         Ok((event, directory))

@@ -11,6 +11,7 @@ impl Config {
         self.smtp_url = self.smtp_url.as_deref().map(redact);
         self.worker_password = None;
         self.service_password = None;
+        self.archive_key = None;
         self.stripe_secrets.clear();
         self.store_options.clear();
         self
@@ -27,6 +28,7 @@ impl Config {
             .chain(self.stripe_secrets.iter().cloned())
             .chain(self.worker_password.clone())
             .chain(self.service_password.clone())
+            .chain(self.archive_key.clone())
             .chain(
                 self.store_options
                     .iter()

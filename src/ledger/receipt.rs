@@ -123,7 +123,7 @@ pub struct Attempt {
 }
 
 /// Makes the receipt of a photo, for one operation or for both. Returns `None` if there is no such
-/// photo.
+/// photo. If its event is archived, it has no jobs here.
 ///
 /// # Errors
 /// When the database has trouble.
@@ -131,6 +131,20 @@ pub async fn receipt(
     db: &mut PgConnection,
     photo: PhotoId,
     operation: Option<Operation>,
+) -> sqlx::Result<Option<Receipt>> {
+    receipt_of(db, photo, operation, None).await
+}
+
+/// As [`receipt`]. `archived` is the photo's line of the archive that its event is in: then its
+/// jobs, and what became of them, are those of the line.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn receipt_of(
+    db: &mut PgConnection,
+    photo: PhotoId,
+    operation: Option<Operation>,
+    archived: Option<&str>,
 ) -> sqlx::Result<Option<Receipt>> {
     // One snapshot. Otherwise a photo could be in flight in one query and settled in the next.
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -146,29 +160,42 @@ pub async fn receipt(
         return Ok(None);
     };
     let jobs = sqlx::query!(
-        r#"SELECT j.job_id AS "job: JobId", q.operation AS "operation: Operation",
-                  j.run_id AS "run: RunId", r.actor, r.created_at, j.retry,
+        r#"SELECT j.job_id AS "job!: JobId", q.operation AS "operation: Operation",
+                  j.run_id AS "run!: RunId", r.actor, r.created_at, j.retry AS "retry!",
                   job_state(o.state, s.kind, j.position, h.head) AS "state!",
                   CASE WHEN s.kind = 'skipped' THEN s.actor END AS skipped_by,
                   CASE WHEN s.kind = 'skipped' THEN s.at END AS skipped_at, o.reason AS "reason?",
                   o.detail AS "detail?", o.same_as AS "same_as?: JobId",
                   p.photo_id AS "original?: PhotoId", p.key AS "original_key?"
-           FROM job j JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
+           FROM (SELECT j.queue_id, j.position, j.job_id, j.run_id, j.retry, NULL::jsonb AS line
+                 FROM job j WHERE j.photo_id = $1 AND $3::text IS NULL
+                 UNION ALL
+                 SELECT a.queue_id, a.position, a.job_id, a.run_id, a.retry, l.line
+                 FROM jsonb_array_elements($3::text::jsonb->'jobs') l (line)
+                 CROSS JOIN LATERAL jsonb_populate_record(NULL::job, l.line - 'payload') a) j
+           JOIN queue q USING (queue_id) JOIN queue_head h USING (queue_id)
            JOIN run r USING (run_id)
-           LEFT JOIN outcome o USING (job_id)
-           LEFT JOIN outcome c ON c.job_id = o.same_as
-           LEFT JOIN photo p ON p.photo_id = c.photo_id
+           LEFT JOIN LATERAL (
+               SELECT x.state, x.reason, x.detail, x.same_as, c.photo_id AS original
+               FROM outcome x LEFT JOIN outcome c ON c.job_id = x.same_as
+               WHERE x.job_id = j.job_id AND j.line IS NULL
+               UNION ALL
+               SELECT x.state, x.reason, x.detail, x.same_as, (j.line->>'original')::uuid
+               FROM jsonb_populate_record(NULL::outcome, nullif(j.line->'outcome', 'null')) x
+               WHERE x.job_id IS NOT NULL) o ON true
+           LEFT JOIN photo p ON p.photo_id = o.original
            LEFT JOIN LATERAL stretch_at(j.queue_id, j.position) s ON true
-           WHERE j.photo_id = $1 AND ($2::operation IS NULL OR q.operation = $2)
+           WHERE $2::operation IS NULL OR q.operation = $2
            ORDER BY q.operation, j.retry"#,
         photo.0,
-        operation as Option<Operation>
+        operation as Option<Operation>,
+        archived
     )
     .fetch_all(&mut *tx)
     .await?;
     let ids: Vec<i64> = jobs.iter().map(|job| job.job.0).collect();
     let mut bookings = bookings(&mut tx, &ids).await?;
-    let mut attempts = attempts(&mut tx, &ids).await?;
+    let mut attempts = attempts(&mut tx, &ids, archived).await?;
     tx.rollback().await?;
     let jobs = jobs
         .into_iter()
@@ -262,23 +289,35 @@ async fn bookings(
 async fn attempts(
     db: &mut PgConnection,
     jobs: &[i64],
+    archived: Option<&str>,
 ) -> sqlx::Result<BTreeMap<i64, Vec<Attempt>>> {
     let rows = sqlx::query!(
         r#"SELECT a.job_id AS "job!", a.number AS "number!", coalesce(w.name, '—') AS "worker!",
                   a.started_at AS "started_at!", a.ended_at, a.ended, a.reason
            FROM (
                SELECT job_id, number, worker_id, started_at, ended_at, ended, reason
-               FROM attempt WHERE job_id = ANY ($1)
+               FROM attempt WHERE job_id = ANY ($1) AND $2::text IS NULL
+               UNION ALL
+               SELECT x.job_id, x.number, x.worker_id, x.started_at, x.ended_at, x.ended, x.reason
+               FROM jsonb_array_elements($2::text::jsonb->'jobs') l (line)
+               CROSS JOIN LATERAL jsonb_populate_recordset(NULL::attempt, l.line->'attempts') x
                UNION ALL
                -- The worker that quarantines a photo has not worked on it.
                SELECT job_id, attempt, worker_id, started_at, settled_at, 'settled', reason
-               FROM outcome WHERE job_id = ANY ($1) AND state <> 'quarantined'
+               FROM (SELECT * FROM outcome WHERE job_id = ANY ($1) AND $2::text IS NULL
+                     UNION ALL
+                     SELECT x.* FROM jsonb_array_elements($2::text::jsonb->'jobs') l (line)
+                     CROSS JOIN LATERAL jsonb_populate_record(NULL::outcome, nullif(l.line->'outcome', 'null')) x
+                     WHERE x.job_id = ANY ($1)) o
+               WHERE state <> 'quarantined'
                UNION ALL
                SELECT job_id, attempt, worker_id, since, NULL, NULL, NULL
                FROM in_flight WHERE job_id = ANY ($1) AND worker_id <> 0
            ) a LEFT JOIN worker w USING (worker_id)
+           WHERE a.job_id = ANY ($1)
            ORDER BY a.job_id, a.number"#,
-        jobs
+        jobs,
+        archived
     )
     .fetch_all(db)
     .await?;

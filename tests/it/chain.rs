@@ -220,6 +220,13 @@ const NOT_REHEARSED: &[&str] = &[
          SELECT organisation_id, event_id, 'hold', 'x' FROM event",
     "INSERT INTO change VALUES (1, 1, 'event.paused', 'x', now(), '{}'), \
          (2, 1, 'event.paused', 'x', now(), '{}')",
+    "INSERT INTO archive (event_id, organisation_id, state, actor, erasures, ended_at) \
+         SELECT event_id, organisation_id, 'stopped', 'x', '{}', now() FROM event",
+    "INSERT INTO archive_part SELECT archive_id, 1, 'photos', 'x', 'x', 1, 0, 0, 0, 1, 1, \
+         sha256('') FROM archive",
+    "INSERT INTO archive_jobs SELECT organisation_id, -archive_id, -archive_id, true, archive_id \
+         FROM archive",
+    "INSERT INTO archive_queue SELECT queue_id, 1, 0, 0, 0, 0, 0, 0, 0, 0 FROM queue",
     "INSERT INTO change_end SELECT organisation_id FROM organisation",
     "INSERT INTO alert (organisation_id, kind, threshold, created_by) \
          SELECT organisation_id, 'failures', 5, 'x' FROM organisation",
@@ -281,6 +288,10 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
         "budget_change",
         "pace",
         "upload",
+        "archive",
+        "archive_part",
+        "archive_jobs",
+        "archive_queue",
     ];
     let mut db = app.db().await;
     for change in NOT_REHEARSED {
@@ -325,6 +336,7 @@ async fn a_connection_set_to_one_organisation_reads_only_its_rows() {
     assert_eq!(rows, 0);
     refused_for_want_of_privilege(&mut tx, "SELECT close_months(1)").await;
     drop(tx);
+    app.tamper("DELETE FROM archive_queue").await;
     app.tamper("DELETE FROM stretch").await;
     app.tamper("DELETE FROM follow_up").await;
 }

@@ -19,7 +19,8 @@ const OF_OTHER_VALUES: [&str; 6] =
 /// A service in a cluster is behind a proxy: over plain HTTP, nobody could log in.
 const FIXED: [&str; 1] = ["behind_https"];
 /// They are in the environment only, and no names in the file of the settings.
-const OF_THE_ENVIRONMENT: [&str; 3] = ["WORKER_PASSWORD", "SERVICE_PASSWORD", "STRIPE_SECRETS"];
+const OF_THE_ENVIRONMENT: [&str; 4] =
+    ["WORKER_PASSWORD", "SERVICE_PASSWORD", "STRIPE_SECRETS", "ARCHIVE_KEY"];
 
 #[test]
 fn every_setting_can_be_set_and_no_other() {

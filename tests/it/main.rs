@@ -11,6 +11,7 @@ mod access;
 mod alerts;
 mod api_docs;
 mod architecture;
+mod archive;
 mod audit;
 mod auto_top_up;
 mod books;

@@ -141,6 +141,10 @@ async fn every_invariant_can_break_and_is_found_in_whatever_slice_it_is() {
         (DUPLICATE_OF_NOTHING, "duplicates_were_paid_for"),
         ("UPDATE queue_settled SET undecided = 1 WHERE refunded > 0", "queues_count_their_photos"),
         ("UPDATE usage SET undecided = 1 WHERE refunded > 0", "history_adds_up"),
+        (
+            "INSERT INTO archive_queue SELECT queue_id, 1, 11, 0, 0, 0, 0, 0, 0, 0 FROM queue",
+            "archives_keep_the_books",
+        ),
     ] {
         let mut app = an_app_with_books().await;
         app.audited = false;

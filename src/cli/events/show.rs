@@ -70,6 +70,14 @@ pub(super) async fn show(
             "{} · event {} of organisation {}\n",
             found.name, found.id, found.organisation
         )?;
+        if let Some(at) = found.archived_at {
+            writeln!(
+                out,
+                "Archived on {}: `photogate archive restore {}` brings it back.\n",
+                at.format("%Y-%m-%d %H:%M:%S UTC"),
+                found.id
+            )?;
+        }
         write!(out, "{}", table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>()))
     })?;
     Ok(End::Ok)

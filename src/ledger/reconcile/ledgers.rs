@@ -113,10 +113,14 @@ macro_rules! on_slice {
                      WHERE l.organisation_id = s.organisation_id
                        AND l.entry > s.after AND l.entry <= s.upto OFFSET 0) l),
              run_moved AS MATERIALIZED (
-                 SELECT DISTINCT coalesce(
-                     (SELECT o.run_id FROM outcome o WHERE o.job_id = m.transaction_id),
-                     (SELECT f.run_id FROM in_flight f WHERE f.job_id = m.transaction_id)) AS run_id
-                 FROM moved m WHERE m.movement <> 'top_up'), ",
+                 SELECT d.run_id FROM (
+                     SELECT DISTINCT coalesce(
+                         (SELECT o.run_id FROM outcome o WHERE o.job_id = m.transaction_id),
+                         (SELECT f.run_id FROM in_flight f WHERE f.job_id = m.transaction_id)) AS run_id
+                     FROM moved m WHERE m.movement <> 'top_up') d
+                 -- Of an archived event only some jobs may be here.
+                 WHERE NOT EXISTS (SELECT FROM run r JOIN archive_queue a USING (queue_id)
+                                   WHERE r.run_id = d.run_id)), ",
             $sql,
             &$slice.organisations,
             &$slice.after,

@@ -186,6 +186,8 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
              WHERE x.queue_id = s.queue_id AND x.kind = 'undone' AND x.from_position <= s.tail_upto
                AND x.to_position > s.tail_after) u
          WHERE n + undone <> s.tail_upto - s.tail_after
+           -- `archives_keep_the_books` counts those that are in an archive.
+           AND NOT EXISTS (SELECT FROM archive_queue a WHERE a.queue_id = s.queue_id)
          UNION ALL
          SELECT q.organisation_id,
                 format('queue %s has a job at %s and ends at %s', q.queue_id, j.position, t.tail)

@@ -25,7 +25,8 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                            'new_change', 'change', 'change_end', 'webhook', 'delivery',
                            'alert', 'mailbox', 'mail_server', 'finder',
                            'reconciliation', 'ledger_checked', 'queue_checked',
-                           'looked_at', 'face', 'bib', 'rotation', 'upload']) t
+                           'looked_at', 'face', 'bib', 'rotation', 'upload', 'archive',
+                           'archive_part', 'archive_jobs', 'archive_queue']) t
          WHERE has_table_privilege(r, 'photogate.' || t, 'INSERT, UPDATE, DELETE, TRUNCATE')
             OR has_any_column_privilege(r, 'photogate.' || t, 'INSERT, UPDATE')
          UNION ALL

@@ -145,6 +145,7 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
          FROM queue q LEFT JOIN queue_head h USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
          WHERE coalesce(t.tail - h.head - h.not_waiting < 0 OR (q.drained AND h.head <> t.tail), true)"
     );
+    archives(tx, checks).await?;
     check!(
         tx,
         checks,
@@ -171,6 +172,42 @@ pub(super) async fn rarely(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
                        AND x.from_position > s.from_position AND x.from_position <= s.to_position)
             OR NOT q.stretched AND (s.kind = 'first' OR s.from_position > h.head)
             OR s.kind = 'taken' AND s.from_position <= h.head"
+    );
+    Ok(())
+}
+
+/// What of the books is in archives.
+async fn archives(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sqlx::Result<()> {
+    check!(
+        tx,
+        checks,
+        "archives_keep_the_books",
+        "an archive has as many jobs, and as many that were processed and refunded, as the queues of its \
+         event have counted",
+        "SELECT q.organisation_id,
+                format('queue %s: archive %s has %s jobs, %s committed, %s refunded, %s undecided, '
+                       '%s duplicates; the queue: %s, %s, %s, %s, %s',
+                       a.queue_id, a.archive_id, a.jobs, a.committed, a.refunded, a.undecided,
+                       a.duplicates, t.tail - u.n, s.committed, s.refunded, s.undecided, s.duplicates)
+         FROM archive_queue a JOIN queue q USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
+         LEFT JOIN queue_settled s USING (queue_id) CROSS JOIN LATERAL (
+             SELECT coalesce(sum(x.to_position - x.from_position + 1), 0) AS n
+             FROM stretch x WHERE x.queue_id = a.queue_id AND x.kind = 'undone') u
+         WHERE (a.jobs, a.committed, a.refunded, a.undecided, a.duplicates) IS DISTINCT FROM
+               (t.tail - u.n, s.committed, s.refunded, s.undecided, s.duplicates)
+         UNION ALL
+         SELECT q.organisation_id,
+                format('archive %s has the outcomes of %s committed and %s refunded jobs, and its queues '
+                       'of %s and %s', q.archive_id, j.committed, j.refunded, q.committed, q.refunded)
+         FROM (SELECT a.archive_id, min(q.organisation_id) AS organisation_id,
+                      sum(a.committed) AS committed, sum(a.refunded) AS refunded
+               FROM archive_queue a JOIN queue q USING (queue_id) GROUP BY a.archive_id) q
+         CROSS JOIN LATERAL (
+             SELECT coalesce(sum(j.to_job - j.from_job + 1) FILTER (WHERE j.committed), 0) AS committed,
+                    coalesce(sum(j.to_job - j.from_job + 1) FILTER (WHERE NOT j.committed), 0)
+                    AS refunded
+             FROM archive_jobs j WHERE j.archive_id = q.archive_id) j
+         WHERE (j.committed, j.refunded) IS DISTINCT FROM (q.committed, q.refunded)"
     );
     Ok(())
 }

@@ -9,12 +9,13 @@ use super::{Answer, Page};
 use crate::serve::reads::event_of_photo;
 use crate::{
     access::{Caller, Role},
+    catalog::archive,
     commands::{Checked, MAY_CHECK_BOOKS},
     cursor::Cursor,
     ids::{JobId, OrganisationId, PhotoId},
     ledger::{
         past_checks::{self, Reconciliation},
-        receipt::{self, Receipt},
+        receipt::Receipt,
         refunds::{self, By, Filter, Refund, Refunds},
     },
     serve::{
@@ -46,7 +47,7 @@ pub(super) async fn receipt(
     caller.must_be(MAY_READ)?;
     let mut db = service.database.acquire().await?;
     event_of_photo(&mut db, &caller, photo).await?;
-    let receipt = receipt::receipt(&mut db, photo, None).await?;
+    let receipt = archive::receipt(&mut db, &service.store, photo, None).await?;
     receipt.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
 }
 

@@ -1,7 +1,7 @@
 //! The page of an event: the progress of its queues, its settings, failures and photos.
 
 use axum::{extract::State, http::HeaderMap, response::IntoResponse};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::PgConnection;
@@ -196,6 +196,7 @@ pub(super) async fn page(
     let content = html! {
         h1 { (event.name) " " span.faint { "Event " (event.id) } " " (chip(state, !empty)) }
         (layout::said(&shown.said))
+        @if let Some(at) = event.archived_at { (archived(&event, at, zone)) }
         (runs_page::undoable(id, &undoable, &browser, zone))
         (stands.answers())
         (happened)
@@ -224,6 +225,18 @@ pub(super) async fn page(
     };
     let stream = Some(format!("/events/{id}/live"));
     Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
+}
+
+/// Says that the event is archived, and what that means.
+fn archived(event: &Event, at: DateTime<Utc>, zone: &str) -> Markup {
+    html! {
+        p.notice id="archived" {
+            strong { "Archived on " (layout::moment(at, zone)) ". " }
+            "What was found on its photos is packed away: it is not searched, nothing can be queued or \
+             changed, and receipts come from the archive. Whoever runs photogate brings it back with "
+            code { "photogate archive restore " (event.id) } "."
+        }
+    }
 }
 
 /// What people do with the event: queue photos, change it, search in it.

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use super::{Page, layout, reason};
 use crate::{
     access::Role,
-    catalog::events,
+    catalog::{archive, events},
     ids::{EventId, PhotoId},
-    ledger::receipt::{self, Booking, Job},
+    ledger::receipt::{Booking, Job},
     serve::{
         Service,
         authentication::Browser,
@@ -89,7 +89,8 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     event_of_photo(&mut db, &browser.caller, photo).await?;
     let missing = || Problem::not_found(format!("photo {photo}"));
-    let receipt = receipt::receipt(&mut db, photo, None).await?.ok_or_else(missing)?;
+    let receipt =
+        archive::receipt(&mut db, &service.store, photo, None).await?.ok_or_else(missing)?;
     if let Some(event) = events::find(&mut db, receipt.event).await? {
         browser.look_at(&mut db, event.organisation).await?;
     }

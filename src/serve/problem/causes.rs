@@ -9,8 +9,8 @@ use super::Problem;
 use crate::{
     access::{AccessError, Denied},
     catalog::{
-        corrections::UprightError, photo_store::StoreError, search::SelfieError,
-        start_list::StartListError,
+        archive::ArchiveError, corrections::UprightError, photo_store::StoreError,
+        search::SelfieError, start_list::StartListError,
     },
     commands::CommandError,
     database,
@@ -32,6 +32,9 @@ impl From<sqlx::Error> for Problem {
         }
         if database::is_code(&error, database::LIMIT_REACHED) {
             return Self::conflict("limit_reached", said());
+        }
+        if database::is_code(&error, database::ARCHIVED) {
+            return Self::conflict("event_archived", said());
         }
         if database::is_code(&error, database::TOO_SLOW) {
             tracing::warn!(%error, "a request took too long");
@@ -137,6 +140,22 @@ impl From<AccessError> for Problem {
             AccessError::TooManyPeople(_) => Self::conflict("too_many_people", error),
             AccessError::Ended => Self::forbidden(error.to_string()),
             AccessError::Weak(_) | AccessError::Password => Self::invalid("/password", error),
+        }
+    }
+}
+
+impl From<ArchiveError> for Problem {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Database(error) => error.into(),
+            ArchiveError::Store(_)
+            | ArchiveError::StoreDown(_)
+            | ArchiveError::Damaged { .. }
+            | ArchiveError::Key(_) => {
+                tracing::error!(%error, "an archive could not be read");
+                let detail = "the archive of this event cannot be read now: try again in a moment";
+                Self::unavailable("store_unavailable", detail.into())
+            }
         }
     }
 }

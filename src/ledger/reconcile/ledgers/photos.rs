@@ -70,8 +70,15 @@ pub(super) async fn outcomes(
                 format('job %s: outcome %s, ledger %s', m.transaction_id, o.state, m.movement)
          FROM moved m LEFT JOIN LATERAL (
              SELECT * FROM outcome o WHERE o.job_id = m.transaction_id LIMIT 1) o ON true
+         LEFT JOIN LATERAL (
+             -- The outcome is in an archive. Ranges of jobs do not overlap.
+             SELECT a.committed FROM (
+                 SELECT * FROM archive_jobs a
+                 WHERE a.organisation_id = m.organisation_id AND a.from_job <= m.transaction_id
+                 ORDER BY a.from_job DESC LIMIT 1) a
+             WHERE o.job_id IS NULL AND a.to_job >= m.transaction_id) a ON true
          WHERE m.leg = 1
-           AND (o.job_id IS NULL OR (o.state = 'processed') <> (m.movement = 'commit'))"
+           AND coalesce(o.state = 'processed', a.committed) IS DISTINCT FROM (m.movement = 'commit')"
     );
     on_slice!(
         tx,
@@ -85,7 +92,9 @@ pub(super) async fn outcomes(
          WHERE m.leg = 1 AND o.state = 'duplicate'
            AND NOT EXISTS (SELECT FROM outcome c
                            WHERE c.job_id = o.same_as AND c.queue_id + 0 = o.queue_id
-                             AND c.state = 'processed')"
+                             AND c.state = 'processed')
+           -- It may be in an archive, while others of its event are still here.
+           AND NOT EXISTS (SELECT FROM archive_queue a WHERE a.queue_id = o.queue_id)"
     );
     on_slice!(
         tx,

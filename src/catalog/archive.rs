@@ -1,0 +1,442 @@
+//! Archives: the rows of old events, packed into the photo store. The steps are SQL functions
+//! (`migrations/functions/archive.sql`, `restore.sql`). Here is what reads and writes the files.
+//!
+//! Each step can be done twice, and whoever dies leaves something that the next one goes on with:
+//! [`Archivist::step`] looks at the archive's row, does one step, and that is all.
+
+mod due;
+mod manifest;
+mod pack;
+mod part;
+mod receipts;
+mod restore;
+mod seal;
+mod verify;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
+use uuid::Uuid;
+
+use super::photo_store::{PhotoStore, StoreError};
+use crate::{
+    config::Config,
+    database,
+    ids::{ArchiveId, EventId, OrganisationId},
+};
+
+pub use due::{before, due, when_due};
+pub use receipts::receipt;
+pub use seal::{BadKey, SigningKey};
+pub use verify::{Signature, Verified};
+
+/// Time for which an archive is taken; each step takes it anew.
+const LEASE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 300_000_000 };
+/// The rest of an archive that could not go on.
+const PAUSE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 60_000_000 };
+/// Photos whose rows are deleted in one transaction.
+const DELETED_AT_ONCE: i32 = 500;
+
+/// Why an archive could not be packed, restored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The database refuses, or has trouble.
+    #[error("{}", database::sentence(.0))]
+    Database(#[from] sqlx::Error),
+    /// The store has trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store does not take a small file and give it back. Nothing was begun.
+    #[error("the photo store does not work: {0}")]
+    StoreDown(String),
+    /// What is in the store is not what was written.
+    #[error("archive {archive} is damaged: {what}")]
+    Damaged {
+        /// The archive.
+        archive: ArchiveId,
+        /// The file, and what is wrong with it.
+        what: String,
+    },
+    /// The setting `archive_key` is not usable.
+    #[error(transparent)]
+    Key(#[from] BadKey),
+}
+
+impl ArchiveError {
+    /// Whether the database says that there is no such event.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Database(error) => database::is_code(error, database::NOT_FOUND),
+            Self::Store(_) | Self::StoreDown(_) | Self::Damaged { .. } | Self::Key(_) => false,
+        }
+    }
+}
+
+/// How far an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(type_name = "archive_state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its rows are read, and written into the store. They are all in the database.
+    Packing,
+    /// The store has them all, and they are deleted from the database.
+    Deleting,
+    /// The database does not have them any more.
+    Archived,
+    /// They are written into the database again.
+    Restoring,
+    /// The database has them, as before.
+    Restored,
+    /// It was given up before anything was deleted.
+    Stopped,
+}
+
+impl State {
+    /// The state's name, as programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Packing => "packing",
+            Self::Deleting => "deleting",
+            Self::Archived => "archived",
+            Self::Restoring => "restoring",
+            Self::Restored => "restored",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether there is something to do.
+    pub fn is_on_its_way(self) -> bool {
+        match self {
+            Self::Packing | Self::Deleting | Self::Restoring => true,
+            Self::Archived | Self::Restored | Self::Stopped => false,
+        }
+    }
+}
+
+/// An archive of an event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Archive {
+    /// The archive's number.
+    pub id: ArchiveId,
+    /// The event.
+    pub event: EventId,
+    /// The organisation that the event belongs to.
+    pub organisation: OrganisationId,
+    /// How far it is.
+    pub state: State,
+    /// Who archived it; `System` if its time had come.
+    pub actor: String,
+    /// When that began.
+    pub began_at: DateTime<Utc>,
+    /// When everything was in the store.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// Its directory in the store, below `.photogate/archives/`.
+    pub directory: Uuid,
+    /// SHA-256 of its manifest, in hexadecimal.
+    pub manifest: Option<String>,
+    /// Number of files, without the manifest.
+    pub parts: i64,
+    /// Number of photos.
+    pub photos: i64,
+    /// Number of times that a photo was queued.
+    pub jobs: i64,
+    /// Credits that were spent on them.
+    pub committed: i64,
+    /// Credits that were given back.
+    pub refunded: i64,
+    /// Size of the files.
+    pub bytes: i64,
+    /// Size of what is in them.
+    pub text_bytes: i64,
+    /// Who restored it, or asked for an erasure that restores it.
+    pub restored_by: Option<String>,
+    /// When it was restored, or given up.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why it could not go on, the last time.
+    pub trouble: Option<String>,
+}
+
+/// Returns archives, newest first, at most `most`; of one event, or of all.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn list(
+    db: &mut PgConnection,
+    event: Option<EventId>,
+    most: i64,
+) -> sqlx::Result<Vec<Archive>> {
+    sqlx::query_as!(
+        Archive,
+        r#"SELECT a.archive_id AS "id: _", a.event_id AS "event: _",
+                  a.organisation_id AS "organisation: _", a.state AS "state: _", a.actor, a.began_at,
+                  a.archived_at, a.directory, encode(a.manifest, 'hex') AS manifest,
+                  p.parts AS "parts!", p.photos AS "photos!", p.jobs AS "jobs!",
+                  p.committed AS "committed!", p.refunded AS "refunded!", p.bytes AS "bytes!",
+                  p.text_bytes AS "text_bytes!", a.restored_by, a.ended_at, a.trouble
+           FROM archive a CROSS JOIN LATERAL (
+               SELECT count(*) AS parts,
+                      coalesce(sum(lines) FILTER (WHERE stage = 'photos'), 0)::bigint AS photos,
+                      coalesce(sum(jobs), 0)::bigint AS jobs,
+                      coalesce(sum(committed), 0)::bigint AS committed,
+                      coalesce(sum(refunded), 0)::bigint AS refunded,
+                      coalesce(sum(bytes), 0)::bigint AS bytes,
+                      coalesce(sum(text_bytes), 0)::bigint AS text_bytes
+               FROM archive_part p WHERE p.archive_id = a.archive_id) p
+           WHERE $1::bigint IS NULL OR a.event_id = $1
+           ORDER BY a.archive_id DESC LIMIT $2"#,
+        event.map(|event| event.0),
+        most
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The archive of an event that stands: it was not restored, and not given up.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Archive>> {
+    let newest = list(db, Some(event), 1).await?.into_iter().next();
+    Ok(newest.filter(|archive| !matches!(archive.state, State::Restored | State::Stopped)))
+}
+
+/// The archives whose files have rows that the database does not have, or not yet again: of one event,
+/// of one organisation, or all.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn standing(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    event: Option<EventId>,
+) -> sqlx::Result<Vec<ArchiveId>> {
+    sqlx::query_scalar!(
+        r#"SELECT archive_id AS "id: ArchiveId" FROM archive
+           WHERE state IN ('deleting', 'archived', 'restoring')
+             AND ($1::bigint IS NULL OR organisation_id = $1) AND ($2::bigint IS NULL OR event_id = $2)
+           ORDER BY archive_id"#,
+        organisation.map(|organisation| organisation.0),
+        event.map(|event| event.0)
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Begins to archive an event, with its line of the audit log. With `before`, only if nothing has
+/// moved since. `tx` must be a transaction.
+///
+/// # Errors
+/// `PG002` if there is no such event, `PG010` if it cannot be archived now, or trouble with the
+/// database.
+pub(crate) async fn begin(
+    tx: &mut PgConnection,
+    event: EventId,
+    actor: &str,
+    before: Option<DateTime<Utc>>,
+) -> sqlx::Result<ArchiveId> {
+    sqlx::query_scalar!(
+        r#"SELECT begin_archive($1, $2, $3) AS "id!: ArchiveId""#,
+        event.0,
+        actor,
+        before
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// Begins to restore an event; or gives its packing up. `None`: it is not archived. `tx` must be a
+/// transaction.
+///
+/// # Errors
+/// When the database has trouble.
+pub(crate) async fn begin_restore(
+    tx: &mut PgConnection,
+    event: EventId,
+    actor: &str,
+) -> sqlx::Result<Option<ArchiveId>> {
+    sqlx::query_scalar!(r#"SELECT begin_restore($1, $2) AS "id: ArchiveId""#, event.0, actor)
+        .fetch_one(tx)
+        .await
+}
+
+/// The organisation of an event, also of one that was deleted.
+///
+/// # Errors
+/// When the database has trouble.
+pub(crate) async fn organisation_of(
+    db: &mut PgConnection,
+    event: EventId,
+) -> sqlx::Result<Option<OrganisationId>> {
+    sqlx::query_scalar!(
+        r#"SELECT organisation_id AS "id: OrganisationId" FROM event WHERE event_id = $1"#,
+        event.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What a step looks at.
+#[derive(Debug)]
+struct Row {
+    id: ArchiveId,
+    event: EventId,
+    organisation: OrganisationId,
+    state: State,
+    directory: Uuid,
+    stage: String,
+    reached: String,
+    manifest: Option<Vec<u8>>,
+    restored_part: i32,
+    restored_lines: i32,
+    parts: i64,
+}
+
+impl Row {
+    async fn read(db: &mut PgConnection, id: ArchiveId) -> sqlx::Result<Self> {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT archive_id AS "id: _", event_id AS "event: _",
+                      organisation_id AS "organisation: _", state AS "state: _", directory, stage,
+                      reached, manifest, restored_part, restored_lines,
+                      (SELECT count(*) FROM archive_part p WHERE p.archive_id = a.archive_id)
+                      AS "parts!"
+               FROM archive a WHERE archive_id = $1"#,
+            id.0
+        )
+        .fetch_one(db)
+        .await
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> ArchiveError {
+        ArchiveError::Damaged { archive: self.id, what: what.into() }
+    }
+}
+
+/// Makes the steps of archives. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Archivist {
+    pool: PgPool,
+    store: PhotoStore,
+    key: Option<SigningKey>,
+}
+
+impl Archivist {
+    /// Opens the store, and reads the key that signs archives.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn open(config: &Config, pool: PgPool) -> Result<Self, ArchiveError> {
+        let store = PhotoStore::open(&config.store_url, &config.store_options)?;
+        let key = config.archive_key.as_deref().map(SigningKey::parse).transpose()?;
+        Ok(Self { pool, store, key })
+    }
+
+    /// Does one step of an archive: packs a part, or deletes or restores a batch. Returns the state
+    /// afterwards. The caller has taken it, or nobody else is there; if somebody is, one of the two
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]. The same step can be done again.
+    pub async fn step(&self, archive: ArchiveId) -> Result<State, ArchiveError> {
+        let row = Row::read(&mut *self.pool.acquire().await?, archive).await?;
+        match row.state {
+            State::Packing if row.stage == "packed" => self.seal(&row).await?,
+            State::Packing => self.pack(&row).await?,
+            State::Deleting => {
+                let mut db = self.pool.acquire().await?;
+                sqlx::query_scalar!(
+                    r#"SELECT delete_archived($1, $2, $3) AS "done!""#,
+                    archive.0,
+                    DELETED_AT_ONCE,
+                    LEASE
+                )
+                .fetch_one(&mut *db)
+                .await?;
+            }
+            State::Restoring => self.restore(&row).await?,
+            State::Archived | State::Restored | State::Stopped => {}
+        }
+        Ok(Row::read(&mut *self.pool.acquire().await?, archive).await?.state)
+    }
+
+    /// Does all steps of an archive that nobody else has. Returns its state afterwards; it is on its
+    /// way if somebody else has it.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]. The service goes on with it after a minute.
+    pub async fn go_on(&self, archive: ArchiveId) -> Result<State, ArchiveError> {
+        match self.take(Some(archive)).await? {
+            Some(archive) => self.all_steps(archive).await,
+            None => Ok(Row::read(&mut *self.pool.acquire().await?, archive).await?.state),
+        }
+    }
+
+    /// Goes on with any archive that waits for it. `None`: there is none.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]. Its turn comes again after a minute.
+    pub async fn go_on_with_any(&self) -> Result<Option<(ArchiveId, State)>, ArchiveError> {
+        let Some(archive) = self.take(None).await? else { return Ok(None) };
+        Ok(Some((archive, self.all_steps(archive).await?)))
+    }
+
+    /// Asks whether the store works, before something begins: while an archive waits for the store,
+    /// its event takes no photos.
+    ///
+    /// # Errors
+    /// [`ArchiveError::StoreDown`].
+    pub async fn must_have_a_store(&self) -> Result<(), ArchiveError> {
+        let now = tokio::time::Instant::now();
+        self.store.probe(now).await.map_err(ArchiveError::StoreDown)
+    }
+
+    async fn take(&self, archive: Option<ArchiveId>) -> Result<Option<ArchiveId>, ArchiveError> {
+        let mut db = self.pool.acquire().await?;
+        let taken = sqlx::query_scalar!(
+            r#"SELECT take_archive($1, $2) AS "id: ArchiveId""#,
+            archive.map(|archive| archive.0),
+            LEASE
+        );
+        Ok(taken.fetch_one(&mut *db).await?)
+    }
+
+    async fn all_steps(&self, archive: ArchiveId) -> Result<State, ArchiveError> {
+        let done = loop {
+            match self.step(archive).await {
+                Ok(state) if state.is_on_its_way() => {}
+                done => break done,
+            }
+        };
+        let trouble = done.as_ref().err().map(ToString::to_string);
+        let mut db = self.pool.acquire().await?;
+        sqlx::query!("SELECT leave_archive($1, $2, $3)", archive.0, trouble, PAUSE)
+            .execute(&mut *db)
+            .await?;
+        done
+    }
+
+    /// Deletes the files of archives that nobody needs any more. Returns how many archives.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`].
+    pub async fn clear(&self) -> Result<usize, ArchiveError> {
+        for cleared in 0.. {
+            let mut db = self.pool.acquire().await?;
+            let next = sqlx::query!("SELECT r_archive, r_directory FROM archive_to_clear()")
+                .fetch_one(&mut *db)
+                .await?;
+            let (Some(archive), Some(directory)) = (next.r_archive, next.r_directory) else {
+                return Ok(cleared);
+            };
+            self.store.delete_below(&super::key::Key::archive(directory)).await?;
+            sqlx::query!("SELECT archive_is_cleared($1)", archive).execute(&mut *db).await?;
+        }
+        Ok(0)
+    }
+}
+
+/// How often the service looks for archives to go on with, and for events that are due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+const DUE_EVERY: Duration = Duration::from_secs(86_400);

@@ -1,0 +1,242 @@
+//! `photogate archive …`: packs old events into the photo store, and restores them.
+
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use super::{End, Output, say};
+use crate::{
+    access::Caller,
+    catalog::archive::{self, Archive, Archivist, Signature, State, Verified},
+    commands::Commands,
+    config::Config,
+    database,
+    ids::{ArchiveId, EventId, OrganisationId},
+    notify::wake::Wake,
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ArchiveCommand {
+    /// Archives an event now, whenever something moved in it last
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
+
+Nothing may wait or be in progress, and no schedule. Its ledger, its history and its photos' keys
+stay. What was found on its photos is not searched any more, and nothing is queued or changed, until
+`photogate archive restore`. If this is interrupted, the service or the same command goes on.
+
+Example:
+  photogate archive event 1 --actor anna@example.org")]
+    Event {
+        /// The event's number
+        event: EventId,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Archives the events in which nothing has moved for `archive_after_months`
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
+
+The service does this once a day by itself, if the setting archive_after_months is not 0.")]
+    Due {
+        /// Months in which nothing has moved, 1 to 1200 [default: the setting `archive_after_months`]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1200))]
+        months: Option<u32>,
+        /// Only list the events that are due, at most 20
+        #[arg(long)]
+        list: bool,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+    /// Lists archives, newest first
+    #[command(after_help = "Needs: PostgreSQL (--database-url).")]
+    List {
+        /// Only archives of this event, by number [default: all]
+        #[arg(long)]
+        event: Option<EventId>,
+    },
+    /// Reads an archive, and compares it with what was written and with the ledger
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
+
+Exits with 3 if the archive is damaged, or says something else than the ledger.")]
+    Verify {
+        /// The event's number
+        event: EventId,
+    },
+    /// Restores an archived event: its rows are in the database again, as they were
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
+
+The archive is verified first; nothing is restored from one that is damaged. Whoever asked to be
+erased meanwhile is not restored. If this is interrupted, the service or the same command goes on.
+
+Example:
+  photogate archive restore 1 --actor anna@example.org")]
+    Restore {
+        /// The event's number
+        event: EventId,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+}
+
+/// The most archives that a list shows.
+const MOST: i64 = 1000;
+
+impl ArchiveCommand {
+    pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let pool = database::connect(&config.database_url, 2).await?;
+        let commands = Commands::new(pool.clone(), Wake::open(None)?);
+        match self {
+            Self::Event { event, actor } => {
+                let archivist = Archivist::open(config, pool.clone())?;
+                let standing = archive::of_event(&mut *pool.acquire().await?, event).await?;
+                archivist.must_have_a_store().await?;
+                // One that was interrupted goes on.
+                let id = match standing.filter(|archive| archive.state.is_on_its_way()) {
+                    Some(archive) => archive.id,
+                    None => {
+                        match commands.archive_event(&Caller::trusted(&actor), event, None).await {
+                            Ok(archive) => archive,
+                            Err(error) => return super::refused(error),
+                        }
+                    }
+                };
+                let state = archivist.go_on(id).await?;
+                ended(event, id, state, State::Archived, output)
+            }
+            Self::Restore { event, actor } => {
+                let archivist = Archivist::open(config, pool.clone())?;
+                let standing = archive::of_event(&mut *pool.acquire().await?, event).await?;
+                if let Some(standing) = standing.filter(|one| one.manifest.is_some()) {
+                    let verified = archivist.verify(standing.id, &mut |_| {}).await?;
+                    if !verified.broken.is_empty() {
+                        say!("{}", sentence(&verified));
+                        return Ok(End::BooksDoNotBalance);
+                    }
+                }
+                let id = match commands.restore_event(&Caller::trusted(&actor), event).await {
+                    Ok(archive) => archive,
+                    Err(error) => return super::refused(error),
+                };
+                let state = archivist.go_on(id).await?;
+                ended(event, id, state, State::Restored, output)
+            }
+            Self::Due { months, list, actor } => {
+                let months = months.unwrap_or(config.archive_after_months);
+                if months == 0 {
+                    anyhow::bail!("set archive_after_months, or say how many with --months");
+                }
+                if list {
+                    let due = archive::due(&pool, archive::before(months)).await?;
+                    output.rows(&due, &["Event"], |event| vec![event.to_string()])?;
+                    return Ok(End::Ok);
+                }
+                let archivist = Archivist::open(config, pool)?;
+                let archived = archivist.archive_due(months, &actor).await?;
+                output.one(&json!({ "archived": archived }), |out| {
+                    writeln!(out, "{archived} events were archived")
+                })?;
+                Ok(End::Ok)
+            }
+            Self::List { event } => {
+                let found = archive::list(&mut *pool.acquire().await?, event, MOST).await?;
+                let header =
+                    ["Archive", "Event", "State", "Since", "Photos", "Credits spent", "Size"];
+                output.rows(&found, &header, row)?;
+                for (archive, trouble) in
+                    found.iter().filter_map(|one| Some((one.id, one.trouble.as_ref()?)))
+                {
+                    say!("warning: archive {archive} could not go on: {trouble}");
+                }
+                Ok(End::Ok)
+            }
+            Self::Verify { event } => {
+                let verified = verify_standing(config, None, Some(event)).await?;
+                let Some(verified) = verified.first() else {
+                    say!("error: the event {event} is not archived");
+                    return Ok(End::NotFound);
+                };
+                output.one(verified, |out| writeln!(out, "{}", sentence(verified)))?;
+                Ok(if verified.broken.is_empty() { End::Ok } else { End::BooksDoNotBalance })
+            }
+        }
+    }
+}
+
+fn row(one: &Archive) -> Vec<String> {
+    vec![
+        one.id.to_string(),
+        one.event.to_string(),
+        one.state.name().into(),
+        one.archived_at.unwrap_or(one.began_at).format("%Y-%m-%d %H:%M:%S").to_string(),
+        one.photos.to_string(),
+        one.committed.to_string(),
+        HumanBytes(one.bytes.unsigned_abs()).to_string(),
+    ]
+}
+
+/// Says how it ended. It is no success if somebody else has it, or has stopped it.
+fn ended(
+    event: EventId,
+    id: ArchiveId,
+    state: State,
+    wanted: State,
+    output: Output,
+) -> anyhow::Result<End> {
+    let json = json!({ "event": event, "archive": id, "state": state });
+    output.one(&json, |out| writeln!(out, "Archive {id} of event {event}: {}", state.name()))?;
+    match state {
+        State::Archived | State::Restored | State::Stopped if state == wanted => Ok(End::Ok),
+        State::Stopped if wanted == State::Restored => Ok(End::Ok),
+        State::Packing | State::Deleting | State::Restoring => {
+            say!(
+                "error: another process has it, or it waits after trouble: look with `photogate archive list`"
+            );
+            Ok(End::Failed)
+        }
+        State::Archived | State::Restored | State::Stopped => {
+            say!("error: somebody else has stopped this: look with `photogate archive list`");
+            Ok(End::Failed)
+        }
+    }
+}
+
+/// Verifies the archives that stand: of one event, of one organisation, or all.
+pub(super) async fn verify_standing(
+    config: &Config,
+    organisation: Option<OrganisationId>,
+    event: Option<EventId>,
+) -> anyhow::Result<Vec<Verified>> {
+    let pool = database::connect(&config.database_url, 2).await?;
+    let standing = archive::standing(&mut *pool.acquire().await?, organisation, event).await?;
+    if standing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let archivist = Archivist::open(config, pool)?;
+    let mut all = Vec::new();
+    for id in standing {
+        all.push(archivist.verify(id, &mut |_| {}).await?);
+    }
+    Ok(all)
+}
+
+/// What a verification has found, in a sentence, or one for each thing that is wrong.
+pub(super) fn sentence(one: &Verified) -> String {
+    if !one.broken.is_empty() {
+        let say = |what: &String| {
+            format!("error: archive {} of event {} is damaged: {what}", one.archive, one.event)
+        };
+        return one.broken.iter().map(say).collect::<Vec<_>>().join("\n");
+    }
+    let signature = match one.signature {
+        Signature::Good => "signed by our key",
+        Signature::None => "not signed",
+        Signature::Unchecked => "signed, and not checked, because archive_key is not set",
+        Signature::Bad => "not signed by our key",
+    };
+    format!(
+        "Archive {} of event {} is intact: {} photos in {} parts, {} credits spent and {} given back, \
+         as the ledger says; {signature}.",
+        one.archive, one.event, one.photos, one.parts, one.committed, one.refunded
+    )
+}
