@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// The store has a time limit of its own for a probe.
-pub(super) const STORE_MAX: Duration = Duration::from_secs(16);
+/// The store has time limits of its own, for a probe and for uploads.
+pub(super) const STORE_MAX: Duration = Duration::from_secs(31);
 /// 113 MB are read.
 pub(super) const MODELS_MAX: Duration = Duration::from_secs(30);
 /// A child loads the models, also on a busy machine.
@@ -53,14 +53,23 @@ pub(super) async fn store(config: &Config) -> Check {
             _ => PhotoStore::open(&url, &options).map_err(|error| error.to_string()),
         }
     });
-    let probed = match opened.await {
-        Some(Ok(store)) => store.probe(Instant::now()).await,
-        Some(Err(error)) => Err(error),
-        None => Err("the check ended early".to_owned()),
+    let store = match opened.await {
+        Some(Ok(store)) => store,
+        Some(Err(error)) => return Check::fail(STORE, error, advice),
+        None => return Check::fail(STORE, "the check ended early", advice),
     };
-    match probed {
-        Ok(()) => Check::ok(STORE, format!("{} takes a file and gives it back", place(config))),
-        Err(error) => Check::fail(STORE, error, advice),
+    if let Err(error) = store.probe(Instant::now()).await {
+        return Check::fail(STORE, error, advice);
+    }
+    let seen = format!("{} takes a file and gives it back", place(config));
+    match store.takes_uploads().await {
+        Ok(()) => Check::ok(STORE, seen),
+        // A worker needs no more.
+        Err(error) => Check::warn(
+            STORE,
+            format!("{seen}, but no photos can be uploaded: {error}"),
+            "if people are to upload, let this user make directories there",
+        ),
     }
 }
 
