@@ -14,6 +14,9 @@ use crate::config::{Config, LogFormat};
 
 use traces::TracesError;
 
+/// The metric that has the time of a worker's last heartbeat. Health checks read it.
+pub(crate) const LEASE_RENEWED: &str = "photogate_lease_renewed_timestamp_seconds";
+
 /// The log setting is not a valid filter.
 #[derive(Debug, thiserror::Error)]
 #[error(

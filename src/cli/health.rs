@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use chrono::Utc;
 
 use super::{End, output::say};
-use crate::{config::Config, telemetry::metrics::LEASE_RENEWED};
+use crate::{config::Config, telemetry::LEASE_RENEWED};
 
 /// Longest time for the answer. A service asks its database for two seconds.
 const ANSWER_MAX: Duration = Duration::from_secs(4);

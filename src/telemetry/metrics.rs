@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use super::LEASE_RENEWED;
 use crate::{
     changes::mailboxes,
     ledger::credits,
@@ -23,9 +24,6 @@ pub struct MetricsError {
     address: SocketAddr,
     reason: String,
 }
-
-/// The time of a worker's last heartbeat. Health checks read it.
-pub(crate) const LEASE_RENEWED: &str = "photogate_lease_renewed_timestamp_seconds";
 
 /// The metrics and their descriptions, except those of the books. Labels never hold IDs or names:
 /// these metrics are for dashboards.

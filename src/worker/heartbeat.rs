@@ -12,7 +12,7 @@ use super::Shift;
 use crate::{
     database,
     queue::claim::{self, GateError, Incarnation, interval},
-    telemetry::metrics::LEASE_RENEWED,
+    telemetry::LEASE_RENEWED,
 };
 
 /// Extends the worker's lease until stopped. It sends five heartbeats in the length of the lease.
