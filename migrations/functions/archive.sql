@@ -25,7 +25,7 @@ $$;
 GRANT EXECUTE ON FUNCTION is_archived TO photogate_worker, photogate_app, photogate_organisation;
 
 -- When something of an event last moved: it was created, photos were queued, claimed or refunded, somebody acted on its
--- queues, its numbers were decided again (as after each correction), or it was restored.
+-- queues, its numbers were decided again (as after each correction), somebody uploaded photos, or it was restored.
 CREATE FUNCTION event_moved_at(p_event bigint) RETURNS timestamptz
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT greatest(e.created_at, e.deleted_at, e.findings_forgotten_at,
@@ -41,6 +41,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
          ORDER BY h.claimed_at DESC NULLS LAST LIMIT 1),
         (SELECT max(greatest(c.began_at, c.ended_at)) FROM reconsideration c WHERE c.event_id = p_event),
         (SELECT max(x.at) FROM erasure x WHERE x.event_id = p_event),
+        (SELECT x.at FROM upload x WHERE x.event_id = p_event ORDER BY x.at DESC LIMIT 1),
         (SELECT max(a.ended_at) FROM archive a WHERE a.event_id = p_event))
     FROM event e WHERE e.event_id = p_event
 $$;
@@ -109,12 +110,15 @@ GRANT EXECUTE ON FUNCTION begin_archive TO photogate_app;
 -- Events in which nothing has moved since p_before, and that can be archived, at most p_n. While the clock is
 -- implausible, none: a clock that jumps archives nothing.
 CREATE FUNCTION archives_due(p_before timestamptz, p_n integer) RETURNS SETOF bigint
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
-    SELECT e.event_id FROM event e
-    WHERE is_clock_plausible() AND e.created_at < p_before AND NOT is_archived(e.event_id)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    -- Once, and not for each event.
+    IF NOT is_clock_plausible() THEN RETURN; END IF;
+    RETURN QUERY SELECT e.event_id FROM event e
+    WHERE e.created_at < p_before AND NOT is_archived(e.event_id)
         AND archive_hindrance(e.event_id, p_before) IS NULL
-    ORDER BY e.event_id LIMIT p_n
-$$;
+    ORDER BY e.event_id LIMIT p_n;
+END $$;
 GRANT EXECUTE ON FUNCTION archives_due TO photogate_app;
 
 -- Takes an archive to work on, for p_lease: this one, or (NULL) any that waits for it. Each step takes it anew. NULL:
@@ -123,12 +127,13 @@ CREATE FUNCTION take_archive(p_archive bigint, p_lease interval) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v_now timestamptz := clock_timestamp(); v_archive bigint;
 BEGIN
-    UPDATE archive SET taken_until = v_now + p_lease, trouble = NULL WHERE archive_id = (
+    -- People wait for what is restored. What the trouble was stays until it is over.
+    UPDATE archive SET taken_until = v_now + p_lease WHERE archive_id = (
         SELECT archive_id FROM archive
         WHERE state IN ('packing', 'deleting', 'restoring') AND (p_archive IS NULL OR archive_id = p_archive)
             -- (A time that is too far away: the clock was put back.)
             AND (taken_until IS NULL OR taken_until NOT BETWEEN v_now AND v_now + interval '1 hour')
-        ORDER BY archive_id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY state <> 'restoring', archive_id LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING archive_id INTO v_archive;
     RETURN v_archive;
 END $$;

@@ -157,7 +157,8 @@ BEGIN
         OR v.restored_part <= (SELECT count(*) FROM archive_part WHERE archive_id = p_archive) THEN
         RETURN false;
     END IF;
-    -- The check of the books looks at its jobs again.
+    -- The next check of the books looks at all of its jobs again.
+    DELETE FROM queue_checked WHERE queue_id IN (SELECT queue_id FROM archive_queue WHERE archive_id = p_archive);
     DELETE FROM archive_queue WHERE archive_id = p_archive;
     DELETE FROM archive_jobs WHERE archive_id = p_archive;
     UPDATE archive SET state = 'restored', ended_at = clock_timestamp(), taken_until = NULL

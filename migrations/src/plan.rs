@@ -182,10 +182,10 @@ mod tests {
         assert!(stops(other).unwrap().contains("another build"));
     }
 
-    /// The first ten made the schema, and nobody waited.
+    /// The first eleven made the schema, before anything was released: nobody waited.
     #[test]
     fn no_migration_of_a_schema_that_is_used_holds_a_lock_for_long() {
-        for migration in MIGRATIONS.iter().filter(|migration| migration.version > 10) {
+        for migration in MIGRATIONS.iter().filter(|migration| migration.version > 11) {
             let long = locks(migration.sql.as_str()).into_iter().filter(|lock| lock.is_long);
             let long: Vec<_> = long.map(|lock| format!("{}: {}", lock.table, lock.words)).collect();
             assert!(long.is_empty(), "migration {}: {long:?}", migration.version);

@@ -36,6 +36,8 @@ pub use verify::{Signature, Verified};
 const LEASE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 300_000_000 };
 /// The rest of an archive that could not go on.
 const PAUSE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 60_000_000 };
+/// The rest of an archive whose files are not as they were written.
+const LONG_PAUSE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 1_800_000_000 };
 /// Photos whose rows are deleted in one transaction.
 const DELETED_AT_ONCE: i32 = 500;
 
@@ -342,8 +344,7 @@ impl Archivist {
     pub async fn step(&self, archive: ArchiveId) -> Result<State, ArchiveError> {
         let row = Row::read(&mut *self.pool.acquire().await?, archive).await?;
         match row.state {
-            State::Packing if row.stage == "packed" => self.seal(&row).await?,
-            State::Packing => self.pack(&row).await?,
+            State::Packing => self.pack_or_give_up(&row).await?,
             State::Deleting => {
                 let mut db = self.pool.acquire().await?;
                 sqlx::query_scalar!(
@@ -373,13 +374,15 @@ impl Archivist {
         }
     }
 
-    /// Goes on with any archive that waits for it. `None`: there is none.
+    /// Goes on with any archive that waits for it, and says how it went. `None`: there is none.
     ///
     /// # Errors
-    /// See [`ArchiveError`]. Its turn comes again after a minute.
-    pub async fn go_on_with_any(&self) -> Result<Option<(ArchiveId, State)>, ArchiveError> {
+    /// When the database has trouble.
+    pub async fn go_on_with_any(
+        &self,
+    ) -> Result<Option<(ArchiveId, Result<State, ArchiveError>)>, ArchiveError> {
         let Some(archive) = self.take(None).await? else { return Ok(None) };
-        Ok(Some((archive, self.all_steps(archive).await?)))
+        Ok(Some((archive, self.all_steps(archive).await)))
     }
 
     /// Asks whether the store works, before something begins: while an archive waits for the store,
@@ -410,8 +413,11 @@ impl Archivist {
             }
         };
         let trouble = done.as_ref().err().map(ToString::to_string);
+        // Each try reads all of it again.
+        let is_damaged = matches!(done, Err(ArchiveError::Damaged { .. }));
+        let pause = if is_damaged { LONG_PAUSE } else { PAUSE };
         let mut db = self.pool.acquire().await?;
-        sqlx::query!("SELECT leave_archive($1, $2, $3)", archive.0, trouble, PAUSE)
+        sqlx::query!("SELECT leave_archive($1, $2, $3)", archive.0, trouble, pause)
             .execute(&mut *db)
             .await?;
         done

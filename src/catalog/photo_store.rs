@@ -423,6 +423,22 @@ impl PhotoStore {
         in_time(self.files().await?.put(&path(key)?, PutPayload::from(bytes))).await?;
         Ok(())
     }
+
+    /// As [`PhotoStore::put`], for what cannot be made again: it outlives a power failure from then
+    /// on. A bucket does this always.
+    ///
+    /// # Errors
+    /// As [`PhotoStore::put`].
+    pub async fn put_durably(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Directory(directory) => {
+                let files = &directory.open().await?.durable;
+                in_time(files.put(&path(key)?, PutPayload::from(bytes))).await?;
+                Ok(())
+            }
+            Place::Bucket(_) => self.put(key, bytes).await,
+        }
+    }
 }
 
 /// The room in memory for so many bytes, in MiB.

@@ -57,7 +57,8 @@ The service does this once a day by itself, if the setting archive_after_months 
     /// Reads an archive, and compares it with what was written and with the ledger
     #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
 
-Exits with 3 if the archive is damaged, or says something else than the ledger.")]
+Exits with 3 if the archive is damaged, says something else than the ledger, or has another key's
+signature.")]
     Verify {
         /// The event's number
         event: EventId,
@@ -127,12 +128,15 @@ impl ArchiveCommand {
                     anyhow::bail!("set archive_after_months, or say how many with --months");
                 }
                 if list {
-                    let due = archive::due(&pool, archive::before(months)).await?;
+                    let due = archive::due(&pool, archive::before(&pool, months).await?).await?;
                     output.rows(&due, &["Event"], |event| vec![event.to_string()])?;
                     return Ok(End::Ok);
                 }
                 let archivist = Archivist::open(config, pool)?;
-                let archived = archivist.archive_due(months, &actor).await?;
+                let mut archived = 0;
+                while archivist.archive_a_due_one(months, &actor).await?.is_some() {
+                    archived += 1;
+                }
                 output.one(&json!({ "archived": archived }), |out| {
                     writeln!(out, "{archived} events were archived")
                 })?;
@@ -157,7 +161,9 @@ impl ArchiveCommand {
                     return Ok(End::NotFound);
                 };
                 output.one(verified, |out| writeln!(out, "{}", sentence(verified)))?;
-                Ok(if verified.broken.is_empty() { End::Ok } else { End::BooksDoNotBalance })
+                let is_ours = verified.signature != Signature::Bad;
+                let is_good = verified.broken.is_empty() && is_ours;
+                Ok(if is_good { End::Ok } else { End::BooksDoNotBalance })
             }
         }
     }

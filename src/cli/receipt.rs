@@ -49,7 +49,8 @@ impl Receipt {
         let found = match photo {
             Some(photo) => {
                 let store = PhotoStore::open(&config.store_url, &config.store_options)?;
-                archive::receipt(&mut db, &store, photo, self.operation).await?
+                drop(db);
+                archive::receipt(&pool, &store, photo, self.operation).await?
             }
             None => None,
         };

@@ -68,7 +68,7 @@ async fn keep_erasures(
     // One batch a turn: others of this task come in between.
     let new = erasures::to_store(&mut *pool.acquire().await?, FILES_AT_ONCE).await?;
     for record in &new {
-        store.put(&Key::erasure(record.id), serde_json::to_vec(record)?).await?;
+        store.put_durably(&Key::erasure(record.id), serde_json::to_vec(record)?).await?;
     }
     let kept: Vec<_> = new.iter().map(|record| record.id).collect();
     erasures::are_stored(&mut *pool.acquire().await?, &kept).await?;

@@ -162,8 +162,8 @@ async fn receipts(app: &App, event: EventId) -> Vec<Value> {
         ids.bind(event.0).fetch_all(&mut app.as_owner().await).await.unwrap();
     let mut all = Vec::new();
     for id in ids {
-        let db = &mut *app.db().await;
-        let receipt = archive::receipt(db, &store, PhotoId(id), None).await.unwrap().unwrap();
+        let receipt =
+            archive::receipt(&app.pool, &store, PhotoId(id), None).await.unwrap().unwrap();
         all.push(serde_json::to_value(receipt).unwrap());
     }
     all
@@ -304,7 +304,9 @@ async fn a_changed_archive_is_found_and_not_restored() {
     let whole = std::fs::read(part).unwrap();
     std::fs::remove_file(part).unwrap();
     app.set_face_search(event, false).await.unwrap();
-    archivist(&app).go_on_with_any().await.expect_err("it is damaged");
+    let (_, went) = archivist(&app).go_on_with_any().await.unwrap().unwrap();
+    went.expect_err("it is damaged");
+    assert!(archivist(&app).go_on_with_any().await.unwrap().is_none(), "it rests: others go on");
     let said = archive::of_event(&mut *app.db().await, event).await.unwrap().unwrap();
     assert!(said.state == State::Restoring && said.trouble.unwrap().contains("is missing"));
     std::fs::write(part, whole).unwrap();
@@ -322,6 +324,24 @@ async fn a_changed_archive_is_found_and_not_restored() {
     let found = broken(&app).await;
     assert!(found.iter().any(|check| check.invariant == "outcomes_are_booked"), "{found:#?}");
     app.audited = false;
+}
+
+/// Nothing is deleted that does not add up, and people go on with their event.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_add_up_is_given_up() {
+    let app = App::new().await;
+    let (_, event) = an_old_event(&app).await;
+    let rows = all_rows(&app).await;
+    app.tamper("UPDATE queue_settled SET committed = committed + 1").await;
+    let id = begin(&app, event).await.unwrap();
+
+    let error = archivist(&app).go_on(id).await.unwrap_err();
+
+    assert!(error.to_string().contains("and the event has"), "{error}");
+    app.tamper("UPDATE queue_settled SET committed = committed - 1").await;
+    assert!(archive::of_event(&mut *app.db().await, event).await.unwrap().is_none());
+    assert_eq!(differ(&rows, &all_rows(&app).await), [""; 0]);
+    app.queue(event, "ok", 1).await;
 }
 
 /// Whatever was done last, the next one goes on, and everything is done once.

@@ -10,7 +10,7 @@ use sqlx::{
     TypeInfo, migrate::Migrator, postgres::PgConnectOptions,
 };
 
-use crate::support::{App, photogate, place, program, read, stderr, stdout};
+use crate::support::{App, photogate, place, program, read, root, stderr, stdout};
 
 /// What the version before asks of the database, as `scripts/release` has recorded it.
 #[derive(Deserialize)]
@@ -234,7 +234,10 @@ async fn a_check_says_what_a_migration_would_do_and_changes_nothing() {
         program.args(["migrate", "--check", "--json"]).env("DATABASE_URL", url).output().unwrap();
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(5));
-    assert_eq!(plan["migrations"].as_array().unwrap().len(), 10, "{plan}");
+    let numbered = std::fs::read_dir(root().join("migrations")).unwrap();
+    let numbered = numbered
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("00"));
+    assert_eq!(plan["migrations"].as_array().unwrap().len(), numbered.count(), "{plan}");
     assert!(plan["from"].is_null() && plan["stop"].is_null(), "{plan}");
     app.owner_runs("DROP DATABASE of_a_check").await;
 }

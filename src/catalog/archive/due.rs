@@ -1,7 +1,7 @@
 //! Archives events when their time has come, and goes on with what was interrupted. The service does
 //! it beside its requests, and not the workers: workers read no findings.
 
-use chrono::{DateTime, Months, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,16 @@ use crate::{
 /// Events that are begun at a time. The next ones come when these are done.
 const AT_ONCE: i32 = 20;
 
-/// The instant so many months ago: an event that is due has moved last before it.
-pub fn before(months: u32) -> DateTime<Utc> {
-    Utc::now().checked_sub_months(Months::new(months)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+/// The instant so many months ago: an event that is due has moved last before it. It is that of the
+/// books' clock, which is checked; this machine's may have jumped.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn before(pool: &PgPool, months: u32) -> sqlx::Result<DateTime<Utc>> {
+    let months = i32::try_from(months).unwrap_or(i32::MAX);
+    sqlx::query_scalar!(r#"SELECT clock() - make_interval(months => $1) AS "at!""#, months)
+        .fetch_one(pool)
+        .await
 }
 
 /// Returns events that are due to be archived, at most 20.
@@ -35,32 +42,30 @@ pub async fn due(pool: &PgPool, before: DateTime<Utc>) -> sqlx::Result<Vec<Event
 }
 
 impl Archivist {
-    /// Archives all events in which nothing has moved for so many months. Returns how many. An event
-    /// that cannot be archived is passed over, and told in the log.
+    /// Archives an event in which nothing has moved for so many months. `None`: there is none. An
+    /// event that cannot be archived is passed over, and told in the log.
     ///
     /// # Errors
     /// See [`ArchiveError`].
-    pub async fn archive_due(&self, months: u32, actor: &str) -> Result<usize, ArchiveError> {
-        let before = before(months);
-        let mut archived = 0;
-        loop {
-            let mut moved = false;
-            for event in due(&self.pool, before).await? {
-                self.must_have_a_store().await?;
-                // Something may have moved since.
-                match self.begin(actor, event, before).await {
-                    Ok(archive) => {
-                        moved = true;
-                        self.go_on(archive).await?;
-                        archived += 1;
-                    }
-                    Err(error) => tracing::warn!(%event, %error, "an event could not be archived"),
-                }
-            }
-            if !moved {
-                return Ok(archived);
+    pub async fn archive_a_due_one(
+        &self,
+        months: u32,
+        actor: &str,
+    ) -> Result<Option<EventId>, ArchiveError> {
+        let before = before(&self.pool, months).await?;
+        for event in due(&self.pool, before).await? {
+            self.must_have_a_store().await?;
+            // Something may have moved since.
+            match self.begin(actor, event, before).await {
+                Ok(archive) => match self.go_on(archive).await {
+                    Ok(_) => return Ok(Some(event)),
+                    // It goes on later, or was given up.
+                    Err(error) => tracing::warn!(%event, %error, "an event is not archived yet"),
+                },
+                Err(error) => tracing::warn!(%event, %error, "an event could not be archived"),
             }
         }
+        Ok(None)
     }
 
     async fn begin(
@@ -87,16 +92,22 @@ pub async fn when_due(config: Config, pool: PgPool, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let is_time = looked.is_none_or(|looked| looked.elapsed() >= DUE_EVERY);
         let work = async {
-            while let Some((archive, state)) = archivist.go_on_with_any().await? {
-                tracing::info!(%archive, state = state.name(), "an archive went on");
+            // One that fails rests for a while, so the others have their turn.
+            while let Some((archive, went)) = archivist.go_on_with_any().await? {
+                match went {
+                    Ok(state) => {
+                        tracing::info!(%archive, state = state.name(), "an archive went on");
+                    }
+                    Err(error) => tracing::warn!(%archive, %error, "an archive cannot go on yet"),
+                }
             }
             archivist.clear().await?;
-            if is_time && config.archive_after_months > 0 {
-                // If this fails, what was begun goes on every minute, and the others come tomorrow.
-                looked = Some(Instant::now());
-                let archived = archivist.archive_due(config.archive_after_months, "System").await?;
-                if archived > 0 {
-                    tracing::info!(events = archived, "events were archived");
+            let months = config.archive_after_months;
+            if is_time && months > 0 {
+                // One at a time: what has to be restored meanwhile does not wait for all of them.
+                match archivist.archive_a_due_one(months, "System").await? {
+                    Some(event) => tracing::info!(%event, "an event was archived"),
+                    None => looked = Some(Instant::now()),
                 }
             }
             Ok::<_, ArchiveError>(())

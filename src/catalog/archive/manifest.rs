@@ -42,6 +42,8 @@ pub(super) struct Part {
     pub(super) jobs: i64,
     pub(super) committed: i64,
     pub(super) refunded: i64,
+    /// Length of its text, and of its file.
+    pub(super) text_bytes: i64,
     pub(super) bytes: i64,
     pub(super) sha256: String,
 }
@@ -50,7 +52,7 @@ pub(super) struct Part {
 pub(super) async fn of(db: &mut PgConnection, row: &Row) -> sqlx::Result<Manifest> {
     let parts = sqlx::query_as!(
         Part,
-        r#"SELECT part AS number, stage, lines, jobs, committed, refunded, bytes,
+        r#"SELECT part AS number, stage, lines, jobs, committed, refunded, text_bytes, bytes,
                   encode(sha256, 'hex') AS "sha256!"
            FROM archive_part WHERE archive_id = $1 ORDER BY part"#,
         row.id.0

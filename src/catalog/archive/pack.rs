@@ -1,12 +1,40 @@
 //! Packs the rows of an event: a part at a time, and then the manifest.
 
+use futures::TryStreamExt;
+
 use super::{ArchiveError, Archivist, LEASE, Row, manifest, part};
-use crate::catalog::{key::Key, photo_store::StoreError};
+use crate::{
+    catalog::{key::Key, photo_store::StoreError},
+    database,
+};
+
+/// What was packed is not what the queues have counted.
+const ASSERTION: &str = "P0004";
 
 /// Lines that are read from the database at a time.
 const PAGE: i32 = 200;
 
 impl Archivist {
+    /// Packs the next part, or seals what is packed. If that cannot be, the event is as it was
+    /// before, and people go on with it: nothing was deleted yet.
+    pub(super) async fn pack_or_give_up(&self, row: &Row) -> Result<(), ArchiveError> {
+        let done = match row.stage.as_str() {
+            "packed" => self.seal(row).await,
+            _ => self.pack(row).await,
+        };
+        let is_hopeless = match &done {
+            Err(ArchiveError::Database(error)) => database::is_code(error, ASSERTION),
+            Err(ArchiveError::Damaged { .. }) => true,
+            Ok(()) | Err(_) => false,
+        };
+        if is_hopeless {
+            let mut tx = self.pool.begin().await?;
+            super::begin_restore(&mut tx, row.event, "System").await?;
+            tx.commit().await?;
+        }
+        done
+    }
+
     /// Packs the next part, or ends the stage in which nothing is left.
     ///
     /// Whoever dies after the file is written, and before it is noted, leaves a file that the next
@@ -17,23 +45,24 @@ impl Archivist {
         let mut after = row.reached.clone();
         while !writer.is_full() {
             let mut db = self.pool.acquire().await?;
-            let page = sqlx::query!(
+            // One at a time: lines may be long.
+            let mut page = sqlx::query!(
                 r#"SELECT r_key AS "key!", r_line AS "line!" FROM archive_page($1, $2, $3)"#,
                 row.id.0,
                 after,
                 PAGE
             )
-            .fetch_all(&mut *db)
-            .await?;
-            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-            for line in page {
-                if writer.is_full() {
-                    break;
+            .fetch(&mut *db);
+            let mut read = 0;
+            while let Some(line) = page.try_next().await? {
+                read += 1;
+                if !writer.is_full() {
+                    writer.add(line.key, &line.line).map_err(broken)?;
                 }
-                writer.add(line.key, &line.line).map_err(broken)?;
             }
+            drop(page);
             after.clone_from(&writer.last);
-            if is_last {
+            if read < PAGE {
                 break;
             }
         }
@@ -53,12 +82,13 @@ impl Archivist {
         let number = i32::try_from(row.parts + 1).unwrap_or(i32::MAX);
         let key = Key::archive_part(row.directory, number, &written.sha256);
         let bytes = i64::try_from(written.bytes.len()).unwrap_or(i64::MAX);
-        self.store.put(&key, written.bytes).await?;
+        let text = i64::try_from(text).unwrap_or(i64::MAX);
+        self.store.put_durably(&key, written.bytes).await?;
         // What is not in the store as it was written is not noted, and so nothing of it is deleted.
         let read = self.file(row, &key, &written.sha256).await?;
         let mut found = 0;
-        for line in part::lines(&read).map_err(broken)? {
-            line.map_err(broken)?;
+        for line in part::lines(&read, text).map_err(broken)? {
+            part::Line::parse(&line.map_err(broken)?).map_err(broken)?;
             found += 1;
         }
         if found != lines {
@@ -76,7 +106,7 @@ impl Archivist {
             last,
             lines,
             written.jobs,
-            i64::try_from(text).unwrap_or(i64::MAX),
+            text,
             bytes,
             &written.sha256,
             &written.ranges.from,
@@ -101,11 +131,11 @@ impl Archivist {
         }
         let (bytes, sha256) = manifest.bytes();
         let key = Key::archive_manifest(row.directory, &sha256, "json");
-        self.store.put(&key, bytes.clone()).await?;
+        self.store.put_durably(&key, bytes.clone()).await?;
         if let Some(signer) = &self.key {
             let signed = serde_json::to_vec(&signer.sign(&bytes)?).unwrap_or_default();
             let key = Key::archive_manifest(row.directory, &sha256, "json.sig");
-            self.store.put(&key, signed.clone()).await?;
+            self.store.put_durably(&key, signed.clone()).await?;
             if *self.store.get(&key, manifest::FILE_MAX).await? != *signed {
                 return Err(row.damaged(format!("{key} is not as it was written")));
             }

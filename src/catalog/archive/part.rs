@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 /// restoring and a receipt need is bounded.
 const LINES_MAX: i32 = 10_000;
 const TEXT_MAX: u64 = 16 << 20;
-/// What a part may have when it is read: its last line may be long.
-const TEXT_BOUND: u64 = TEXT_MAX + (16 << 20);
+/// Largest line. An event with a larger one is not archived.
+const LINE_MAX: u64 = 16 << 20;
 /// Largest file of a part. zstd makes nothing that cannot be compressed larger than this.
 pub(super) const FILE_MAX: usize = 40 << 20;
 /// zstd's default: 3. Higher levels take three times as long for a tenth.
@@ -115,6 +115,10 @@ impl Writer {
 
     /// Adds the line of a key. Keys come in order.
     pub(super) fn add(&mut self, key: String, text: &str) -> io::Result<()> {
+        if text.len() as u64 > LINE_MAX {
+            let most = LINE_MAX >> 20;
+            return Err(io::Error::other(format!("{key} was queued too often: above {most} MiB")));
+        }
         let line = Line::parse(text)?;
         self.jobs += i64::try_from(line.jobs.len()).unwrap_or(i64::MAX);
         for job in line.jobs {
@@ -140,11 +144,38 @@ impl Writer {
     }
 }
 
-/// Reads the lines of a part, one after the other. The file was compared with its SHA-256 before;
-/// if somebody has made it themselves, it is still not read without a bound.
-pub(super) fn lines(file: &[u8]) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+/// Reads the lines of a part with `text_bytes` of text, one after the other. Nothing of a line is
+/// lost without an error: a part with another length ends with one.
+pub(super) fn lines(
+    file: &[u8],
+    text_bytes: i64,
+) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+    let mut left = u64::try_from(text_bytes).unwrap_or(0);
+    // One byte more, so that a longer text is noticed.
     let decoder = zstd::Decoder::with_buffer(file)?;
-    Ok(BufReader::new(io::Read::take(decoder, TEXT_BOUND)).lines())
+    let mut text = BufReader::new(io::Read::take(decoder, left + 1));
+    let mut has_ended = false;
+    Ok(std::iter::from_fn(move || {
+        let mut line = String::new();
+        let read = match text.read_line(&mut line) {
+            _ if has_ended => return None,
+            Ok(read) => read as u64,
+            Err(error) => {
+                has_ended = true;
+                return Some(Err(error));
+            }
+        };
+        has_ended = read == 0 || read > left;
+        match left.checked_sub(read) {
+            Some(0) if read == 0 => None,
+            Some(rest) if read > 0 => {
+                left = rest;
+                line.truncate(line.trim_end_matches('\n').len());
+                Some(Ok(line))
+            }
+            _ => Some(Err(io::Error::other(format!("its text has not {text_bytes} bytes")))),
+        }
+    }))
 }
 
 #[cfg(test)]
@@ -168,15 +199,25 @@ mod tests {
             .replace('\n', "");
         part.add("a".into(), &line).unwrap();
         part.add("b".into(), r#"{"content":{"job_id":7}}"#).unwrap();
+        assert!(part.add("c".into(), &"x".repeat(17 << 20)).is_err());
+        let text = part.text_bytes;
         let written = part.finish().unwrap();
 
         assert_eq!((written.jobs, written.ranges.committed), (1, vec![false]));
-        let read: Vec<_> = lines(&written.bytes).unwrap().map(Result::unwrap).collect();
-        assert_eq!(read, [line.as_str(), r#"{"content":{"job_id":7}}"#]);
+        let read = |bytes: &[u8], length: i64| -> io::Result<Vec<String>> {
+            lines(bytes, length).and_then(Iterator::collect)
+        };
+        let length = i64::try_from(text).unwrap();
+        let found = read(&written.bytes, length).unwrap();
+        assert_eq!(found, [line.as_str(), r#"{"content":{"job_id":7}}"#]);
+        // What is cut off, or comes on top, is an error.
+        for other in [0, 1, length - 1, length + 1] {
+            assert!(read(&written.bytes, other).is_err(), "{other}");
+        }
         let mut broken = written.bytes;
         let middle = broken.len() / 2;
         broken[middle] ^= 1;
-        let read: io::Result<Vec<_>> = lines(&broken).and_then(Iterator::collect);
+        let read = read(&broken, length);
         assert!(read.is_err() || read.unwrap()[0] != line);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Opened {
     /// Its path, without symbolic links.
     pub root: PathBuf,
     pub files: LocalFileSystem,
+    /// The same. What it writes has reached the disk when it says so.
+    pub durable: LocalFileSystem,
 }
 
 impl Directory {
@@ -49,5 +51,6 @@ fn open(path: PathBuf) -> object_store::Result<Opened> {
     std::fs::create_dir_all(&path).map_err(failed)?;
     let root = path.canonicalize().map_err(failed)?;
     let files = LocalFileSystem::new_with_prefix(&root)?;
-    Ok(Opened { root, files })
+    let durable = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
+    Ok(Opened { root, files, durable })
 }

@@ -47,7 +47,8 @@ pub(super) async fn receipt(
     caller.must_be(MAY_READ)?;
     let mut db = service.database.acquire().await?;
     event_of_photo(&mut db, &caller, photo).await?;
-    let receipt = archive::receipt(&mut db, &service.store, photo, None).await?;
+    drop(db);
+    let receipt = archive::receipt(&service.database, &service.store, photo, None).await?;
     receipt.map(axum::Json).ok_or_else(|| Problem::not_found(format!("photo {photo}")))
 }
 

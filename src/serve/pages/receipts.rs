@@ -89,8 +89,10 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     event_of_photo(&mut db, &browser.caller, photo).await?;
     let missing = || Problem::not_found(format!("photo {photo}"));
-    let receipt =
-        archive::receipt(&mut db, &service.store, photo, None).await?.ok_or_else(missing)?;
+    drop(db);
+    let receipt = archive::receipt(&service.database, &service.store, photo, None).await?;
+    let receipt = receipt.ok_or_else(missing)?;
+    let mut db = service.database.acquire().await?;
     if let Some(event) = events::find(&mut db, receipt.event).await? {
         browser.look_at(&mut db, event.organisation).await?;
     }

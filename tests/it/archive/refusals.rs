@@ -149,8 +149,17 @@ async fn an_event_that_is_not_idle_is_not_archived() {
     let moved = app.commands().archive_event(&caller, event, Some(past)).await.unwrap_err();
     assert!(moved.to_string().contains("has moved since"), "{moved}");
     assert_eq!(archive::due(&app.pool, future).await.unwrap(), [event]);
+    // Photos that somebody has uploaded, and that are not queued yet.
+    app.owner_runs(
+        "INSERT INTO photogate.upload (event_id, key, organisation_id, bytes, sha256, actor, at)
+         SELECT event_id, 'new.jpg', organisation_id, 1, sha256(''), 'anna', now() + interval '2 hours'
+         FROM photogate.event",
+    )
+    .await;
+    assert_eq!(archive::due(&app.pool, future).await.unwrap(), []);
+    app.owner_runs("DELETE FROM photogate.upload").await;
     // Of a year that is not over, nothing is.
-    assert_eq!(archivist(&app).archive_due(12, "System").await.unwrap(), 0);
+    assert_eq!(archivist(&app).archive_a_due_one(12, "System").await.unwrap(), None);
     app.owner_runs(
         "SET session_replication_role = replica; SET search_path = photogate;
          UPDATE event SET created_at = created_at - interval '2 years';
@@ -161,7 +170,8 @@ async fn an_event_that_is_not_idle_is_not_archived() {
              last_claimed_at = last_claimed_at - interval '2 years'",
     )
     .await;
-    assert_eq!(archivist(&app).archive_due(12, "System").await.unwrap(), 1);
+    let archived = archivist(&app).archive_a_due_one(12, "System").await.unwrap();
+    assert_eq!(archived, Some(event));
     assert_eq!(archive::of_event(&mut *app.db().await, event).await.unwrap().unwrap().photos, 2);
     let by = "SELECT count(*) FROM audit_log WHERE actor = 'System' \
               AND action IN ('event.archive', 'event.archived')";
