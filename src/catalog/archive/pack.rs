@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt;
 
-use super::{ArchiveError, Archivist, LEASE, Row, manifest, part};
+use super::{ArchiveError, Archivist, LEASE, Row, State, manifest, part};
 use crate::{
     catalog::{key::Key, photo_store::StoreError},
     database,
@@ -29,8 +29,14 @@ impl Archivist {
         };
         if is_hopeless {
             let mut tx = self.pool.begin().await?;
-            super::begin_restore(&mut tx, row.event, "System").await?;
-            tx.commit().await?;
+            let given_up = super::begin_restore(&mut tx, row.event, "System").await?;
+            // Another process may have sealed it meanwhile, or archived the event anew: that stays.
+            let is_ours = given_up == Some(row.id);
+            if is_ours && Row::read(&mut tx, row.id).await?.state == State::Stopped {
+                tx.commit().await?;
+            } else {
+                tx.rollback().await?;
+            }
         }
         done
     }
