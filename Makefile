@@ -1,6 +1,6 @@
 # Each target calls one command that a person could also type.
 .PHONY: demo test check advisories sbom drill bench bench-gate bench-images bench-http attack screenshots schemathesis \
-        test-postgres restore-drill \
+        test-postgres restore-drill upgrade-test great-drill release \
         setup models sqlx samples docs containers
 
 demo: setup models      ## shows the whole service at work; make demo ARGS=--exit stops when it is done
@@ -23,6 +23,9 @@ sbom: setup             ## lists what the program is made of, as CycloneDX: targ
 
 drill: setup            ## 100,000 photos and 200 killed workers; exits with 0 only if the books balance
 	scripts/drill $(ARGS)
+
+great-drill: setup      ## a million photos, 1,600 killed workers, and five upgrades in the middle; it takes an hour or two
+	scripts/great-drill $(ARGS)
 
 upgrade-test: setup     ## an upgrade and a roll back with programs of two versions, while photos are processed
 	scripts/upgrade-test

@@ -34,6 +34,10 @@ pub(super) struct Drill {
     /// also stops on purpose]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// The program of the version that follows, to upgrade to in the middle; repeat it for the versions
+    /// after that, in order
+    #[arg(long = "upgrade-to", value_name = "PROGRAM")]
+    upgrades: Vec<PathBuf>,
     /// The directory for its databases and the log of the workers
     #[arg(long, value_name = "DIRECTORY", default_value = ".photogate/drill")]
     place: PathBuf,
@@ -52,6 +56,7 @@ impl Drill {
             workers: self.workers,
             place: self.place,
             server: self.server,
+            upgrades: self.upgrades,
         };
         say!(
             "Drill: {} photos, {} kills, {} workers at a time, seed {}; log of the workers: {}",
@@ -63,8 +68,9 @@ impl Drill {
         );
         let (tally, told) = drill.hold(|line| say!("{line}")).await?;
         say!(
-            "{}; {} worker processes in total, {} late settles refused; {}",
+            "{}; {}; {} worker processes in total, {} late settles refused; {}",
             told.chaos,
+            told.upgrades,
             told.workers,
             told.refused,
             told.steering

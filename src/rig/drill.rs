@@ -1,7 +1,7 @@
 //! The drill: a test of the books under faults. Real worker processes are killed and frozen.
 //! PostgreSQL crashes and fails over, and its clock jumps. Redis is emptied and stopped, connections
 //! are cut, and every call is sent twice. Credits run out and are added again, while budgets, orders
-//! and paces change. Photos fail, panic and kill their workers. Webhooks hear all of it, at an address
+//! and paces change. Other versions take over. Photos fail, panic and kill their workers. Webhooks hear all of it, at an address
 //! that refuses, hangs, dies and comes back. Then everything is counted from the database: no photo may
 //! be lost, charged twice, stuck or stranded, and no budget exceeded. And from what the address has
 //! heard: no change may be lost, untrue, or out of order.
@@ -15,6 +15,7 @@ mod sleeper;
 mod steering;
 mod tally;
 mod traffic;
+mod upgrades;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -34,6 +35,7 @@ use listener::Listener;
 use sleeper::Sleepers;
 pub use tally::{Expected, Tally, Told, tally};
 use traffic::Traffic;
+use upgrades::Upgrades;
 
 /// The workers' lease. It is shorter than usual, so that many workers can die in a minute.
 const LEASE: Duration = Duration::from_secs(2);
@@ -58,6 +60,8 @@ pub struct Drill {
     /// The address of a PostgreSQL on which to create a database. `None`: the drill starts its own
     /// PostgreSQL, and lets it crash too.
     pub server: Option<String>,
+    /// Programs of the versions that follow this one, in order. The drill upgrades to each of them.
+    pub upgrades: Vec<PathBuf>,
 }
 
 /// Why a drill could not be carried out.
@@ -112,6 +116,7 @@ impl Drill {
         let mut chaos = Chaos::default();
         let mut sleepers = Sleepers::default();
         let rounds = self.kills.max(self.jobs.div_ceil(2000)).max(8);
+        let mut upgrades = Upgrades::plan(self, &ground.url, rounds)?;
         let mut last = Instant::now();
         for round in 0..rounds {
             traffic.send(&mut rng, &pool, rounds - round).await;
@@ -120,6 +125,7 @@ impl Drill {
             if round == 2 || rng.random_ratio(1, 20) {
                 sleepers.send_one(&pool, round);
             }
+            upgrades.go_on(&mut crew)?;
             crew.replace_the_dead()?;
             if round % 4 == 3 {
                 listener.turn().await?;
@@ -135,6 +141,10 @@ impl Drill {
             }
         }
         chaos.end(ground, &mut crew).await?;
+        while upgrades.is_busy() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            upgrades.go_on(&mut crew)?;
+        }
         listener.get_well().await?;
         traffic.fund_everything(&pool).await;
         tell(format!("no more faults after {chaos}: the workers process the rest"));
@@ -153,6 +163,7 @@ impl Drill {
             late_accepted: late.accepted,
             refused: crew.refused()? + late.tried - late.accepted,
             chaos: chaos.to_string(),
+            upgrades: upgrades.to_string(),
             steering: traffic.steering().to_string(),
             workers: crew.started(),
             heard: Some(listener.heard()),

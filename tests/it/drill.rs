@@ -36,7 +36,11 @@ fn last_line(output: &Output) -> Tally {
 async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     let app = App::new().await;
 
-    let output = drill(&app, "drill", "--jobs 3000 --kills 10 --seed 7");
+    // Two versions that follow, which are the same program: their workers take over from each other.
+    let next = env!("CARGO_BIN_EXE_photogate");
+    let arguments =
+        format!("--jobs 3000 --kills 10 --seed 7 --upgrade-to {next} --upgrade-to {next}");
+    let output = drill(&app, "drill", &arguments);
 
     let said = stderr(&output);
     let tally = last_line(&output);
@@ -44,7 +48,8 @@ async fn nothing_is_lost_while_workers_servers_and_connections_die() {
     assert_eq!((tally.jobs, tally.kills, tally.seed), (3000, 10, 7));
     // A slow machine also sees lines before, which tell how far it is.
     let sum = said.lines().find(|line| line.starts_with("10 kills")).expect(&said);
-    for struck in ["PostgreSQL crashed", "cut", "late settles refused", "budgets set"] {
+    for struck in ["PostgreSQL crashed", "cut", "2 upgrades", "late settles refused", "budgets set"]
+    {
         assert!(sum.contains(struck), "{said}");
     }
     assert!(
@@ -103,8 +108,15 @@ async fn a_small_drill(app: &App, photos: usize) -> (Drill, Told) {
             hand.succeed(reservation).await
         };
     }
-    let drill =
-        Drill { jobs: photos, kills: 0, seed: 1, workers: 1, place: place("never"), server: None };
+    let drill = Drill {
+        jobs: photos,
+        kills: 0,
+        seed: 1,
+        workers: 1,
+        place: place("never"),
+        server: None,
+        upgrades: Vec::new(),
+    };
     let expected = Expected { photos, funded: vec![(organisation, 10)] };
     (drill, Told { expected, ..Told::default() })
 }

@@ -29,6 +29,8 @@ pub(super) struct Crew {
     workers: Vec<Worker>,
     wanted: usize,
     started: usize,
+    /// What the workers run: one program, or those of two versions in turns.
+    programs: Vec<PathBuf>,
     database: String,
     redis: String,
     log: PathBuf,
@@ -36,6 +38,7 @@ pub(super) struct Crew {
 
 struct Worker {
     process: Child,
+    program: PathBuf,
     /// The time until which the worker is frozen; `None` if it is not frozen.
     thaws_at: Option<Instant>,
 }
@@ -48,6 +51,7 @@ impl Crew {
             workers: Vec::new(),
             wanted: drill.workers,
             started: 0,
+            programs: vec![std::env::current_exe()?],
             database: database.to_owned(),
             redis: redis.to_owned(),
             log,
@@ -75,7 +79,8 @@ impl Crew {
     fn start(&mut self) -> io::Result<Worker> {
         self.started += 1;
         let log = OpenOptions::new().append(true).open(&self.log)?;
-        let process = Command::new(std::env::current_exe()?)
+        let program = self.programs[self.started % self.programs.len()].clone();
+        let process = Command::new(&program)
             .args(["work", "--rehearse", "--slots", "4", "--ahead", "64", "--log", "warn"])
             .args(["--database-url", &self.database, "--redis-url", &self.redis])
             .env("PHOTOGATE_LEASE_SECONDS", LEASE.as_secs().to_string())
@@ -91,7 +96,17 @@ impl Crew {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        Ok(Worker { process, thaws_at: None })
+        Ok(Worker { process, program, thaws_at: None })
+    }
+
+    /// From now on, workers run these programs. Those that run another one are asked to stop.
+    pub(super) fn run(&mut self, programs: Vec<PathBuf>) {
+        self.programs = programs;
+        for worker in &self.workers {
+            if !self.programs.contains(&worker.program) {
+                worker.signal(Signal::SIGTERM);
+            }
+        }
     }
 
     /// Kills a worker with SIGKILL, as the kernel does when memory runs out.

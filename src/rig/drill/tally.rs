@@ -116,6 +116,8 @@ pub struct Told {
     pub chaos: String,
     /// What was decided about credits, in words.
     pub steering: String,
+    /// The upgrades, in words.
+    pub upgrades: String,
     /// Number of worker processes that were started.
     pub workers: usize,
     /// The calls of webhooks, in the order in which they came. `None`: nobody listened.
