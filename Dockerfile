@@ -24,6 +24,7 @@ COPY examples examples
 COPY tests tests
 COPY migrations migrations
 COPY jobs jobs
+COPY protocol protocol
 COPY src src
 # Dependencies stay compiled in a cache, so a changed line compiles its own crate, and those that use it.
 RUN --mount=type=cache,id=photogate-registry,target=/usr/local/cargo/registry,sharing=locked \

@@ -118,6 +118,19 @@ fn only_commands_change_what_is_audited() {
     only_in("src/serve/pages", "api::", &[]);
 }
 
+/// Cargo.toml says that there are none: they would not be run.
+#[test]
+fn no_test_is_in_a_comment_or_beside_main() {
+    for (path, text) in ["src", "migrations/src", "protocol/src"].into_iter().flat_map(sources) {
+        let is_test = |line: &str| {
+            let line = line.trim_start();
+            line.starts_with("/// ```") || line.starts_with("//! ```")
+        };
+        assert!(!text.lines().any(is_test), "{} has a test in a comment", path.display());
+    }
+    assert!(!read("src/main.rs").contains("test]"), "src/main.rs has tests");
+}
+
 /// Found: `make demo` did not start when a second package of the workspace got a program.
 #[test]
 fn every_cargo_run_names_what_it_runs() {

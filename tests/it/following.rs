@@ -5,15 +5,18 @@
 use std::time::Duration;
 
 use photogate::{
+    catalog::events,
     ids::{EventId, OrganisationId},
     queue::{
+        claim::{self, Reservation},
         enqueue::{self, Priority},
         follow_ups,
     },
 };
+use sqlx::PgConnection;
 
 use crate::{
-    interleave::unless_refused,
+    interleave::{runs, unless_refused},
     support::{
         App, Hand,
         steps::{Scheduler, Ways, instrument},
@@ -80,7 +83,6 @@ const WAITS: &str = "rehearsal/ok/waits";
 
 /// An event of its own for each way.
 struct Scene<'a> {
-    app: &'a App,
     hand: &'a Hand<'a>,
     organisation: OrganisationId,
     event: EventId,
@@ -89,13 +91,14 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     async fn set(
-        app: &'a App,
+        db: &mut PgConnection,
         hand: &'a Hand<'a>,
         organisation: OrganisationId,
         acts: [Act; 2],
     ) -> Self {
-        let event = app.an_event_of(organisation).await;
-        let mut scene = Self { app, hand, organisation, event, in_flight: 0 };
+        let event =
+            events::create(db, organisation, "Marathon", true, false, "anna").await.unwrap();
+        let mut scene = Self { hand, organisation, event, in_flight: 0 };
         let mut keys = vec![ENDED, IN_FLIGHT, WAITS];
         if acts.contains(&Act::Restore) {
             // It waits behind the one that was skipped, so that no claim has passed that one.
@@ -103,36 +106,39 @@ impl<'a> Scene<'a> {
         }
         let keys: Vec<_> = keys.into_iter().map(str::to_owned).collect();
         let jobs = enqueue::jobs(&keys).unwrap();
-        follow_ups::enqueue_both(&mut *app.db().await, event, &jobs, "anna", Priority::Normal)
-            .await
-            .unwrap();
-        for reservation in hand.claim(2).await {
+        follow_ups::enqueue_both(db, event, &jobs, "anna", Priority::Normal).await.unwrap();
+        for reservation in scene.claims(db, 2).await {
             if reservation.key() == ENDED {
-                scene.settles(&format!("job_id = {}", reservation.job())).await;
+                scene.settles(db, &format!("job_id = {}", reservation.job())).await;
             } else {
                 scene.in_flight = reservation.job().0;
             }
         }
         if acts.contains(&Act::Restore) {
-            scene.runs(&scene.call(Act::Skip)).await;
+            runs(db, &scene.call(Act::Skip)).await;
         }
         scene
     }
 
+    /// A first claim may only find and mark a queue that is empty.
+    async fn claims(&self, db: &mut PgConnection, most: usize) -> Vec<Reservation> {
+        let me = self.hand.me;
+        let claimed = claim::claim(db, me, most, OrganisationId(0), false).await.unwrap();
+        if !claimed.is_empty() {
+            return claimed;
+        }
+        claim::claim(db, me, most, OrganisationId(0), false).await.unwrap()
+    }
+
     /// The worker is done with these of its photos.
-    async fn settles(&self, which: &str) {
+    async fn settles(&self, db: &mut PgConnection, which: &str) {
         let (me, worker) = (self.hand.me.key(), self.hand.me.worker);
-        self.runs(&format!(
+        let settle = format!(
             "SELECT settle('{me}', array_agg(job_id), array_agg(attempt), \
              array_agg('processed'::outcome_state), array_agg(NULL::text), array_agg('x'::text)) \
              FROM in_flight WHERE worker_id = {worker} AND {which} HAVING count(*) > 0"
-        ))
-        .await;
-    }
-
-    async fn runs(&self, sql: &str) {
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        sqlx::query(sql).execute(&mut *self.app.db().await).await.unwrap();
+        );
+        runs(db, &settle).await;
     }
 
     fn call(&self, act: Act) -> String {
@@ -162,22 +168,19 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Each photo's key, how often it was queued for Photo Processing, and how often it follows.
+    async fn counts(&self, db: &mut PgConnection) -> Vec<(String, i64, i64)> {
+        let of_photos = "SELECT p.key, (SELECT count(*) FROM job j JOIN queue q USING (queue_id) \
+                         WHERE j.photo_id = p.photo_id AND q.operation = 'photo_processing'), \
+                         (SELECT count(*) FROM follow_up f WHERE f.photo_id = p.photo_id) \
+                         FROM photo p WHERE p.event_id = $1";
+        sqlx::query_as(of_photos).bind(self.event.0).fetch_all(db).await.unwrap()
+    }
+
     /// What must be true whatever the order was.
-    async fn check(self, way: &str) {
-        let app = self.app;
-        let deleted = app.is_deleted(self.event).await;
-        let counted = async || {
-            let of_photos = "SELECT p.key, (SELECT count(*) FROM job j JOIN queue q USING (queue_id) \
-                             WHERE j.photo_id = p.photo_id AND q.operation = 'photo_processing'), \
-                             (SELECT count(*) FROM follow_up f WHERE f.photo_id = p.photo_id) \
-                             FROM photo p WHERE p.event_id = $1";
-            sqlx::query_as::<_, (String, i64, i64)>(of_photos)
-                .bind(self.event.0)
-                .fetch_all(&app.pool)
-                .await
-                .unwrap()
-        };
-        for (key, queued, following) in counted().await {
+    async fn check(&self, db: &mut PgConnection, way: &str) {
+        let deleted = events::find(db, self.event).await.unwrap().is_none();
+        for (key, queued, following) in self.counts(db).await {
             let right =
                 if deleted { queued <= 1 && following == 0 } else { queued + following == 1 };
             assert!(right, "{way}: {key} is queued {queued} times, and follows {following} times");
@@ -185,22 +188,25 @@ impl<'a> Scene<'a> {
 
         // And in the end, everything is done.
         loop {
-            self.settles("true").await;
-            while follow_ups::follow(&mut *app.db().await, Duration::ZERO).await.unwrap().photos > 0
-            {
-            }
-            if self.hand.claim(64).await.is_empty() {
+            self.settles(db, "true").await;
+            while follow_ups::follow(db, Duration::ZERO).await.unwrap().photos > 0 {}
+            if self.claims(db, 64).await.is_empty() {
                 break;
             }
         }
-        for (key, queued, following) in counted().await {
+        for (key, queued, following) in self.counts(db).await {
             assert!(deleted || queued == 1, "{way}: {key} was queued {queued} times in the end");
             assert_eq!(following, 0, "{way}: {key} follows for ever");
         }
-        let open = "SELECT count(*) FROM job j JOIN queue q USING (queue_id) \
-                    WHERE NOT q.held AND NOT EXISTS (SELECT FROM outcome o WHERE o.job_id = j.job_id) \
-                    AND stretch_kind_at(j.queue_id, j.position) IS DISTINCT FROM 'skipped'";
-        assert_eq!(app.count(open).await, 0, "{way}: some are not done");
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM job j JOIN queue q USING (queue_id) \
+             WHERE NOT q.held AND NOT EXISTS (SELECT FROM outcome o WHERE o.job_id = j.job_id) \
+             AND stretch_kind_at(j.queue_id, j.position) IS DISTINCT FROM 'skipped'",
+        )
+        .fetch_one(db)
+        .await
+        .unwrap();
+        assert_eq!(open, 0, "{way}: some are not done");
     }
 }
 
@@ -208,11 +214,13 @@ impl<'a> Scene<'a> {
 async fn every_way(app: &App, scheduler: &mut Scheduler, hand: &Hand<'_>, acts: [Act; 2]) -> usize {
     let mut ways = Ways::default();
     let mut gone = 0;
+    // All scenes and checks on one connection, without the questions of a pool in between.
+    let mut db = app.db().await;
     let organisation = app.an_organisation_with(100_000).await;
     loop {
-        let scene = Scene::set(app, hand, organisation, acts).await;
-        scheduler.run(&acts.map(|act| scene.call(act)), |at, of| ways.choose(at, of)).await;
-        scene.check(&format!("{acts:?}, {ways:?}")).await;
+        let scene = Scene::set(&mut db, hand, organisation, acts).await;
+        scheduler.run(&acts.map(|act| scene.call(act)), &mut ways).await;
+        scene.check(&mut db, &format!("{acts:?}, {ways:?}")).await;
         gone += 1;
         if !ways.next() {
             eprintln!("{acts:?}: {gone} interleavings");

@@ -2,10 +2,18 @@
 //! statement, in every order that their locks allow. None strands paid work, lets unpaid work run,
 //! or lifts what a person holds.
 
+use std::time::Duration;
+
 use photogate::{
+    catalog::events,
     ids::{EventId, Operation, OrganisationId},
-    queue::claim::{self, Incarnation},
+    ledger::credits,
+    queue::{
+        claim::{self, Incarnation},
+        enqueue, holds,
+    },
 };
+use sqlx::{PgConnection, Postgres, pool::PoolConnection};
 
 use crate::support::{
     App, Hand,
@@ -119,91 +127,103 @@ enum Before {
     Capped,
 }
 
-/// An event of its own for each way.
-struct Scene<'a> {
-    app: &'a App,
+/// Where ways are gone: an organisation of their own. All scenes and checks are on one connection,
+/// without the questions of a pool in between.
+struct Place<'a> {
     /// Whose claims and refunds are interleaved.
     hand: &'a Hand<'a>,
+    db: PoolConnection<Postgres>,
+    owner: PgConnection,
+    organisation: OrganisationId,
+    /// Another event of the organisation. Nothing waits in it.
+    sibling: EventId,
+}
+
+impl<'a> Place<'a> {
+    async fn make(app: &App, hand: &'a Hand<'a>) -> Self {
+        let (mut db, owner) = (app.db().await, app.as_owner().await);
+        let organisation = app.an_organisation_with(0).await;
+        let sibling = an_event_of(&mut db, organisation).await;
+        Self { hand, db, owner, organisation, sibling }
+    }
+}
+
+/// An event of its own for each way.
+struct Scene {
+    /// Whose claims and refunds are interleaved.
+    me: Incarnation,
     /// Who has the photo in flight.
     other: Incarnation,
     organisation: OrganisationId,
     event: EventId,
-    /// Another event of the organisation. Nothing waits in it.
     sibling: EventId,
     holds: Vec<i64>,
     in_flight: (i64, i32),
     number: i64,
 }
 
-impl<'a> Scene<'a> {
+impl Scene {
     /// In an organisation of which everything that was ever queued is claimed.
-    async fn set(
-        app: &'a App,
-        hand: &'a Hand<'a>,
-        organisation: OrganisationId,
-        (before, acts): (Before, &[Act]),
-        number: i64,
-    ) -> Self {
+    async fn set(place: &mut Place<'_>, (before, acts): (Before, &[Act]), number: i64) -> Self {
+        let Place { hand, db, owner, organisation, sibling } = place;
+        let (me, organisation, sibling) = (hand.me, *organisation, *sibling);
         let credits = if matches!(before, Before::Paused | Before::PausedAndHeld) { 1 } else { 2 };
-        let left = app.balance(organisation).await.available.0;
+        let left = credits::balance(db, organisation).await.unwrap().unwrap().available.0;
         if left != credits {
-            app.top_up(organisation, credits - left).await;
+            runs(db, &top_up(organisation, credits - left, &format!("before-{number}"))).await;
         }
-        let event = app.an_event_of(organisation).await;
+        let event = an_event_of(db, organisation).await;
         let waiting = if before == Before::Drained { 1 } else { 3 };
-        app.queue(event, "ok", waiting).await;
+        queue(db, event, &(1..=waiting).map(|n| n.to_string()).collect::<Vec<_>>()).await;
         if acts.contains(&Act::Retry) {
-            let failed = hand.claim_one().await;
-            assert!(hand.fail(failed).await);
+            let failed = claim(db, me, organisation, 1).await[0].0;
+            runs(db, &fails(me, failed, 1)).await;
         }
         if acts.contains(&Act::Restore) || acts.contains(&Act::UndoSkip) {
-            let skip = Self::skip_of(event);
-            sqlx::query(sqlx::AssertSqlSafe(skip)).execute(&mut *app.db().await).await.unwrap();
+            runs(db, &Self::skip_of(event)).await;
         }
         if acts.contains(&Act::UndoQueue) {
-            app.queue_keys(event, Operation::PhotoProcessing, &["rehearsal/ok/late".into()]).await;
+            queue(db, event, &["late".into()]).await;
         }
-        let mut other = hand.me;
+        let mut other = me;
         if acts.iter().any(|act| act.has_other()) {
-            other = app.a_worker().await.me;
+            let (name, lease) = (format!("other-{event}"), Duration::from_secs(3600));
+            other = claim::register(db, &name, 1, lease).await.unwrap();
         }
-        let taken = claim(app, other, organisation, 1).await;
+        let taken = claim(db, other, organisation, 1).await;
         assert_eq!(taken.len(), 1);
         let in_flight = (taken[0].0, 1);
-        if other.worker != hand.me.worker {
-            app.let_the_lease_run_out(other.worker).await;
+        if other.worker != me.worker {
+            // It was silent for too long, and the others have been there for long enough to declare
+            // it dead.
+            let late = format!(
+                "UPDATE worker SET lease_until = clock_timestamp() - interval '1 ms' \
+                 WHERE worker_id = {}; UPDATE worker SET beats_since = started_at - interval '1 minute' \
+                 WHERE beats_since > started_at - interval '1 minute'",
+                other.worker
+            );
+            runs(owner, &late).await;
         }
         if acts.contains(&Act::UndoCancel) {
-            let cancel = on_run(event, "cancel_run");
-            sqlx::query(sqlx::AssertSqlSafe(cancel)).execute(&mut *app.db().await).await.unwrap();
+            runs(db, &on_run(event, "cancel_run")).await;
         }
-        let mut holds = Vec::new();
+        let mut standing = Vec::new();
         if matches!(before, Before::Held | Before::PausedAndHeld) {
-            holds.push(app.hold(event, "ops").await.0);
+            let held = holds::hold(db, event, Operation::PhotoProcessing, "ops", "", None).await;
+            standing.push(held.unwrap().hold.0);
             if acts.contains(&Act::Expire) {
                 let over = "UPDATE hold SET until = now() - interval '1 minute' WHERE hold_id = $1";
-                let mut owner = app.as_owner().await;
-                sqlx::query(over).bind(holds[0]).execute(&mut owner).await.unwrap();
+                sqlx::query(over).bind(standing[0]).execute(owner).await.unwrap();
             }
         }
-        let sibling = app.an_event_of(organisation).await;
-        let scene =
-            Self { app, hand, other, organisation, event, sibling, holds, in_flight, number };
         if before == Before::Capped {
-            scene.runs(&set_budget(event, "1", 0)).await;
+            runs(db, &set_budget(event, "1", 0)).await;
         }
-        scene
-    }
-
-    async fn runs(&self, sql: &str) {
-        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
-            .execute(&mut *self.app.db().await)
-            .await
-            .unwrap();
+        Self { me, other, organisation, event, sibling, holds: standing, in_flight, number }
     }
 
     /// What the event may spend of what is available, by what was decided.
-    async fn may_spend(&self, available: i64) -> i64 {
+    async fn may_spend(&self, db: &mut PgConnection, available: i64) -> i64 {
         let (cap, kept, used) = sqlx::query_as::<_, (Option<i64>, i64, i64)>(
             "SELECT (SELECT cap FROM budget WHERE event_id = $1), \
              coalesce((SELECT floor FROM budget WHERE event_id = $2), 0), \
@@ -211,7 +231,7 @@ impl<'a> Scene<'a> {
         )
         .bind(self.event.0)
         .bind(self.sibling.0)
-        .fetch_one(&self.app.pool)
+        .fetch_one(db)
         .await
         .unwrap();
         (available - kept).min(cap.map_or(i64::MAX, |cap| cap - used)).max(0)
@@ -235,7 +255,7 @@ impl<'a> Scene<'a> {
 
     fn call(&self, act: Act, nth: usize) -> String {
         let Self { organisation, event, number, .. } = self;
-        let (me, after) = (self.hand.me.key(), organisation.0 - 1);
+        let (me, after) = (self.me.key(), organisation.0 - 1);
         let (other, (job, attempt)) = (self.other.key(), self.in_flight);
         match act {
             Act::Claim => format!("SELECT count(*) FROM claim('{me}', 1, {after}, false)"),
@@ -246,14 +266,10 @@ impl<'a> Scene<'a> {
             Act::Adjust => unless_refused(&format!(
                 "top_up({organisation}, 'adjustment', -1, 'anna', '', 'way-{number}-{nth}')"
             )),
-            Act::Refund => format!(
-                "SELECT settle('{me}', ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', \
-                 '{{corrupt}}', '{{x}}')"
-            ),
-            Act::RefundOfOther => unless_refused(&format!(
-                "settle('{other}', ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', '{{corrupt}}', \
-                 '{{x}}')"
-            )),
+            Act::Refund => fails(self.me, job, attempt),
+            Act::RefundOfOther => {
+                unless_refused(&fails(self.other, job, attempt)["SELECT ".len()..])
+            }
             Act::Release => unless_refused(&format!(
                 "turnstile(), release('{other}', ARRAY[{job}], ARRAY[{attempt}], \
                  '{{handed_back}}', '{{NULL}}', '{{0}}')"
@@ -306,80 +322,116 @@ impl<'a> Scene<'a> {
     }
 
     /// What must be true whatever the order was.
-    async fn check(self, way: &str) {
-        let app = self.app;
-        let state = async || {
-            sqlx::query_as::<_, (i64, i64, i64, bool, bool, bool, i64, bool)>(
-                "SELECT a.available, a.reserved, t.tail - h.head - h.not_waiting, q.drained, \
-                 q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h \
-                 WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL), a.resume_due
-                 FROM queue q JOIN account a USING (organisation_id) \
-                 JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) \
-                 WHERE q.event_id = $1 \
-                     AND q.operation = 'photo_processing'",
-            )
-            .bind(self.event.0)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap()
-        };
-        let (available, reserved, waiting, drained, paused, held, holds, due) = state().await;
+    async fn check(&self, db: &mut PgConnection, way: &str) {
+        let (available, reserved, waiting, drained, paused, held, holds, due) =
+            state(db, self.event).await;
         assert_eq!(held, holds > 0, "{way}: held exactly while a hold stands");
-        let spendable = self.may_spend(available).await;
+        let spendable = self.may_spend(db, available).await;
         assert!(!paused || spendable == 0 || due, "{way}: paused with {available} credits");
         assert!(!drained || waiting == 0, "{way}: drained although {waiting} wait");
         let in_flight: i64 =
             sqlx::query_scalar("SELECT count(*) FROM in_flight WHERE organisation_id = $1")
                 .bind(self.organisation.0)
-                .fetch_one(&app.pool)
+                .fetch_one(&mut *db)
                 .await
                 .unwrap();
         assert_eq!(reserved, in_flight, "{way}: what runs is paid for");
 
         // What a worker gets now is exactly what may run.
-        let claimed = claim(app, self.hand.me, self.organisation, 64).await;
+        let claimed = claim(db, self.me, self.organisation, 64).await;
         let may_run = if holds > 0 { 0 } else { spendable.min(waiting) };
         assert_eq!(
             i64::try_from(claimed.len()).unwrap(),
             may_run,
             "{way}: {available} available, {waiting} wait, {holds} holds, paused {paused}"
         );
-        self.runs(&set_budget(self.sibling, "NULL", 0)).await;
-        if app.is_deleted(self.event).await {
+        runs(db, &set_budget(self.sibling, "NULL", 0)).await;
+        if events::find(db, self.event).await.unwrap().is_none() {
+            // A hold that an expiry has passed over is not left to the expiry of the next way: its
+            // ways would be others.
+            runs(db, "SELECT expire_holds()").await;
             return;
         }
-        self.runs(&set_budget(self.event, "NULL", 0)).await;
+        runs(db, &set_budget(self.event, "NULL", 0)).await;
         // And with the holds lifted and credit, everything that waits.
-        for hold in
-            photogate::queue::holds::standing(&mut *app.db().await, self.event, None).await.unwrap()
-        {
-            photogate::queue::holds::lift(&mut *app.db().await, hold, "ops").await.unwrap();
+        for hold in holds::standing(db, self.event, None).await.unwrap() {
+            holds::lift(db, hold, "ops").await.unwrap();
         }
-        app.top_up(self.organisation, 10).await;
-        let rest = claim(app, self.hand.me, self.organisation, 64).await;
+        runs(db, &top_up(self.organisation, 10, &format!("after-{}", self.number))).await;
+        let rest = claim(db, self.me, self.organisation, 64).await;
         assert_eq!(
             i64::try_from(claimed.len() + rest.len()).unwrap(),
             waiting,
             "{way}: everything runs in the end"
         );
         // The claim that finds nothing more marks the queue.
-        assert!(claim(app, self.hand.me, self.organisation, 64).await.is_empty());
-        let (.., drained, paused, _, _, due) = state().await;
+        assert!(claim(db, self.me, self.organisation, 64).await.is_empty());
+        let (.., drained, paused, _, _, due) = state(db, self.event).await;
         assert!(drained && !paused && !due, "{way}: drained {drained}, paused {paused}, due {due}");
         // Nobody has what is not known to be in hand: it can be adopted, once, by the living.
         sqlx::query("SELECT adopt($1, 100, 100, 9::smallint)")
-            .bind(self.hand.me.key())
-            .execute(&mut *app.db().await)
+            .bind(self.me.key())
+            .execute(&mut *db)
             .await
             .unwrap();
-        let lost = app
-            .count(
-                "SELECT count(*) FROM in_flight f JOIN worker w USING (worker_id) \
-                    WHERE w.gone_at IS NOT NULL",
-            )
-            .await;
+        let lost: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM in_flight f JOIN worker w USING (worker_id) \
+             WHERE w.gone_at IS NOT NULL",
+        )
+        .fetch_one(db)
+        .await
+        .unwrap();
         assert_eq!(lost, 0, "{way}: a worker that is gone has photos");
     }
+}
+
+/// Available and reserved credits; how many photos of the event wait; whether its queue is drained,
+/// paused and held, and by how many holds; whether queues are still to be resumed.
+async fn state(
+    db: &mut PgConnection,
+    event: EventId,
+) -> (i64, i64, i64, bool, bool, bool, i64, bool) {
+    sqlx::query_as(
+        "SELECT a.available, a.reserved, t.tail - h.head - h.not_waiting, q.drained, \
+         q.paused_since IS NOT NULL, q.held, (SELECT count(*) FROM hold h \
+         WHERE h.queue_id = q.queue_id AND h.lifted_at IS NULL), a.resume_due \
+         FROM queue q JOIN account a USING (organisation_id) \
+         JOIN queue_head h USING (queue_id) JOIN queue_tail t USING (queue_id) \
+         WHERE q.event_id = $1 AND q.operation = 'photo_processing'",
+    )
+    .bind(event.0)
+    .fetch_one(db)
+    .await
+    .unwrap()
+}
+
+/// Runs what is not asked a second time: nothing is prepared for it.
+pub async fn runs(db: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(db).await.unwrap();
+}
+
+/// A photo in flight fails.
+fn fails(whose: Incarnation, job: i64, attempt: i32) -> String {
+    format!(
+        "SELECT settle('{}', ARRAY[{job}], ARRAY[{attempt}], '{{failed}}', '{{corrupt}}', '{{x}}')",
+        whose.key()
+    )
+}
+
+async fn an_event_of(db: &mut PgConnection, organisation: OrganisationId) -> EventId {
+    events::create(db, organisation, "Marathon", true, false, "anna").await.unwrap()
+}
+
+async fn queue(db: &mut PgConnection, event: EventId, photos: &[String]) {
+    let keys: Vec<_> = photos.iter().map(|photo| format!("rehearsal/ok/{photo}")).collect();
+    let jobs = enqueue::jobs(&keys).unwrap();
+    enqueue::enqueue(db, event, Operation::PhotoProcessing, &jobs, "anna").await.unwrap();
+}
+
+/// Of any sign.
+fn top_up(organisation: OrganisationId, credits: i64, key: &str) -> String {
+    let kind = if credits > 0 { "purchase" } else { "adjustment" };
+    format!("SELECT top_up({organisation}, '{kind}', {credits}, 'anna', '', '{key}')")
 }
 
 /// A call for the first run of an event.
@@ -401,13 +453,13 @@ pub fn unless_refused(call: &str) -> String {
 }
 
 async fn claim(
-    app: &App,
+    db: &mut PgConnection,
     me: Incarnation,
     organisation: OrganisationId,
     most: usize,
 ) -> Vec<(i64, OrganisationId)> {
     let after = OrganisationId(organisation.0 - 1);
-    let claimed = claim::claim(&mut *app.db().await, me, most, after, false).await.unwrap();
+    let claimed = claim::claim(db, me, most, after, false).await.unwrap();
     claimed
         .iter()
         .map(|one| (one.job().0, one.organisation()))
@@ -425,13 +477,13 @@ async fn every_way(
 ) -> usize {
     let mut ways = Ways::default();
     let mut gone = 0;
-    let organisation = app.an_organisation_with(0).await;
+    let mut place = Place::make(app, hand).await;
     loop {
-        let scene = Scene::set(app, hand, organisation, (before, acts), gone).await;
+        let scene = Scene::set(&mut place, (before, acts), gone).await;
         let calls: Vec<_> =
             acts.iter().enumerate().map(|(nth, act)| scene.call(*act, nth)).collect();
-        scheduler.run(&calls, |at, of| ways.choose(at, of)).await;
-        scene.check(&format!("{before:?}, {acts:?}, {ways:?}")).await;
+        scheduler.run(&calls, &mut ways).await;
+        scene.check(&mut place.db, &format!("{before:?}, {acts:?}, {ways:?}")).await;
         gone += 1;
         if !ways.next() {
             return usize::try_from(gone).unwrap();
@@ -447,7 +499,8 @@ async fn an_app_in_steps() -> (App, Scheduler) {
 }
 
 async fn an_app_in_steps_but(alone: &[&str]) -> (App, Scheduler) {
-    let app = App::new().await;
+    // Nobody is woken here.
+    let app = App::new().await.without_redis();
     instrument(&app.owner, &GATE, alone).await;
     // Connections know of the database's settings from when they begin.
     let app = app.reconnected().await;

@@ -3,9 +3,12 @@
 //! The gate's own functions are rewritten, in the test's database, so that before each of their SQL
 //! statements they wait at a turnstile, an advisory lock: what is driven is the real function, not
 //! a copy of it.
+//!
+//! Who goes next is decided within the database, one call for a whole way: there are a dozen steps
+//! in it, and an answer to this process after each would take longer than the step.
 
+use futures::future::{try_join, try_join_all};
 use sqlx::{Connection, Executor, PgConnection, Row};
-use tokio::{sync::oneshot, task::JoinHandle};
 
 /// What touches the database: only in front of these a session waits.
 const STATEMENTS: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "PERFORM", "RETURN"];
@@ -98,6 +101,100 @@ fn with_turnstiles(body: &str, alone: &[&str]) -> String {
     out
 }
 
+/// The turnstiles of a session, advisory locks (session, n): it stands in front of 0 and 1 in turn,
+/// and of 2 before it commits. The keeper has closed them all when no session moves.
+///
+/// A session has the one that it passed until it arrives at the next: that is how the keeper, which
+/// waits to close it again, learns of the arrival. Nothing but these locks says where a session is:
+/// a setting would be rolled back with a block that ends in an exception.
+const TURNSTILE: &str = "
+CREATE FUNCTION photogate.turnstile() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_session int := nullif(current_setting('test.session', true), '')::int;
+BEGIN
+    IF v_session IS NULL THEN RETURN; END IF;
+    IF pg_advisory_unlock(v_session, 0) THEN
+        PERFORM pg_advisory_lock(v_session, 1);
+    ELSE
+        PERFORM pg_advisory_unlock(v_session, 1), pg_advisory_lock(v_session, 0);
+    END IF;
+END $$;";
+
+/// What the keeper runs.
+const KEEPER: &str = "
+-- Closes a turnstile that a session has passed. False: after a millisecond, it has arrived nowhere. Perhaps it waits
+-- for a lock of another session.
+CREATE FUNCTION photogate.is_closed(p_session int, p_turnstile int) RETURNS boolean LANGUAGE plpgsql
+SET lock_timeout = '1ms' AS $$
+BEGIN
+    PERFORM pg_advisory_lock(p_session, p_turnstile);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    -- The lock of a session is kept if it came at the same moment as the end of the patience.
+    RETURN EXISTS (
+        SELECT FROM pg_lock_status() WHERE pid = pg_backend_pid() AND granted AND locktype = 'advisory'
+            AND objsubid = 2 AND classid::bigint = p_session AND objid::bigint = p_turnstile);
+END $$;
+
+-- Lets sessions go, one statement at a time, until all have committed. p_choices: which of those that could go on does
+-- so, where there is a choice; after the last, always the first. Returns how many could go on, at each choice.
+CREATE FUNCTION photogate.let_them_go(p_sessions int[], p_choices int[]) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    -- These go together: one element for each session. In front of which turnstile it stands; which one is behind it
+    -- and still open; whether it has committed. Without any of these it comes to its first one, or waits for others.
+    v_front int[] := array_fill(NULL::int, ARRAY[cardinality(p_sessions)]);
+    v_behind int[] := v_front;
+    v_done boolean[] := array_fill(false, ARRAY[cardinality(p_sessions)]);
+    v_moves boolean; v_one record; v_ready int[]; v_next int; v_of int[] := '{}';
+BEGIN
+    LOOP
+        -- Until each stands in front of something, or waits for a lock of another one, all at the same moment.
+        LOOP
+            v_moves := false;
+            FOR v_one IN
+                SELECT s.n::int, s.pid, l.pid IS NOT NULL AS waits, CASE WHEN l.locktype = 'advisory'
+                    AND l.objsubid = 2 AND l.classid::bigint = s.n THEN l.objid::int END AS turnstile
+                FROM unnest(p_sessions) WITH ORDINALITY s (pid, n)
+                LEFT JOIN pg_lock_status() l ON l.pid = s.pid AND NOT l.granted
+            LOOP
+                CONTINUE WHEN v_done[v_one.n] OR v_front[v_one.n] IS NOT NULL;
+                -- Locks of others, such as those of a vacuum, end by themselves.
+                CONTINUE WHEN v_one.waits AND v_one.turnstile IS NULL
+                    AND pg_blocking_pids(v_one.pid) && p_sessions;
+                IF v_behind[v_one.n] IS NOT NULL AND photogate.is_closed(v_one.n, v_behind[v_one.n]) THEN
+                    v_done[v_one.n] := v_behind[v_one.n] = 2;
+                    v_behind[v_one.n] := NULL;
+                END IF;
+                IF v_one.turnstile IS NOT NULL AND v_behind[v_one.n] IS NULL THEN
+                    v_front[v_one.n] := v_one.turnstile;
+                ELSE
+                    v_moves := true;
+                END IF;
+            END LOOP;
+            EXIT WHEN NOT v_moves;
+        END LOOP;
+        v_ready := ARRAY(SELECT n FROM generate_subscripts(v_front, 1) n WHERE v_front[n] IS NOT NULL ORDER BY n);
+        IF v_ready = '{}' THEN
+            EXIT WHEN true = ALL (v_done);
+            RAISE EXCEPTION 'a deadlock';
+        END IF;
+        v_next := v_ready[1];
+        IF cardinality(v_ready) > 1 THEN
+            v_next := v_ready[coalesce(p_choices[cardinality(v_of) + 1], 0) + 1];
+            v_of := v_of || cardinality(v_ready);
+        END IF;
+        -- It waits in front of it, so that it has it at this moment, and the keeper not before it has arrived.
+        PERFORM pg_advisory_unlock(v_next, v_front[v_next]);
+        v_behind[v_next] := v_front[v_next];
+        v_front[v_next] := NULL;
+        -- It mostly arrives at once: then who waits for what is looked up once a step.
+        IF photogate.is_closed(v_next, v_behind[v_next]) THEN
+            v_done[v_next] := v_behind[v_next] = 2;
+            v_behind[v_next] := NULL;
+        END IF;
+    END LOOP;
+    RETURN v_of;
+END $$;";
+
 /// Puts turnstiles into functions of the gate, in this database; but not in front of statements with
 /// any of these words.
 pub async fn instrument(owner: &str, functions: &[&str], alone: &[&str]) {
@@ -107,22 +204,8 @@ pub async fn instrument(owner: &str, functions: &[&str], alone: &[&str]) {
         sqlx::query_scalar("SELECT current_database()").fetch_one(&mut db).await.unwrap();
     let quick = format!("ALTER DATABASE {name} SET synchronous_commit = off");
     db.execute(sqlx::AssertSqlSafe(quick)).await.unwrap();
-    // Two locks a session, in turn: the one in front of it is held by the scheduler, and the one
-    // behind it is taken again before it comes round.
-    db.execute(
-        "CREATE FUNCTION photogate.turnstile() RETURNS void LANGUAGE plpgsql AS $$
-         DECLARE v_session int := nullif(current_setting('test.session', true), '')::int; \
-             v_step int;
-         BEGIN
-             IF v_session IS NULL THEN RETURN; END IF;
-             v_step := current_setting('test.step')::int;
-             PERFORM pg_advisory_lock(v_session, v_step % 2), pg_advisory_unlock(v_session, \
-                 v_step % 2);
-             PERFORM set_config('test.step', (v_step + 1)::text, false);
-         END $$",
-    )
-    .await
-    .unwrap();
+    db.execute(TURNSTILE).await.unwrap();
+    db.execute(KEEPER).await.unwrap();
     for function in functions {
         let found = sqlx::query(
             "SELECT pg_get_functiondef(oid) AS whole, prosrc AS body FROM pg_proc \
@@ -139,200 +222,102 @@ pub async fn instrument(owner: &str, functions: &[&str], alone: &[&str]) {
     }
 }
 
-/// A transaction: one call of the gate.
-struct Session {
-    pid: i32,
-    /// Turnstiles it has passed.
-    passed: i32,
-    state: State,
-    answered: Option<oneshot::Receiver<Result<(), sqlx::Error>>>,
-    commit: Option<oneshot::Sender<()>>,
-    task: JoinHandle<PgConnection>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Busy, or waiting for a lock that another session has.
-    Busy,
-    /// In front of a statement.
-    AtStatement,
-    /// In front of its commit.
-    AtCommit,
-    Committed,
-}
-
-/// Drives sessions.
+/// Makes transactions, one call of the gate each, and goes through them step by step.
 pub struct Scheduler {
-    /// Holds the turnstiles.
+    /// Has the turnstiles that are closed, and lets the sessions go.
     keeper: PgConnection,
-    /// Looks who waits for what.
-    observer: PgConnection,
-    idle: Vec<PgConnection>,
-    app: String,
+    sessions: Vec<Session>,
+    owner: String,
+}
+
+struct Session {
+    number: usize,
+    pid: i32,
+    db: PgConnection,
+}
+
+impl Session {
+    /// In one message: it stands in front of its commit as in front of any statement.
+    async fn runs(&mut self, call: &str) -> sqlx::Result<()> {
+        let transaction = format!(
+            "BEGIN; {call}; SELECT pg_advisory_unlock_all(), pg_advisory_lock({}, 2); COMMIT; \
+             SELECT pg_advisory_unlock_all()",
+            self.number
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(transaction)).execute(&mut self.db).await.map(|_| ())
+    }
 }
 
 impl Scheduler {
     pub async fn new(owner: &str) -> Self {
-        Self {
-            keeper: PgConnection::connect(owner).await.unwrap(),
-            observer: PgConnection::connect(owner).await.unwrap(),
-            idle: Vec::new(),
-            app: format!(
-                "{owner}&options=-c%20role%3Dphotogate_app%20-c%20search_path%3Dphotogate"
-            ),
-        }
+        // A way takes a tenth of a second: what takes a minute is stuck. When this process has given
+        // up, the keeper does, too.
+        let settings = "-c jit=off -c statement_timeout=60s -c client_connection_check_interval=1s";
+        let keeper = with_settings(owner, settings).await;
+        Self { keeper, sessions: Vec::new(), owner: owner.to_owned() }
     }
 
-    /// Runs the calls at once, each in a transaction of its own: wherever there is a choice whose
-    /// statement is next, `choose` says which of those that could go on. Returns how often there
-    /// was one.
-    pub async fn run(
-        &mut self,
-        calls: &[String],
-        mut choose: impl FnMut(usize, usize) -> usize,
-    ) -> usize {
-        let mut sessions = Vec::new();
-        for (number, call) in calls.iter().enumerate() {
-            sessions.push(self.begin(number, call.clone()).await);
+    /// Runs the calls at once, each in a transaction of its own, on the way that is chosen: wherever
+    /// there is a choice whose statement is next, it says which of those that could go on.
+    pub async fn run(&mut self, calls: &[String], ways: &mut Ways) {
+        while self.sessions.len() < calls.len() {
+            self.open().await;
         }
-        let mut choices = 0;
-        loop {
-            self.settle_down(&mut sessions).await;
-            let ready: Vec<_> = sessions
-                .iter()
-                .enumerate()
-                .filter(|(_, session)| {
-                    matches!(session.state, State::AtStatement | State::AtCommit)
-                })
-                .map(|(number, _)| number)
-                .collect();
-            let next = match ready.as_slice() {
-                [] if sessions.iter().all(|session| session.state == State::Committed) => break,
-                [] => panic!("a deadlock: {calls:?}"),
-                [only] => *only,
-                several => {
-                    choices += 1;
-                    several[choose(choices - 1, several.len())]
-                }
-            };
-            self.go_on(next, &mut sessions[next]).await;
-        }
-        for session in sessions {
-            self.idle.push(session.task.await.unwrap());
-        }
-        choices
-    }
-
-    async fn begin(&mut self, number: usize, call: String) -> Session {
-        let lock = format!("SELECT pg_advisory_lock({number}, 0), pg_advisory_lock({number}, 1)");
-        self.keeper.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
-        let mut db = match self.idle.pop() {
-            Some(db) => db,
-            None => PgConnection::connect(&self.app).await.unwrap(),
-        };
-        let set = format!(
-            "SELECT pg_backend_pid(), set_config('test.session', '{number}', false), \
-             set_config('test.step', '0', false)"
-        );
-        let pid = sqlx::query(sqlx::AssertSqlSafe(set)).fetch_one(&mut db).await.unwrap().get(0);
-        let (answer, answered) = oneshot::channel();
-        let (commit, committing) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let mut tx = db.begin().await.unwrap();
-            let done = tx.execute(sqlx::AssertSqlSafe(call)).await.map(|_| ());
-            let _ = answer.send(done);
-            let _ = committing.await;
-            tx.commit().await.unwrap();
-            db
-        });
-        Session {
-            pid,
-            passed: 0,
-            state: State::Busy,
-            answered: Some(answered),
-            commit: Some(commit),
-            task,
-        }
-    }
-
-    async fn go_on(&mut self, number: usize, session: &mut Session) {
-        if session.state == State::AtCommit {
-            let _ = session.commit.take().unwrap().send(());
-            while !session.task.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_micros(100)).await;
-            }
-            session.state = State::Committed;
-            let unlock =
-                format!("SELECT pg_advisory_unlock({number}, 0), pg_advisory_unlock({number}, 1)");
-            self.keeper.execute(sqlx::AssertSqlSafe(unlock)).await.unwrap();
-            return;
-        }
-        let turnstile = session.passed % 2;
-        session.passed += 1;
-        session.state = State::Busy;
-        // It passes, and the turnstile is taken again as soon as it has.
-        let turn = format!(
-            "SELECT pg_advisory_unlock({number}, {turnstile}), pg_advisory_lock({number}, \
-             {turnstile})"
-        );
-        self.keeper.execute(sqlx::AssertSqlSafe(turn)).await.unwrap();
-    }
-
-    /// Until every session stands in front of something, or waits for a lock of another one.
-    async fn settle_down(&mut self, sessions: &mut [Session]) {
+        let sessions = &mut self.sessions[..calls.len()];
         let pids: Vec<_> = sessions.iter().map(|session| session.pid).collect();
-        loop {
-            for session in sessions.iter_mut().filter(|session| session.state == State::Busy) {
-                if let Some(Ok(answer)) = session.answered.as_mut().map(oneshot::Receiver::try_recv)
-                {
-                    answer.unwrap();
-                    session.answered = None;
-                    session.state = State::AtCommit;
-                }
-            }
-            let waiting = sqlx::query(
-                "SELECT pid, locktype, objid::int FROM pg_locks WHERE NOT granted \
-                 AND pid = ANY ($1)",
-            )
+        let transactions = sessions.iter_mut().zip(calls).map(|(session, call)| session.runs(call));
+        let steps = sqlx::query_scalar("SELECT photogate.let_them_go($1, $2)")
             .bind(&pids)
-            .fetch_all(&mut self.observer)
-            .await
-            .unwrap();
-            let mut moving = false;
-            for session in sessions.iter_mut().filter(|session| session.state == State::Busy) {
-                match waiting.iter().find(|row| row.get::<i32, _>(0) == session.pid) {
-                    Some(row) if row.get::<&str, _>(1) == "advisory" => {
-                        if row.get::<i32, _>(2) == session.passed % 2 {
-                            session.state = State::AtStatement;
-                        } else {
-                            moving = true;
-                        }
-                    }
-                    Some(_) => {} // for a row that another session has
-                    None => moving = true,
-                }
-            }
-            if !moving {
-                return;
-            }
+            .bind(ways.choices())
+            .fetch_one(&mut self.keeper);
+        // Who is refused ends it: the keeper would wait for it.
+        match try_join(try_join_all(transactions), steps).await {
+            Ok((_, of)) => ways.went(of),
+            Err(error) => panic!("{calls:?}, {ways:?}: {error}"),
         }
     }
+
+    async fn open(&mut self) {
+        let number = self.sessions.len() + 1;
+        // To open a turnstile that is not there is worth a warning: where a session is, it tries.
+        let settings = format!(
+            "-c role=photogate_app -c search_path=photogate -c jit=off -c test.session={number} \
+             -c client_min_messages=error -c log_min_messages=error"
+        );
+        let mut db = with_settings(&self.owner, &settings).await;
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut db).await.unwrap();
+        self.sessions.push(Session { number, pid, db });
+        let close = format!("SELECT pg_advisory_lock({number}, n) FROM generate_series(0, 2) n");
+        self.keeper.execute(sqlx::AssertSqlSafe(close)).await.unwrap();
+    }
+}
+
+async fn with_settings(owner: &str, settings: &str) -> PgConnection {
+    let settings: String = url::form_urlencoded::byte_serialize(settings.as_bytes()).collect();
+    let address = format!("{owner}&options={}", settings.replace('+', "%20"));
+    PgConnection::connect(&address).await.unwrap()
 }
 
 /// Every way to choose, one after the other: depth first.
 #[derive(Debug, Default)]
 pub struct Ways {
     /// What was chosen, of how many.
-    path: Vec<(usize, usize)>,
+    path: Vec<(i32, i32)>,
 }
 
 impl Ways {
-    pub fn choose(&mut self, at: usize, of: usize) -> usize {
-        if at == self.path.len() {
-            self.path.push((0, of));
-        }
-        assert_eq!(self.path[at].1, of, "the same choices lead to the same place");
-        self.path[at].0
+    fn choices(&self) -> Vec<i32> {
+        self.path.iter().map(|(chosen, _)| *chosen).collect()
+    }
+
+    /// From how many there was a choice: wherever nothing was chosen, it was the first.
+    fn went(&mut self, of: Vec<i32>) {
+        let before: Vec<_> = self.path.iter().map(|(_, of)| *of).collect();
+        assert!(
+            of.starts_with(&before),
+            "the same choices lead to the same place: {self:?}, {of:?}"
+        );
+        self.path.extend(of[before.len()..].iter().map(|of| (0, *of)));
     }
 
     /// The next way that was not gone yet; false: that was all.
