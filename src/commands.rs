@@ -103,6 +103,9 @@ pub use undo::{Undo, UndoneActs};
 pub use uploads::{Browsed, Destination, Directory};
 pub use webhooks::{NewWebhook, SecretWebhook, WebhookChange};
 
+/// The roles that may archive events, and restore them.
+#[cfg(feature = "vision")]
+pub const MAY_ARCHIVE: &[Role] = archive::MAY_ARCHIVE;
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
 /// The roles that may create events.
@@ -288,14 +291,6 @@ impl CommandError {
         }
         let detail = "a reference has 1 to 200 characters, and no space at its ends";
         Err(Self::invalid("/reference", detail))
-    }
-
-    /// What is archived has no failures that could be found. The database says the same of the rest.
-    fn archived(event: EventId) -> Self {
-        let detail = format!(
-            "the event {event} is archived: restore it first (photogate archive restore {event})"
-        );
-        Self::Conflict { code: "event_archived", detail }
     }
 
     fn invalid(pointer: impl Into<String>, detail: impl ToString) -> Self {

@@ -11,12 +11,27 @@
 -- Refuses to write of an event whose rows are packed, or are being packed.
 CREATE FUNCTION refuse_archived(p_event bigint) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_since text;
 BEGIN
-    IF EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped')) THEN
-        RAISE EXCEPTION 'the event % is archived: restore it first (photogate archive restore %)', p_event, p_event
-            USING ERRCODE = 'PG011';
+    SELECT to_char(coalesce(archived_at, began_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') INTO v_since FROM archive
+    WHERE event_id = p_event AND state NOT IN ('restored', 'stopped');
+    IF FOUND THEN
+        RAISE EXCEPTION 'the event % is archived since %: restore it first (photogate archive restore %)',
+            p_event, v_since, p_event USING ERRCODE = 'PG011';
     END IF;
 END $$;
+GRANT EXECUTE ON FUNCTION refuse_archived TO photogate_app, photogate_worker, photogate_organisation;
+
+-- Refuses to read what is known of an event's photos, if the database does not have all of it: whoever reads would take
+-- what is left for all that there was. While rows are only packed, they are all here.
+CREATE FUNCTION refuse_packed(p_event bigint) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('packing', 'restored', 'stopped')) THEN
+        PERFORM refuse_archived(p_event);
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION refuse_packed TO photogate_app, photogate_worker, photogate_organisation;
 
 CREATE FUNCTION is_archived(p_event bigint) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$

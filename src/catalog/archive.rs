@@ -204,6 +204,15 @@ pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Opt
     Ok(newest.filter(|archive| !matches!(archive.state, State::Restored | State::Stopped)))
 }
 
+/// The archive that has what is known of an event's photos, in place of the database. `None`: the
+/// database has all of it.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn away(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Archive>> {
+    Ok(of_event(db, event).await?.filter(|archive| archive.state != State::Packing))
+}
+
 /// The archives whose files have rows that the database does not have, or not yet again: of one event,
 /// of one organisation, or all.
 ///

@@ -11,7 +11,7 @@ use crate::{
     ids::{ArchiveId, EventId},
 };
 
-const MAY_ARCHIVE: &[Role] = &[Role::Staff];
+pub(super) const MAY_ARCHIVE: &[Role] = &[Role::Staff];
 
 impl Commands {
     /// Begins to archive an event: from then on nothing is queued or changed. With `before`, only if

@@ -289,13 +289,13 @@ async fn the_page_of_an_archived_event_says_so() {
     app.a_person("staff@photogate.example", Role::Staff, None).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let path = format!("/events/{event}");
-    assert!(!staff.text(&site, &path).await.contains("Archived on"));
+    assert!(!staff.text(&site, &path).await.contains("archived on"));
     let id = begin(&app, event).await.unwrap();
     archivist(&app).go_on(id).await.unwrap();
 
     let page = staff.text(&site, &path).await;
 
-    assert!(page.contains("Archived on"), "{page}");
+    assert!(page.contains("archived on"), "{page}");
     assert!(page.contains(&format!("photogate archive restore {event}")), "{page}");
     let said = app.says(&["events", "show", &event.to_string()]);
     assert!(said.contains("Archived on"), "{said}");
