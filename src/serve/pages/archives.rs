@@ -35,9 +35,20 @@ pub(super) fn notice(archive: &Archive, browser: &Browser) -> Markup {
                     "read from the archive."
                     @if !may_restore { " Ask whoever runs photogate to restore it." }
                 },
+                ArchiveState::GivingUp | ArchiveState::GivenUp => p {
+                    strong { "The details of this event's photos were lost. " }
+                    @if let (Some(by), Some(at)) = (&archive.given_up_by, archive.given_up_at) {
+                        (by) " gave its archive up on " (layout::moment(at, browser.zone())) ". "
+                    }
+                    "Nothing can be searched or queued, and there are no receipts. What was paid stays in "
+                    "the history, in statements and in the ledger."
+                    @if let Some(why) = archive.given_up_why.as_ref().filter(|_| may_restore) {
+                        " Why: " (why)
+                    }
+                },
                 ArchiveState::Restored | ArchiveState::Stopped => {},
             }
-            @if may_restore && archive.state != ArchiveState::Restoring {
+            @if may_restore && may_begin(archive.state) {
                 form.row method="post" action={ "/events/" (archive.event) "/restore" } {
                     (layout::key(browser))
                     button.quiet type="submit" { "Restore" }
@@ -45,6 +56,18 @@ pub(super) fn notice(archive: &Archive, browser: &Browser) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// Whether a restore can begin.
+fn may_begin(state: ArchiveState) -> bool {
+    match state {
+        ArchiveState::Packing | ArchiveState::Deleting | ArchiveState::Archived => true,
+        ArchiveState::Restoring
+        | ArchiveState::Restored
+        | ArchiveState::Stopped
+        | ArchiveState::GivingUp
+        | ArchiveState::GivenUp => false,
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Form, confirm, layout};
 use crate::{
     catalog::{
-        archive,
+        away,
         erasures::FaceOf,
         events::{self, Event},
         search::{self, ByFace},
@@ -88,7 +88,7 @@ pub(super) async fn erase(
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
     // An erasure restores an archived event, and then erases: nobody knows yet on how many photos.
-    let is_away = archive::away(&mut db, id).await?.is_some();
+    let is_away = away::since(&mut db, id).await?.is_some();
     let photos = match &new.bib {
         _ if is_away => None,
         Some(bib) => Some(search::by_bib(&mut db, id, bib, false).await?.len()),

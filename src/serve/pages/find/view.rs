@@ -71,7 +71,7 @@ pub(super) fn page(
     let forms = html! {
         @if open.archived { p.notice {
             "The photos of this event are archived, and cannot be searched now. Ask " (open.organiser)
-            " to bring them back."
+            " for them."
         } } @else {
             @if open.bib_search { (number_form(path, typed)) }
             @if open.face_search { (selfie_form(path, open, support)) }
