@@ -238,6 +238,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/queues/undo", post(bulk::undo))
         .route("/failures", get(failures::page))
         .route("/workers", get(workers::page))
+        .route("/archives", get(archives::page))
         .route("/finance", get(finance::page))
         .route("/finance/months", get(finance::months::page))
         .route("/refunds", get(refunds::page))

@@ -1,6 +1,7 @@
 //! Old events are packed into the photo store, and restored: nothing that was paid changes, whoever
 //! dies in the middle.
 
+mod listed;
 mod lost;
 mod reads;
 mod refusals;

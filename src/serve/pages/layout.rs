@@ -50,6 +50,7 @@ const NAVIGATION: [Group; 3] = [
             ("/events", "Events", &[Role::Pipeline, Role::Organiser, Role::Operator, Role::Staff]),
             ("/failures", "Failures", &[Role::Organiser, Role::Operator, Role::Staff]),
             ("/workers", "Workers", RUN),
+            ("/archives", "Archives", RUN),
         ],
     ),
     (
@@ -76,11 +77,14 @@ const NAVIGATION: [Group; 3] = [
     ),
 ];
 
-/// The places of a group that the caller sees. The page of workers is left out for callers of one
-/// organisation, because workers serve all organisations.
+/// Places of those who run photogate: workers serve all organisations, and archives keep the database
+/// small.
+const OF_ALL: [&str; 2] = ["/workers", "/archives"];
+
+/// The places of a group that the caller sees. Callers of one organisation do not see [`OF_ALL`].
 fn places<'a>(caller: &'a Caller, places: &'a [Place]) -> impl Iterator<Item = &'a Place> {
     places.iter().filter(|(address, _, roles)| {
-        roles.contains(&caller.role) && (caller.organisation.is_none() || *address != "/workers")
+        roles.contains(&caller.role) && (caller.organisation.is_none() || !OF_ALL.contains(address))
     })
 }
 
