@@ -82,7 +82,7 @@ pub use access::{CreatedToken, NewToken, PersonChange};
 pub use alerts::NewAlert;
 pub use auto_top_up::NewAutoTopUp;
 pub use books::Checked;
-pub use bulk::{Bulk, BulkAct, BulkDone, BulkPart, BulkPlan, BulkVerb, Need, NewBulk};
+pub use bulk::{Bulk, BulkAct, BulkDone, BulkPart, BulkPlan, BulkVerb, LeftOut, Need, NewBulk};
 pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};

@@ -5,6 +5,7 @@ mod listed;
 mod lost;
 mod reads;
 mod refusals;
+mod together;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

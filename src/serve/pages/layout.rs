@@ -273,6 +273,12 @@ pub(super) fn said(word: &str) -> Markup {
         "approved_unpaid" => "The purchase was approved, and can be paid now.".to_owned(),
         "refused" => "The purchase was refused. Nothing was added or charged.".to_owned(),
         "queued" => format!("{count} photos were queued."),
+        "queued_but" => format!(
+            "{count} photos were queued. Queues of archived events were left out: restore these events first."
+        ),
+        "left_out" => {
+            "Nothing was changed: the events are archived. Restore them first.".to_owned()
+        }
         "queued_both" => format!("The photos were queued for both operations: {count} credits."),
         "saved" => "The settings were saved.".to_owned(),
         "finder_off" => "The page for athletes is off: its link leads nowhere.".to_owned(),
