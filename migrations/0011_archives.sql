@@ -2,8 +2,10 @@
 
 -- packing: its rows are read, and written into the store. deleting: they are all there, and the rows of the database
 -- are deleted. archived: they are gone. restoring: they are written again. restored and stopped: the rows are those of
--- the database, and the files are not needed any more.
-CREATE TYPE archive_state AS ENUM ('packing', 'deleting', 'archived', 'restoring', 'restored', 'stopped');
+-- the database, and the files are not needed any more. giving_up: its files are lost or damaged, so nothing of it is
+-- restored, and what is left is deleted. given_up: that is done, for ever.
+CREATE TYPE archive_state AS ENUM
+    ('packing', 'deleting', 'archived', 'restoring', 'restored', 'stopped', 'giving_up', 'given_up');
 
 CREATE TABLE archive (
     archive_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -24,22 +26,30 @@ CREATE TABLE archive (
     manifest        bytea CHECK (octet_length(manifest) = 32),
     archived_at     timestamptz,
     deleted_to      text NOT NULL DEFAULT '',        -- the last key whose rows were deleted
+    verified_at     timestamptz,                     -- when it was last read as a whole, and compared
+    damage          text CHECK (length(damage) <= 500), -- what was wrong then; NULL: nothing
     restored_by     text CHECK (length(restored_by) BETWEEN 1 AND 200),
     restored_part   integer NOT NULL DEFAULT 1,      -- the part that is written again, and how many of its lines are
     restored_lines  integer NOT NULL DEFAULT 0,
+    given_up_at     timestamptz,
+    given_up_by     text CHECK (length(given_up_by) BETWEEN 1 AND 200),
+    given_up_why    text CHECK (length(given_up_why) BETWEEN 1 AND 1000),
     ended_at        timestamptz,
     files_gone_at   timestamptz,
     CHECK ((manifest IS NULL) = (archived_at IS NULL)),
-    CHECK ((state IN ('deleting', 'archived', 'restoring', 'restored')) = (manifest IS NOT NULL)),
-    CHECK ((state IN ('restoring', 'restored')) = (restored_by IS NOT NULL)),
-    CHECK ((state IN ('restored', 'stopped')) = (ended_at IS NOT NULL)),
+    CHECK ((state IN ('packing', 'stopped')) = (manifest IS NULL)),
+    CHECK (CASE WHEN state IN ('restoring', 'restored') THEN restored_by IS NOT NULL
+                WHEN state NOT IN ('giving_up', 'given_up') THEN restored_by IS NULL END),
+    CHECK ((state IN ('giving_up', 'given_up')) = (given_up_at IS NOT NULL)),
+    CHECK (num_nonnulls(given_up_at, given_up_by, given_up_why) IN (0, 3)),
+    CHECK ((state IN ('restored', 'stopped', 'given_up')) = (ended_at IS NOT NULL)),
     CHECK (files_gone_at IS NULL OR ended_at IS NOT NULL)
 );
--- An event is archived once.
+-- An event is archived once; and not again, if its archive was given up.
 CREATE UNIQUE INDEX archive_standing ON archive (event_id) WHERE state NOT IN ('restored', 'stopped');
 CREATE INDEX archive_of_event ON archive (event_id, archive_id);
 CREATE INDEX archive_of_organisation ON archive (organisation_id, archive_id);
-CREATE INDEX archive_to_do ON archive (archive_id) WHERE state IN ('packing', 'deleting', 'restoring');
+CREATE INDEX archive_to_do ON archive (archive_id) WHERE state IN ('packing', 'deleting', 'restoring', 'giving_up');
 CREATE INDEX archive_files ON archive (ended_at) WHERE files_gone_at IS NULL AND ended_at IS NOT NULL;
 
 -- A file of an archive: lines of JSON, one for each photo, or for each content. It is written once.

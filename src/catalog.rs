@@ -2,6 +2,7 @@
 
 #[cfg(feature = "vision")]
 pub mod archive;
+pub mod away;
 pub mod corrections;
 pub mod erasures;
 pub mod events;

@@ -82,7 +82,7 @@ pub use access::{CreatedToken, NewToken, PersonChange};
 pub use alerts::NewAlert;
 pub use auto_top_up::NewAutoTopUp;
 pub use books::Checked;
-pub use bulk::{Bulk, BulkAct, BulkDone, BulkPart, BulkPlan, BulkVerb, Need, NewBulk};
+pub use bulk::{Bulk, BulkAct, BulkDone, BulkPart, BulkPlan, BulkVerb, LeftOut, Need, NewBulk};
 pub use corrections::{CorrectNumbers, CorrectTurn, Correctable};
 pub use credits::{Addition, Twin};
 pub use enqueue::{Enqueue, FundingPlan, OnInsufficient, Payloads, Which};
@@ -103,6 +103,9 @@ pub use undo::{Undo, UndoneActs};
 pub use uploads::{Browsed, Destination, Directory};
 pub use webhooks::{NewWebhook, SecretWebhook, WebhookChange};
 
+/// The roles that may archive events, and restore them.
+#[cfg(feature = "vision")]
+pub const MAY_ARCHIVE: &[Role] = archive::MAY_ARCHIVE;
 /// The roles that may change and delete events.
 pub const MAY_CHANGE_EVENTS: &[Role] = events::MAY_CHANGE;
 /// The roles that may create events.
@@ -288,14 +291,6 @@ impl CommandError {
         }
         let detail = "a reference has 1 to 200 characters, and no space at its ends";
         Err(Self::invalid("/reference", detail))
-    }
-
-    /// What is archived has no failures that could be found. The database says the same of the rest.
-    fn archived(event: EventId) -> Self {
-        let detail = format!(
-            "the event {event} is archived: restore it first (photogate archive restore {event})"
-        );
-        Self::Conflict { code: "event_archived", detail }
     }
 
     fn invalid(pointer: impl Into<String>, detail: impl ToString) -> Self {

@@ -14,9 +14,9 @@ pub use connections::{connect, connect_for, connect_worker};
 pub(crate) use connections::{connect_as_login, is_direct_or_does, is_open_to_others};
 pub use error::DatabaseError;
 pub(crate) use error_codes::{
-    ARCHIVED, BAD_ARGUMENT, DEADLOCK, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED, MOVED_ON,
-    NO_PRICE, NOT_ENOUGH_CREDITS, NOT_FOUND, NOT_SERIALIZABLE, TOO_SLOW, is_code, is_refusal,
-    own_sentence, sentence,
+    ARCHIVED, BAD_ARGUMENT, DEADLOCK, DETAILS_LOST, KEY_REUSED, LEASE_LOST, LIMIT_REACHED, LOCKED,
+    MOVED_ON, NO_PRICE, NOT_ENOUGH_CREDITS, NOT_FOUND, NOT_SERIALIZABLE, TOO_SLOW, is_code,
+    is_refusal, own_sentence, sentence,
 };
 pub use login::{Login, login_of, make_login};
 pub use pooler::PoolerTrouble;

@@ -8,21 +8,59 @@
 -- Nothing is deleted before seal_archive() has compared what was packed with the counts of the queues.
 -- Lock order: tails, then the event, then the archive's row.
 
+-- Refuses what cannot be done any more with an event whose archive was given up: what it had is lost.
+CREATE FUNCTION refuse_given_up(p_event bigint) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v archive;
+BEGIN
+    SELECT * INTO v FROM archive WHERE event_id = p_event AND given_up_at IS NOT NULL;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the details of the photos of event % were lost: % gave its archive up on %. What was paid '
+            'stays in the books', p_event, v.given_up_by, to_char(v.given_up_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+            USING ERRCODE = 'PG012';
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION refuse_given_up TO photogate_app, photogate_worker, photogate_organisation;
+
 -- Refuses to write of an event whose rows are packed, or are being packed.
 CREATE FUNCTION refuse_archived(p_event bigint) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+DECLARE v_since text;
 BEGIN
-    IF EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped')) THEN
-        RAISE EXCEPTION 'the event % is archived: restore it first (photogate archive restore %)', p_event, p_event
-            USING ERRCODE = 'PG011';
+    -- Each enqueue asks this: one look, if the event is not archived.
+    IF NOT EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped')) THEN
+        RETURN;
+    END IF;
+    PERFORM refuse_given_up(p_event);
+    SELECT to_char(coalesce(archived_at, began_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') INTO v_since FROM archive
+    WHERE event_id = p_event AND state NOT IN ('restored', 'stopped');
+    RAISE EXCEPTION 'the event % is archived since %: restore it first (photogate archive restore %)',
+        p_event, v_since, p_event USING ERRCODE = 'PG011';
+END $$;
+GRANT EXECUTE ON FUNCTION refuse_archived TO photogate_app, photogate_worker, photogate_organisation;
+
+-- Refuses to read what is known of an event's photos, if the database does not have all of it: whoever reads would take
+-- what is left for all that there was. While rows are only packed, they are all here.
+CREATE FUNCTION refuse_packed(p_event bigint) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('packing', 'restored', 'stopped')) THEN
+        PERFORM refuse_archived(p_event);
     END IF;
 END $$;
+GRANT EXECUTE ON FUNCTION refuse_packed TO photogate_app, photogate_worker, photogate_organisation;
 
 CREATE FUNCTION is_archived(p_event bigint) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped'))
 $$;
 GRANT EXECUTE ON FUNCTION is_archived TO photogate_worker, photogate_app, photogate_organisation;
+
+-- Whether rows of an event come back, or are on their way out: what is to be deleted of them waits until they are here.
+CREATE FUNCTION comes_back(p_event bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = photogate, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped', 'given_up'))
+$$;
 
 -- When something of an event last moved: it was created, photos were queued, claimed or refunded, somebody acted on its
 -- queues, its numbers were decided again (as after each correction), somebody uploaded photos, or it was restored.
@@ -130,7 +168,8 @@ BEGIN
     -- People wait for what is restored. What the trouble was stays until it is over.
     UPDATE archive SET taken_until = v_now + p_lease WHERE archive_id = (
         SELECT archive_id FROM archive
-        WHERE state IN ('packing', 'deleting', 'restoring') AND (p_archive IS NULL OR archive_id = p_archive)
+        WHERE state IN ('packing', 'deleting', 'restoring', 'giving_up')
+            AND (p_archive IS NULL OR archive_id = p_archive)
             -- (A time that is too far away: the clock was put back.)
             AND (taken_until IS NULL OR taken_until NOT BETWEEN v_now AND v_now + interval '1 hour')
         ORDER BY state <> 'restoring', archive_id LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -145,8 +184,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     UPDATE archive SET trouble = left(p_trouble, 500),
         taken_until = CASE WHEN p_trouble IS NOT NULL THEN clock_timestamp() + p_pause END
     WHERE archive_id = p_archive
+        -- Somebody else has ended it meanwhile.
+        AND (p_trouble IS NULL OR ended_at IS NULL)
 $$;
 GRANT EXECUTE ON FUNCTION leave_archive TO photogate_app;
+
+-- Notes that an archive was verified, and what is wrong with it; NULL: nothing.
+CREATE FUNCTION archive_is_verified(p_archive bigint, p_damage text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
+    UPDATE archive SET verified_at = clock_timestamp(), damage = left(p_damage, 500)
+    WHERE archive_id = p_archive AND state IN ('deleting', 'archived', 'restoring')
+$$;
+GRANT EXECUTE ON FUNCTION archive_is_verified TO photogate_app;
 
 -- Notes a part that the store has, and that was read back. p_reached: where the stage was when it was read. False: it
 -- was noted before, or the archive was stopped; then the caller's file is nobody's.
@@ -287,8 +336,8 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION seal_archive TO photogate_app;
 
--- Deletes the rows of at most p_photos photos of a sealed archive, or ten times as many contents. True: all are gone,
--- or nothing is to be deleted any more.
+-- Deletes the rows of at most p_photos photos of an archive that is sealed or given up, or ten times as many contents.
+-- True: all are gone, or nothing is to be deleted any more.
 CREATE FUNCTION delete_archived(p_archive bigint, p_photos integer, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp SET enable_seqscan = off AS $$
 DECLARE v archive; v_photos uuid[]; v_to text; v_jobs bigint[];
@@ -297,14 +346,14 @@ BEGIN
     -- As in forget(): whoever erases or restores waits, and nobody else writes of the event.
     PERFORM 1 FROM event WHERE event_id = v.event_id FOR NO KEY UPDATE;
     SELECT * INTO v FROM archive WHERE archive_id = p_archive FOR NO KEY UPDATE;
-    IF v.state <> 'deleting' THEN RETURN true; END IF;
+    IF v.state NOT IN ('deleting', 'giving_up') THEN RETURN true; END IF;
     UPDATE archive SET taken_until = clock_timestamp() + p_lease WHERE archive_id = p_archive;
     IF forget_contents(v.event_id, 10 * p_photos) THEN RETURN false; END IF;
     SELECT array_agg(photo_id), max(key) INTO v_photos, v_to FROM (
         SELECT photo_id, key FROM photo WHERE event_id = v.event_id AND key > v.deleted_to
         ORDER BY key LIMIT p_photos) p;
     IF v_photos IS NULL THEN
-        UPDATE archive SET state = 'archived' WHERE archive_id = p_archive;
+        UPDATE archive SET state = 'archived' WHERE archive_id = p_archive AND state = 'deleting';
         RETURN true;
     END IF;
     WITH gone AS (DELETE FROM job WHERE photo_id = ANY (v_photos) RETURNING job_id)

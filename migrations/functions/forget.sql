@@ -161,11 +161,11 @@ BEGIN
     IF p_event IS NOT NULL THEN
         SELECT * INTO v FROM event WHERE event_id = p_event AND forgets IS NOT NULL FOR NO KEY UPDATE;
     ELSE
-        SELECT * INTO v FROM event WHERE forgets IS NOT NULL AND NOT is_archived(event_id)
+        SELECT * INTO v FROM event WHERE forgets IS NOT NULL AND NOT comes_back(event_id)
         ORDER BY event_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
     END IF;
     -- While an event is restored, a worker waits: what comes back later is deleted too.
-    IF NOT FOUND OR is_archived(v.event_id) THEN RETURN; END IF;
+    IF NOT FOUND OR comes_back(v.event_id) THEN RETURN; END IF;
     r_event := v.event_id;
     -- First the hashes: so no photo becomes a duplicate of one whose findings are gone.
     IF v.forgets <> 'embeddings' AND forget_contents(v.event_id, 10 * p_photos) THEN

@@ -5,13 +5,14 @@
 -- Lock order: as in archive.sql.
 
 -- Begins to restore an event; or ends its packing, if nothing was deleted yet. Returns the archive, NULL if there is
--- none. The caller has the event's lock, or takes it here.
+-- none that can be restored. The caller has the event's lock, or takes it here.
 CREATE FUNCTION begin_restore(p_event bigint, p_actor text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
 DECLARE v archive;
 BEGIN
     PERFORM 1 FROM event WHERE event_id = p_event FOR NO KEY UPDATE;
-    SELECT * INTO v FROM archive WHERE event_id = p_event AND state NOT IN ('restored', 'stopped') FOR UPDATE;
+    SELECT * INTO v FROM archive
+    WHERE event_id = p_event AND state NOT IN ('restored', 'stopped', 'giving_up', 'given_up') FOR UPDATE;
     IF NOT FOUND THEN RETURN NULL; END IF;
     CASE v.state
         WHEN 'packing' THEN
@@ -20,7 +21,7 @@ BEGIN
         WHEN 'deleting', 'archived' THEN
             UPDATE archive SET state = 'restoring', restored_by = p_actor, taken_until = NULL
             WHERE archive_id = v.archive_id;
-        WHEN 'restoring', 'restored', 'stopped' THEN NULL;
+        WHEN 'restoring', 'restored', 'stopped', 'giving_up', 'given_up' THEN NULL;
     END CASE;
     RETURN v.archive_id;
 END $$;

@@ -21,7 +21,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "adopt" "alerts" "archive" "audit" "auto_top_up" "budgets" "chain" "changes" "claim" "clock" "content" "corrections" "enqueue"
     "erasures"
-    "events" "finders" "findings" "follow_ups" "forget" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
+    "events" "finders" "findings" "follow_ups" "forget" "give_up" "holds" "logins" "mail" "months" "organisations" "paces" "pauses"
     "payments" "pipelines" "pulse" "purchases" "reconcile" "reconsider" "restore" "runs" "schedules" "settle" "skips" "snapshots"
     "states" "steering" "stretches" "timeline" "top_up" "undo" "uploads"
     "webhooks" "worker"

@@ -5,6 +5,8 @@
 //! [`Archivist::step`] looks at the archive's row, does one step, and that is all.
 
 mod due;
+mod give_up;
+mod list;
 mod manifest;
 mod pack;
 mod part;
@@ -28,6 +30,8 @@ use crate::{
 };
 
 pub use due::{before, due, when_due};
+pub(crate) use give_up::begin as begin_give_up;
+pub use list::{Archive, Totals, Which, away, list, of_event, totals};
 pub use receipts::receipt;
 pub use seal::{BadKey, SigningKey};
 pub use verify::{Signature, Verified};
@@ -91,8 +95,12 @@ pub enum State {
     Restoring,
     /// The database has them, as before.
     Restored,
-    /// It was given up before anything was deleted.
+    /// Its packing was ended before anything was deleted.
     Stopped,
+    /// Its files are lost or damaged, and what is left of it is deleted.
+    GivingUp,
+    /// Nothing is left of it but the books.
+    GivenUp,
 }
 
 impl State {
@@ -105,103 +113,18 @@ impl State {
             Self::Restoring => "restoring",
             Self::Restored => "restored",
             Self::Stopped => "stopped",
+            Self::GivingUp => "giving_up",
+            Self::GivenUp => "given_up",
         }
     }
 
     /// Whether there is something to do.
     pub fn is_on_its_way(self) -> bool {
         match self {
-            Self::Packing | Self::Deleting | Self::Restoring => true,
-            Self::Archived | Self::Restored | Self::Stopped => false,
+            Self::Packing | Self::Deleting | Self::Restoring | Self::GivingUp => true,
+            Self::Archived | Self::Restored | Self::Stopped | Self::GivenUp => false,
         }
     }
-}
-
-/// An archive of an event.
-#[derive(Debug, Clone, Serialize)]
-pub struct Archive {
-    /// The archive's number.
-    pub id: ArchiveId,
-    /// The event.
-    pub event: EventId,
-    /// The organisation that the event belongs to.
-    pub organisation: OrganisationId,
-    /// How far it is.
-    pub state: State,
-    /// Who archived it; `System` if its time had come.
-    pub actor: String,
-    /// When that began.
-    pub began_at: DateTime<Utc>,
-    /// When everything was in the store.
-    pub archived_at: Option<DateTime<Utc>>,
-    /// Its directory in the store, below `.photogate/archives/`.
-    pub directory: Uuid,
-    /// SHA-256 of its manifest, in hexadecimal.
-    pub manifest: Option<String>,
-    /// Number of files, without the manifest.
-    pub parts: i64,
-    /// Number of photos.
-    pub photos: i64,
-    /// Number of times that a photo was queued.
-    pub jobs: i64,
-    /// Credits that were spent on them.
-    pub committed: i64,
-    /// Credits that were given back.
-    pub refunded: i64,
-    /// Size of the files.
-    pub bytes: i64,
-    /// Size of what is in them.
-    pub text_bytes: i64,
-    /// Who restored it, or asked for an erasure that restores it.
-    pub restored_by: Option<String>,
-    /// When it was restored, or given up.
-    pub ended_at: Option<DateTime<Utc>>,
-    /// Why it could not go on, the last time.
-    pub trouble: Option<String>,
-}
-
-/// Returns archives, newest first, at most `most`; of one event, or of all.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn list(
-    db: &mut PgConnection,
-    event: Option<EventId>,
-    most: i64,
-) -> sqlx::Result<Vec<Archive>> {
-    sqlx::query_as!(
-        Archive,
-        r#"SELECT a.archive_id AS "id: _", a.event_id AS "event: _",
-                  a.organisation_id AS "organisation: _", a.state AS "state: _", a.actor, a.began_at,
-                  a.archived_at, a.directory, encode(a.manifest, 'hex') AS manifest,
-                  p.parts AS "parts!", p.photos AS "photos!", p.jobs AS "jobs!",
-                  p.committed AS "committed!", p.refunded AS "refunded!", p.bytes AS "bytes!",
-                  p.text_bytes AS "text_bytes!", a.restored_by, a.ended_at, a.trouble
-           FROM archive a CROSS JOIN LATERAL (
-               SELECT count(*) AS parts,
-                      coalesce(sum(lines) FILTER (WHERE stage = 'photos'), 0)::bigint AS photos,
-                      coalesce(sum(jobs), 0)::bigint AS jobs,
-                      coalesce(sum(committed), 0)::bigint AS committed,
-                      coalesce(sum(refunded), 0)::bigint AS refunded,
-                      coalesce(sum(bytes), 0)::bigint AS bytes,
-                      coalesce(sum(text_bytes), 0)::bigint AS text_bytes
-               FROM archive_part p WHERE p.archive_id = a.archive_id) p
-           WHERE $1::bigint IS NULL OR a.event_id = $1
-           ORDER BY a.archive_id DESC LIMIT $2"#,
-        event.map(|event| event.0),
-        most
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// The archive of an event that stands: it was not restored, and not given up.
-///
-/// # Errors
-/// When the database has trouble.
-pub async fn of_event(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option<Archive>> {
-    let newest = list(db, Some(event), 1).await?.into_iter().next();
-    Ok(newest.filter(|archive| !matches!(archive.state, State::Restored | State::Stopped)))
 }
 
 /// The archives whose files have rows that the database does not have, or not yet again: of one event,
@@ -346,20 +269,24 @@ impl Archivist {
         match row.state {
             State::Packing => self.pack_or_give_up(&row).await?,
             State::Deleting => {
-                let mut db = self.pool.acquire().await?;
-                sqlx::query_scalar!(
-                    r#"SELECT delete_archived($1, $2, $3) AS "done!""#,
-                    archive.0,
-                    DELETED_AT_ONCE,
-                    LEASE
-                )
-                .fetch_one(&mut *db)
-                .await?;
+                self.delete_rows(archive).await?;
             }
             State::Restoring => self.restore(&row).await?,
-            State::Archived | State::Restored | State::Stopped => {}
+            State::GivingUp => self.give_up(&row).await?,
+            State::Archived | State::Restored | State::Stopped | State::GivenUp => {}
         }
         Ok(Row::read(&mut *self.pool.acquire().await?, archive).await?.state)
+    }
+
+    /// Deletes a batch of its rows. Returns whether none is left.
+    async fn delete_rows(&self, archive: ArchiveId) -> sqlx::Result<bool> {
+        let done = sqlx::query_scalar!(
+            r#"SELECT delete_archived($1, $2, $3) AS "done!""#,
+            archive.0,
+            DELETED_AT_ONCE,
+            LEASE
+        );
+        done.fetch_one(&mut *self.pool.acquire().await?).await
     }
 
     /// Does all steps of an archive that nobody else has. Returns its state afterwards; it is on its

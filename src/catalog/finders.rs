@@ -159,6 +159,8 @@ pub struct Opened {
     pub bib_search: bool,
     /// Whether people can search for a face.
     pub face_search: bool,
+    /// Whether what was found on its photos is in an archive, and not in the database.
+    pub archived: bool,
 }
 
 /// Opens a finder. `None`: there is none with this key, it is off, not public, or its event was
@@ -174,7 +176,9 @@ pub async fn open(db: &mut PgConnection, key: &Key) -> sqlx::Result<Option<Opene
     sqlx::query_as!(
         Opened,
         r#"SELECT e.event_id AS "event: _", e.name, e.organisation_id AS "organisation: _",
-                  o.name AS organiser, e.bib_search, e.face_search
+                  o.name AS organiser, e.bib_search, e.face_search,
+                  EXISTS (SELECT FROM archive a WHERE a.event_id = e.event_id
+                          AND a.state NOT IN ('packing', 'restored', 'stopped')) AS "archived!"
            FROM event e JOIN organisation o USING (organisation_id)
            WHERE e.deleted_at IS NULL AND e.event_id = (
                SELECT f.event_id FROM finder f WHERE f.secret = $1

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use utoipa::ToSchema;
 
+use super::away;
 use crate::ids::{EventId, Operation, PhotoId};
 
 /// The state of a photo for one operation.
@@ -241,12 +242,13 @@ pub struct Filter<'a> {
 /// Returns photos of an event, ordered by key.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn list(
     db: &mut PgConnection,
     event: EventId,
     filter: Filter<'_>,
 ) -> sqlx::Result<Vec<Photo>> {
+    away::must_be_here(db, event).await?;
     sqlx::query_as!(
         Photo,
         r#"SELECT p.photo_id AS "id!: _", p.key AS "key!",

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::photos::SURE;
+use super::{away, photos::SURE};
 use crate::ids::EventId;
 
 /// What was found on the photos of an event. All values are counts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = QualityReport)]
 pub struct Report {
     /// Photos on which Photo Processing has looked for faces and numbers.
@@ -53,8 +53,9 @@ pub struct Report {
 /// Counts what was found on the photos of an event.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn report(db: &mut PgConnection, event: EventId) -> sqlx::Result<Report> {
+    away::must_be_here(db, event).await?;
     sqlx::query_as!(
         Report,
         r#"WITH seen AS MATERIALIZED (

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use crate::{
     catalog::{
+        away,
         findings::embeddings,
         photos::{SURE, SettledBy},
     },
@@ -42,13 +43,14 @@ pub struct ByBib {
 /// first, then the others; among them, the highest score is first.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn by_bib(
     db: &mut PgConnection,
     event: EventId,
     number: &str,
     prefix: bool,
 ) -> sqlx::Result<Vec<ByBib>> {
+    away::must_be_here(db, event).await?;
     sqlx::query_as!(
         ByBib,
         r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score, b.score >= $5 AS "sure!",
@@ -138,13 +140,14 @@ pub struct ByFace {
 /// need for an index.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn by_face(
     db: &mut PgConnection,
     event: EventId,
     face: &Embedding,
     score_min: f32,
 ) -> sqlx::Result<Vec<ByFace>> {
+    away::must_be_here(db, event).await?;
     let mut found: Vec<(PhotoId, i16, f32)> = Vec::new();
     let (mut photo, mut number) = (uuid::Uuid::nil(), i16::MAX);
     loop {

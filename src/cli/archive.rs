@@ -6,7 +6,10 @@ use serde_json::json;
 use super::{End, Output, say};
 use crate::{
     access::Caller,
-    catalog::archive::{self, Archive, Archivist, Signature, State, Verified},
+    catalog::{
+        archive::{self, Archive, Archivist, Signature, State, Verified, Which},
+        away,
+    },
     commands::Commands,
     config::Config,
     database,
@@ -78,6 +81,97 @@ Example:
         #[arg(long, default_value = "cli")]
         actor: String,
     },
+    /// Gives an archive up that is lost or damaged, so that erasures do not wait for it for ever
+    #[command(after_help = "Needs: PostgreSQL (--database-url) and the photo store (--store-url).
+
+The archive is verified first; one that is intact is not given up. What was found on the event's
+photos, and their receipts, are lost for ever: look for the files in a backup of the store first.
+What is left of them is deleted, here and in the store, and erasures that waited are done. No credit
+moves: the ledger, its chain, statements and the history stay, and `photogate reconcile` still
+checks them. If this is interrupted, the service or the same command goes on.
+
+Example:
+  photogate archive give-up 1 --reason 'disk 3 burnt' --actor anna@example.org --yes")]
+    GiveUp {
+        /// The event's number
+        event: EventId,
+        /// Why, for the audit log and those who run photogate
+        #[arg(long)]
+        reason: String,
+        /// Confirm: without this flag nothing is given up
+        #[arg(long)]
+        yes: bool,
+        /// Your e-mail address or name, for the audit log
+        #[arg(long, default_value = "cli")]
+        actor: String,
+    },
+}
+
+/// Gives an archive up that is lost or damaged; without --yes, it only says what would be lost.
+struct GiveUp {
+    event: EventId,
+    reason: String,
+    yes: bool,
+    actor: String,
+}
+
+impl GiveUp {
+    async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
+        let Self { event, reason, yes, actor } = self;
+        let pool = database::connect(&config.database_url, 2).await?;
+        let commands = Commands::new(pool.clone(), Wake::open(None)?);
+        let archivist = Archivist::open(config, pool.clone())?;
+        // A store that is not there, or another one, must not look like one that has lost its files.
+        archivist.must_have_a_store().await?;
+        let standing = archive::of_event(&mut *pool.acquire().await?, event).await?;
+        let has_files = standing.filter(|one| one.manifest.is_some() && one.given_up_at.is_none());
+        if let Some(one) = has_files {
+            let verified = archivist.verify(one.id, &mut |_| {}).await?;
+            say!("{}", sentence(&verified));
+            anyhow::ensure!(
+                !verified.broken.is_empty(),
+                "it is intact: restore it with `photogate archive restore {event}`"
+            );
+            anyhow::ensure!(
+                yes,
+                "what was found on the {} photos of event {event} and their receipts would be lost \
+                 for ever, and so would what is left of them in the store. If the store is the right \
+                 one ({}), and no backup has the files, confirm with --yes",
+                one.photos,
+                config.store_url
+            );
+        }
+        let caller = Caller::trusted(&actor);
+        let id = match commands.give_up_archive(&caller, event, &reason).await {
+            Ok(archive) => archive,
+            Err(error) => return super::refused(error),
+        };
+        let state = archivist.go_on(id).await?;
+        ended(event, id, state, State::GivenUp, output)
+    }
+}
+
+/// Says which archives were given up: their outcomes cannot be compared with the ledger.
+pub(super) async fn say_given_up(
+    config: &Config,
+    organisation: Option<OrganisationId>,
+) -> anyhow::Result<()> {
+    let pool = database::connect(&config.database_url, 1).await?;
+    let which = Which { organisation, ..Which::default() };
+    for one in archive::list(&mut *pool.acquire().await?, which, i64::MAX).await? {
+        if let (Some(by), Some(at)) = (&one.given_up_by, one.given_up_at) {
+            say!(
+                "warning: {by} gave archive {} of event {} up on {}: the ledger has its {} credits spent \
+                 and {} given back, and what they were for is lost",
+                one.id,
+                one.event,
+                at.format("%Y-%m-%d"),
+                one.committed,
+                one.refunded
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The most archives that a list shows.
@@ -108,7 +202,8 @@ impl ArchiveCommand {
             Self::Restore { event, actor } => {
                 let archivist = Archivist::open(config, pool.clone())?;
                 let standing = archive::of_event(&mut *pool.acquire().await?, event).await?;
-                if let Some(standing) = standing.filter(|one| one.manifest.is_some()) {
+                let has_files = |one: &Archive| one.manifest.is_some() && one.given_up_at.is_none();
+                if let Some(standing) = standing.filter(has_files) {
                     let verified = archivist.verify(standing.id, &mut |_| {}).await?;
                     if !verified.broken.is_empty() {
                         say!("{}", sentence(&verified));
@@ -121,6 +216,9 @@ impl ArchiveCommand {
                 };
                 let state = archivist.go_on(id).await?;
                 ended(event, id, state, State::Restored, output)
+            }
+            Self::GiveUp { event, reason, yes, actor } => {
+                GiveUp { event, reason, yes, actor }.run(config, output).await
             }
             Self::Due { months, list, actor } => {
                 let months = months.unwrap_or(config.archive_after_months);
@@ -143,7 +241,8 @@ impl ArchiveCommand {
                 Ok(End::Ok)
             }
             Self::List { event } => {
-                let found = archive::list(&mut *pool.acquire().await?, event, MOST).await?;
+                let which = Which { event, ..Which::default() };
+                let found = archive::list(&mut *pool.acquire().await?, which, MOST).await?;
                 let header =
                     ["Archive", "Event", "State", "Since", "Photos", "Credits spent", "Size"];
                 output.rows(&found, &header, row)?;
@@ -157,6 +256,7 @@ impl ArchiveCommand {
             Self::Verify { event } => {
                 let verified = verify_standing(config, None, Some(event)).await?;
                 let Some(verified) = verified.first() else {
+                    away::since(&mut *pool.acquire().await?, event).await?;
                     say!("error: the event {event} is not archived");
                     return Ok(End::NotFound);
                 };
@@ -192,15 +292,15 @@ fn ended(
     let json = json!({ "event": event, "archive": id, "state": state });
     output.one(&json, |out| writeln!(out, "Archive {id} of event {event}: {}", state.name()))?;
     match state {
-        State::Archived | State::Restored | State::Stopped if state == wanted => Ok(End::Ok),
+        _ if state == wanted => Ok(End::Ok),
         State::Stopped if wanted == State::Restored => Ok(End::Ok),
-        State::Packing | State::Deleting | State::Restoring => {
+        State::Packing | State::Deleting | State::Restoring | State::GivingUp => {
             say!(
                 "error: another process has it, or it waits after trouble: look with `photogate archive list`"
             );
             Ok(End::Failed)
         }
-        State::Archived | State::Restored | State::Stopped => {
+        State::Archived | State::Restored | State::Stopped | State::GivenUp => {
             say!("error: somebody else has stopped this: look with `photogate archive list`");
             Ok(End::Failed)
         }

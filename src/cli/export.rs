@@ -4,10 +4,12 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
+use sqlx::PgConnection;
 
 use super::{End, refunds::instant, say};
 use crate::{
     catalog::{
+        archive, away,
         corrections::labels::{Which, labels},
         events,
     },
@@ -60,6 +62,10 @@ impl Export {
             say!("error: there is no organisation {organisation}");
             return Ok(End::NotFound);
         }
+        match event {
+            Some(event) => away::must_be_here(&mut db, event).await?,
+            None => left_out(&mut db, organisation).await?,
+        }
         let mut all = std::pin::pin!(labels(&mut db, Which { event, organisation, since }));
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut photos = 0_u64;
@@ -77,6 +83,15 @@ impl Export {
         say!("{photos} photos have corrections.");
         Ok(End::Ok)
     }
+}
+
+/// Says which events are left out, because what was corrected on their photos is in archives.
+async fn left_out(db: &mut PgConnection, of: Option<OrganisationId>) -> sqlx::Result<()> {
+    let archived = archive::standing(db, of, None).await?.len();
+    if archived > 0 {
+        say!("warning: {archived} archived events are left out (photogate archive list)");
+    }
+    Ok(())
 }
 
 /// JSON with one space for each level.

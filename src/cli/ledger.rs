@@ -113,6 +113,9 @@ async fn verify(
     for archive in &archives {
         say!("{}", archive::sentence(archive));
     }
+    if !is_export {
+        archive::say_given_up(config, organisation).await?;
+    }
     let damaged = archives.iter().any(|archive| !archive.broken.is_empty());
     for broken in verified.iter().filter_map(|one| one.broken.as_ref()) {
         say!("error: the chain is broken: {broken}");

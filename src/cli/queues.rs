@@ -140,6 +140,9 @@ impl Queues {
             let would = if new.dry_run { "would be" } else { "were" };
             writeln!(out, "{queues} queues {would} changed; it concerns {photos} photos.")
         })?;
+        for left in &done.left_out {
+            say!("warning: queue {} is left out: {}", left.queue, left.why);
+        }
         if let Some(undo) = done.undo.filter(|_| config.undo_seconds > 0) {
             say!("for {} seconds: photogate queues undo {undo}", config.undo_seconds);
         }

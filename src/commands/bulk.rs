@@ -1,4 +1,5 @@
-//! One act on several queues: all of it happens, or nothing, and it is taken back as one.
+//! One act on several queues: all of it happens, or nothing, and it is taken back as one. Only queues
+//! of archived events are left out.
 
 mod new;
 
@@ -7,16 +8,18 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use utoipa::ToSchema;
 
 use super::{CommandError, Commands, holds::MAY_HOLD, retry::MAY_RETRY};
 use crate::{
     access::{Caller, Role, audit_log},
-    ids::{HoldId, OrganisationId, UndoId},
+    catalog::away,
+    database,
+    ids::{EventId, HoldId, OrganisationId, UndoId},
     ledger::credits::Credits,
     queue::{
-        enqueue::PHOTOS_MAX,
+        enqueue::{EnqueueError, PHOTOS_MAX},
         failures,
         holds::{self, Standing},
         retry,
@@ -91,6 +94,8 @@ pub struct BulkPart {
     pub holds: Vec<Standing>,
     /// The run that was queued last, if photos of it wait.
     pub newest: Option<Newest>,
+    /// Why it is left out, although there would be something to do.
+    pub left_out: Option<String>,
 }
 
 /// What an act would do, queue by queue.
@@ -154,6 +159,19 @@ pub struct BulkDone {
     pub photos: i64,
     /// The number by which all of it can be taken back. Null: nothing was changed.
     pub undo: Option<UndoId>,
+    /// The queues that were left out, because their events are archived.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A queue that was left out of an act, which did the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LeftOut {
+    /// The queue's number.
+    pub queue: i64,
+    /// Its event.
+    pub event: EventId,
+    /// Why, and what to do, for people.
+    pub why: String,
 }
 
 /// What was done to one queue: the photos, the numbers by which it is taken back, and details.
@@ -172,6 +190,8 @@ impl Commands {
         for hold in holds::standing_on(&mut db, &numbers).await? {
             standing.entry(hold.queue).or_default().push(hold);
         }
+        let events: Vec<_> = queues.iter().map(|queue| queue.event).collect();
+        let archived = away::archived(&mut db, &events).await?;
         let mut left = most();
         let mut plan = BulkPlan { parts: Vec::new(), needs: Vec::new() };
         for queue in queues {
@@ -184,6 +204,7 @@ impl Commands {
             let (does, photos) = match &bulk.act {
                 BulkAct::Hold { .. } => (queue.state != State::Held, queue.waiting),
                 BulkAct::Lift(_) => (!holds.is_empty(), queue.waiting),
+                BulkAct::Retry if archived.contains(&queue.event) => (false, 0),
                 BulkAct::Retry => (queue.failed.min(left) > 0, queue.failed.min(left)),
                 BulkAct::NewestFirst => {
                     let moved = newest.filter(|newest| newest.ahead > 0);
@@ -195,13 +216,17 @@ impl Commands {
                 left -= photos;
                 plan.need(&queue, photos);
             }
-            plan.parts.push(BulkPart { queue, photos, does, holds, newest });
+            let is_left_out =
+                bulk.act == BulkAct::Retry && queue.failed > 0 && archived.contains(&queue.event);
+            let left_out = is_left_out
+                .then(|| format!("the event {} is archived: restore it first", queue.event));
+            plan.parts.push(BulkPart { queue, photos, does, holds, newest, left_out });
         }
         Ok(plan)
     }
 
     /// Does something to several queues, of one organisation or of several, in one transaction. It
-    /// leaves queues alone where there is nothing to do.
+    /// leaves queues alone where there is nothing to do, and those of archived events.
     ///
     /// # Errors
     /// See [`CommandError`]; nothing is done then.
@@ -215,9 +240,21 @@ impl Commands {
         let queues = self.queues_to_change(caller, bulk).await?;
         let (done, woke) = transaction!(self, tx, {
             let (mut parts, mut woke, mut left) = (Vec::new(), false, most());
+            let mut left_out = Vec::new();
             for queue in &queues {
-                let part = one(&mut tx, caller, queue, &bulk.act, &mut left, &mut woke).await?;
-                parts.extend(part.map(|part| (queue, part)));
+                // In a savepoint: an event that is archived meanwhile does not end the others' act.
+                let mut step = tx.begin().await?;
+                match one(&mut step, caller, queue, &bulk.act, &mut left, &mut woke).await {
+                    Ok(part) => {
+                        step.commit().await?;
+                        parts.extend(part.map(|part| (queue, part)));
+                    }
+                    Err(error) => {
+                        let why = archived(&error).ok_or(error)?;
+                        step.rollback().await?;
+                        left_out.push(LeftOut { queue: queue.id, event: queue.event, why });
+                    }
+                }
             }
             if bulk.act == BulkAct::Retry {
                 for organisation in organisations(&queues) {
@@ -237,7 +274,7 @@ impl Commands {
                 audit_log::record(&mut tx, caller, whose, action, &subject, detail).await?;
             }
             let photos = parts.iter().map(|(_, (photos, ..))| photos).sum();
-            (BulkDone { queues: parts.len(), photos, undo }, woke)
+            (BulkDone { queues: parts.len(), photos, undo, left_out }, woke)
         })?;
         if woke {
             self.wake.send().await;
@@ -273,6 +310,18 @@ impl Commands {
         queues.sort_by_key(|queue| (queue.organisation, queue.event, queue.id));
         Ok(queues)
     }
+}
+
+/// What the database says, if it refuses because the event is archived, or its archive was given up.
+fn archived(error: &CommandError) -> Option<String> {
+    let (CommandError::Database(error) | CommandError::Enqueue(EnqueueError::Database(error))) =
+        error
+    else {
+        return None;
+    };
+    let is_archived = database::is_code(error, database::ARCHIVED)
+        || database::is_code(error, database::DETAILS_LOST);
+    is_archived.then(|| database::sentence(error))
 }
 
 /// Largest number of photos that one act queues again.

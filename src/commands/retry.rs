@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
+    catalog::away,
     ids::{EventId, Operation, PhotoId, RunId, UndoId},
     ledger::credits::{self, Credits},
     queue::{
@@ -61,12 +62,11 @@ impl Commands {
     ) -> Result<Retried, CommandError> {
         caller.must_be(MAY_RETRY)?;
         let found = self.event_seen_by(caller, event).await?;
-        if found.archived_at.is_some() {
-            return Err(CommandError::archived(event));
-        }
         let filter = Filter { operation: Some(asked.operation), reason: asked.reason };
         let most = i64::try_from(PHOTOS_MAX).unwrap_or(i64::MAX);
         let mut db = self.database.acquire().await?;
+        // A dry run too, and before the photos are looked for.
+        away::must_not_be_archived(&mut db, event).await?;
         let failed = failures::list(&mut db, event, filter, most).await?;
         let photos: Vec<PhotoId> = failed.into_iter().map(|failure| failure.photo).collect();
         let balance = credits::balance(&mut db, found.organisation).await?;

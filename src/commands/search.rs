@@ -8,6 +8,7 @@ use super::{CommandError, Commands};
 use crate::{
     access::{Caller, Role, audit_log},
     catalog::{
+        away,
         events::Event,
         finders,
         search::{self, ByFace, SAME_PERSON},
@@ -35,6 +36,8 @@ impl Commands {
         caller.must_be(MAY_SEARCH_FACES)?;
         let found = self.event_seen_by(caller, event).await?;
         if found.face_search {
+            // Before somebody looks at the face in vain.
+            away::must_be_here(&mut *self.database.acquire().await?, event).await?;
             return Ok(found);
         }
         Err(CommandError::Conflict {

@@ -9,6 +9,7 @@ use super::{CommandError, Commands, enqueue::MAY_ENQUEUE};
 use crate::{
     access::{Caller, audit_log},
     catalog::{
+        away,
         events::Event,
         key::Key,
         organisations,
@@ -77,9 +78,7 @@ impl Commands {
     ) -> Result<(Event, String), CommandError> {
         caller.must_be(MAY_ENQUEUE)?;
         let event = self.event_seen_by(caller, event).await?;
-        if event.archived_at.is_some() {
-            return Err(CommandError::archived(event.id));
-        }
+        away::must_not_be_archived(&mut *self.database.acquire().await?, event.id).await?;
         let under = self.photos_under(caller, event.organisation).await?;
         let directory = uploads::directory(&under, event.id);
         Ok((event, directory))

@@ -11,6 +11,7 @@ pub(crate) const IMPLAUSIBLE_CLOCK: &str = "PG008";
 pub(crate) const LIMIT_REACHED: &str = "PG009";
 pub(crate) const MOVED_ON: &str = "PG010";
 pub(crate) const ARCHIVED: &str = "PG011";
+pub(crate) const DETAILS_LOST: &str = "PG012";
 /// PostgreSQL's own: two transactions waited for each other.
 pub(crate) const DEADLOCK: &str = "40P01";
 /// PostgreSQL's own: a transaction saw what another one changed.
@@ -33,7 +34,7 @@ pub(crate) fn own_sentence(error: &sqlx::Error) -> Option<String> {
     if is_own(&[NOT_FOUND]) {
         Some(format!("there is {message}"))
     } else {
-        is_own(&[BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED, MOVED_ON, ARCHIVED])
+        is_own(&[BAD_ARGUMENT, IMPLAUSIBLE_CLOCK, LIMIT_REACHED, MOVED_ON, ARCHIVED, DETAILS_LOST])
             .then(|| message.to_owned())
     }
 }

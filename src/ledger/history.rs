@@ -15,6 +15,7 @@ use crate::{
     ledger::credits::Credits,
 };
 
+pub(in crate::ledger) use photos::must_be_here;
 pub use photos::{PhotoOfRun, photos_of_run};
 
 /// Why the balance changed.

@@ -5,8 +5,9 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
+    catalog::away,
     ids::{EventId, JobId, Operation, OrganisationId, PhotoId, RunId},
-    ledger::credits::Credits,
+    ledger::{credits::Credits, history},
 };
 
 /// How refunds are grouped when they are counted.
@@ -180,13 +181,19 @@ pub struct Only<'a> {
 /// Lists refunds, newest first, at most `most`.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn newest(
     db: &mut PgConnection,
     filter: Filter,
     only: Only<'_>,
     most: i64,
 ) -> sqlx::Result<Vec<Refund>> {
+    if let Some(event) = only.event {
+        away::must_be_here(db, event).await?;
+    }
+    if let Some(run) = only.run {
+        history::must_be_here(db, run).await?;
+    }
     sqlx::query_as!(
         Refund,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{EventId, Operation, OrganisationId, PhotoId};
+use crate::{
+    catalog::away,
+    ids::{EventId, Operation, OrganisationId, PhotoId},
+};
 
 /// A photo whose latest job failed. Its credit was refunded.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -82,13 +85,14 @@ pub struct Filter<'a> {
 /// then are not included, and undecided ones only if their reason is asked for.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the event is archived, or trouble with the database.
 pub async fn list(
     db: &mut PgConnection,
     event: EventId,
     filter: Filter<'_>,
     most: i64,
 ) -> sqlx::Result<Vec<Failure>> {
+    away::must_be_here(db, event).await?;
     sqlx::query_as!(
         Failure,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
@@ -163,11 +167,15 @@ pub struct Which {
     pub sort: Sort,
 }
 
-/// Counts failures by event, operation and reason. Returns at most 500 groups.
+/// Counts failures by event, operation and reason. Returns at most 500 groups. Of several events, it
+/// counts those that are not archived.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if `event` is archived, or trouble with the database.
 pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Group>> {
+    if let Some(event) = which.event {
+        away::must_be_here(db, event).await?;
+    }
     sqlx::query_as!(
         Group,
         r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _",

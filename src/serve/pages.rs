@@ -3,6 +3,7 @@
 
 mod account;
 mod alerts;
+mod archives;
 mod audit_log;
 mod auto_top_up;
 mod browse;
@@ -208,6 +209,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/events/{event}/retry", get(failures::ask_retry).post(failures::retry))
         .route("/events/{event}/settings", post(settings::save))
         .route("/events/{event}/selfie", post(selfie::find))
+        .route("/events/{event}/restore", post(archives::restore))
         .route("/events/{event}/erase", post(erase::erase))
         .route("/events/{event}/finder", post(finder::set))
         .route("/events/{event}/undo", post(runs::undo))
@@ -236,6 +238,7 @@ pub(super) fn routes(service: &Service) -> Router<Service> {
         .route("/queues/undo", post(bulk::undo))
         .route("/failures", get(failures::page))
         .route("/workers", get(workers::page))
+        .route("/archives", get(archives::page))
         .route("/finance", get(finance::page))
         .route("/finance/months", get(finance::months::page))
         .route("/refunds", get(refunds::page))

@@ -191,6 +191,11 @@ impl Problem {
         Self::new(StatusCode::GONE, "changes_gone", "Changes not kept", detail)
     }
 
+    /// 410: what the event's photos had is lost, and its archive was given up.
+    pub(super) fn details_lost(detail: String) -> Self {
+        Self::new(StatusCode::GONE, "details_lost", "Details lost", detail)
+    }
+
     /// 429: the caller must send less, and come again after this time.
     pub(super) fn too_many(detail: &str, after: Duration) -> Self {
         let mut problem = Self::new(

@@ -1,14 +1,18 @@
 //! Old events are packed into the photo store, and restored: nothing that was paid changes, whoever
 //! dies in the middle.
 
+mod listed;
+mod lost;
+mod reads;
 mod refusals;
+mod together;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use photogate::{
     access::Caller,
     catalog::{
-        archive::{self, Archivist, Signature, State},
+        archive::{self, Archivist, Signature, State, Which},
         findings::Findings,
         photo_store::PhotoStore,
         reconsider,
@@ -392,6 +396,8 @@ impl Progress for State {
             Self::Restoring => 3,
             Self::Restored => 4,
             Self::Stopped => 5,
+            Self::GivingUp => 6,
+            Self::GivenUp => 7,
         };
         if rank(self) > rank(other) { self } else { other }
     }
@@ -419,7 +425,8 @@ async fn connections_are_cut_and_everything_is_done_once() {
     let mut killed = 0;
 
     for round in 0_u64.. {
-        let state = archive::list(&mut *app.db().await, Some(event), 1).await.unwrap()[0].state;
+        let state =
+            archive::list(&mut *app.db().await, Which::default(), 1).await.unwrap()[0].state;
         if state == State::Archived {
             app.commands().restore_event(&Caller::trusted("ops"), event).await.unwrap();
         }

@@ -290,12 +290,19 @@ async fn programs_and_the_command_line_do_the_same_to_several_queues() {
     let mut dry = holds.clone();
     dry["dry_run"] = true.into();
     let (status, plan) = site.post(bulk, &token, dry).await;
-    assert_eq!((status.as_u16(), plan), (200, json!({ "queues": 1, "photos": 3, "undo": null })));
+    assert_eq!(
+        (status.as_u16(), plan),
+        (200, json!({ "queues": 1, "photos": 3, "undo": null, "left_out": [] }))
+    );
     assert_eq!(app.count("SELECT count(*) FROM hold").await, 0);
     let (_, done) = site.post(bulk, &token, holds.clone()).await;
     assert_eq!((&done["queues"], &done["photos"]), (&json!(1), &json!(3)));
     let (_, again) = site.post(bulk, &token, holds).await;
-    assert_eq!(again, json!({ "queues": 0, "photos": 0, "undo": null }), "it is held already");
+    assert_eq!(
+        again,
+        json!({ "queues": 0, "photos": 0, "undo": null, "left_out": [] }),
+        "it is held already"
+    );
     let undo = format!("{bulk}/{}/undo", done["undo"]);
     let (status, undone) = site.post(&undo, &token, Value::Null).await;
     assert_eq!((status.as_u16(), &undone["acts"]), (200, &json!(["hold"])));

@@ -280,6 +280,7 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     for path in [
         "/queues",
         "/workers",
+        "/archives",
         "/finance",
         "/finance/months",
         "/organisations",
@@ -292,7 +293,9 @@ async fn whoever_has_no_business_there_sees_nothing_and_no_other_site_presses_ou
     }
     assert!(!eve.text(&site, "/events").await.contains(&format!("/events/{event}")));
     let finance = Visitor::logged_in(&site, "finance@photogate.example").await;
-    for path in ["/queues", "/people", "/tokens", "/organisations/1", "/organisations/new"] {
+    for path in
+        ["/queues", "/archives", "/people", "/tokens", "/organisations/1", "/organisations/new"]
+    {
         assert_eq!(finance.get(&site, path).await, 403, "{path}");
     }
 

@@ -52,7 +52,11 @@ struct Place {
     text_bytes: i64,
 }
 
+/// `None`: the database has the photo's rows. It is an error (`PG012`) if they are lost.
 async fn place(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option<Place>> {
+    sqlx::query!("SELECT refuse_given_up(event_id) FROM photo WHERE photo_id = $1", photo.0)
+        .execute(&mut *db)
+        .await?;
     sqlx::query_as!(
         Place,
         r#"SELECT a.archive_id AS "archive: _", a.directory, p.part, p.sha256,

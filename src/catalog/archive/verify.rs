@@ -70,7 +70,8 @@ pub struct Verified {
 type Ends = Vec<(i64, Option<bool>)>;
 
 impl Archivist {
-    /// Verifies an archive whose files are needed. `seen` is told of each part.
+    /// Verifies an archive whose files are needed, and notes what it has found. `seen` is told of each
+    /// part.
     ///
     /// # Errors
     /// When the database or the store has trouble. Damage is a result.
@@ -114,6 +115,10 @@ impl Archivist {
         if row.manifest.is_some() && row.state != State::Restored && found != queues {
             verified.breaks("its outcomes are not as many as its queues have counted".into());
         }
+        let damage = verified.broken.first();
+        sqlx::query!("SELECT archive_is_verified($1, $2)", archive.0, damage)
+            .execute(&mut *db)
+            .await?;
         Ok(verified)
     }
 

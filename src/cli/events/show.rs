@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use crate::{
     catalog::{
+        archive,
         events::{self, Event},
         quality,
     },
@@ -64,19 +65,27 @@ pub(super) async fn show(
         return Ok(End::NotFound);
     };
     let queues = status::of_event(&mut db, event).await?;
+    let archive = archive::of_event(&mut db, event).await?;
     output.one(&Shown { event: &found, queues: &queues }, |out| {
         writeln!(
             out,
             "{} · event {} of organisation {}\n",
             found.name, found.id, found.organisation
         )?;
-        if let Some(at) = found.archived_at {
-            writeln!(
-                out,
-                "Archived on {}: `photogate archive restore {}` brings it back.\n",
-                at.format("%Y-%m-%d %H:%M:%S UTC"),
-                found.id
-            )?;
+        let said = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S UTC");
+        if let Some(one) = &archive {
+            match (&one.given_up_by, one.given_up_at) {
+                (Some(by), Some(at)) => writeln!(
+                    out,
+                    "The details of its photos were lost: {by} gave its archive up on {}.\n",
+                    said(at)
+                )?,
+                _ => writeln!(
+                    out,
+                    "Archived on {}: `photogate archive restore {event}` brings it back.\n",
+                    said(one.archived_at.unwrap_or(one.began_at))
+                )?,
+            }
         }
         write!(out, "{}", table(QUEUES, &queues.iter().map(queue_row).collect::<Vec<_>>()))
     })?;

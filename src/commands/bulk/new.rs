@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Bulk, BulkAct, BulkDone, QUEUES_MAX};
+use super::{Bulk, BulkAct, BulkDone, LeftOut, QUEUES_MAX};
 use crate::{
     access::Caller,
     bounded,
@@ -71,7 +71,13 @@ impl Commands {
         let bulk = Bulk { queues: new.queues.clone(), act: self.act(new).await? };
         if new.dry_run {
             let plan = self.plan_bulk(caller, &bulk).await?;
-            return Ok(BulkDone { queues: plan.queues(), photos: plan.photos(), undo: None });
+            let (queues, photos) = (plan.queues(), plan.photos());
+            let left_out = plan.parts.into_iter().filter_map(|part| {
+                let (queue, event) = (part.queue.id, part.queue.event);
+                part.left_out.map(|why| LeftOut { queue, event, why })
+            });
+            let left_out = left_out.collect();
+            return Ok(BulkDone { queues, photos, undo: None, left_out });
         }
         self.bulk(caller, &bulk).await
     }

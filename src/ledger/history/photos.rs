@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::ids::{PhotoId, RunId};
+use crate::{
+    catalog::away,
+    ids::{EventId, PhotoId, RunId},
+};
 
 /// A photo of a run, and when its credit moved.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -30,13 +33,14 @@ pub struct PhotoOfRun {
 /// explain the run's rows in the history.
 ///
 /// # Errors
-/// When the database has trouble.
+/// `PG011` if the run's event is archived, or trouble with the database.
 pub async fn photos_of_run(
     db: &mut PgConnection,
     run: RunId,
     after: i64,
     most: i64,
 ) -> sqlx::Result<Vec<PhotoOfRun>> {
+    must_be_here(db, run).await?;
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
@@ -57,4 +61,16 @@ pub async fn photos_of_run(
     )
     .fetch_all(db)
     .await
+}
+
+/// Refuses to read the photos of a run whose event is archived.
+pub(in crate::ledger) async fn must_be_here(db: &mut PgConnection, run: RunId) -> sqlx::Result<()> {
+    let event = sqlx::query_scalar!(
+        r#"SELECT event_id AS "event: EventId" FROM run WHERE run_id = $1"#,
+        run.0
+    );
+    match event.fetch_optional(&mut *db).await? {
+        Some(event) => away::must_be_here(db, event).await,
+        None => Ok(()),
+    }
 }

@@ -40,6 +40,16 @@ pub(super) async fn rights(tx: &mut PgConnection, checks: &mut Vec<Check>) -> sq
              'photogate.top_up(bigint, photogate.top_up_kind, bigint, text, text, text)',
              'EXECUTE')
          UNION ALL
+         SELECT NULL, format('%s may call %s', r, p.proname)
+         FROM pg_proc p, unnest(ARRAY['photogate_worker', 'photogate_organisation',
+                                      'photogate_pipeline']) r
+         WHERE p.pronamespace = 'photogate'::regnamespace
+           AND p.proname IN ('begin_archive', 'take_archive', 'archive_page', 'note_archive_part',
+                             'seal_archive', 'delete_archived', 'begin_restore', 'restore_lines',
+                             'end_restore', 'begin_give_up', 'end_give_up', 'archive_is_verified',
+                             'archive_is_cleared')
+           AND has_function_privilege(r, p.oid, 'EXECUTE')
+         UNION ALL
          SELECT NULL, format('the trigger %s of %s is not in force', name, of)
          FROM (VALUES ('ledger', 'ledger_is_append_only'), ('ledger', 'ledger_is_sealed'),
                       ('top_up', 'top_up_is_append_only'), ('link', 'link_is_append_only'),

@@ -9,8 +9,8 @@ use super::{
     of_workers::workers,
 };
 use crate::{
-    catalog::photos,
-    ids::{Operation, PhotoId, RunId},
+    catalog::{away, photos},
+    ids::{EventId, Operation, PhotoId, RunId},
     queue::{
         schedules,
         status::{self, Queue},
@@ -23,6 +23,11 @@ use crate::{
 /// When the database has trouble.
 pub async fn photo(db: &mut PgConnection, photo: PhotoId) -> sqlx::Result<Option<Why>> {
     let Some(event) = photos::event_of(db, photo).await? else { return Ok(None) };
+    if let Some(since) = away::since(db, event).await? {
+        let mut story = Story::default();
+        story.archived(event, since);
+        return Ok(Some(story.answer(photo)));
+    }
     let jobs = sqlx::query!(
         r#"SELECT DISTINCT ON (j.queue_id) j.queue_id, q.operation::text AS "operation!",
                   o.state::text AS outcome, o.reason AS "reason?", o.settled_at AS "settled_at?",
@@ -97,6 +102,14 @@ impl Story {
     /// Keeps the first action that helps.
     fn advise(&mut self, action: &str) {
         self.action.get_or_insert_with(|| action.to_owned());
+    }
+
+    /// What became of the photo is in an archive, and nothing of its event runs.
+    fn archived(&mut self, event: EventId, since: DateTime<Utc>) {
+        self.said.push("its event is archived".into());
+        let says = "what became of it is in the archive, and its receipt tells it";
+        self.chain.push(Cause::new("archived", Some(since), says.into()));
+        self.advise(&format!("restore the event (photogate archive restore {event})"));
     }
 
     fn ended(

@@ -94,6 +94,8 @@ pub(super) struct Counts {
 }
 
 /// Counts refunded credits by reason, event or organisation.
+///
+/// Refunds of archived events are left out: the history and statements have their credits.
 #[utoipa::path(
     get,
     path = "/v1/refunds",
@@ -127,6 +129,8 @@ pub(super) struct At {
 }
 
 /// Lists refunds, one for each photo, oldest first.
+///
+/// Refunds of archived events are left out: the history and statements have their credits.
 #[utoipa::path(
     get,
     path = "/v1/refunds/photos",

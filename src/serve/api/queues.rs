@@ -254,7 +254,8 @@ pub(super) async fn undo(
 }
 
 /// Does something to several queues at once: holds them, lifts their holds, queues their failed photos
-/// again, or moves their newest run to the front. All of it happens, or nothing.
+/// again, or moves their newest run to the front. All of it happens, or nothing; only queues of archived
+/// events are left out, and the answer says which.
 ///
 /// Queues where there is nothing to do are left alone, so the same call twice changes nothing the second
 /// time. `undo` of the answer takes all of it back.

@@ -89,7 +89,7 @@ pub(super) fn bar(caller: &Caller, back: &str) -> Markup {
 
 /// What was done, if it cannot be taken back: otherwise [`undoable`] says it.
 pub(super) fn said(word: &str, open: &[OpenBulk]) -> Markup {
-    if word.contains('.') && !open.is_empty() {
+    if word.contains('.') && !word.starts_with("queued_but.") && !open.is_empty() {
         html! {}
     } else {
         layout::said(word)
@@ -264,7 +264,9 @@ fn idle(chosen: Chosen) -> &'static str {
     match chosen {
         Chosen::Hold => "Held already",
         Chosen::Lift => "Not held",
-        Chosen::Retry => "Without failed photos, or beyond the first 10,000 photos",
+        Chosen::Retry => {
+            "Without failed photos, of archived events, or beyond the first 10,000 photos"
+        }
         Chosen::NewestFirst => "The newest photos are first already",
     }
 }
@@ -333,7 +335,8 @@ fn parts(chosen: Chosen, plan: &BulkPlan) -> Markup {
 
 fn happens(chosen: Chosen, part: &BulkPart) -> Markup {
     html! {
-        @if !part.does { span.faint { "Nothing" } }
+        @if part.left_out.is_some() { "It is left out: its event is archived. Restore it first." }
+        @else if !part.does { span.faint { "Nothing" } }
         @else { @match chosen {
             Chosen::Hold => "It is held.",
             Chosen::Lift => { @for hold in &part.holds {
@@ -404,8 +407,11 @@ pub(super) async fn apply(
     let sure = form.fields;
     let bulk = Bulk { queues: numbers(&sure.queues)?, act: sure.act()? };
     let done = service.commands.bulk(&form.browser.caller, &bulk).await?;
+    let is_left_out = !done.left_out.is_empty();
     let word = match sure.act {
+        _ if done.queues == 0 && is_left_out => "left_out".to_owned(),
         _ if done.queues == 0 => "nothing".to_owned(),
+        Chosen::Retry if is_left_out => format!("queued_but.{}", done.photos),
         Chosen::Hold => format!("held.{}", done.queues),
         Chosen::Lift => format!("lifted.{}", done.queues),
         Chosen::Retry => format!("queued.{}", done.photos),

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Form, confirm, layout};
 use crate::{
     catalog::{
+        away,
         erasures::FaceOf,
         events::{self, Event},
         search::{self, ByFace},
@@ -86,9 +87,12 @@ pub(super) async fn erase(
     let mut db = service.database.acquire().await?;
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
+    // An erasure restores an archived event, and then erases: nobody knows yet on how many photos.
+    let is_away = away::since(&mut db, id).await?.is_some();
     let photos = match &new.bib {
-        Some(bib) => search::by_bib(&mut db, id, bib, false).await?.len(),
-        None => new.faces.len(),
+        _ if is_away => None,
+        Some(bib) => Some(search::by_bib(&mut db, id, bib, false).await?.len()),
+        None => Some(new.faces.len()),
     };
     Ok(ask(&browser, &event, &new, photos, person.faces).into_response())
 }
@@ -97,9 +101,15 @@ fn ask(
     browser: &Browser,
     event: &Event,
     new: &NewErasure,
-    photos: usize,
+    photos: Option<usize>,
     faces: String,
 ) -> Html<String> {
+    let on = match photos {
+        Some(photos) => html! { strong { (photos) } " photos of " (event.name) },
+        None => {
+            html! { "the photos of " (event.name) ". The event is archived: it is restored first" }
+        }
+    };
     let back = format!("/events/{}", event.id);
     let question = confirm::Question {
         title: "Erase the person?",
@@ -107,13 +117,12 @@ fn ask(
             @if let Some(bib) = &new.bib {
                 p {
                     "The bib number " strong { (bib) } " is deleted from the findings of "
-                    strong { (photos) } " photos of " (event.name) ". It is not found again on "
-                    "photos that are processed later."
+                    (on) ". It is not found again on photos that are processed later."
                 }
             } @else {
                 p {
-                    "The face is deleted from the findings of " strong { (photos) } " photos of "
-                    (event.name) ". Photos that are processed later are searched anew."
+                    "The face is deleted from the findings of " (on)
+                    ". Photos that are processed later are searched anew."
                 }
             }
             p.faint { "The photos themselves stay. This cannot be undone." }

@@ -1,13 +1,13 @@
 //! The page of an event: the progress of its queues, its settings, failures and photos.
 
 use axum::{extract::State, http::HeaderMap, response::IntoResponse};
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use maud::{Markup, html};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
 use super::{
-    PageOrFile, erase,
+    PageOrFile, archives, erase,
     events::percent,
     finder, layout,
     photos::{all, card, table},
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     catalog::{
+        archive::{self, State as ArchiveState},
         events::{self, Event},
         photos::{self, Filter, State as PhotoState},
     },
@@ -28,7 +29,7 @@ use crate::{
         spending::{self, EventSpending},
     },
     queue::{
-        failures::{self, Group},
+        failures::Group,
         runs::{self, Run},
         status::{Queue, State as QueueState},
         timeline, totals,
@@ -167,9 +168,10 @@ pub(super) async fn page(
         return table(view).as_file(&format!("event-{id}"), &all);
     }
     let standing = live::standing(&mut db, Of::Event(id, event.organisation)).await?;
-    let which = failures::Which { event: Some(id), ..failures::Which::default() };
-    let failures = failures::groups(&mut db, which).await?;
-    let found = photos::list(&mut db, id, filter).await?;
+    let archive = archive::of_event(&mut db, id).await?;
+    let is_here = archive.as_ref().is_none_or(|archive| archive.state == ArchiveState::Packing);
+    let failures = timeline_page::failures(&mut db, id).await?;
+    let found = if is_here { photos::list(&mut db, id, filter).await? } else { Vec::new() };
     let (found, next) = PAGES.of(found, |photo| photo.key.clone());
     let empty = standing.queues.iter().all(|queue| total(queue) == 0);
     let budget = if MAY_SPEND.contains(&browser.caller.role) {
@@ -196,7 +198,7 @@ pub(super) async fn page(
     let content = html! {
         h1 { (event.name) " " span.faint { "Event " (event.id) } " " (chip(state, !empty)) }
         (layout::said(&shown.said))
-        @if let Some(at) = event.archived_at { (archived(&event, at, zone)) }
+        @if let Some(archive) = &archive { (archives::notice(archive, &browser)) }
         (runs_page::undoable(id, &undoable, &browser, zone))
         (stands.answers())
         (happened)
@@ -210,33 +212,23 @@ pub(super) async fn page(
         (managing(&event, &browser, empty, &waiting, budget.as_ref()))
         (finder)
         @if !failures.is_empty() { (failed(id, &failures, &browser, zone)) }
-        h2 id="photos" { "Photos" }
-        (shown.form(id))
-        @if found.is_empty() && empty {
-            p.faint {
-                "No photos yet. Upload some, or press Process Photos above and choose their directory "
-                "in the store. An upload pipeline queues its photos by itself."
+        @if is_here {
+            h2 id="photos" { "Photos" }
+            (shown.form(id))
+            @if found.is_empty() && empty {
+                p.faint {
+                    "No photos yet. Upload some, or press Process Photos above and choose their directory "
+                    "in the store. An upload pipeline queues its photos by itself."
+                }
+            } @else if found.is_empty() {
+                p.faint { "No photos match: choose another filter." }
             }
-        } @else if found.is_empty() {
-            p.faint { "No photos match: choose another filter." }
+            ul.grid { @for photo in &found { (card(photo, &back, may_correct)) } }
+            @if !found.is_empty() { (view.ways(next.as_ref())) }
         }
-        ul.grid { @for photo in &found { (card(photo, &back, may_correct)) } }
-        @if !found.is_empty() { (view.ways(next.as_ref())) }
     };
     let stream = Some(format!("/events/{id}/live"));
     Ok(layout::page(&browser, "/events", &event.name, stream, content).into_response())
-}
-
-/// Says that the event is archived, and what that means.
-fn archived(event: &Event, at: DateTime<Utc>, zone: &str) -> Markup {
-    html! {
-        p.notice id="archived" {
-            strong { "Archived on " (layout::moment(at, zone)) ". " }
-            "What was found on its photos is packed away: it is not searched, nothing can be queued or \
-             changed, and receipts come from the archive. Whoever runs photogate brings it back with "
-            code { "photogate archive restore " (event.id) } "."
-        }
-    }
 }
 
 /// What people do with the event: queue photos, change it, search in it.

@@ -103,6 +103,11 @@ fn wrong(comes: &Comes, open: &Opened, what: &'static str) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, page).into_response()
 }
 
+/// The page again: it says that its photos are archived.
+fn archived(comes: &Comes, open: &Opened) -> Response {
+    (StatusCode::CONFLICT, shown(comes, open, Asked::Nothing)).into_response()
+}
+
 #[derive(Deserialize)]
 struct Number {
     #[serde(default)]
@@ -116,6 +121,9 @@ async fn by_number(comes: Comes, body: Body) -> Result<Response, Problem> {
     let body = to_bytes(body, FORM_MAX).await.map_err(Problem::malformed)?;
     let visit = arrived.enter(service, key).await?;
     let open = &visit.open;
+    if open.archived {
+        return Ok(archived(&comes, open));
+    }
     let form: Number = serde_urlencoded::from_bytes(&body).map_err(Problem::malformed)?;
     let Some(number) = start_list::number(&form.bib) else {
         return Ok(wrong(&comes, open, "A bib number has at most ten letters and digits."));
@@ -163,6 +171,9 @@ async fn by_selfie(comes: Comes, parts: Multipart) -> Result<Response, Problem> 
     // As if there were no such page: the form is not there either.
     if !open.face_search {
         return Err(nothing());
+    }
+    if open.archived {
+        return Ok(archived(&comes, open));
     }
     let sent = Sent::read(parts).await?;
     if !sent.agreed {

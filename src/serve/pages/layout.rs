@@ -50,6 +50,7 @@ const NAVIGATION: [Group; 3] = [
             ("/events", "Events", &[Role::Pipeline, Role::Organiser, Role::Operator, Role::Staff]),
             ("/failures", "Failures", &[Role::Organiser, Role::Operator, Role::Staff]),
             ("/workers", "Workers", RUN),
+            ("/archives", "Archives", RUN),
         ],
     ),
     (
@@ -76,11 +77,14 @@ const NAVIGATION: [Group; 3] = [
     ),
 ];
 
-/// The places of a group that the caller sees. The page of workers is left out for callers of one
-/// organisation, because workers serve all organisations.
+/// Places of those who run photogate: workers serve all organisations, and archives keep the database
+/// small.
+const OF_ALL: [&str; 2] = ["/workers", "/archives"];
+
+/// The places of a group that the caller sees. Callers of one organisation do not see [`OF_ALL`].
 fn places<'a>(caller: &'a Caller, places: &'a [Place]) -> impl Iterator<Item = &'a Place> {
     places.iter().filter(|(address, _, roles)| {
-        roles.contains(&caller.role) && (caller.organisation.is_none() || *address != "/workers")
+        roles.contains(&caller.role) && (caller.organisation.is_none() || !OF_ALL.contains(address))
     })
 }
 
@@ -269,6 +273,12 @@ pub(super) fn said(word: &str) -> Markup {
         "approved_unpaid" => "The purchase was approved, and can be paid now.".to_owned(),
         "refused" => "The purchase was refused. Nothing was added or charged.".to_owned(),
         "queued" => format!("{count} photos were queued."),
+        "queued_but" => format!(
+            "{count} photos were queued. Queues of archived events were left out: restore these events first."
+        ),
+        "left_out" => {
+            "Nothing was changed: the events are archived. Restore them first.".to_owned()
+        }
         "queued_both" => format!("The photos were queued for both operations: {count} credits."),
         "saved" => "The settings were saved.".to_owned(),
         "finder_off" => "The page for athletes is off: its link leads nowhere.".to_owned(),

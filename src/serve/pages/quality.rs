@@ -3,10 +3,10 @@
 use axum::extract::State;
 use maud::{Markup, html};
 
-use super::{Page, layout};
+use super::{Page, archives, layout};
 use crate::{
     catalog::{
-        events,
+        archive, events,
         quality::{self, Report},
     },
     ids::EventId,
@@ -21,10 +21,15 @@ pub(super) async fn page(
     let mut db = service.database.acquire().await?;
     let found = browser.caller.must_see_event(event, events::find(&mut db, event).await?)?;
     browser.look_at(&mut db, found.organisation).await?;
-    let report = quality::report(&mut db, event).await?;
+    let archive = archive::away(&mut db, event).await?;
+    let report = match archive {
+        None => quality::report(&mut db, event).await?,
+        Some(_) => Report::default(),
+    };
     let content = html! {
         h1 { "What was found " span.faint { (found.name) " · Event " (event) } }
-        @if report.photos == 0 && report.rotation_photos == 0 {
+        @if let Some(archive) = &archive { (archives::notice(archive, &browser)) }
+        @else if report.photos == 0 && report.rotation_photos == 0 {
             p.faint { "Nothing yet: no photo of this event was processed." }
         }
         @if report.photos > 0 { (processing(event, &report)) }

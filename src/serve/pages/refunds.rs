@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     access::Role,
+    catalog::away,
     ids::{EventId, OrganisationId, RunId},
     ledger::refunds::{self, By, Filter, Only, Refund, Refunds},
     serve::{Service, authentication::Browser, input::Query, problem::Problem},
@@ -90,6 +91,7 @@ pub(super) async fn page(
         refunds::count(&mut db, filter, By::Reason).await?,
         refunds::count(&mut db, filter, By::Event).await?,
     );
+    let left_out = away::any_since(&mut db, filter.organisation, filter.since).await?;
     let (found, more) = PAGES.of(found, |row| row.job.to_string());
     let content = html! {
         h1 { "Refunds" }
@@ -102,6 +104,10 @@ pub(super) async fn page(
                 " These are the first " (found.len()) "; the CSV file has all."
             }
         }
+        @if left_out { p.notice {
+            "Refunds of archived events are not in this list. Their credits are in the history and in "
+            "statements, and each photo's receipt tells its refund."
+        } }
         (table.on_page(&found, "No refunds match.", None))
     };
     Ok(layout::page(&browser, "/refunds", "Refunds", None, content).into_response())

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    catalog::events,
+    catalog::{archive, events},
     ids::EventId,
     queue::{
         failures::{self, Group},
@@ -69,8 +69,7 @@ pub(super) async fn page(
     // The newest page ends now, any other one with its newest entry.
     let newest = entries.first().map(|entry| entry.at);
     let until = if asked.after.is_none() { Utc::now() } else { newest.unwrap_or_else(Utc::now) };
-    let which = failures::Which { event: Some(event), ..failures::Which::default() };
-    let failures = failures::groups(&mut db, which).await?;
+    let failures = failures(&mut db, event).await?;
     let drawn = draw(&mut db, event, &entries, &failures, until, zone).await?;
     let content = html! {
         h1 { "What happened " span.faint { (found.name) " · Event " (event) } }
@@ -79,6 +78,15 @@ pub(super) async fn page(
         p { a href={ "/events/" (event) } { "Back to the event" } }
     };
     Ok(layout::page(&browser, "/events", "What happened", None, content).into_response())
+}
+
+/// The failures of an event, as far as the database has them: what an archive has is not drawn.
+pub(super) async fn failures(db: &mut PgConnection, event: EventId) -> sqlx::Result<Vec<Group>> {
+    if archive::away(db, event).await?.is_some() {
+        return Ok(Vec::new());
+    }
+    let which = failures::Which { event: Some(event), ..failures::Which::default() };
+    failures::groups(db, which).await
 }
 
 /// The picture of these entries, the newest first. `failures` are those of the whole event: what is

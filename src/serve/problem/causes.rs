@@ -36,6 +36,9 @@ impl From<sqlx::Error> for Problem {
         if database::is_code(&error, database::ARCHIVED) {
             return Self::conflict("event_archived", said());
         }
+        if database::is_code(&error, database::DETAILS_LOST) {
+            return Self::details_lost(said());
+        }
         if database::is_code(&error, database::TOO_SLOW) {
             tracing::warn!(%error, "a request took too long");
             let detail = "the query took too long: ask for a shorter period or for fewer rows";

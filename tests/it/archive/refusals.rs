@@ -276,6 +276,13 @@ async fn only_those_who_run_photogate_archive_and_restore() {
             refused_for_want_of_privilege(&mut db, call).await;
         }
     }
+    // None of the functions, but for those that only say that it is archived.
+    let callable = "SELECT count(*) FROM pg_proc p,
+             unnest(ARRAY['photogate_worker', 'photogate_organisation', 'photogate_pipeline']) r
+         WHERE p.pronamespace = 'photogate'::regnamespace AND p.proname ~ 'archive|give_up|end_restore|begin_restore|restore_lines'
+             AND p.proname NOT IN ('is_archived', 'refuse_archived', 'refuse_given_up')
+             AND has_function_privilege(r, p.oid, 'EXECUTE')";
+    assert_eq!(app.count(callable).await, 0);
     assert_eq!(restore(&app, event).await, State::Stopped, "nothing was deleted yet");
     assert_eq!(app.count("SELECT count(*) FROM archive_jobs").await, 0);
 }
@@ -289,13 +296,13 @@ async fn the_page_of_an_archived_event_says_so() {
     app.a_person("staff@photogate.example", Role::Staff, None).await;
     let staff = Visitor::logged_in(&site, "staff@photogate.example").await;
     let path = format!("/events/{event}");
-    assert!(!staff.text(&site, &path).await.contains("Archived on"));
+    assert!(!staff.text(&site, &path).await.contains("archived on"));
     let id = begin(&app, event).await.unwrap();
     archivist(&app).go_on(id).await.unwrap();
 
     let page = staff.text(&site, &path).await;
 
-    assert!(page.contains("Archived on"), "{page}");
+    assert!(page.contains("archived on"), "{page}");
     assert!(page.contains(&format!("photogate archive restore {event}")), "{page}");
     let said = app.says(&["events", "show", &event.to_string()]);
     assert!(said.contains("Archived on"), "{said}");

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::MAY_LOOK;
 use crate::{
-    catalog::events,
+    catalog::{archive, events},
     ids::RunId,
     ledger::history::{self, PhotoOfRun},
     queue::{failures, runs},
@@ -15,7 +15,7 @@ use crate::{
         authentication::Browser,
         input::{Path, Query},
         pages::{
-            PageOrFile, layout,
+            PageOrFile, archives, layout,
             table::Table,
             table_view::{Format, Pages, View},
         },
@@ -51,7 +51,12 @@ pub(in crate::serve::pages) async fn page(
     let zone = browser.zone();
     let event = events::find(&mut db, run.event).await?;
     let after = asked.after.unwrap_or(0);
-    let photos = history::photos_of_run(&mut db, id, after, PAGES.rows(asked.format)).await?;
+    let archive = archive::away(&mut db, run.event).await?;
+    let photos = if archive.is_none() || asked.format == Format::Csv {
+        history::photos_of_run(&mut db, id, after, PAGES.rows(asked.format)).await?
+    } else {
+        Vec::new()
+    };
     let path = format!("/runs/{id}");
     let table = Table::new(View { path: &path, filters: Vec::new(), sort: "" })
         .column(
@@ -91,8 +96,10 @@ pub(in crate::serve::pages) async fn page(
                 div { (name) b { (layout::grouped(photos)) } }
             }
         }
-        (table.on_page(&photos, "The run queued no photos.", next.as_ref()))
-        p.faint { "The name of a photo leads to its receipt." }
+        @if let Some(archive) = &archive { (archives::notice(archive, &browser)) } @else {
+            (table.on_page(&photos, "The run queued no photos.", next.as_ref()))
+            p.faint { "The name of a photo leads to its receipt." }
+        }
     };
     Ok(layout::page(&browser, "/credits", "Photos of a run", None, content).into_response())
 }

@@ -69,10 +69,15 @@ pub(super) fn page(
         Asked::Nothing | Asked::Wrong(_) | Asked::Selfie(_) => "",
     };
     let forms = html! {
-        @if open.bib_search { (number_form(path, typed)) }
-        @if open.face_search { (selfie_form(path, open, support)) }
-        @if !open.bib_search && !open.face_search {
-            p.notice { "The photos of this event cannot be searched yet. Come again later." }
+        @if open.archived { p.notice {
+            "The photos of this event are archived, and cannot be searched now. Ask " (open.organiser)
+            " for them."
+        } } @else {
+            @if open.bib_search { (number_form(path, typed)) }
+            @if open.face_search { (selfie_form(path, open, support)) }
+            @if !open.bib_search && !open.face_search {
+                p.notice { "The photos of this event cannot be searched yet. Come again later." }
+            }
         }
     };
     let content = html! {
