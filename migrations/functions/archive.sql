@@ -20,7 +20,7 @@ BEGIN
             USING ERRCODE = 'PG012';
     END IF;
 END $$;
-GRANT EXECUTE ON FUNCTION refuse_given_up TO photogate_app, photogate_worker, photogate_organisation;
+GRANT EXECUTE ON FUNCTION refuse_given_up TO photogate_app, photogate_worker;
 
 -- Refuses to write of an event whose rows are packed, or are being packed.
 CREATE FUNCTION refuse_archived(p_event bigint) RETURNS void
@@ -37,7 +37,7 @@ BEGIN
     RAISE EXCEPTION 'the event % is archived since %: restore it first (photogate archive restore %)',
         p_event, v_since, p_event USING ERRCODE = 'PG011';
 END $$;
-GRANT EXECUTE ON FUNCTION refuse_archived TO photogate_app, photogate_worker, photogate_organisation;
+GRANT EXECUTE ON FUNCTION refuse_archived TO photogate_app, photogate_worker;
 
 -- Refuses to read what is known of an event's photos, if the database does not have all of it: whoever reads would take
 -- what is left for all that there was. While rows are only packed, they are all here.
@@ -48,7 +48,7 @@ BEGIN
         PERFORM refuse_archived(p_event);
     END IF;
 END $$;
-GRANT EXECUTE ON FUNCTION refuse_packed TO photogate_app, photogate_worker, photogate_organisation;
+GRANT EXECUTE ON FUNCTION refuse_packed TO photogate_app, photogate_worker;
 
 CREATE FUNCTION is_archived(p_event bigint) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$

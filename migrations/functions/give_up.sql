@@ -18,6 +18,10 @@ BEGIN
         RAISE EXCEPTION 'nothing of event % was deleted yet: restore it (photogate archive restore %)', p_event, p_event
             USING ERRCODE = 'PG010';
     END IF;
+    IF v.given_up_at IS NULL AND v.damage IS NULL THEN
+        RAISE EXCEPTION 'no damage of the archive of event % is known: run photogate archive verify %', p_event, p_event
+            USING ERRCODE = 'PG010';
+    END IF;
     r_archive := v.archive_id;
     r_begun := v.given_up_at IS NULL;
     IF r_begun THEN
@@ -40,8 +44,8 @@ BEGIN
         OR EXISTS (SELECT FROM queue q JOIN job j USING (queue_id) WHERE q.event_id = v.event_id) THEN
         RETURN false;
     END IF;
-    UPDATE archive SET state = 'given_up', ended_at = clock_timestamp(), files_gone_at = clock_timestamp(),
-        taken_until = NULL, trouble = NULL
+    -- Its files are deleted once more (archive_to_clear): somebody who was late may have written one meanwhile.
+    UPDATE archive SET state = 'given_up', ended_at = clock_timestamp(), taken_until = NULL, trouble = NULL
     WHERE archive_id = p_archive;
     INSERT INTO audit_log (actor, organisation_id, action, subject, detail)
     VALUES (v.given_up_by, v.organisation_id, 'event.given_up', 'event ' || v.event_id,

@@ -172,12 +172,14 @@ END $$;
 GRANT EXECUTE ON FUNCTION end_restore TO photogate_app;
 
 -- An archive whose files can be deleted; NULL: none. What was packed in vain: at once, when nobody writes any more.
--- What was restored: after 30 days. A backup of the database from before may still need the files.
+-- What was given up: again after a day, when the store that had lost them may be there as it was. What was restored:
+-- after 30 days. A backup of the database from before may still need the files.
 CREATE FUNCTION archive_to_clear(OUT r_archive bigint, OUT r_directory uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = photogate, pg_temp AS $$
     SELECT archive_id, directory FROM archive
     WHERE files_gone_at IS NULL
-        AND ended_at < clock() - CASE state WHEN 'stopped' THEN interval '1 hour' ELSE interval '30 days' END
+        AND ended_at < clock() - CASE state
+            WHEN 'stopped' THEN interval '1 hour' WHEN 'given_up' THEN interval '1 day' ELSE interval '30 days' END
     ORDER BY ended_at LIMIT 1
 $$;
 GRANT EXECUTE ON FUNCTION archive_to_clear TO photogate_app;

@@ -322,6 +322,14 @@ impl Archivist {
         self.store.probe(now).await.map_err(ArchiveError::StoreDown)
     }
 
+    /// Whether there is anything in the store. A directory that is not mounted is empty.
+    ///
+    /// # Errors
+    /// When the store has trouble.
+    pub async fn store_has_files(&self) -> Result<bool, ArchiveError> {
+        Ok(!self.store.is_empty().await?)
+    }
+
     async fn take(&self, archive: Option<ArchiveId>) -> Result<Option<ArchiveId>, ArchiveError> {
         let mut db = self.pool.acquire().await?;
         let taken = sqlx::query_scalar!(
@@ -344,6 +352,11 @@ impl Archivist {
         let is_damaged = matches!(done, Err(ArchiveError::Damaged { .. }));
         let pause = if is_damaged { LONG_PAUSE } else { PAUSE };
         let mut db = self.pool.acquire().await?;
+        if let Err(ArchiveError::Damaged { what, .. }) = &done {
+            sqlx::query!("SELECT archive_is_verified($1, $2)", archive.0, what)
+                .execute(&mut *db)
+                .await?;
+        }
         sqlx::query!("SELECT leave_archive($1, $2, $3)", archive.0, trouble, pause)
             .execute(&mut *db)
             .await?;

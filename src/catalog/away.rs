@@ -1,5 +1,7 @@
 //! Whether what is known of an event's photos is in the database, for whoever reads or changes it.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -12,6 +14,27 @@ use crate::ids::{EventId, OrganisationId};
 /// `PG011` says what to do, `PG012` that they are lost; or trouble with the database.
 pub async fn must_be_here(db: &mut PgConnection, event: EventId) -> sqlx::Result<()> {
     sqlx::query!("SELECT refuse_packed($1)", event.0).execute(db).await.map(|_| ())
+}
+
+/// As [`must_be_here`], for a list of an organisation's photos: of an event of another one it has nothing
+/// to list, and nothing to tell. `None`: of any organisation.
+///
+/// # Errors
+/// As [`must_be_here`].
+pub async fn must_be_here_of(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    event: EventId,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT refuse_packed(event_id) FROM event
+         WHERE event_id = $1 AND ($2::bigint IS NULL OR organisation_id = $2)",
+        event.0,
+        organisation.map(|organisation| organisation.0)
+    )
+    .execute(db)
+    .await
+    .map(|_| ())
 }
 
 /// Refuses to change an event that is archived, or on its way.
@@ -36,19 +59,23 @@ pub async fn since(db: &mut PgConnection, event: EventId) -> sqlx::Result<Option
     since.fetch_optional(db).await
 }
 
-/// Those of these events that are archived, or on their way.
+/// Those of these events that are archived, or on their way; and whether their details are lost.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn archived(db: &mut PgConnection, events: &[EventId]) -> sqlx::Result<Vec<EventId>> {
+pub async fn archived(
+    db: &mut PgConnection,
+    events: &[EventId],
+) -> sqlx::Result<HashMap<EventId, bool>> {
     let events: Vec<_> = events.iter().map(|event| event.0).collect();
-    sqlx::query_scalar!(
-        r#"SELECT event_id AS "event: EventId" FROM archive
-           WHERE event_id = ANY ($1) AND state NOT IN ('restored', 'stopped')"#,
+    let found = sqlx::query!(
+        r#"SELECT event_id AS "event: EventId", state IN ('giving_up', 'given_up') AS "is_lost!"
+           FROM archive WHERE event_id = ANY ($1) AND state NOT IN ('restored', 'stopped')"#,
         &events
     )
     .fetch_all(db)
-    .await
+    .await?;
+    Ok(found.into_iter().map(|one| (one.event, one.is_lost)).collect())
 }
 
 /// Whether something that is known of photos from this instant on is in archives: of one organisation,

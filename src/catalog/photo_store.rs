@@ -357,6 +357,14 @@ impl PhotoStore {
         Ok(photos)
     }
 
+    /// Whether there is no file at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Trouble`] when the store fails.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(self.files().await?.list(None).next().await.transpose()?.is_none())
+    }
+
     /// Reads the records of all erasures, oldest first, and the names of files that are none.
     ///
     /// # Errors

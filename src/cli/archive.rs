@@ -133,6 +133,16 @@ impl GiveUp {
                 "it is intact: restore it with `photogate archive restore {event}`"
             );
             anyhow::ensure!(
+                verified.is_damaged,
+                "its files are as they were written, and do not say what the ledger says: keep them as \
+                 evidence, and run `photogate reconcile`"
+            );
+            anyhow::ensure!(
+                verified.parts > 0 || archivist.store_has_files().await?,
+                "the store {} has no file at all: is it the right one, and is it mounted?",
+                config.store_url
+            );
+            anyhow::ensure!(
                 yes,
                 "what was found on the {} photos of event {event} and their receipts would be lost \
                  for ever, and so would what is left of them in the store. If the store is the right \

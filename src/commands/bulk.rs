@@ -204,7 +204,7 @@ impl Commands {
             let (does, photos) = match &bulk.act {
                 BulkAct::Hold { .. } => (queue.state != State::Held, queue.waiting),
                 BulkAct::Lift(_) => (!holds.is_empty(), queue.waiting),
-                BulkAct::Retry if archived.contains(&queue.event) => (false, 0),
+                BulkAct::Retry if archived.contains_key(&queue.event) => (false, 0),
                 BulkAct::Retry => (queue.failed.min(left) > 0, queue.failed.min(left)),
                 BulkAct::NewestFirst => {
                     let moved = newest.filter(|newest| newest.ahead > 0);
@@ -216,10 +216,19 @@ impl Commands {
                 left -= photos;
                 plan.need(&queue, photos);
             }
-            let is_left_out =
-                bulk.act == BulkAct::Retry && queue.failed > 0 && archived.contains(&queue.event);
-            let left_out = is_left_out
-                .then(|| format!("the event {} is archived: restore it first", queue.event));
+            let left_out = match archived.get(&queue.event) {
+                Some(is_lost) if bulk.act == BulkAct::Retry && queue.failed > 0 => {
+                    Some(if *is_lost {
+                        format!(
+                            "the details of event {} were lost, and its archive was given up",
+                            queue.event
+                        )
+                    } else {
+                        format!("the event {} is archived: restore it first", queue.event)
+                    })
+                }
+                Some(_) | None => None,
+            };
             plan.parts.push(BulkPart { queue, photos, does, holds, newest, left_out });
         }
         Ok(plan)

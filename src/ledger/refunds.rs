@@ -189,10 +189,10 @@ pub async fn newest(
     most: i64,
 ) -> sqlx::Result<Vec<Refund>> {
     if let Some(event) = only.event {
-        away::must_be_here(db, event).await?;
+        away::must_be_here_of(db, filter.organisation, event).await?;
     }
     if let Some(run) = only.run {
-        history::must_be_here(db, run).await?;
+        history::must_be_here(db, filter.organisation, run).await?;
     }
     sqlx::query_as!(
         Refund,

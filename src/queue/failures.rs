@@ -174,7 +174,7 @@ pub struct Which {
 /// `PG011` if `event` is archived, or trouble with the database.
 pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Group>> {
     if let Some(event) = which.event {
-        away::must_be_here(db, event).await?;
+        away::must_be_here_of(db, which.organisation, event).await?;
     }
     sqlx::query_as!(
         Group,

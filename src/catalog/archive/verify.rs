@@ -64,6 +64,10 @@ pub struct Verified {
     pub signature: Signature,
     /// What is wrong; empty if all is right.
     pub broken: Vec<String>,
+    /// Files are missing, or are not as they were written. False: what is wrong is what they say beside
+    /// the ledger.
+    #[serde(skip)]
+    pub is_damaged: bool,
 }
 
 /// Jobs that are to be compared with the ledger: whether each was committed, `None`: it did not end.
@@ -94,6 +98,7 @@ impl Archivist {
             refunded: 0,
             signature: Signature::None,
             broken: Vec::new(),
+            is_damaged: false,
         };
         self.manifest(&row, &noted, &mut verified).await?;
         let mut found: BTreeMap<i64, Counts> = BTreeMap::new();
@@ -101,13 +106,13 @@ impl Archivist {
             let file = match self.part(&row, part).await {
                 Ok(file) => file,
                 Err(ArchiveError::Damaged { what, .. }) => {
-                    verified.breaks(what);
+                    verified.damages(what);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             if let Err(error) = read(&mut db, &row, part, &file, &mut verified, &mut found).await? {
-                verified.breaks(format!("part {}: {error}", part.number));
+                verified.damages(format!("part {}: {error}", part.number));
             }
             verified.parts += 1;
             seen(verified.parts);
@@ -134,15 +139,15 @@ impl Archivist {
         let file = match self.file(row, &key, sha256).await {
             Ok(file) => file,
             Err(ArchiveError::Damaged { what, .. }) => {
-                verified.breaks(what);
+                verified.damages(what);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         match serde_json::from_slice::<manifest::Manifest>(&file) {
             Ok(manifest) if manifest == *noted => {}
-            Ok(_) => verified.breaks(format!("{key} does not say what the database knows")),
-            Err(error) => verified.breaks(format!("{key} cannot be read: {error}")),
+            Ok(_) => verified.damages(format!("{key} does not say what the database knows")),
+            Err(error) => verified.damages(format!("{key} cannot be read: {error}")),
         }
         let sig = Key::archive_manifest(row.directory, sha256, "json.sig");
         verified.signature = match (self.store.get(&sig, manifest::FILE_MAX).await, &self.key) {
@@ -159,6 +164,11 @@ impl Archivist {
 }
 
 impl Verified {
+    fn damages(&mut self, what: String) {
+        self.is_damaged = true;
+        self.breaks(what);
+    }
+
     fn breaks(&mut self, what: String) {
         if self.broken.len() < SAID_MAX {
             self.broken.push(what);

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::{
     catalog::away,
-    ids::{EventId, PhotoId, RunId},
+    ids::{EventId, OrganisationId, PhotoId, RunId},
 };
 
 /// A photo of a run, and when its credit moved.
@@ -40,7 +40,7 @@ pub async fn photos_of_run(
     after: i64,
     most: i64,
 ) -> sqlx::Result<Vec<PhotoOfRun>> {
-    must_be_here(db, run).await?;
+    must_be_here(db, None, run).await?;
     sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
@@ -63,14 +63,18 @@ pub async fn photos_of_run(
     .await
 }
 
-/// Refuses to read the photos of a run whose event is archived.
-pub(in crate::ledger) async fn must_be_here(db: &mut PgConnection, run: RunId) -> sqlx::Result<()> {
+/// Refuses to read the photos of a run whose event is archived, and of this organisation.
+pub(in crate::ledger) async fn must_be_here(
+    db: &mut PgConnection,
+    organisation: Option<OrganisationId>,
+    run: RunId,
+) -> sqlx::Result<()> {
     let event = sqlx::query_scalar!(
         r#"SELECT event_id AS "event: EventId" FROM run WHERE run_id = $1"#,
         run.0
     );
     match event.fetch_optional(&mut *db).await? {
-        Some(event) => away::must_be_here(db, event).await,
+        Some(event) => away::must_be_here_of(db, organisation, event).await,
         None => Ok(()),
     }
 }

@@ -171,7 +171,9 @@ fn comes_next(one: &Archive, zone: &str) -> Markup {
 /// What to do with a damaged archive.
 fn ways_out(one: &Archive) -> Markup {
     html! {
-        "Put its files back from a backup of the store. If there is none: "
+        "Put its files back from a backup of the store, then "
+        code { "photogate archive verify " (one.event) }
+        ". If there is none: "
         code { "photogate archive give-up " (one.event) }
     }
 }
@@ -189,7 +191,11 @@ pub(super) fn notice(archive: &Archive, browser: &Browser) -> Markup {
                 },
                 ArchiveState::Restoring => p {
                     strong { "This event was archived on " (at) ", and is being restored. " }
-                    "Its photos are here again in some minutes."
+                    @if archive.damage.is_none() && archive.trouble.is_none() {
+                        "Its photos are here again in some minutes."
+                    } @else {
+                        "That takes longer: those who run photogate see why."
+                    }
                     @if let Some(trouble) = archive.trouble.as_ref().filter(|_| may_restore) {
                         " It could not go on: " (trouble) "."
                     }

@@ -39,9 +39,22 @@ async fn a_lost_archive_is_given_up_and_its_books_stay() {
     while archivist(&app).go_on(id).await.unwrap() != State::Archived {}
     let (code, said) = give_up(&app, &name, &["--yes"]);
     assert!(code == Some(1) && said.contains("it is intact"), "{said}");
+    // What disagrees with the ledger is evidence.
+    let add = "UPDATE photogate.archive_queue SET committed = committed + 1 WHERE archive_id = 1 AND jobs > 0";
+    app.owner_runs(add).await;
+    let (code, said) = give_up(&app, &name, &["--yes"]);
+    assert!(code == Some(1) && said.contains("keep them as evidence"), "{said}");
+    let take = "UPDATE photogate.archive_queue SET committed = committed - 1 WHERE archive_id = 1 AND jobs > 0";
+    app.owner_runs(take).await;
+    // A directory that is not mounted is no store that has lost its files.
+    let empty = tempfile::tempdir().unwrap();
+    let elsewhere = format!("file://{}", empty.path().display());
+    let (code, said) = give_up(&app, &name, &["--yes", "--store-url", &elsewhere]);
+    assert!(code == Some(1) && said.contains("has no file at all"), "{said}");
     // A part is lost, and people ask to be erased: they wait.
     let part = files(&app).into_iter().find(|file| file.to_string_lossy().contains("part-000002"));
-    std::fs::remove_file(part.unwrap()).unwrap();
+    let part = part.unwrap();
+    std::fs::remove_file(&part).unwrap();
     app.set_face_search(event, false).await.unwrap();
     archivist(&app).go_on_with_any().await.unwrap().unwrap().1.expect_err("it is damaged");
     let (code, said) = give_up(&app, &name, &[]);
@@ -55,6 +68,16 @@ async fn a_lost_archive_is_given_up_and_its_books_stay() {
     assert!(again.0 == Some(0) && again.1.contains("given_up"), "{}", again.1);
     assert_eq!(files(&app).len(), 0, "nothing is left in the store");
     assert_eq!(app.count("SELECT count(DISTINCT queue_id) FROM job").await, 2, "the neighbour's");
+    // What somebody who was late has written is deleted a day later.
+    let late = part.parent().unwrap();
+    std::fs::create_dir_all(late).unwrap();
+    std::fs::write(late.join("part-000009.json.zst"), "late").unwrap();
+    assert_eq!(archivist(&app).clear().await.unwrap(), 0);
+    let a_day = "UPDATE photogate.archive SET ended_at = ended_at - interval '2 days'
+                 WHERE state = 'given_up'";
+    app.owner_runs(a_day).await;
+    assert_eq!(archivist(&app).clear().await.unwrap(), 1);
+    assert_eq!(files(&app).len(), 0);
     // The erasure is done: nothing is left that it waits for.
     while events::forget(&mut *app.db().await, event).await.unwrap() > 0 {}
     assert_eq!(app.count("SELECT count(*) FROM event WHERE forgets IS NOT NULL").await, 0);
@@ -124,6 +147,10 @@ async fn whoever_gives_up_meets_those_who_restore() {
     for file in files(&app) {
         std::fs::remove_file(file).unwrap();
     }
+    let gives_up = sqlx::query("SELECT begin_give_up($1, 'ops', 'lost')").bind(event.0);
+    let refused = gives_up.execute(&app.pool).await.unwrap_err().to_string();
+    assert!(refused.contains("no damage"), "{refused}");
+    archivist(&app).verify(id, &mut |_| {}).await.unwrap();
     // Somebody's restore waits for the event, and finds it given up.
     let mut tx = app.pool.begin().await.unwrap();
     sqlx::query("SELECT begin_give_up($1, 'ops', 'lost')")

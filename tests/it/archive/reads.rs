@@ -4,6 +4,8 @@ use photogate::{
     access::{Caller, Role},
     catalog::{archive::State, finders::FinderAccess},
     commands::FinderChange,
+    ids::RunId,
+    ledger::refunds,
 };
 use reqwest::StatusCode;
 
@@ -19,8 +21,11 @@ use crate::support::{
 async fn whoever_reads_an_archived_event_is_told_so() {
     let app = App::new().await;
     let (organisation, event) = an_old_event(&app).await;
-    let (_, neighbour) = an_old_event(&app).await;
+    let (other, neighbour) = an_old_event(&app).await;
     let site = Site::of(&app).await;
+    let stranger = app.a_token(Role::Organiser, Some(other)).await;
+    let since = chrono::DateTime::UNIX_EPOCH;
+    let of_all = refunds::Filter { since, until: None, organisation: None };
     let organiser = app.a_token(Role::Organiser, Some(organisation)).await;
     let staff = app.a_token(Role::Staff, None).await;
     let photo = photo_named(&app, event, "2024/Ä 5.jpg").await;
@@ -75,6 +80,19 @@ async fn whoever_reads_an_archived_event_is_told_so() {
             let output = photogate(&app.config, command);
             assert!(!output.status.success(), "{state:?} {command:?}");
             assert!(stderr(&output).contains("is archived"), "{command:?}: {}", stderr(&output));
+        }
+        // Another organisation learns nothing: as if there were no such event.
+        for path in paths() {
+            let (status, said) = site.get(&path, &stranger).await;
+            assert!(!said.to_string().contains("archive"), "{path}: {status} {said}");
+        }
+        let filter = refunds::Filter { organisation: Some(other), ..of_all };
+        for only in [
+            refunds::Only { event: Some(event), ..Default::default() },
+            refunds::Only { run: Some(RunId(run)), ..Default::default() },
+        ] {
+            let found = refunds::newest(&mut *app.db().await, filter, only, 9).await.unwrap();
+            assert_eq!(found.len(), 0, "{only:?}");
         }
         // Others go on.
         for path in of(neighbour) {
