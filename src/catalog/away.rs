@@ -10,6 +10,9 @@ use crate::ids::{EventId, OrganisationId};
 /// Refuses to read what is known of an event's photos, if the database does not have all of it. Without
 /// it, an archived event would look as if nothing had ever been found.
 ///
+/// Ask before you read, so that nobody reads in vain, and again afterwards: an archive may be sealed in
+/// between, and its rows deleted.
+///
 /// # Errors
 /// `PG011` says what to do, `PG012` that they are lost; or trouble with the database.
 pub async fn must_be_here(db: &mut PgConnection, event: EventId) -> sqlx::Result<()> {
@@ -78,20 +81,20 @@ pub async fn archived(
     Ok(found.into_iter().map(|one| (one.event, one.is_lost)).collect())
 }
 
-/// Whether something that is known of photos from this instant on is in archives: of one organisation,
-/// or of all.
+/// Of how many events something that is known of photos from this instant on is in archives, or lost with
+/// them: of one organisation's, or of all.
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn any_since(
+pub async fn count_since(
     db: &mut PgConnection,
     organisation: Option<OrganisationId>,
     since: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM archive
-                          WHERE state NOT IN ('packing', 'restored', 'stopped') AND archived_at >= $2
-                            AND ($1::bigint IS NULL OR organisation_id = $1)) AS "any!""#,
+        r#"SELECT count(DISTINCT event_id) AS "count!" FROM archive
+           WHERE state NOT IN ('packing', 'restored', 'stopped') AND archived_at >= $2
+             AND ($1::bigint IS NULL OR organisation_id = $1)"#,
         organisation.map(|organisation| organisation.0),
         since
     )

@@ -249,7 +249,7 @@ pub async fn list(
     filter: Filter<'_>,
 ) -> sqlx::Result<Vec<Photo>> {
     away::must_be_here(db, event).await?;
-    sqlx::query_as!(
+    let found = sqlx::query_as!(
         Photo,
         r#"SELECT p.photo_id AS "id!: _", p.key AS "key!",
                   s.processing AS "processing: _", s.processing_reason,
@@ -306,8 +306,10 @@ pub async fn list(
         SURE,
         filter.unsure
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    away::must_be_here(db, event).await?;
+    Ok(found)
 }
 
 /// The photos before and after one, by their keys. `None`: there is none.

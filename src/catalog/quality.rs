@@ -56,7 +56,7 @@ pub struct Report {
 /// `PG011` if the event is archived, or trouble with the database.
 pub async fn report(db: &mut PgConnection, event: EventId) -> sqlx::Result<Report> {
     away::must_be_here(db, event).await?;
-    sqlx::query_as!(
+    let report = sqlx::query_as!(
         Report,
         r#"WITH seen AS MATERIALIZED (
                SELECT p.photo_id, l.photo_id IS NOT NULL AS looked_at, r.turn, r.abstained
@@ -90,6 +90,8 @@ pub async fn report(db: &mut PgConnection, event: EventId) -> sqlx::Result<Repor
         event.0,
         SURE
     )
-    .fetch_one(db)
-    .await
+    .fetch_one(&mut *db)
+    .await?;
+    away::must_be_here(db, event).await?;
+    Ok(report)
 }

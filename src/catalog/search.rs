@@ -51,7 +51,7 @@ pub async fn by_bib(
     prefix: bool,
 ) -> sqlx::Result<Vec<ByBib>> {
     away::must_be_here(db, event).await?;
-    sqlx::query_as!(
+    let found = sqlx::query_as!(
         ByBib,
         r#"SELECT b.photo_id AS "photo: _", p.key, b.number, b.score, b.score >= $5 AS "sure!",
                   b.settled_by AS "settled_by: _"
@@ -65,8 +65,10 @@ pub async fn by_bib(
         i64::try_from(FOUND_MAX).unwrap_or(i64::MAX),
         SURE
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    away::must_be_here(db, event).await?;
+    Ok(found)
 }
 
 /// Why a selfie cannot be used for a search.
@@ -180,8 +182,9 @@ pub async fn by_face(
     found.truncate(FOUND_MAX);
     let photos: Vec<_> = found.iter().map(|(photo, ..)| photo.0).collect();
     let keys = sqlx::query!("SELECT photo_id, key FROM photo WHERE photo_id = ANY ($1)", &photos)
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await?;
+    away::must_be_here(db, event).await?;
     let mut keys: std::collections::HashMap<_, _> =
         keys.into_iter().map(|row| (row.photo_id, row.key)).collect();
     Ok(found

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use super::{End, refunds::instant, say};
 use crate::{
     catalog::{
-        archive, away,
+        away,
         corrections::labels::{Which, labels},
         events,
     },
@@ -62,11 +62,13 @@ impl Export {
             say!("error: there is no organisation {organisation}");
             return Ok(End::NotFound);
         }
+        // What is said of archives must be true of the labels: both are of one instant.
+        let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         match event {
-            Some(event) => away::must_be_here(&mut db, event).await?,
-            None => left_out(&mut db, organisation).await?,
+            Some(event) => away::must_be_here(&mut tx, event).await?,
+            None => left_out(&mut tx, organisation).await?,
         }
-        let mut all = std::pin::pin!(labels(&mut db, Which { event, organisation, since }));
+        let mut all = std::pin::pin!(labels(&mut tx, Which { event, organisation, since }));
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut photos = 0_u64;
         while let Some(label) = all.try_next().await? {
@@ -87,9 +89,9 @@ impl Export {
 
 /// Says which events are left out, because what was corrected on their photos is in archives.
 async fn left_out(db: &mut PgConnection, of: Option<OrganisationId>) -> sqlx::Result<()> {
-    let archived = archive::standing(db, of, None).await?.len();
+    let archived = away::count_since(db, of, DateTime::UNIX_EPOCH).await?;
     if archived > 0 {
-        say!("warning: {archived} archived events are left out (photogate archive list)");
+        say!("warning: archived events are left out: {archived} (photogate archive list)");
     }
     Ok(())
 }

@@ -188,13 +188,8 @@ pub async fn newest(
     only: Only<'_>,
     most: i64,
 ) -> sqlx::Result<Vec<Refund>> {
-    if let Some(event) = only.event {
-        away::must_be_here_of(db, filter.organisation, event).await?;
-    }
-    if let Some(run) = only.run {
-        history::must_be_here(db, filter.organisation, run).await?;
-    }
-    sqlx::query_as!(
+    must_be_here(db, filter, only).await?;
+    let found = sqlx::query_as!(
         Refund,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
                   q.event_id AS "event: _", e.name AS event_name,
@@ -220,6 +215,19 @@ pub async fn newest(
         only.run.map(|run| run.0),
         only.event.map(|event| event.0)
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    must_be_here(db, filter, only).await?;
+    Ok(found)
+}
+
+/// Refuses to list the refunds of one event or run that is archived.
+async fn must_be_here(db: &mut PgConnection, filter: Filter, only: Only<'_>) -> sqlx::Result<()> {
+    if let Some(event) = only.event {
+        away::must_be_here_of(db, filter.organisation, event).await?;
+    }
+    if let Some(run) = only.run {
+        history::must_be_here(db, filter.organisation, run).await?;
+    }
+    Ok(())
 }

@@ -93,7 +93,7 @@ pub async fn list(
     most: i64,
 ) -> sqlx::Result<Vec<Failure>> {
     away::must_be_here(db, event).await?;
-    sqlx::query_as!(
+    let found = sqlx::query_as!(
         Failure,
         r#"SELECT o.photo_id AS "photo: _", p.key, q.operation AS "operation: _",
                   o.reason AS "reason!", o.detail, o.settled_at AS at
@@ -108,8 +108,10 @@ pub async fn list(
         filter.reason,
         most
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    away::must_be_here(db, event).await?;
+    Ok(found)
 }
 
 /// The photos that failed in one event, for one operation and for one reason. Photos that were
@@ -167,16 +169,24 @@ pub struct Which {
     pub sort: Sort,
 }
 
+impl Which {
+    /// Refuses to count what failed in one event that is archived.
+    async fn must_be_here(&self, db: &mut PgConnection) -> sqlx::Result<()> {
+        match self.event {
+            Some(event) => away::must_be_here_of(db, self.organisation, event).await,
+            None => Ok(()),
+        }
+    }
+}
+
 /// Counts failures by event, operation and reason. Returns at most 500 groups. Of several events, it
 /// counts those that are not archived.
 ///
 /// # Errors
 /// `PG011` if `event` is archived, or trouble with the database.
 pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Group>> {
-    if let Some(event) = which.event {
-        away::must_be_here_of(db, which.organisation, event).await?;
-    }
-    sqlx::query_as!(
+    which.must_be_here(db).await?;
+    let found = sqlx::query_as!(
         Group,
         r#"SELECT q.event_id AS "event: _", e.name AS event_name, q.operation AS "operation: _",
                   o.reason AS "reason!", count(*) AS "photos!",
@@ -198,6 +208,8 @@ pub async fn groups(db: &mut PgConnection, which: Which) -> sqlx::Result<Vec<Gro
         which.since,
         which.sort.code()
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    which.must_be_here(db).await?;
+    Ok(found)
 }

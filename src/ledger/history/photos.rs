@@ -41,7 +41,7 @@ pub async fn photos_of_run(
     most: i64,
 ) -> sqlx::Result<Vec<PhotoOfRun>> {
     must_be_here(db, None, run).await?;
-    sqlx::query_as!(
+    let found = sqlx::query_as!(
         PhotoOfRun,
         r#"SELECT j.photo_id AS "photo: _", p.key, j.position,
                   job_state(o.state, stretch_kind_at(j.queue_id, j.position), j.position, h.head) AS "state!",
@@ -59,8 +59,10 @@ pub async fn photos_of_run(
         after,
         most
     )
-    .fetch_all(db)
-    .await
+    .fetch_all(&mut *db)
+    .await?;
+    must_be_here(db, None, run).await?;
+    Ok(found)
 }
 
 /// Refuses to read the photos of a run whose event is archived, and of this organisation.

@@ -87,28 +87,40 @@ pub(super) async fn erase(
     let mut db = service.database.acquire().await?;
     let event = browser.caller.must_see_event(id, events::find(&mut db, id).await?)?;
     browser.look_at(&mut db, event.organisation).await?;
-    // An erasure restores an archived event, and then erases: nobody knows yet on how many photos.
-    let is_away = away::since(&mut db, id).await?.is_some();
-    let photos = match &new.bib {
-        _ if is_away => None,
-        Some(bib) => Some(search::by_bib(&mut db, id, bib, false).await?.len()),
-        None => Some(new.faces.len()),
+    let is_lost = away::archived(&mut db, &[id]).await?.get(&id) == Some(&true);
+    let on = if is_lost {
+        On::Lost
+    } else if away::since(&mut db, id).await?.is_some() {
+        On::Archived
+    } else {
+        On::Photos(match &new.bib {
+            Some(bib) => search::by_bib(&mut db, id, bib, false).await?.len(),
+            None => new.faces.len(),
+        })
     };
-    Ok(ask(&browser, &event, &new, photos, person.faces).into_response())
+    Ok(ask(&browser, &event, &new, on, person.faces).into_response())
 }
 
-fn ask(
-    browser: &Browser,
-    event: &Event,
-    new: &NewErasure,
-    photos: Option<usize>,
-    faces: String,
-) -> Html<String> {
-    let on = match photos {
-        Some(photos) => html! { strong { (photos) } " photos of " (event.name) },
-        None => {
+/// What a person is erased from.
+enum On {
+    /// So many photos.
+    Photos(usize),
+    /// An archived event: it is restored first, and nobody knows yet on how many photos the person is.
+    Archived,
+    /// Nothing: the event's archive was given up. The number is still noted, for photos to come.
+    Lost,
+}
+
+fn ask(browser: &Browser, event: &Event, new: &NewErasure, on: On, faces: String) -> Html<String> {
+    let on = match on {
+        On::Photos(photos) => html! { strong { (photos) } " photos of " (event.name) },
+        On::Archived => {
             html! { "the photos of " (event.name) ". The event is archived: it is restored first" }
         }
+        On::Lost => html! {
+            "the photos of " (event.name) ". What was found on them was lost with the event's "
+            "archive: nothing of it is left to delete"
+        },
     };
     let back = format!("/events/{}", event.id);
     let question = confirm::Question {

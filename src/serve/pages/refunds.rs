@@ -91,7 +91,7 @@ pub(super) async fn page(
         refunds::count(&mut db, filter, By::Reason).await?,
         refunds::count(&mut db, filter, By::Event).await?,
     );
-    let left_out = away::any_since(&mut db, filter.organisation, filter.since).await?;
+    let left_out = away::count_since(&mut db, filter.organisation, filter.since).await? > 0;
     let (found, more) = PAGES.of(found, |row| row.job.to_string());
     let content = html! {
         h1 { "Refunds" }

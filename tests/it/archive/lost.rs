@@ -4,6 +4,7 @@
 use photogate::{
     access::{Caller, Role},
     catalog::{archive::State, events},
+    ids::EventId,
 };
 use reqwest::StatusCode;
 
@@ -122,12 +123,27 @@ async fn a_lost_archive_is_given_up_and_its_books_stay() {
     assert!(page.contains("were lost") && page.contains("ops gave its archive up"), "{page}");
     let receipt = anna.text(&site, &format!("/receipts/{photo}")).await;
     assert!(receipt.contains("ops gave its archive up on"), "{receipt}");
+    let export = photogate(&app.config, &["export", "labels"]);
+    assert!(stderr(&export).contains("archived events are left out: 1 ("), "{}", stderr(&export));
+    an_erasure_is_still_noted(&app, &site, &anna, event).await;
     // Its event can still be deleted, and is not archived again.
     assert!(begin(&app, event).await.is_err());
     app.commands().delete_event(&Caller::trusted("anna"), event).await.unwrap();
     while events::forget(&mut *app.db().await, event).await.unwrap() > 0 {}
     assert_eq!(app.count("SELECT count(*) FROM event WHERE forgets IS NOT NULL").await, 0);
     assert!(archivist(&app).go_on_with_any().await.unwrap().is_none(), "nothing is to be done");
+}
+
+/// Whoever asks to be erased is told what is lost, and the number is noted for photos that may still come.
+async fn an_erasure_is_still_noted(app: &App, site: &Site, anna: &Visitor, event: EventId) {
+    let key = anna.form_key(site).await;
+    let ask = anna.client.post(site.url(&format!("/events/{event}/erase")));
+    let asked = ask.form(&[("bib", "12"), ("form_key", key.as_str())]).send().await.unwrap();
+    let asked = asked.text().await.unwrap();
+    assert!(asked.contains("nothing of it is left to delete"), "{asked}");
+    let sure = [("bib", "12"), ("sure", "true")];
+    assert_eq!(anna.post(site, &format!("/events/{event}/erase"), &sure).await, 303);
+    assert_eq!(app.count("SELECT count(*) FROM erased_bib WHERE number = '12'").await, 1);
 }
 
 /// Whoever gives up, restores or verifies comes before or after, and whoever dies is followed.

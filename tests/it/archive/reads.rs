@@ -2,12 +2,14 @@
 
 use photogate::{
     access::{Caller, Role},
-    catalog::{archive::State, finders::FinderAccess},
+    catalog::{archive::State, finders::FinderAccess, photos, quality, search},
     commands::FinderChange,
-    ids::RunId,
-    ledger::refunds,
+    ids::{EventId, RunId},
+    ledger::{history, refunds},
+    queue::failures,
 };
 use reqwest::StatusCode;
+use sqlx::PgConnection;
 
 use super::{an_old_event, archivist, begin, photo_named};
 use crate::support::{
@@ -100,10 +102,65 @@ async fn whoever_reads_an_archived_event_is_told_so() {
         }
     }
     let export = photogate(&app.config, &["export", "labels"]);
-    assert!(stderr(&export).contains("1 archived events are left out"), "{}", stderr(&export));
+    assert!(stderr(&export).contains("archived events are left out: 1 ("), "{}", stderr(&export));
     while archivist(&app).step(id).await.unwrap() != State::Restored {}
     for path in paths() {
         assert_eq!(site.get(&path, &organiser).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+/// Reads one of an event's lists. `None`: there are no more.
+async fn read(
+    db: &mut PgConnection,
+    list: usize,
+    event: EventId,
+    run: RunId,
+) -> Option<sqlx::Result<()>> {
+    let since = chrono::DateTime::UNIX_EPOCH;
+    let refunds = refunds::Filter { since, until: None, organisation: None };
+    let of_event = refunds::Only { event: Some(event), ..Default::default() };
+    let of_run = refunds::Only { run: Some(run), ..Default::default() };
+    let which = failures::Which { event: Some(event), ..Default::default() };
+    let filter = photos::Filter { most: 9, ..Default::default() };
+    let face = super::embedding(0);
+    let found = match list {
+        0 => search::by_bib(db, event, "12", false).await.map(|_| ()),
+        1 => search::by_face(db, event, &face, 0.4).await.map(|_| ()),
+        2 => photos::list(db, event, filter).await.map(|_| ()),
+        3 => quality::report(db, event).await.map(|_| ()),
+        4 => failures::list(db, event, failures::Filter::default(), 9).await.map(|_| ()),
+        5 => failures::groups(db, which).await.map(|_| ()),
+        6 => history::photos_of_run(db, run, -1, 9).await.map(|_| ()),
+        7 => refunds::newest(db, refunds, of_event, 9).await.map(|_| ()),
+        8 => refunds::newest(db, refunds, of_run, 9).await.map(|_| ()),
+        _ => return None,
+    };
+    Some(found)
+}
+
+/// An archive is sealed while somebody reads: nobody is told that what is left is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_while_an_archive_is_sealed_is_told_so() {
+    let app = App::new().await;
+    let (_, event) = an_old_event(&app).await;
+    let run = RunId(app.count("SELECT min(run_id) FROM run").await);
+    begin(&app, event).await.unwrap();
+    for list in 0.. {
+        let Some(found) = read(&mut app.as_owner().await, list, event, run).await else { break };
+        found.expect("all of it is still here");
+        let mut sealing = app.as_owner().await;
+        let stop = "BEGIN; LOCK TABLE photo, outcome IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(stop).execute(&mut sealing).await.unwrap();
+        let mut db = app.as_owner().await;
+        let reading = tokio::spawn(async move { read(&mut db, list, event, run).await });
+        app.until_somebody_waits_for_a_lock().await;
+        let seal = "UPDATE archive
+                    SET state = 'deleting', manifest = sha256('it'), archived_at = now(); COMMIT";
+        sqlx::raw_sql(seal).execute(&mut sealing).await.unwrap();
+        let told = reading.await.unwrap().unwrap().expect_err("rows may be missing").to_string();
+        assert!(told.contains("is archived since"), "list {list}: {told}");
+        let unseal = "UPDATE archive SET state = 'packing', manifest = NULL, archived_at = NULL";
+        sqlx::raw_sql(unseal).execute(&mut sealing).await.unwrap();
     }
 }
 
