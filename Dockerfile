@@ -26,11 +26,11 @@ COPY migrations migrations
 COPY jobs jobs
 COPY protocol protocol
 COPY src src
-# Dependencies stay compiled in a cache, and so do the parts of this workspace's crates that a change does not reach.
+# Dependencies stay compiled in a cache, so a changed line compiles its own crate, and those that use it.
 RUN --mount=type=cache,id=photogate-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=photogate-target,target=/build/target,sharing=locked \
     scripts/touch-changed target/sources \
-    && CARGO_INCREMENTAL=1 cargo build --release --locked --bin photogate \
+    && cargo build --release --locked --bin photogate \
     && scripts/touch-changed --keep target/sources \
     && mkdir /out \
     && objcopy --only-keep-debug --compress-debug-sections target/release/photogate /out/photogate.debug \
