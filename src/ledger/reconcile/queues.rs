@@ -192,11 +192,14 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          SELECT q.organisation_id,
                 format('queue %s has a job at %s and ends at %s', q.queue_id, j.position, t.tail)
          FROM slice s JOIN queue q USING (queue_id) LEFT JOIN queue_tail t USING (queue_id)
-         JOIN job j ON j.queue_id = s.queue_id AND j.position > coalesce(t.tail, 0)
+         CROSS JOIN LATERAL (
+             SELECT j.position FROM job j
+             WHERE j.queue_id = s.queue_id AND j.position > coalesce(t.tail, 0) OFFSET 0) j
          UNION ALL
          SELECT q.organisation_id, format('queue %s has a job at %s', q.queue_id, j.position)
-         FROM slice s JOIN queue q USING (queue_id)
-         JOIN job j ON j.queue_id = s.queue_id AND j.position < 1
+         FROM slice s JOIN queue q USING (queue_id) CROSS JOIN LATERAL (
+             SELECT j.position FROM job j
+             WHERE j.queue_id = s.queue_id AND j.position < 1 OFFSET 0) j
          UNION ALL
          SELECT q.organisation_id,
                 format('queue %s went back: its head from %s to %s, its tail from %s to %s',
@@ -210,7 +213,7 @@ async fn jobs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          FROM slice s CROSS JOIN LATERAL (
              SELECT q.organisation_id, x.photo_id, x.after_job, x.after_position, x.after_queue
              FROM queue q JOIN follow_up x ON x.after_queue = q.queue_id
-             WHERE q.queue_id = s.queue_id) f
+             WHERE q.queue_id = s.queue_id OFFSET 0) f
          WHERE NOT EXISTS (
              SELECT FROM job j WHERE j.queue_id = f.after_queue AND j.position = f.after_position
                                AND j.job_id = f.after_job AND j.photo_id = f.photo_id)

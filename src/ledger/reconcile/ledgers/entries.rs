@@ -23,8 +23,12 @@ pub(super) async fn entries(
                        coalesce(b.reserved, 0) + l.reserved, coalesce(b.spent, 0) + l.spent)
          FROM slice s JOIN account a USING (organisation_id)
          -- What the sums were before, and what they ought to be after.
-         LEFT JOIN link b ON b.organisation_id = s.organisation_id AND b.last_entry = s.after
-         LEFT JOIN link e ON e.organisation_id = s.organisation_id AND e.last_entry = s.upto
+         LEFT JOIN LATERAL (
+             SELECT * FROM link k
+             WHERE k.organisation_id = s.organisation_id AND k.last_entry = s.after LIMIT 1) b ON true
+         LEFT JOIN LATERAL (
+             SELECT * FROM link k
+             WHERE k.organisation_id = s.organisation_id AND k.last_entry = s.upto LIMIT 1) e ON true
          CROSS JOIN LATERAL (
              SELECT CASE WHEN s.upto = a.entries THEN a.available ELSE e.available END AS available,
                     CASE WHEN s.upto = a.entries THEN a.reserved ELSE e.reserved END AS reserved,
@@ -58,11 +62,14 @@ pub(super) async fn entries(
          WHERE l.n <> s.upto - s.after
          UNION ALL
          SELECT a.organisation_id, format('entry %s, the account says %s', l.entry, a.entries)
-         FROM slice s JOIN account a USING (organisation_id)
-         JOIN ledger l ON l.organisation_id = s.organisation_id AND l.entry > a.entries
+         FROM slice s JOIN account a USING (organisation_id) CROSS JOIN LATERAL (
+             SELECT l.entry FROM ledger l
+             WHERE l.organisation_id = s.organisation_id AND l.entry > a.entries OFFSET 0) l
          UNION ALL
          SELECT s.organisation_id, format('entry %s', l.entry)
-         FROM slice s JOIN ledger l ON l.organisation_id = s.organisation_id AND l.entry < 1"
+         FROM slice s CROSS JOIN LATERAL (
+             SELECT l.entry FROM ledger l
+             WHERE l.organisation_id = s.organisation_id AND l.entry < 1 OFFSET 0) l"
     );
     on_slice!(
         tx,
@@ -151,8 +158,10 @@ pub(super) async fn chains(
                 format('link %s-%s: after %s, and %s, %s, %s with %s, %s, %s',
                        k.first_entry, k.last_entry, p.last_entry, k.available, k.reserved, k.spent,
                        w.available, w.reserved, w.spent)
-         FROM slice s JOIN link k ON k.organisation_id = s.organisation_id
-                                 AND k.last_entry > s.after AND k.last_entry <= s.upto
+         FROM slice s CROSS JOIN LATERAL (
+             SELECT * FROM link k
+             WHERE k.organisation_id = s.organisation_id
+               AND k.last_entry > s.after AND k.last_entry <= s.upto OFFSET 0) k
          LEFT JOIN LATERAL (
              SELECT * FROM link p
              WHERE p.organisation_id = k.organisation_id AND p.last_entry < k.last_entry

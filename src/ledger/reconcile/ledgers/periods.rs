@@ -101,7 +101,9 @@ async fn months(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
                        m.month, m.funded, m.available, m.reserved, m.spent,
                        l.available, l.reserved, l.spent)
          FROM slice s JOIN month m ON m.organisation_id = s.organisation_id AND m.entries >= s.after
-         LEFT JOIN link l ON l.organisation_id = m.organisation_id AND l.last_entry = m.entries
+         LEFT JOIN LATERAL (
+             SELECT * FROM link l
+             WHERE l.organisation_id = m.organisation_id AND l.last_entry = m.entries LIMIT 1) l ON true
          WHERE (m.available, m.reserved, m.spent, m.funded)
                IS DISTINCT FROM (coalesce(l.available, 0), coalesce(l.reserved, 0),
                                  coalesce(l.spent, 0),
@@ -112,8 +114,10 @@ async fn months(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -
                        m.month, day_begins(m.month, o.time_zone), l.entry, l.at)
          FROM slice s JOIN month m ON m.organisation_id = s.organisation_id AND m.entries >= s.after
          JOIN organisation o ON o.organisation_id = m.organisation_id
-         JOIN ledger l ON l.organisation_id = m.organisation_id
-                      AND l.entry >= m.entries AND l.entry <= m.entries + 1
+         CROSS JOIN LATERAL (
+             SELECT * FROM ledger l
+             WHERE l.organisation_id = m.organisation_id
+               AND l.entry >= m.entries AND l.entry <= m.entries + 1 OFFSET 0) l
          WHERE (l.entry = m.entries) <> (l.at < day_begins(m.month, o.time_zone))
            AND NOT EXISTS (SELECT FROM clock_repair r
                            WHERE r.organisation_id = l.organisation_id AND r.entry = m.entries)"
