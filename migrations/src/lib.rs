@@ -66,9 +66,15 @@ pub enum MigrateError {
          --stopped`"
     )]
     NotServed(String),
+    /// The database was made by a build whose migration of this number is another one.
+    #[error(
+        "nothing was changed: migration {0} of this database is not that of photogate {VERSION}, so a build \
+         that was not released made it; install that build, or make a new database"
+    )]
+    Unreleased(i64),
     /// A migration failed; nothing of it remains.
     #[error("a migration failed: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(sqlx::migrate::MigrateError),
     /// A file of functions failed; none of them was replaced.
     #[error("migrations/functions/{file}.sql failed: {error}")]
     Functions {
@@ -86,6 +92,15 @@ pub enum MigrateError {
     /// Any other trouble with the database.
     #[error(transparent)]
     Other(#[from] sqlx::Error),
+}
+
+impl From<sqlx::migrate::MigrateError> for MigrateError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        if let sqlx::migrate::MigrateError::VersionMismatch(number) = error {
+            return Self::Unreleased(number);
+        }
+        Self::Migration(error)
+    }
 }
 
 impl MigrateError {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, migrate::Migration, types::Json};
 
 use super::{
     Applied, Fit, MIGRATIONS, MigrateError, SERVES, VERSION, connect_as_owner, functions,
@@ -69,11 +69,19 @@ pub async fn plan(url: &str) -> Result<Plan, MigrateError> {
             Fit::Same | Fit::TooNew => {}
         }
     }
-    let done = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY 1")
-        .fetch_all(&mut db)
-        .await?;
+    let done: BTreeMap<i64, Vec<u8>> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(&mut db)
+            .await?
+            .into_iter()
+            .collect();
+    let is_other =
+        |one: &&Migration| done.get(&one.version).is_some_and(|sum| sum[..] != one.checksum[..]);
+    if let Some(other) = MIGRATIONS.iter().find(is_other) {
+        return Err(MigrateError::Unreleased(other.version));
+    }
     let texts = texts(&mut db).await?;
-    Ok(of(applied.as_ref(), &done, texts))
+    Ok(of(applied.as_ref(), &done.into_keys().collect::<Vec<_>>(), texts))
 }
 
 async fn texts(db: &mut PgConnection) -> sqlx::Result<BTreeMap<String, String>> {

@@ -54,7 +54,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         {
             Ok(is_direct) => is_direct,
             Err(error) => {
-                let advice = "see *Through a pooler* in docs/operations.md";
+                let advice = "see *Connection poolers* in docs/operations.md";
                 checks.push(Check::fail(DATABASE, error.to_string(), advice));
                 return fill(checks, "the pooler does not do");
             }
@@ -153,7 +153,7 @@ async fn server(db: &mut PgConnection, is_direct: bool) -> Result<Check, Databas
         return Ok(Check::warn(
             DATABASE,
             format!("{seen}; {used} of {most} connections are in use"),
-            "raise max_connections: a worker needs 10, a service 24",
+            "raise max_connections: a worker needs 10, a service 20",
         ));
     }
     Ok(Check::ok(DATABASE, format!("{seen}; {free} of {most} connections are free")))

@@ -242,6 +242,30 @@ async fn a_check_says_what_a_migration_would_do_and_changes_nothing() {
     app.owner_runs("DROP DATABASE of_a_check").await;
 }
 
+/// Found: the check said that workers must stop first, and the migration failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_build_that_was_not_released_is_told_and_left_as_it_is() {
+    let app = App::new().await;
+    let other = "UPDATE functions_applied SET hash = reverse(hash)";
+    app.owner_runs(other).await;
+    app.owner_runs(r"UPDATE _sqlx_migrations SET checksum = '\x00' WHERE version = 3").await;
+    let hash = "SELECT hashtext(hash)::bigint FROM functions_applied";
+    let before = app.count(hash).await;
+
+    for arguments in [&["migrate", "--check"][..], &["migrate"]] {
+        let output = photogate(&app.config, arguments);
+
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        let said = stderr(&output);
+        assert!(
+            said.contains("nothing was changed: migration 3 of this database is not"),
+            "{said}"
+        );
+    }
+    assert_eq!(app.count(hash).await, before);
+    app.owner_runs(other).await;
+}
+
 /// Calls do not find a function missing, and rights that were granted before are not kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_are_replaced_under_the_feet_of_those_who_call_them() {
