@@ -317,3 +317,30 @@ async fn a_check_reads_what_has_moved_and_not_the_history() {
     }
     assert!(first["ledger"] - begin["ledger"] > 40_000, "the first check reads everything");
 }
+
+/// Found on PostgreSQL 18: for each day of each run, all days were compared with all entries, because
+/// the planner expected one of each. It did not end within five minutes.
+#[tokio::test]
+async fn a_check_of_many_small_runs_compares_none_with_all_others() {
+    let app = App::new().await;
+    let (_, event) = app.an_event_with(2_000).await;
+    for run in 0..2_000 {
+        app.queue(event, &format!("ok/{run}"), 1).await;
+    }
+    let hand = app.a_worker().await;
+    for _ in 0..4 {
+        hand.succeed_all(hand.claim(500).await).await;
+    }
+    let db = &mut *app.db().await;
+    // The worst plan: each join that can be a nested loop is one.
+    sqlx::raw_sql(
+        "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_memoize = off",
+    )
+    .execute(&mut *db)
+    .await
+    .unwrap();
+
+    assert_eq!(broken(&check_by(&app, db, reconcile::SLICE).await), [""; 0]);
+
+    assert_eq!(app.count("SELECT sum(committed) FROM usage").await, 2_000);
+}

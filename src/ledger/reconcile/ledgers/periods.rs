@@ -37,14 +37,11 @@ async fn runs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
                  SELECT o.state FROM outcome o WHERE o.job_id = j.job_id LIMIT 1) o ON true),
          days AS MATERIALIZED (
              -- The entries of a day's row are those after the row before it, up to its own.
-             SELECT u.*, lag(claimed_upto, 1, 0) OVER of_run AS claimed_after,
-                    lag(refunded_upto, 1, 0) OVER of_run AS refunded_after
-             FROM (SELECT u.*, max(u.claimed_entry) OVER upto AS claimed_upto,
-                          max(u.refunded_entry) OVER upto AS refunded_upto
-                   FROM run_moved CROSS JOIN LATERAL (
-                       SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u
-                   WINDOW upto AS (PARTITION BY u.run_id ORDER BY u.day)) u
-             WINDOW of_run AS (PARTITION BY run_id ORDER BY day))
+             SELECT u.*, max(u.claimed_entry) OVER upto AS claimed_upto,
+                    max(u.refunded_entry) OVER upto AS refunded_upto
+             FROM run_moved CROSS JOIN LATERAL (
+                 SELECT * FROM usage u WHERE u.run_id = run_moved.run_id OFFSET 0) u
+             WINDOW upto AS (PARTITION BY u.run_id ORDER BY u.day))
          SELECT coalesce(u.organisation_id, l.organisation_id),
                 format('run %s, %s: claimed %s, refunded %s, committed %s, undecided %s, '
                        'duplicates %s; ledger: %s, %s, %s, %s, %s',
@@ -73,18 +70,31 @@ async fn runs(tx: &mut PgConnection, slice: &Slice, checks: &mut Vec<Check>) -> 
          SELECT d.organisation_id,
                 format('run %s, %s: claimed %s up to entry %s, refunded %s up to entry %s; '
                        'ledger: %s, %s', d.run_id, d.day, d.claimed, d.claimed_entry, d.refunded,
-                       d.refunded_entry, l.claimed, l.refunded)
-         FROM days d LEFT JOIN (
-             SELECT d.run_id, d.day,
-                    count(*) FILTER (WHERE e.movement = 'reserve' AND e.entry > coalesce(d.claimed_after, 0)
-                                       AND e.entry <= d.claimed_entry) AS claimed,
-                    count(*) FILTER (WHERE e.movement = 'refund'
-                                       AND e.entry > coalesce(d.refunded_after, 0)
-                                       AND e.entry <= d.refunded_entry) AS refunded
-             FROM days d JOIN entries e USING (run_id) GROUP BY d.run_id, d.day) l
-             USING (run_id, day)
-         WHERE (d.claimed, d.refunded)
-               IS DISTINCT FROM (coalesce(l.claimed, 0), coalesce(l.refunded, 0))"
+                       d.refunded_entry, d.l_claimed, d.l_refunded)
+         FROM (
+             -- What a day's row counts is what there was up to its entry, less what there was up to the
+             -- entry of the row before. A join of days and entries would have to compare each with
+             -- each, if the planner expects a single one.
+             SELECT x.*, x.claims - lag(x.claims, 1, 0::bigint) OVER of_run AS l_claimed,
+                    x.refunds - lag(x.refunds, 1, 0::bigint) OVER of_run AS l_refunded
+             FROM (
+                 SELECT x.*,
+                        count(*) FILTER (WHERE movement = 'reserve')
+                        OVER (PARTITION BY run_id ORDER BY claim_place, day NULLS FIRST) AS claims,
+                        count(*) FILTER (WHERE movement = 'refund')
+                        OVER (PARTITION BY run_id ORDER BY refund_place, day NULLS FIRST) AS refunds
+                 FROM (
+                     SELECT run_id, day, organisation_id, claimed, refunded, claimed_entry,
+                            refunded_entry, NULL::movement AS movement,
+                            coalesce(claimed_upto, 0) AS claim_place,
+                            coalesce(refunded_upto, 0) AS refund_place
+                     FROM days
+                     UNION ALL
+                     SELECT run_id, NULL, organisation_id, NULL, NULL, NULL, NULL, movement, entry, entry
+                     FROM entries) x) x
+             WHERE x.day IS NOT NULL
+             WINDOW of_run AS (PARTITION BY x.run_id ORDER BY x.day)) d
+         WHERE (d.claimed, d.refunded) IS DISTINCT FROM (d.l_claimed, d.l_refunded)"
     );
     Ok(())
 }
