@@ -14,6 +14,7 @@ import boto3
 
 PHOTOS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 SLOTS = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+SAMPLES = sys.argv[3] if len(sys.argv) > 3 else "samples/marathon"
 MOTO, FRONT = 19501, 19502
 # How long an answer takes, and how many are errors.
 WAYS = {"at once": (0, 0), "after 200 ms, 1 % errors": (0.2, 0.01)}
@@ -89,7 +90,7 @@ def fill():
         except Exception:
             time.sleep(0.1)
     # One of the samples ends too early: it is there to fail.
-    samples = [file for file in sorted(pathlib.Path("samples/marathon").glob("*.jpg"))
+    samples = [file for file in sorted(pathlib.Path(SAMPLES).rglob("*.jpg"))
                if file.read_bytes().endswith(b"\xff\xd9")]
     for number in range(len(WAYS) * PHOTOS):
         # What comes after a photo's end makes it another file, so that none is a duplicate.

@@ -8,6 +8,8 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -15,7 +17,7 @@ use nix::{
     unistd::{Gid, Uid, User, geteuid},
 };
 
-use super::ServicesError;
+use super::{ServicesError, supervised::START_MAX};
 
 /// A directory that is locked while it is used, and deleted afterwards.
 #[derive(Debug)]
@@ -95,12 +97,52 @@ impl Runner {
         self.empty(&Path::new("/var/tmp").join(format!("photogate{elsewhere}")))
     }
 
+    /// A server of a process that was killed ends a little after it, and writes files until then.
     fn empty(self, place: &Path) -> io::Result<PathBuf> {
-        match fs::remove_dir_all(place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(place)?,
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            match fs::remove_dir_all(place) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::DirectoryNotEmpty
+                        && Instant::now() < deadline =>
+                {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => break,
+            }
         }
+        fs::create_dir_all(place)?;
         self.give(place)?;
         place.canonicalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_which_a_server_that_ends_still_writes_is_taken_when_it_has_ended() {
+        let parent = tempfile::tempdir().unwrap();
+        let wanted = parent.path().join("place");
+        let data = wanted.join("postgres/base");
+        let ends = Instant::now() + Duration::from_millis(500);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0.. {
+                    let _ = fs::create_dir_all(&data);
+                    let _ = fs::write(data.join(number.to_string()), "");
+                    if Instant::now() > ends {
+                        break;
+                    }
+                }
+            });
+            while !data.exists() {
+                thread::yield_now();
+            }
+
+            assert!(Place::take(Runner(None), &wanted).is_ok());
+        });
     }
 }
