@@ -49,7 +49,7 @@ bench-gate: setup       ## compares the gate with a naive one, awa and apalis-po
 	scripts/bench-gate $(ARGS)
 
 bench-slow-store: setup ## what a worker loses if its bucket answers after 200 ms, with errors
-	scripts/bench-slow-store
+	scripts/bench-slow-store $(ARGS)
 
 bench-images: setup models ## compares the image work with other libraries: ARGS=DIRECTORY of photos
 	scripts/bench-images $(ARGS)

@@ -41,7 +41,7 @@ pub struct Config {
     /// each core.
     pub slots: usize,
     /// Number of photos claimed beyond the slots, so that no slot waits for the database or the
-    /// store. 0: four for each slot.
+    /// store. 0: four for each slot, and up to 16 for each while slots wait for the store.
     pub ahead: usize,
     /// Number of sandbox children that may be idle. A child sees photos of one organisation only, so
     /// those of other organisations wait here for their next photo, with about 150 MB each. 0: four
@@ -375,6 +375,11 @@ impl Config {
     /// Returns the number of photos claimed beyond the slots.
     pub fn ahead(&self) -> usize {
         if self.ahead > 0 { self.ahead } else { 4 * self.slots() }
+    }
+
+    /// Returns how many more photos are claimed beyond the slots if slots wait for the store.
+    pub fn further_ahead(&self) -> usize {
+        if self.ahead > 0 { 0 } else { 12 * self.slots() }
     }
 
     /// Returns the length of a worker's lease.

@@ -143,6 +143,11 @@ impl Pool {
         }
     }
 
+    /// Returns the number of slots that nobody has.
+    pub fn idle_slots(&self) -> usize {
+        self.turns.free()
+    }
+
     /// Waits for a slot for a photo of this organisation, and takes it.
     pub async fn slot(&self, organisation: OrganisationId) -> Slot {
         self.turns.slot(organisation).await

@@ -1,6 +1,7 @@
 //! The worker process. It claims photos a little ahead of its slots, has them processed, settles
 //! them, and adopts photos that other workers left.
 
+mod ahead;
 mod auto_top_ups;
 mod claimer;
 #[cfg(feature = "serve")]
@@ -179,6 +180,7 @@ impl<W: Work> Worker<W> {
                 stop: stop.child(),
                 ear: self.ear.clone(),
                 room: Arc::new(Semaphore::new(slots + self.config.ahead())),
+                further_ahead: self.config.further_ahead(),
                 slots: Semaphore::new(slots),
                 alone: Arc::new(Semaphore::new(1)),
                 in_hand: InHand::default(),
@@ -220,6 +222,8 @@ struct Shift {
     ear: Arc<Listener>,
     /// One permit for each photo that may be claimed and not settled: slots plus `ahead`.
     room: Arc<Semaphore>,
+    /// So many permits more there may be if slots are idle.
+    further_ahead: usize,
     /// One permit for each photo that may be worked on at the same time.
     slots: Semaphore,
     /// One permit, for suspects. They are worked on one at a time, so that a suspect that crashes
@@ -274,7 +278,7 @@ impl Shift {
             let (shift, work) = (self.clone(), work.clone());
             async move {
                 outage::ask_first(&shift.outage, &*work, &shift.stop.drain).await;
-                Claimer::new(shift, claimed).run().await
+                Claimer::new(shift, work, claimed).run().await
             }
         };
         tasks.spawn(self.clone().end_with(claiming));
@@ -368,6 +372,7 @@ mod tests {
             stop: Stop::default(),
             ear: Arc::new(Listener::open(None).expect("without an address")),
             room: Arc::new(Semaphore::new(1)),
+            further_ahead: 0,
             slots: Semaphore::new(1),
             alone: Arc::new(Semaphore::new(1)),
             in_hand: InHand::default(),

@@ -43,6 +43,10 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn free(&self) -> usize {
+        self.waiting().free
+    }
+
     /// Waits for a slot for a photo of this organisation, and takes it.
     pub(super) async fn slot(&self, organisation: OrganisationId) -> Slot {
         let turn = {

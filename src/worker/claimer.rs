@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{CRASHES_MAX, Shift, heartbeat};
+use super::{CRASHES_MAX, Shift, ahead::Ahead, heartbeat, work::Work};
 use crate::{
     database::{self, PATIENCE},
     ids::OrganisationId,
@@ -49,8 +49,10 @@ pub(super) struct Claimed {
 }
 
 /// The claiming task. It ends when the worker drains, and this ends the stream of photos.
-pub(super) struct Claimer {
+pub(super) struct Claimer<W> {
     shift: Arc<Shift>,
+    work: Arc<W>,
+    ahead: Ahead,
     claimed: mpsc::Sender<Claimed>,
     turn: Turn,
     pause: Duration,
@@ -60,9 +62,9 @@ pub(super) struct Claimer {
     has_slept: bool,
 }
 
-impl Claimer {
+impl<W: Work> Claimer<W> {
     /// The photos go to `claimed`, in the order in which they came.
-    pub(super) fn new(shift: Arc<Shift>, claimed: mpsc::Sender<Claimed>) -> Self {
+    pub(super) fn new(shift: Arc<Shift>, work: Arc<W>, claimed: mpsc::Sender<Claimed>) -> Self {
         let turn = Turn {
             cursor: OrganisationId(0),
             claims_first: true,
@@ -72,7 +74,9 @@ impl Claimer {
             unsure_until: None,
             sure_at: Instant::now(),
         };
-        Self { shift, claimed, turn, pause: PAUSE, locked_pause: LOCKED_PAUSE, has_slept: false }
+        let ahead = Ahead::new(shift.further_ahead);
+        let (pause, locked_pause) = (PAUSE, LOCKED_PAUSE);
+        Self { shift, work, ahead, claimed, turn, pause, locked_pause, has_slept: false }
     }
 
     /// Claims until the worker drains. The only error is a lost lease.
@@ -137,9 +141,23 @@ impl Claimer {
 
     /// Waits for room for one photo, and takes all the room that there is. `None` if the worker
     /// drains.
-    async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        let one = self.shift.room.clone().acquire_owned();
-        let mut room = self.shift.stop.drain.run_until_cancelled(one).await?.ok()?;
+    async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
+        let mut room = loop {
+            tokio::select! {
+                biased;
+                () = self.shift.stop.drain.cancelled() => return None,
+                one = self.shift.room.clone().acquire_owned() => {
+                    let one = one.ok()?;
+                    if !self.ahead.is_too_much() {
+                        break one;
+                    }
+                    one.forget();
+                }
+                () = self.ahead.is_due() => {
+                    self.shift.room.add_permits(self.ahead.look(self.work.idle_slots()));
+                }
+            }
+        };
         let more = self.shift.room.available_permits().min(BATCH_MAX - 1);
         if more > 0
             && let Ok(more) =

@@ -97,6 +97,10 @@ impl Work for Looker {
         self.look(reservation, drain).await
     }
 
+    fn idle_slots(&self) -> usize {
+        self.pool.idle_slots()
+    }
+
     /// Asks the store and the sandbox.
     async fn is_ready(&self) -> Result<(), NotReady> {
         let not = |reason| move |detail| NotReady { reason, detail };

@@ -37,6 +37,12 @@ pub trait Work: Send + Sync + 'static {
         drain: &CancellationToken,
     ) -> impl Future<Output = Verdict> + Send;
 
+    /// How many slots of its own are idle, if it [waits for its slot](Self::WAITS_FOR_ITS_SLOT). The
+    /// worker claims further ahead if that is more than none while it has claimed all that it may.
+    fn idle_slots(&self) -> usize {
+        0
+    }
+
     /// Whether the work could be done now. During an outage, the worker asks again and again, and
     /// claims nothing until the answer is yes. See [`Verdict::Retry`].
     fn is_ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send {
