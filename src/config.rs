@@ -21,6 +21,9 @@ pub use flags::Flags;
 pub use mail::{Line, Mail, MailError};
 pub use support::Support;
 
+/// Most photos that a worker may claim beyond its slots.
+const AHEAD_MAX: usize = 4096;
+
 /// All settings. They have these names in the file, and in the environment with a prefix
 /// (`PHOTOGATE_SLOTS=4`). The addresses of PostgreSQL and Redis are also read from `DATABASE_URL`
 /// and `REDIS_URL`.
@@ -41,7 +44,7 @@ pub struct Config {
     /// each core.
     pub slots: usize,
     /// Number of photos claimed beyond the slots, so that no slot waits for the database or the
-    /// store. 0: four for each slot, and up to 16 for each while slots wait for the store.
+    /// store. 0: four for each slot, and up to eight while slots are idle.
     pub ahead: usize,
     /// Number of sandbox children that may be idle. A child sees photos of one organisation only, so
     /// those of other organisations wait here for their next photo, with about 150 MB each. 0: four
@@ -309,7 +312,7 @@ impl Config {
     fn check(self) -> Result<Self, ConfigError> {
         let bounds = [
             ("slots", self.slots as u64, 0, 1024),
-            ("ahead", self.ahead as u64, 0, 4096),
+            ("ahead", self.ahead as u64, 0, AHEAD_MAX as u64),
             ("idle_children", self.idle_children as u64, 0, 4096),
             ("photo_memory_megabytes", self.photo_memory_megabytes, 512, 65_536),
             ("photo_seconds", self.photo_seconds, 1, 3600),
@@ -377,9 +380,9 @@ impl Config {
         if self.ahead > 0 { self.ahead } else { 4 * self.slots() }
     }
 
-    /// Returns how many more photos are claimed beyond the slots if slots wait for the store.
+    /// Returns how many more photos may be claimed beyond the slots while slots are idle.
     pub fn further_ahead(&self) -> usize {
-        if self.ahead > 0 { 0 } else { 12 * self.slots() }
+        if self.ahead > 0 { 0 } else { self.ahead().min(AHEAD_MAX.saturating_sub(self.ahead())) }
     }
 
     /// Returns the length of a worker's lease.

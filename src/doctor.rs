@@ -13,7 +13,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::config::{Config, ConfigError, unknown_variables};
+use crate::{
+    catalog::archive::SigningKey,
+    config::{Config, ConfigError, unknown_variables},
+};
 
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,6 +107,9 @@ fn settings(config: &Config) -> Check {
         0 => "all have their defaults".to_owned(),
         _ => format!("set: {}", set.join(", ")),
     };
+    if let Some(Err(error)) = config.archive_key.as_deref().map(SigningKey::parse) {
+        return Check::fail(SETTINGS, seen, error.to_string());
+    }
     let unknown: Vec<_> = unknown_variables().into_iter().map(|(name, _)| name).collect();
     if !unknown.is_empty() {
         let seen = format!("{seen}; not settings of photogate: {}", unknown.join(", "));

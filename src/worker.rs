@@ -220,9 +220,9 @@ struct Shift {
     me: Incarnation,
     stop: Stop,
     ear: Arc<Listener>,
-    /// One permit for each photo that may be claimed and not settled: slots plus `ahead`.
+    /// One permit for each photo that may be claimed and not settled: slots plus `ahead` at first.
     room: Arc<Semaphore>,
-    /// So many permits more there may be if slots are idle.
+    /// So many permits more there may be while slots are idle.
     further_ahead: usize,
     /// One permit for each photo that may be worked on at the same time.
     slots: Semaphore,
@@ -273,7 +273,7 @@ impl Shift {
         tasks.spawn(outage::watch(self.outage.clone(), work.clone(), drain.clone()));
         let settling = async { settling.await.unwrap_or(Err(GateError::LeaseLost)) };
         tasks.spawn(self.clone().end_with(settling));
-        let (claimed, stream) = mpsc::channel(self.room.available_permits());
+        let (claimed, stream) = mpsc::channel(self.room.available_permits() + self.further_ahead);
         let claiming = {
             let (shift, work) = (self.clone(), work.clone());
             async move {

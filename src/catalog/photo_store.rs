@@ -243,6 +243,11 @@ impl PhotoStore {
         }
     }
 
+    /// Whether half of the memory for fetched photos is free.
+    pub fn has_room(&self) -> bool {
+        self.in_memory.available_permits() >= IN_MEMORY_MIB as usize / 2
+    }
+
     /// Fetches a photo of at most `bytes_max` bytes. Waits while other fetched photos take 512 MiB
     /// of memory.
     ///

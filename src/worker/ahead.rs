@@ -1,6 +1,7 @@
 //! How far ahead of its slots a worker claims. A photo in hand is fetched, waits for a slot, has
 //! one, or is settled. If the store is slow, slots can be idle although the worker has claimed as
-//! much as it may. Then it claims further ahead, and step by step less when all slots are busy.
+//! much as it may. Then it claims further ahead; step by step less when all slots are busy, and as
+//! at first when nothing waits any more.
 
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The time between two looks at the slots.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// After so many looks in a row at which slots were idle, more is claimed. One look can be a chance:
-/// the photos were claimed a moment ago.
-const IDLE_LOOKS: u32 = 2;
+/// After so many looks in a row at which slots were idle, more is claimed: not while the first photos
+/// after a pause are fetched.
+const IDLE_LOOKS: u32 = 4;
 /// After so many looks in a row at which all slots were busy, one photo less is claimed.
 const BUSY_LOOKS: u32 = 20;
 
@@ -20,7 +21,7 @@ pub(super) struct Ahead {
     every: Interval,
     more: usize,
     more_max: usize,
-    /// Room that is taken away again as soon as it is free.
+    /// Room that is taken away again as soon as it is free: a part of `more`.
     too_much: usize,
     idle_looks: u32,
     busy_looks: u32,
@@ -60,14 +61,19 @@ impl Ahead {
         added
     }
 
-    /// Whether room for one photo that has become free is to be taken away.
-    pub(super) fn is_too_much(&mut self) -> bool {
-        let is = self.too_much > 0;
-        if is {
-            self.too_much -= 1;
-            self.more -= 1;
-        }
-        is
+    /// Nothing waits: what is claimed next may be claimed by others too.
+    pub(super) fn rest(&mut self) {
+        self.too_much = self.more;
+        (self.idle_looks, self.busy_looks) = (0, 0);
+        self.every.reset();
+    }
+
+    /// How much of this free room is to be taken away.
+    pub(super) fn take_away(&mut self, free: usize) -> usize {
+        let away = self.too_much.min(free);
+        self.too_much -= away;
+        self.more -= away;
+        away
     }
 }
 
@@ -78,22 +84,26 @@ mod tests {
     #[tokio::test]
     async fn room_grows_while_slots_are_idle_up_to_a_bound_and_shrinks_when_all_are_busy() {
         let mut ahead = Ahead::new(5);
-        let looks = |ahead: &mut Ahead, idle: &[usize]| -> Vec<usize> {
-            idle.iter().map(|idle| ahead.look(*idle)).collect()
+        let looks = |ahead: &mut Ahead, idle: &[usize]| -> usize {
+            idle.iter().map(|idle| ahead.look(*idle)).sum()
         };
-        assert_eq!(looks(&mut ahead, &[2, 0, 2, 0]), [0; 4], "once is a chance");
-        assert_eq!(looks(&mut ahead, &[2, 1, 2, 3]), [0, 1, 0, 3]);
-        assert_eq!(looks(&mut ahead, &[2, 2, 2, 2]), [0, 1, 0, 0], "five in all");
-        assert!(!ahead.is_too_much());
+        assert_eq!(looks(&mut ahead, &[2, 2, 2, 0, 2, 2, 2, 0]), 0, "they were just claimed");
+        assert_eq!(looks(&mut ahead, &[2, 2, 2, 1]), 1);
+        assert_eq!(looks(&mut ahead, &[9; 20]), 4, "five in all");
+        assert_eq!(ahead.take_away(9), 0);
 
-        assert_eq!(looks(&mut ahead, &[0; 40]), [0; 40]);
-        assert_eq!([(); 3].map(|()| ahead.is_too_much()), [true, true, false]);
-        assert_eq!(looks(&mut ahead, &[9, 9]), [0, 2], "what was taken away can come again");
+        assert_eq!(looks(&mut ahead, &[0; 40]), 0);
+        assert_eq!([1, 9, 9].map(|free| ahead.take_away(free)), [1, 1, 0]);
+        assert_eq!(looks(&mut ahead, &[9; 4]), 2, "what was taken away can come again");
 
         looks(&mut ahead, &[0; 20]);
         looks(&mut ahead, &[1]);
-        assert!(!ahead.is_too_much(), "a slot is idle again");
+        assert_eq!(ahead.take_away(9), 0, "a slot is idle again");
         looks(&mut ahead, &[0; 2000]);
-        assert_eq!([(); 6].map(|()| ahead.is_too_much()), [true, true, true, true, true, false]);
+        assert_eq!(ahead.take_away(9), 5, "and no more than was added");
+
+        looks(&mut ahead, &[3; 4]);
+        ahead.rest();
+        assert_eq!([2, 9].map(|free| ahead.take_away(free)), [2, 1]);
     }
 }

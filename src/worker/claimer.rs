@@ -74,7 +74,7 @@ impl<W: Work> Claimer<W> {
             unsure_until: None,
             sure_at: Instant::now(),
         };
-        let ahead = Ahead::new(shift.further_ahead);
+        let ahead = Ahead::new(if W::WAITS_FOR_ITS_SLOT { shift.further_ahead } else { 0 });
         let (pause, locked_pause) = (PAUSE, LOCKED_PAUSE);
         Self { shift, work, ahead, claimed, turn, pause, locked_pause, has_slept: false }
     }
@@ -83,7 +83,7 @@ impl<W: Work> Claimer<W> {
     pub(super) async fn run(mut self) -> Result<(), GateError> {
         loop {
             self.shift.outage.over(&self.shift.stop.drain).await;
-            let Some(room) = self.room().await else { break };
+            let Some(mut room) = self.room().await else { break };
             if self.shift.outage.reason().is_some() {
                 // It began while this task waited for room.
                 continue;
@@ -106,6 +106,9 @@ impl<W: Work> Claimer<W> {
                     }
                 }
                 Ok(Taken::Nothing) => {
+                    self.ahead.rest();
+                    let away = self.ahead.take_away(room.num_permits());
+                    room.split(away).map(OwnedSemaphorePermit::forget);
                     drop(room);
                     // More may come soon, and the wake-up may be lost. So the first pauses are short.
                     let rings = self.shift.ear.wait(self.pause, &self.shift.stop.drain).await;
@@ -148,7 +151,7 @@ impl<W: Work> Claimer<W> {
                 () = self.shift.stop.drain.cancelled() => return None,
                 one = self.shift.room.clone().acquire_owned() => {
                     let one = one.ok()?;
-                    if !self.ahead.is_too_much() {
+                    if self.ahead.take_away(1) == 0 {
                         break one;
                     }
                     one.forget();

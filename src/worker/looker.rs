@@ -97,8 +97,9 @@ impl Work for Looker {
         self.look(reservation, drain).await
     }
 
+    /// More photos do not help if it is their size that takes so long.
     fn idle_slots(&self) -> usize {
-        self.pool.idle_slots()
+        if self.store.has_room() { self.pool.idle_slots() } else { 0 }
     }
 
     /// Asks the store and the sandbox.

@@ -37,8 +37,9 @@ pub trait Work: Send + Sync + 'static {
         drain: &CancellationToken,
     ) -> impl Future<Output = Verdict> + Send;
 
-    /// How many slots of its own are idle, if it [waits for its slot](Self::WAITS_FOR_ITS_SLOT). The
-    /// worker claims further ahead if that is more than none while it has claimed all that it may.
+    /// Returns how many of its own slots are idle for want of photos, if it [waits for its
+    /// slot](Self::WAITS_FOR_ITS_SLOT). While there are some, and the worker has claimed as much as
+    /// it may, it claims further ahead.
     fn idle_slots(&self) -> usize {
         0
     }

@@ -267,4 +267,8 @@ async fn settings_that_cannot_be_used_are_a_check_too() {
 
     assert_eq!(output.status.code(), Some(1));
     is(&checks(&output), "settings", "fail", "slots must be between 0 and 1024");
+    let (_, checks) = examine(&Config::default(), |doctor| {
+        doctor.env("PHOTOGATE_ARCHIVE_KEY", "7f").env("PHOTOGATE_SLTOS", "1");
+    });
+    is(&checks, "settings", "fail", "openssl rand -hex 32");
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod access;
+mod ahead;
 mod alerts;
 mod api_docs;
 mod architecture;

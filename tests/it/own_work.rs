@@ -25,7 +25,6 @@ use photogate::{
     worker::{Stop, Worker, rehearsal::Rehearsal, verdict::Verdict, work::Work},
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,51 +67,6 @@ async fn own_work_is_done_in_the_slots_however_much_is_claimed_ahead() {
 
     assert_eq!(most.load(Ordering::SeqCst), 3);
     assert_eq!(app.credits(organisation).await, (0, 0, 40));
-}
-
-/// Fetches photos from a store that does not answer yet, each before it has a slot.
-struct Fetching(Arc<Semaphore>);
-
-impl Work for Fetching {
-    const WAITS_FOR_ITS_SLOT: bool = true;
-
-    async fn perform(&self, _: &Reservation, _: &CancellationToken) -> Verdict {
-        let _answered = self.0.acquire().await;
-        Verdict::Processed(Findings::Nothing)
-    }
-
-    fn idle_slots(&self) -> usize {
-        2
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_slots_wait_for_the_store_claims_further_ahead_up_to_a_bound() {
-    let mut app = App::new().await;
-    // 16 for each slot, unless a number is set.
-    for (ahead, most) in [(0, 34), (3, 5)] {
-        (app.config.slots, app.config.ahead) = (2, ahead);
-        let organisation = app.an_organisation_with(40).await;
-        let event = app.an_event_of(organisation).await;
-        app.queue(event, "any", 40).await;
-        let (stop, store) = (Stop::default(), Arc::new(Semaphore::new(0)));
-        let work = Fetching(store.clone());
-        let worker = Worker::new(&app.config, app.pool.clone(), work).unwrap();
-        let worker = tokio::spawn(worker.run(stop.clone()));
-        app.until("as much is claimed as may be", async || {
-            app.processing(event).await.in_progress == most
-        })
-        .await;
-        // Several looks at the slots later.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(app.processing(event).await.in_progress, most);
-
-        store.add_permits(1);
-        app.until_done(event).await;
-        stop.drain.cancel();
-        worker.await.unwrap().unwrap();
-        assert_eq!(app.credits(organisation).await, (0, 0, 40));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

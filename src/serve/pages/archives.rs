@@ -72,6 +72,9 @@ pub(super) async fn page(
                     code { "photogate archive due --list" } " says which come next."
                 },
             }
+            @if service.config.archive_key.is_none() {
+                " They are not signed, because " code { "PHOTOGATE_ARCHIVE_KEY" } " is not set."
+            }
         }
         div.strip {
             div { "Archived events" b { (Credits(totals.events)) } }

@@ -29,6 +29,7 @@ async fn those_who_run_photogate_see_each_archive_and_what_comes_next() {
     assert!(ops.text(&site, "/queues").await.contains("href=\"/archives\""), "a link leads there");
     let page = ops.text(&site, "/archives").await;
     assert!(page.contains("No event was archived") && page.contains("archive_after_months"));
+    assert!(page.contains("They are not signed"), "{page}");
     let id = begin(&app, one).await.unwrap();
     let page = ops.text(&site, "/archives").await;
     assert!(page.contains(">Packing<") && page.contains("written into the store"), "{page}");
