@@ -17,7 +17,8 @@ SLOTS = int(sys.argv[2]) if len(sys.argv) > 2 else 2
 SAMPLES = sys.argv[3] if len(sys.argv) > 3 else "samples/marathon"
 MOTO, FRONT = 19501, 19502
 # How long an answer takes, and how many are errors.
-WAYS = {"at once": (0, 0), "after 200 ms, 1 % errors": (0.2, 0.01)}
+LATENCY = float(sys.argv[4]) if len(sys.argv) > 4 else 200
+WAYS = {"at once": (0, 0), f"after {LATENCY:.0f} ms, 1 % errors": (LATENCY / 1000, 0.01)}
 way = WAYS["at once"]
 # How much of the throughput must be left.
 WANTED = 0.9
