@@ -108,7 +108,9 @@ impl<W: Work> Claimer<W> {
                 Ok(Taken::Nothing) => {
                     self.ahead.rest();
                     let away = self.ahead.take_away(room.num_permits());
-                    room.split(away).map(OwnedSemaphorePermit::forget);
+                    if let Some(away) = room.split(away) {
+                        away.forget();
+                    }
                     drop(room);
                     // More may come soon, and the wake-up may be lost. So the first pauses are short.
                     let rings = self.shift.ear.wait(self.pause, &self.shift.stop.drain).await;

@@ -22,6 +22,10 @@ async fn a_living_worker_keeps_its_photos_when_a_standby_is_promoted() {
     services.postgres.pull_the_plug().unwrap();
     tokio::time::sleep(app.config.lease() * 2).await;
     services.postgres.promote().unwrap();
+    // A drill of a million photos has sixty failovers, and filled a disk of 40 GB.
+    let of_servers = std::fs::read_dir(services.place()).unwrap().flatten();
+    let of_servers = of_servers.filter(|entry| entry.path().join("PG_VERSION").exists());
+    assert_eq!(of_servers.count(), 1, "the data of the server that was lost is deleted");
 
     app.until_done(event).await;
     worker.drain().await;

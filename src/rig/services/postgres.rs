@@ -278,7 +278,8 @@ impl Postgres {
         self.promote()
     }
 
-    /// Promotes the standby of a server that was stopped.
+    /// Promotes the standby of a server that was stopped, and deletes that one's data: a drill has
+    /// many failovers.
     ///
     /// # Errors
     /// When there is no standby, or `pg_ctl` fails.
@@ -290,9 +291,9 @@ impl Postgres {
         let socket = |port: u16| self.sockets.join(format!(".s.PGSQL.{port}"));
         let _ = fs::remove_file(socket(PORT));
         std::os::unix::fs::symlink(socket(standby.port), socket(PORT))?;
-        self.data = standby.data;
+        let lost = std::mem::replace(&mut self.data, standby.data);
         self.server = Some(standby.server);
-        Ok(())
+        fs::remove_dir_all(lost)
     }
 
     /// Runs `pg_ctl` on a server.
