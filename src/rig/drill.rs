@@ -41,6 +41,8 @@ use upgrades::Upgrades;
 const LEASE: Duration = Duration::from_secs(2);
 /// If no photo moves for this time although workers run, the remaining photos count as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time of a statement of the tally: it reads all photos.
+const TALLY_MAX: Duration = Duration::from_secs(3600);
 /// The time between two progress messages.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -95,8 +97,10 @@ impl Drill {
     /// See [`DrillError`]. Books that do not balance are a result, not an error.
     pub async fn hold(&self, mut tell: impl FnMut(String)) -> Result<(Tally, Told), DrillError> {
         let mut ground = Ground::prepare(self).await?;
+        // Before the upgrades: in the end, the schema serves this program no more.
+        let books = database::connect_for(&ground.url, 1, TALLY_MAX).await?;
         let counted = match self.on(&mut ground, &mut tell).await {
-            Ok(told) => tally(&ground.url, self, &told).await.map(|tally| (tally, told)),
+            Ok(told) => tally(&books, self, &told).await.map(|tally| (tally, told)),
             Err(error) => Err(error),
         };
         ground.leave().await?;

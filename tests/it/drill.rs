@@ -125,7 +125,7 @@ async fn a_small_drill(app: &App, photos: usize) -> (Drill, Told) {
 async fn the_tally_sees_each_kind_of_harm() {
     type Count = fn(&Tally) -> i64;
     let (app, drill, told) = a_calm_app().await;
-    let calm = tally(&app.owner, &drill, &told).await.unwrap();
+    let calm = tally(&app.pool, &drill, &told).await.unwrap();
     assert!(calm.is_clean(), "{calm:?}");
     assert_eq!((calm.caps_reached, calm.floors_reached, calm.in_flight_reached), (1, 1, 1));
 
@@ -161,7 +161,7 @@ async fn the_tally_sees_each_kind_of_harm() {
         app.audited = false;
         app.tamper(harm).await;
 
-        let tally = tally(&app.owner, &drill, &told).await.unwrap();
+        let tally = tally(&app.pool, &drill, &told).await.unwrap();
 
         assert!(count(&tally) > 0 && !tally.is_clean(), "{harm}: {tally:?}");
     }
@@ -170,9 +170,9 @@ async fn the_tally_sees_each_kind_of_harm() {
         expected: Expected { photos: 4, funded: vec![(OrganisationId(1), 5)] },
         ..told.clone()
     };
-    assert_eq!(tally(&app.owner, &drill, &funded_twice).await.unwrap().drift, 1);
+    assert_eq!(tally(&app.pool, &drill, &funded_twice).await.unwrap().drift, 1);
     let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
-    let seen = tally(&app.owner, &drill, &alarmed).await.unwrap();
+    let seen = tally(&app.pool, &drill, &alarmed).await.unwrap();
     assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));
 }
 
@@ -199,7 +199,7 @@ async fn the_tally_sees_what_webhooks_leave_out_or_say_wrongly() {
         .collect();
     let seen = async |calls: &[Heard]| {
         let told = Told { heard: Some(calls.to_vec()), ..told.clone() };
-        let tally = tally(&app.owner, &drill, &told).await.unwrap();
+        let tally = tally(&app.pool, &drill, &told).await.unwrap();
         (tally.changes_lost, tally.changes_untrue, tally.changes_out_of_order)
     };
     let at = |kind: &str| calls.iter().position(|call| call.kind == kind).unwrap();
@@ -255,6 +255,6 @@ async fn the_tally_sees_a_gate_that_keeps_to_nothing_that_was_decided() {
 
     let (drill, told) = a_small_drill(&app, 6).await;
 
-    let seen = tally(&app.owner, &drill, &told).await.unwrap();
+    let seen = tally(&app.pool, &drill, &told).await.unwrap();
     assert_eq!((seen.caps_exceeded, seen.floors_violated, seen.in_flight_exceeded), (2, 2, 2));
 }

@@ -2,7 +2,7 @@
 //! limit, and what webhooks left out or said wrongly. All of it must be 0.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::{
     Drill, DrillError,
@@ -10,7 +10,6 @@ use super::{
     replay::replay,
 };
 use crate::{
-    database,
     ids::OrganisationId,
     ledger::{
         hash_chain,
@@ -128,8 +127,7 @@ pub struct Told {
 ///
 /// # Errors
 /// When the database has trouble.
-pub async fn tally(url: &str, drill: &Drill, told: &Told) -> Result<Tally, DrillError> {
-    let pool = database::connect(url, 1).await?;
+pub async fn tally(pool: &PgPool, drill: &Drill, told: &Told) -> Result<Tally, DrillError> {
     let mut db = pool.acquire().await?;
     let checks = reconcile::reconcile(&mut db, Scope::Full).await?;
     let broken = |name: &str| -> i64 {
