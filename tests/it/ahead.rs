@@ -55,7 +55,7 @@ async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_a
     (app.config.slots, app.config.ahead) = (2, 0);
     let organisation = app.an_organisation_with(200).await;
     let event = app.an_event_of(organisation).await;
-    app.queue(event, "first", 80).await;
+    app.queue(event, "first", 150).await;
     let (stop, store, idle) = (Stop::default(), Arc::new(Semaphore::new(0)), Arc::default());
     let work = Fetching { store: store.clone(), idle: Arc::clone(&idle) };
     let worker = Worker::new(&app.config, app.pool.clone(), work).unwrap();
@@ -73,7 +73,7 @@ async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_a
     }
     idle.store(2, Ordering::SeqCst);
     has_in_hand(&app, event, 18).await;
-    store.add_permits(100);
+    store.add_permits(150);
     app.until_done(event).await;
     app.until("the worker sees that nothing waits", async || {
         app.count("SELECT count(*) FROM queue WHERE NOT drained").await == 0
@@ -90,7 +90,7 @@ async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_a
     app.until_done(event).await;
     stop.drain.cancel();
     worker.await.unwrap().unwrap();
-    assert_eq!(app.credits(organisation).await, (80, 0, 120));
+    assert_eq!(app.credits(organisation).await, (10, 0, 190));
 }
 
 #[tokio::test(flavor = "multi_thread")]
