@@ -1,6 +1,7 @@
 //! How far ahead of its slots a worker claims.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,14 +11,17 @@ use std::{
 
 use photogate::{
     catalog::findings::Findings,
-    ids::EventId,
+    ids::{EventId, Operation},
     queue::claim::Reservation,
     worker::{Stop, Worker, verdict::Verdict, work::Work},
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{App, PATIENCE};
+use crate::{
+    photos::start_worker,
+    support::{App, PATIENCE, bucket::Bucket, root},
+};
 
 /// Fetches photos, each before it has a slot.
 struct Fetching {
@@ -111,4 +115,51 @@ async fn a_number_of_photos_ahead_that_was_set_stays() {
     app.until_done(event).await;
     stop.drain.cancel();
     worker.await.unwrap().unwrap();
+}
+
+/// A worker that does the real work, of photos with so many bytes, which do not come. While its slots
+/// are idle, `look` is told about it.
+async fn a_store_is_slow(bytes: usize, look: impl AsyncFnOnce(&App, EventId)) {
+    const PHOTOS: usize = 40;
+    let mut app = App::new().await;
+    let bucket = Bucket::start().await;
+    (app.config.slots, app.config.ahead) = (2, 0);
+    (app.config.store_url, app.config.store_options) =
+        ("s3://photos".into(), bucket.options.clone());
+    let mut photo = fs::read(root().join("samples/marathon/IMG_0001.jpg")).unwrap();
+    photo.resize(bytes.max(photo.len()), 0);
+    let keys: Vec<_> = (0..PHOTOS).map(|n| format!("late/{n}.jpg")).collect();
+    for key in &keys {
+        // No two are the same.
+        bucket.keep(key, [&photo, key.as_bytes()].concat());
+    }
+    let organisation = app.an_organisation_with(40).await;
+    let event = app.an_event_of(organisation).await;
+    app.queue_keys(event, Operation::PhotoProcessing, &keys).await;
+
+    let worker = start_worker(&app).await;
+    look(&app, event).await;
+
+    // More than once, where there was no room in memory.
+    bucket.answer(10 * PHOTOS);
+    app.until_done(event).await;
+    worker.drain().await;
+    assert_eq!(app.credits(organisation).await, (0, 0, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_claims_further_ahead_while_its_store_keeps_slots_idle() {
+    a_store_is_slow(0, async |app, event| has_in_hand(app, event, 18).await).await;
+}
+
+/// More of them would not come sooner, and would take memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_does_not_claim_further_ahead_of_large_photos() {
+    a_store_is_slow(30 << 20, async |app, event| {
+        app.until("it has claimed", async || app.processing(event).await.in_progress >= 10).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let in_hand = app.processing(event).await.in_progress;
+        assert!(in_hand < 18, "{in_hand} photos of 30 MiB are in hand");
+    })
+    .await;
 }

@@ -1,10 +1,11 @@
 //! The drill, in short, and that it would notice.
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use photogate::{
     access::Caller,
     changes::{Type, feed},
+    database::{self, DatabaseError},
     ids::OrganisationId,
     ledger::{
         credits::Credits,
@@ -174,6 +175,29 @@ async fn the_tally_sees_each_kind_of_harm() {
     let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
     let seen = tally(&app.pool, &drill, &alarmed).await.unwrap();
     assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));
+}
+
+/// Found: after several upgrades, the program that drives a drill refused to count.
+#[tokio::test]
+async fn the_books_are_counted_also_if_the_schema_serves_the_drill_no_more() {
+    let (mut app, drill, told) = a_calm_app().await;
+    app.audited = false;
+    let url = &app.config.database_url;
+    let books = database::connect_for(url, 1, Duration::from_secs(60)).await.unwrap();
+    app.owner_runs("UPDATE functions_applied SET version = '99.1.0', serves = '99.0.0'").await;
+    // Those of the drill were cut, too.
+    app.owner_runs(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+    let refused = database::connect(url, 1).await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::TooOld { .. }), "{refused}");
+
+    let tally = tally(&books, &drill, &told).await.unwrap();
+
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(tally.caps_reached, 1);
 }
 
 #[tokio::test]

@@ -1,18 +1,7 @@
 //! What stops one photo, and what stops all: a file that cannot be read, and a store that is down.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
-use axum::{
-    body::Bytes,
-    extract::State,
-    http::{HeaderName, Method, StatusCode, Uri, header},
-};
 use futures::future::join_all;
 use photogate::{
     catalog::{key::Key, photo_store::PhotoStore},
@@ -25,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     photos::{samples, start_worker},
-    support::{App, a_free_address, place, root},
+    support::{App, bucket::Bucket, place},
 };
 
 /// As many photos as a worker of the tests can have in hand, and more.
@@ -265,69 +254,6 @@ async fn is_found_before_a_photo_is_claimed(app: &App, mend: impl FnOnce()) {
     app.until_done(event).await;
     worker.drain().await;
     assert_eq!(app.credits(organisation).await, (7, 0, 3));
-}
-
-/// An S3 bucket with the samples in it. What is below `forbidden/` may not be read, and what is
-/// below `broken/` makes the server fail.
-struct Bucket {
-    options: BTreeMap<String, String>,
-    server: tokio::task::JoinHandle<()>,
-}
-
-type Objects = Arc<Mutex<HashMap<String, Bytes>>>;
-
-impl Bucket {
-    async fn start() -> Self {
-        let objects = Objects::default();
-        for sample in fs::read_dir(root().join("samples/marathon")).unwrap() {
-            let sample = sample.unwrap();
-            let path = format!("/photos/marathon/{}", sample.file_name().to_str().unwrap());
-            objects.lock().unwrap().insert(path, fs::read(sample.path()).unwrap().into());
-        }
-        let address = a_free_address();
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let answers = axum::Router::new().fallback(answer).with_state(objects);
-        let server = tokio::spawn(async move { axum::serve(listener, answers).await.unwrap() });
-        let options = [
-            ("aws_endpoint", format!("http://{address}")),
-            ("aws_allow_http", "true".into()),
-            ("aws_access_key_id", "x".into()),
-            ("aws_secret_access_key", "x".into()),
-            ("aws_region", "x".into()),
-        ];
-        let options = options.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { options, server }
-    }
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-async fn answer(
-    State(objects): State<Objects>,
-    method: Method,
-    uri: Uri,
-    body: Bytes,
-) -> (StatusCode, [(HeaderName, &'static str); 2], Bytes) {
-    let headers =
-        [(header::ETAG, "\"1\""), (header::LAST_MODIFIED, "Wed, 21 Oct 2015 07:28:00 GMT")];
-    let mut objects = objects.lock().unwrap();
-    let (status, body) = match uri.path() {
-        path if path.contains("/forbidden/") => (StatusCode::FORBIDDEN, Bytes::new()),
-        path if path.contains("/broken/") => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::new()),
-        path if method == Method::PUT => {
-            objects.insert(path.to_owned(), body);
-            (StatusCode::OK, Bytes::new())
-        }
-        path => match objects.get(path) {
-            Some(object) => (StatusCode::OK, object.clone()),
-            None => (StatusCode::NOT_FOUND, Bytes::new()),
-        },
-    };
-    (status, headers, body)
 }
 
 #[tokio::test]

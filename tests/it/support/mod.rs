@@ -2,6 +2,7 @@
 //! are audited.
 
 pub mod browser;
+pub mod bucket;
 pub mod emulators;
 pub mod postmaster;
 pub mod process;
