@@ -31,7 +31,7 @@ use crate::{
 
 pub use due::{before, due, when_due};
 pub(crate) use give_up::begin as begin_give_up;
-pub use list::{Archive, Totals, Which, away, list, of_event, totals};
+pub use list::{Archive, Totals, Which, away, in_trouble, list, of_event, totals};
 pub use receipts::receipt;
 pub use seal::{BadKey, SigningKey};
 pub use verify::{Signature, Verified};

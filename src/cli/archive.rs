@@ -184,9 +184,6 @@ pub(super) async fn say_given_up(
     Ok(())
 }
 
-/// The most archives that a list shows.
-const MOST: i64 = 1000;
-
 impl ArchiveCommand {
     pub(super) async fn run(self, config: &Config, output: Output) -> anyhow::Result<End> {
         let pool = database::connect(&config.database_url, 2).await?;
@@ -250,9 +247,10 @@ impl ArchiveCommand {
                 })?;
                 Ok(End::Ok)
             }
+            // All of them: what is not named here may be taken for what nobody needs.
             Self::List { event } => {
                 let which = Which { event, ..Which::default() };
-                let found = archive::list(&mut *pool.acquire().await?, which, MOST).await?;
+                let found = archive::list(&mut *pool.acquire().await?, which, i64::MAX).await?;
                 let header =
                     ["Archive", "Event", "State", "Since", "Photos", "Credits spent", "Size"];
                 output.rows(&found, &header, row)?;

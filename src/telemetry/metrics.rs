@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::LEASE_RENEWED;
 use crate::{
+    catalog::archive,
     changes::mailboxes,
     ledger::credits,
     queue::{schedules, totals},
@@ -87,6 +88,10 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "photogate_oldest_snapshot_seconds",
         "Age of the oldest snapshot in the database: no old version of a row is removed meanwhile",
+    ),
+    (
+        "photogate_archives_in_trouble",
+        "Archives with files that are missing or changed, or that could not go on the last time",
     ),
     ("photogate_logins_total", "Tries to log in, by outcome: logged_in, refused, throttled"),
     ("photogate_http_request_duration_seconds", "Duration of an HTTP request, by status"),
@@ -169,6 +174,11 @@ pub async fn count_queues(database: PgPool, stop: CancellationToken) {
         match mail.await {
             Ok(seconds) => metrics::gauge!("photogate_mail_waits_seconds").set(seconds),
             Err(error) => tracing::warn!(%error, "the e-mail that waits could not be looked at"),
+        }
+        let archives = async { archive::in_trouble(&mut *database.acquire().await?).await };
+        match archives.await {
+            Ok(archives) => metrics::gauge!("photogate_archives_in_trouble").set(to_f64(archives)),
+            Err(error) => tracing::warn!(%error, "the archives could not be looked at"),
         }
         match is_clock_plausible(&database).await {
             Ok(is) => metrics::gauge!("photogate_clock_is_implausible").set(f64::from(!is)),

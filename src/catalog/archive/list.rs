@@ -148,6 +148,21 @@ pub struct Totals {
     pub damaged: i64,
 }
 
+/// Number of archives that somebody must look at: files are missing or changed, or it could not go
+/// on the last time.
+///
+/// # Errors
+/// When the database has trouble.
+pub async fn in_trouble(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "archives!" FROM archive
+           WHERE state NOT IN ('restored', 'stopped', 'given_up')
+             AND num_nonnulls(damage, trouble) > 0"#
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Adds up the archives that stand: of one organisation, or all.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use photogate::{
     access::{Caller, Role},
-    catalog::archive::State,
+    catalog::archive::{self, State},
 };
 
 use super::{an_old_event, archivist, begin, files};
@@ -54,6 +54,7 @@ async fn those_who_run_photogate_see_each_archive_and_what_comes_next() {
     archivist(&app).go_on_with_any().await.unwrap().unwrap().1.expect_err("it is damaged");
     let page = ops.text(&site, "/archives").await;
     assert!(page.contains(">Damaged<") && page.contains("is missing"), "{page}");
+    assert_eq!(archive::in_trouble(&mut *app.db().await).await.unwrap(), 1);
     assert!(page.contains(&format!("photogate archive give-up {one}")), "{page}");
     std::fs::write(&lost, whole).unwrap();
     app.owner_runs("UPDATE photogate.archive SET taken_until = NULL").await;
@@ -61,4 +62,22 @@ async fn those_who_run_photogate_see_each_archive_and_what_comes_next() {
     let page = ops.text(&site, "/archives").await;
     assert!(page.contains(">Restored<") && page.contains("Its files are deleted"), "{page}");
     assert!(!page.contains(">Damaged<"), "{page}");
+    assert_eq!(archive::in_trouble(&mut *app.db().await).await.unwrap(), 0);
+}
+
+/// Found: only the newest thousand were named, and what is not named is said to be of no use.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_names_every_archive() {
+    let app = App::new().await;
+    app.an_event_with(1).await;
+    app.owner_runs(
+        "INSERT INTO photogate.archive (event_id, organisation_id, state, actor, erasures, ended_at)
+         SELECT event_id, organisation_id, 'stopped', 'anna', '{}', now()
+         FROM photogate.event, generate_series(1, 1001)",
+    )
+    .await;
+
+    let named = app.says(&["archive", "list", "--json"]);
+
+    assert_eq!(named.matches("\"directory\"").count(), 1001);
 }
