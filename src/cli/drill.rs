@@ -88,6 +88,7 @@ impl Drill {
                 ("changes lost", tally.changes_lost),
                 ("changes that did not happen", tally.changes_untrue),
                 ("changes out of order", tally.changes_out_of_order),
+                ("upgrades that did not end", tally.upgrades_missed),
                 ("drift", tally.drift),
             ] {
                 writeln!(out, "{count:>6}  {name}")?;

@@ -145,10 +145,7 @@ impl Drill {
             }
         }
         chaos.end(ground, &mut crew).await?;
-        while upgrades.is_busy() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            upgrades.go_on(&mut crew)?;
-        }
+        upgrades.finish(&mut crew).await?;
         listener.get_well().await?;
         traffic.fund_everything(&pool).await;
         tell(format!("no more faults after {chaos}: the workers process the rest"));
@@ -167,6 +164,7 @@ impl Drill {
             late_accepted: late.accepted,
             refused: crew.refused()? + late.tried - late.accepted,
             chaos: chaos.to_string(),
+            upgrades_missed: upgrades.left(),
             upgrades: upgrades.to_string(),
             steering: traffic.steering().to_string(),
             workers: crew.started(),

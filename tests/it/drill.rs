@@ -172,6 +172,9 @@ async fn the_tally_sees_each_kind_of_harm() {
         ..told.clone()
     };
     assert_eq!(tally(&app.pool, &drill, &funded_twice).await.unwrap().drift, 1);
+    let stood_still = Told { upgrades_missed: 2, ..told.clone() };
+    let seen = tally(&app.pool, &drill, &stood_still).await.unwrap();
+    assert_eq!((seen.upgrades_missed, seen.is_clean()), (2, false));
     let alarmed = Told { alarms: 2, late_accepted: 1, ..told };
     let seen = tally(&app.pool, &drill, &alarmed).await.unwrap();
     assert_eq!((seen.drift, seen.late_settles_accepted), (2, 1));

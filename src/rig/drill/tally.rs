@@ -49,6 +49,8 @@ pub struct Tally {
     pub changes_untrue: i64,
     /// Number of changes that webhooks said after a later one of the same subject.
     pub changes_out_of_order: i64,
+    /// Number of upgrades that were asked for and did not end.
+    pub upgrades_missed: i64,
     /// Number of other errors in the books: rows that break an invariant at the end, checks by
     /// workers that found errors, broken chains, and accounts with wrong top-ups.
     pub drift: i64,
@@ -82,6 +84,7 @@ impl Tally {
             self.changes_lost,
             self.changes_untrue,
             self.changes_out_of_order,
+            self.upgrades_missed,
             self.drift,
         ]
         .iter()
@@ -115,6 +118,8 @@ pub struct Told {
     pub chaos: String,
     /// What was decided about credits, in words.
     pub steering: String,
+    /// Number of upgrades that did not end.
+    pub upgrades_missed: usize,
     /// The upgrades, in words.
     pub upgrades: String,
     /// Number of worker processes that were started.
@@ -180,6 +185,7 @@ pub async fn tally(pool: &PgPool, drill: &Drill, told: &Told) -> Result<Tally, D
         changes_lost: said.lost,
         changes_untrue: said.untrue,
         changes_out_of_order: said.out_of_order,
+        upgrades_missed: i64::try_from(told.upgrades_missed).unwrap_or(i64::MAX),
         drift: drift
             // If no check of the books ended, that counts as an alarm. Without workers there are no
             // checks.

@@ -9,9 +9,13 @@ use std::{
     io,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use super::{Drill, crew::Crew};
+
+/// How long an upgrade may take when nothing is struck any more.
+const UPGRADE_MAX: Duration = Duration::from_secs(600);
 
 /// The versions of a drill.
 pub(super) struct Upgrades {
@@ -65,9 +69,25 @@ impl Upgrades {
         Ok(())
     }
 
-    /// True while a migration runs.
-    pub(super) fn is_busy(&self) -> bool {
-        self.migration.is_some()
+    /// Carries out what is left, while nothing is struck any more. Gives up if an upgrade does not end.
+    pub(super) async fn finish(&mut self, crew: &mut Crew) -> io::Result<()> {
+        let (mut left, mut since) = (self.left(), Instant::now());
+        while left > 0 && since.elapsed() < UPGRADE_MAX {
+            if self.migration.is_none() {
+                self.migration = self.migrate()?;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.look_after(crew)?;
+            if self.left() < left {
+                (left, since) = (self.left(), Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of upgrades that have not ended.
+    pub(super) fn left(&self) -> usize {
+        self.next.len()
     }
 
     fn look_after(&mut self, crew: &mut Crew) -> io::Result<()> {
