@@ -65,7 +65,9 @@ def troubles(objects, values):
         own = pod["spec"].get("serviceAccountName")
         is_hook = "helm.sh/hook" in thing["metadata"].get("annotations", {})
         # What is made with the release is not there for a hook before it.
-        if made_here and ((own in accounts) == is_hook):
+        of_workers = values["workers"]["serviceAccount"]
+        is_made_elsewhere = own == of_workers["name"] and not of_workers["create"]
+        if made_here and not is_made_elsewhere and ((own in accounts) == is_hook):
             yield f"{name}: its service account is {own}"
         if thing["kind"] == "Deployment" and not fits(thing["spec"]["selector"], pod):
             yield f"{name}: its selector does not fit its own pods"
@@ -74,6 +76,11 @@ def troubles(objects, values):
     for thing, pod in pods:
         name = f"{thing['kind']} {thing['metadata']['name']}"
         yield from (f"{name}: {text}" for text in value_troubles(pod, values))
+
+
+def direct(database):
+    """Where the migration finds PostgreSQL."""
+    return database["direct"] if database["direct"]["host"] else database
 
 
 def value_troubles(pod, values):
@@ -88,6 +95,12 @@ def value_troubles(pod, values):
     found = [urllib.parse.unquote(text) for text in (parsed.username, parsed.path.removeprefix("/"))]
     if found != [login, database["name"]]:
         yield f"its address of PostgreSQL is for {found}"
+    at = direct(database) if part == "migration" else database
+    if (parsed.hostname, parsed.port) != (at["host"], at["port"]):
+        yield f"its PostgreSQL is at {parsed.netloc.split('@')[-1]}"
+    account = values["workers"]["serviceAccount"]["name"]
+    if account and (spec["serviceAccountName"] == account) != (part in ("worker", "keeper")):
+        yield f"its account is {spec['serviceAccountName']}"
     for more, where in [("extraEnv", container["env"]), ("extraVolumes", spec["volumes"]),
                         ("extraVolumeMounts", container["volumeMounts"])]:
         if not all(each in where for each in values[more]):
@@ -271,7 +284,8 @@ def network_troubles(objects, pods, values):
         if pod["metadata"]["labels"][PART] != "migration" and not closed:
             yield f"{name}: it is open"
         part = pod["metadata"]["labels"][PART]
-        said = merged(values["networkPolicy"]["egress"], {"database": {"ports": [values["database"]["port"]]}})
+        at = direct(values["database"]) if part == "migration" else values["database"]
+        said = merged(values["networkPolicy"]["egress"], {"database": {"ports": [at["port"]]}})
         wanted = [(port, said[rule]["to"]) for rule in RULES[part] for port in said[rule]["ports"]]
         open_ = [(port["port"], rule.get("to", [])) for spec in own for rule in spec.get("egress", [])
                  for port in rule["ports"] if port["protocol"] == "TCP"]
@@ -335,6 +349,12 @@ BREAKS = [
      "targetValue: {{ $workers.autoscaling.photosPerWorker }}", "is not of type"),
     ("workers.yaml", "valueLocation: photogate_funded_backlog_photos", "valueLocation: photogate_photos", "backlog"),
     ("migration.yaml", "serviceAccountName: default", "serviceAccountName: club-photogate", "its service account"),
+    ("_helpers.tpl", "include \"photogate.workerAccountName\" .root", "include \"photogate.serviceAccountName\" .root",
+     "its account is"),
+    ("serviceaccount.yaml", "{{- if and .create .name }}", "{{- if and .create .names }}", "its service account is"),
+    ("migration.yaml", "(include \"photogate.direct\" . | fromYaml)", ".Values.database", "its PostgreSQL is at"),
+    ("networkpolicies.yaml", "(include \"photogate.direct\" . | fromYaml).port", ".Values.database.port",
+     "cannot reach port 5432"),
     ("_helpers.tpl", "  runAsNonRoot: true\n", "", "runAsNonRoot"),
     ("_helpers.tpl", "    type: RuntimeDefault", "    type: Unconfined", "seccompProfile"),
     ("_helpers.tpl", "readOnlyRootFilesystem: true\n", "", "write to its root"),
@@ -346,7 +366,7 @@ BREAKS = [
     ("_helpers.tpl", "path: {{ .root.Values.database.ca.key", "pat: {{ .root.Values.database.ca.key",
      "'path' is a required"),
     ("networkpolicies.yaml", "-closed", "-service", "two objects are"),
-    ("networkpolicies.yaml", "values: [worker, keeper]", "values: [worker]", "cannot reach port 5432"),
+    ("networkpolicies.yaml", "values: [worker, keeper]", "values: [worker]", "cannot reach port 6432"),
     ("serviceaccount.yaml", "automountServiceAccountToken: false",
      "---\napiVersion: v1\nkind: Secret\nmetadata: { name: x }", "must hold no secrets"),
     ("networkpolicies.yaml", "(list (int .Values.database.port))", "(list 5432)", "cannot reach port 5433"),

@@ -42,6 +42,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* That of the workers: the same, unless they have one of their own. */}}
+{{- define "photogate.workerAccountName" -}}
+{{- default (include "photogate.serviceAccountName" .) .Values.workers.serviceAccount.name -}}
+{{- end -}}
+
 {{/* A value of a setting as text. Helm reads every number as a float, and would write 1000000 as 1e+06. */}}
 {{- define "photogate.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}
@@ -60,6 +65,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
       key: {{ .from.key | quote }}
 {{- end -}}
 
+{{/* Where the migration finds PostgreSQL. */}}
+{{- define "photogate.direct" -}}
+{{- toYaml (ternary .Values.database.direct (pick .Values.database "host" "port") (ne .Values.database.direct.host "")) -}}
+{{- end -}}
+
 {{- define "photogate.hasCa" -}}
 {{- if or .Values.database.ca.secret .Values.database.ca.configMap -}}yes{{- end -}}
 {{- end -}}
@@ -69,12 +79,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- urlquery . | replace "+" "%20" -}}
 {{- end -}}
 
-{{/* The way to PostgreSQL: dict "root" "login" "secret" "what". The password is not in the address. */}}
+{{/* The way to PostgreSQL: dict "root" "login" "secret" "what" "at" {host, port}. The password is not in the address. */}}
 {{- define "photogate.database" -}}
 {{- $database := .root.Values.database -}}
-{{- $host := required "database.host is empty: name the host of PostgreSQL" $database.host -}}
+{{- $host := required "database.host is empty: name the host of PostgreSQL" .at.host -}}
 - name: DATABASE_URL
-  value: {{ printf "postgres://%s@%s:%d/%s?sslmode=%s%s" (include "photogate.escaped" .login) $host (int $database.port)
+  value: {{ printf "postgres://%s@%s:%d/%s?sslmode=%s%s" (include "photogate.escaped" .login) $host (int .at.port)
       (include "photogate.escaped" $database.name) $database.sslMode
       (ternary (printf "&sslrootcert=/etc/photogate/database/%s" $database.ca.key) "" (eq (include "photogate.hasCa" .root) "yes")) | quote }}
 {{ include "photogate.secret" (dict "variable" "PGPASSWORD" "what" .what "from" .secret) }}
@@ -292,7 +302,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "photogate.serviceAccountName" .root }}
+  serviceAccountName: {{ include "photogate.workerAccountName" .root }}
   {{- include "photogate.podSecurity" .root | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "photogate.grace" (dict "root" .root "part" .root.Values.workers) }}
   {{- include "photogate.placement" (dict "root" .root "part" .root.Values.workers "component" .component) | nindent 2 }}
@@ -302,7 +312,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: [work]
       env:
-        {{- include "photogate.database" (dict "root" .root "login" .root.Values.database.workerLogin "secret" .root.Values.secrets.workerPassword "what" "workerPassword") | nindent 8 }}
+        {{- include "photogate.database" (dict "root" .root "at" .root.Values.database "login" .root.Values.database.workerLogin "secret" .root.Values.secrets.workerPassword "what" "workerPassword") | nindent 8 }}
         {{- include "photogate.common" .root | nindent 8 }}
         {{- include "photogate.settings" (dict "root" .root "own" .settings) | nindent 8 }}
       ports:
