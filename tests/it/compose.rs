@@ -382,7 +382,9 @@ fn containers_have_the_memory_that_they_may_take() {
         let service = &compose["services"][name];
         let set = |setting: &str| -> u64 {
             let value = service["environment"][setting].as_str();
-            value.unwrap_or_else(|| panic!("{name} sets no {setting}")).parse().unwrap()
+            let value = value.unwrap_or_else(|| panic!("{name} sets no {setting}"));
+            let default = value.split_once(":-").and_then(|(_, most)| most.strip_suffix('}'));
+            default.unwrap_or(value).parse().unwrap()
         };
         let children = set("PHOTOGATE_SLOTS")
             * photogate::config::Config::default().photo_memory_megabytes
@@ -422,7 +424,25 @@ fn every_setting_can_be_given_to_the_containers() {
         }
     }
     for file in [".gitignore", ".dockerignore"] {
-        let takes = read(file).lines().any(|line| ignores(line, ".env.photogate"));
-        assert!(takes, "{file} has not .env.photogate");
+        for secret in [".env.photogate", ".env.photogate.service"] {
+            let takes = read(file).lines().any(|line| ignores(line, secret));
+            assert!(takes, "{file} has not {secret}");
+        }
+    }
+}
+
+/// Found: with the secret of Stripe's reports, a worker could report a payment.
+#[test]
+fn workers_do_not_get_the_secrets_with_which_credit_is_made() {
+    let compose = compose();
+    let gets = |name: &str| {
+        let files = compose["services"][name]["env_file"].as_sequence().unwrap();
+        files.iter().any(|file| file["path"] == ".env.photogate.service")
+    };
+
+    assert_eq!(["worker", "service", "migrate"].map(gets), [false, true, true]);
+    let told = read("docs/operations.md");
+    for secret in ["PHOTOGATE_STRIPE_SECRETS", "PHOTOGATE_ARCHIVE_KEY"] {
+        assert!(told.contains(&format!("`{secret}`")), "{secret}");
     }
 }
