@@ -44,7 +44,7 @@ pub struct Config {
     /// each core.
     pub slots: usize,
     /// Number of photos claimed beyond the slots, so that no slot waits for the database or the
-    /// store. 0: four for each slot, and up to eight while slots are idle.
+    /// store. 0: four for each slot, and up to 16 while slots are idle.
     pub ahead: usize,
     /// Number of sandbox children that may be idle. A child sees photos of one organisation only, so
     /// those of other organisations wait here for their next photo, with about 150 MB each. 0: four
@@ -382,7 +382,8 @@ impl Config {
 
     /// Returns how many more photos may be claimed beyond the slots while slots are idle.
     pub fn further_ahead(&self) -> usize {
-        if self.ahead > 0 { 0 } else { self.ahead().min(AHEAD_MAX.saturating_sub(self.ahead())) }
+        let most = (16 * self.slots()).min(AHEAD_MAX);
+        if self.ahead > 0 { 0 } else { most.saturating_sub(self.ahead()) }
     }
 
     /// Returns the length of a worker's lease.

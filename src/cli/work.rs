@@ -25,7 +25,7 @@ pub(super) struct Run {
     /// Number of photos processed at a time [default: number of cores]
     #[arg(long)]
     slots: Option<usize>,
-    /// Number of photos claimed in advance, beyond the slots [default: four to eight for each slot]
+    /// Number of photos claimed in advance, beyond the slots [default: 4 to 16 for each slot]
     #[arg(long)]
     ahead: Option<usize>,
     /// Do no real work: take only photos with keys below rehearsal/, for benchmarks and drills

@@ -57,9 +57,9 @@ async fn has_in_hand(app: &App, event: EventId, photos: i64) {
 async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_are_busy() {
     let mut app = App::new().await;
     (app.config.slots, app.config.ahead) = (2, 0);
-    let organisation = app.an_organisation_with(200).await;
+    let organisation = app.an_organisation_with(600).await;
     let event = app.an_event_of(organisation).await;
-    app.queue(event, "first", 150).await;
+    app.queue(event, "first", 500).await;
     let (stop, store, idle) = (Stop::default(), Arc::new(Semaphore::new(0)), Arc::default());
     let work = Fetching { store: store.clone(), idle: Arc::clone(&idle) };
     let worker = Worker::new(&app.config, app.pool.clone(), work).unwrap();
@@ -67,17 +67,17 @@ async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_a
     has_in_hand(&app, event, 10).await;
 
     idle.store(2, Ordering::SeqCst);
-    has_in_hand(&app, event, 18).await;
+    has_in_hand(&app, event, 34).await;
     idle.store(0, Ordering::SeqCst);
     let began = Instant::now();
-    while app.processing(event).await.in_progress > 10 {
+    while app.processing(event).await.in_progress > 28 {
         assert!(began.elapsed() < PATIENCE, "it claims as far ahead as before");
         store.add_permits(1);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     idle.store(2, Ordering::SeqCst);
-    has_in_hand(&app, event, 18).await;
-    store.add_permits(150);
+    has_in_hand(&app, event, 34).await;
+    store.add_permits(500);
     app.until_done(event).await;
     app.until("the worker sees that nothing waits", async || {
         app.count("SELECT count(*) FROM queue WHERE NOT drained").await == 0
@@ -94,7 +94,7 @@ async fn a_worker_whose_slots_are_idle_claims_further_ahead_and_less_when_they_a
     app.until_done(event).await;
     stop.drain.cancel();
     worker.await.unwrap().unwrap();
-    assert_eq!(app.credits(organisation).await, (10, 0, 190));
+    assert_eq!(app.credits(organisation).await, (60, 0, 540));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +149,7 @@ async fn a_store_is_slow(bytes: usize, look: impl AsyncFnOnce(&App, EventId)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_claims_further_ahead_while_its_store_keeps_slots_idle() {
-    a_store_is_slow(0, async |app, event| has_in_hand(app, event, 18).await).await;
+    a_store_is_slow(0, async |app, event| has_in_hand(app, event, 34).await).await;
 }
 
 /// More of them would not come sooner, and would take memory.
