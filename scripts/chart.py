@@ -326,6 +326,7 @@ REFUSED = [
     ({"settings": {"slots": "four"}}, "slots"),
     ({"settings": {"worker_password": "geheim"}}, "worker_password"),
     ({"workers": {"replica": 2}}, "replica"),
+    ({"workers": {"serviceAccount": {"name": "club-photogate"}}}, "is the service's account"),
     ({"workers": {"replicas": "two"}}, "replicas"),
     ({"workers": {"autoscaling": {"photosPerWorker": 0}}}, "photosPerWorker"),
     ({"migration": {"changePasswords": "yes"}}, "changePasswords"),

@@ -13,6 +13,10 @@ use serde_yaml_ng::Value;
 
 use crate::support::{place, read, root};
 
+/// They are in the environment only, and no names in the file of the settings.
+const OF_THE_ENVIRONMENT: [&str; 4] =
+    ["WORKER_PASSWORD", "SERVICE_PASSWORD", "STRIPE_SECRETS", "ARCHIVE_KEY"];
+
 fn compose() -> Value {
     let mut compose: Value = serde_yaml_ng::from_str(&read("docker-compose.yml")).unwrap();
     // What is merged has merged something itself.
@@ -104,7 +108,7 @@ fn compose_passes_settings_that_exist_and_mounts_files_that_are_there() {
         {
             assert!(
                 known.get(setting.to_lowercase()).is_some()
-                    || ["WORKER_PASSWORD", "SERVICE_PASSWORD"].contains(&setting),
+                    || OF_THE_ENVIRONMENT.contains(&setting),
                 "{name:?} sets {setting}"
             );
             settings += 1;
@@ -403,7 +407,6 @@ fn containers_have_the_memory_that_they_may_take() {
 fn every_setting_can_be_given_to_the_containers() {
     let made = ["LOG_FORMAT", "METRICS_LISTEN", "SLOTS", "IDLE_CHILDREN", "STORE_URL", "LISTEN"];
     let made: BTreeSet<_> = made.into_iter().chain(["BEHIND_HTTPS"]).collect();
-    let passwords = ["WORKER_PASSWORD", "SERVICE_PASSWORD"];
     let compose = compose();
     for (name, service) in services(&compose).filter(|(_, one)| one.get("platform").is_some()) {
         let file = &service["env_file"][0];
@@ -417,7 +420,7 @@ fn every_setting_can_be_given_to_the_containers() {
                 continue;
             };
             assert!(
-                made.contains(setting) || passwords.contains(&setting),
+                made.contains(setting) || OF_THE_ENVIRONMENT.contains(&setting),
                 "{name} sets {setting}"
             );
             assert!(!value.as_str().unwrap().contains(":-}"), "{name} sets {setting} to nothing");
@@ -443,6 +446,8 @@ fn workers_do_not_get_the_secrets_with_which_credit_is_made() {
     assert_eq!(["worker", "service", "migrate"].map(gets), [false, true, true]);
     let told = read("docs/operations.md");
     for secret in ["PHOTOGATE_STRIPE_SECRETS", "PHOTOGATE_ARCHIVE_KEY"] {
+        // What stands here wins over the files.
+        assert_eq!(compose["services"]["worker"]["environment"][secret], "");
         assert!(told.contains(&format!("`{secret}`")), "{secret}");
     }
 }

@@ -187,6 +187,7 @@ async fn the_books_are_counted_also_if_the_schema_serves_the_drill_no_more() {
     app.audited = false;
     let url = &app.config.database_url;
     let books = database::connect_for(url, 1, Duration::from_secs(60)).await.unwrap();
+    drop(books.acquire().await.unwrap());
     app.owner_runs("UPDATE functions_applied SET version = '99.1.0', serves = '99.0.0'").await;
     // Those of the drill were cut, too.
     app.owner_runs(

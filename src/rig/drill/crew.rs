@@ -109,6 +109,11 @@ impl Crew {
         }
     }
 
+    /// True while a worker runs another program than workers do from now on.
+    pub(super) fn has_others(&self) -> bool {
+        self.workers.iter().any(|worker| !self.programs.contains(&worker.program))
+    }
+
     /// Kills a worker with SIGKILL, as the kernel does when memory runs out.
     pub(super) fn kill_one(&mut self, rng: &mut StdRng) -> io::Result<bool> {
         let living = self

@@ -72,15 +72,31 @@ impl Upgrades {
     /// Carries out what is left, while nothing is struck any more. Gives up if an upgrade does not end.
     pub(super) async fn finish(&mut self, crew: &mut Crew) -> io::Result<()> {
         let (mut left, mut since) = (self.left(), Instant::now());
+        let mut alone = PathBuf::new();
         while left > 0 && since.elapsed() < UPGRADE_MAX {
-            if self.migration.is_none() {
+            if self.migration.is_some() {
+                self.look_after(crew)?;
+            } else if alone != self.current {
+                alone = self.current.clone();
+                crew.run(vec![alone.clone()]);
+            } else if !crew.has_others() {
+                // The next schema serves only the version that is left.
                 self.migration = self.migrate()?;
             }
+            crew.replace_the_dead()?;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            self.look_after(crew)?;
             if self.left() < left {
                 (left, since) = (self.left(), Instant::now());
             }
+        }
+        self.give_up()
+    }
+
+    /// Ends a migration that still runs.
+    fn give_up(&mut self) -> io::Result<()> {
+        if let Some(mut migration) = self.migration.take() {
+            migration.kill()?;
+            migration.wait()?;
         }
         Ok(())
     }
@@ -101,7 +117,7 @@ impl Upgrades {
                     crew.run(vec![before, self.current.clone()]);
                 }
             }
-            // For instance because PostgreSQL crashed, or because a worker is left that is too old.
+            // For instance because PostgreSQL crashed.
             Some(_) => {
                 self.again += 1;
                 crew.run(vec![self.current.clone()]);
@@ -126,9 +142,6 @@ impl Upgrades {
 
 impl Drop for Upgrades {
     fn drop(&mut self) {
-        if let Some(migration) = &mut self.migration {
-            let _ = migration.kill();
-            let _ = migration.wait();
-        }
+        let _ = self.give_up();
     }
 }
